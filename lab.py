@@ -1,0 +1,66 @@
+"""The lab's commands on any platform, with nothing but Python 3.11+: they make `.venv`, install reslab in it, and run.
+
+python lab.py            set up, and measure the degradation problem on real digits (about two minutes)
+python lab.py test       set up, and run the tests
+python lab.py test-all   the slow tests too
+python lab.py check      set up, and run ruff and mypy
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+COMMANDS = {
+    "lab": ("lab", [["-m", "reslab", "study", "degradation"]]),
+    "test": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "worksteal"]]),
+    "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", ""]]),
+    "check": ("dev", [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]),
+}
+
+
+def set_up(extra: str) -> None:
+    """Make the virtual environment and install the project in it, unless this was done for the same pyproject.toml."""
+    wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    stamps = [VENV / f".installed-{name}" for name in dict.fromkeys((extra, "dev"))]  # dev includes lab
+    if PYTHON.exists() and any(stamp.exists() and stamp.read_text(encoding="utf-8") == wanted for stamp in stamps):
+        return
+    if not PYTHON.exists():
+        print(f"making {VENV}", flush=True)
+        venv.create(VENV, with_pip=True)
+    print(f"installing reslab[{extra}] (the first time this takes some minutes: PyTorch is large)", flush=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", f"{ROOT}[{extra}]"], check=True)
+    stamps[0].write_text(wanted, encoding="utf-8")
+
+
+def main() -> int:
+    """Run one command and return its exit code."""
+    if sys.version_info < (3, 11):
+        print(f"reslab needs Python 3.11 or newer; this is {sys.version.split()[0]}", file=sys.stderr)
+        return 2
+    name, *rest = sys.argv[1:] or ["lab"]
+    if name not in COMMANDS:
+        print(__doc__, file=sys.stdout if name in ("-h", "--help") else sys.stderr)
+        return 0 if name in ("-h", "--help") else 2
+    extra, steps = COMMANDS[name]
+    try:
+        set_up(extra)
+        for step in steps:
+            code = subprocess.run([PYTHON, *step, *rest], cwd=ROOT).returncode
+            if code:
+                return code
+    except subprocess.CalledProcessError as error:
+        print(f"setting up failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return error.returncode
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

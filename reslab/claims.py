@@ -1,0 +1,158 @@
+"""Claims and verdicts: what is asserted, and how repeated runs decide it.
+
+A claim fixes its direction and the smallest effect that matters (its margin) before anything runs. The effect is the mean
+of `treatment - control`. Intervals are Student's t on paired differences where the same seeds ran on both sides, Welch's
+where they did not; a study's statistical claims share one family-wise error rate by Holm's procedure, and the interval
+that is shown is the one that decided.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+Kind = Literal["exact", "statistical", "cited"]
+Direction = Literal["higher", "lower", "not higher"]
+Decision = Literal["supported", "refuted", "inconclusive"]
+
+ERROR_RATE = 0.05
+"""Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
+
+MINIMUM_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An assertion that measurement can support or refute.
+
+    "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher": non-inferiority, it is under `margin`.
+    """
+
+    id: str
+    kind: Kind
+    statement: dict[Literal["ko", "en"], str]
+    source: str
+    direction: Direction
+    margin: float
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim with its measurements: one value a seed on each side."""
+
+    claim: Claim
+    treatment: Mapping[int, float]
+    control: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decided claim: the effect, the interval that decided, its confidence level, and why."""
+
+    claim: Claim
+    decision: Decision
+    effect: float | None
+    interval: tuple[float, float] | None
+    level: float | None
+    n: int
+    method: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the claim and its verdict as one flat record."""
+        record = asdict(self.claim) | {"verdict": self.decision}
+        return record | {key: value for key, value in asdict(self).items() if key not in ("claim", "decision")}
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A mean difference with its standard error and degrees of freedom."""
+
+    effect: float
+    error: float
+    df: float
+    n: int
+    method: str
+
+    def interval(self, level: float) -> tuple[float, float]:
+        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error if self.error else 0.0
+        return self.effect - half, self.effect + half
+
+    def p_value(self, threshold: float) -> float:
+        """Return the two-sided p-value of "the effect equals the threshold"."""
+        if self.error == 0:
+            return 1.0 if self.effect == threshold else 0.0
+        return float(2 * stats.t.sf(abs(self.effect - threshold) / self.error, self.df))
+
+
+def _estimate(treatment: Mapping[int, float], control: Mapping[int, float]) -> _Estimate:
+    """Return the paired estimate if both sides ran the same seeds, else Welch's."""
+    if treatment.keys() == control.keys():
+        difference = np.array([treatment[seed] - control[seed] for seed in sorted(treatment)])
+        n = len(difference)
+        error = _standard_error(difference)
+        return _Estimate(float(difference.mean()), error, n - 1, n, "paired t")
+    a, b = np.array(list(treatment.values())), np.array(list(control.values()))
+    error_a, error_b = _standard_error(a), _standard_error(b)
+    error = float(np.hypot(error_a, error_b))
+    df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else np.inf
+    return _Estimate(float(a.mean() - b.mean()), error, float(df), min(len(a), len(b)), "Welch t")
+
+
+def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
+    """Return the standard error of the mean; exactly 0 if all values are equal up to rounding."""
+    if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        return 0.0
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
+    """Return a verdict for each comparison, Holm-adjusted together, in their order.
+
+    Fewer than three seeds on a side is inconclusive, with that reason, and takes no share of the error rate.
+
+    Raises:
+        ValueError: if a measurement is missing or not finite.
+    """
+    for comparison in comparisons:
+        values = [*comparison.treatment.values(), *comparison.control.values()]
+        if not comparison.treatment or not comparison.control or not np.isfinite(values).all():
+            raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
+
+    verdicts: dict[int, Verdict] = {}
+    testable: list[tuple[float, int, float, _Estimate]] = []
+    for index, (claim, treatment, control) in enumerate((c.claim, c.treatment, c.control) for c in comparisons):
+        n = min(len(treatment), len(control))
+        if n < MINIMUM_SEEDS:
+            effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values())))
+            reason = f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
+            verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
+            continue
+        threshold = -claim.margin if claim.direction == "lower" else claim.margin
+        estimate = _estimate(treatment, control)
+        testable.append((estimate.p_value(threshold), index, threshold, estimate))
+
+    level = 1 - error_rate
+    stopped = False
+    for rank, (p, index, threshold, estimate) in enumerate(sorted(testable, key=lambda item: item[:2])):
+        if not stopped:  # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
+            share = error_rate / (len(testable) - rank)
+            level, stopped = 1 - share, p > share
+        verdicts[index] = _verdict(comparisons[index].claim, threshold, estimate, level)
+    return [verdicts[index] for index in range(len(comparisons))]
+
+
+def _verdict(claim: Claim, threshold: float, estimate: _Estimate, level: float) -> Verdict:
+    low, high = estimate.interval(level)
+    above, below = low > threshold, high < threshold
+    decision: Decision = "inconclusive"
+    if above or below:
+        decision = "supported" if above == (claim.direction == "higher") else "refuted"
+    where = "over" if above else "under" if below else "around"
+    reason = f"the whole interval is {where} {threshold:g}" if above or below else f"the interval contains {threshold:g}"
+    if estimate.error == 0:
+        reason = f"no spread: all {estimate.n} differences are equal, so the interval is a point, {where if above or below else 'at'} {threshold:g}"
+    return Verdict(claim, decision, estimate.effect, (low, high), level, estimate.n, estimate.method, reason)

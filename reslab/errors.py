@@ -1,0 +1,15 @@
+"""The one exception that means "the request was wrong", and the nearest-name hint that its messages give."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake in what was asked for: one line that says what was wrong, what was expected, what to do."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the known name nearest to `name`, or the list of known names if none is near."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

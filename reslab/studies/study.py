@@ -1,0 +1,203 @@
+"""What a study is, and how one is run: its trials, its verdicts, its `study.json`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from reslab.claims import Claim, Comparison, Verdict, decide
+from reslab.data import DATA
+from reslab.errors import UserError, suggest
+from reslab.executors import Failure, Watch, run_trials
+from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import RECIPES, Recipe
+
+Text = dict[Literal["ko", "en"], str]
+
+
+class StudyConfig(Config):
+    """What every study can be told."""
+
+    data: str = Field("digits", description="data set")
+    seeds: int = Field(5, ge=1, description="repeats of every trial, seeds 0, 1, …; verdicts need at least 3")
+    recipe: str = Field("fast", description="how every network is trained")
+    epochs: int | None = Field(None, ge=1, description="length in epochs, in place of the recipe's own")
+    threads: int = Field(1, ge=1, description="CPU threads a trial; part of its identity, as it changes sums")
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, name: str) -> str:
+        if name not in DATA:
+            raise ValueError(f"no data set {name!r}{suggest(name, DATA)}")
+        return name
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, name: str) -> str:
+        if name not in RECIPES:
+            raise ValueError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+        return name
+
+    def training(self) -> Recipe:
+        """Return the recipe with this config's length."""
+        recipe = RECIPES[self.recipe]
+        return recipe.model_copy(update={"epochs": self.epochs, "iterations": None}) if self.epochs else recipe
+
+    def trials(self, model: str, **options: int | float | str | bool) -> list[TrialConfig]:
+        """Return the trials of one network, one a seed."""
+        return [
+            TrialConfig(model=model, options=options, data=self.data, recipe=self.training(), seed=seed, threads=self.threads)
+            for seed in range(self.seeds)
+        ]
+
+
+class Trial(NamedTuple):
+    """A finished trial: the group it belongs to, its config and its result."""
+
+    group: str
+    config: TrialConfig
+    result: Json
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the claims that answer it, the trials that decide them.
+
+    `grid` names groups of trials, one group a network; `compare` turns finished trials, by group, into comparisons.
+    """
+
+    name: str
+    title: Text
+    question: Text
+    claims: Sequence[Claim]
+    config: type[StudyConfig]
+    presets: Mapping[str, Mapping[str, Any]]
+    grid: Callable[[Any], dict[str, list[TrialConfig]]]
+    compare: Callable[[Any, Mapping[str, Sequence[Trial]]], list[Comparison]]
+
+    def configure(self, preset: str, settings: Mapping[str, Any]) -> StudyConfig:
+        """Return the preset's config with some settings changed.
+
+        Raises:
+            UserError: for an unknown preset or key (the message suggests the nearest), or a value that is not allowed.
+        """
+        if preset not in self.presets:
+            raise UserError(f"study {self.name} has no preset {preset!r}{suggest(preset, self.presets)}")
+        for key in settings:
+            if key not in self.config.model_fields:
+                raise UserError(f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}")
+        try:
+            return self.config(**{**self.presets[preset], **settings})
+        except ValidationError as error:
+            raise UserError(one_line(error)) from error
+
+
+def one_line(error: ValidationError) -> str:
+    """Return the first complaint of a validation error as one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+    return f"{where}: {message}{got}" if where else message
+
+
+class Finished(NamedTuple):
+    """The record of a study, as in `study.json`, and the trials that failed."""
+
+    record: Json
+    failures: list[Failure]
+    reused_from_other_code: int
+
+
+class Directory(NamedTuple):
+    """A study's directory: `trials/`, `study.json` and `report.html`."""
+
+    path: Path
+
+    @property
+    def trials(self) -> Path:
+        """Return where the run directories are."""
+        return self.path / "trials"
+
+    @property
+    def record(self) -> Path:
+        """Return the path of `study.json`."""
+        return self.path / "study.json"
+
+    def prepare(self, study: Study) -> Self:
+        """Make the directory and see that it can be written and is not another study's.
+
+        Raises:
+            UserError: if it cannot be used.
+        """
+        if self.record.exists() and (other := read_json(self.record).get("study")) != study.name:
+            raise UserError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
+        try:
+            self.trials.mkdir(parents=True, exist_ok=True)
+            probe = self.trials / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
+        return self
+
+
+def run_study(study: Study, config: StudyConfig, directory: Directory, workers: int, watch: Watch) -> Finished:
+    """Run what is missing of a study, decide its claims and write `study.json`.
+
+    Raises:
+        UserError: if no trial of some group finished, so that nothing can be said.
+    """
+    grid = study.grid(config)
+    configs = [trial for trials in grid.values() for trial in trials]
+    # The longest trials first, so that no worker is left with a long one at the end.
+    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, workers, watch)
+    groups = {group: _finished(group, trials, directory) for group, trials in grid.items()}
+    empty = [group for group, trials in groups.items() if not trials]
+    if empty:
+        raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
+    verdicts = decide(study.compare(config, groups))
+    record = _record(study, config, groups, verdicts, failures)
+    if not directory.record.exists() or read_json(directory.record) != record:
+        write_json(directory.record, record)
+    reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
+    return Finished(record, failures, reused)
+
+
+def network_depth(config: TrialConfig) -> int:
+    """Return the depth in the network's name or options: a guide to how long its trial takes."""
+    return int(config.options.get("depth", "".join(filter(str.isdigit, config.model)) or 0))
+
+
+def _finished(group: str, trials: Sequence[TrialConfig], directory: Directory) -> list[Trial]:
+    runs = [Run(directory.trials, config) for config in trials]
+    return [Trial(group, config, run.result()) for config, run in zip(trials, runs, strict=True) if run.finished]
+
+
+def _record(
+    study: Study, config: StudyConfig, groups: Mapping[str, Sequence[Trial]], verdicts: Sequence[Verdict], failures: Sequence[Failure]
+) -> Json:
+    """Return what `study.json` holds: nothing in it depends on when or with how many workers the study ran."""
+    trials = [
+        {
+            "group": trial.group,
+            "directory": f"trials/{trial.config.digest()}",
+            "seed": trial.config.seed,
+            "config": trial.config.model_dump(mode="json"),
+            "result": trial.result,
+        }
+        for members in groups.values()
+        for trial in members
+    ]
+    return {
+        "study": study.name,
+        "title": study.title,
+        "question": study.question,
+        "config": config.model_dump(mode="json"),
+        "claims": [verdict.to_json() for verdict in verdicts],
+        "trials": trials,
+        "failures": [{"config": failure.config.model_dump(mode="json"), "reason": failure.reason} for failure in failures],
+    }

@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, checkpoints. The only place that knows Lightning Fabric."""

@@ -1,0 +1,216 @@
+"""The training loop: one network, one data set, one recipe, into one run directory."""
+
+import hashlib
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from pydantic import Field
+from safetensors.torch import save
+from torch import Generator, Tensor, nn
+
+from reslab.runs import Config, Json, Run, write_atomically
+from reslab.training.recipes import Recipe
+
+Split = tuple[Tensor, Tensor]
+CHECKPOINT_SECONDS = 20.0
+EVALUATION_BATCH = 512
+
+
+class TrialConfig(Config):
+    """Everything that a trial's result depends on; its hash names the run directory."""
+
+    model: str
+    options: dict[str, int | float | str | bool] = Field(default_factory=dict, description="passed to the model's builder")
+    data: str
+    recipe: Recipe
+    seed: int = Field(ge=0)
+    threads: int = Field(1, ge=1, description="CPU threads: part of the config, because sums are split among them")
+    precision: Literal["32", "bf16"] = "32"
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+
+
+class Data(Protocol):
+    """What the loop needs of a data set: `(images, labels)` of each part, and an augmentation of a batch."""
+
+    @property
+    def train(self) -> Split:
+        """Return the training images and labels."""
+
+    @property
+    def heldout(self) -> Split:
+        """Return the held-out part, for choices."""
+
+    @property
+    def test(self) -> Split:
+        """Return the test part, read once at the end."""
+
+    @property
+    def augment(self) -> Callable[[Tensor, Generator], Tensor]:
+        """Return the augmentation of a batch."""
+
+
+def generator(seed: int, purpose: str, index: int) -> Generator:
+    """Return a generator that depends on these three alone, so that a resumed run needs no generator states."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+class Trainer:
+    """The state of one training run: network, optimiser, step, and the sums of the current epoch."""
+
+    def __init__(self, network: nn.Module, data: Data, config: TrialConfig, run: Run) -> None:
+        precision: Literal["32-true", "bf16-mixed"] = "32-true" if config.precision == "32" else "bf16-mixed"
+        self.fabric = Fabric(accelerator=config.device, devices=1, precision=precision)
+        self.config, self.recipe, self.run, self.network = config, config.recipe, run, network
+        self.augment = data.augment
+        images, labels = data.train
+        self.images = images.to(self.fabric.device, memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+        self.labels = labels.to(self.fabric.device)
+        self.heldout, self.test = data.heldout, data.test
+        self.batch_size = min(self.recipe.batch_size, len(self.labels))
+        self.steps_per_epoch = len(self.labels) // self.batch_size
+        self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
+        optimizer = torch.optim.SGD(
+            network.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
+        network.to(memory_format=torch.channels_last)
+        self.model, self.optimizer = self.fabric.setup(network, optimizer)
+        self.step = 0
+        self.seconds = 0.0
+        self.sums = torch.zeros(2, device=self.fabric.device)  # loss and errors of this epoch, summed over its images
+
+    def fit(self) -> Json:
+        """Train to the end, or to divergence, and return the outcome; go on from the checkpoint if there is one."""
+        self.restore()
+        saved = time.monotonic()
+        start = saved - self.seconds
+        order = self._order(self.step // self.steps_per_epoch)
+        self.model.train()
+        diverged = False
+        while self.step < self.total_steps and not diverged:
+            position = self.step % self.steps_per_epoch
+            self.iterate(order[position * self.batch_size : (position + 1) * self.batch_size])
+            self.seconds = time.monotonic() - start
+            if self.step % self.steps_per_epoch == 0 or self.step == self.total_steps:
+                diverged = not self._record_epoch(position + 1)
+                order = self._order(self.step // self.steps_per_epoch)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and not diverged:
+                self.save()
+                saved = time.monotonic()
+        return self._outcome("diverged" if diverged else "finished")
+
+    def iterate(self, index: Tensor) -> None:
+        """Take one step of SGD on the training images at `index`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.step, self.total_steps)
+        images, labels = self.images[index], self.labels[index]
+        if self.recipe.augment:
+            images = self.augment(images, generator(self.config.seed, "augment", self.step))
+        logits = self.model(images)
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.step += 1
+        with torch.no_grad():
+            self.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(1) != labels).sum()])
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.labels), generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
+
+    def _record_epoch(self, steps: int) -> bool:
+        """Write a line of metrics for the epoch that ends here; say whether its loss was finite."""
+        loss, error = (self.sums / (steps * self.batch_size)).tolist()
+        finite = math.isfinite(loss)
+        self.sums.zero_()
+        self.run.append_metrics(
+            {
+                "step": self.step,
+                "epoch": self.step / self.steps_per_epoch,
+                "learning_rate": self.recipe.rate(self.step - 1, self.total_steps),
+                "loss": loss if finite else None,
+                "train_error": error,  # of the augmented batches as they were learned from
+                "heldout_error": evaluate(self.model, self.heldout)["error"],
+                "seconds": round(self.seconds, 3),
+            }
+        )
+        return finite
+
+    def _outcome(self, status: str) -> Json:
+        write_atomically(self.run.weights, save({name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}))
+        train = evaluate(self.model, (self.images, self.labels))
+        return {
+            "status": status,
+            "steps": self.step,
+            "train_error": train["error"],
+            "train_loss": train["loss"],
+            "heldout_error": evaluate(self.model, self.heldout)["error"],
+            "test_error": evaluate(self.model, self.test)["error"],
+            "seconds": round(self.seconds, 3),
+            "device": str(self.fabric.device),
+        }
+
+    def save(self) -> None:
+        """Write everything needed to go on to the checkpoint."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "sums": self.sums,
+                "rng": torch.get_rng_state(),  # for layers that draw, such as dropout
+                "metrics_length": self.run.metrics_length,
+            },
+            buffer,
+        )
+        write_atomically(self.run.checkpoint, buffer.getvalue())
+
+    def restore(self) -> None:
+        """Go back to the checkpoint, or to the start where there is none, and cut the metrics to match."""
+        length = 0
+        if self.run.checkpoint.exists():
+            state = torch.load(self.run.checkpoint, map_location=self.fabric.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds, self.sums = state["step"], state["seconds"], state["sums"]
+            torch.set_rng_state(state["rng"].cpu())
+            length = state["metrics_length"]
+        self.run.cut_metrics(length)
+
+
+def _batches(split: Split) -> Iterator[Split]:
+    yield from zip(split[0].split(EVALUATION_BATCH), split[1].split(EVALUATION_BATCH), strict=True)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, split: Split) -> dict[str, float | None]:
+    """Return the `error` (a fraction) and the mean cross-entropy `loss` (nats; None if not finite) in evaluation mode.
+
+    A network that answers with NaN or infinity is wrong. The network's mode is restored.
+    """
+    training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    loss, wrong = 0.0, 0
+    for images, labels in _batches(split):
+        labels = labels.to(device)
+        logits = network(images.to(device)).float()
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        correct = (logits.argmax(1) == labels) & logits.isfinite().all(1)
+        wrong += len(labels) - int(correct.sum())
+    network.train(training)
+    n = len(split[1])
+    return {"error": wrong / n, "loss": loss / n if math.isfinite(loss) else None}

@@ -1,0 +1,147 @@
+"""The zoo: names to networks. A model file under `paper/` or `successors/` declares `MODELS` and `REFERENCE`; the zoo finds it."""
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from reslab.errors import UserError, suggest
+
+Builder = Callable[..., nn.Module]
+PACKAGES = ("reslab.paper", "reslab.successors")
+
+
+class Reference(NamedTuple):
+    """What a network should measure, and where the figures come from."""
+
+    params: int
+    macs: int
+    source: str
+
+
+class Description(NamedTuple):
+    """What a network measures, beside its reference."""
+
+    name: str
+    family: str
+    params: int
+    macs: int
+    input: tuple[int, int, int]
+    reference: Reference
+
+
+@cache
+def _catalogue() -> tuple[dict[str, Builder], dict[str, Builder], dict[str, Reference]]:
+    """Return the named models, the open families and the references of every model file."""
+    models: dict[str, Builder] = {}
+    families: dict[str, Builder] = {}
+    references: dict[str, Reference] = {}
+    for package in filter(find_spec, PACKAGES):
+        for info in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
+            module = import_module(info.name)
+            if not hasattr(module, "MODELS"):
+                continue
+            add_models(models, module.MODELS, info.name)
+            add_models(families, getattr(module, "FAMILIES", {}), info.name)
+            references |= {name: Reference(*reference) for name, reference in module.REFERENCE.items()}
+    return models, families, references
+
+
+def add_models(known: dict[str, Builder], new: dict[str, Builder], where: str) -> None:
+    """Add a model file's table to the catalogue.
+
+    Raises:
+        ValueError: if a name is already taken.
+    """
+    if taken := known.keys() & new.keys():
+        raise ValueError(f"{where} declares {sorted(taken)}, which another model file has already declared")
+    known.update(new)
+
+
+def names() -> list[str]:
+    """Return the names of all named networks, family by family, smallest first."""
+    return list(_catalogue()[0])
+
+
+def families() -> list[str]:
+    """Return the names of the open families, which take a depth: `build("cifar_resnet", depth=26)`."""
+    return list(_catalogue()[1])
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """Return a freshly initialised network: `build("resnet56", num_classes=10, in_channels=1)`.
+
+    Raises:
+        UserError: if there is no such name (the message suggests the nearest) or the builder does not take the options.
+    """
+    models, open_families, _ = _catalogue()
+    builders = {**models, **open_families}
+    if name not in builders:
+        raise UserError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
+    signature = inspect.signature(builders[name])
+    for option in options:
+        if option not in signature.parameters:
+            raise UserError(f"{name} has no option {option!r}{suggest(option, signature.parameters)}")
+    try:
+        signature.bind(**options)
+        return builders[name](**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def check(name: str, **options: Any) -> None:
+    """Build a network with no memory behind it, to see that its name and options are right.
+
+    Raises:
+        UserError: as `build` does.
+    """
+    with torch.device("meta"):
+        build(name, **options)
+
+
+def describe(name: str) -> Description:
+    """Measure a named network on the meta device: parameters, and multiply-adds for one image of the paper's size."""
+    with torch.device("meta"):
+        network = build(name)
+        shape: tuple[int, int, int] = network.input_shape  # type: ignore[assignment]  # every named network has it: a test
+        macs = count_macs(network, torch.empty(1, *shape))
+    params = sum(parameter.numel() for parameter in network.parameters())
+    family = name.rstrip("0123456789")
+    return Description(name, family, params, macs, shape, _catalogue()[2][name])
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at 1000 layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def count_macs(network: nn.Module, images: torch.Tensor) -> int:
+    """Return the multiply-adds of the convolutions and matrix products of one forward pass in evaluation mode.
+
+    A multiply-add counts as one, as in the paper's "FLOPs"; torch counts it as two.
+    """
+    training = network.training
+    network.eval()
+    try:
+        with _FlopCounter() as counter, torch.no_grad():
+            network(images)
+    finally:
+        network.train(training)
+    return counter.flops // 2

@@ -1,0 +1,23 @@
+"""Small configs and a way to run the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import FAST
+
+
+def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **recipe: object) -> TrialConfig:
+    """Return a trial of an 8-layer network that takes about a second."""
+    settings = {"epochs": epochs, "batch_size": 256, **recipe}
+    return TrialConfig(model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed)
+
+
+def reslab(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with warnings as errors."""
+    flags = ["-X", "warn_default_encoding", "-W", "error", "-W", "ignore::EncodingWarning:plotly.validator_cache"]  # plotly opens its own files so
+    command = [sys.executable, *flags, "-m", "reslab", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment)

@@ -1,0 +1,131 @@
+"""The decision rule: hand-computed verdicts, Holm by hand, no spread, few seeds, and simulated false verdicts."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reslab.claims import Claim, Comparison, Direction, decide
+
+
+def claim(direction: Direction, margin: float = 1.0) -> Claim:
+    return Claim("c", "statistical", {"ko": "", "en": ""}, "", direction, margin)
+
+
+def compare(direction: Direction, differences: list[float], margin: float = 1.0) -> Comparison:
+    return Comparison(claim(direction, margin), dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
+
+
+def test_a_verdict_computed_by_hand() -> None:
+    # differences 1, 2, 3: mean 2, std 1, error 1/sqrt(3); t(0.975; 2) = 4.302652730, so 2 ± 2.484138
+    (verdict,) = decide([compare("higher", [1.0, 2.0, 3.0], margin=-0.5)])
+    assert verdict.effect == pytest.approx(2.0)
+    assert verdict.interval == pytest.approx((2 - 4.302652730 / math.sqrt(3), 2 + 4.302652730 / math.sqrt(3)), abs=1e-8)
+    assert (verdict.decision, verdict.level, verdict.n, verdict.method) == ("supported", 0.95, 3, "paired t")
+    assert decide([compare("higher", [1.0, 2.0, 3.0], margin=0.0)])[0].decision == "inconclusive"  # -0.484 … 4.484
+
+
+@pytest.mark.parametrize(
+    ("direction", "center", "expected"),
+    [
+        ("higher", 5.0, "supported"),
+        ("higher", -5.0, "refuted"),
+        ("higher", 0.0, "refuted"),  # wholly under the margin: too small to matter
+        ("lower", -5.0, "supported"),
+        ("lower", 5.0, "refuted"),
+        ("lower", 0.0, "refuted"),
+        ("not higher", 0.0, "supported"),
+        ("not higher", -5.0, "supported"),
+        ("not higher", 5.0, "refuted"),
+        ("higher", 1.0, "inconclusive"),
+        ("lower", -1.0, "inconclusive"),
+        ("not higher", 1.0, "inconclusive"),
+    ],
+)
+def test_each_direction(direction: Direction, center: float, expected: str) -> None:
+    assert decide([compare(direction, [center - 0.1, center, center + 0.1])])[0].decision == expected
+
+
+def test_welch_by_hand_where_seeds_do_not_pair() -> None:
+    # a = 1, 2, 3 and b = 10, 14, 18, 22: error² = 1/3 + 80/3/4 = 7; df = 49 / ((1/9)/2 + (20/3)²/3) = 3.2945…
+    comparison = Comparison(claim("lower"), {0: 1.0, 1: 2.0, 2: 3.0}, {0: 10.0, 1: 14.0, 2: 18.0, 3: 22.0})
+    (verdict,) = decide([comparison])
+    df = 49 / ((1 / 9) / 2 + (20 / 3) ** 2 / 3)
+    from scipy.stats import t
+
+    half = t.ppf(0.975, df) * math.sqrt(7)
+    assert verdict.method == "Welch t" and verdict.effect == -14
+    assert verdict.interval == pytest.approx((-14 - half, -14 + half))
+
+
+def test_holm_by_hand() -> None:
+    # Three claims: the strongest at 5/3 %, the next at 5/2 %, the last at 5 %; the middle one fails at 2.5 %, so the last has no chance.
+    strong = compare("higher", [10.0, 10.1, 10.2], margin=0.0)
+    middle = compare("higher", [1.0, 2.0, 3.0], margin=-0.2)  # p = 2 (1 - T(2.2 sqrt 3)) = 0.0626
+    weak = compare("higher", [1.0, 2.0, 3.0], margin=0.5)
+    verdicts = decide([weak, strong, middle])
+    assert [v.decision for v in verdicts] == ["inconclusive", "supported", "inconclusive"]
+    assert [v.level for v in verdicts] == pytest.approx([1 - 0.05 / 2, 1 - 0.05 / 3, 1 - 0.05 / 2])
+
+
+def test_fewer_than_three_seeds_conclude_nothing_and_cost_the_others_nothing() -> None:
+    two, five = decide([compare("higher", [9.0, 9.1]), compare("higher", [9.0, 9.1, 9.2, 9.0, 9.1])])
+    assert (two.decision, two.interval, two.n) == ("inconclusive", None, 2)
+    assert "at least 3" in two.reason
+    assert (five.decision, five.level) == ("supported", 0.95)
+
+
+def test_no_spread_is_said() -> None:
+    none, over, at = decide([compare("not higher", [0.0] * 5), compare("not higher", [0.1 + 0.2] * 5, 0.01), compare("higher", [1.0] * 3)])
+    assert (none.decision, none.interval) == ("supported", (0.0, 0.0))
+    assert "no spread" in none.reason and "under 1" in none.reason
+    assert over.decision == "refuted"
+    assert at.decision == "inconclusive"
+
+
+@pytest.mark.parametrize("bad", [{0: math.nan}, {0: math.inf}, {}])
+def test_a_missing_or_infinite_measurement_is_refused(bad: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        decide([Comparison(claim("higher"), bad, {0: 1.0})])
+
+
+differences = st.lists(st.floats(-100, 100), min_size=3, max_size=8)
+
+
+@given(differences, st.floats(0, 10))
+def test_lower_mirrors_higher(values: list[float], margin: float) -> None:
+    higher = decide([compare("higher", values, margin)])[0]
+    lower = decide([compare("lower", [-value for value in values], margin)])[0]
+    assert higher.decision == lower.decision
+
+
+@given(st.lists(differences, min_size=1, max_size=5), st.randoms())
+def test_verdicts_do_not_depend_on_the_order_of_claims(many: list[list[float]], random: "np.random.Generator") -> None:
+    comparisons = [compare("higher", values) for values in many]
+    verdicts = {id(c): v.decision for c, v in zip(comparisons, decide(comparisons), strict=True)}
+    shuffled = list(comparisons)
+    random.shuffle(shuffled)  # type: ignore[arg-type]  # hypothesis gives a random.Random
+    assert {id(c): v.decision for c, v in zip(shuffled, decide(shuffled), strict=True)} == verdicts
+
+
+@given(differences)
+def test_the_interval_shown_is_the_one_that_decided(values: list[float]) -> None:
+    for verdict in decide([compare("higher", values), compare("not higher", values)]):
+        assert verdict.interval is not None
+        low, high = verdict.interval
+        assert (verdict.decision == "inconclusive") == (low <= 1.0 <= high)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_simulated_false_verdicts_stay_under_nominal(n: int) -> None:
+    """Every effect is exactly on its margin, so that any decided verdict is false; four claims share 5 %."""
+    rng = np.random.default_rng(n)
+    repeats = 1000
+    false = 0
+    for _ in range(repeats):
+        comparisons = [compare(d, list(rng.normal(-1.0 if d == "lower" else 1.0, 1.0, n))) for d in ("higher", "lower", "not higher", "higher")]
+        false += any(v.decision != "inconclusive" for v in decide(comparisons))
+    # Holm's bound is met with equality almost exactly; three standard errors of a 5 % rate over 1000 repeats are 2.1 points
+    assert false / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)

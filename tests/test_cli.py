@@ -1,0 +1,79 @@
+"""The command line: help, JSON, and mistakes told in one line with exit code 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import reslab
+
+from reslab import zoo
+
+
+@pytest.mark.parametrize("command", ["", "models", "train", "study", "report", "claims"])
+def test_help_teaches(command: str) -> None:
+    done = reslab(*filter(None, [command]), "--help")
+    assert done.returncode == 0 and "Usage: reslab" in done.stdout and len(done.stdout.splitlines()) > 5
+
+
+def test_models_as_json_lists_the_whole_zoo() -> None:
+    listed = json.loads(reslab("models", "--json").stdout)
+    assert [item["name"] for item in listed] == zoo.names()
+    assert listed[0].keys() == {"name", "family", "params", "macs", "input", "reference"}
+    resnet56 = next(item for item in listed if item["name"] == "resnet56")
+    assert (resnet56["params"], resnet56["input"], resnet56["family"]) == (853_018, [3, 32, 32], "resnet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "resnet57"], "no network 'resnet57'; did you mean"),
+        (["train", "cifar_resnet", "--depth", "21"], "depth 21 is not 6n+2"),
+        (["train", "cifar_resnet", "--depht", "20"], "no option 'depht'; did you mean 'depth'"),
+        (["train", "cifar_resnet", "--depth", "many"], "cifar_resnet"),
+        (["train", "resnet20", "--data", "digit"], "no data set 'digit'; did you mean 'digits'"),
+        (["train", "resnet20", "--recipe", "fst"], "no recipe 'fst'; did you mean 'fast'"),
+        (["train", "resnet20", "--set", "lr=1"], "expected KEY=VALUE with a setting of the recipe"),
+        (["train", "resnet20", "--set", "learning_rate=-1"], "learning_rate: Input should be greater than 0, got -1"),
+        (["train", "resnet20", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
+        (["train"], "MODEL"),
+        (["study", "degradation", "--seeds", "0"], "seeds: Input should be greater than or equal to 1, got 0"),
+        (["study", "degradation", "--depths", "20,57"], "depth 57 is not 6n+2"),
+        (["study", "degradation", "--sede", "1"], "no setting 'sede'; did you mean 'seeds'"),
+        (["study", "degradation", "--workers", "0"], "--workers must be at least 1"),
+        (["study", "nothing"], "no study 'nothing'"),
+        (["report"], "at least one study directory"),
+        (["report", "nowhere"], "holds no study.json"),
+        (["modles"], "models"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = reslab(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in reslab("train", "resnet57", "--debug").stderr
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("", encoding="utf-8")
+    for arguments in (["study", "degradation"], ["train", "resnet20"]):
+        done = reslab(*arguments, "--out", blocked / "x")
+        assert done.returncode == 2 and "cannot write to" in done.stderr and "--out" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> None:
+    arguments = ["train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256", "--out", tmp_path / "훈련"]
+    first = reslab(*arguments, "--json")
+    assert first.returncode == 0, first.stderr
+    record = json.loads(first.stdout)
+    assert record["config"]["options"] == {"depth": 8} and record["result"]["status"] == "finished"
+    weights = Path(record["directory"]) / "weights.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    second = reslab(*arguments)
+    assert "finished after 5 iterations" in second.stdout and weights.stat().st_mtime_ns == stamp

@@ -1,0 +1,58 @@
+"""The digits, their split, and augmentation."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reslab.data import DATA, Augment, load_data
+from reslab.errors import UserError
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_data_set_is_whole_and_standardised(name: str) -> None:
+    data = load_data(name)
+    images = data.train[0]
+    assert images.mean((0, 2, 3)).abs().max() < 1e-5
+    assert (images.std((0, 2, 3)) - 1).abs().max() < 1e-5
+    for x, y in (data.train, data.heldout, data.test):
+        assert x.dtype == torch.float32 and y.dtype == torch.int64 and len(x) == len(y)
+        assert set(y.tolist()) == set(range(data.num_classes))
+    assert images.shape[1] == data.in_channels
+
+
+def test_the_split_of_the_digits_is_the_stated_one() -> None:
+    from sklearn.datasets import load_digits
+
+    data = load_data("digits")
+    target = torch.from_numpy(load_digits().target)
+    assert [len(part[1]) for part in (data.train, data.heldout, data.test)] == [1307, 163, 327]
+    assert torch.equal(data.test[1], torch.stack([target[i] for i in range(1797) if i % 11 in (0, 5)]))
+    assert torch.equal(data.heldout[1], target[8::11])
+
+
+def test_an_unknown_data_set_suggests_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        load_data("digit")
+
+
+@given(st.integers(0, 3), st.booleans(), st.integers(0, 2**31), st.integers(1, 3), st.integers(3, 7), st.integers(3, 7))
+def test_every_augmented_image_is_a_shifted_maybe_mirrored_original(shift: int, flip: bool, seed: int, c: int, h: int, w: int) -> None:
+    images = torch.rand(4, c, h, w) + 1
+    out = Augment(shift, flip)(images, torch.Generator().manual_seed(seed))
+    assert out.shape == images.shape
+    for image, result in zip(images, out, strict=True):
+        padded = torch.nn.functional.pad(image, (shift,) * 4)
+        crops = [padded[:, y : y + h, x : x + w] for y in range(2 * shift + 1) for x in range(2 * shift + 1)]
+        candidates = crops + [crop.flip(2) for crop in crops if flip]
+        assert any(torch.equal(result, candidate) for candidate in candidates)
+
+
+def test_images_of_a_batch_move_differently_and_the_generator_decides() -> None:
+    images = torch.rand(64, 1, 8, 8)
+    augment = Augment(shift=2, flip=True)
+    first = augment(images, torch.Generator().manual_seed(1))
+    assert torch.equal(first, augment(images, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, augment(images, torch.Generator().manual_seed(2)))
+    same_image = augment(images[:1].expand(64, -1, -1, -1), torch.Generator().manual_seed(3))
+    assert len({image.numpy().tobytes() for image in same_image}) > 20

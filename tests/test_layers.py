@@ -1,0 +1,98 @@
+"""Who may import whom, and what `import reslab` may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reslab
+
+ROOT = Path(reslab.__file__).parent
+
+# layer -> the layers of reslab that it may import; every layer may import `errors`
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "runs": set(),
+    "claims": set(),
+    "data": set(),
+    "paper": set(),
+    "zoo": set(),
+    "training": {"runs"},
+    "executors": {"training", "zoo", "data", "runs"},
+    "studies": {"training", "executors", "zoo", "data", "runs", "claims"},
+    "report": {"runs", "claims", "zoo"},
+    "cli": {"*"},
+    "__main__": {"cli"},
+    "__init__": {"data", "zoo"},  # lazily: for type checkers only
+}
+# outside packages that some layers must not know, and the layers that may
+RESERVED = {
+    "lightning_fabric": {"training"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
+    "cyclopts": {"cli"},
+    "rich": {"cli"},
+    "sklearn": {"data"},
+    "scipy": {"claims"},
+    "pydantic": {"runs", "training", "studies", "cli"},
+}
+MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
+
+
+def imports(source: str) -> set[str]:
+    """Return every module that a source file imports, at any depth."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found.add(node.module or "")
+            if node.module == "reslab":
+                found |= {f"reslab.{alias.name}" for alias in node.names}
+    return found
+
+
+def violations(layer: str, source: str) -> list[str]:
+    wrong = []
+    for name in imports(source):
+        package, *rest = name.split(".")
+        if package == "reslab" and rest:
+            allowed = ALLOWED[layer] | {layer, "errors", "__version__"}
+            if "*" not in allowed and rest[0] not in allowed:
+                wrong.append(name)
+        if package in RESERVED and layer not in RESERVED[package]:
+            wrong.append(name)
+        if layer == "paper" and package not in MODEL_FILES_MAY_IMPORT:
+            wrong.append(name)
+    return wrong
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
+    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert violations(layer, path.read_text(encoding="utf-8")) == []
+
+
+def test_the_check_can_fail() -> None:
+    assert violations("training", "from reslab.zoo import build") == ["reslab.zoo"]
+    assert violations("report", "import lightning_fabric") == ["lightning_fabric"]
+    assert "numpy" in violations("paper", "import numpy")
+
+
+def test_importing_reslab_or_its_command_line_loads_neither_torch_nor_plotly() -> None:
+    code = "import sys, reslab, reslab.cli, reslab.runs; print([m for m in ('torch', 'plotly', 'scipy', 'numpy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_public_names_are_there_and_others_are_not() -> None:
+    assert set(reslab.__all__) <= set(dir(reslab))
+    assert callable(reslab.build) and callable(reslab.load_data)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        reslab.nothing  # noqa: B018  # the access is what is tested

@@ -1,0 +1,69 @@
+"""What is shipped: one top-level package with all its data, and READMEs whose commands work."""
+
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from helpers import reslab
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_holds_one_package_and_all_its_files(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"reslab"}
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reslab").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert ours <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def readme_commands(name: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, flags=re.DOTALL)
+    return [line.split(" #")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("reslab ")]
+
+
+def readme_python(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+READMES = ["README.md", "README.ko.md"]
+
+
+def test_both_readmes_show_the_same_commands_and_code() -> None:
+    english, korean = (readme_commands(name) for name in READMES)
+    assert english == korean and english
+    assert [re.sub("#.*", "", code) for code in readme_python(READMES[0])] == [re.sub("#.*", "", code) for code in readme_python(READMES[1])]
+
+
+SMALLER = {"study": ["--preset", "smoke"], "train": ["--epochs", "1"]}
+
+
+def test_readme_commands_run(tmp_path: Path) -> None:
+    """In their order, each with the settings that make it small."""
+    for command in readme_commands("README.md"):
+        _, *arguments = shlex.split(command)
+        for name in ("--seeds", "--depths"):
+            if arguments[0] == "study" and name in arguments:
+                del arguments[arguments.index(name) : arguments.index(name) + 2]
+        done = reslab(*arguments, *SMALLER.get(arguments[0], []), cwd=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_readme_python_runs() -> None:
+    for code in readme_python("README.md"):
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["nonsense"]])
+def test_lab_py_explains_itself(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "lab.py"), *arguments], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == (0 if arguments == ["--help"] else 2)
+    assert "python lab.py test" in done.stdout + done.stderr

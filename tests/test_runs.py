@@ -1,0 +1,66 @@
+"""Run directories: hashing, whole-or-not-at-all writing, metrics that are cut back."""
+
+from pathlib import Path
+
+import pytest
+from helpers import tiny_trial
+from pydantic import ValidationError
+
+from reslab.runs import Config, Run, read_json, write_atomically
+from reslab.training.loop import TrialConfig
+
+
+def test_the_name_is_the_hash_of_the_config(tmp_path: Path) -> None:
+    config = tiny_trial()
+    again = TrialConfig.model_validate_json(config.model_dump_json())
+    assert Run(tmp_path, config).path == Run(tmp_path, again).path
+    others = [tiny_trial(seed=1), tiny_trial(epochs=3), config.model_copy(update={"threads": 2}), config.model_copy(update={"precision": "bf16"})]
+    assert len({other.digest() for other in [config, *others]}) == 5
+
+
+def test_unknown_keys_and_nan_are_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TrialConfig.model_validate({**tiny_trial().model_dump(), "colour": "red"})
+
+    class Number(Config):
+        x: float
+
+    with pytest.raises(ValidationError, match="finite"):
+        Number(x=float("nan"))
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "한글 이름.json"
+    write_atomically(path, "처음")
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "다음")
+    assert path.read_text(encoding="utf-8") == "처음"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_metrics_are_appended_cut_back_and_read_without_a_torn_last_line(tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny_trial())
+    run.create()
+    run.append_metrics({"step": 1})
+    length = run.metrics_length
+    run.append_metrics({"step": 2})
+    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 3')
+    assert [line["step"] for line in run.metrics()] == [1, 2]
+    run.cut_metrics(length)
+    run.append_metrics({"step": 4})
+    assert [line["step"] for line in run.metrics()] == [1, 4]
+
+
+def test_a_run_records_its_config_environment_and_code(tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny_trial())
+    run.create()
+    trial = read_json(run.path / "trial.json")
+    assert TrialConfig.model_validate(trial["config"]) == run.config
+    assert trial["environment"]["packages"]["torch"] and len(trial["code"]) == 16
+    assert not run.finished

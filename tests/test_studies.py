@@ -1,0 +1,179 @@
+"""The degradation study, end to end through the command line, in a directory with Hangul and spaces."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import reslab
+
+from reslab import studies
+from reslab.errors import UserError
+from reslab.executors import Failure
+from reslab.runs import Run, read_json
+from reslab.studies.study import Directory, Trial, run_study
+
+STUDY = ("study", "degradation", "--preset", "smoke", "--data", "digits")
+FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", "n", "source"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A smoke study that was killed while it ran, and finished by the same command."""
+    out = tmp_path_factory.mktemp("실험 기록") / "성능 저하"
+    process = subprocess.Popen([sys.executable, "-m", "reslab", *STUDY, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("trials/*/result.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, "the study ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    process.wait()
+    done = reslab(*STUDY, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "degradation.residual-does-not-degrade" in done.stdout and str(out.name) in done.stdout.replace("\n", "")
+    return out
+
+
+def test_study_json_has_the_claims_and_the_trials(finished: Path) -> None:
+    record = read_json(finished / "study.json")
+    assert len(record["claims"]) == 4 and len(record["trials"]) == 12
+    for claim in record["claims"]:
+        assert claim.keys() >= FIELDS and claim["statement"].keys() == {"ko", "en"}
+        assert claim["n"] == 3 and len(claim["interval"]) == 2
+    assert all((finished / trial["directory"] / "weights.safetensors").exists() for trial in record["trials"])
+
+
+def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
+    whole = reslab(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
+    assert whole.returncode == 0, whole.stderr
+    for trial in json.loads(whole.stdout)["trials"]:
+        weights = [(root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")]
+        assert weights[0] == weights[1]
+
+
+def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    before = (out / "study.json").read_bytes()
+    times = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*") if path.is_file() and path.name != ".lock"}
+    assert reslab(*STUDY, "--out", out).returncode == 0
+    assert (out / "study.json").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+    gone = next(out.glob("trials/*/"))
+    weights = (gone / "weights.safetensors").read_bytes()
+    shutil.rmtree(gone)
+    assert reslab(*STUDY, "--out", out).returncode == 0
+    assert (gone / "weights.safetensors").read_bytes() == weights
+    assert {path for path, stamp in times.items() if path.stat().st_mtime_ns != stamp} == {path for path in times if path.parent == gone}
+
+
+def test_fresh_starts_over_beside_the_old_one(finished: Path) -> None:
+    from reslab.cli import _unused
+
+    assert _unused(finished).name == "성능 저하-2"
+    assert _unused(finished.with_name("new")).name == "new"
+
+
+def test_the_report_needs_no_network_and_escapes_what_it_shows(finished: Path, tmp_path: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    outside_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", outside_scripts)
+    assert "default-src 'none'" in page
+    for text in ("성능 저하 문제", "The degradation problem", "plain-14", "lightning-fabric"):
+        assert text in outside_scripts
+    out = tmp_path / "evil"
+    shutil.copytree(finished, out)
+    record = read_json(out / "study.json")
+    record["title"]["en"] = "<script>alert(1)</script>"
+    (out / "study.json").write_text(json.dumps(record), encoding="utf-8")
+    assert reslab("report", out, "--out", tmp_path / "evil.html").returncode == 0
+    assert "<script>alert(1)" not in (tmp_path / "evil.html").read_text(encoding="utf-8")
+
+
+def test_claims_lists_verdicts_of_a_directory(finished: Path) -> None:
+    records = json.loads(reslab("claims", finished, "--json").stdout)
+    assert {record["verdict"] for record in records} <= {"supported", "refuted", "inconclusive"}
+    undecided = json.loads(reslab("claims", "--json").stdout)
+    assert [record["id"] for record in undecided] == [record["id"] for record in records]
+
+
+def test_results_of_other_code_are_reused_with_a_warning(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "old"
+    shutil.copytree(finished, out)
+    result = next(out.glob("trials/*/result.json"))
+    result.write_text(result.read_text(encoding="utf-8").replace(read_json(result)["code"], "0" * 16), encoding="utf-8")
+    again = reslab(*STUDY, "--out", out)
+    assert again.returncode == 0 and "1 results were made by other code" in again.stderr
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_every_study_is_well_formed(name: str) -> None:
+    study = studies.find(name)
+    assert study.name == name and {"default", "smoke"} <= study.presets.keys()
+    assert study.config.model_config["frozen"] and study.config.model_config["extra"] == "forbid"
+    config = study.configure("smoke", {})
+    grid = study.grid(config)
+    trials = {
+        group: [Trial(group, trial, {"train_error": 0.5, "test_error": 0.5, "heldout_error": 0.5}) for trial in members]
+        for group, members in grid.items()
+    }
+    compared = {comparison.claim.id for comparison in study.compare(config, trials)}
+    assert compared == {claim.id for claim in study.claims if claim.kind == "statistical"}
+    for claim in study.claims:
+        assert claim.id.startswith(f"{name}.") and claim.source and all(claim.statement.values())
+        assert re.search("[가-힣]", claim.statement["ko"])
+
+
+def test_settings_are_checked() -> None:
+    study = studies.find("degradation")
+    for settings, message in [
+        ({"depths": (20, 57)}, "depth 57 is not 6n\\+2"),
+        ({"depths": (56, 20)}, "must grow"),
+        ({"seeds": 0}, "seeds: .*greater than or equal to 1, got 0"),
+        ({"sed": 3}, "no setting 'sed'; did you mean 'seeds'"),
+        ({"data": "digit"}, "did you mean 'digits'"),
+        ({"recipe": "fats"}, "did you mean 'fast'"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            study.configure("default", settings)
+    with pytest.raises(UserError, match="did you mean 'smoke'"):
+        study.configure("smok", {})
+    with pytest.raises(UserError, match="did you mean 'degradation'"):
+        studies.find("degradatoin")
+
+
+def test_another_studys_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text('{"study": "other"}', encoding="utf-8")
+    with pytest.raises(UserError, match="holds the study 'other'"):
+        Directory(tmp_path).prepare(studies.find("degradation"))
+
+
+def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = studies.find("degradation")
+    config = study.configure("smoke", {})
+    directory = Directory(tmp_path)
+    lost = study.grid(config)["plain-8"][0]
+
+    def pretend(configs: list[object], root: Path, workers: int, watch: object) -> list[Failure]:
+        for trial in configs:
+            if trial != lost:
+                run = Run(root, trial)  # type: ignore[arg-type]  # a TrialConfig
+                run.create()
+                run.finish({"status": "finished", "train_error": 0.25, "heldout_error": 0.25, "test_error": 0.25})
+        return [Failure(lost, "MemoryError: no")]
+
+    monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
+    record = run_study(study, config, directory, 1, lambda *_: None).record
+    assert record["failures"][0]["reason"] == "MemoryError: no"
+    assert [claim["n"] for claim in record["claims"]] == [2, 2, 3, 3]
+    shutil.rmtree(directory.trials)
+    monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
+    with pytest.raises(UserError, match="finished: MemoryError: no"):
+        run_study(study, config, directory, 1, lambda *_: None)

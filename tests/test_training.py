@@ -1,0 +1,124 @@
+"""The loop: it learns, it resumes bit for bit, it records divergence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import tiny_trial
+from safetensors.torch import load_file
+from torch import nn
+
+from reslab.data import load_data
+from reslab.executors import run_trial
+from reslab.runs import Run
+from reslab.training import loop
+from reslab.training.loop import Trainer, evaluate, generator
+
+
+def test_a_short_run_learns_and_leaves_a_full_record(tmp_path: Path) -> None:
+    config = tiny_trial(epochs=6)
+    result = run_trial(config, tmp_path)
+    assert result["status"] == "finished" and result["steps"] == 6 * (1307 // 256)
+    assert result["train_error"] < 0.3
+    run = Run(tmp_path, config)
+    lines = list(run.metrics())
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert not run.checkpoint.exists()
+
+
+def test_the_optimiser_takes_the_schedules_rate(tmp_path: Path) -> None:
+    config = tiny_trial()
+    run = Run(tmp_path, config)
+    run.create()
+    data = load_data("digits")
+    trainer = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), data, config, run)
+    for step in range(3):
+        trainer.iterate(torch.arange(8))
+        assert trainer.optimizer.param_groups[0]["lr"] == config.recipe.rate(step, trainer.total_steps)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 4, 7])
+@pytest.mark.parametrize("augment", [True, False])
+def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, augment: bool
+) -> None:
+    config = tiny_trial(augment=augment)
+    run_trial(config, tmp_path / "whole")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
+    iterate = Trainer.iterate
+    steps = 0
+
+    def killed_after(self: Trainer, index: torch.Tensor) -> None:
+        nonlocal steps
+        iterate(self, index)
+        steps += 1
+        if steps == after:
+            raise KilledError
+
+    monkeypatch.setattr(Trainer, "iterate", killed_after)
+    with pytest.raises(KilledError):
+        run_trial(config, tmp_path / "broken")
+    monkeypatch.setattr(Trainer, "iterate", iterate)
+    torch.manual_seed(99)  # the state of the process must not matter
+    resumed = run_trial(config, tmp_path / "broken")
+    whole = Run(tmp_path / "whole", config)
+    broken = Run(tmp_path / "broken", config)
+    for name, tensor in load_file(whole.weights).items():
+        assert torch.equal(tensor, load_file(broken.weights)[name]), name
+    assert {**resumed, "seconds": 0} == {**whole.result(), "seconds": 0}
+    assert [{**line, "seconds": 0} for line in broken.metrics()] == [{**line, "seconds": 0} for line in whole.metrics()]
+
+
+def test_dropout_too_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    config = tiny_trial()
+    data = load_data("digits")
+
+    def network() -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+
+    def trainer(where: str) -> Trainer:
+        run = Run(tmp_path / where, config)
+        run.create()
+        return Trainer(network(), data, config, run)
+
+    whole = trainer("whole")
+    whole.fit()
+    first = trainer("broken")
+    for start in range(0, 6 * 8, 8):
+        first.iterate(torch.arange(start, start + 8))
+    first.save()
+    uninterrupted = {name: tensor.clone() for name, tensor in _finish(first).items()}
+    assert all(torch.equal(tensor, uninterrupted[name]) for name, tensor in _finish(trainer("broken")).items())
+
+
+def _finish(trainer: Trainer) -> dict[str, torch.Tensor]:
+    trainer.fit()
+    return trainer.network.state_dict()
+
+
+def test_divergence_is_a_result_not_a_crash(tmp_path: Path) -> None:
+    result = run_trial(tiny_trial(learning_rate=1e30), tmp_path)
+    assert result["status"] == "diverged"
+    assert result["train_error"] == result["test_error"] == 1.0  # a network that answers NaN is wrong
+    assert result["train_loss"] is None
+
+
+def test_evaluation_is_by_hand_and_leaves_the_mode() -> None:
+    network = nn.Linear(2, 2, bias=False)
+    network.weight.data = torch.eye(2)
+    x = torch.tensor([[2.0, 1.0], [1.0, 2.0], [3.0, 0.0], [torch.nan, 0.0]])
+    result = evaluate(network, (x, torch.tensor([0, 0, 0, 0])))
+    assert result == {"error": 0.5, "loss": None}
+    assert network.training
+
+
+def test_generators_depend_on_all_three_words() -> None:
+    draws = {tuple(torch.rand(3, generator=generator(*words)).tolist()) for words in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]}
+    assert len(draws) == 4
