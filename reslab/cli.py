@@ -29,9 +29,9 @@ app = App(
 Flag = Annotated[bool, Parameter(negative=())]
 
 
-def main() -> None:
-    """Run the command line: exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C."""
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (`sys.argv` by default): exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
@@ -257,6 +257,46 @@ def claims(*directories: Path, json: Flag = False) -> None:
         _print_json(records)
     else:
         _print_claims(records)
+
+
+@app.command
+def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
+    """Measure what the lab claims about speed, as ratios in one run on this machine.
+
+    Parameters
+    ----------
+    name
+        What to measure: lowlevel (Level 2 against torchvision).
+    quick
+        Tiny sizes and one round, to see that it runs; its figures mean nothing.
+    json
+        Print the figures as JSON.
+    """
+    import pkgutil
+    from importlib import import_module
+
+    import reslab.bench
+    from reslab.errors import suggest
+
+    names = [info.name for info in pkgutil.iter_modules(reslab.bench.__path__) if info.name != "timing"]
+    if name not in names:
+        raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
+    module = import_module(f"reslab.bench.{name}")
+    figures = module.bench(**(module.QUICK if quick else {}))
+    if json:
+        _print_json(figures)
+        return
+    print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
+    for what, values in figures.items():
+        if isinstance(values, dict) and what != "machine":
+            print(f"{what}: " + ", ".join(f"{key} {_figure(value)}" for key, value in values.items()))
+
+
+def _figure(value: Any) -> str:
+    """Return a number with two digits, or a ratio as its median and its spread."""
+    if isinstance(value, tuple):
+        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+    return "not known here" if value is None else f"{value:.2f}"
 
 
 # --- Reading what was typed ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from reslab.errors import UserError, suggest
 
 Builder = Callable[..., nn.Module]
-PACKAGES = ("reslab.paper", "reslab.successors")
+PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors")
 
 
 class Reference(NamedTuple):
@@ -114,7 +114,7 @@ def describe(name: str) -> Description:
         shape: tuple[int, int, int] = network.input_shape  # type: ignore[assignment]  # every named network has it: a test
         macs = count_macs(network, torch.empty(1, *shape))
     params = sum(parameter.numel() for parameter in network.parameters())
-    family = name.rstrip("0123456789")
+    family = name.rpartition("/")[2].rstrip("0123456789")
     return Description(name, family, params, macs, shape, _catalogue()[2][name])
 
 

@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import reslab
+from helpers import reslab, reslab_here
 
 from reslab import zoo
 
 
 @pytest.mark.parametrize("command", ["", "models", "train", "study", "report", "claims"])
 def test_help_teaches(command: str) -> None:
-    done = reslab(*filter(None, [command]), "--help")
+    done = reslab_here(*filter(None, [command]), "--help")
     assert done.returncode == 0 and "Usage: reslab" in done.stdout and len(done.stdout.splitlines()) > 5
 
 
 def test_models_as_json_lists_the_whole_zoo() -> None:
-    listed = json.loads(reslab("models", "--json").stdout)
+    listed = json.loads(reslab_here("models", "--json").stdout)
     assert [item["name"] for item in listed] == zoo.names()
     assert listed[0].keys() == {"name", "family", "params", "macs", "input", "reference"}
     resnet56 = next(item for item in listed if item["name"] == "resnet56")
@@ -46,12 +46,25 @@ def test_models_as_json_lists_the_whole_zoo() -> None:
         (["modles"], "models"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = reslab(*arguments, cwd=tmp_path)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = reslab_here(*arguments)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
+
+
+def test_bench_prints_ratios_and_the_machine() -> None:
+    figures = json.loads(reslab_here("bench", "lowlevel", "--quick", "--json").stdout)
+    assert figures["training step"]["ratio"][0] > 0 and figures["machine"]["torch"]
+    assert "no benchmark 'lowlvel'; did you mean 'lowlevel'" in reslab_here("bench", "lowlvel").stderr
+
+
+def test_level_2_trains_by_name(tmp_path: Path) -> None:
+    done = reslab_here("train", "lowlevel/resnet18", "--epochs", "3", "--set", "batch_size=64", "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["result"]["train_error"] < 0.5
 
 
 def test_debug_shows_the_traceback() -> None:
@@ -62,7 +75,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("", encoding="utf-8")
     for arguments in (["study", "degradation"], ["train", "resnet20"]):
-        done = reslab(*arguments, "--out", blocked / "x")
+        done = reslab_here(*arguments, "--out", blocked / "x")
         assert done.returncode == 2 and "cannot write to" in done.stderr and "--out" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
 
@@ -75,5 +88,5 @@ def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> N
     assert record["config"]["options"] == {"depth": 8} and record["result"]["status"] == "finished"
     weights = Path(record["directory"]) / "weights.safetensors"
     stamp = weights.stat().st_mtime_ns
-    second = reslab(*arguments)
+    second = reslab_here(*arguments)
     assert "finished after 5 iterations" in second.stdout and weights.stat().st_mtime_ns == stamp

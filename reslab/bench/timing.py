@@ -1,0 +1,49 @@
+"""Timing side by side: variants in turn, round after round, so that a slow moment of the machine hits all of them."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each round of one variant."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Return the median round, in seconds."""
+        return median(self.seconds)
+
+    def ratio(self, other: "Timing") -> tuple[float, float, float]:
+        """Return the median, lowest and highest of the rounds' ratios to another variant's round beside it."""
+        ratios = sorted(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
+        return median(ratios), ratios[0], ratios[-1]
+
+
+def side_by_side(variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int) -> dict[str, Timing]:
+    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(warmup + rounds):
+        for name, call in variants.items():
+            start = time.perf_counter()
+            call()
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the figures were measured on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+    }

@@ -1,0 +1,1 @@
+"""Level 2: a ResNet from raw tensors, forward and backward by hand."""
