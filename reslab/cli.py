@@ -383,8 +383,10 @@ def _percent(row: "Json", key: str) -> str:
 
 
 def _print_study(record: "Json", rows: "list[Json]") -> None:
-    columns = ("network", "seeds", "training error (%)", "test error (%)")
-    _print_table(columns, [(row["group"], str(row["n"]), _percent(row, "train_error"), _percent(row, "test_error")) for row in rows])
+    columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
+    _print_table(
+        columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), _percent(row, "train_error"), _percent(row, "test_error")) for row in rows]
+    )
     _print_claims(record["claims"])
 
 

@@ -46,7 +46,12 @@ def summary_rows(record: Json) -> list[dict[str, Any]]:
     """Return one row a group: the number of seeds, and mean and std of the final errors, as fractions."""
     rows = []
     for group, results in _by_group(record).items():
-        row: dict[str, Any] = {"group": group, "n": len(results), "diverged": sum(r["status"] == "diverged" for r in results)}
+        row: dict[str, Any] = {
+            "group": group,
+            "n": len(results),
+            "params": results[0].get("params"),
+            "diverged": sum(r["status"] == "diverged" for r in results),
+        }
         for split in ("train_error", "test_error"):
             values = np.array([result[split] for result in results])
             row[split] = float(values.mean())

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, field_validator
 
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import Study, StudyConfig, Trial
+from reslab.studies.study import Study, StudyConfig, Trial, check_cifar_depths
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -72,12 +72,7 @@ class DegradationConfig(StudyConfig):
     @field_validator("depths")
     @classmethod
     def _cifar_depths(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
-        for depth in depths:
-            if depth < 8 or depth % 6 != 2:
-                raise ValueError(f"depth {depth} is not 6n+2 (8, 14, 20, …, as the CIFAR design needs)")
-        if list(depths) != sorted(set(depths)):
-            raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
-        return depths
+        return check_cifar_depths(depths)
 
 
 def grid(config: DegradationConfig) -> dict[str, list[TrialConfig]]:

@@ -54,6 +54,20 @@ class StudyConfig(Config):
         ]
 
 
+def check_cifar_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the depths if each is 6n+2 and they grow.
+
+    Raises:
+        ValueError: if not.
+    """
+    for depth in depths:
+        if depth < 8 or depth % 6 != 2:
+            raise ValueError(f"depth {depth} is not 6n+2 (8, 14, 20, …, as the CIFAR design needs)")
+    if list(depths) != sorted(set(depths)):
+        raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
+    return depths
+
+
 class Trial(NamedTuple):
     """A finished trial: the group it belongs to, its config and its result."""
 

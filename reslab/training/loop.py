@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -148,10 +149,14 @@ class Trainer:
         return finite
 
     def _outcome(self, status: str) -> Json:
-        write_atomically(self.run.weights, save({name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}))
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}
+        # What a weights file cannot tell by its tensors (stride placement, padding) follows from the model and its options
+        metadata = {"model": self.config.model, "options": json.dumps(self.config.options, sort_keys=True), "data": self.config.data}
+        write_atomically(self.run.weights, save(tensors, metadata))
         train = evaluate(self.model, (self.images, self.labels))
         return {
             "status": status,
+            "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
             "train_error": train["error"],
             "train_loss": train["loss"],
