@@ -1,20 +1,18 @@
 """The `reslab` command. Every command imports what it needs inside its function, so that help answers at once."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from reslab import __version__
+from reslab import __version__, arguments, show
 from reslab.errors import UserError
 
 if TYPE_CHECKING:
-    from reslab.runs import Json, Run
-    from reslab.training.recipes import Recipe
+    pass
 
 app = App(
     name="reslab",
@@ -29,15 +27,15 @@ app = App(
 Flag = Annotated[bool, Parameter(negative=())]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(typed: Sequence[str] | None = None) -> None:
     """Run the command line (`sys.argv` by default): exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    words = list(sys.argv[1:] if typed is None else typed)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
         sys.stdout.reconfigure(errors="replace")
     try:
-        sys.exit(app(arguments, exit_on_error=False, print_error=False))
+        sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
         _complain(" ".join(str(error).split()), debug, error)
     except UserError as error:
@@ -59,22 +57,35 @@ def _complain(message: str, debug: bool, error: Exception) -> None:
 
 
 @app.command
-def models(*, json: Flag = False) -> None:
-    """List every network: family, parameters, multiply-adds (MACs) for one image of the paper's size, and the reference.
+def models(name: str | None = None, /, *, diff: str | None = None, json: Flag = False, **options: str) -> None:
+    """List every network, or show one as its paper's table would: `reslab models resnet50 --diff torchvision/resnet50`.
+
+    Multiply-adds (MACs) are for one image of the paper's size.
 
     Parameters
     ----------
+    name
+        A network to show stage by stage.
+    diff
+        Another network: show where the two differ.
     json
-        Print one JSON list.
+        Print JSON.
+    options
+        Options of the network, such as `--depth 26` or `--stride-in 3x3`.
     """
     from reslab import zoo
 
+    if name is not None:
+        show.show_network(name, diff, arguments.words(options), json)
+        return
+    if diff is not None or options:
+        raise UserError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
     descriptions = [zoo.describe(name) for name in zoo.names()]
     if json:
-        _print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
+        show.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
         return
     rows = [(d.name, f"{d.params:,}", f"{d.macs / 1e6:,.2f} M", "×".join(map(str, d.input))) for d in descriptions]
-    _print_table(("network", "parameters", "MACs", "input"), rows)
+    show.print_table(("network", "parameters", "MACs", "input"), rows)
     print(f"Other depths: {', '.join(zoo.families())}, with --depth.")
 
 
@@ -130,21 +141,21 @@ def train(
     from reslab.training.loop import TrialConfig
 
     dataset = load_data(data)
-    words = {key.replace("-", "_"): _value(text) for key, text in options.items()}
+    words = arguments.words(options)
     zoo.check(model, num_classes=dataset.num_classes, in_channels=dataset.in_channels, **words)
     try:
-        config = TrialConfig(model=model, options=words, data=data, recipe=_recipe(recipe, epochs, set), seed=seed, threads=threads)
+        config = TrialConfig(model=model, options=words, data=data, recipe=arguments.read_recipe(recipe, epochs, set), seed=seed, threads=threads)
     except ValidationError as error:
         raise UserError(one_line(error)) from error
-    _make_writable(out)
-    with _progress() as watch:
+    arguments.make_writable(out)
+    with show.progress() as watch:
         failures = run_trials([config], out, 1, watch)
     if failures:
         raise UserError(failures[0].reason)
     run = Run(out, config)
     result = run.result()
     if json:
-        _print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
+        show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
     else:
         errors = ", ".join(f"{split} error {100 * result[f'{split}_error']:.2f} %" for split in ("train", "heldout", "test"))
         print(f"{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
@@ -190,12 +201,12 @@ def study(
     from reslab.studies.study import Directory, run_study
 
     chosen = studies.find(name)
-    config = chosen.configure(preset, {key.replace("-", "_"): _value(text) for key, text in settings.items()})
+    config = chosen.configure(preset, arguments.words(settings))
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, got {workers}")
     path = out or Path("runs") / name
-    directory = Directory(_unused(path) if fresh else path).prepare(chosen)
-    with _progress() as watch:
+    directory = Directory(arguments.unused(path) if fresh else path).prepare(chosen)
+    with show.progress() as watch:
         finished = run_study(chosen, config, directory, workers or default_workers(config.threads), watch)
     report = write_report([directory.path], directory.path / "report.html")
     if finished.reused_from_other_code:
@@ -203,9 +214,9 @@ def study(
     for failure in finished.failures:
         print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
     if json:
-        _print_json(finished.record)
+        show.print_json(finished.record)
     else:
-        _print_study(finished.record, summary_rows(finished.record))
+        show.print_study(finished.record, summary_rows(finished.record))
         print(f"Report: {report}")
     return 1 if finished.failures else 0
 
@@ -227,9 +238,9 @@ def report(*directories: Path, out: Path = Path("report.html"), json: Flag = Fal
 
     if not directories:
         raise UserError("report needs at least one study directory: reslab report runs/degradation")
-    _make_writable(out.parent)
+    arguments.make_writable(out.parent)
     page = write_report(directories, out)
-    _print_json({"report": str(page)}) if json else print(page)
+    show.print_json({"report": str(page)}) if json else print(page)
 
 
 @app.command
@@ -254,9 +265,79 @@ def claims(*directories: Path, json: Flag = False) -> None:
     else:
         records = [asdict(claim) for name in studies.names() for claim in studies.find(name).claims]
     if json:
-        _print_json(records)
+        show.print_json(records)
     else:
-        _print_claims(records)
+        show.print_claims(records)
+
+
+@app.command
+def weights(
+    file: Path,
+    /,
+    *,
+    as_: Annotated[str, Parameter(name="--as")],
+    zero_pad: Literal["end", "centred"] | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    out: Path | None = None,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX.
+
+    `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
+
+    Parameters
+    ----------
+    file
+        safetensors, or a saved state dict (also nested, also with `module.` prefixes).
+    as_
+        The network that the weights are for.
+    zero_pad
+        Where the file's option A puts its zero channels; its tensors cannot tell.
+    mean
+        Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
+    std
+        Channel standard deviations, likewise.
+    out
+        What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
+    json
+        Print the report as JSON.
+    options
+        Options of the network, such as `--stride-in 3x3` or `--num-classes 100`.
+    """
+    from reslab import weightfiles, zoo
+    from reslab.runs import write_atomically
+
+    if out is not None and out.suffix not in (".safetensors", ".onnx"):
+        raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
+    if out is not None and out.exists():
+        raise UserError(f"{out} exists and is not overwritten; give another --out")
+    words = arguments.words(options)
+    read = weightfiles.read_weights(file)
+    network = zoo.build(as_, weights=file, zero_pad=zero_pad, **words)
+    if out is not None:
+        arguments.make_writable(out.parent)
+        prepared = {key: arguments.value(text) for key, text in (("mean", mean), ("std", std)) if text is not None}
+        preprocessing = prepared or read.metadata.get("preprocessing")
+        explicit = {**read.metadata.get("options", {}), **words}
+        content = (
+            weightfiles.to_bytes(network, as_, explicit, preprocessing)
+            if out.suffix == ".safetensors"
+            else weightfiles.to_onnx(network, zoo.input_shape(network))
+        )
+        write_atomically(out, content)
+    report = {"network": as_, "tensors": len(read.state), "renamed": read.renamed, "zero_pad": zero_pad, "out": str(out) if out else None}
+    if json:
+        show.print_json(report)
+        return
+    print(f"{file} fits {as_}: {len(read.state)} tensors, {len(read.renamed)} renamed")
+    for original, name in read.renamed.items():
+        print(f"  {original} -> {name}")
+    if zero_pad == "centred":
+        print("  channels reordered so that the zeros are at the end")
+    if out is not None:
+        print(f"wrote {out}")
 
 
 @app.command
@@ -284,156 +365,9 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
     module = import_module(f"reslab.bench.{name}")
     figures = module.bench(**(module.QUICK if quick else {}))
     if json:
-        _print_json(figures)
+        show.print_json(figures)
         return
     print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
     for what, values in figures.items():
         if isinstance(values, dict) and what != "machine":
-            print(f"{what}: " + ", ".join(f"{key} {_figure(value)}" for key, value in values.items()))
-
-
-def _figure(value: Any) -> str:
-    """Return a number with two digits, or a ratio as its median and its spread."""
-    if isinstance(value, tuple):
-        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
-    return "not known here" if value is None else f"{value:.2f}"
-
-
-# --- Reading what was typed ------------------------------------------------------------------------------------------
-
-
-def _value(text: str) -> Any:
-    """Return a typed-in value: JSON where it is JSON, a tuple where it has commas, else the text itself."""
-    if "," in text:
-        return tuple(_value(part) for part in text.split(",") if part)
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _recipe(name: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":
-    """Return the named recipe with `KEY=VALUE` settings changed."""
-    from pydantic import ValidationError
-
-    from reslab.errors import suggest
-    from reslab.studies.study import one_line
-    from reslab.training.recipes import RECIPES, Recipe
-
-    if name not in RECIPES:
-        raise UserError(f"no recipe {name!r}{suggest(name, RECIPES)}")
-    values = RECIPES[name].model_dump()
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or key not in values:
-            raise UserError(f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}")
-        values[key] = _value(text)
-        if key in ("epochs", "iterations"):
-            values["iterations" if key == "epochs" else "epochs"] = None
-    if epochs is not None:
-        values |= {"epochs": epochs, "iterations": None}
-    try:
-        return Recipe(**values)
-    except ValidationError as error:
-        raise UserError(one_line(error)) from error
-
-
-def _unused(path: Path) -> Path:
-    """Return `path`, or the first of `path-2`, `path-3`, … that does not exist."""
-    candidates = (path.with_name(f"{path.name}-{number}") for number in range(2, sys.maxsize))
-    return path if not path.exists() else next(candidate for candidate in candidates if not candidate.exists())
-
-
-def _make_writable(path: Path) -> None:
-    import os
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path, os.W_OK)
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
-    if not writable:
-        raise UserError(f"cannot write to {path}: permission denied; give another --out")
-
-
-# --- Showing ---------------------------------------------------------------------------------------------------------
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int = 1) -> None:
-    """Print a table; the first `left` columns are text, the others numbers."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _percent(row: "Json", key: str) -> str:
-    std = row[f"{key}_std"]
-    return f"{100 * row[key]:.2f}" + (f" ± {100 * std:.2f}" if std is not None else "")
-
-
-def _print_study(record: "Json", rows: "list[Json]") -> None:
-    columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
-    _print_table(
-        columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), _percent(row, "train_error"), _percent(row, "test_error")) for row in rows]
-    )
-    _print_claims(record["claims"])
-
-
-def _print_claims(records: "list[Json]") -> None:
-    """Print each claim with its verdict, effect and interval, or undecided."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    colours = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
-    console = Console(highlight=False)
-    for record in records:
-        verdict = record.get("verdict")
-        console.print(f"[bold]{escape(record['id'])}[/]" + (f": [{colours[verdict]}]{verdict}[/]" if verdict else ""))
-        console.print(f"  {escape(record['statement']['en'])}\n  {escape(record['statement']['ko'])}")
-        if verdict and record["interval"]:
-            low, high = record["interval"]
-            evidence = f"effect {record['effect']:+.4f} in {record['unit']}, {100 * record['level']:.2f} % interval [{low:+.4f}, {high:+.4f}]"
-            console.print(escape(f"  {evidence}, n = {record['n']} ({record['method']}): {record['reason']}"))
-        elif verdict:
-            console.print(escape(f"  {record['reason']}"))
-        else:
-            console.print(f"  [dim]{escape(record['source'])}; {record['direction']}, margin {record['margin']:g}[/]")
-        console.print()
-
-
-def _progress() -> Any:
-    """Return a context manager that gives a `Watch` drawing a bar for all trials and the epoch of each running one."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    def describe(run: "Run") -> str:
-        config = run.config.model_dump()
-        depth = config["options"].get("depth")
-        last = {"epoch": 0.0, **dict((list(run.metrics()) or [{}])[-1])}
-        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {last['epoch']:.0f}"
-
-    @contextmanager
-    def live() -> Any:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("trials", total=None)
-
-            def watch(running: "list[Run]", done: int, total: int) -> None:
-                bar.update(task, total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
-
-            yield watch
-
-    return live()
+            print(f"{what}: " + ", ".join(f"{key} {show.figure(value)}" for key, value in values.items()))

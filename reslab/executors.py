@@ -52,7 +52,8 @@ def run_trial(config: TrialConfig, root: Path) -> Json:
         data = load_data(config.data)
         with torch.random.fork_rng(), _threads(config.threads):
             torch.manual_seed(config.seed)
-            network = build(config.model, num_classes=data.num_classes, in_channels=data.in_channels, **config.options)
+            options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
+            network = build(config.model, **options)
             run.finish(Trainer(network, data, config, run).fit())
     return run.result()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from reslab import weightfiles
 from reslab.errors import UserError, suggest
 
 Builder = Callable[..., nn.Module]
@@ -76,12 +78,47 @@ def families() -> list[str]:
     return list(_catalogue()[1])
 
 
-def build(name: str, **options: Any) -> nn.Module:
-    """Return a freshly initialised network: `build("resnet56", num_classes=10, in_channels=1)`.
+def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles.ZeroPadSide | None = None, **options: Any) -> nn.Module:
+    """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
+
+    `weights="torchvision"` takes torchvision's trained ones, and so its v1.5 strides; else `weights` is a file. A file that is not this
+    lab's needs `stride_in=` (bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest) or the builder does not take the options.
     """
+    if name.startswith("torchvision/"):
+        return _torchvision(name, options)
+    if weights == "torchvision":
+        options = {"stride_in": "3x3", **options} if name in _V15 else options
+    network = _build(name, options)
+    if weights is not None:
+        _load(network, name, options, weights, zero_pad)
+    return network
+
+
+_V15 = ("resnet50", "resnet101", "resnet152")  # torchvision's of these names have their strides in the 3×3
+
+
+def _load(network: nn.Module, name: str, options: dict[str, Any], weights: str | Path, zero_pad: weightfiles.ZeroPadSide | None) -> None:
+    """Load torchvision's trained weights, downloaded by torchvision, or a file's."""
+    if weights != "torchvision":
+        weightfiles.load(network, weightfiles.read_weights(Path(weights)), name, options, zero_pad)
+        return
+    from torchvision.models import get_model_weights, list_models
+
+    if name not in list_models():
+        raise UserError(f"torchvision has no trained weights for {name!r}; give a file")
+    if options.get("stride_in", "3x3") != "3x3":
+        raise UserError("torchvision's weights are for strides in the 3×3 (v1.5); leave stride_in out")
+    try:
+        state = next(iter(get_model_weights(name))).get_state_dict(check_hash=True)
+    except OSError as error:
+        raise UserError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
+    network.load_state_dict(weightfiles.fit(state, network))
+
+
+def _build(name: str, options: dict[str, Any]) -> nn.Module:
     models, open_families, _ = _catalogue()
     builders = {**models, **open_families}
     if name not in builders:
@@ -95,6 +132,26 @@ def build(name: str, **options: Any) -> nn.Module:
         return builders[name](**options)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    """Return torchvision's own network, untrained."""
+    from torchvision.models import get_model, list_models
+
+    short = name.removeprefix("torchvision/")
+    if short not in list_models():
+        raise UserError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
+    if options.pop("in_channels", 3) != 3:
+        raise UserError(f"{name} takes colour images only; this data has another number of channels")
+    try:
+        return get_model(short, weights=None, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def input_shape(network: nn.Module) -> tuple[int, int, int]:
+    """Return the (channels, height, width) that a network's paper gives it; 3×224×224 for networks that do not say."""
+    return getattr(network, "input_shape", (3, 224, 224))
 
 
 def check(name: str, **options: Any) -> None:
@@ -111,14 +168,14 @@ def describe(name: str) -> Description:
     """Measure a named network on the meta device: parameters, and multiply-adds for one image of the paper's size."""
     with torch.device("meta"):
         network = build(name)
-        shape: tuple[int, int, int] = network.input_shape  # type: ignore[assignment]  # every named network has it: a test
+        shape = input_shape(network)
         macs = count_macs(network, torch.empty(1, *shape))
     params = sum(parameter.numel() for parameter in network.parameters())
     family = name.rpartition("/")[2].rstrip("0123456789")
     return Description(name, family, params, macs, shape, _catalogue()[2][name])
 
 
-class _FlopCounter(TorchDispatchMode):
+class FlopCounter(TorchDispatchMode):
     """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at 1000 layers."""
 
     def __init__(self) -> None:
@@ -140,7 +197,7 @@ def count_macs(network: nn.Module, images: torch.Tensor) -> int:
     training = network.training
     network.eval()
     try:
-        with _FlopCounter() as counter, torch.no_grad():
+        with FlopCounter() as counter, torch.no_grad():
             network(images)
     finally:
         network.train(training)

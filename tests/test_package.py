@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from helpers import reslab
+from helpers import reslab_here
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,17 +43,18 @@ def test_both_readmes_show_the_same_commands_and_code() -> None:
     assert [re.sub("#.*", "", code) for code in readme_python(READMES[0])] == [re.sub("#.*", "", code) for code in readme_python(READMES[1])]
 
 
-SMALLER = {"study": ["--preset", "smoke"], "train": ["--epochs", "1"]}
+SMALLER = {"study": ["--preset", "smoke", "--workers", "1", "--seeds", "1"], "train": ["--epochs", "1"]}
 
 
-def test_readme_commands_run(tmp_path: Path) -> None:
+def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order, each with the settings that make it small."""
+    monkeypatch.chdir(tmp_path)
     for command in readme_commands("README.md"):
         _, *arguments = shlex.split(command)
         for name in ("--seeds", "--depths"):
             if arguments[0] == "study" and name in arguments:
                 del arguments[arguments.index(name) : arguments.index(name) + 2]
-        done = reslab(*arguments, *SMALLER.get(arguments[0], []), cwd=tmp_path)
+        done = reslab_here(*arguments, *SMALLER.get(arguments[0], []))
         assert done.returncode == 0, (command, done.stderr)
 
 

@@ -259,3 +259,12 @@ def test_options_that_do_not_exist_are_refused() -> None:
         reslab.build("cifar_preresnet", depth=21, block="bottleneck")
     with pytest.raises(ValueError, match="must be 'basic' or 'bottleneck'"):
         reslab.build("cifar_resnet", depth=20, block="wide")
+
+
+def test_the_story_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from reslab.paper.story import main
+
+    main()
+    printed = capsys.readouterr().out
+    for text in ("11,689,512", "19,421,274", "3, 8, 36, 3", "reslab study shortcuts"):
+        assert text in printed

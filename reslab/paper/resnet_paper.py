@@ -452,3 +452,9 @@ def __getattr__(name: str) -> Callable[..., nn.Module]:
     if name in MODELS:
         return MODELS[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    from reslab.paper.story import main
+
+    main()

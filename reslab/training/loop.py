@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from pydantic import Field
-from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
 from reslab.runs import Config, Json, Run, write_atomically
 from reslab.training.recipes import Recipe
+from reslab.weightfiles import to_bytes
 
 Split = tuple[Tensor, Tensor]
 CHECKPOINT_SECONDS = 20.0
@@ -149,10 +148,7 @@ class Trainer:
         return finite
 
     def _outcome(self, status: str) -> Json:
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}
-        # What a weights file cannot tell by its tensors (stride placement, padding) follows from the model and its options
-        metadata = {"model": self.config.model, "options": json.dumps(self.config.options, sort_keys=True), "data": self.config.data}
-        write_atomically(self.run.weights, save(tensors, metadata))
+        write_atomically(self.run.weights, to_bytes(self.network, self.config.model, self.config.options, {"data": self.config.data}))
         train = evaluate(self.model, (self.images, self.labels))
         return {
             "status": status,

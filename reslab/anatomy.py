@@ -1,0 +1,111 @@
+"""A network as its paper's table would show it: stage by stage, and where two networks differ."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from reslab.zoo import FlopCounter
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its blocks, the shape that leaves it `(C, H, W)`, parameters, multiply-adds for one image, receptive field in pixels."""
+
+    name: str
+    blocks: str
+    output: tuple[int, ...]
+    params: int
+    macs: int
+    receptive_field: int
+
+
+def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]:
+    """Return the stages of a network that runs its direct children in order; children that do nothing are left out.
+
+    The network may be on the meta device. The receptive field is that of the longest path: shortcuts see less.
+    """
+    rows: list[Stage] = []
+    field, jump = 1, 1
+    macs_before = 0
+
+    with FlopCounter() as counter, torch.no_grad():
+
+        def leave(name: str, module: nn.Module, output: torch.Tensor) -> None:
+            nonlocal field, jump, macs_before
+            for kernel, stride in _windows(module):
+                field += (kernel - 1) * jump
+                jump *= stride
+            macs, macs_before = counter.flops // 2 - macs_before, counter.flops // 2
+            params = sum(parameter.numel() for parameter in module.parameters())
+            if not isinstance(module, nn.Identity | nn.ReLU):
+                rows.append(Stage(name, describe(module), tuple(output.shape[1:]), params, macs, field))
+
+        handles = [
+            module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))
+            for name, module in network.named_children()
+        ]
+        training = network.training
+        try:
+            network.eval()(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+        finally:
+            network.train(training)
+            for handle in handles:
+                handle.remove()
+    return rows
+
+
+def _windows(module: nn.Module) -> Iterator[tuple[int, int]]:
+    """Yield (kernel, stride) of the convolutions and pools on a stage's main path, in order."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and "downsample" not in name:
+            yield _first(layer.kernel_size), _first(layer.stride)
+
+
+def _first(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
+def describe(module: nn.Module) -> str:
+    """Return a stage in the paper's words: `3 × [1×1, 64 · 3×3, 64 · 1×1, 256]`, `7×7, 64, /2`."""
+    if isinstance(module, nn.Conv2d):
+        return _convolution(module)
+    if isinstance(module, nn.MaxPool2d):
+        return f"{module.kernel_size}×{module.kernel_size} max pool, /{module.stride}"
+    if isinstance(module, nn.Linear):
+        return f"{module.out_features}-way classifier"
+    if isinstance(module, nn.Sequential) and len(module):
+        first = module[0]
+        convolutions = [layer for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d) and "downsample" not in name]
+        if convolutions:
+            stride = max(_first(layer.stride) for layer in convolutions)
+            return f"{len(module)} × [{' · '.join(_convolution(layer, bare=True) for layer in convolutions)}]" + (
+                f", /{stride}" if stride > 1 else ""
+            )
+    return type(module).__name__
+
+
+def _convolution(layer: nn.Conv2d, bare: bool = False) -> str:
+    kernel, stride = _first(layer.kernel_size), _first(layer.stride)
+    groups = f" ({layer.groups} groups)" if layer.groups > 1 else ""
+    return f"{kernel}×{kernel}, {layer.out_channels}{groups}" + (f", /{stride}" if stride > 1 and not bare else "")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A layer that two networks do not have alike; None where one of them has no such layer."""
+
+    layer: str
+    first: str | None
+    second: str | None
+
+
+def differences(first: nn.Module, second: nn.Module) -> list[Difference]:
+    """Return the layers with parameters, by name, whose settings differ between two networks."""
+    ours, theirs = _layers(first), _layers(second)
+    return [Difference(name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
+
+
+def _layers(network: nn.Module) -> dict[str, str]:
+    return {name: repr(module) for name, module in network.named_modules() if next(module.parameters(recurse=False), None) is not None}

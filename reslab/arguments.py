@@ -1,0 +1,73 @@
+"""Reading what was typed: values, settings of a recipe, directories to write to."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reslab.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from reslab.training.recipes import Recipe
+
+
+def value(text: str) -> Any:
+    """Return a typed-in value: JSON where it is JSON, a tuple where it has commas, else the text itself."""
+    if "," in text:
+        return tuple(value(part) for part in text.split(",") if part)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def words(options: dict[str, str]) -> dict[str, Any]:
+    """Return typed-in options with Python's names and values."""
+    return {key.replace("-", "_"): value(text) for key, text in options.items()}
+
+
+def read_recipe(name: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":
+    """Return the named recipe with `KEY=VALUE` settings changed."""
+    from pydantic import ValidationError
+
+    from reslab.studies.study import one_line
+    from reslab.training.recipes import RECIPES, Recipe
+
+    if name not in RECIPES:
+        raise UserError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+    values = RECIPES[name].model_dump()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or key not in values:
+            raise UserError(f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}")
+        values[key] = value(text)
+        if key in ("epochs", "iterations"):
+            values["iterations" if key == "epochs" else "epochs"] = None
+    if epochs is not None:
+        values |= {"epochs": epochs, "iterations": None}
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise UserError(one_line(error)) from error
+
+
+def unused(path: Path) -> Path:
+    """Return `path`, or the first of `path-2`, `path-3`, … that does not exist."""
+    candidates = (path.with_name(f"{path.name}-{number}") for number in range(2, sys.maxsize))
+    return path if not path.exists() else next(candidate for candidate in candidates if not candidate.exists())
+
+
+def make_writable(path: Path) -> None:
+    """Make a directory that can be written to.
+
+    Raises:
+        UserError: if it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+    if not writable:
+        raise UserError(f"cannot write to {path}: permission denied; give another --out")

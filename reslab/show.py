@@ -1,0 +1,142 @@
+"""What the commands print: JSON, tables, verdicts, networks, progress."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reslab.runs import Json, Run
+
+
+def print_json(value: Any) -> None:
+    """Print a value as readable JSON."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int = 1) -> None:
+    """Print a table; the first `left` columns are text, the others numbers."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def show_network(name: str, other: str | None, options: dict[str, Any], as_json: bool) -> None:
+    """Print a network stage by stage, and its differences from another."""
+    from dataclasses import asdict
+
+    import torch
+
+    from reslab import anatomy, zoo
+
+    with torch.device("meta"):
+        networks = {name: zoo.build(name, **options)}
+        if other is not None:
+            networks[other if other != name else f"{other} (as it is)"] = zoo.build(other)
+    rows = {label: anatomy.stages(network, zoo.input_shape(network)) for label, network in networks.items()}
+    found = anatomy.differences(*networks.values()) if other is not None else []
+    totals = {label: (sum(p.numel() for p in networks[label].parameters()), sum(row.macs for row in rows[label])) for label in networks}
+    if as_json:
+        print_json(
+            {
+                "networks": {
+                    label: {"params": params, "macs": macs, "stages": [asdict(row) for row in rows[label]]}
+                    for label, (params, macs) in totals.items()
+                },
+                "differences": [asdict(difference) for difference in found],
+            }
+        )
+        return
+    for label, (params, macs) in totals.items():
+        shape = "×".join(map(str, zoo.input_shape(networks[label])))
+        print(f"{label}: {params:,} parameters, {macs / 1e9:.3f} G MACs for one {shape} image")
+        columns = ("stage", "blocks", "output", "parameters", "MACs", "receptive field")
+        print_table(
+            columns,
+            [
+                (row.name, row.blocks, "×".join(map(str, row.output)), f"{row.params:,}", f"{row.macs / 1e6:,.1f} M", f"{row.receptive_field}")
+                for row in rows[label]
+            ],
+            left=2,
+        )
+    if other is not None:
+        print(f"{len(found)} layers differ" + (":" if found else f": {name} and {other} are the same layer by layer"))
+        for difference in found:
+            print(f"  {difference.layer}\n    {name}: {difference.first or 'none'}\n    {other}: {difference.second or 'none'}")
+
+
+def percent(row: "Json", key: str) -> str:
+    """Return a mean and its standard deviation over seeds, in %."""
+    std = row[f"{key}_std"]
+    return f"{100 * row[key]:.2f}" + (f" ± {100 * std:.2f}" if std is not None else "")
+
+
+def print_study(record: "Json", rows: "list[Json]") -> None:
+    """Print a study's table of errors and its verdicts."""
+    columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
+    print_table(
+        columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), percent(row, "train_error"), percent(row, "test_error")) for row in rows]
+    )
+    print_claims(record["claims"])
+
+
+def print_claims(records: "list[Json]") -> None:
+    """Print each claim with its verdict, effect and interval, or undecided."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    colours = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
+    console = Console(highlight=False)
+    for record in records:
+        verdict = record.get("verdict")
+        console.print(f"[bold]{escape(record['id'])}[/]" + (f": [{colours[verdict]}]{verdict}[/]" if verdict else ""))
+        console.print(f"  {escape(record['statement']['en'])}\n  {escape(record['statement']['ko'])}")
+        if verdict and record["interval"]:
+            low, high = record["interval"]
+            evidence = f"effect {record['effect']:+.4f} in {record['unit']}, {100 * record['level']:.2f} % interval [{low:+.4f}, {high:+.4f}]"
+            console.print(escape(f"  {evidence}, n = {record['n']} ({record['method']}): {record['reason']}"))
+        elif verdict:
+            console.print(escape(f"  {record['reason']}"))
+        else:
+            console.print(f"  [dim]{escape(record['source'])}; {record['direction']}, margin {record['margin']:g}[/]")
+        console.print()
+
+
+def progress() -> Any:
+    """Return a context manager that gives a `Watch` drawing a bar for all trials and the epoch of each running one."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    def describe(run: "Run") -> str:
+        config = run.config.model_dump()
+        depth = config["options"].get("depth")
+        last = {"epoch": 0.0, **dict((list(run.metrics()) or [{}])[-1])}
+        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {last['epoch']:.0f}"
+
+    @contextmanager
+    def live() -> Any:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("trials", total=None)
+
+            def watch(running: "list[Run]", done: int, total: int) -> None:
+                bar.update(task, total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
+
+            yield watch
+
+    return live()
+
+
+def figure(value: Any) -> str:
+    """Return a number with two digits, or a ratio as its median and its spread."""
+    if isinstance(value, tuple):
+        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+    return "not known here" if value is None else f"{value:.2f}"

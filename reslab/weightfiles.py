@@ -1,0 +1,211 @@
+"""Weights in and out: files of this lab, of torchvision, of third parties, recognised by their keys and shapes, never by their names.
+
+Two things change what a network computes and cannot be read from its tensors: where a bottleneck has its stride, and on which side
+option A pads its zeros. Our files say both in their metadata; for any other file the user must.
+"""
+
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from reslab.errors import UserError
+
+ZeroPadSide = Literal["end", "centred"]
+State = dict[str, Tensor]
+
+METADATA_KEY = "reslab"
+NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network")
+RENAMES = ((r"^module\.", ""), (r"^linear\.", "fc."), (r"\.shortcut\.", ".downsample."))
+"""Third parties' names for torchvision's: DataParallel's prefix, and two habits of CIFAR implementations."""
+
+
+class WeightFile(NamedTuple):
+    """The tensors of a file under torchvision's names, its metadata (empty unless the file is ours), and what was renamed."""
+
+    state: State
+    metadata: dict[str, Any]
+    renamed: dict[str, str]
+
+
+def read_weights(path: Path) -> WeightFile:
+    """Read a safetensors file, or a pickled one of nothing but tensors.
+
+    Raises:
+        UserError: if there is no such file, it is damaged, or it holds more than tensors, which could run code.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    metadata: dict[str, Any] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            content: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    except SafetensorError:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UserError(f"{path} holds more than tensors and is refused, because reading it could run code") from error
+        except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
+            raise UserError(f"{path} is not a readable weights file; expected safetensors or a saved state dict") from error
+    state, renamed = {}, {}
+    for original, tensor in _unwrap(content, path).items():
+        name = original
+        for pattern, replacement in RENAMES:
+            name = re.sub(pattern, replacement, name)
+        state[name] = tensor
+        if name != original:
+            renamed[original] = name
+    return WeightFile(state, metadata, renamed)
+
+
+def _unwrap(content: Any, path: Path) -> Mapping[str, Tensor]:
+    """Return the state dict in what a file holds, also where it is nested beside other things."""
+    while isinstance(content, Mapping):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return content
+        inner = next((content[key] for key in NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    raise UserError(f"{path} holds no state dict; expected names and tensors, also nested under {', '.join(NESTED_UNDER)}")
+
+
+def fit(state: Mapping[str, Tensor], network: nn.Module) -> State:
+    """Return the state if the network takes it exactly; counts of batches, which old files lack, are added as 0.
+
+    Raises:
+        UserError: naming what is missing, what is extra, and which shapes differ.
+    """
+    wanted = network.state_dict()
+    state = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")} | dict(state)
+    missing = [name for name in wanted if name not in state]
+    extra = [name for name in state if name not in wanted]
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, wanted {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    complaints = [
+        f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        for what, names in (("missing", missing), ("not in the network", extra), ("other shapes", shapes))
+        if names
+    ]
+    if complaints:
+        raise UserError(f"the weights do not fit: {'; '.join(complaints)}")
+    return state
+
+
+# --- What tensors cannot tell -----------------------------------------------------------------------------------------
+
+
+def settle(weights: WeightFile, model: str, network: nn.Module, options: Mapping[str, Any], zero_pad: ZeroPadSide | None) -> ZeroPadSide:
+    """Return where the file's zero channels are, once everything that its tensors cannot tell has been told.
+
+    Raises:
+        UserError: if a fact is missing (the message names the flag that gives it) or contradicts the file's own metadata.
+    """
+    if "model" in weights.metadata:
+        theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
+        for fact, ours in (("model", model), ("stride_in", options.get("stride_in", theirs["stride_in"]))):
+            if theirs[fact] != ours:
+                raise UserError(f"the file's own metadata says {fact} {theirs[fact]}, not {ours}")
+        if zero_pad == "centred":
+            raise UserError("the file's own metadata says that its zero channels are at the end, not centred")
+        return "end"
+    if has_bottlenecks(network) and "stride_in" not in options:
+        raise UserError(
+            "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or 3x3 (torchvision, v1.5)"
+        )
+    if _padded_blocks(network) and zero_pad is None:
+        raise UserError("nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both sides)")
+    return zero_pad or "end"
+
+
+def has_bottlenecks(network: nn.Module) -> bool:
+    """Say whether a network has blocks of three convolutions."""
+    return any(name.endswith(".conv3") for name, _ in network.named_modules())
+
+
+def _padded_blocks(network: nn.Module) -> dict[str, int]:
+    """Return the blocks whose shortcut appends zero channels, and how many."""
+    return {
+        name.removesuffix(".downsample"): int(module.extra_channels)
+        for name, module in network.named_modules()
+        if name.endswith(".downsample") and getattr(module, "extra_channels", 0)
+    }
+
+
+def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
+    """Return the state of the same function with zero channels at the end, from one that pads them on both sides.
+
+    Centred padding puts e/2 channels of zeros before the old ones and e/2 behind. Sorting the channels of the sum, old ones first,
+    in every tensor that writes or reads it, changes no value, only their order.
+    """
+    state = dict(state)
+    padded = _padded_blocks(network)
+    order: list[int] | None = None  # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
+    for block in [name.removesuffix(".downsample") for name, _ in network.named_modules() if name.endswith(".downsample")]:
+        if order is not None:
+            state[f"{block}.conv1.weight"] = state[f"{block}.conv1.weight"][:, order]
+        if block in padded:
+            width = state[f"{block}.conv1.weight"].shape[1]
+            before = padded[block] // 2
+            old = [before + channel for channel in (order or range(width))]
+            order = old + [channel for channel in range(width + padded[block]) if channel not in set(old)]
+        if order is not None:
+            last = 3 if f"{block}.conv3.weight" in state else 2
+            for name in (f"conv{last}.weight", *(f"bn{last}.{part}" for part in ("weight", "bias", "running_mean", "running_var"))):
+                state[f"{block}.{name}"] = state[f"{block}.{name}"][order]
+    if order is not None:
+        state["fc.weight"] = state["fc.weight"][:, order]
+    return state
+
+
+def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], zero_pad: ZeroPadSide | None) -> None:
+    """Put a file's weights into a network of the zoo.
+
+    Raises:
+        UserError: if they do not fit, or something that the tensors cannot tell is missing or contradicted.
+    """
+    side = settle(weights, model, network, options, zero_pad)
+    state = fit(weights.state, network)
+    network.load_state_dict(recentre(state, network) if side == "centred" else state, strict=True)
+
+
+def to_bytes(network: nn.Module, model: str, options: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None) -> bytes:
+    """Return the network as a safetensors file whose metadata say the model, its options, and how its images are prepared."""
+    facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    return save(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})  # one key: safetensors does not keep an order of several
+
+
+def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+    """Return the network, in evaluation mode, as an ONNX model of any batch size.
+
+    Raises:
+        UserError: if the packages that export needs are not installed.
+    """
+    try:
+        import onnx  # noqa: F401  # torch needs both, and says so less clearly
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]'") from error
+    training = network.training
+    program = torch.onnx.export(
+        network.eval(), (torch.zeros(2, *input_shape),), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    network.train(training)
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content

@@ -1,0 +1,57 @@
+"""Networks as tables, and their differences."""
+
+import json
+
+import pytest
+import torch
+from helpers import reslab_here
+from torch import nn
+
+from reslab import zoo
+from reslab.anatomy import differences, stages
+
+
+def test_a_tiny_network_by_hand() -> None:
+    network = nn.Sequential()
+    network.add_module("conv1", nn.Conv2d(3, 8, 7, 2, padding=3, bias=False))
+    network.add_module("pool", nn.MaxPool2d(3, 2, padding=1))
+    network.add_module("conv2", nn.Conv2d(8, 4, 3, padding=1, bias=False))
+    first, pool, second = stages(network, (3, 16, 16))
+    assert (first.output, first.params, first.macs, first.receptive_field) == ((8, 8, 8), 3 * 8 * 49, 3 * 8 * 49 * 64, 7)
+    assert (pool.output, pool.macs, pool.receptive_field) == ((8, 4, 4), 0, 11)  # 7 + 2·2
+    assert (second.macs, second.receptive_field) == (8 * 4 * 9 * 16, 19)  # 11 + 2·4
+    assert network.training and not network.conv1._forward_hooks
+
+
+def test_resnet50_as_table_1() -> None:
+    with torch.device("meta"):
+        network = zoo.build("resnet50")
+    rows = {row.name: row for row in stages(network, (3, 224, 224))}
+    assert rows["layer3"].blocks == "6 × [1×1, 256 · 3×3, 256 · 1×1, 1024], /2"
+    assert rows["layer4"].output == (2048, 7, 7)
+    assert sum(row.params for row in rows.values()) == 25_557_032
+    assert round(sum(row.macs for row in rows.values()) / 1e9, 3) == 3.858
+
+
+def test_the_difference_from_torchvision_is_the_strides() -> None:
+    done = reslab_here("models", "resnet50", "--diff", "torchvision/resnet50", "--json")
+    record = json.loads(done.stdout)
+    assert [round(network["macs"] / 1e9, 3) for network in record["networks"].values()] == [3.858, 4.089]
+    assert len({network["params"] for network in record["networks"].values()}) == 1
+    assert [d["layer"] for d in record["differences"]] == [f"layer{stage}.0.conv{n}" for stage in (2, 3, 4) for n in (1, 2)]
+    assert "stride=(2, 2)" in record["differences"][0]["first"] and "stride=(1, 1)" in record["differences"][0]["second"]
+    same = reslab_here("models", "resnet50", "--stride-in", "3x3", "--diff", "torchvision/resnet50")
+    assert "0 layers differ" in same.stdout
+
+
+def test_the_table_fits_a_terminal_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = reslab_here("models", "resnet152").stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("36 × [1×1, 256" in line for line in lines)
+
+
+def test_layers_that_only_one_network_has_are_named() -> None:
+    with torch.device("meta"):
+        found = differences(zoo.build("resnet20"), zoo.build("resnet32"))
+    assert found[0].layer == "layer1.3.conv1" and found[0].first is None

@@ -1,0 +1,159 @@
+"""Weights in and out."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import reslab_here
+from torch import Tensor, nn
+
+import reslab
+from reslab import weightfiles
+from reslab.errors import UserError
+from reslab.paper.resnet_paper import cifar_resnet
+
+
+def lived_in(network: nn.Module, size: int = 16) -> nn.Module:
+    """Give a network statistics that are not fresh."""
+    network(torch.randn(16, 3, size, size))
+    return network.eval()
+
+
+def third_party(network: nn.Module) -> dict[str, object]:
+    """Return weights as a known CIFAR implementation saves them."""
+    names = {name: f"module.{name.replace('fc.', 'linear.')}" for name in network.state_dict()}
+    return {"best_prec1": 91.0, "state_dict": {names[name]: value for name, value in network.state_dict().items() if "num_batches" not in name}}
+
+
+def centred_logits(state: dict[str, Tensor], x: Tensor, blocks: int) -> Tensor:
+    """Run the third party's network, whose option A pads zero channels on both sides, from its state dict alone."""
+
+    def bn(x: Tensor, name: str) -> Tensor:
+        parts = [state[f"module.{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(x, *parts)
+
+    x = bn(F.conv2d(x, state["module.conv1.weight"], padding=1), "bn1").relu()
+    for stage in (1, 2, 3):
+        for index in range(blocks):
+            name = f"layer{stage}.{index}"
+            stride = 2 if stage > 1 and index == 0 else 1
+            y = bn(F.conv2d(x, state[f"module.{name}.conv1.weight"], stride=stride, padding=1), f"{name}.bn1").relu()
+            y = bn(F.conv2d(y, state[f"module.{name}.conv2.weight"], padding=1), f"{name}.bn2")
+            if stride == 2:
+                quarter = y.shape[1] // 4
+                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+            x = (x + y).relu()
+    return x.mean((2, 3)) @ state["module.linear.weight"].T + state["module.linear.bias"]
+
+
+@pytest.mark.parametrize("depth", [8, 20])
+def test_a_third_partys_file_with_centred_zeros_computes_the_same(tmp_path: Path, depth: int) -> None:
+    content = third_party(lived_in(cifar_resnet(depth)))
+    path = tmp_path / "이름은 상관없다.bin"
+    torch.save(content, path)
+    network = reslab.build("cifar_resnet", depth=depth, weights=path, zero_pad="centred").eval()
+    images = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        expected = centred_logits(content["state_dict"], images, (depth - 2) // 6)  # type: ignore[arg-type]  # a state dict
+        assert (network(images) - expected).abs().max() < 1e-5 * expected.abs().max()
+        at_the_end = reslab.build("cifar_resnet", depth=depth, weights=path, zero_pad="end").eval()
+        assert (at_the_end(images) - expected).abs().max() > 1e-2 * expected.abs().max()
+
+
+def test_what_tensors_cannot_tell_must_be_told(tmp_path: Path) -> None:
+    torch.save(reslab.build("resnet20").state_dict(), tmp_path / "a.pt")
+    torch.save(reslab.build("resnet50", num_classes=2).state_dict(), tmp_path / "b.pt")
+    with pytest.raises(UserError, match="--zero-pad end or centred"):
+        reslab.build("resnet20", weights=tmp_path / "a.pt")
+    with pytest.raises(UserError, match="add --stride-in 1x1"):
+        reslab.build("resnet50", num_classes=2, weights=tmp_path / "b.pt")
+    reslab.build("resnet50", num_classes=2, stride_in="3x3", weights=tmp_path / "b.pt")
+
+
+def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) -> None:
+    network = lived_in(reslab.build("resnet50", num_classes=2, stride_in="3x3"), 32)
+    path = tmp_path / "ours.safetensors"
+    path.write_bytes(weightfiles.to_bytes(network, "resnet50", {"num_classes": 2, "stride_in": "3x3"}, {"mean": [0.5], "std": [0.2]}))
+    again = reslab.build("resnet50", num_classes=2, stride_in="3x3", weights=path).eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(again(images), network(images))
+    assert weightfiles.read_weights(path).metadata["preprocessing"]["std"] == [0.2]
+    with pytest.raises(UserError, match="metadata says stride_in 3x3, not 1x1"):
+        reslab.build("resnet50", num_classes=2, stride_in="1x1", weights=path)
+    with pytest.raises(UserError, match="metadata says model resnet50, not resnet101"):
+        reslab.build("resnet101", num_classes=2, weights=path)
+
+
+def test_what_does_not_fit_is_refused_by_name_and_shape(tmp_path: Path) -> None:
+    state = dict(reslab.build("resnet20").state_dict())
+    del state["layer1.0.conv1.weight"]
+    state["layer9.x"] = torch.zeros(1)
+    state["fc.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "bad.pt")
+    with pytest.raises(UserError) as error:
+        reslab.build("resnet20", weights=tmp_path / "bad.pt", zero_pad="end")
+    for part in ("missing: layer1.0.conv1.weight", "not in the network: layer9.x", "fc.bias is (3,), wanted (10,)"):
+        assert part in str(error.value)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("this ran",))
+
+
+def test_files_that_could_run_code_or_are_damaged_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "torn.safetensors").write_bytes(weightfiles.to_bytes(nn.Linear(3, 3), "x", {})[:50])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save({"epoch": 3}, tmp_path / "none.pt")
+    for name in ("evil.pt", "evil.pkl", "torn.safetensors", "empty.pt", "none.pt", "nowhere.pt"):
+        with pytest.raises(UserError):
+            weightfiles.read_weights(tmp_path / name)
+    assert "this ran" not in capsys.readouterr().out
+
+
+def test_the_command_reports_and_writes(tmp_path: Path) -> None:
+    torch.save(third_party(lived_in(reslab.build("resnet20"))), tmp_path / "x.th")
+    out = tmp_path / "y.safetensors"
+    arguments = ("weights", tmp_path / "x.th", "--as", "resnet20", "--zero-pad", "centred", "--mean", "0.5,0.5,0.5", "--out", out)
+    done = reslab_here(*arguments)
+    assert done.returncode == 0 and "module.linear.weight -> fc.weight" in done.stdout
+    again = reslab_here(*arguments)
+    assert again.returncode == 2 and "is not overwritten" in again.stderr
+    assert json.loads(reslab_here("weights", out, "--as", "resnet20", "--json").stdout)["renamed"] == {}
+    assert weightfiles.read_weights(out).metadata["preprocessing"] == {"mean": [0.5, 0.5, 0.5]}
+
+
+def test_torchvisions_weights_need_v15(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="leave stride_in out"):
+        reslab.build("resnet50", weights="torchvision", stride_in="1x1")
+    with pytest.raises(UserError, match="no trained weights for 'resnet20'"):
+        reslab.build("resnet20", weights="torchvision")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match="could not be downloaded"):
+        reslab.build("resnet50", weights="torchvision")
+
+
+@pytest.mark.parametrize("name", ["resnet56", "resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = lived_in(reslab.build(name), 64)
+    images = torch.randn(3, 3, *network.input_shape[1:])  # type: ignore[misc]  # a shape
+    with torch.no_grad():
+        expected = network(images)
+        exported = torch.export.export(network, (images,)).module()(images)
+    assert torch.allclose(exported, expected, atol=1e-4)
+    session = onnxruntime.InferenceSession(weightfiles.to_onnx(network, network.input_shape))  # type: ignore[arg-type]  # a shape
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    assert np.abs(logits - expected.numpy()).max() < 1e-4 * max(1.0, expected.abs().max().item())
