@@ -22,6 +22,7 @@ app = App(
     "`--debug` after any command shows the traceback of an error.",
     help_format="markdown",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main says what was kept
 )
 
 Flag = Annotated[bool, Parameter(negative=())]

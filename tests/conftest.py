@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("reslab", deadline=None)  # a busy machine is not a failure
+settings.load_profile("reslab")
 
 
 @pytest.fixture(autouse=True)

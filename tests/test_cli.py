@@ -90,3 +90,12 @@ def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> N
     stamp = weights.stat().st_mtime_ns
     second = reslab_here(*arguments)
     assert "finished after 5 iterations" in second.stdout and weights.stat().st_mtime_ns == stamp
+
+
+def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reslab.executors.run_trials", interrupted)
+    done = reslab_here("train", "resnet20", "--out", tmp_path)
+    assert done.returncode == 130 and "the same command goes on from there" in done.stderr

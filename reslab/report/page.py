@@ -60,6 +60,15 @@ def summary_rows(record: Json) -> list[dict[str, Any]]:
     return rows
 
 
+def command(record: Json) -> str:
+    """Return the command line that measures a study again, every setting spelled out."""
+    words = ["reslab", "study", record["study"]]
+    for key, value in record["config"].items():
+        if value is not None:
+            words += [f"--{key.replace('_', '-')}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return " ".join(words)
+
+
 def _by_group(record: Json) -> dict[str, list[Json]]:
     groups: dict[str, list[Json]] = {}
     for trial in record["trials"]:
@@ -84,6 +93,7 @@ def _section(directory: Path) -> dict[str, Any]:
         "figures": [
             to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False, "responsive": True}) for figure in figures
         ],
+        "command": command(record),
         "config": json.dumps(record["config"], ensure_ascii=False, indent=2),
         "recipe": json.dumps(first["config"]["recipe"], ensure_ascii=False, indent=2),
         "environment": json.dumps({**first["environment"], "code": first["code"]}, ensure_ascii=False, indent=2),
