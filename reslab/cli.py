@@ -100,7 +100,7 @@ def train(
     epochs: int | None = None,
     seed: int = 0,
     threads: int = 1,
-    set: tuple[str, ...] = (),
+    set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     out: Path = Path("runs/train"),
     json: Flag = False,
     **options: str,
