@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from reslab.zoo import FlopCounter
+from reslab.zoo import FlopCounter, count_params
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,9 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
             for kernel, stride in _windows(module):
                 field += (kernel - 1) * jump
                 jump *= stride
-            macs, macs_before = counter.flops // 2 - macs_before, counter.flops // 2
-            params = sum(parameter.numel() for parameter in module.parameters())
+            macs, macs_before = counter.macs - macs_before, counter.macs
             if not isinstance(module, nn.Identity | nn.ReLU):
-                rows.append(Stage(name, describe(module), tuple(output.shape[1:]), params, macs, field))
+                rows.append(Stage(name, describe(module), tuple(output.shape[1:]), count_params(module), macs, field))
 
         handles = [
             module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))

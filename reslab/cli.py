@@ -316,7 +316,8 @@ def weights(
         raise UserError(f"{out} exists and is not overwritten; give another --out")
     words = arguments.words(options)
     read = weightfiles.read_weights(file)
-    network = zoo.build(as_, weights=file, zero_pad=zero_pad, **words)
+    network = zoo.build(as_, **words)
+    weightfiles.load(network, read, as_, words, zero_pad)
     if out is not None:
         arguments.make_writable(out.parent)
         prepared = {key: arguments.value(text) for key, text in (("mean", mean), ("std", std)) if text is not None}

@@ -41,7 +41,7 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
             networks[other if other != name else f"{other} (as it is)"] = zoo.build(other)
     rows = {label: anatomy.stages(network, zoo.input_shape(network)) for label, network in networks.items()}
     found = anatomy.differences(*networks.values()) if other is not None else []
-    totals = {label: (sum(p.numel() for p in networks[label].parameters()), sum(row.macs for row in rows[label])) for label in networks}
+    totals = {label: (zoo.count_params(networks[label]), sum(row.macs for row in rows[label])) for label in networks}
     if as_json:
         print_json(
             {

@@ -198,7 +198,7 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     """
     try:
         import onnx  # noqa: F401  # torch needs both, and says so less clearly
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401  # likewise
     except ModuleNotFoundError as error:
         raise UserError(f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]'") from error
     training = network.training

@@ -170,9 +170,14 @@ def describe(name: str) -> Description:
         network = build(name)
         shape = input_shape(network)
         macs = count_macs(network, torch.empty(1, *shape))
-    params = sum(parameter.numel() for parameter in network.parameters())
+    params = count_params(network)
     family = name.rpartition("/")[2].rstrip("0123456789")
     return Description(name, family, params, macs, shape, _catalogue()[2][name])
+
+
+def count_params(module: nn.Module) -> int:
+    """Return the number of trained parameters, BatchNorm's included."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 class FlopCounter(TorchDispatchMode):
@@ -181,6 +186,11 @@ class FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds so far: torch counts each as two operations."""
+        return self.flops // 2
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -201,4 +211,4 @@ def count_macs(network: nn.Module, images: torch.Tensor) -> int:
             network(images)
     finally:
         network.train(training)
-    return counter.flops // 2
+    return counter.macs

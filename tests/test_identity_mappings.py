@@ -86,7 +86,7 @@ def test_full_pre_activation_is_v2() -> None:
 def written_out(order: str, x: torch.Tensor, c: list[torch.Tensor]) -> torch.Tensor:
     """Return the second unit of an 8+6-layer network in words, with fresh BatchNorms in evaluation mode, which divide by √(1 + ε)."""
     bn = lambda t: t / (1 + 1e-5) ** 0.5  # noqa: E731  # a formula
-    conv = lambda t, w: nn.functional.conv2d(t, w, padding=1)  # noqa: E731
+    conv = lambda t, w: nn.functional.conv2d(t, w, padding=1)  # noqa: E731  # a formula
     r = torch.relu
     return {
         "original": lambda: r(x + bn(conv(r(bn(conv(x, c[0]))), c[1]))),
@@ -112,6 +112,6 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(ValueError, match="depth 15 is not 6n"):
         cifar_activation_order(15)
     with pytest.raises(ValueError, match="no order 'pre'; there are original"):
-        cifar_activation_order(14, "pre")  # type: ignore[arg-type]
+        cifar_activation_order(14, "pre")  # type: ignore[arg-type]  # the mistake is what is tested
     with pytest.raises(ValueError, match="no shortcut 'gate'; there are scaling"):
-        cifar_shortcut_ablation(14, "gate")  # type: ignore[arg-type]
+        cifar_shortcut_ablation(14, "gate")  # type: ignore[arg-type]  # the mistake is what is tested

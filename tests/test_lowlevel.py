@@ -25,7 +25,7 @@ def twin(depth: int, dtype: torch.dtype = torch.float32, *, disturbed: bool = Fa
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
             nn.init.uniform_(module.running_mean, -0.5, 0.5)  # type: ignore[arg-type]  # it is a tensor
-            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]  # it is a tensor
     params, stats = lowlevel.from_state_dict({name: value.clone() for name, value in network.state_dict().items()}, depth)
     return network, params, stats
 

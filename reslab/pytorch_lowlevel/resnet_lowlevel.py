@@ -272,11 +272,12 @@ def from_state_dict(state: Mapping[str, Tensor], depth: int) -> tuple[Tensors, T
             raise ValueError(f"{name!r} is missing from the state dict")
     param_shapes, stat_shapes = shapes(depth, len(state["fc.bias"]), state["conv1.weight"].shape[1])
     wanted = param_shapes | stat_shapes
-    for name in wanted.keys() - state.keys():
-        raise ValueError(f"{name!r} is missing from the state dict; a ResNet-{depth} needs it")
-    for name in state.keys() - wanted.keys():
-        raise ValueError(f"{name!r} is not an entry of a ResNet-{depth}")
+    for name in state:
+        if name not in wanted:
+            raise ValueError(f"{name!r} is not an entry of a ResNet-{depth}")
     for name, shape in wanted.items():
+        if name not in state:
+            raise ValueError(f"{name!r} is missing from the state dict; a ResNet-{depth} needs it")
         if tuple(state[name].shape) != shape:
             raise ValueError(f"{name!r} has shape {tuple(state[name].shape)}; a ResNet-{depth} needs {shape}")
     return {name: state[name] for name in param_shapes}, {name: state[name] for name in stat_shapes}

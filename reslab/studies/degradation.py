@@ -6,10 +6,10 @@ network that overfits would have a lower one.
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import Study, StudyConfig, Trial, check_cifar_depths
+from reslab.studies.study import CifarDepths, Study, StudyConfig, Trial
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -67,12 +67,7 @@ RESIDUAL_TRAINS_BETTER = Claim(
 class DegradationConfig(StudyConfig):
     """Depths of the plain and residual networks; the first and the last are compared."""
 
-    depths: tuple[int, ...] = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
-
-    @field_validator("depths")
-    @classmethod
-    def _cifar_depths(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
-        return check_cifar_depths(depths)
+    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
 
 
 def grid(config: DegradationConfig) -> dict[str, list[TrialConfig]]:

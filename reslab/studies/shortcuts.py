@@ -5,10 +5,10 @@ The chapter sets zero padding against projection. Four networks of each depth, t
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import Study, StudyConfig, Trial, check_cifar_depths
+from reslab.studies.study import CifarDepths, Study, StudyConfig, Trial
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"
@@ -54,12 +54,7 @@ ALL_PROJECTIONS = Claim(
 class ShortcutsConfig(StudyConfig):
     """Depths of the networks; the claims compare at the deepest."""
 
-    depths: tuple[int, ...] = Field((20, 56), min_length=1, description="depths, each 6n+2")
-
-    @field_validator("depths")
-    @classmethod
-    def _cifar_depths(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
-        return check_cifar_depths(depths)
+    depths: CifarDepths = Field((20, 56), min_length=1, description="depths, each 6n+2")
 
 
 def grid(config: ShortcutsConfig) -> dict[str, list[TrialConfig]]:

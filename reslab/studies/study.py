@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from reslab.claims import Claim, Comparison, Verdict, decide
 from reslab.data import DATA
@@ -54,7 +54,7 @@ class StudyConfig(Config):
         ]
 
 
-def check_cifar_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+def _check_cifar_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
     """Return the depths if each is 6n+2 and they grow.
 
     Raises:
@@ -66,6 +66,10 @@ def check_cifar_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
     if list(depths) != sorted(set(depths)):
         raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
     return depths
+
+
+CifarDepths = Annotated[tuple[int, ...], AfterValidator(_check_cifar_depths)]
+"""Depths of CIFAR networks: each 6n+2, shallowest first."""
 
 
 class Trial(NamedTuple):
