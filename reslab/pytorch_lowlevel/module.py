@@ -38,9 +38,8 @@ class LowLevelResNet(nn.Module):
         stats = dict(self.named_buffers())
         logits, new = lowlevel.forward(dict(self.named_parameters()), stats, images, training=self.training, stride_in=self.stride_in)
         if self.training:
-            with torch.no_grad():
-                for name, value in stats.items():
-                    value.copy_(new[name])
+            for name, value in stats.items():
+                value.copy_(new[name].detach())
         return logits
 
 

@@ -1,0 +1,1 @@
+"""Analyses of residual networks: one question a file, each a function that returns a dataclass and leaves the network as it found it."""

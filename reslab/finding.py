@@ -1,0 +1,172 @@
+"""Finding the blocks in a traced graph: outermost additions, dense layers, the repeated units of a plain network."""
+
+import operator
+from collections import Counter
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Literal, NamedTuple
+
+import torch
+from torch import fx, nn
+
+from reslab import tracing
+from reslab.errors import UserError
+
+Kind = Literal["add", "concat", "unit"]
+
+
+class Candidate(NamedTuple):
+    """A block in the graph."""
+
+    kind: Kind
+    input: fx.Node  # the common ancestor of both sides
+    shortcut: fx.Node
+    branches: list[fx.Node]  # mostly one
+    end: fx.Node  # the addition; for the other kinds, the branch itself
+    identity: bool  # whether the shortcut does nothing
+    name: str
+
+
+class Finder:
+    """The blocks of one traced network."""
+
+    def __init__(self, traced: tracing.Traced) -> None:
+        self.traced = traced
+        self.graph = traced.graph
+        self.sources = tracing.flows(traced.graph)
+        self.parent = tracing.immediate_dominators(self.sources)
+        self.rank = {node: position for position, node in enumerate(traced.graph.nodes)}
+        self.identities = {call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)}
+
+    def blocks(self) -> list[Candidate]:
+        """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a plain network.
+
+        Raises:
+            UserError: if the two sides of an outermost addition are equally long.
+        """
+        additions = self._additions()
+        found = additions + self._dense_layers({block.end for block in additions}) or self._units()
+        return _unique(sorted(found, key=lambda block: self.rank[block.end]))
+
+    def _additions(self) -> list[Candidate]:
+        """Return the blocks at the outermost additions; what the user declared counts as outermost."""
+        declared = set(self.traced.declared.values())
+        found = []
+        self.covered: set[fx.Node] = set()
+        outer_first = filter(self._is_addition, reversed(self.graph.nodes))
+        for node in sorted(outer_first, key=lambda node: node not in declared):
+            region = self._between(self.parent[node], node)
+            if node in self.covered or (node not in declared and region & declared):
+                continue
+            self.covered |= region
+            found.append(self._declared(node) if node in declared else self._residual(node))
+        return found
+
+    def _is_addition(self, node: fx.Node) -> bool:
+        """Say whether a node adds two values that both come from the images."""
+        function = node.op == "call_function" and node.target in (operator.add, operator.iadd, torch.add)
+        method = node.op == "call_method" and node.target in ("add", "add_")
+        return (function or method) and len(node.args) == 2 and all(arg in self.sources for arg in node.args)
+
+    def _declared(self, node: fx.Node) -> Candidate:
+        shortcut, branch = node.all_input_nodes
+        start = self.parent[node]
+        name = next(path for path, addition in self.traced.declared.items() if addition is node)
+        return Candidate("add", start, shortcut, [branch], node, self._length(start, shortcut) == 0, _outside(name))
+
+    def _residual(self, node: fx.Node) -> Candidate:
+        """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the shorter of the two sides."""
+        start = self.parent[node]
+        terms = list(self._terms(node, start))
+        if all(self._length(start, term) for term in terms):
+            terms = [arg for arg in node.args if isinstance(arg, fx.Node)]
+        first, second = sorted(self._length(start, term) for term in terms)[:2]
+        if first == second:
+            where = _scope(node)
+            raise UserError(
+                f"the addition {node.name} in {where or 'the network itself'} has two sides of {first} operations each, so its shortcut cannot be "
+                "told from its branch" + (f'; declare it: blocks={{"{where}": ("branch", "shortcut")}}' if where else "")
+            )
+        shortcut = min(terms, key=lambda term: self._length(start, term))
+        branches = [term for term in terms if term is not shortcut]
+        inside = _common([_scope(node), self._path(start, branches)])
+        return Candidate("add", start, shortcut, branches, node, first == 0, inside or self._path(start, branches))
+
+    def _terms(self, node: fx.Node, start: fx.Node) -> Iterator[fx.Node]:
+        """Yield the terms of a sum written as several additions: `x + f(x) + g(x)`."""
+        for arg in node.args:
+            assert isinstance(arg, fx.Node)  # as _is_addition found
+            if self._is_addition(arg) and self.parent[arg] is start and len(arg.users) == 1:
+                yield from self._terms(arg, start)
+            else:
+                yield arg
+
+    def _dense_layers(self, ends: set[fx.Node]) -> list[Candidate]:
+        """Return the dense layers: values that are concatenated with their own common ancestor."""
+        layers: dict[fx.Node, Candidate] = {}
+        seen: set[fx.Node] = set()  # of the layers before, which those after them take in
+        for node in self.graph.nodes:
+            concatenates = node.op == "call_function" and node.target in (torch.cat, torch.concat, torch.concatenate)
+            if not concatenates or node in self.covered or node not in self.parent or self.parent[node] not in self.sources[node]:
+                continue
+            start = self.parent[node]
+            for new in self.sources[node]:
+                if new is not start and new not in layers and not self._between(start, new) & ends:
+                    own = self._between(start, new) - seen
+                    layers[new] = Candidate("concat", start, start, [new], new, True, self._path_of(own) or _scope(new))
+                    seen |= own
+        return list(layers.values())
+
+    def _units(self) -> list[Candidate]:
+        """Return the repeated units of a plain network: the calls of the most frequent class among the outermost that repeat."""
+        types = {path: kind for path, kind in self.traced.types.items() if path in self.traced.calls and not kind.__module__.startswith("torch.nn.")}
+        counts = Counter(types.values())
+        repeated = [path for path, kind in types.items() if counts[kind] > 1]
+        outermost = [path for path in repeated if not any(path.startswith(f"{other}.") for other in repeated)]
+        if not outermost:
+            return []
+        (most, _), *_ = Counter(types[path] for path in outermost).most_common(1)
+        calls = [(path, *self.traced.calls[path]) for path in outermost if types[path] is most]
+        return [Candidate("unit", taken, taken, [given], given, False, _outside(path)) for path, taken, given in calls]
+
+    def _between(self, start: fx.Node, end: fx.Node) -> set[fx.Node]:
+        return tracing.between(start, end, self.sources)
+
+    def _length(self, start: fx.Node, term: fx.Node) -> int:
+        return len(self._between(start, term) - self.identities)
+
+    def _path(self, start: fx.Node, branches: list[fx.Node]) -> str:
+        nodes = set[fx.Node]().union(*(self._between(start, branch) for branch in branches))
+        return self._path_of(nodes) or _scope(branches[0])
+
+    def _path_of(self, nodes: set[fx.Node]) -> str:
+        """Return the path that the modules called among the nodes, and the holders of the parameters that they take, have in common."""
+        modules = [str(node.target) for node in nodes if node.op == "call_module"]
+        parameters = {source for node in nodes for source in node.all_input_nodes if source.op == "get_attr"}
+        return _common([_outside(path) for path in (*modules, *(str(node.target).rpartition(".")[0] for node in parameters))])
+
+
+def _outside(path: str) -> str:
+    """Return a module's path as the network's owner knows it."""
+    return path.removeprefix("network").removeprefix(".")
+
+
+def _scope(node: fx.Node) -> str:
+    """Return the path of the module whose forward made the node."""
+    path = str(next(reversed(node.meta.get("nn_module_stack", {"": None}))))
+    return _outside(path.partition("@")[0])  # torch.fx marks the second call of a module with @1
+
+
+def _common(paths: list[str]) -> str:
+    """Return the path that begins all the paths."""
+    levels = zip(*(path.split(".") for path in paths), strict=False)
+    return ".".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))
+
+
+def _unique(found: list[Candidate]) -> list[Candidate]:
+    """Return the blocks with [0], [1], … after names that several have."""
+    names = [block.name or "network" for block in found]
+    return [
+        block._replace(name=f"{name}[{names[:index].count(name)}]" if names.count(name) > 1 else name)
+        for index, (block, name) in enumerate(zip(found, names, strict=True))
+    ]

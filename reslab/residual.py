@@ -1,0 +1,409 @@
+"""The residual view: the blocks of any network, each behind a gate, `y = shortcut(x) + g · F(x)`.
+
+The blocks come from the graph of the network and not from the names of its classes: a block is an outermost addition of two values
+with one common ancestor; the shorter side is the shortcut, the longer the branch.
+"""
+
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from reslab import tracing
+from reslab.errors import UserError
+from reslab.finding import Candidate, Finder, Kind
+from reslab.tracing import Declarations
+
+Live = tuple[Any, ...]
+"""The values that are needed from one cut of the network to the next: for a chain of blocks, one tensor first, and perhaps sizes."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One gated place of a network.
+
+    `kind` is "add" for a residual block, "concat" for a dense layer (its gate is on its new features) and "unit" for a repeated
+    module of a plain network, which at gate 0 becomes the parameter-free shortcut: subsampling, and zero channels at the end.
+    """
+
+    name: str  # the module's path, such as "layer2.0"; with [0], [1], … where one module has several
+    kind: Kind
+    identity: bool  # whether the shortcut does nothing; False where the block changes shape
+
+    @property
+    def stage(self) -> str:
+        """Return the path of what holds the block: "layer2"."""
+        return self.name.partition("[")[0].rpartition(".")[0]
+
+
+class _Place(NamedTuple):
+    """Where a block is in the gated graph."""
+
+    input: fx.Node
+    shortcut: fx.Node
+    branches: list[fx.Node]
+    end: fx.Node  # the addition, the dense layer's gated features, or the bridged unit
+    output: fx.Node  # of the block's module: after an activation that follows the addition
+
+
+class _Plan(NamedTuple):
+    """A gated graph in segments: the stem, one a block, the head."""
+
+    blocks: tuple[Block, ...]
+    places: list[_Place]
+    cuts: list[list[fx.Node]]  # what is live between two segments
+    segments: list[fx.Graph]
+    is_chain: bool
+    functions: dict[str, Callable[..., Any]]  # made from the graphs when needed
+
+
+class View(nn.Module):
+    """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
+
+    def __init__(self, network: nn.Module, declarations: Declarations, fixed: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        self.training = network.training
+        self.network = network
+        self.declarations = declarations
+        self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
+        self._plans: dict[tuple[bool, ...], _Plan] = {}
+        self.blocks = self._plan.blocks
+
+    def whole(self, x: Tensor) -> Any:
+        """Call the network: what is traced."""
+        return self.network(x)
+
+    def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
+        """Return what the network returns, with each block's branch multiplied by its gate.
+
+        Args:
+            x: images `[B, C, H, W]`, or whatever the network takes.
+            gates: float `[n]` or `[n, B]`; none means all ones, which is the network bit for bit.
+
+        Raises:
+            UserError: if the gates do not fit.
+        """
+        if gates is not None:
+            self._check(gates, x.shape[0])
+        live = self.stem(x)
+        for index in range(len(self.blocks)):
+            live = self.block(index, live, gates)
+        return self.head(live)
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return len(self.blocks)
+
+    def stem(self, x: Tensor) -> Live:
+        """Return what is live where the first block begins."""
+        live: Live = self._function("segment", 0)(self, x, None)
+        return live
+
+    def block(self, index: int, live: Live, gates: Tensor | None = None) -> Live:
+        """Run block `index`, with whatever lies between it and the block before, under `gates` (of all blocks)."""
+        live = self._function("segment", index + 1)(self, *live, gates)
+        return live
+
+    def head(self, live: Live) -> Any:
+        """Return the output from what is live after the last block."""
+        return self._function("segment", len(self.blocks) + 1)(self, *live, None)
+
+    def sides(self, index: int, live: Live) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return block `index`'s shortcut value and its branches' values (mostly one), not yet gated or added."""
+        shortcut, branches = self._function("sides", index)(self, *live)
+        return shortcut, branches
+
+    def module(self, index: int, x: Tensor) -> Tensor:
+        """Return block `index`'s output for its input `x`, an activation after the addition included where the block's module has one."""
+        out: Tensor = self._function("module", index)(self, x)
+        return out
+
+    @property
+    def is_chain(self) -> bool:
+        """Say whether the blocks are residual and follow one another, so that each sees only the sum before it."""
+        return self._plan.is_chain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the network alone, which is traced again."""
+        return View, (self.network, self.declarations, frozenset(self.fixed))
+
+    @property
+    def _plan(self) -> _Plan:
+        """Return the plan for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
+        modes = tuple(self.get_submodule(path).training for path in self.fixed)
+        if modes not in self._plans:
+            self._plans[modes] = _make_plan(tracing.trace(self, self.declarations, self.fixed))
+            _adopt_constants(self)
+        return self._plans[modes]
+
+    def _function(self, what: str, index: int) -> Callable[..., Any]:
+        plan = self._plan
+        key = f"{what} {index}"
+        if key not in plan.functions:
+            place = plan.places[index] if what != "segment" else None
+            if place is None:
+                graph = plan.segments[index]
+            elif what == "module":
+                graph = _slice([place.input], place.output)
+            elif plan.blocks[index].kind == "add":
+                graph = _slice(plan.cuts[index], (place.shortcut, place.branches))
+            else:
+                raise UserError(f"block {plan.blocks[index].name} is a {plan.blocks[index].kind}, which has no shortcut side")
+            plan.functions[key] = tracing.function_of(graph)
+        return plan.functions[key]
+
+    def _check(self, gates: Tensor, batch: int) -> None:
+        n = len(self.blocks)
+        if not isinstance(gates, Tensor) or not gates.is_floating_point():
+            raise UserError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
+        if gates.shape != (n,) and gates.shape != (n, batch):
+            raise UserError(f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] was expected")
+
+
+def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
+    """Return the gated view of a network, which shares its parameters.
+
+    Args:
+        network: any network of one input; it is left as it was found.
+        example: a batch that it takes; the view is checked on it against the network, bit for bit.
+        blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of the modules whose
+            outputs are added (`None` for an identity shortcut), and as a third, what follows the addition.
+
+    Raises:
+        UserError: if the network cannot be seen through, has no blocks, or is not what was declared.
+    """
+    declarations = dict(blocks or {})
+    _check_declarations(network, declarations)
+
+    def evaluate(module: nn.Module, *gates: Tensor) -> Any:
+        with preserve(network), torch.no_grad():
+            network.eval()
+            return _run(module, example, *gates)
+
+    expected = evaluate(network)
+    fixed: frozenset[str] = frozenset()
+    while True:
+        try:
+            with preserve(network), torch.no_grad():
+                made = View(network, declarations, fixed)
+                network.eval()
+                tracing.Hidden(made, tracing.trace(made, declarations, fixed)).run(example)
+            break
+        except tracing.CannotSeeError as error:
+            if not error.leaf.by_mode or error.path in fixed:
+                raise
+            fixed |= {error.path}
+    _compare(expected, evaluate(made), declarations)
+    _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
+    return made
+
+
+@contextmanager
+def preserve(network: nn.Module) -> Iterator[None]:
+    """Give the network back as it was: modes, buffers, gradients, `requires_grad`, and the random generators, also after an error."""
+    modes = {module: module.training for module in network.modules()}
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
+    python = random.getstate()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        for module, training in modes.items():
+            module.training = training
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
+        for parameter, (gradient, requires_grad) in parameters.items():
+            parameter.grad = gradient
+            parameter.requires_grad_(requires_grad)
+
+
+# --- Gates in the graph -----------------------------------------------------------------------------------------------
+
+
+def gated(branch: Tensor, gates: Tensor | None, index: int) -> Tensor:
+    """Return the branch `[B, …]` times its gate, cast to the branch's dtype; the branch itself if there are no gates."""
+    return branch if gates is None else branch * _fitted(gates[index], branch)
+
+
+def bridged(x: Tensor, out: Tensor, gates: Tensor | None, index: int) -> Tensor:
+    """Return a unit's output `[B, C', H', W']` at gate 1, its input through the option-A shortcut at gate 0, and a mix between."""
+    return out if gates is None else torch.lerp(option_a(x, out), out, _fitted(gates[index], out))
+
+
+def _fitted(gate: Tensor, like: Tensor) -> Tensor:
+    """Return a gate, `[]` or `[B]`, in the dtype of `like` and so that it broadcasts over all but its batch."""
+    return gate.to(like.dtype).reshape(gate.shape + (1,) * (like.dim() - 1) if gate.dim() else ())
+
+
+def option_a(x: Tensor, like: Tensor) -> Tensor:
+    """Return `x` subsampled by striding and with zero channels appended, in the shape of `like` (He et al. 2015, section 3.3, option A).
+
+    Raises:
+        UserError: if that cannot give the shape.
+    """
+    steps = [-(-before // after) for before, after in zip(x.shape[2:], like.shape[2:], strict=False)]
+    places: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
+    strided = x[places]
+    padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
+    if padded.shape != like.shape:
+        raise UserError(f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not bridge it")
+    return padded
+
+
+def _make_plan(traced: tracing.Traced) -> _Plan:
+    """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
+
+    Raises:
+        UserError: if there are no blocks, or a shortcut cannot be told from a branch.
+    """
+    found = Finder(traced).blocks()
+    if not found:
+        raise UserError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
+    graph = traced.graph
+    images = next(iter(graph.nodes))
+    with graph.inserting_after(images):
+        gates = graph.placeholder("gates")
+    places = [_gate(graph, block, gates, index, traced) for index, block in enumerate(found)]
+    blocks = tuple(Block(block.name, block.kind, block.identity) for block in found)
+
+    nodes = [node for node in graph.nodes if node is not gates]
+    rank = {node: position for position, node in enumerate(nodes)}
+    flows = tracing.flows_to_output(graph)
+    ends = [rank[places[0].input], *(rank[place.end] for place in places)]
+    cuts = [_live(nodes, rank, end, flows) for end in ends]
+    trunk = [places[0].input, *(place.end for place in places)]
+    is_chain = all(block.kind == "add" for block in found) and all(
+        [node for node in cut if _matters(node, rank, end, flows)] == [last] for cut, end, last in zip(cuts, ends, trunk, strict=True)
+    )
+    starts, inputs, stops = [1, *(end + 1 for end in ends)], [[images], *cuts], [*(end + 1 for end in ends), len(nodes)]
+    outputs = [*cuts, None]
+    segments = [_segment(nodes[a:b], into, out, gates) for a, b, into, out in zip(starts, stops, inputs, outputs, strict=True)]
+    return _Plan(blocks, places, cuts, segments, is_chain, {})
+
+
+def _live(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> list[fx.Node]:
+    """Return the nodes up to position `end` that are used after it: first those that lead from the images to the output, then sizes and the like."""
+    live = [node for node in nodes[: end + 1] if any(rank[user] > end for user in node.users)]
+    return sorted(live, key=lambda node: not _matters(node, rank, end, flows))
+
+
+def _matters(node: fx.Node, rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> bool:
+    return node in flows and any(user in flows and rank[user] > end for user in node.users)
+
+
+def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced: tracing.Traced) -> _Place:
+    """Gate one block; return where it is."""
+    if block.kind == "add":
+        for branch in block.branches:
+            user = _summing(block.end, branch)
+            with graph.inserting_before(user):
+                user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index)))
+        call = traced.calls.get(f"network.{block.name}")
+        output = call.output if call is not None and call.input is block.input else block.end
+        return _Place(block.input, block.shortcut, block.branches, block.end, output)
+    (branch,) = block.branches
+    with graph.inserting_after(branch):
+        if block.kind == "concat":
+            end = graph.call_function(gated, (branch, gates, index))
+        else:
+            end = graph.call_function(bridged, (block.input, branch, gates, index))
+    branch.replace_all_uses_with(end, delete_user_cb=lambda user: user is not end)
+    return _Place(block.input, block.shortcut, block.branches, end, end)
+
+
+def _summing(end: fx.Node, term: fx.Node) -> fx.Node:
+    """Return the addition that takes the term, in a sum that ends at `end`."""
+    pending = [end]
+    while term not in pending[0].all_input_nodes:
+        pending += pending.pop(0).all_input_nodes
+    return pending[0]
+
+
+def _segment(nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Sequence[fx.Node] | None, gates: fx.Node) -> fx.Graph:
+    """Return consecutive nodes as a graph from what is live before them, and the gates, to what is live after."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    copies[gates] = graph.placeholder("gates")
+    for node in nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    if outputs is not None:
+        graph.output(tuple(copies[node] for node in outputs))
+    return graph
+
+
+def _slice(inputs: Sequence[fx.Node], outputs: Any) -> fx.Graph:
+    """Return the part of a graph that leads from `inputs` to `outputs` (a node, or nodes in tuples and lists), without gates."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    wanted: set[fx.Node] = set()
+    pending: list[fx.Node] = []
+    fx.node.map_arg(outputs, pending.append)
+    while pending:
+        node = pending.pop()
+        if node not in copies and node not in wanted:
+            wanted.add(node)
+            pending += [_without_gate(source) for source in node.all_input_nodes]
+    for node in inputs[0].graph.nodes:
+        if node in wanted:
+            copies[node] = graph.node_copy(node, lambda source: copies[_without_gate(source)])
+    graph.output(fx.node.map_arg(outputs, lambda node: copies[_without_gate(node)]))
+    return graph
+
+
+def _without_gate(node: fx.Node) -> fx.Node:
+    return node.all_input_nodes[0] if node.target is gated else node
+
+
+def _adopt_constants(made: View) -> None:
+    """Make tensors that the network's forward creates into buffers of the view, so that they move with it."""
+    for name, value in list(vars(made).items()):
+        if isinstance(value, Tensor):
+            delattr(made, name)
+            made.register_buffer(name, value, persistent=False)
+
+
+# --- Checks -----------------------------------------------------------------------------------------------------------
+
+
+def _run(module: nn.Module, example: Tensor, *gates: Tensor) -> Any:
+    try:
+        return module(example, *gates)
+    except UserError:
+        raise
+    except Exception as error:
+        shape = list(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise UserError(f"the network does not take the example {shape}: {' '.join(str(error).split())}") from error
+
+
+def _compare(expected: Any, got: Any, declarations: Declarations) -> None:
+    """Refuse a view that differs from its network: in any bit, or, for declared blocks, by more than rounding."""
+    for one, other in zip(tracing.tensors_of(expected), tracing.tensors_of(got), strict=True):
+        if declarations:
+            scale, difference = one.abs().max().item(), (one - other).abs().max().item()
+            if not difference <= 1e-4 * scale:
+                raise UserError(
+                    f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its largest value is {scale:.2g}); "
+                    'what follows an addition inside a block is named third: ("branch", "shortcut", "relu")'
+                )
+        elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
+            raise UserError("the traced graph does not compute what the network does; declare its blocks with blocks={…}")
+
+
+def _check_declarations(network: nn.Module, declarations: Declarations) -> None:
+    modules = dict(network.named_modules())
+    for block, names in declarations.items():
+        if block not in modules:
+            raise UserError(f"declared block {block!r} is no module of the network")
+        if len(names) not in (2, 3):
+            raise UserError(f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}')
+        for name in names:
+            if name is not None and f"{block}.{name}" not in modules:
+                raise UserError(f"declared block {block!r} has no module {name!r}")
