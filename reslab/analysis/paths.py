@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.analysis.result import Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
 from reslab.errors import UserError
 from reslab.residual import View, preserve
 
@@ -108,7 +108,7 @@ class _Link(NamedTuple):
         return pulled
 
 
-def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor) -> PathSpectrum:
+def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> PathSpectrum:
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's current mode.
 
     With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T G_(k-1)`, where S is the
@@ -119,13 +119,14 @@ def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor) -> PathSpe
         network: a chain of residual blocks, or its view.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`.
+        loss_function: in place of the mean cross-entropy.
 
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.
     """
     view = _chain(network, images, labels)
     with preserve(view.network), torch.enable_grad():
-        links, gradient = _record(view, images, labels)
+        links, gradient = _record(view, images, labels, loss_function)
         by_length = [gradient]
         while links:
             link = links.pop()  # its graph is freed after this turn
@@ -152,7 +153,7 @@ def sample_paths(
     generator = torch.Generator().manual_seed(seed)
     norms = []
     with preserve(view.network), torch.enable_grad():
-        links, gradient = _record(view, images, labels)
+        links, gradient = _record(view, images, labels, F.cross_entropy)
         for length in lengths:
             draw = [_along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist())) for _ in range(draws)]
             norms.append(torch.stack([g.flatten(1).norm(dim=1).mean() for g in draw]).mean())
@@ -177,7 +178,7 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor) -> View:
     return view
 
 
-def _record(view: View, images: Tensor, labels: Tensor) -> tuple[list[_Link], Tensor]:
+def _record(view: View, images: Tensor, labels: Tensor, loss_function: Loss) -> tuple[list[_Link], Tensor]:
     """Run the network once, block by block, and return its links and the gradient after the last."""
     with torch.no_grad():
         trunk, *rest = view.stem(images)
@@ -190,6 +191,6 @@ def _record(view: View, images: Tensor, labels: Tensor) -> tuple[list[_Link], Te
         links.append(_Link(before, shortcut, branches))
         trunk = sum(branches, shortcut)
     before = trunk.detach().requires_grad_()
-    loss = F.cross_entropy(view.head((before.clone(), *rest)), labels)
+    loss = loss_function(view.head((before.clone(), *rest)), labels)
     (gradient,) = torch.autograd.grad(loss, before)
     return links, gradient

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision, fast_copy
-from reslab.analysis.result import Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
 from reslab.errors import UserError
 from reslab.residual import Block, Live, View, preserve
 
@@ -230,7 +230,7 @@ def reorder(
     return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
 
 
-def importance(network: nn.Module, images: Tensor, labels: Tensor) -> Importance:
+def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to first order, is minus that.
 
     Raises:
@@ -240,7 +240,7 @@ def importance(network: nn.Module, images: Tensor, labels: Tensor) -> Importance
     check_batch(images, labels)
     with preserve(view.network), torch.enable_grad():
         gates = torch.ones(len(view), device=images.device, requires_grad=True)
-        loss = F.cross_entropy(view(images, gates), labels)
+        loss = loss_function(view(images, gates), labels)
         (gradient,) = torch.autograd.grad(loss, gates)
     return Importance(view.blocks, gradient)
 
