@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "anatomy": {"zoo"},
     "training": {"runs", "weightfiles"},
     "executors": {"training", "zoo", "data", "runs"},
+    "evaluation": {"training", "zoo", "data", "weightfiles"},
     "studies": {"training", "executors", "zoo", "data", "runs", "claims"},
     "report": {"runs", "claims", "zoo"},
     "cli": {"*"},
