@@ -215,8 +215,8 @@ def evaluate(
     from reslab.data import load_data
     from reslab.evaluation import evaluate_file
 
-    if size is not None and size < 1:
-        raise UserError(f"--size must be at least 1, got {size}")
+    if size is not None and size < 2:
+        raise UserError(f"--size must be at least 2, got {size}")
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
         average = batchnorm == "true-average"

@@ -16,7 +16,7 @@ PartName = Literal["train", "heldout", "test"]
 Split = tuple[Tensor, Tensor]
 """Standardised images `[N, C, H, W]` float32 and labels `[N]` int64."""
 
-BATCH_PIXELS = 512 * 32 * 32
+BATCH_PIXELS = 128 * 32 * 32
 BATCH_IMAGES = 512
 
 

@@ -79,12 +79,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
 
 def resize_shorter(images: Tensor, side: int) -> Tensor:
     """Return `[..., C, H, W]` with its shorter side of this length and its proportions kept (bilinear, antialiased)."""
-    h, w = images.shape[-2:]
-    if min(h, w) == side:
-        return images
-    scale = side / min(h, w)
-    size = [side if n == min(h, w) else round(n * scale) for n in (h, w)]
-    return transforms.resize(images, size, antialias=True)
+    return images if min(images.shape[-2:]) == side else transforms.resize(images, [side], antialias=True)
 
 
 def single_view(images: Tensor, size: int) -> Tensor:
