@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reslab.data import cache, canonical, load_data
+from reslab.data import Augment, cache, canonical, load_data
 from reslab.data.dataset import held_out
 from reslab.data.images import Ragged, measure
 from reslab.errors import UserError
@@ -93,8 +93,10 @@ def test_images_of_many_sizes_are_never_resized_together(tmp_path: Path) -> None
         data.test  # noqa: B018  # the access is what is tested
     with pytest.raises(UserError, match="give the size"):
         next(data.batches("test"))
-    ((batch, seen),) = data.fitted(7).batches("test")
+    fitted = data.fitted(7)
+    ((batch, seen),) = fitted.batches("test")
     assert batch.shape == (4, 3, 7, 7) and torch.equal(seen, labels)
+    assert fitted.augment == Augment(shift=0, flip=True) and data.fitted(32).augment == Augment(shift=4, flip=True)
     whole = list(data.resized("test", 16, batch=1))
     assert sorted(tuple(x.shape[2:]) for x, _ in whole) == [(16, 40), (16, 40), (21, 16), (21, 16)]
     assert sorted(int(y) for _, y in whole) == [0, 0, 1, 1]
@@ -126,7 +128,7 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
         with pytest.warns(UserWarning, match="train/가/01.png, test/b c/00.png, test/가/00.png cannot be decoded and are left out"):
             data = load_data(f"folder:{root}?broken=skip")
     assert [len(part.labels) for part in data.parts.values()] == [5, 2, 2]
-    with pytest.raises(UserError, match="cannot decode train/가/01.png, test/b c/00.png"):  # the cache does not hide them
+    with pytest.raises(UserError, match=r"cannot decode train/가/01\.png, test/b c/00\.png"):  # the cache does not hide them
         load_data(f"folder:{root}")
 
 

@@ -41,10 +41,11 @@ class File(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """What a cache holds: the images and labels of each part, the first part's statistics, and the files that were skipped."""
+    """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels, what was skipped."""
 
     parts: list[tuple[Images, Tensor]]
     statistics: Statistics
+    shortest: int
     skipped: list[str]
 
 
@@ -101,7 +102,7 @@ def _read(cache: Path) -> Cached:
         stop = start + count
         parts.append((everything.slice(start, stop) if dense is None else dense[start:stop], labels[start:stop]))
         start = stop
-    return Cached(parts, Statistics(*index["statistics"]), index["skipped"])
+    return Cached(parts, Statistics(*index["statistics"]), int(shapes[:, 1:].amin()), index["skipped"])
 
 
 def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, watch: Watch) -> None:

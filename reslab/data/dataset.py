@@ -87,8 +87,9 @@ class Dataset:
         return self._prepare(images), labels
 
     def fitted(self, size: int) -> "Dataset":
-        """Return this data set with images that differ in size seen at `size`; images of one size are seen as they are."""
-        return replace(self, size=size) if any(isinstance(images, Ragged) for images, _ in self.parts.values()) else self
+        """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size stay as they are."""
+        ragged = any(isinstance(images, Ragged) for images, _ in self.parts.values())
+        return replace(self, size=size, augment=Augment(shift=size // 8, flip=True)) if ragged else self
 
     def scale_cropped(self, shorter: tuple[int, int], crop: int, colour: float) -> "Dataset":
         """Return this data set augmented as the paper does ImageNet, and seen at `crop`."""

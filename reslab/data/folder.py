@@ -13,7 +13,6 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from reslab.data.augment import Augment
 from reslab.data.cache import File, decoded
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
-from reslab.data.images import Ragged
 from reslab.data.places import Watch
 from reslab.errors import UserError
 
@@ -43,14 +42,12 @@ def folder(argument: str, watch: Watch) -> Dataset:
         _files(root, test, [name for name in classes if (test / name).is_dir()], classes),
     ]
     found = decoded(root, parts, skip_broken, watch)
-    images = found.parts[0][0]
-    size = int(images.shapes[:, 1:].amin()) if isinstance(images, Ragged) else min(images.shape[2:])
     return Dataset(
         name=f"folder:{argument}",
         parts={"train": Part(*found.parts[0]), "heldout": Part(*found.parts[1]), "test": Part(*found.parts[2])},
         classes=tuple(classes),
         statistics=found.statistics,
-        augment=Augment(shift=size // 8, flip=True),
+        augment=Augment(shift=found.shortest // 8, flip=True),
         split_rule=HELD_OUT_RULE,
     )
 
