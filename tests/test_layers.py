@@ -103,6 +103,19 @@ def test_the_check_can_fail() -> None:
     assert "numpy" in violations("paper", "import numpy")
 
 
+DIGITS = ["data/__init__", "data/dataset", "data/images", "data/augment", "data/places", "data/digits", "training/loop", "training/evaluation"]
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_the_digits_need_no_torchvision(name: str) -> None:
+    """It takes a second or two to import, which every worker process would pay; what needs it imports it inside a function."""
+    statements = ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")).body
+    at_import = [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
+    found = imports(ast.unparse(ast.Module(at_import, [])))
+    assert not {module for module in found if module.split(".")[0] == "torchvision"}
+    assert {module.removeprefix("reslab.").replace(".", "/") for module in found if module.startswith("reslab.data.")} <= set(DIGITS)
+
+
 def test_importing_reslab_or_its_command_line_loads_neither_torch_nor_plotly() -> None:
     code = "import sys, reslab, reslab.cli, reslab.runs; print([m for m in ('torch', 'plotly', 'scipy', 'numpy') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)

@@ -1,27 +1,24 @@
 """Data sets by name, each in three parts: train, held-out and test."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.dataset import Dataset
-from reslab.data.digits import digits
-from reslab.data.folder import folder, parse
 from reslab.data.places import Watch, silent
-from reslab.data.published import cifar10, cifar10_jpeg75, cifar100, fashion_mnist
 from reslab.errors import UserError, suggest
 
 __all__ = ["DATA", "Augment", "Dataset", "ScaleCrop", "canonical", "load_data"]
 
-DATA: dict[str, Callable[[str, bool, Watch], Dataset]] = {
-    "digits": lambda place, download, watch: digits(),
-    "cifar10": cifar10,
-    "cifar10-jpeg75": cifar10_jpeg75,
-    "cifar100": cifar100,
-    "fashion_mnist": fashion_mnist,
-    "folder": lambda place, download, watch: folder(place, watch),
+DATA: dict[str, str] = {
+    "digits": "digits:digits",
+    "cifar10": "published:cifar10",
+    "cifar10-jpeg75": "published:cifar10_jpeg75",
+    "cifar100": "published:cifar100",
+    "fashion_mnist": "published:fashion_mnist",
+    "folder": "folder:folder",
 }
-"""Kinds of data. What a user types may have a place behind a colon: `cifar10:ROOT`, `folder:PATH`."""
+"""Kinds of data: the module and function of each, which takes (place, download, watch) and is imported when it is asked for."""
 
 
 def load_data(name: str, *, download: bool = False, watch: Watch = silent) -> Dataset:
@@ -33,7 +30,9 @@ def load_data(name: str, *, download: bool = False, watch: Watch = silent) -> Da
         UserError: if there is no such data set (the message suggests the nearest), or its files are missing or damaged.
     """
     kind, _, place = canonical(name).partition(":")
-    return DATA[kind](place, download, watch)
+    module, _, function = DATA[kind].partition(":")
+    loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, watch)
+    return loaded
 
 
 def canonical(name: str) -> str:
@@ -48,6 +47,8 @@ def canonical(name: str) -> str:
     if kind == "digits" and colon:
         raise UserError("the digits come with scikit-learn and are in no place of yours; leave out what is after the colon")
     if kind == "folder":
+        from reslab.data.folder import parse
+
         root, skip_broken = parse(place)
         return f"folder:{root}{'?broken=skip' if skip_broken else ''}"
     return f"{kind}:{Path(place).expanduser().resolve()}" if place else kind

@@ -19,8 +19,8 @@ from reslab.errors import UserError
 BROKEN = "?broken="
 
 
-def folder(argument: str, watch: Watch) -> Dataset:
-    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names.
+def folder(argument: str, download: bool, watch: Watch) -> Dataset:
+    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names; there is nothing to download.
 
     `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on the test part.
     Images of one size are a tensor; others stay as they are and are resized batch by batch.

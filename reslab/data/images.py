@@ -4,7 +4,6 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 from reslab.errors import UserError
 
@@ -79,7 +78,9 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
 
 def resize_shorter(images: Tensor, side: int) -> Tensor:
     """Return `[..., C, H, W]` with its shorter side of this length and its proportions kept (bilinear, antialiased)."""
-    return images if min(images.shape[-2:]) == side else transforms.resize(images, [side], antialias=True)
+    from torchvision.transforms.v2.functional import resize  # here, as torchvision takes a second to import and the digits need none of it
+
+    return images if min(images.shape[-2:]) == side else resize(images, [side], antialias=True)
 
 
 def single_view(images: Tensor, size: int) -> Tensor:
@@ -89,4 +90,6 @@ def single_view(images: Tensor, size: int) -> Tensor:
     """
     if images.shape[-2:] == (size, size):
         return images
-    return transforms.center_crop(resize_shorter(images, round(size * 8 / 7)), [size, size])
+    from torchvision.transforms.v2.functional import center_crop
+
+    return center_crop(resize_shorter(images, round(size * 8 / 7)), [size, size])

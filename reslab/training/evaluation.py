@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.transforms.v2.functional import ten_crop as ten_crops
 
 from reslab.errors import UserError
 
@@ -33,8 +32,10 @@ def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -
     The batches hold whole images; the paper resizes their shorter side to 256 for crops of 224.
     """
 
+    from torchvision.transforms.v2.functional import ten_crop  # here, as torchvision takes a second to import and training needs none of it
+
     def answer(images: Tensor) -> Tensor:
-        crops = torch.stack(ten_crops(images, [size, size]))  # [10, B, C, size, size]
+        crops = torch.stack(ten_crop(images, [size, size]))  # [10, B, C, size, size]
         return mean_of_softmax(network(crops.flatten(0, 1)).unflatten(0, crops.shape[:2]))
 
     with _evaluating(network):
