@@ -1,5 +1,6 @@
 """Image folders: what is read, what is cached, what is refused."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -221,6 +222,18 @@ def test_a_build_that_stops_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(UserError, match="GB are free"):
         load_data(f"folder:{root}")
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write the decoded images to .*: No space left on device"):
+        load_data(f"folder:{root}")
+    assert not list((root / cache.DIRECTORY).iterdir())
 
 
 def test_two_processes_that_make_one_cache_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """CIFAR and Fashion-MNIST, from small files in their own formats."""
 
 import gzip
+import os
 import pickle
 from pathlib import Path
 
@@ -63,6 +64,18 @@ def test_the_jpeg_copy_in_memory_is_what_files_of_that_quality_hold(cifar: Path)
     order = labels.argsort(stable=True)
     assert torch.equal(images[order], files.images) and torch.equal(labels[order], files.labels)  # type: ignore[index,arg-type]  # one size
     assert not torch.equal(images, original.parts["test"].images)  # type: ignore[arg-type]  # one size
+
+
+COPY = os.environ.get("RESLAB_CIFAR10_JPEG", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COPY, reason="needs CIFAR-10 in RESLAB_DATA, and a folder of it as JPEG files of quality 75 in RESLAB_CIFAR10_JPEG")
+def test_the_jpeg_copy_in_memory_is_a_given_copy() -> None:
+    ours, files = load_data("cifar10-jpeg75").parts["test"], load_data(f"folder:{COPY}").parts["test"]
+    for label in range(10):
+        images = [{image.numpy().tobytes() for image in part.images[part.labels == label]} for part in (ours, files)]  # type: ignore[index]  # one size
+        assert images[0] == images[1]
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -141,8 +141,11 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
         torch.save({**index, "statistics": ((0.0,), (1.0,), ((1.0,),))}, temporary / "index.pt")
         statistics = measure(_read(temporary).parts[0][0])
         torch.save({**index, "statistics": tuple(statistics)}, temporary / "index.pt")
-        with suppress(OSError):  # another process was first: its cache is the same
+        if not cache.exists():  # else another process was first, and its cache is the same
             temporary.rename(cache)
+    except OSError as error:
+        if not cache.exists():
+            raise UserError(f"cannot write the decoded images to {cache.parent}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -34,12 +34,12 @@ def folder(argument: str, download: bool, watch: Watch) -> Dataset:
     unknown = sorted(set(_classes(test)) - set(classes))
     if unknown:
         raise UserError(f"{test} has classes that {train} has not: {', '.join(unknown[:5])}")
-    training = _files(root, train, classes)
+    training = _files(train, classes)
     held = held_out(torch.tensor([file.label for file in training])).tolist()
     parts = [
         [file for file, out in zip(training, held, strict=True) if not out],
         [file for file, out in zip(training, held, strict=True) if out],
-        _files(root, test, [name for name in classes if (test / name).is_dir()], classes),
+        _files(test, [name for name in classes if (test / name).is_dir()], classes),
     ]
     found = decoded(root, parts, skip_broken, watch)
     return Dataset(
@@ -81,31 +81,32 @@ def _classes(part: Path) -> list[str]:
     return classes
 
 
-def _files(root: Path, part: Path, names: list[str], classes: list[str] | None = None) -> list[File]:
+def _files(part: Path, names: list[str], classes: list[str] | None = None) -> list[File]:
     """Return the image files of the named classes, in the order of their names.
 
     Raises:
         UserError: if a class has none, or too few of them to hold one out.
     """
     training = classes is None
+    below = len(str(part.parent)) + 1  # where the path below the root begins; slicing is faster than Path's arithmetic
     files = []
     for name in names:
-        found = sorted(_walk(part / name))
+        found = sorted(_walk(str(part / name)))
         if len(found) < (2 if training else 1):
             raise UserError(f"{part / name} has {len(found)} images ({', '.join(IMG_EXTENSIONS)}); expected at least {2 if training else 1}")
         label = (classes or names).index(name)
-        files += [File(Path(path).relative_to(root).as_posix(), label, size, time) for path, size, time in found]
+        files += [File(path[below:].replace(os.sep, "/"), label, size, time) for path, size, time in found]
     return files
 
 
-def _walk(directory: Path) -> Iterator[tuple[str, int, int]]:
+def _walk(directory: str) -> Iterator[tuple[str, int, int]]:
     """Yield path, size and time of the image files below a directory; hidden ones are none."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(Path(entry.path))
+                yield from _walk(entry.path)
             elif entry.name.lower().endswith(IMG_EXTENSIONS):
                 found = entry.stat()
                 yield entry.path, found.st_size, found.st_mtime_ns
