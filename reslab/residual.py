@@ -247,7 +247,7 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
 def preserve(network: nn.Module) -> Iterator[None]:
     """Give the network back as it was: modes, buffers, gradients, `requires_grad`, and the random generators, also after an error."""
     modes = {module: module.training for module in network.modules()}
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    buffers = {buffer: buffer.clone() for buffer in network.buffers()}
     parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
     python = random.getstate()
     try:
@@ -258,9 +258,9 @@ def preserve(network: nn.Module) -> Iterator[None]:
         for module, training in modes.items():
             module.training = training
         with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                if not torch.equal(buffer, buffers[name]):  # a needless write would break a graph that waits for its backward pass
-                    buffer.copy_(buffers[name])
+            for buffer, value in buffers.items():
+                if not torch.equal(buffer, value):  # a needless write would break a graph that waits for its backward pass
+                    buffer.copy_(value)
         for parameter, (gradient, requires_grad) in parameters.items():
             parameter.grad = gradient
             parameter.requires_grad_(requires_grad)

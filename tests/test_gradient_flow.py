@@ -1,0 +1,98 @@
+"""Gradient flow, and the tour of torchvision's code."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis import story
+from reslab.analysis.gradient_flow import gradient_flow, through_training, torchvision_tour, without_batchnorm
+from reslab.data import load_data
+from reslab.errors import UserError
+
+
+def digits(count: int) -> tuple[Tensor, Tensor]:
+    images, labels = load_data("digits").train
+    return images[:count], labels[:count]
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet", "cifar_plain", "cifar_preresnet"])
+def test_norms_are_those_of_autograd(name: str) -> None:
+    network, (images, labels) = zoo.build(name, depth=8, in_channels=1), digits(16)
+    flow = gradient_flow(network, images, labels)
+    inputs: list[Tensor] = []
+    hooks = [network.get_submodule(block.name).register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in flow.blocks]
+    loss = F.cross_entropy(network(images), labels)
+    for hook in hooks:
+        hook.remove()
+    (first,) = torch.autograd.grad(loss, inputs[0], retain_graph=True)
+    loss.backward()
+    assert flow.loss == pytest.approx(loss.item())
+    assert float(flow.backward[0]) == pytest.approx(float(first.norm()), rel=1e-5)
+    assert float(flow.forward[0]) == pytest.approx(float(inputs[0].square().mean().sqrt()), rel=1e-5)
+    for block, norm in zip(flow.blocks, flow.parameters, strict=True):
+        gradients = [parameter.grad for parameter in network.get_submodule(block.name).parameters() if parameter.grad is not None]
+        if name != "cifar_preresnet":  # a v2 block that changes shape shares its first activation: it belongs to no side
+            assert float(norm) == pytest.approx(float(torch.stack([g.norm() for g in gradients]).norm()), rel=1e-5)
+    assert len(flow.to_frame()) == len(flow.blocks) and flow.figure()
+
+
+def test_which_way_the_gradient_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Plain with BatchNorm explodes, without it vanishes; residual with BatchNorm does neither."""
+    images, labels = digits(128)
+    ratios = {}
+    for label, (family, batchnorm) in story.ROWS.items():
+        torch.manual_seed(0)
+        network = zoo.build(family, depth=56, in_channels=1)
+        ratios[label] = gradient_flow(network if batchnorm else without_batchnorm(network), images, labels).first_over_last
+    assert ratios["plain, BatchNorm"] > 500 and ratios["plain, no BatchNorm"] < 1e-3
+    assert 3 < ratios["residual, BatchNorm"] < 100 < ratios["residual, no BatchNorm"]
+    story.main(depths=(8,))
+    assert "residual, no BatchNorm" in capsys.readouterr().out
+
+
+def test_through_training_leaves_the_network_and_measures_its_copy() -> None:
+    network, (images, labels) = zoo.build("cifar_resnet", depth=8, in_channels=1), digits(64)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    flow = through_training(network, [(images, labels)] * 5, every=2)
+    assert list(flow.steps) == [0, 2, 4] and flow.flows[-1].loss < flow.flows[0].loss
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert flow.to_frame().shape == (3, 3) and flow.figure()
+    with pytest.raises(UserError, match="no batches"):
+        through_training(network, [])
+
+
+def test_the_network_is_left_as_it_was_also_after_an_error() -> None:
+    network, (images, labels) = zoo.build("cifar_resnet", depth=8, in_channels=1), digits(8)
+    network.layer1.eval()
+    network.fc.weight.grad = torch.ones_like(network.fc.weight)
+    network.conv1.weight.requires_grad_(False)
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    modes, rng = [module.training for module in network.modules()], torch.get_rng_state()
+
+    def broken(*_: Tensor) -> Tensor:
+        raise RuntimeError("broken loss")
+
+    gradient_flow(network, images, labels)
+    with pytest.raises(RuntimeError, match="broken loss"):
+        gradient_flow(network, images, labels, loss_function=broken)
+    assert all(torch.equal(a, b) for a, b in zip(buffers, network.buffers(), strict=True))
+    assert modes == [module.training for module in network.modules()] and torch.equal(rng, torch.get_rng_state())
+    assert torch.equal(network.fc.weight.grad, torch.ones_like(network.fc.weight)) and not network.conv1.weight.requires_grad
+    assert sum(parameter.grad is not None for parameter in network.parameters()) == 1
+
+
+def test_without_batchnorm_is_a_copy() -> None:
+    network = zoo.build("cifar_resnet", depth=8)
+    assert not [m for m in without_batchnorm(network).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_the_tour_follows_the_installed_source() -> None:
+    tour = torchvision_tour()
+    assert len(tour.stops) == 7 and all(stop.lines for stop in tour.stops)
+    assert any("identity" in line for _, line in tour.stops[0].lines)
+    assert tour.stops[1].numbers == {"stride of conv1": 1, "stride of conv2": 2}
+    assert "잔차 덧셈" in tour.text("ko") and "residual addition" in tour.text("en")
+    assert len(tour.to_frame()) == 7 and tour.figure()

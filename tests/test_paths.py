@@ -1,0 +1,119 @@
+"""The exact path spectrum, against all 2^n paths one by one and against autograd."""
+
+from itertools import product
+from math import comb
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_residual import toy_network
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis.paths import path_spectrum, sample_paths
+from reslab.errors import UserError
+from reslab.residual import View, preserve, view
+
+
+def gradient_at_first_block(gated: View, x: Tensor, y: Tensor) -> Tensor:
+    """Return autograd's gradient of the mean cross-entropy at the first block's input."""
+    with preserve(gated.network):
+        first, *rest = gated.stem(x)
+        first = first.detach().requires_grad_()
+        live = (first.clone(), *rest)
+        for index in range(len(gated)):
+            live = gated.block(index, live)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live), y), first)
+    return gradient
+
+
+def brute_force(network: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
+    """Return the gradient by length from Jacobians multiplied along each of the 2^n paths, for one image."""
+    inputs = [x]
+    for block in network:
+        inputs.append(block(inputs[-1]))
+    sides = []
+    for block, value in zip(network, inputs, strict=False):
+        functions = (block.shortcut, block.branch)
+        sides.append([torch.func.jacrev(lambda v, f=f: f(v[None])[0])(value[0]) for f in functions])  # type: ignore[misc]  # f is bound
+    end = inputs[-1].detach().requires_grad_()
+    (delta,) = torch.autograd.grad(F.cross_entropy(end, y), end)
+    by_length = torch.zeros(len(network) + 1, *x.shape, dtype=x.dtype)
+    for path in product((0, 1), repeat=len(network)):
+        g = delta[0]
+        for sides_of_block, choice in zip(reversed(sides), reversed(path), strict=True):
+            g = sides_of_block[choice].T @ g
+        by_length[sum(path), 0] += g
+    return by_length
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_the_spectrum_is_all_paths_one_by_one(n: int) -> None:
+    torch.manual_seed(n)
+    network, x, y = toy_network(n), torch.randn(1, 3, dtype=torch.float64), torch.tensor([2])
+    spectrum = path_spectrum(network, x, y)
+    expected = brute_force(network, x, y)
+    assert torch.allclose(spectrum.gradient, expected, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(spectrum.norm, expected.flatten(2).norm(dim=2).mean(1), rtol=1e-10)
+    assert spectrum.paths == [comb(n, k) for k in range(n + 1)]
+    assert float(spectrum.share.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20",
+        "preresnet20",
+        "torchvision/resnet18",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet56", "preresnet56", "resnet110", "preresnet110", "torchvision/resnet50")),
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_the_lengths_add_up_to_the_gradient(name: str, training: bool) -> None:
+    torch.manual_seed(0)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+        network, x, y = zoo.build(name).to(dtype).train(training), torch.randn(2, 3, 32, 32, dtype=dtype), torch.tensor([3, 5])
+        expected = gradient_at_first_block(view(network, x), x, y)
+        spectrum = path_spectrum(network, x, y)
+        assert spectrum.gradient.shape == (len(view(network, x)) + 1, *expected.shape)
+        assert (spectrum.gradient.sum(0) - expected).norm() <= tolerance * expected.norm()
+
+
+def test_the_spectrum_of_gated_gradients_is_a_polynomial() -> None:
+    """Scaling every branch by t at the same values scales length k by t^k: checked by removing all (only length 0 is left)."""
+    network, x, y = toy_network(4), torch.randn(1, 3, dtype=torch.float64), torch.tensor([0])
+    spectrum = path_spectrum(network, x, y)
+    sampled = sample_paths(network, x, y, lengths=[0, 4], draws=1)
+    assert torch.allclose(sampled.norm, spectrum.norm[[0, 4]])  # there is but one path of each of these lengths
+
+
+def test_sampling_every_path_of_length_1_gives_their_mean() -> None:
+    torch.manual_seed(0)
+    network, x, y = toy_network(3), torch.randn(1, 3, dtype=torch.float64), torch.tensor([1])
+    sampled = sample_paths(network, x, y, lengths=[1], draws=600, seed=3)
+    exact = path_spectrum(network, x, y)
+    assert float(sampled.total[0]) >= float(exact.norm[1])  # the triangle inequality, with room for the sampling
+    assert sampled.paths == [3]
+    assert torch.equal(sample_paths(network, x, y, lengths=[1], draws=600, seed=3).norm, sampled.norm)
+
+
+def test_results_show_themselves() -> None:
+    network, x, y = toy_network(3), torch.randn(1, 3, dtype=torch.float64), torch.tensor([1])
+    for result in (path_spectrum(network, x, y), sample_paths(network, x, y, draws=2)):
+        assert len(result.to_frame()) == 4 and "<svg" in result._repr_html_()
+
+
+def test_nonsense_is_refused_in_one_line() -> None:
+    network, x, y = toy_network(3), torch.randn(2, 3, dtype=torch.float64), torch.tensor([1, 2])
+    with pytest.raises(UserError, match=r"labels must be int64 of shape \[2\]"):
+        path_spectrum(network, x, y[:1])
+    with pytest.raises(UserError, match="lengths must be from 0 to the number of blocks, 3"):
+        sample_paths(network, x, y, lengths=[4])
+    images = torch.randn(2, 3, 32, 32)
+    with pytest.raises(UserError, match=r"chain of residual blocks; this network's blocks \(unit\) are not one"):
+        path_spectrum(zoo.build("plain20"), images, y)
+    spoiled = zoo.build("resnet20")
+    with torch.no_grad():
+        spoiled.conv1.weight[0] = torch.nan
+    with pytest.raises(UserError, match=r"parameter conv1\.weight holds NaN"):
+        path_spectrum(spoiled, images, y)

@@ -1,0 +1,97 @@
+"""Removal and exchange of blocks, against evaluation the plain way."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kendalltau
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis.inference import fast_copy
+from reslab.analysis.removal import importance, kendall_tau, remove_each, remove_random, reorder
+from reslab.errors import UserError
+from reslab.residual import view
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a network with statistics of its own, images, and its own answers as labels."""
+    torch.manual_seed(0)
+    network, images = zoo.build("cifar_resnet", depth=20, in_channels=1), torch.randn(300, 1, 8, 8)
+    for _ in range(5):
+        network(images)
+    with torch.no_grad():
+        return network, images, network.eval()(images).argmax(1)
+
+
+def error(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) != labels).double().mean())
+
+
+def test_the_sweep_is_the_plain_loop(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    network, images, labels = trained
+    gated = view(network, images)
+    result = remove_each(network, images, labels)
+    with torch.no_grad():
+        expected = [error(gated(images, 1 - torch.eye(9)[index]), labels) for index in range(9)]
+    assert result.error == 0 and max(expected) > 0.1
+    assert result.without.tolist() == pytest.approx(expected, abs=1.01 / 300)  # an image at a boundary may fall either way
+    assert list(result.to_frame().index) == [block.name for block in gated.blocks] and result.figure()
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/densenet121", "plain20", "preresnet20"])
+def test_the_fast_copy_answers_as_the_network(name: str) -> None:
+    network, images = zoo.build(name), torch.randn(4, 3, 32, 32)
+    for _ in range(3):
+        network(images)
+    network.eval()
+    with torch.no_grad():
+        fast = fast_copy(view(network, images), "32")
+        assert (fast(fast.prepare(images)) - network(images)).norm() <= 1e-4 * network(images).norm()
+        bf16 = fast_copy(view(network, images), "bf16")
+        assert (bf16(bf16.prepare(images)).float() - network(images)).norm() <= 0.1 * network(images).norm()
+
+
+def test_removing_none_and_all(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    network, images, labels = trained
+    result = remove_random(network, images, labels, counts=[0, 9], draws=2)
+    assert result.error == 0 and not result.errors[0].any()
+    with torch.no_grad():
+        everything = error(view(network, images)(images, torch.zeros(9)), labels)
+    assert result.errors[1].tolist() == pytest.approx([everything] * 2, abs=1.01 / 300)
+    assert list(result.to_frame().index) == [0, 9] and result.figure()
+
+
+def test_exchanging_no_pair_changes_nothing_and_one_pair_is_two_blocks_swapped(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    network, images, labels = trained
+    result = reorder(network, images, labels, swaps=[0, 1, 4], draws=3)
+    assert not result.errors[0].any() and result.correlation is not None
+    assert torch.equal(result.correlation[0], torch.ones(3)) and (result.correlation[1] < 1).all()
+    assert list(result.to_frame().columns) == ["error", "std", "kendall_tau"] and result.figure()
+
+
+@given(st.permutations(list(range(7))))
+def test_kendalls_tau_is_scipys(order: list[int]) -> None:
+    assert kendall_tau(order) == pytest.approx(kendalltau(range(7), order).statistic)
+
+
+def test_importance_is_the_gradient_of_the_gates(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    network, images, labels = trained
+    found = importance(network, images[:8], labels[:8])
+    gates = torch.ones(9, requires_grad=True)
+    torch.nn.functional.cross_entropy(view(network, images)(images[:8], gates), labels[:8]).backward()
+    assert torch.allclose(found.gradient, gates.grad) and len(found.to_frame()) == 9 and found.figure()
+    network.zero_grad(set_to_none=True)
+
+
+def test_nonsense_is_refused(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    network, images, labels = trained
+    with pytest.raises(UserError, match="labels must be int64"):
+        remove_each(network, images, labels[:5])
+    with pytest.raises(UserError, match="counts must be from 0 to the number of blocks, 9"):
+        remove_random(network, images, labels, counts=[10])
+    with pytest.raises(UserError, match="no two blocks"):
+        reorder(zoo.build("cifar_resnet", depth=8, in_channels=1), images, labels, swaps=[1])
+    with pytest.raises(UserError, match="in a chain of residual blocks only"):
+        reorder(zoo.build("cifar_plain", depth=20, in_channels=1), images, labels, swaps=[1])

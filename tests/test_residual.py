@@ -1,0 +1,380 @@
+"""The gated view: what it finds, that it is the network bit for bit, and what it refuses."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torchvision import models
+
+from reslab import zoo
+from reslab.errors import UserError
+from reslab.residual import option_a, preserve, view
+
+FAST = [
+    "resnet20",
+    "plain20",
+    "preresnet20",
+    "preresnet18",
+    "lowlevel/resnet18",
+    "torchvision/resnet18",
+    "torchvision/regnet_y_400mf",
+    "torchvision/efficientnet_b0",
+    "torchvision/mobilenet_v3_small",
+    "torchvision/densenet121",
+]
+OTHERS = [
+    *(f"torchvision/{name}" for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf", "efficientnet_v2_s")),
+    *(f"torchvision/{name}" for name in ("mobilenet_v2", "mnasnet0_5", "convnext_tiny", "swin_t", "swin_v2_t", "shufflenet_v2_x0_5")),
+    *(f"timm/{name}" for name in ("resnet18", "seresnet50", "resnetv2_50", "regnety_002", "efficientnet_b0", "densenet121", "dla34", "dpn48b")),
+    *(f"timm/{name}" for name in ("vit_tiny_patch16_224", "mixer_s32_224", "nfnet_f0", "xcit_nano_12_p16_224", "poolformer_s12", "ghostnet_050")),
+]
+
+
+def output(module: nn.Module, *inputs: Tensor) -> list[Tensor]:
+    """Return all tensors of an output, with the random generator and the buffers as before."""
+    torch.manual_seed(1)
+    with preserve(module), torch.no_grad():
+        return [leaf for leaf in torch.utils._pytree.tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
+
+
+def assert_bit_for_bit(network: nn.Module, images: Tensor) -> None:
+    """Trace in evaluation mode; compare in both modes and with every second module in the other."""
+    gated = view(network.eval(), images)
+    ones = torch.ones(len(gated), dtype=torch.float64)
+    for mode in ("eval", "train", "mixed"):
+        network.train(mode != "eval")
+        if mode == "mixed":
+            for index, module in enumerate(network.modules()):
+                module.training = index % 2 == 0
+        expected = output(network, images)
+        for got in (output(gated, images), output(gated, images, ones)):
+            assert len(got) == len(expected) > 0
+            assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(got, expected, strict=True)), mode
+
+
+def images_for(name: str, network: nn.Module) -> Tensor:
+    size = network.default_cfg["input_size"][-1] if name.startswith("timm/") else 64 if name.startswith("torchvision/") else 32  # type: ignore[index,union-attr]  # timm is untyped
+    return torch.randn(2, 3, size, size)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_view_is_the_network_bit_for_bit(name: str) -> None:
+    network = zoo.build(name)
+    assert_bit_for_bit(network, images_for(name, network))
+
+
+@pytest.mark.slow  # minutes: every other family
+@pytest.mark.parametrize("name", [*OTHERS, *(name for name in zoo.names() if name not in FAST)])
+def test_every_other_network_too(name: str) -> None:
+    network = zoo.build(name)
+    assert_bit_for_bit(network, images_for(name, network))
+
+
+def test_a_vision_transformer_has_two_blocks_a_layer() -> None:
+    network = models.VisionTransformer(32, 8, 2, 2, 16, 32, dropout=0.1)
+    assert_bit_for_bit(network, torch.randn(2, 3, 32, 32))
+    names = [block.name for block in view(network, torch.randn(2, 3, 32, 32)).blocks]
+    assert names == [f"encoder.layers.encoder_layer_{layer}[{half}]" for layer in (0, 1) for half in (0, 1)]
+
+
+def test_blocks_have_names_stages_kinds_and_shortcuts() -> None:
+    blocks = view(zoo.build("resnet20"), torch.randn(1, 3, 32, 32)).blocks
+    assert [block.name for block in blocks] == [f"layer{stage}.{index}" for stage in (1, 2, 3) for index in range(3)]
+    assert {block.stage for block in blocks} == {"layer1", "layer2", "layer3"}
+    assert [block.name for block in blocks if not block.identity] == ["layer2.0", "layer3.0"]
+    dense = view(models.densenet121(), torch.randn(1, 3, 32, 32)).blocks
+    assert len(dense) == 6 + 12 + 24 + 16 and {block.kind for block in dense} == {"concat"}
+    assert (dense[0].name, dense[-1].name) == ("features.denseblock1.denselayer1", "features.denseblock4.denselayer16")
+    plain = view(zoo.build("plain20"), torch.randn(1, 3, 32, 32)).blocks
+    assert {block.kind for block in plain} == {"unit"} and plain[-1].name == "layer3.2"
+
+
+# --- Toys -------------------------------------------------------------------------------------------------------------
+
+
+class Toy(nn.Module):
+    """A block with any branch and shortcut."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None, after: nn.Module | None = None) -> None:
+        super().__init__()
+        self.branch, self.shortcut, self.after = branch, shortcut or nn.Identity(), after or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.shortcut(x) + self.branch(x))  # type: ignore[no-any-return]  # modules return Any
+
+
+def linear(width: int = 3) -> nn.Linear:
+    return nn.Linear(width, width, bias=False, dtype=torch.float64)
+
+
+def toy_network(blocks: int) -> nn.Sequential:
+    """Return tanh branches on alternating shortcuts: identity, and a linear map shorter than the branch."""
+    made = [Toy(nn.Sequential(linear(), nn.Tanh(), linear()), linear() if index % 2 else None) for index in range(blocks)]
+    return nn.Sequential(*made)
+
+
+@given(st.lists(st.floats(-2, 2), min_size=4, max_size=4), st.integers(0, 2**16))
+@settings(max_examples=20)
+def test_gates_scale_the_branches(values: list[float], seed: int) -> None:
+    torch.manual_seed(seed)
+    network, x = toy_network(4), torch.randn(2, 3, dtype=torch.float64)
+    expected = x
+    for block, gate in zip(network, values, strict=True):
+        expected = block.shortcut(expected) + gate * block.branch(expected)  # type: ignore[operator]  # Toy's
+    got = view(network, x)(x, torch.tensor(values, dtype=torch.float64))
+    assert torch.allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_every_image_can_have_gates_of_its_own() -> None:
+    network, x = zoo.build("resnet20").eval(), torch.randn(3, 3, 32, 32)
+    gated = view(network, x)
+    gates = torch.rand(len(gated), 3)
+    together = gated(x, gates)
+    alone = torch.cat([gated(x[[index]], gates[:, index]) for index in range(3)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_removal_by_a_gate_is_removal_by_rewriting() -> None:
+    network, x = zoo.build("resnet20").eval(), torch.randn(2, 3, 32, 32)
+    gated = view(network, x)
+    for index, block in enumerate(gated.blocks):
+        by_hand = copy.deepcopy(network)
+        parent, _, name = block.name.rpartition(".")
+        module = by_hand.get_submodule(block.name)
+        setattr(by_hand.get_submodule(parent), name, nn.Sequential(module.downsample, nn.ReLU()))
+        gates = torch.ones(len(gated))
+        gates[index] = 0
+        assert torch.allclose(gated(x, gates), by_hand(x), atol=1e-6)
+
+
+def test_a_unit_at_gate_0_is_the_option_a_shortcut() -> None:
+    network, x = zoo.build("plain20").eval(), torch.randn(2, 3, 32, 32)
+    gated = view(network, x)
+    for index, unit in enumerate(gated.blocks):
+        by_hand = copy.deepcopy(network)
+        original = network.get_submodule(unit.name)
+
+        class Bridge(nn.Module):
+            def forward(self, x: Tensor, original: nn.Module = original) -> Tensor:
+                return option_a(x, original(x))
+
+        parent, _, name = unit.name.rpartition(".")
+        setattr(by_hand.get_submodule(parent), name, Bridge())
+        gates = torch.ones(len(gated))
+        gates[index] = 0
+        assert torch.equal(gated(x, gates), by_hand(x))
+
+
+def test_option_a_strides_and_appends_zero_channels() -> None:
+    x = torch.randn(1, 2, 5, 5)
+    out = option_a(x, torch.empty(1, 4, 3, 3))
+    assert torch.equal(out[:, :2], x[..., ::2, ::2]) and not out[:, 2:].any()
+    with pytest.raises(UserError, match=r"a unit from \[1, 2, 5, 5\] to \[1, 1, 5, 5\] cannot be removed"):
+        option_a(x, torch.empty(1, 1, 5, 5))
+
+
+def test_the_gate_gradient_is_a_finite_difference() -> None:
+    network, x = zoo.build("resnet20").double().eval(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    gated, y = view(network, x), torch.tensor([1, 2])
+    gates = torch.ones(len(gated), dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(gated(x, gates), y), gates)
+    with torch.no_grad():
+        for index in (0, 4, 8):
+            step = torch.zeros_like(gates)
+            step[index] = 1e-6
+            difference = (F.cross_entropy(gated(x, gates + step), y) - F.cross_entropy(gated(x, gates - step), y)) / 2e-6
+            assert torch.isclose(gradient[index], difference, rtol=1e-5)
+
+
+def test_in_place_additions_and_sums_of_three() -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f, self.g, self.act = linear(), nn.Sequential(linear(), linear()), nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.f(x)
+            out += x
+            out = self.act(out)
+            return out + self.f(out) + self.g(out)  # type: ignore[no-any-return]  # modules return Any
+
+    network, x = Sums(), torch.randn(2, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert [block.identity for block in gated.blocks] == [True, True]
+    assert torch.equal(gated(x), network(x))
+    assert torch.equal(gated(x, torch.zeros(2)), x.relu())
+
+
+# --- An ordinary module -----------------------------------------------------------------------------------------------
+
+
+def test_it_shares_parameters_and_copies_and_pickles() -> None:
+    network, x = zoo.build("resnet20").eval(), torch.randn(2, 3, 32, 32)
+    gated = view(network, x)
+    assert {id(p) for p in gated.parameters()} == {id(p) for p in network.parameters()}
+    gates = torch.rand(len(gated))
+    for twin in (pickle.loads(pickle.dumps(gated)), copy.deepcopy(gated)):
+        assert twin.blocks == gated.blocks and torch.equal(twin(x, gates), gated(x, gates))
+        assert not {id(p) for p in twin.parameters()} & {id(p) for p in network.parameters()}
+
+
+def test_it_runs_under_autocast() -> None:
+    network, x = zoo.build("resnet20").eval(), torch.randn(2, 3, 32, 32)
+    gated = view(network, x)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gated(x, torch.ones(len(gated))), network(x))
+
+
+def test_it_compiles() -> None:
+    network, x = zoo.build("cifar_resnet", depth=8).eval(), torch.randn(2, 3, 16, 16)
+    gated = view(network, x)
+    gates = torch.rand(len(gated))
+    compiled = torch.compile(gated, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(x, gates), gated(x, gates), rtol=1e-5)
+
+
+def test_it_runs_in_distributed_data_parallel(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        network, x = zoo.build("cifar_resnet", depth=8), torch.randn(2, 3, 16, 16)
+        gated = view(network, x)
+        parallel = nn.parallel.DistributedDataParallel(gated)
+        parallel(x, torch.ones(len(gated))).sum().backward()
+        assert all(parameter.grad is not None for parameter in network.parameters())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+# --- What cannot be seen through --------------------------------------------------------------------------------------
+
+
+class Looks(nn.Module):
+    """A block whose forward looks at a value, which no trace can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch, self.relu = nn.Sequential(linear(), nn.Tanh(), linear()), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 100:
+            return x
+        return self.relu(x + self.branch(x))  # type: ignore[no-any-return]  # modules return Any
+
+
+class Drops(nn.Module):
+    """A block that takes another way in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(linear(), nn.Tanh(), linear())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return x + 0.5 * self.branch(x)  # type: ignore[no-any-return]  # modules return Any
+        return x + self.branch(x)  # type: ignore[no-any-return]  # modules return Any
+
+
+X = torch.randn(4, 3, dtype=torch.float64)
+
+
+def test_a_block_that_branches_on_its_mode_is_seen_in_both() -> None:
+    network = nn.Sequential(linear(), Drops(), Drops())
+    assert_bit_for_bit(network, X)
+    assert [block.name for block in view(network, X).blocks] == ["1", "2"]
+
+
+def test_functional_dropout_follows_the_mode() -> None:
+    class Dropout(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + F.dropout(self.f(x), 0.5, self.training)  # type: ignore[no-any-return]  # modules return Any
+
+    assert_bit_for_bit(nn.Sequential(Dropout(), Dropout()), X)
+
+
+def test_a_hidden_addition_is_named_and_can_be_declared() -> None:
+    network = nn.Sequential(linear(), Looks())
+    with pytest.raises(UserError, match=r"cannot see through 1 \(Looks\): its way depends on a value .*test_residual.py:\d+\); declare it"):
+        view(network, X)
+    with pytest.raises(UserError, match="the declared blocks are not what the network computes"):
+        view(network, X, blocks={"1": ("branch", None)})
+    gated = view(network, X, blocks={"1": ("branch", None, "relu")})
+    assert [block.name for block in gated.blocks] == ["1"]
+    assert torch.allclose(gated(X), network(X))
+    assert torch.equal(gated(X, torch.zeros(1)), network[0](X).relu())
+    assert torch.equal(pickle.loads(pickle.dumps(gated))(X), gated(X))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: nn.Sequential(linear(), nn.ReLU(), linear()), "has no blocks: no additive skip, no dense layer and no repeated unit"),
+        (lambda: Toy(linear(), linear()), r"the addition add in the network itself has two sides of 1 operations each"),
+        (lambda: nn.Sequential(Toy(linear(), linear())), r'in 0 has two sides of 1 operations each.*declare it: blocks=\{"0": '),
+        (lambda: nn.Sequential(nn.TransformerEncoderLayer(3, 1, 4, dtype=torch.float64)), "cannot see through 0 .TransformerEncoderLayer."),
+        (lambda: Looks(), "cannot see through the network .Looks.: its way depends on a value"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_and_never_guessed(network: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        view(network(), X)
+    assert "\n" not in str(caught.value)
+
+
+def test_random_numbers_outside_a_leaf_are_refused() -> None:
+    class Lottery(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.f(x) * torch.rand(1).item()  # type: ignore[no-any-return]  # modules return Any
+
+    with pytest.raises(UserError, match="draws random numbers in a forward that is traced"):
+        view(nn.Sequential(Lottery()), X)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"7": ("branch", None)}, "declared block '7' is no module of the network"),
+        ({"1": ("branch",)}, "is declared as"),
+        ({"1": ("brunch", None)}, "has no module 'brunch'"),
+    ],
+)
+def test_declarations_are_checked(declared: dict[str, tuple[str | None, ...]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        view(nn.Sequential(linear(), Looks()), X, blocks=declared)
+
+
+def test_gates_and_examples_that_do_not_fit_are_refused() -> None:
+    network, x = zoo.build("resnet20"), torch.randn(2, 3, 32, 32)
+    gated = view(network, x)
+    for gates in (torch.ones(8), torch.ones(9, 3), torch.ones(9, dtype=torch.int64), torch.ones(2, 9)):
+        with pytest.raises(UserError, match=r"9 blocks|\[9\]"):
+            gated(x, gates)
+    with pytest.raises(UserError, match=r"the network does not take the example \[2, 5, 32, 32\]"):
+        view(network, torch.randn(2, 5, 32, 32))
+
+
+def test_viewing_leaves_the_network_as_it_was() -> None:
+    network = zoo.build("resnet20")
+    network.layer1.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    state = torch.get_rng_state()
+    view(network, torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), state) and modes == [module.training for module in network.modules()]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in network.modules())
