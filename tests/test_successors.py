@@ -19,6 +19,7 @@ from reslab.successors import densenet, efficientnet, regnet, resnext, wide_resn
 
 FILES = (resnext, wide_resnet, densenet, efficientnet, regnet)
 NAMES = [name for file in FILES for name in file.MODELS]
+REFERENCE = {name: reference for file in FILES for name, reference in file.REFERENCE.items()}
 TWINS = [name for name in NAMES if name in list_models()]
 SMALL = ["resnext50_32x4d", "densenet121", "efficientnet_b0", "regnet_x_400mf", "regnet_y_800mf"]  # a smallest of each, and two that depart
 
@@ -78,12 +79,14 @@ def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: s
         assert torch.allclose(statistics[key], expected, rtol=1e-10), key
 
 
-@pytest.mark.parametrize("name", ["resnext50_32x4d", "wide_resnet50_2", "densenet121", "efficientnet_b0", "efficientnet_b5", "regnet_y_400mf"])
+@pytest.mark.parametrize("name", slow_unless(["resnext50_32x4d", "densenet121", "efficientnet_b5", "regnet_y_400mf"], TWINS))
 def test_layers_are_torchvisions_one_by_one(name: str) -> None:
     from reslab.anatomy import differences
 
+    with torch.device("meta"):
+        ours = reslab.build(name, **zoo.TORCHVISION_OPTIONS.get(name, {}))
     theirs = zoo.build(f"torchvision/{name}") if name.startswith("regnet") else _their_meta(name)  # RegNet's widths need real tensors there
-    assert differences(on_meta(name), theirs) == []
+    assert differences(ours, theirs) == []
 
 
 def _their_meta(name: str) -> nn.Module:
@@ -96,20 +99,21 @@ def test_references_are_the_twins_measured(name: str) -> None:
     theirs = _their_meta(name)
     with torch.device("meta"):
         macs = zoo.count_macs(theirs, torch.empty(1, *zoo.input_shape(on_meta(name))))
-    assert (zoo.count_params(theirs), macs) == zoo.describe(name).reference[:2]
+    assert (zoo.count_params(theirs), macs) == REFERENCE[name][:2]
 
 
 @pytest.mark.parametrize("name", TWINS)
 def test_torchvisions_metadata_agree(name: str) -> None:
     """Its parameters exactly, its multiply-adds to the three digits that it gives, at the size that it evaluates at."""
     meta = next(iter(get_model_weights(name))).meta
+    parameters, macs, _ = REFERENCE[name]
     options = zoo.TORCHVISION_OPTIONS.get(name, {})
-    with torch.device("meta"):
-        network = reslab.build(name, **options) if options else on_meta(name)
-        size = 288 if name == "efficientnet_b2" else zoo.input_shape(network)[1]
-        macs = zoo.count_macs(network, torch.empty(1, 3, size, size)) if options or size == 288 else zoo.describe(name).reference.macs
-    assert zoo.count_params(network) == meta["num_params"]
-    assert round(macs / 1e9, 3) == meta["_ops"]
+    if options or name == "efficientnet_b2":
+        side = 288 if name == "efficientnet_b2" else 224
+        with torch.device("meta"):
+            network = reslab.build(name, **options)
+            parameters, macs = zoo.count_params(network), zoo.count_macs(network, torch.empty(1, 3, side, side))
+    assert (parameters, round(macs / 1e9, 3)) == (meta["num_params"], meta["_ops"])
 
 
 def test_torchvisions_weights_choose_torchvisions_widths_and_old_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,20 +146,21 @@ def test_a_file_for_bottlenecks_with_one_place_for_the_stride_needs_no_telling()
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "count"),
+    ("name", "options", "kind", "count"),
     [
-        ("resnext29_8x64d", "add", 9),
-        ("wide_resnet50_2", "add", 16),
-        ("cifar_wide_resnet", "add", 3),
-        ("densenet121", "concat", 58),
-        ("cifar_densenet", "concat", 6),
-        ("efficientnet_b0", "add", 9),
-        ("regnet_x_200mf", "add", 13),
-        ("regnet_y_200mf", "add", 13),
+        ("cifar_resnext", {"depth": 20, "cardinality": 4, "base_width": 4}, "add", 6),
+        ("cifar_wide_resnet", {"depth": 16, "width": 2, "dropout": 0.3}, "add", 6),
+        ("cifar_densenet", {"depth": 10, "growth_rate": 4}, "concat", 6),
+        ("densenet", {"blocks": (2, 2, 3, 2), "growth_rate": 4}, "concat", 9),
+        ("efficientnet_b0", {}, "add", 9),
+        ("regnet_x_200mf", {}, "add", 13),
+        ("regnet_y_200mf", {}, "add", 13),
+        pytest.param("resnext50_32x4d", {}, "add", 16, marks=pytest.mark.slow),
+        pytest.param("wide_resnet50_2", {}, "add", 16, marks=pytest.mark.slow),
+        pytest.param("densenet121", {}, "concat", 58, marks=pytest.mark.slow),
     ],
 )
-def test_the_residual_view_finds_their_blocks(name: str, kind: str, count: int) -> None:
-    options = {"cifar_wide_resnet": {"depth": 10, "width": 2, "dropout": 0.3}, "cifar_densenet": {"depth": 10, "growth_rate": 4}}.get(name, {})
+def test_the_residual_view_finds_their_blocks(name: str, options: dict[str, object], kind: str, count: int) -> None:
     network = reslab.build(name, num_classes=3, **options)
     view = residual.view(network, torch.randn(2, 3, 32, 32))
     assert [block.kind for block in view.blocks] == [kind] * count
@@ -346,12 +351,12 @@ def test_compression_and_growth() -> None:
 
 
 def test_published_coefficients_are_not_powers() -> None:
-    """No φ gives them all: the depth, width and resolution of B7 would need 6.2, 7.3 and 7.1."""
+    """No φ gives them all: the depth, width and resolution of B7 would need 6.2, 7.3 and 7.0."""
     b7 = efficientnet.implied_phi(efficientnet.PUBLISHED["efficientnet_b7"])
-    assert [round(phi, 1) for phi in b7] == [6.2, 7.3, 7.1]
+    assert [round(phi, 1) for phi in b7] == [6.2, 7.3, 7.0]
     for name, scale in efficientnet.PUBLISHED.items():
         phis = efficientnet.implied_phi(scale)
-        assert (max(phis) - min(phis) > 0.1) == (name != "efficientnet_b0"), name
+        assert (max(phis) - min(phis) > 0.05) == (name != "efficientnet_b0"), name  # B2 comes nearest: 1, 1 and 1.07
     assert round(efficientnet.ALPHA * efficientnet.BETA**2 * efficientnet.GAMMA**2, 2) == 1.92
 
 
