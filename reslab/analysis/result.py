@@ -2,6 +2,7 @@
 
 import io
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,9 @@ from reslab.residual import View, view
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits `[B, classes]` and labels `[B]` to a number; the mean cross-entropy where nothing else is said."""
 
 
 class Result:
