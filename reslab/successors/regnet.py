@@ -193,7 +193,7 @@ X = {
 }
 """RegNetX by multiply-adds (Fig. 15; wa and wm to the digits of the authors' release)."""
 
-Y = {
+Y = {  # RegNetY, likewise (Fig. 16)
     "200mf": Design(24, 36.44, 2.49, 8, 13),
     "400mf": Design(48, 27.89, 2.09, 8, 16),
     "600mf": Design(48, 32.54, 2.32, 16, 15),
@@ -207,10 +207,8 @@ Y = {
     "16gf": Design(200, 106.23, 2.48, 112, 18),
     "32gf": Design(232, 115.89, 2.53, 232, 20),
 }
-"""RegNetY, likewise (Fig. 16)."""
 
-FAMILIES: dict[str, Callable[..., nn.Module]] = {"regnet": regnet}
-"""Any point of the design space."""
+FAMILIES: dict[str, Callable[..., nn.Module]] = {"regnet": regnet}  # any point of the design space
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"regnet_x_{size}": partial(regnet, *design) for size, design in X.items()},
