@@ -166,7 +166,10 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     if options.pop("in_channels", 3) != 3:
         raise UserError(f"{name} takes colour images only; this data has another number of channels")
     try:
-        return get_model(short, weights=None, **options)
+        device = torch.get_default_device()
+        with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
+            network: nn.Module = get_model(short, weights=None, **options)
+        return network.to(device)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
 

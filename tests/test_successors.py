@@ -85,8 +85,8 @@ def test_layers_are_torchvisions_one_by_one(name: str) -> None:
 
     with torch.device("meta"):
         ours = reslab.build(name, **zoo.TORCHVISION_OPTIONS.get(name, {}))
-    theirs = zoo.build(f"torchvision/{name}") if name.startswith("regnet") else _their_meta(name)  # RegNet's widths need real tensors there
-    assert differences(ours, theirs) == []
+        theirs = zoo.build(f"torchvision/{name}")
+    assert next(theirs.parameters()).is_meta and differences(ours, theirs) == []
 
 
 def _their_meta(name: str) -> nn.Module:
