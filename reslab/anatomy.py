@@ -24,7 +24,8 @@ class Stage:
 def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]:
     """Return the stages of a network that runs its direct children in order; children that do nothing are left out.
 
-    The network may be on the meta device. The receptive field is that of the longest path: shortcuts see less.
+    A child that only holds stages ("features") is shown by its own children. The network may be on the meta device. The receptive field is
+    that of the longest path: shortcuts see less.
     """
     rows: list[Stage] = []
     field, jump = 1, 1
@@ -38,12 +39,11 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
                 field += (kernel - 1) * jump
                 jump *= stride
             macs, macs_before = counter.macs - macs_before, counter.macs
-            if not isinstance(module, nn.Identity | nn.ReLU):
+            if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
                 rows.append(Stage(name, describe(module), tuple(output.shape[1:]), count_params(module), macs, field))
 
         handles = [
-            module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))
-            for name, module in network.named_children()
+            module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output)) for name, module in _opened(network)
         ]
         training = network.training
         try:
@@ -55,11 +55,30 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
     return rows
 
 
+CONTAINERS = ("features", "trunk_output", "classifier")
+"""torchvision's names of children that hold a sequence of stages."""
+SIDE_PATHS = ("downsample", "proj", "fc1", "fc2")
+"""torchvision's names of shortcuts, and of the two layers of a squeeze-and-excitation, which see the whole image anyway."""
+
+
+def _opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the children with their names, and in place of a container its children."""
+    for name, child in network.named_children():
+        if name in CONTAINERS and isinstance(child, nn.Sequential):
+            yield from ((f"{name}.{inner}", grandchild) for inner, grandchild in child.named_children())
+        else:
+            yield name, child
+
+
 def _windows(module: nn.Module) -> Iterator[tuple[int, int]]:
     """Yield (kernel, stride) of the convolutions and pools on a stage's main path, in order."""
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and "downsample" not in name:
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and _on_main_path(name):
             yield _first(layer.kernel_size), _first(layer.stride)
+
+
+def _on_main_path(name: str) -> bool:
+    return not any(part in SIDE_PATHS for part in name.split("."))
 
 
 def _first(size: int | tuple[int, ...]) -> int:
@@ -74,9 +93,11 @@ def describe(module: nn.Module) -> str:
         return f"{module.kernel_size}×{module.kernel_size} max pool, /{module.stride}"
     if isinstance(module, nn.Linear):
         return f"{module.out_features}-way classifier"
+    if isinstance(module, nn.Sequential) and any(isinstance(layer, nn.Conv2d) for layer in module):
+        return " · ".join(_convolution(layer) for layer in module if isinstance(layer, nn.Conv2d))
     if isinstance(module, nn.Sequential) and len(module):
         first = module[0]
-        convolutions = [layer for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d) and "downsample" not in name]
+        convolutions = [layer for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d) and _on_main_path(name)]
         if convolutions:
             stride = max(_first(layer.stride) for layer in convolutions)
             return f"{len(module)} × [{' · '.join(_convolution(layer, bare=True) for layer in convolutions)}]" + (
@@ -87,7 +108,7 @@ def describe(module: nn.Module) -> str:
 
 def _convolution(layer: nn.Conv2d, bare: bool = False) -> str:
     kernel, stride = _first(layer.kernel_size), _first(layer.stride)
-    groups = f" ({layer.groups} groups)" if layer.groups > 1 else ""
+    groups = "" if layer.groups == 1 else " (depthwise)" if layer.groups == layer.in_channels else f" ({layer.groups} groups)"
     return f"{kernel}×{kernel}, {layer.out_channels}{groups}" + (f", /{stride}" if stride > 1 and not bare else "")
 
 

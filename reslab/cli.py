@@ -9,7 +9,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from reslab import __version__, arguments, show
-from reslab.errors import UserError
+from reslab.errors import UserError, suggest
 
 app = App(
     name="reslab",
@@ -55,7 +55,7 @@ def _complain(message: str, debug: bool, error: Exception) -> None:
 
 
 @app.command
-def models(name: str | None = None, /, *, diff: str | None = None, json: Flag = False, **options: str) -> None:
+def models(name: str | None = None, /, *, diff: str | None = None, family: str | None = None, json: Flag = False, **options: str) -> None:
     """List every network, or show one as its paper's table would: `reslab models resnet50 --diff torchvision/resnet50`.
 
     Multiply-adds (MACs) are for one image of the paper's size.
@@ -66,6 +66,8 @@ def models(name: str | None = None, /, *, diff: str | None = None, json: Flag = 
         A network to show stage by stage.
     diff
         Another network: show where the two differ.
+    family
+        List only networks whose names begin so, such as resnet or regnet.
     json
         Print JSON.
     options
@@ -78,13 +80,18 @@ def models(name: str | None = None, /, *, diff: str | None = None, json: Flag = 
         return
     if diff is not None or options:
         raise UserError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
-    descriptions = [zoo.describe(name) for name in zoo.names()]
+    known = list(dict.fromkeys(map(zoo.family, zoo.names())))
+    if family is not None and family not in known:
+        raise UserError(f"no family {family!r}{suggest(family, known)}")
+    descriptions = [zoo.describe(name) for name in zoo.names() if family in (None, zoo.family(name))]
     if json:
         show.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
         return
     rows = [(d.name, f"{d.params:,}", f"{d.macs / 1e6:,.2f} M", "×".join(map(str, d.input))) for d in descriptions]
     show.print_table(("network", "parameters", "MACs", "input"), rows)
-    print(f"Other depths: {', '.join(zoo.families())}, with --depth.")
+    print("Of any size, with the options named:")
+    for name in zoo.families():
+        print(f"  {name} {' '.join('--' + option.replace('_', '-') for option in zoo.required_options(name))}")
 
 
 @app.command
@@ -414,7 +421,6 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
     from importlib import import_module
 
     import reslab.bench
-    from reslab.errors import suggest
 
     names = [info.name for info in pkgutil.iter_modules(reslab.bench.__path__) if info.name != "timing"]
     if name not in names:

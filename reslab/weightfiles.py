@@ -24,8 +24,13 @@ State = dict[str, Tensor]
 
 METADATA_KEY = "reslab"
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network")
-RENAMES = ((r"^module\.", ""), (r"^linear\.", "fc."), (r"\.shortcut\.", ".downsample."))
-"""Third parties' names for torchvision's: DataParallel's prefix, and two habits of CIFAR implementations."""
+RENAMES = (
+    (r"^module\.", ""),
+    (r"^linear\.", "fc."),
+    (r"\.shortcut\.", ".downsample."),
+    (r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),
+)
+"""Other names for torchvision's: DataParallel's prefix, two habits of CIFAR implementations, and torchvision's own DenseNet files."""
 
 
 class WeightFile(NamedTuple):
@@ -58,15 +63,18 @@ def read_weights(path: Path) -> WeightFile:
             raise UserError(f"{path} holds more than tensors and is refused, because reading it could run code") from error
         except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
             raise UserError(f"{path} is not a readable weights file; expected safetensors or a saved state dict") from error
-    state, renamed = {}, {}
-    for original, tensor in _unwrap(content, path).items():
-        name = original
-        for pattern, replacement in RENAMES:
-            name = re.sub(pattern, replacement, name)
-        state[name] = tensor
-        if name != original:
-            renamed[original] = name
-    return WeightFile(state, metadata, renamed)
+    tensors = _unwrap(content, path)
+    state = renamed(tensors)
+    changes = {original: name for original, name in zip(tensors, state, strict=True) if original != name}
+    return WeightFile(state, metadata, changes)
+
+
+def renamed(state: Mapping[str, Tensor]) -> State:
+    """Return the tensors, in their order, under torchvision's names."""
+    names = list(state)
+    for pattern, replacement in RENAMES:
+        names = [re.sub(pattern, replacement, name) for name in names]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _unwrap(content: Any, path: Path) -> Mapping[str, Tensor]:
@@ -123,7 +131,7 @@ def settle(weights: WeightFile, model: str, network: nn.Module, options: Mapping
         if zero_pad == "centred":
             raise UserError("the file's own metadata says that its zero channels are at the end, not centred")
         return "end"
-    if has_bottlenecks(network) and "stride_in" not in options:
+    if has_stride_choice(network) and "stride_in" not in options:
         raise UserError(
             "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or 3x3 (torchvision, v1.5)"
         )
@@ -132,9 +140,9 @@ def settle(weights: WeightFile, model: str, network: nn.Module, options: Mapping
     return zero_pad or "end"
 
 
-def has_bottlenecks(network: nn.Module) -> bool:
-    """Say whether a network has blocks of three convolutions."""
-    return any(name.endswith(".conv3") for name, _ in network.named_modules())
+def has_stride_choice(network: nn.Module) -> bool:
+    """Say whether a network has bottlenecks whose stride may be in either of two places; such modules say so by `stride_in`."""
+    return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(hasattr(module, "stride_in") for module in network.modules())
 
 
 def _padded_blocks(network: nn.Module) -> dict[str, int]:

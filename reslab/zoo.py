@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -75,15 +76,23 @@ def names() -> list[str]:
 
 
 def families() -> list[str]:
-    """Return the names of the open families, which take a depth: `build("cifar_resnet", depth=26)`."""
+    """Return the names of the open families, each of any size: `build("cifar_resnet", depth=26)`."""
     return list(_catalogue()[1])
+
+
+def required_options(name: str) -> list[str]:
+    """Return the options that a network or a family cannot be built without."""
+    models, open_families, _ = _catalogue()
+    parameters = inspect.signature({**models, **open_families}[name]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
 def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles.ZeroPadSide | None = None, **options: Any) -> nn.Module:
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
 
-    `weights="torchvision"` takes torchvision's trained ones, and so its v1.5 strides; else `weights` is a file. A file that is not this
-    lab's needs `stride_in=` (bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
+    `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
+    else `weights` is a file. A file that is not this lab's needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its
+    tensors cannot tell.
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest) or the builder does not take the options.
@@ -98,14 +107,18 @@ def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles
     if name.startswith("timm/"):
         return _timm(name, options)
     if weights == "torchvision":
-        options = {"stride_in": "3x3", **options} if name in _V15 else options
+        options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
     network = _build(name, options)
     if weights is not None:
         _load(network, name, options, weights, zero_pad)
     return network
 
 
-_V15 = ("resnet50", "resnet101", "resnet152")  # torchvision's of these names have their strides in the 3×3
+TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
+    **{name: {"stride_in": "3x3"} for name in ("resnet50", "resnet101", "resnet152")},
+    **{name: {"rounding": "torchvision"} for name in ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf")},
+}
+"""With these options a network is torchvision's of the same name, which departs from the paper."""
 
 
 def _load(network: nn.Module, name: str, options: dict[str, Any], weights: str | Path, zero_pad: weightfiles.ZeroPadSide | None) -> None:
@@ -117,13 +130,14 @@ def _load(network: nn.Module, name: str, options: dict[str, Any], weights: str |
 
     if name not in list_models():
         raise UserError(f"torchvision has no trained weights for {name!r}; give a file")
-    if options.get("stride_in", "3x3") != "3x3":
-        raise UserError("torchvision's weights are for strides in the 3×3 (v1.5); leave stride_in out")
+    for option, theirs in TORCHVISION_OPTIONS.get(name, {}).items():
+        if options[option] != theirs:
+            raise UserError(f"torchvision's weights for {name} are for {option}={theirs!r}; leave {option} out")
     try:
         state = next(iter(get_model_weights(name))).get_state_dict(check_hash=True)
     except OSError as error:
         raise UserError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
-    network.load_state_dict(weightfiles.fit(state, network))
+    network.load_state_dict(weightfiles.fit(weightfiles.renamed(state), network))
 
 
 def _build(name: str, options: dict[str, Any]) -> nn.Module:
@@ -152,7 +166,10 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     if options.pop("in_channels", 3) != 3:
         raise UserError(f"{name} takes colour images only; this data has another number of channels")
     try:
-        return get_model(short, weights=None, **options)
+        device = torch.get_default_device()
+        with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
+            network: nn.Module = get_model(short, weights=None, **options)
+        return network.to(device)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
 
@@ -226,13 +243,24 @@ def describe(name: str) -> Description:
         shape = input_shape(network)
         macs = count_macs(network, torch.empty(1, *shape))
     params = count_params(network)
-    family = name.rpartition("/")[2].rstrip("0123456789")
-    return Description(name, family, params, macs, shape, _catalogue()[2][name])
+    return Description(name, family(name), params, macs, shape, _catalogue()[2][name])
+
+
+def family(name: str) -> str:
+    """Return the letters that a network's name begins with: "resnet", "wide_resnet", "regnet"."""
+    found = re.match("(?:wide_)?[a-z]+", name.rpartition("/")[2])
+    assert found is not None
+    return found[0]
 
 
 def count_params(module: nn.Module) -> int:
     """Return the number of trained parameters, BatchNorm's included."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+_BATCH_NORM = torch.ops.aten.native_batch_norm.default
+_KEEP_SHAPE = {_BATCH_NORM, torch.ops.aten.relu.default, torch.ops.aten.silu.default, torch.ops.aten.sigmoid.default}
+"""Operations that have no multiply-adds to count and return their input's shape: torch's own meta kernels for them take six times as long."""
 
 
 class FlopCounter(TorchDispatchMode):
@@ -248,6 +276,10 @@ class FlopCounter(TorchDispatchMode):
         return self.flops // 2
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _KEEP_SHAPE and args[0].is_meta:
+            out = torch.empty_like(args[0])
+            statistics = out.new_empty(out.shape[1:2])
+            return (out, statistics, statistics) if func is _BATCH_NORM else out
         out = func(*args, **(kwargs or {}))
         if count := flop_registry.get(func._overloadpacket):
             self.flops += count(*args, **(kwargs or {}), out_val=out)

@@ -55,3 +55,15 @@ def test_layers_that_only_one_network_has_are_named() -> None:
     with torch.device("meta"):
         found = differences(zoo.build("resnet20"), zoo.build("resnet32"))
     assert found[0].layer == "layer1.3.conv1" and found[0].first is None
+
+
+def test_containers_are_opened_and_side_paths_left_out() -> None:
+    with torch.device("meta"):
+        rows = {row.name: row for row in stages(zoo.build("regnet_y_400mf"), (3, 224, 224))}
+        dense = {row.name: row for row in stages(zoo.build("densenet121"), (3, 224, 224))}
+    assert rows["stem"].blocks == "3×3, 32, /2" and rows["stem"].receptive_field == 3
+    assert rows["trunk_output.block2"].blocks == "3 × [1×1, 104 · 3×3, 104 (13 groups) · 1×1, 104], /2"
+    assert rows["trunk_output.block2"].receptive_field == 7 + 2 * 4 + 2 * 2 * 8  # jumps of 4, then twice of 8; the projection's stride is aside
+    assert dense["features.transition1"].blocks == "1×1, 128" and dense["features.transition1"].output == (128, 28, 28)
+    assert dense["features.transition1"].receptive_field == 11 + 6 * 2 * 4 + 4  # six 3×3 at a jump of 4, and the 2×2 average
+    assert sum(row.params for row in dense.values()) == 7_978_856

@@ -23,6 +23,14 @@ def test_models_as_json_lists_the_whole_zoo() -> None:
     assert (resnet56["params"], resnet56["input"], resnet56["family"]) == (853_018, [3, 32, 32], "resnet")
 
 
+def test_models_of_one_family_and_the_open_ones() -> None:
+    listed = json.loads(reslab_here("models", "--family", "wide_resnet", "--json").stdout)
+    assert [item["name"] for item in listed] == ["wide_resnet50_2", "wide_resnet101_2"]
+    text = reslab_here("models", "--family", "wrn").stdout
+    assert "36,479,194" in text and "\n  cifar_resnext --depth --cardinality --base-width\n" in text
+    assert "no family 'wide_resnets'; did you mean 'wide_resnet'" in reslab_here("models", "--family", "wide_resnets").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

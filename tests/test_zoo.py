@@ -1,5 +1,8 @@
 """Registry-wide: every network of the zoo."""
 
+import re
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,15 @@ from reslab.errors import UserError
 
 NAMES = zoo.names()
 OF_MODULES = [name for name in NAMES if not name.startswith("lowlevel/")]  # Level 2 has no module but the adapter
+LATER = [name for name in NAMES if zoo.family(name) in ("densenet", "efficientnet", "regnet", "resnext", "wide_resnet", "wrn")]
+SMALL = ("densenet121", "densenet_bc100_12", "efficientnet_b0", "regnet_x_200mf", "regnet_y_200mf", "resnext50_32x4d")  # of the later ones
+WITH_SQUEEZE = ("efficientnet", "regnet")
+
+
+@cache
+def on_meta(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return zoo.build(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -18,10 +30,14 @@ def test_parameters_and_multiply_adds_are_the_references(name: str) -> None:
     assert description.reference.source
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "resnet1202"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LATER and name not in SMALL else []) for name in NAMES if name != "resnet1202"],
+)
 def test_forward_and_gradients_are_finite(name: str) -> None:
     network = zoo.build(name, num_classes=7, in_channels=2)
-    logits = network(torch.randn(2, 2, 32, 32))
+    side = 8 if name in LATER and zoo.input_shape(network)[1] == 32 else 32  # some of CIFAR's later ones take 10 G multiply-adds at 32
+    logits = network(torch.randn(2, 2, side, side))
     assert logits.shape == (2, 7)
     nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
     for parameter in network.parameters():
@@ -29,28 +45,31 @@ def test_forward_and_gradients_are_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OF_MODULES)
-def test_no_relu_is_shared_or_in_place(name: str) -> None:
-    """In-place or shared ReLUs corrupt captured branch outputs and break hooks."""
-    with torch.device("meta"):
-        network = zoo.build(name)
-    relus = [module for _, module in network.named_modules(remove_duplicate=False) if isinstance(module, nn.ReLU)]
-    assert len(relus) == len(set(map(id, relus))) > 0
-    assert not any(relu.inplace for relu in relus)
+def test_no_activation_is_shared_or_in_place(name: str) -> None:
+    """In-place or shared activations corrupt captured branch outputs and break hooks."""
+    activations = [module for _, module in on_meta(name).named_modules(remove_duplicate=False) if isinstance(module, nn.ReLU | nn.SiLU)]
+    assert len(activations) == len(set(map(id, activations))) > 0
+    assert not any(activation.inplace for activation in activations)
 
 
 @pytest.mark.parametrize("name", OF_MODULES)
 def test_no_convolution_before_a_batchnorm_has_a_bias(name: str) -> None:
-    with torch.device("meta"):
-        assert not [key for key, m in zoo.build(name).named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
+    """The two layers of a squeeze-and-excitation have one, and no BatchNorm."""
+    network = on_meta(name)
+    biased = [key for key, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
+    squeezes = {key.rpartition(".")[0] for key in biased if key.endswith((".fc1", ".fc2"))}
+    assert len(biased) == 2 * len(squeezes)
+    assert not squeezes or zoo.family(name) in WITH_SQUEEZE
+    assert not [key for squeeze in squeezes for key, m in network.get_submodule(squeeze).named_modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def test_names_mean_what_they_say() -> None:
-    """Depth counts the layers with weights on the main path: "resnet110" is 110, not 164."""
-    for name in OF_MODULES:
-        with torch.device("meta"):
-            network = zoo.build(name)
-        layers = [key for key, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key]
-        assert len(layers) == int("".join(filter(str.isdigit, name)))
+@pytest.mark.parametrize("name", [name for name in OF_MODULES if zoo.family(name) not in ("efficientnet", "regnet")])  # whose names say no depth
+def test_names_mean_what_they_say(name: str) -> None:
+    """Depth counts the layers with weights on the main path: "resnet110" is 110, not 164. "wrn28" counts convolutions, shortcuts' included."""
+    layers = [key for key, m in on_meta(name).named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key]
+    convolutions = [key for key, m in on_meta(name).named_modules() if isinstance(m, nn.Conv2d)]
+    depth = re.search(r"\d+", name)
+    assert depth is not None and len(convolutions if zoo.family(name) == "wrn" else layers) == int(depth[0])
 
 
 def test_mistakes_are_told_in_one_line() -> None:
@@ -75,3 +94,16 @@ def test_counting_leaves_the_mode_alone() -> None:
     assert network.training
     assert zoo.count_macs(network, torch.randn(1, 2, 5, 5)) == 3 * 3 * 3 * 2 * 9  # 3×3 positions, 3 outputs of 2·9 multiply-adds
     assert network.training
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "regnet_y_200mf", "resnet20"])
+@pytest.mark.parametrize("training", [False, True])
+def test_counting_without_values_counts_what_counting_with_them_does(name: str, training: bool) -> None:
+    counts = []
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            network, images = zoo.build(name, num_classes=3).train(training), torch.empty(2, 3, 32, 32)
+            with zoo.FlopCounter() as counter, torch.no_grad():
+                assert network(images).shape == (2, 3)
+            counts.append(counter.macs)
+    assert counts[0] == counts[1] > 0

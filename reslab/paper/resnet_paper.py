@@ -120,6 +120,7 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, stride_in: StrideIn) -> None:
         super().__init__()
         inner = out_channels // 4
+        self.stride_in = stride_in  # so that a file of weights, which cannot tell it, is asked about
         first, middle = strides(stride, stride_in)
         self.conv1 = conv1x1(in_channels, inner, first)
         self.bn1 = nn.BatchNorm2d(inner)
@@ -203,6 +204,7 @@ class PreBottleneck(PreActivation):
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, stride_in: StrideIn, first: bool = False) -> None:
         super().__init__(in_channels, out_channels, stride, shortcut, first)
         inner = out_channels // 4
+        self.stride_in = stride_in  # so that a file of weights, which cannot tell it, is asked about
         first_stride, middle_stride = strides(stride, stride_in)
         self.conv1 = conv1x1(in_channels, inner, first_stride)
         self.bn2 = nn.BatchNorm2d(inner)

@@ -1,0 +1,1 @@
+"""The networks that came after ResNet, one paper a file."""
