@@ -63,21 +63,15 @@ class _Plan(NamedTuple):
     functions: dict[str, Callable[..., Any]]  # made from the graphs when needed
 
 
-class View(nn.Module):
+class View(tracing.Whole):
     """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
 
     def __init__(self, network: nn.Module, declarations: Declarations, fixed: frozenset[str] = frozenset()) -> None:
-        super().__init__()
-        self.training = network.training
-        self.network = network
+        super().__init__(network)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
         self._plans: dict[tuple[bool, ...], _Plan] = {}
         self.blocks = self._plan.blocks
-
-    def whole(self, x: Tensor) -> Any:
-        """Call the network: what is traced."""
-        return self.network(x)
 
     def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
         """Return what the network returns, with each block's branch multiplied by its gate.
@@ -230,14 +224,16 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     while True:
         try:
             with preserve(network), torch.no_grad():
-                made = View(network, declarations, fixed)
                 network.eval()
-                tracing.Hidden(made, tracing.trace(made, declarations, fixed)).run(example)
+                whole = tracing.Whole(network)
+                tracing.Hidden(whole, tracing.trace(whole, declarations, fixed)).run(example)
             break
         except tracing.CannotSeeError as error:
             if not error.leaf.by_mode or error.path in fixed:
                 raise
             fixed |= {error.path}
+    with preserve(network):
+        made = View(network, declarations, fixed)
     _compare(expected, evaluate(made), declarations)
     _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
     return made
@@ -312,7 +308,10 @@ def _make_plan(traced: tracing.Traced) -> _Plan:
     images = next(iter(graph.nodes))
     with graph.inserting_after(images):
         gates = graph.placeholder("gates")
-    places = [_gate(graph, block, gates, index, traced) for index, block in enumerate(found)]
+    places: list[_Place] = []
+    for index, block in enumerate(found):
+        gated_before = {branch: place.end for place in places if place.end.target is bridged for branch in place.branches}
+        places.append(_gate(graph, block._replace(input=gated_before.get(block.input, block.input)), gates, index, traced))
     blocks = tuple(Block(block.name, block.kind, block.identity) for block in found)
 
     nodes = [node for node in graph.nodes if node is not gates]

@@ -54,6 +54,19 @@ class _ModeBranchError(TraceError):
     """A forward takes another way in training mode."""
 
 
+class Whole(nn.Module):
+    """A network as a part, so that it is called with its images alone, whatever else its forward could take."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.training = network.training
+        self.network = network
+
+    def whole(self, x: Tensor) -> Any:
+        """Call the network: what is traced."""
+        return self.network(x)
+
+
 class Tracer(fx.Tracer):
     """torch.fx's tracer, with three differences.
 
@@ -73,7 +86,7 @@ class Tracer(fx.Tracer):
         self.leaves: dict[str, Leaf] = {}
         self.declared: dict[str, fx.Node] = {}
 
-    def run(self, root: nn.Module) -> Traced:
+    def run(self, root: Whole) -> Traced:
         """Trace `root.whole`.
 
         Raises:
@@ -153,8 +166,8 @@ class Tracer(fx.Tracer):
         return paths
 
 
-def trace(root: nn.Module, declarations: Declarations, fixed: Collection[str] = ()) -> Traced:
-    """Trace `root.whole`, which calls `root.network`, again and again until every module that stops it is a leaf.
+def trace(root: Whole, declarations: Declarations, fixed: Collection[str] = ()) -> Traced:
+    """Trace `root.whole`, again and again until every module that stops it is a leaf.
 
     Modules at the paths in `fixed` are traced through for the mode that they are in.
 
@@ -277,7 +290,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 class Hidden(fx.Interpreter):
     """Runs a traced graph and refuses a leaf that adds a skip out of sight."""
 
-    def __init__(self, root: nn.Module, traced: Traced) -> None:
+    def __init__(self, root: Whole, traced: Traced) -> None:
         super().__init__(root, graph=traced.graph)
         self.extra_traceback = False
         self.leaves = traced.leaves

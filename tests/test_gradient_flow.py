@@ -30,7 +30,7 @@ def test_norms_are_those_of_autograd(name: str) -> None:
     loss.backward()
     assert flow.loss == pytest.approx(loss.item())
     assert float(flow.backward[0]) == pytest.approx(float(first.norm()), rel=1e-5)
-    assert float(flow.forward[0]) == pytest.approx(float(inputs[0].square().mean().sqrt()), rel=1e-5)
+    assert float(flow.forward[0]) == pytest.approx(inputs[0].square().mean().sqrt().item(), rel=1e-5)
     for block, norm in zip(flow.blocks, flow.parameters, strict=True):
         gradients = [parameter.grad for parameter in network.get_submodule(block.name).parameters() if parameter.grad is not None]
         if name != "cifar_preresnet":  # a v2 block that changes shape shares its first activation: it belongs to no side

@@ -172,6 +172,16 @@ def test_a_unit_at_gate_0_is_the_option_a_shortcut() -> None:
         assert torch.equal(gated(x, gates), by_hand(x))
 
 
+def test_units_one_after_another_are_removed_together() -> None:
+    network, x = zoo.build("plain20").eval(), torch.randn(2, 3, 32, 32)
+    gated = view(network, x)
+    gates = torch.ones(9)
+    gates[1:3] = 0  # layer1.1 and layer1.2, which keep their input's shape: nothing is left of them
+    by_hand = copy.deepcopy(network)
+    by_hand.layer1 = nn.Sequential(network.layer1[0])
+    assert torch.equal(gated(x, gates), by_hand(x))
+
+
 def test_option_a_strides_and_appends_zero_channels() -> None:
     x = torch.randn(1, 2, 5, 5)
     out = option_a(x, torch.empty(1, 4, 3, 3))
