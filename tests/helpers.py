@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reslab.cli import main
 from reslab.training.loop import TrialConfig
@@ -61,3 +61,18 @@ def snapshot(network: nn.Module) -> dict[str, object]:
     for name, buffer in network.named_buffers():
         state[f"buffer {name}"] = (id(buffer), buffer.tolist())
     return state
+
+
+class Fails(nn.Module):
+    """The identity, until its call number `call` raises RuntimeError("midway")."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.call = call
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(1)
+        if len(self.calls) == self.call:
+            raise RuntimeError("midway")
+        return x

@@ -118,7 +118,9 @@ def test_statistics_of_the_batch_take_the_place_of_the_stored_ones() -> None:
             if isinstance(bn, nn.BatchNorm2d):
                 bn.momentum = None
         network(images)
-    torch.testing.assert_close(jacobian(network, images, method="all").blocks[0].largest, batch, rtol=2e-2, atol=0)  # unbiased variance: n/(n-1), n ≥ 64
+    torch.testing.assert_close(
+        jacobian(network, images, method="all").blocks[0].largest, batch, rtol=2e-2, atol=0
+    )  # unbiased variance: n/(n-1), n ≥ 64
     assert (stored - batch).abs().min() > 0.1
 
 

@@ -15,16 +15,26 @@ from reslab.errors import UserError
 from reslab.residual import view
 
 
-def mlp(depth: int) -> nn.Module:
-    """Return the paper's minimal plain network: ReLU layers of 100 units from one number, He initialisation."""
-    layers: list[nn.Module] = [nn.Linear(1, 100)]
-    for _ in range(depth - 1):
-        layers += [nn.ReLU(), nn.Linear(100, 100)]
-    network = nn.Sequential(*layers, nn.ReLU(), nn.Linear(100, 1))
-    for layer in network:
+class Plain(nn.Sequential):
+    """BN, ReLU, linear: `[B, 100] -> [B, 100]`."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm1d(100), nn.ReLU(), nn.Linear(100, 100))
+
+
+class Residual(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def mlp(depth: int, block: type[nn.Module] = Plain) -> nn.Module:
+    """Return one of the paper's minimal networks: layers of 100 units from one number to one, with BatchNorm, He initialisation."""
+    network = nn.Sequential(nn.Linear(1, 100), *(block() for _ in range(depth - 1)), nn.BatchNorm1d(100), nn.ReLU(), nn.Linear(100, 1))
+    for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight)
-            nn.init.normal_(layer.bias, std=0.5)
+            nn.init.zeros_(layer.bias)
+    nn.init.normal_(network[0].bias)
     return network.double()
 
 
@@ -67,11 +77,15 @@ def test_a_quadratic_has_a_gradient_that_grows_along_the_line() -> None:
     np.testing.assert_allclose(result.autocorrelation, [1, 0.4, -0.1], atol=1e-12)  # (8+0+0+8)/40, (0-4+0)/40
 
 
-def test_depth_shatters_the_gradient_of_a_plain_network() -> None:
-    """Balduzzi et al., Figs. 1 and 2: one layer is near brown noise, 24 layers near white."""
-    shallow, deep = ([shattering(mlp(depth), LINE).autocorrelation[5] for _ in range(3)] for depth in (1, 24))
-    reference = shattering(mlp(1), LINE)
-    assert np.mean(shallow) > (reference.brown[5] + reference.white[5]) / 2 > np.mean(deep)
+def test_depth_shatters_the_gradient_of_a_plain_network_but_not_of_a_residual_one() -> None:
+    """Balduzzi et al., Fig. 1: one layer is near brown noise, 24 plain layers are near white, and 50 residual ones are between."""
+
+    def near(depth: int, block: type[nn.Module]) -> float:
+        runs = [shattering(mlp(depth, block), LINE, batch_statistics=True) for _ in range(3)]
+        return float(np.mean([run.autocorrelation[1] for run in runs]))
+
+    shallow, plain, residual = near(1, Plain), near(24, Plain), near(50, Residual)
+    assert shallow > 0.95 and abs(plain) < 0.2 and 0.4 < residual < 0.9
 
 
 def test_chunks_are_the_whole_and_a_view_is_its_network() -> None:

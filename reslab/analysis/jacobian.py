@@ -216,7 +216,7 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
 
     A row is zero if two random products with it are exactly 0. With fewer other rows than singular values the smallest one is 0 by the rank.
     """
-    y, pull = vjp(function, x)
+    y, pull = vjp(function, x)[:2]
     n, m = x.numel(), y.numel()
     generator = torch.Generator().manual_seed(seed)
 
@@ -227,7 +227,7 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
         return pull(u)[0].detach()
 
     # u -> Jᵀu is linear, so its own pull-back is v -> Jv, for every function that has two derivatives; torch's jvp needs forward rules and warns
-    _, push = vjp(lambda u: pull(u)[0], torch.zeros_like(y))
+    push = vjp(lambda u: pull(u)[0], torch.zeros_like(y))[1]
 
     def times(v: Tensor) -> Tensor:
         return push(v)[0].detach()

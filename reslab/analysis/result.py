@@ -85,7 +85,10 @@ def check_weights(network: nn.Module) -> None:
 
 @contextmanager
 def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Iterator[None]:
-    """Put the network in evaluation mode for a while; with `statistics_of`, BatchNorms use the mean and biased variance of these images, as constants."""
+    """Put the network in evaluation mode for a while.
+
+    With `statistics_of`, BatchNorms normalise with the mean and the biased variance over these images, as in training, but as constants.
+    """
     with preserve(network):
         network.eval()
         if statistics_of is not None:

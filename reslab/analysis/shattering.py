@@ -60,7 +60,7 @@ def shattering(
 ) -> Shattering:
     """Return the autocorrelation of the gradient of one output with respect to the input, at inputs on the line between two images.
 
-    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line through the space of images is the same for any network.
+    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images is the same for any network.
 
     Args:
         network: a network with outputs `[B, K]`, or its view; measured in evaluation mode, so that each point has a gradient of its own.
