@@ -4,12 +4,14 @@ A singular value is the length that a unit vector of input change has after the 
 at least 1" is about a number; a block's factor is a matrix, which may stretch some directions and shrink others, even to nothing.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call, jacrev, vjp
 
 from reslab.analysis.result import Result, as_view, evaluating, new_figure
@@ -135,7 +137,8 @@ def jacobian(
         seed: of the iteration's start.
 
     Raises:
-        UserError: if the network has NaN weights or no blocks, does not take the images, or has no block of a name.
+        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name, or runs what torch cannot
+            differentiate forward (its fused attention) where only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
         raise UserError(f'no method {method!r}; there are "auto", "all" and "extreme"')
@@ -186,6 +189,7 @@ def _measure(within: _Within, cast: dict[str, Tensor], index: int, inputs: Tenso
         image = x.reshape(1, *inputs.shape[1:]).clone()  # a ReLU in place must not change the input
         return functional_call(within, cast, (image, index)).flatten()
 
+    found = within.seen.blocks[index]
     points = inputs.detach().flatten(1)
     n = points.shape[1]
     m = block(points[0]).numel()
@@ -198,9 +202,11 @@ def _measure(within: _Within, cast: dict[str, Tensor], index: int, inputs: Tenso
             zero = torch.zeros_like(values[0])
             rows.append([values[0], values[-1], zero, zero, _zero_share(dense), values])
         else:
-            rows.append([*extremes(block, x, steps, seed), torch.empty(0)])
+            try:
+                rows.append([*extremes(block, x, steps, seed), torch.empty(0)])
+            except NotImplementedError as error:
+                raise UserError(f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}') from error
     largest, smallest, largest_residual, smallest_residual, zero_rows, values = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
-    found = within.seen.blocks[index]
     kept = values if all_values else None
     return BlockJacobian(found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept)
 
@@ -226,11 +232,11 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
     def transposed(u: Tensor) -> Tensor:
         return pull(u)[0].detach()
 
-    # u -> Jᵀu is linear, so its own pull-back is v -> Jv, for every function that has two derivatives; torch's jvp needs forward rules and warns
-    push = vjp(lambda u: pull(u)[0], torch.zeros_like(y))[1]
-
     def times(v: Tensor) -> Tensor:
-        return push(v)[0].detach()
+        with warnings.catch_warnings(), forward_ad.dual_level(), torch.no_grad():
+            warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)  # torch's own use of it
+            tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, v))).tangent
+        return torch.zeros_like(y) if tangent is None else tangent
 
     zero_rows = _zero_share(torch.stack([times(random_vector(n)) for _ in range(2)], 1))
     narrow = n <= m  # iterate from the shorter side, whose singular values are all of them
