@@ -103,7 +103,7 @@ class Jacobians(Result):
                 axes.plot([place] * len(value), value.tolist(), "o", color="C0", markersize=4, fillstyle="full" if known else "none")
         axes.axhline(1, color="grey", linestyle="--", linewidth=1, label='"always at least 1"')
         axes.set_yscale("symlog", linthresh=1e-3)
-        axes.set_ylim(-1e-4, 2 * max(1.0, *(block.largest.max().item() for block in self.blocks)))
+        axes.set_ylim(-1e-4, 2 * max([1.0, *(block.largest.max().item() for block in self.blocks)]))
         axes.set_xticks(range(len(self.blocks)), [block.name for block in self.blocks], rotation=90)
         axes.set(xlabel="block", ylabel="singular values of the Jacobian\n(output change / input change)")
         axes.legend()
