@@ -22,6 +22,18 @@ def value(text: str) -> Any:
         return text
 
 
+def numbers(what: str, text: str) -> tuple[float, ...]:
+    """Return typed-in numbers, one a channel: `0.5,0.5,0.5`, or `0.5`.
+
+    Raises:
+        UserError: if they are not numbers.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{what} {text}: expected numbers, one a channel, such as 0.485,0.456,0.406") from error
+
+
 def words(options: dict[str, str]) -> dict[str, Any]:
     """Return typed-in options with Python's names and values."""
     return {key.replace("-", "_"): value(text) for key, text in options.items()}

@@ -3,16 +3,13 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
 
 from reslab import __version__, arguments, show
 from reslab.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 app = App(
     name="reslab",
@@ -102,6 +99,7 @@ def train(
     threads: int = 1,
     set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     out: Path = Path("runs/train"),
+    download: Flag = False,
     json: Flag = False,
     **options: str,
 ) -> int:
@@ -114,9 +112,10 @@ def train(
     model
         Name of the network (see `reslab models`).
     data
-        Data set.
+        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH, with images in
+        PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
     recipe
-        How to train: fast, paper-cifar, paper-cifar-warmup.
+        How to train: fast, paper-cifar, paper-cifar-warmup, paper-imagenet.
     epochs
         Length in epochs, in place of the recipe's own.
     seed
@@ -127,6 +126,8 @@ def train(
         A setting of the recipe: `--set learning_rate=0.01`, any number of times.
     out
         Where run directories are made, one a configuration.
+    download
+        Download the data set if it is not there.
     json
         Print the result as JSON.
     options
@@ -135,17 +136,19 @@ def train(
     from pydantic import ValidationError
 
     from reslab import zoo
-    from reslab.data import load_data
+    from reslab.data import canonical, load_data
     from reslab.executors import run_trials
     from reslab.runs import Run
     from reslab.studies.study import one_line
     from reslab.training.loop import TrialConfig
 
-    dataset = load_data(data)
+    with show.steps() as steps:
+        dataset = load_data(data, download=download, watch=steps)
     words = arguments.words(options)
     zoo.check(model, num_classes=dataset.num_classes, in_channels=dataset.in_channels, **words)
     try:
-        config = TrialConfig(model=model, options=words, data=data, recipe=arguments.read_recipe(recipe, epochs, set), seed=seed, threads=threads)
+        settings = arguments.read_recipe(recipe, epochs, set)
+        config = TrialConfig(model=model, options=words, data=canonical(data), recipe=settings, seed=seed, threads=threads)
     except ValidationError as error:
         raise UserError(one_line(error)) from error
     arguments.make_writable(out)
@@ -161,6 +164,67 @@ def train(
         errors = ", ".join(f"{split} error {100 * result[f'{split}_error']:.2f} %" for split in ("train", "heldout", "test"))
         print(f"{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
     return 0
+
+
+@app.command
+def evaluate(
+    model: str,
+    /,
+    *,
+    weights: Path,
+    data: str = "digits",
+    part: Literal["test", "heldout", "train"] = "test",
+    view: Literal["single", "ten-crop", "multi-scale"] = "single",
+    size: int | None = None,
+    batchnorm: Literal["stored", "true-average"] = "stored",
+    zero_pad: Literal["end", "centred"] | None = None,
+    download: Flag = False,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Measure trained weights: `reslab evaluate resnet20 --weights FILE --data folder:PATH`.
+
+    Top-1 and top-5 error. Images are standardised as the weights' metadata say, else by the data's own training statistics.
+
+    Parameters
+    ----------
+    model
+        Name of the network.
+    weights
+        Its weights: any file that `reslab weights` reads.
+    data
+        As for `reslab train`.
+    part
+        Choices are made on heldout; test is read at the end.
+    view
+        single: shorter side 256, centre 224; ten-crop: corners and centre, mirrored too; multi-scale: whole images, shorter sides 224 to 640.
+        Sizes are in proportion where the network's is not 224; single leaves images that have it as they are.
+    size
+        Side that the network sees (by default the one in the weights' metadata, else its paper's).
+    batchnorm
+        true-average: BatchNorm statistics from all training images, in place of the file's moving averages.
+    zero_pad
+        Where the file's option A puts its zero channels; only for files that are not this lab's.
+    download
+        Download the data set if it is not there.
+    json
+        Print the figures as JSON.
+    options
+        Options of the network, such as `--depth 26`.
+    """
+    from reslab.data import load_data
+    from reslab.evaluation import evaluate_file
+
+    if size is not None and size < 2:
+        raise UserError(f"--size must be at least 2, got {size}")
+    with show.steps() as steps:
+        dataset = load_data(data, download=download, watch=steps)
+        average = batchnorm == "true-average"
+        words = arguments.words(options)
+        record = evaluate_file(
+            model, weights, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
+        )
+    show.print_json(record) if json else show.print_evaluation(record)
 
 
 @app.command
@@ -320,7 +384,7 @@ def weights(
     weightfiles.load(network, read, as_, words, zero_pad)
     if out is not None:
         arguments.make_writable(out.parent)
-        prepared = {key: arguments.value(text) for key, text in (("mean", mean), ("std", std)) if text is not None}
+        prepared = {key: arguments.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
         preprocessing = prepared or read.metadata.get("preprocessing")
         explicit = {**read.metadata.get("options", {}), **words}
         content = (
@@ -330,16 +394,7 @@ def weights(
         )
         write_atomically(out, content)
     report = {"network": as_, "tensors": len(read.state), "renamed": read.renamed, "zero_pad": zero_pad, "out": str(out) if out else None}
-    if json:
-        show.print_json(report)
-        return
-    print(f"{file} fits {as_}: {len(read.state)} tensors, {len(read.renamed)} renamed")
-    for original, name in read.renamed.items():
-        print(f"  {original} -> {name}")
-    if zero_pad == "centred":
-        print("  channels reordered so that the zeros are at the end")
-    if out is not None:
-        print(f"wrote {out}")
+    show.print_json(report) if json else show.print_mapping(file, report)
 
 
 @app.command
@@ -366,10 +421,4 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
         raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
     module = import_module(f"reslab.bench.{name}")
     figures = module.bench(**(module.QUICK if quick else {}))
-    if json:
-        show.print_json(figures)
-        return
-    print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
-    for what, values in figures.items():
-        if isinstance(values, dict) and what != "machine":
-            print(f"{what}: " + ", ".join(f"{key} {show.figure(value)}" for key, value in values.items()))
+    show.print_json(figures) if json else show.print_bench(figures)

@@ -42,7 +42,8 @@ def run_trial(config: TrialConfig, root: Path) -> Json:
 
     from reslab.data import load_data
     from reslab.training.loop import Trainer
-    from reslab.zoo import build
+    from reslab.training.recipes import ScaleCrop
+    from reslab.zoo import build, input_shape
 
     run = Run(root, config)
     run.create()
@@ -54,6 +55,10 @@ def run_trial(config: TrialConfig, root: Path) -> Json:
             torch.manual_seed(config.seed)
             options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
             network = build(config.model, **options)
+            if isinstance(config.recipe.augment, ScaleCrop):
+                data = data.scale_cropped(**config.recipe.augment.model_dump())
+            else:
+                data = data.fitted(input_shape(network)[1])
             run.finish(Trainer(network, data, config, run).fit())
     return run.result()
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -133,6 +134,45 @@ class View(nn.Module):
         """Say whether the blocks are residual and follow one another, so that each sees only the sum before it."""
         return self._plan.is_chain
 
+    def parameters_of(self, index: int) -> list[nn.Parameter]:
+        """Return the parameters that block `index` uses, on either side."""
+        place = self._plan.places[index]
+        return self._parameters_at(tracing.between(place.input, place.end, tracing.flows(place.end.graph)))
+
+    def parameters_between(self, index: int) -> list[nn.Parameter]:
+        """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
+        plan = self._plan
+        before = plan.places[index - 1].end if index else next(iter(plan.places[0].end.graph.nodes))
+        return self._parameters_at(tracing.between(before, plan.places[index].input, tracing.flows(before.graph)))
+
+    def conv_bn_pairs(self) -> list[tuple[str, str]]:
+        """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
+        nodes = [node for node in self._plan.places[0].end.graph.nodes if node.op == "call_module"]
+        targets = [node.target for node in nodes]
+        pairs = []
+        for node in nodes:
+            source = node.args[0]
+            if (
+                isinstance(source, fx.Node)
+                and source in nodes
+                and len(source.users) == 1
+                and targets.count(node.target) == targets.count(source.target) == 1
+            ):
+                modules = [self.get_submodule(str(name)) for name in (source.target, node.target)]
+                if type(modules[0]) is nn.Conv2d and type(modules[1]) is nn.BatchNorm2d and modules[1].track_running_stats:
+                    pairs.append((str(source.target).removeprefix("network."), str(node.target).removeprefix("network.")))
+        return pairs
+
+    def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
+        found: dict[nn.Parameter, None] = {}  # in order, each once
+        for node in nodes:
+            for used in (node, *node.all_input_nodes):
+                if used.op == "call_module" and used is node:
+                    found |= dict.fromkeys(self.get_submodule(str(used.target)).parameters())
+                elif used.op == "get_attr" and isinstance(value := attrgetter(str(used.target))(self), nn.Parameter):
+                    found[value] = None
+        return list(found)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network alone, which is traced again."""
         return View, (self.network, self.declarations, frozenset(self.fixed))
@@ -157,10 +197,10 @@ class View(nn.Module):
                 graph = _slice([place.input], place.output)
             elif what == "input":
                 graph = _slice(plan.cuts[index], place.input)
-            elif plan.blocks[index].kind == "add":
+            elif plan.blocks[index].kind == "add" and not place.end.kwargs:
                 graph = _slice(plan.cuts[index], (place.shortcut, place.branches))
             else:
-                raise UserError(f"block {plan.blocks[index].name} is a {plan.blocks[index].kind}, which has no shortcut side")
+                raise UserError(f"block {plan.blocks[index].name} is no plain sum of a shortcut and a branch")
             plan.functions[key] = tracing.function_of(graph)
         return plan.functions[key]
 
@@ -226,7 +266,8 @@ def preserve(network: nn.Module) -> Iterator[None]:
             module.training = training
         with torch.no_grad():
             for name, buffer in network.named_buffers():
-                buffer.copy_(buffers[name])
+                if not torch.equal(buffer, buffers[name]):  # a needless write would break a graph that waits for its backward pass
+                    buffer.copy_(buffers[name])
         for parameter, (gradient, requires_grad) in parameters.items():
             parameter.grad = gradient
             parameter.requires_grad_(requires_grad)

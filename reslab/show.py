@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reslab.runs import Json, Run
 
 
@@ -133,6 +135,62 @@ def progress() -> Any:
             yield watch
 
     return live()
+
+
+def steps() -> Any:
+    """Return a context manager that gives `watch(what, done, total)`, which draws a bar for each thing that it is told of."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    @contextmanager
+    def live() -> Any:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            tasks: dict[str, Any] = {}
+
+            def watch(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total)
+                bar.update(tasks[what], completed=done)
+
+            yield watch
+
+    return live()
+
+
+def print_evaluation(record: "Json") -> None:
+    """Print the errors of trained weights, and how the images were prepared."""
+    how = record["preprocessing"]
+    size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
+    loss = "not finite" if record["loss"] is None else f"{record['loss']:.4f}"
+    print(
+        f"{record['model']} on the {record['part']} part of {record['data']} ({record['images']:,} images), {record['view']} view at {size}:\n"
+        f"top-1 error {100 * record['top1_error']:.2f} %, top-5 error {100 * record['top5_error']:.2f} %, loss {loss}"
+    )
+    channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
+    whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
+    print(f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: {record['batchnorm']}")
+
+
+def print_mapping(file: "Path", report: "Json") -> None:
+    """Print which tensors of a file went where."""
+    print(f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed")
+    for original, name in report["renamed"].items():
+        print(f"  {original} -> {name}")
+    if report["zero_pad"] == "centred":
+        print("  channels reordered so that the zeros are at the end")
+    if report["out"] is not None:
+        print(f"wrote {report['out']}")
+
+
+def print_bench(figures: "Json") -> None:
+    """Print the machine, and what was measured on it."""
+    print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
+    for what, values in figures.items():
+        if isinstance(values, dict) and what != "machine":
+            print(f"{what}: " + ", ".join(f"{key} {figure(value)}" for key, value in values.items()))
 
 
 def figure(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 import inspect
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -87,8 +88,15 @@ def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles
     Raises:
         UserError: if there is no such name (the message suggests the nearest) or the builder does not take the options.
     """
+    if ":" in name:
+        network = factory(name, options).network
+        if weights is not None:
+            _load(network, name, options, weights, zero_pad)
+        return network
     if name.startswith("torchvision/"):
         return _torchvision(name, options)
+    if name.startswith("timm/"):
+        return _timm(name, options)
     if weights == "torchvision":
         options = {"stride_in": "3x3", **options} if name in _V15 else options
     network = _build(name, options)
@@ -147,6 +155,53 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         return get_model(short, weights=None, **options)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _timm(name: str, options: dict[str, Any]) -> nn.Module:
+    """Return timm's own network, untrained."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name} needs timm; install it with: pip install 'reslab[zoo]'") from error
+    short = name.removeprefix("timm/")
+    if short not in timm.list_models():
+        raise UserError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
+    if "in_channels" in options:
+        options["in_chans"] = options.pop("in_channels")
+    try:
+        network: nn.Module = timm.create_model(short, pretrained=False, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
+    return network
+
+
+class Own(NamedTuple):
+    """What a user's factory gives: a network, and, if it likes, batches of (images, labels) and a loss of logits and labels."""
+
+    network: nn.Module
+    loader: Iterable[tuple[torch.Tensor, torch.Tensor]] | None = None
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+
+def factory(name: str, options: dict[str, Any]) -> Own:
+    """Call `package.module:factory`, which returns a network, or a dict with `network` and perhaps `loader` and `loss`.
+
+    Modules in the current directory are found.
+
+    Raises:
+        UserError: if there is no such module or factory, or it returns something else.
+    """
+    module_name, _, attribute = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        made = getattr(import_module(module_name), attribute)(**options)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{name} could not be called: {error}") from error
+    own = Own(made) if isinstance(made, nn.Module) else Own(**made) if isinstance(made, dict) and set(made) <= set(Own._fields) else None
+    if own is None or not isinstance(own.network, nn.Module):
+        raise UserError(f"{name} must return a network, or a dict of network and perhaps loader and loss; it returned {type(made).__name__}")
+    return own
 
 
 def input_shape(network: nn.Module) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from helpers import reslab, reslab_here
 from reslab import zoo
 
 
-@pytest.mark.parametrize("command", ["", "models", "train", "study", "report", "claims"])
+@pytest.mark.parametrize("command", ["", "models", "train", "evaluate", "study", "report", "claims"])
 def test_help_teaches(command: str) -> None:
     done = reslab_here(*filter(None, [command]), "--help")
     assert done.returncode == 0 and "Usage: reslab" in done.stdout and len(done.stdout.splitlines()) > 5
@@ -31,6 +31,11 @@ def test_models_as_json_lists_the_whole_zoo() -> None:
         (["train", "cifar_resnet", "--depht", "20"], "no option 'depht'; did you mean 'depth'"),
         (["train", "cifar_resnet", "--depth", "many"], "cifar_resnet"),
         (["train", "resnet20", "--data", "digit"], "no data set 'digit'; did you mean 'digits'"),
+        (["train", "resnet20", "--data", "folder:nowhere"], "no directory 'nowhere'; expected folder:PATH"),
+        (["train", "resnet20", "--data", "cifar10:nowhere"], "or add --download"),
+        (["evaluate", "resnet20", "--weights", "nowhere.pt"], "no file nowhere.pt"),
+        (["evaluate", "resnet20", "--weights", "x", "--view", "double"], "view"),
+        (["study", "degradation", "--data", "digit"], "no data set 'digit'; did you mean 'digits'"),
         (["train", "resnet20", "--recipe", "fst"], "no recipe 'fst'; did you mean 'fast'"),
         (["train", "resnet20", "--set", "lr=1"], "expected KEY=VALUE with a setting of the recipe"),
         (["train", "resnet20", "--set", "learning_rate=-1"], "learning_rate: Input should be greater than 0, got -1"),

@@ -26,9 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "finding": {"tracing"},
     "residual": {"tracing", "finding"},
     "analysis": {"residual"},
+    "analysis/story": {"analysis", "zoo", "data"},  # what `python -m` prints
     "anatomy": {"zoo"},
     "training": {"runs", "weightfiles"},
     "executors": {"training", "zoo", "data", "runs"},
+    "evaluation": {"training", "zoo", "data", "weightfiles"},
     "studies": {"training", "executors", "zoo", "data", "runs", "claims"},
     "report": {"runs", "claims", "zoo"},
     "cli": {"*"},
@@ -75,7 +77,7 @@ def violations(layer: str, source: str) -> list[str]:
         if package == "reslab" and rest:
             within = set() if layer == "paper" else {layer}  # model files of one package do not import each other
             allowed = ALLOWED[layer] | within | {"errors", "__version__"}
-            story = layer == "paper" and rest == ["paper", "story"]  # what `python -m` prints
+            story = layer in ("paper", "analysis") and rest == [layer, "story"]  # what `python -m` prints
             if "*" not in allowed and rest[0] not in allowed and not story:
                 wrong.append(name)
         if package in RESERVED and layer not in RESERVED[package]:
@@ -90,7 +92,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
-    layer = "paper/story" if path.name == "story.py" and path.parent.name == "paper" else path.relative_to(ROOT).parts[0].removesuffix(".py")
+    story = f"{path.parent.name}/{path.stem}"
+    layer = story if story in ALLOWED else path.relative_to(ROOT).parts[0].removesuffix(".py")
     assert violations(layer, path.read_text(encoding="utf-8")) == []
 
 
@@ -98,6 +101,19 @@ def test_the_check_can_fail() -> None:
     assert violations("training", "from reslab.zoo import build") == ["reslab.zoo"]
     assert violations("report", "import lightning_fabric") == ["lightning_fabric"]
     assert "numpy" in violations("paper", "import numpy")
+
+
+DIGITS = ["data/__init__", "data/dataset", "data/images", "data/augment", "data/places", "data/digits", "training/loop", "training/evaluation"]
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_the_digits_need_no_torchvision(name: str) -> None:
+    """It takes a second or two to import, which every worker process would pay; what needs it imports it inside a function."""
+    statements = ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")).body
+    at_import = [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
+    found = imports(ast.unparse(ast.Module(at_import, [])))
+    assert not {module for module in found if module.split(".")[0] == "torchvision"}
+    assert {module.removeprefix("reslab.").replace(".", "/") for module in found if module.startswith("reslab.data.")} <= set(DIGITS)
 
 
 def test_importing_reslab_or_its_command_line_loads_neither_torch_nor_plotly() -> None:

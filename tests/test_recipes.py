@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from reslab.training.recipes import FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP, RECIPES, OneCycle, Recipe
+from reslab.training.recipes import FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET, RECIPES, OneCycle, Recipe, ScaleCrop
 
 
 def test_the_papers_schedule() -> None:
@@ -16,6 +16,19 @@ def test_the_warm_up_ends() -> None:
     """A known reimplementation sets 0.01 for the 110-layer network once and never returns to 0.1."""
     rates = {step: PAPER_CIFAR_WARMUP.rate(step, 64_000) for step in (0, 399, 400, 401, 31_999, 32_000, 48_000)}
     assert rates == pytest.approx({0: 0.01, 399: 0.01, 400: 0.1, 401: 0.1, 31_999: 0.1, 32_000: 0.01, 48_000: 0.001})
+
+
+def test_the_papers_imagenet_recipe() -> None:
+    rates = {step: PAPER_IMAGENET.rate(step, 600_000) for step in (0, 149_999, 150_000, 299_999, 300_000, 599_999)}
+    assert rates == pytest.approx({0: 0.1, 149_999: 0.1, 150_000: 0.01, 299_999: 0.01, 300_000: 0.001, 599_999: 0.001})
+    images = 1_281_167  # ImageNet's training images
+    assert [round(milestone * 256 / images) for milestone in (150_000, 300_000, 600_000)] == [30, 60, 120]  # epochs
+    augment = PAPER_IMAGENET.augment
+    assert isinstance(augment, ScaleCrop) and (augment.shorter, augment.crop, augment.colour) == ((256, 480), 224, 0.1)
+    assert (PAPER_IMAGENET.batch_size, PAPER_IMAGENET.momentum, PAPER_IMAGENET.weight_decay) == (256, 0.9, 1e-4)
+    assert PAPER_IMAGENET.total_iterations(5_004) == 600_000
+    with pytest.raises(ValidationError, match="the crop must fit"):
+        ScaleCrop(shorter=(200, 480))
 
 
 def test_one_cycle_by_hand() -> None:

@@ -12,7 +12,7 @@ from reslab.data import load_data
 from reslab.executors import run_trial
 from reslab.runs import Run
 from reslab.training import loop
-from reslab.training.loop import Trainer, evaluate, generator
+from reslab.training.loop import Trainer, generator
 
 
 def test_a_short_run_learns_and_leaves_a_full_record(tmp_path: Path) -> None:
@@ -108,15 +108,6 @@ def test_divergence_is_a_result_not_a_crash(tmp_path: Path) -> None:
     assert result["status"] == "diverged"
     assert result["train_error"] == result["test_error"] == 1.0  # a network that answers NaN is wrong
     assert result["train_loss"] is None
-
-
-def test_evaluation_is_by_hand_and_leaves_the_mode() -> None:
-    network = nn.Linear(2, 2, bias=False)
-    network.weight.data = torch.eye(2)
-    x = torch.tensor([[2.0, 1.0], [1.0, 2.0], [3.0, 0.0], [torch.nan, 0.0]])
-    result = evaluate(network, (x, torch.tensor([0, 0, 0, 0])))
-    assert result == {"error": 0.5, "loss": None}
-    assert network.training
 
 
 def test_generators_depend_on_all_three_words() -> None:

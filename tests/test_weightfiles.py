@@ -144,6 +144,25 @@ def test_torchvisions_weights_need_v15(monkeypatch: pytest.MonkeyPatch) -> None:
         reslab.build("resnet50", weights="torchvision")
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timms_weights_load_and_compute_the_same(tmp_path: Path, name: str) -> None:
+    network = lived_in(pytest.importorskip("timm").create_model(name, pretrained=False, num_classes=10), 64)
+    torch.save(network.state_dict(), tmp_path / "timm.pth")
+    options = {"stride_in": "3x3"} if name == "resnet50" else {}
+    ours = reslab.build(name, num_classes=10, weights=tmp_path / "timm.pth", **options).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = network(images)
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("text", ["0.5,half", "", "0.5,"])
+def test_means_that_are_not_numbers_are_refused(tmp_path: Path, text: str) -> None:
+    torch.save(reslab.build("resnet20").state_dict(), tmp_path / "a.pt")
+    done = reslab_here("weights", tmp_path / "a.pt", "--as", "resnet20", "--zero-pad", "end", "--mean", text, "--out", tmp_path / "b.safetensors")
+    assert done.returncode == 2 and "expected numbers, one a channel" in done.stderr and not (tmp_path / "b.safetensors").exists()
+
+
 @pytest.mark.parametrize("name", ["resnet56", "resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.analysis.loss import Loss, loss_of
-from reslab.analysis.result import Result, as_network, batchnorms, evaluating, new_figure
+from reslab.analysis.loss import loss_of
+from reslab.analysis.result import Loss, Result, as_network, batchnorms, evaluating, new_figure
 from reslab.errors import UserError
 from reslab.residual import View
 

@@ -7,11 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reslab.analysis.result import batchnorms, check_batch, evaluating
+from reslab.analysis.result import Loss, batchnorms, check_batch, evaluating
 from reslab.errors import UserError
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs, labels) -> a number"""
 
 
 @contextmanager

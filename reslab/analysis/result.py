@@ -2,7 +2,7 @@
 
 import io
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ from reslab.residual import View, preserve, view
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits `[B, classes]` and labels `[B]` to a number; the mean cross-entropy where nothing else is said."""
 
 
 class Result:

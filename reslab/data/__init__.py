@@ -1,23 +1,54 @@
-"""Data sets by name, each as tensors in memory: train, held-out and test."""
+"""Data sets by name, each in three parts: train, held-out and test."""
 
-from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
-from reslab.data.augment import Augment
+from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.dataset import Dataset
-from reslab.data.digits import digits
+from reslab.data.places import Watch, silent
 from reslab.errors import UserError, suggest
 
-__all__ = ["DATA", "Augment", "Dataset", "load_data"]
+__all__ = ["DATA", "Augment", "Dataset", "ScaleCrop", "canonical", "load_data"]
 
-DATA: dict[str, Callable[[], Dataset]] = {"digits": digits}
+DATA: dict[str, str] = {
+    "digits": "digits:digits",
+    "cifar10": "published:cifar10",
+    "cifar10-jpeg75": "published:cifar10_jpeg75",
+    "cifar100": "published:cifar100",
+    "fashion_mnist": "published:fashion_mnist",
+    "folder": "folder:folder",
+}
+"""Kinds of data: the module and function of each, which takes (place, download, watch) and is imported when it is asked for."""
 
 
-def load_data(name: str) -> Dataset:
-    """Return the data set of this name.
+def load_data(name: str, *, download: bool = False, watch: Watch = silent) -> Dataset:
+    """Return a data set: `digits`, `cifar10`, `cifar10:ROOT`, `folder:PATH`, ….
+
+    Nothing is downloaded unless `download` asks for it.
 
     Raises:
-        UserError: if there is none; the message suggests the nearest.
+        UserError: if there is no such data set (the message suggests the nearest), or its files are missing or damaged.
     """
-    if name not in DATA:
-        raise UserError(f"no data set {name!r}{suggest(name, DATA)}")
-    return DATA[name]()
+    kind, _, place = canonical(name).partition(":")
+    module, _, function = DATA[kind].partition(":")
+    loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, watch)
+    return loaded
+
+
+def canonical(name: str) -> str:
+    """Return the name with its place as a full path, so that it means the same wherever it is used.
+
+    Raises:
+        UserError: if there is no such data set, or it takes no place, or needs one.
+    """
+    kind, colon, place = name.partition(":")
+    if kind not in DATA:
+        raise UserError(f"no data set {kind!r}{suggest(kind, DATA)}")
+    if kind == "digits" and colon:
+        raise UserError("the digits come with scikit-learn and are in no place of yours; leave out what is after the colon")
+    if kind == "folder":
+        from reslab.data.folder import parse
+
+        root, skip_broken = parse(place)
+        return f"folder:{root}{'?broken=skip' if skip_broken else ''}"
+    return f"{kind}:{Path(place).expanduser().resolve()}" if place else kind

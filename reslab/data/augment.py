@@ -1,5 +1,6 @@
-"""Augmentation as one gather over the batch, different for every image, from a generator of its own."""
+"""Augmentation, different for every image, from a generator of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,10 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from reslab.data.images import resize_shorter
+
 
 @dataclass(frozen=True)
 class Augment:
-    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them.
+    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them, in one gather.
 
     For 32×32 images, `Augment(shift=4, flip=True)` is the paper's pad-4, random crop and flip (He et al. 2015, section 4.2).
     """
@@ -31,3 +34,41 @@ class Augment:
         batch = torch.arange(b, device=images.device)[:, None, None, None]
         channels = torch.arange(c, device=images.device)[None, :, None, None]
         return padded[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+@dataclass(frozen=True)
+class ScaleCrop:
+    """The paper's augmentation for ImageNet (He et al. 2015, section 3.4), on images of any size.
+
+    Each image is resized so that its shorter side is uniform in `shorter`, a `crop`×`crop` square is cut out anywhere, half of them are
+    mirrored, and the colour is shifted along the principal components of the training pixels.
+    """
+
+    shorter: tuple[int, int]
+    crop: int
+    colour: float
+    covariance: tuple[tuple[float, ...], ...]
+
+    def __call__(self, images: Sequence[Tensor], unit: float, generator: Generator) -> Float[Tensor, "b c h w"]:
+        """Return pixels between 0 and 1 before their colour is shifted; the images, `[C, H, W]` each, have theirs between 0 and `unit`."""
+        low, high = self.shorter
+        sides = torch.randint(low, high + 1, (len(images),), generator=generator).tolist()
+        places = torch.rand(len(images), 2, generator=generator).tolist()
+        mirrored = torch.randint(2, (len(images),), generator=generator).tolist()
+        crops = []
+        for image, side, place, mirror in zip(images, sides, places, mirrored, strict=True):
+            resized = resize_shorter(image, side)
+            top, left = (int(where * (n - self.crop + 1)) for where, n in zip(place, resized.shape[-2:], strict=True))
+            square = resized[:, top : top + self.crop, left : left + self.crop]
+            crops.append(square.flip(2) if mirror else square)
+        pixels = torch.stack(crops).float() / unit
+        return pixels + self.colours(len(images), generator)[:, :, None, None].to(pixels.device)
+
+    def colours(self, count: int, generator: Generator) -> Float[Tensor, "b c"]:
+        """Return colour shifts: Σ aᵢ λᵢ pᵢ over the components pᵢ with variances λᵢ, each aᵢ normal with standard deviation `colour`.
+
+        (Krizhevsky et al. 2012, section 4.1.) With P the components and z = P a, which is normal too, the sum is P Λ a = (P Λ Pᵀ) z: the
+        covariance times a normal vector. No components need be computed. Pixels are between 0 and 1, as λ has their unit squared.
+        """
+        covariance = torch.tensor(self.covariance)
+        return self.colour * torch.randn(count, len(covariance), generator=generator) @ covariance

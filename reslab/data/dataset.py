@@ -1,35 +1,185 @@
-"""What a data set is to the rest of the lab."""
+"""What a data set is to the rest of the lab: images as they are stored, and standardised batches of them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 
-from reslab.data.augment import Augment
+from reslab.data.augment import Augment, ScaleCrop
+from reslab.data.images import Images, Ragged, Raw, Statistics, resize_shorter, single_view
+from reslab.errors import UserError
 
+PartName = Literal["train", "heldout", "test"]
 Split = tuple[Tensor, Tensor]
-"""Images `[N, C, H, W]` float32 and labels `[N]` int64."""
+"""Standardised images `[N, C, H, W]` float32 and labels `[N]` int64."""
+
+BATCH_PIXELS = 128 * 32 * 32
+BATCH_IMAGES = 512
+
+
+class Part(NamedTuple):
+    """The images of a part as they are stored, and their labels `[N]` int64."""
+
+    images: Images
+    labels: Tensor
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Standardised images in memory. Choices are made on `heldout`; `test` is read once, at the end."""
+    """Images in three parts. Choices are made on `heldout`; `test` is read once, at the end.
+
+    Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are; `statistics` are the
+    training part's, and standardise all three.
+    """
 
     name: str
-    train: Split
-    heldout: Split
-    test: Split
-    num_classes: int
-    augment: Augment
+    parts: Mapping[PartName, Part]
+    classes: tuple[str, ...]
+    statistics: Statistics
+    augment: Augment | ScaleCrop
     split_rule: str
+    unit: float = 255.0
+    size: int | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.classes)
 
     @property
     def in_channels(self) -> int:
         """Return the number of image channels."""
-        return int(self.train[0].shape[1])
+        images = self.parts["train"].images
+        return images.channels if isinstance(images, Ragged) else int(images.shape[1])
+
+    @property
+    def labels(self) -> Tensor:
+        """Return the training labels."""
+        return self.parts["train"].labels
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how a network's images are prepared: what a weights file keeps."""
+        return {"data": self.name, "mean": list(self.statistics.mean), "std": list(self.statistics.std), "size": self.size}
+
+    @property
+    def train(self) -> Split:
+        """Return the whole training part, standardised."""
+        return self._whole("train")
+
+    @property
+    def heldout(self) -> Split:
+        """Return the whole held-out part, standardised."""
+        return self._whole("heldout")
+
+    @property
+    def test(self) -> Split:
+        """Return the whole test part, standardised."""
+        return self._whole("test")
+
+    def _whole(self, part: PartName) -> Split:
+        images, labels = self.parts[part]
+        if isinstance(images, Ragged):
+            raise UserError(f"the images of {self.name} differ in size and are never all in memory; take them in batches: data.batches({part!r})")
+        return self._prepare(images), labels
+
+    def fitted(self, size: int) -> "Dataset":
+        """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size stay as they are."""
+        ragged = any(isinstance(images, Ragged) for images, _ in self.parts.values())
+        return replace(self, size=size, augment=Augment(shift=size // 8, flip=True)) if ragged else self
+
+    def scale_cropped(self, shorter: tuple[int, int], crop: int, colour: float) -> "Dataset":
+        """Return this data set augmented as the paper does ImageNet, and seen at `crop`."""
+        return replace(self, size=crop, augment=ScaleCrop(shorter, crop, colour, self.statistics.covariance))
+
+    def to(self, device: torch.device) -> "Dataset":
+        """Return this data set with its images of one size on the device; others go there batch by batch."""
+        parts = {name: Part(_to(images, device), labels.to(device)) for name, (images, labels) in self.parts.items()}
+        return replace(self, parts=parts)
+
+    def training_batch(self, index: Tensor, generator: Generator | None) -> Split:
+        """Return the training images at `index`, augmented by what the generator draws; without one, as they are evaluated."""
+        part = self.parts["train"]
+        raw, labels = _take(part.images, index), part.labels[index]
+        if generator is None:
+            return self._single_views(raw), labels
+        if isinstance(self.augment, ScaleCrop):
+            return self._standardise(self.augment(list(raw), self.unit, generator)), labels
+        return self.augment(self._single_views(raw), generator), labels
+
+    def batches(self, part: PartName) -> Iterator[Split]:
+        """Yield the part in order, each image seen once: as it is, or its single view at `size`."""
+        images, labels = self.parts[part]
+        side = self.size if isinstance(images, Ragged) or self.size else max(images.shape[2:])
+        step = max(1, min(BATCH_IMAGES, BATCH_PIXELS // (side or 1) ** 2))
+        for index in torch.arange(len(labels)).split(step):
+            yield self._single_views(_take(images, index)), labels[index.to(labels.device)]
+
+    def resized(self, part: PartName, shorter: int, batch: int) -> Iterator[Split]:
+        """Yield the part with the shorter side of each image at `shorter`, in batches of one shape and at most `batch` images.
+
+        The order depends on the images and `batch` alone, so that batches of different scales go together.
+        """
+        images, labels = self.parts[part]
+        for index in _of_one_shape(images):
+            for some in index.split(batch):
+                raw = _take(images, some)
+                whole = raw if isinstance(raw, Tensor) else torch.stack(raw)
+                yield self._prepare(resize_shorter(whole, shorter)), labels[some.to(labels.device)]
+
+    def _single_views(self, raw: Raw) -> Tensor:
+        if isinstance(raw, Tensor):
+            return self._prepare(raw if self.size is None else single_view(raw, self.size))
+        if self.size is None:
+            raise UserError(f"the images of {self.name} differ in size: give the size that the network sees")
+        return self._prepare(torch.stack([single_view(image, self.size) for image in raw]))
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return self._standardise(images.float() / self.unit)
+
+    def _standardise(self, images: Tensor) -> Tensor:
+        mean, std = self._mean_and_std
+        return (images - mean.to(images.device)) / std.to(images.device)
+
+    @cached_property
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.statistics.mean)[:, None, None], torch.tensor(self.statistics.std)[:, None, None]
 
 
-def standardise(train: Tensor, *others: Tensor) -> list[Tensor]:
-    """Return every set of images `[N, C, H, W]` minus the training mean, over the training standard deviation, per channel."""
-    mean = train.mean((0, 2, 3), keepdim=True)
-    std = train.std((0, 2, 3), keepdim=True)
-    return [(images - mean) / std for images in (train, *others)]
+def _to(images: Images, device: torch.device) -> Images:
+    return images if isinstance(images, Ragged) else images.to(device)
+
+
+def _take(images: Images, index: Tensor) -> Raw:
+    return images[index] if isinstance(images, Ragged) else images[index.to(images.device)]
+
+
+def _of_one_shape(images: Images) -> list[Tensor]:
+    """Return the places of images of each shape."""
+    if isinstance(images, Tensor):
+        return [torch.arange(len(images))]
+    _, group = images.shapes.unique(dim=0, return_inverse=True)
+    return [torch.nonzero(group == number)[:, 0] for number in range(int(group.max()) + 1)]
+
+
+def held_out(labels: Tensor) -> Tensor:
+    """Return which training images are held out: of each class the 10th, the 20th, …; of a class of fewer than ten, the last.
+
+    For CIFAR-10 that is 45,000 and 5,000 images, the sizes of the paper's split (He et al. 2015, section 4.2).
+
+    Raises:
+        UserError: if a class has only one image.
+    """
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        places = torch.nonzero(labels == label)[:, 0]
+        if len(places) < 2:
+            raise UserError(f"class {int(label)} has only one training image; at least two are needed, as one is held out")
+        mask[places[9::10] if len(places) >= 10 else places[-1:]] = True
+    return mask
+
+
+HELD_OUT_RULE = "of each class, training images 10, 20, … in order are held out (the last one, of fewer than ten)"

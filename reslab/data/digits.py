@@ -6,13 +6,21 @@ import torch
 from sklearn.datasets import load_digits
 
 from reslab.data.augment import Augment
-from reslab.data.dataset import Dataset, standardise
+from reslab.data.dataset import Dataset, Part
+from reslab.data.images import Statistics
+from reslab.data.places import Watch
 
 SPLIT_RULE = "image i is test if i mod 11 is 0 or 5, held out if it is 8, else training: 1,307 / 163 / 327 images"
+GREY_LEVELS = 16.0
+
+
+def digits(place: str, download: bool, watch: Watch) -> Dataset:
+    """Return the digits, which are in no place of the user's."""
+    return _digits()
 
 
 @cache
-def digits() -> Dataset:
+def _digits() -> Dataset:
     """Return the digits, `[N, 1, 8, 8]`, split by position so that the split is the same everywhere.
 
     The labels mostly run 0, 1, …, 9, 0, 1, …; the period 11 shares no factor with 10, so every part holds every class evenly.
@@ -24,15 +32,17 @@ def digits() -> Dataset:
     position = torch.arange(len(labels)) % 11
     test, heldout = (position == 0) | (position == 5), position == 8
     train = ~(test | heldout)
-    parts = [train, heldout, test]
-    standardised = standardise(*(images[part] for part in parts))
-    splits = [(x, labels[part]) for x, part in zip(standardised, parts, strict=True)]
+    mean, std = (f(images[train], (0, 2, 3)) / GREY_LEVELS for f in (torch.mean, torch.std))
     return Dataset(
         name="digits",
-        train=splits[0],
-        heldout=splits[1],
-        test=splits[2],
-        num_classes=10,
+        parts={
+            "train": Part(images[train], labels[train]),
+            "heldout": Part(images[heldout], labels[heldout]),
+            "test": Part(images[test], labels[test]),
+        },
+        classes=tuple("0123456789"),
+        statistics=Statistics((mean.item(),), (std.item(),), ((std.item() ** 2,),)),
         augment=Augment(shift=1, flip=False),
         split_rule=SPLIT_RULE,
+        unit=GREY_LEVELS,
     )

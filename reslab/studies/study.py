@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from reslab.claims import Claim, Comparison, Verdict, decide
-from reslab.data import DATA
+from reslab.data import canonical
 from reslab.errors import UserError, suggest
 from reslab.executors import Failure, Watch, run_trials
 from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
@@ -30,9 +30,7 @@ class StudyConfig(Config):
     @field_validator("data")
     @classmethod
     def _known_data(cls, name: str) -> str:
-        if name not in DATA:
-            raise ValueError(f"no data set {name!r}{suggest(name, DATA)}")
-        return name
+        return canonical(name)
 
     @field_validator("recipe")
     @classmethod

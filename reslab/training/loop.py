@@ -4,8 +4,8 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from typing import Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from reslab.runs import Config, Json, Run, write_atomically
+from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
 from reslab.weightfiles import to_bytes
 
-Split = tuple[Tensor, Tensor]
+PartName = Literal["train", "heldout", "test"]
 CHECKPOINT_SECONDS = 20.0
-EVALUATION_BATCH = 512
 
 
 class TrialConfig(Config):
@@ -36,23 +36,24 @@ class TrialConfig(Config):
 
 
 class Data(Protocol):
-    """What the loop needs of a data set: `(images, labels)` of each part, and an augmentation of a batch."""
+    """What the loop needs of a data set: standardised batches, `[B, C, H, W]` with labels `[B]`."""
 
     @property
-    def train(self) -> Split:
-        """Return the training images and labels."""
+    def labels(self) -> Tensor:
+        """Return the training labels."""
 
     @property
-    def heldout(self) -> Split:
-        """Return the held-out part, for choices."""
+    def preprocessing(self) -> Json:
+        """Return how images are prepared, for the weights file."""
 
-    @property
-    def test(self) -> Split:
-        """Return the test part, read once at the end."""
+    def to(self, device: torch.device) -> Self:
+        """Return the data set with what fits on the device there."""
 
-    @property
-    def augment(self) -> Callable[[Tensor, Generator], Tensor]:
-        """Return the augmentation of a batch."""
+    def training_batch(self, index: Tensor, generator: Generator | None) -> Split:
+        """Return the training images at `index`, augmented from the generator if there is one."""
+
+    def batches(self, part: PartName) -> Iterator[Split]:
+        """Yield a part in order; `heldout` is for choices, `test` is read once at the end."""
 
 
 def generator(seed: int, purpose: str, index: int) -> Generator:
@@ -68,13 +69,10 @@ class Trainer:
         precision: Literal["32-true", "bf16-mixed"] = "32-true" if config.precision == "32" else "bf16-mixed"
         self.fabric = Fabric(accelerator=config.device, devices=1, precision=precision)
         self.config, self.recipe, self.run, self.network = config, config.recipe, run, network
-        self.augment = data.augment
-        images, labels = data.train
-        self.images = images.to(self.fabric.device, memory_format=torch.channels_last)  # the layout that convolutions are fastest in
-        self.labels = labels.to(self.fabric.device)
-        self.heldout, self.test = data.heldout, data.test
-        self.batch_size = min(self.recipe.batch_size, len(self.labels))
-        self.steps_per_epoch = len(self.labels) // self.batch_size
+        self.data = data.to(self.fabric.device)
+        self.images = len(data.labels)
+        self.batch_size = min(self.recipe.batch_size, self.images)
+        self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizer = torch.optim.SGD(
             network.parameters(),
@@ -114,10 +112,10 @@ class Trainer:
         """Take one step of SGD on the training images at `index`."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step, self.total_steps)
-        images, labels = self.images[index], self.labels[index]
-        if self.recipe.augment:
-            images = self.augment(images, generator(self.config.seed, "augment", self.step))
-        logits = self.model(images)
+        draws = generator(self.config.seed, "augment", self.step) if self.recipe.augment else None
+        images, labels = self.data.training_batch(index, draws)
+        labels = labels.to(self.fabric.device)
+        logits = self.model(images.to(self.fabric.device, memory_format=torch.channels_last))  # the layout that convolutions are fastest in
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
@@ -127,7 +125,7 @@ class Trainer:
             self.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(1) != labels).sum()])
 
     def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.labels), generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
+        return torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
 
     def _record_epoch(self, steps: int) -> bool:
         """Write a line of metrics for the epoch that ends here; say whether its loss was finite."""
@@ -141,23 +139,26 @@ class Trainer:
                 "learning_rate": self.recipe.rate(self.step - 1, self.total_steps),
                 "loss": loss if finite else None,
                 "train_error": error,  # of the augmented batches as they were learned from
-                "heldout_error": evaluate(self.model, self.heldout)["error"],
+                "heldout_error": self._error("heldout"),
                 "seconds": round(self.seconds, 3),
             }
         )
         return finite
 
+    def _error(self, part: PartName) -> float | None:
+        return evaluate(self.model, self.data.batches(part))["error"]
+
     def _outcome(self, status: str) -> Json:
-        write_atomically(self.run.weights, to_bytes(self.network, self.config.model, self.config.options, {"data": self.config.data}))
-        train = evaluate(self.model, (self.images, self.labels))
+        write_atomically(self.run.weights, to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing))
+        train = evaluate(self.model, self.data.batches("train"))
         return {
             "status": status,
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
             "train_error": train["error"],
             "train_loss": train["loss"],
-            "heldout_error": evaluate(self.model, self.heldout)["error"],
-            "test_error": evaluate(self.model, self.test)["error"],
+            "heldout_error": self._error("heldout"),
+            "test_error": self._error("test"),
             "seconds": round(self.seconds, 3),
             "device": str(self.fabric.device),
         }
@@ -190,28 +191,3 @@ class Trainer:
             torch.set_rng_state(state["rng"].cpu())
             length = state["metrics_length"]
         self.run.cut_metrics(length)
-
-
-def _batches(split: Split) -> Iterator[Split]:
-    yield from zip(split[0].split(EVALUATION_BATCH), split[1].split(EVALUATION_BATCH), strict=True)
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, split: Split) -> dict[str, float | None]:
-    """Return the `error` (a fraction) and the mean cross-entropy `loss` (nats; None if not finite) in evaluation mode.
-
-    A network that answers with NaN or infinity is wrong. The network's mode is restored.
-    """
-    training = network.training
-    network.eval()
-    device = next(network.parameters()).device
-    loss, wrong = 0.0, 0
-    for images, labels in _batches(split):
-        labels = labels.to(device)
-        logits = network(images.to(device)).float()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct = (logits.argmax(1) == labels) & logits.isfinite().all(1)
-        wrong += len(labels) - int(correct.sum())
-    network.train(training)
-    n = len(split[1])
-    return {"error": wrong / n, "loss": loss / n if math.isfinite(loss) else None}

@@ -34,6 +34,21 @@ class OneCycle(Config):
         return base * min(x / self.peak, (1 - x) / (1 - self.peak))
 
 
+class ScaleCrop(Config):
+    """Augmentation for images of any size (He et al. 2015, section 3.4): resize, crop, mirror, shift the colour."""
+
+    shorter: tuple[int, int] = Field((256, 480), description="pixels: the shorter side is uniform between these two")
+    crop: int = Field(224, ge=1, description="pixels: side of the square that the network sees")
+    colour: float = Field(0.1, ge=0, description="standard deviation of the multiples of the principal components (Krizhevsky et al. 2012)")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        low, high = self.shorter
+        if not self.crop <= low <= high:
+            raise ValueError(f"the crop must fit the shorter side and that range must grow: {self.crop} <= {low} <= {high} does not hold")
+        return self
+
+
 class Recipe(Config):
     """SGD with momentum and weight decay, its length and its learning-rate schedule."""
 
@@ -46,7 +61,7 @@ class Recipe(Config):
     iterations: int | None = Field(None, ge=1, description="length in iterations; give this or epochs")
     epochs: int | None = Field(None, ge=1, description="length in epochs; give this or iterations")
     schedule: Annotated[Steps | OneCycle, Field(discriminator="kind")]
-    augment: bool = Field(True, description="shift and mirror as the data set allows")
+    augment: bool | ScaleCrop = Field(True, description="shift and mirror as the data set allows, or scale and crop")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -76,6 +91,20 @@ PAPER_CIFAR_WARMUP = PAPER_CIFAR.model_copy(
 )
 """The same with 400 iterations at 0.01 first: the 110-layer network of 2015, and every CIFAR run of 2016 (arXiv:1603.05027)."""
 
+PAPER_IMAGENET = Recipe(
+    name="paper-imagenet",
+    learning_rate=0.1,
+    batch_size=256,
+    iterations=600_000,
+    schedule=Steps(milestones=(150_000, 300_000)),
+    augment=ScaleCrop(),
+)
+"""He et al. 2015, section 3.4: batch 256, rate 0.1, at most 60×10⁴ iterations, divided by 10 "when the error plateaus".
+
+A plateau is no rule that a step alone can follow. The milestones are those of He et al. 2016 (arXiv:1603.05027, appendix), epochs 30 and 60 of
+ImageNet's 1.28 million images at batch 256: 5,005 iterations an epoch, rounded.
+"""
+
 FAST = Recipe(
     name="fast",
     learning_rate=0.05,
@@ -87,4 +116,4 @@ FAST = Recipe(
 )
 """A short one-cycle run, for answers in seconds on small images; the rate was chosen on held-out images of the digits."""
 
-RECIPES = {recipe.name: recipe for recipe in (FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP)}
+RECIPES = {recipe.name: recipe for recipe in (FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET)}

@@ -1,0 +1,201 @@
+"""How gradients flow: the size of signals and gradients at every block, at initialisation and through training.
+
+The removal of blocks is in `removal`, the reading of torchvision's code in `torchvision_tour`; both can be had from here.
+`python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without BatchNorm, over depth.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.removal import importance, remove_each, remove_random, reorder
+from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
+from reslab.analysis.torchvision_tour import torchvision_tour
+from reslab.errors import UserError
+from reslab.residual import Block, preserve
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "GradientFlow",
+    "TrainingFlow",
+    "gradient_flow",
+    "importance",
+    "remove_each",
+    "remove_random",
+    "reorder",
+    "through_training",
+    "torchvision_tour",
+    "without_batchnorm",
+]
+
+
+@dataclass(frozen=True)
+class GradientFlow(Result):
+    """Signals and gradients before the first block and after each, and the gradients of each block's parameters.
+
+    `forward` is the root mean square of the values there; `backward` the L2 norm, over the batch, of the gradient of the mean
+    cross-entropy with respect to them; `parameters` the L2 norm of the gradient of all parameters of a block.
+    """
+
+    blocks: Sequence[Block]
+    forward: Tensor  # [n+1]
+    backward: Tensor  # [n+1]
+    parameters: Tensor  # [n]
+    loss: float
+
+    @property
+    def first_over_last(self) -> float:
+        """Return the gradient's norm before the first block over that after the last: above 1 it grows on its way back, below 1 it shrinks."""
+        return float(self.backward[0] / self.backward[-1])
+
+    @property
+    def growth(self) -> float:
+        """Return by what factor the gradient's norm changes per block on its way back: the slope of a line through the logarithms."""
+        return float(torch.exp(-_slope(self.backward.double().log())))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block: what it takes in, and what its output's and its parameters' gradients are."""
+        import pandas as pd
+
+        columns = {
+            "forward rms": self.forward[1:].tolist(),
+            "gradient norm": self.backward[1:].tolist(),
+            "parameter gradient norm": self.parameters.tolist(),
+        }
+        return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
+
+    def figure(self) -> "Figure":
+        """Return signals and gradients over the blocks, on logarithmic axes."""
+        figure = new_figure()
+        left, right = figure.subplots(1, 2)
+        left.semilogy(self.forward.tolist(), ".-")
+        left.set(xlabel="blocks passed", ylabel="root mean square of the signal")
+        right.semilogy(self.backward.tolist(), ".-", label="at the sums")
+        right.semilogy(range(1, len(self.blocks) + 1), self.parameters.tolist(), ".--", label="of the parameters")
+        right.set(xlabel="blocks passed", ylabel="gradient norm")
+        right.legend()
+        return figure
+
+
+@dataclass(frozen=True)
+class TrainingFlow(Result):
+    """The gradient flow at steps of a training run."""
+
+    steps: Sequence[int]
+    flows: Sequence[GradientFlow]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the gradient norm after each block (columns) at each step (rows)."""
+        import pandas as pd
+
+        names = [block.name for block in self.flows[0].blocks]
+        return pd.DataFrame([flow.backward[1:].tolist() for flow in self.flows], index=pd.Index(list(self.steps), name="step"), columns=names)
+
+    def figure(self) -> "Figure":
+        """Return a heat map: block × step, the logarithm of the gradient norm."""
+        figure = new_figure()
+        axes = figure.subplots()
+        picture = axes.imshow(torch.stack([flow.backward.log10() for flow in self.flows]).T.cpu().numpy(), aspect="auto", origin="lower")
+        axes.set(xlabel="step", ylabel="blocks passed")
+        axes.set_xticks(range(len(self.steps)), [str(step) for step in self.steps])
+        figure.colorbar(picture, label="log10 of the gradient norm")
+        return figure
+
+
+def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> GradientFlow:
+    """Return the flow of one batch, in the network's current mode.
+
+    Args:
+        network: any network with blocks or repeated units, or its view.
+        images: `[B, C, H, W]`.
+        labels: int64 `[B]`.
+        loss_function: of logits and labels.
+
+    Raises:
+        UserError: if the network has no blocks, or labels and images do not fit.
+    """
+    view = as_view(network, images)
+    check_batch(images, labels)
+    blocks = [view.parameters_of(index) for index in range(len(view))]
+    weights = list(dict.fromkeys(parameter for block in blocks for parameter in block))
+    with preserve(view.network), torch.enable_grad():
+        for parameter in weights:
+            parameter.requires_grad_()
+        live: Any = view.stem(images)
+        live = (live[0] if live[0].requires_grad else live[0].requires_grad_(), *live[1:])
+        signals = []
+        for index in range(len(view) + 1):
+            signals.append(live[0])
+            following = (live[0].clone(), *live[1:])  # a copy, which in-place activations may change
+            live = view.block(index, following) if index < len(view) else view.head(following)
+        loss = loss_function(live, labels)
+        found = torch.autograd.grad(loss, [*signals, *weights], allow_unused=True)
+    at_signals, at_weights = found[: len(signals)], dict(zip(weights, found[len(signals) :], strict=True))
+    norms = [_norm([at_weights[parameter] for parameter in block]) for block in blocks]
+    return GradientFlow(
+        blocks=view.blocks,
+        forward=torch.stack([signal.detach().square().mean().sqrt() for signal in signals]),
+        backward=torch.stack([_norm([gradient]) for gradient in at_signals]),
+        parameters=torch.stack(norms),
+        loss=loss.item(),
+    )
+
+
+def through_training(
+    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, every: int = 10, learning_rate: float = 0.05, momentum: float = 0.9
+) -> TrainingFlow:
+    """Return the flow at every `every`-th step of SGD on the batches. A copy is trained; the network stays as it is.
+
+    Raises:
+        UserError: as `gradient_flow`; or if there are no batches.
+    """
+    trained = copy.deepcopy(network).train()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
+    steps, flows = [], []
+    view = None
+    for step, (images, labels) in enumerate(batches):
+        if step % every == 0:
+            view = view or as_view(trained, images)
+            steps.append(step)
+            flows.append(gradient_flow(view, images, labels))
+        optimizer.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    if not flows:
+        raise UserError("there are no batches to train on")
+    return TrainingFlow(steps, flows)
+
+
+def without_batchnorm(network: nn.Module) -> nn.Module:
+    """Return a copy whose BatchNorms are identities: the convolutions before them have no biases, and get none."""
+    twin = copy.deepcopy(network)
+    for module in list(twin.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+    return twin
+
+
+def _norm(tensors: Sequence[Tensor | None]) -> Tensor:
+    parts = [tensor.detach().float().norm() for tensor in tensors if tensor is not None]
+    return torch.stack(parts).norm() if parts else torch.zeros(())
+
+
+def _slope(values: Tensor) -> Tensor:
+    """Return the slope of the least-squares line through values at 0, 1, 2, …"""
+    x = torch.arange(len(values), dtype=values.dtype) - (len(values) - 1) / 2
+    return (x * values.cpu()).sum() / x.square().sum()
+
+
+if __name__ == "__main__":
+    from reslab.analysis.story import main
+
+    main()

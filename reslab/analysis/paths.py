@@ -1,0 +1,196 @@
+"""The ensemble of paths: the gradient of a chain of n blocks, split exactly by the length of the 2^n paths that carry it.
+
+A path takes the branch or the shortcut at every block; its length is the number of branches. "Residual Networks Behave Like Ensembles
+of Relatively Shallow Networks" (Veit, Wilber & Belongie 2016, arXiv:1605.06431) sampled paths; here they are all counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
+from reslab.errors import UserError
+from reslab.residual import View, preserve
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PathSpectrum(Result):
+    """The gradient at the first block's input by path length, of the mean cross-entropy."""
+
+    gradient: Tensor  # [n+1, *shape of the first block's input]; its sum over lengths is the gradient itself
+    norm: Tensor  # [n+1], the L2 norm of each image's part, averaged over the batch
+
+    @property
+    def paths(self) -> list[int]:
+        """Return the number of paths of each length: the binomial coefficients."""
+        n = len(self.norm) - 1
+        return [comb(n, length) for length in range(n + 1)]
+
+    @property
+    def share(self) -> Tensor:
+        """Return each length's norm over the sum of all lengths' norms `[n+1]`."""
+        return self.norm / self.norm.sum()
+
+    @property
+    def mean_length(self) -> float:
+        """Return the length that carries the gradient: the mean over lengths, weighted by norm."""
+        return float((self.share.cpu() * torch.arange(len(self.norm))).sum())
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a length: the number of paths, the norm of their gradient and its share."""
+        import pandas as pd
+
+        columns = {"paths": self.paths, "norm": self.norm.tolist(), "share": self.share.tolist()}
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(self.norm), name="length"))
+
+    def figure(self) -> "Figure":
+        """Return each length's share of the gradient over its share of the paths."""
+        figure = new_figure()
+        axes = figure.subplots()
+        lengths = range(len(self.norm))
+        axes.bar(lengths, self.share.tolist(), label="share of the gradient's norm")
+        axes.plot(lengths, [count / 2 ** (len(self.norm) - 1) for count in self.paths], "k.--", label="share of the paths (binomial)")
+        axes.set(xlabel="path length (blocks whose branch is taken)", ylabel="share", title=f"mean length {self.mean_length:.1f}")
+        axes.legend()
+        return figure
+
+
+@dataclass(frozen=True)
+class SampledPaths(Result):
+    """Veit et al.'s estimate: the mean gradient norm of single paths of each length, and that times the number of paths."""
+
+    lengths: Sequence[int]
+    norm: Tensor  # [len(lengths)], of one path, averaged over draws and batch
+    paths: Sequence[int]
+
+    @property
+    def total(self) -> Tensor:
+        """Return norm × number of paths, as in their Fig. 6 (c): an upper bound on the norm of the paths' sum, up to sampling."""
+        return self.norm.cpu().double() * torch.tensor(self.paths, dtype=torch.float64)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a length."""
+        import pandas as pd
+
+        index = pd.Index(list(self.lengths), name="length")
+        return pd.DataFrame({"paths": list(self.paths), "norm of one path": self.norm.tolist(), "total": self.total.tolist()}, index=index)
+
+    def figure(self) -> "Figure":
+        """Return the norm of one path, and of all paths of a length, over the length."""
+        figure = new_figure()
+        one, all_of_them = figure.subplots(1, 2)
+        one.semilogy(list(self.lengths), self.norm.tolist(), ".-")
+        one.set(xlabel="path length", ylabel="gradient norm of one path")
+        all_of_them.plot(list(self.lengths), (self.total / self.total.sum()).tolist(), ".-")
+        all_of_them.set(xlabel="path length", ylabel="share of norm × number of paths")
+        return figure
+
+
+class _Link(NamedTuple):
+    """One block, recorded for vector-Jacobian products: D, S and J of DESIGN's recurrence are between these tensors."""
+
+    before: Tensor  # the sum before it
+    shortcut: Tensor
+    branches: Sequence[Tensor]
+
+    def pull(self, gradient: Tensor, through: Sequence[Tensor]) -> Tensor:
+        """Return the gradient at the sum before, of one that comes in at `through`: S^T D^T g, or J^T D^T g."""
+        (pulled,) = torch.autograd.grad(through, self.before, [gradient] * len(through), retain_graph=True)
+        return pulled
+
+
+def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> PathSpectrum:
+    """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's current mode.
+
+    With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T G_(k-1)`, where S is the
+    Jacobian of the shortcut, J of the branch, and D of what lies between the addition before and this block. That is n²/2 block products
+    and memory linear in n.
+
+    Args:
+        network: a chain of residual blocks, or its view.
+        images: `[B, C, H, W]`.
+        labels: int64 `[B]`.
+        loss_function: in place of the mean cross-entropy.
+
+    Raises:
+        UserError: if the blocks are not a chain, or the batch does not fit.
+    """
+    view = _chain(network, images, labels)
+    with preserve(view.network), torch.enable_grad():
+        links, gradient = _record(view, images, labels, loss_function)
+        by_length = [gradient]
+        while links:
+            link = links.pop()  # its graph is freed after this turn
+            kept = [link.pull(g, [link.shortcut]) for g in by_length]
+            longer = [link.pull(g, link.branches) for g in by_length]
+            by_length = [kept[0], *(a + b for a, b in zip(kept[1:], longer[:-1], strict=True)), longer[-1]]
+    stacked = torch.stack(by_length)
+    return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
+
+
+def sample_paths(
+    network: nn.Module, images: Tensor, labels: Tensor, *, lengths: Sequence[int] | None = None, draws: int = 10, seed: int = 0
+) -> SampledPaths:
+    """Return Veit et al.'s sampled estimate of the same: random single paths of each length (2016, section 4.2).
+
+    Raises:
+        UserError: as `path_spectrum`, and for lengths that no path has.
+    """
+    view = _chain(network, images, labels)
+    n = len(view)
+    lengths = list(range(n + 1)) if lengths is None else list(lengths)
+    if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
+        raise UserError(f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}")
+    generator = torch.Generator().manual_seed(seed)
+    norms = []
+    with preserve(view.network), torch.enable_grad():
+        links, gradient = _record(view, images, labels, F.cross_entropy)
+        for length in lengths:
+            draw = [_along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist())) for _ in range(draws)]
+            norms.append(torch.stack([g.flatten(1).norm(dim=1).mean() for g in draw]).mean())
+    return SampledPaths(lengths, torch.stack(norms), [comb(n, length) for length in lengths])
+
+
+def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:
+    """Return the gradient that one path carries to the first block's input: through the branches of the blocks in `taken`."""
+    for index in reversed(range(len(links))):
+        link = links[index]
+        gradient = link.pull(gradient, link.branches if index in taken else [link.shortcut])
+    return gradient
+
+
+def _chain(network: nn.Module, images: Tensor, labels: Tensor) -> View:
+    """Return the network's view, refused if it is no chain or the batch does not fit."""
+    view = as_view(network, images)
+    check_batch(images, labels)
+    if not view.is_chain:
+        kinds = ", ".join(sorted({block.kind for block in view.blocks}))
+        raise UserError(f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one")
+    return view
+
+
+def _record(view: View, images: Tensor, labels: Tensor, loss_function: Loss) -> tuple[list[_Link], Tensor]:
+    """Run the network once, block by block, and return its links and the gradient after the last."""
+    with torch.no_grad():
+        trunk, *rest = view.stem(images)
+    links = []
+    for index in range(len(view)):
+        before = trunk.detach().requires_grad_()
+        shortcut, branches = view.sides(index, (before.clone(), *rest))  # a copy, which in-place activations may change
+        if any(branch.shape != shortcut.shape for branch in branches):
+            raise UserError(f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover")
+        links.append(_Link(before, shortcut, branches))
+        trunk = sum(branches, shortcut)
+    before = trunk.detach().requires_grad_()
+    loss = loss_function(view.head((before.clone(), *rest)), labels)
+    (gradient,) = torch.autograd.grad(loss, before)
+    return links, gradient

@@ -1,0 +1,85 @@
+"""The removal of every block of resnet110, and its path spectrum, against the plain ways: ratios of time, and the errors beside them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reslab import zoo
+from reslab.analysis.paths import path_spectrum
+from reslab.analysis.removal import remove_each
+from reslab.bench.timing import machine, side_by_side
+from reslab.residual import View, view
+
+QUICK = {"model": "resnet20", "images": 8, "batch": 2, "rounds": 1, "warmup": 0}
+
+
+@torch.inference_mode()
+def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
+    """Return the error without each block the plain way: eager float32, one full evaluation a block."""
+    n = len(gated)
+    errors = []
+    for removed in range(n):
+        gates = torch.ones(n)
+        gates[removed] = 0
+        wrong = 0
+        for x, y in zip(images.split(250), labels.split(250), strict=True):
+            live: Any = gated.stem(x)
+            for index in range(n):
+                live = gated.block(index, live, gates if index == removed else None)
+            wrong += int((gated.head(live).argmax(1) != y).sum())
+        errors.append(wrong / len(labels))
+    return errors
+
+
+def has_bf16() -> bool:
+    """Say whether the processor multiplies bfloat16 itself."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def bench(*, model: str = "resnet110", images: int = 100, batch: int = 32, rounds: int = 2, warmup: int = 0) -> dict[str, Any]:
+    """Return the speed-up of the sweep in float32 and bf16 (median, lowest, highest round), the largest difference of any error rate in points,
+    and the time of the path spectrum over that of one backward pass. bf16 is left out where the processor would only emulate it.
+
+    The network is untrained but for its BatchNorm statistics; the labels are its own answers, so that every error rate starts at 0.
+    """
+    torch.manual_seed(0)
+    x = torch.randn(images, 3, 32, 32)
+    network = zoo.build(model).train()
+    with torch.no_grad():
+        for _ in range(10):
+            network(x)
+        labels = network.eval()(x).argmax(1)
+    gated = view(network, x[:2])
+    found: dict[str, list[float]] = {}
+    sweeps: dict[str, Callable[[], None]] = {
+        "plain": lambda: found.update(plain=plain_loop(gated, x, labels)),
+        "32": lambda: found.update({"32": remove_each(gated, x, labels).without.tolist()}),
+    }
+    if has_bf16():
+        sweeps["bf16"] = lambda: found.update(bf16=remove_each(gated, x, labels, precision="bf16").without.tolist())
+    timings = side_by_side(sweeps, rounds=rounds, warmup=warmup)
+    result: dict[str, Any] = {"machine": machine(), "model": model, "images": images, "rounds": rounds}
+    for precision in found.keys() - {"plain"}:
+        points = max(abs(a - b) for a, b in zip(found["plain"], found[precision], strict=True)) * 100
+        result[f"removal of each block, {precision}"] = {
+            "seconds": timings[precision].median,
+            "plain loop s": timings["plain"].median,
+            "times faster": timings["plain"].ratio(timings[precision]),
+            "largest difference in points": points,
+        }
+    small, few = x[:batch], labels[:batch]
+    loss = F.cross_entropy(network(small), few)
+
+    def backward() -> None:
+        loss.backward(retain_graph=True)
+
+    passes = side_by_side({"spectrum": lambda: path_spectrum(gated, small, few), "backward": backward}, rounds=rounds, warmup=warmup)
+    result["path spectrum"] = {
+        "seconds": passes["spectrum"].median,
+        "backward s": passes["backward"].median,
+        "backward passes": passes["spectrum"].ratio(passes["backward"]),
+    }
+    return result

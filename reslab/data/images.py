@@ -1,0 +1,95 @@
+"""Images of one size as a tensor, of any sizes as a `Ragged`; resizing and cropping them; their statistics."""
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from reslab.errors import UserError
+
+Raw: TypeAlias = "Tensor | list[Tensor]"
+"""Some images as they are stored: `[B, C, H, W]` where all have one size, else a list of `[C, H, W]`."""
+
+CHUNK = 1024
+
+
+class Ragged:
+    """Images of any sizes, one after another in a flat tensor of bytes, which may be a memory-mapped file.
+
+    `shapes` is `[N, 3]`: channels, height and width of each; all have the same channels.
+    """
+
+    def __init__(self, pixels: Tensor, shapes: Tensor) -> None:
+        self.pixels, self.shapes = pixels, shapes
+        ends = shapes.prod(1).cumsum(0)
+        self.offsets = torch.cat([torch.zeros(1, dtype=torch.long), ends])
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: Tensor) -> list[Tensor]:
+        """Return the images at `index`, each `[C, H, W]` uint8."""
+        return [self.pixels[self.offsets[i] : self.offsets[i + 1]].view(*self.shapes[i].tolist()) for i in index.tolist()]
+
+    def slice(self, start: int, stop: int) -> "Ragged":
+        """Return the images from `start` to `stop`, on the same bytes."""
+        return Ragged(self.pixels[self.offsets[start] : self.offsets[stop]], self.shapes[start:stop])
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of every image."""
+        return int(self.shapes[0, 0])
+
+
+Images: TypeAlias = Tensor | Ragged
+"""All images of a part: `[N, C, H, W]` where they have one size, else ragged."""
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel, and the channels' covariance, of pixels between 0 and 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+
+
+def measure(images: Images, unit: float = 255.0) -> Statistics:
+    """Return the statistics of all pixels, which lie between 0 and `unit`, from sums in float64.
+
+    Raises:
+        UserError: if a channel is the same everywhere, so that nothing can be divided by its standard deviation.
+    """
+    channels = images.channels if isinstance(images, Ragged) else images.shape[1]
+    count, total, products = 0, torch.zeros(channels, dtype=torch.double), torch.zeros(channels, channels, dtype=torch.double)
+    for start in range(0, len(images), CHUNK):
+        some = images[torch.arange(start, min(start + CHUNK, len(images)))]
+        for pixels in [some.transpose(0, 1).flatten(1)] if isinstance(some, Tensor) else [image.flatten(1) for image in some]:
+            values = pixels.double() / unit  # [C, pixels]
+            count += values.shape[1]
+            total += values.sum(1)
+            products += values @ values.T
+    mean = total / count
+    covariance = products / count - mean[:, None] * mean
+    std = covariance.diagonal().clamp(min=0).sqrt()
+    if (std < 1e-6).any():
+        raise UserError("the training images are the same everywhere in some channel; images that differ were expected")
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())))
+
+
+def resize_shorter(images: Tensor, side: int) -> Tensor:
+    """Return `[..., C, H, W]` with its shorter side of this length and its proportions kept (bilinear, antialiased)."""
+    from torchvision.transforms.v2.functional import resize  # here, as torchvision takes a second to import and the digits need none of it
+
+    return images if min(images.shape[-2:]) == side else resize(images, [side], antialias=True)
+
+
+def single_view(images: Tensor, size: int) -> Tensor:
+    """Return the paper's single view: shorter side 8/7 of `size` (256 for 224), the centre `size`×`size` cut out.
+
+    Images that are `size`×`size` already are left as they are.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    from torchvision.transforms.v2.functional import center_crop
+
+    return center_crop(resize_shorter(images, round(size * 8 / 7)), [size, size])

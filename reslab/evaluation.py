@@ -1,0 +1,112 @@
+"""What `reslab evaluate` does: a file's weights, a data set's images, prepared as the file says, in one of the paper's views."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from reslab import weightfiles, zoo
+from reslab.data.dataset import BATCH_PIXELS, Dataset, PartName, Split
+from reslab.data.places import Watch
+from reslab.errors import UserError
+from reslab.training.batchnorm import true_average
+from reslab.training.evaluation import SCALES, evaluate, evaluate_multi_scale, evaluate_ten_crop
+
+View = Literal["single", "ten-crop", "multi-scale"]
+STATISTICS_BATCH = 256
+
+
+def evaluate_file(
+    model: str,
+    file: Path,
+    data: Dataset,
+    *,
+    part: PartName = "test",
+    view: View = "single",
+    size: int | None = None,
+    average_batchnorm: bool = False,
+    zero_pad: weightfiles.ZeroPadSide | None = None,
+    options: Mapping[str, Any],
+    watch: Watch,
+) -> dict[str, Any]:
+    """Return the errors of a file's weights on a part of a data set, and how the images were prepared.
+
+    `size` is the side that the network sees: by default the one in the file's metadata, else that of the network's paper.
+
+    Raises:
+        UserError: if weights, network and images do not go together.
+    """
+    weights = weightfiles.read_weights(file)
+    options = {**weights.metadata.get("options", {}), **options}
+    network = zoo.build(model, **{"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
+    weightfiles.load(network, weights, model, options, zero_pad)
+    network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+    data, source = prepared_for(network, data, weights.metadata.get("preprocessing", {}), size)
+    start = perf_counter()
+    if average_batchnorm:
+        true_average(network, _watched(shuffled(data), watch, "averaging BatchNorm statistics", len(data.labels)))
+    figures = look(network, data, part, view, watch)
+    return {
+        "model": model,
+        "weights": str(file),
+        "data": data.name,
+        "part": part,
+        "images": len(data.parts[part].labels),
+        "view": view,
+        "batchnorm": "true-average" if average_batchnorm else "stored",
+        "top1_error": figures["error"],
+        "top5_error": figures["top5_error"],
+        "loss": figures["loss"],
+        "preprocessing": {"from": source, "mean": data.statistics.mean, "std": data.statistics.std, "size": data.size},
+        "seconds": round(perf_counter() - start, 3),
+    }
+
+
+def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None) -> tuple[Dataset, Literal["weights", "data"]]:
+    """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the weights' or the data's.
+
+    Raises:
+        UserError: if the file's are for another number of channels.
+    """
+    own = zoo.input_shape(network)[1]
+    side = size if size is not None else kept.get("size", own)
+    data = replace(data, size=side) if side is not None else data.fitted(own)
+    if "mean" not in kept or "std" not in kept:
+        return data, "data"
+    mean, std = tuple(kept["mean"]), tuple(kept["std"])
+    if not len(mean) == len(std) == data.in_channels:
+        raise UserError(f"the weights' mean {mean} and std {std} are not for images of {data.in_channels} channels, which {data.name} has")
+    return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"
+
+
+def look(network: nn.Module, data: Dataset, part: PartName, view: View, watch: Watch) -> dict[str, float | None]:
+    """Return the errors of a network on a part, in one view."""
+    total = len(data.parts[part].labels)
+    if view == "single":
+        return evaluate(network, _watched(data.batches(part), watch, "evaluating", total))
+    size = data.size or zoo.input_shape(network)[1]
+    if view == "ten-crop":
+        whole = data.resized(part, round(size * 8 / 7), max(1, BATCH_PIXELS // (10 * size**2)))
+        return evaluate_ten_crop(network, _watched(whole, watch, "evaluating ten crops", total), size)
+    sides = [round(side * size / 224) for side in SCALES]
+    first, *others = (data.resized(part, side, max(1, BATCH_PIXELS // sides[-1] ** 2)) for side in sides)
+    return evaluate_multi_scale(network, [_watched(first, watch, f"evaluating at {', '.join(map(str, sides))}", total), *others])
+
+
+def shuffled(data: Dataset) -> Iterator[Split]:
+    """Yield the training images, not augmented, in batches of about 256 that mix the classes as training does."""
+    order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))
+    for index in order.tensor_split(-(-len(order) // STATISTICS_BATCH)):
+        yield data.training_batch(index, None)
+
+
+def _watched(batches: Iterable[Split], watch: Watch, what: str, total: int) -> Iterator[Split]:
+    done = 0
+    for images, labels in batches:
+        yield images, labels
+        done += len(labels)
+        watch(what, done, total)

@@ -1,0 +1,145 @@
+"""How well a network does: in one view of each image, in ten, or at several scales (He et al. 2015, section 3.4)."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reslab.errors import UserError
+
+Split = tuple[Tensor, Tensor]
+SCALES = (224, 256, 384, 480, 640)
+"""The paper's shorter sides, for a network that sees 224×224."""
+
+
+def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | None]:
+    """Return `error` and `top5_error` (fractions) and the mean cross-entropy `loss` (nats; None if not finite) in evaluation mode.
+
+    The batches hold each image once. A network that answers with NaN or infinity is wrong. The network's mode is restored.
+    """
+    with _evaluating(network):
+        return tally((network(images).float(), labels) for images, labels in _at(network, batches))
+
+
+def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -> dict[str, float | None]:
+    """Return the same for the mean of the softmax over ten crops: four corners and the centre, `size`×`size`, each also mirrored.
+
+    The batches hold whole images; the paper resizes their shorter side to 256 for crops of 224.
+    """
+
+    from torchvision.transforms.v2.functional import ten_crop  # here, as torchvision takes a second to import and training needs none of it
+
+    def answer(images: Tensor) -> Tensor:
+        crops = torch.stack(ten_crop(images, [size, size]))  # [10, B, C, size, size]
+        return mean_of_softmax(network(crops.flatten(0, 1)).unflatten(0, crops.shape[:2]))
+
+    with _evaluating(network):
+        return tally((answer(images), labels) for images, labels in _at(network, batches))
+
+
+def evaluate_multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) -> dict[str, float | None]:
+    """Return the same for the mean of the softmax over scales, the network applied fully convolutionally to whole images.
+
+    `scales` are the same images in the same order, at each size. Fully convolutional: the classifier, as a 1×1 convolution, gives scores at
+    every place of the last maps, and the scores (before the softmax) are averaged over the places, as in the work that the paper cites for it
+    (Simonyan & Zisserman 2015, section 3.2). After global average pooling the classifier is linear, so that mean is the network's own output
+    for the larger image, which is what is computed; the mean of each place's softmax would be something else. The paper averages "the scores
+    at multiple scales" and does not say on which side of the softmax; here it is the probabilities, as the ten crops do.
+
+    Raises:
+        UserError: if the network does not end in global average pooling and a linear classifier.
+    """
+    with _evaluating(network):
+        return tally(_multi_scale(network, scales))
+
+
+def _multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) -> Iterator[Split]:
+    checked = False
+    for views in zip(*(_at(network, batches) for batches in scales), strict=True):
+        if not checked:
+            check_pools_globally(network, views[-1][0][:1])
+            checked = True
+        yield mean_of_softmax(torch.stack([network(images) for images, _ in views])), views[0][1]
+
+
+def tally(answers: Iterable[Split]) -> dict[str, float | None]:
+    """Return error, top-5 error and loss from scores `[B, classes]` (logits, or logarithms of probabilities) and labels."""
+    loss, wrong, wrong5, n = 0.0, 0, 0, 0
+    for scores, labels in answers:
+        n += len(labels)
+        loss += F.cross_entropy(scores, labels, reduction="sum").item()
+        finite = scores.isfinite().all(1)
+        top = scores.topk(min(5, scores.shape[1])).indices
+        wrong += len(labels) - int(((scores.argmax(1) == labels) & finite).sum())
+        wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
+    return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
+
+
+def mean_of_softmax(logits: Tensor) -> Tensor:
+    """Return the logarithm of the mean, over the first of `[V, B, classes]`, of the softmax; a probability of 0 counts as the smallest number."""
+    return logits.float().softmax(2).mean(0).clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def check_pools_globally(network: nn.Module, images: Tensor) -> None:
+    """See that the network ends in global average pooling and a linear classifier, from what it computes and not from its names.
+
+    Raises:
+        UserError: if it does not.
+    """
+    try:
+        with _GlobalMeans() as means:
+            logits = network(images)
+    except RuntimeError as error:
+        side = "×".join(map(str, images.shape[2:]))
+        raise UserError(f"this network cannot be applied fully convolutionally: a {side} image is refused ({str(error).splitlines()[0]})") from error
+    if means.last is None or not any(torch.allclose(scores, logits, rtol=1e-3, atol=1e-4) for scores in _linear(network, means.last)):
+        raise UserError(
+            "this network cannot be applied fully convolutionally: it does not end in global average pooling and a linear classifier; "
+            "use --view single or ten-crop"
+        )
+
+
+def _linear(network: nn.Module, features: Tensor) -> Iterator[Tensor]:
+    """Yield what each linear map in the network's parameters makes of `[B, F]` features."""
+    parameters = [parameter for parameter in network.parameters() if parameter.ndim <= 2]
+    for weight in parameters:
+        if weight.ndim == 2 and weight.shape[1] == features.shape[1]:
+            yield F.linear(features, weight)
+            yield from (F.linear(features, weight, bias) for bias in parameters if bias.shape == weight.shape[:1])
+
+
+class _GlobalMeans(TorchDispatchMode):
+    """Keeps the last average of maps over all places: `last`, `[B, C]`, None where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.mean.dim and args[0].ndim == 4 and sorted(axis % 4 for axis in args[1]) == [2, 3]:
+            self.last = out.flatten(1)
+        return out
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
+
+
+def _at(network: nn.Module, batches: Iterable[Split]) -> Iterator[Split]:
+    """Yield the batches on the network's device."""
+    device = next(network.parameters()).device
+    for images, labels in batches:
+        yield images.to(device), labels.to(device)

@@ -1,0 +1,229 @@
+"""Errors by hand, the paper's views against brute force, and BatchNorm's true averages against closed forms."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import reslab_here
+from helpers_images import image_folder
+from torch import Tensor, nn
+
+from reslab import weightfiles, zoo
+from reslab.data import load_data
+from reslab.data.images import resize_shorter
+from reslab.errors import UserError
+from reslab.evaluation import shuffled
+from reslab.executors import run_trial
+from reslab.runs import Run
+from reslab.training.batchnorm import true_average
+from reslab.training.evaluation import check_pools_globally, evaluate, evaluate_multi_scale, evaluate_ten_crop, tally
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET, Recipe, ScaleCrop
+
+
+class Pooled(nn.Module):
+    """Maps, their global average, a linear classifier."""
+
+    def __init__(self, classes: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, stride=2)
+        self.fc = nn.Linear(5, classes)
+
+    def maps(self, x: Tensor) -> Tensor:
+        return self.conv(x).relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.maps(x).mean((2, 3)))
+
+
+def test_errors_by_hand_and_the_mode_is_left() -> None:
+    scores = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [torch.nan, 0, 0, 0, 0, 0]])
+    assert tally([(scores[:1], torch.tensor([0])), (scores[1:], torch.tensor([4, 5, 1]))]) == {"error": 0.75, "top5_error": 0.5, "loss": None}
+    loss = tally([(scores[:1], torch.tensor([0]))])["loss"]
+    assert loss == pytest.approx(torch.logsumexp(scores[0], 0).item() - 6)
+    network = nn.Linear(6, 6, bias=False)
+    network.weight.data = torch.eye(6)
+    assert evaluate(network, [(scores[:3], torch.tensor([0, 1, 2]))])["error"] == pytest.approx(2 / 3)
+    assert network.training
+
+
+def test_two_classes_have_a_top_5_error_of_zero() -> None:
+    assert tally([(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))])["top5_error"] == 0
+
+
+def test_ten_crops_by_brute_force() -> None:
+    network = Pooled()
+    images, labels = torch.randn(4, 3, 11, 14), torch.tensor([0, 1, 2, 3])
+    size = 8
+    total = torch.zeros(4, 7)
+    for top, left in ((0, 0), (0, 6), (3, 0), (3, 6), (2, 3)):  # 1.5 rounds to even, as torchvision does
+        crop = images[:, :, top : top + size, left : left + size]
+        total += network(crop).softmax(1) + network(crop.flip(3)).softmax(1)
+    expected = F.nll_loss((total / 10).log(), labels).item()
+    result = evaluate_ten_crop(network, [(images, labels)], size)
+    assert result["loss"] == pytest.approx(expected, rel=1e-5)
+    assert result["error"] == pytest.approx((total.argmax(1) != labels).float().mean().item())
+    averaged_logits = sum(network(images[:, :, i : i + size, j : j + size]) for i, j in ((0, 0), (0, 6), (3, 0), (3, 6), (2, 3)))
+    assert F.cross_entropy(averaged_logits / 5, labels).item() != pytest.approx(expected, rel=1e-4)  # type: ignore[operator,arg-type]  # not 0
+
+
+def test_multi_scale_is_the_dense_classifier_averaged_over_places_then_scales() -> None:
+    network = Pooled()
+    images, labels = torch.randn(4, 3, 12, 16), torch.tensor([0, 1, 2, 3])
+    scales = [resize_shorter(images, side) for side in (9, 12, 21)]
+    dense = [F.conv2d(network.maps(x), network.fc.weight[:, :, None, None], network.fc.bias) for x in scales]
+    probabilities = torch.stack([scores.mean((2, 3)).softmax(1) for scores in dense]).mean(0)
+    result = evaluate_multi_scale(network, [[(x, labels)] for x in scales])
+    assert result["loss"] == pytest.approx(F.nll_loss(probabilities.log(), labels).item(), rel=1e-5)
+    by_place = torch.stack([scores.softmax(1).mean((2, 3)) for scores in dense]).mean(0)  # what it is not
+    assert not torch.allclose(by_place, probabilities, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "preresnet20", "lowlevel/resnet18", "torchvision/resnet18", "torchvision/densenet121", "timm"])
+def test_networks_that_pool_globally_are_recognised(name: str) -> None:
+    if name == "timm":
+        network: nn.Module = pytest.importorskip("timm").create_model("resnet18", pretrained=False)
+    else:
+        network = zoo.build(name, **({"num_classes": 10} if "/" in name else {}))
+    with torch.no_grad():
+        check_pools_globally(network.eval(), torch.randn(1, 3, 64, 80))
+
+
+class MaxPooled(Pooled):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.maps(x).amax((2, 3)))
+
+
+class TwoLayers(Pooled):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.maps(x).mean((2, 3)).square())
+
+
+@pytest.mark.parametrize("network", [MaxPooled(), TwoLayers(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))])
+def test_other_networks_are_refused_in_one_line(network: nn.Module) -> None:
+    with pytest.raises(UserError, match="cannot be applied fully convolutionally") as error:
+        evaluate_multi_scale(network, [[(torch.randn(2, 3, 16, 16), torch.tensor([0, 1]))]])
+    assert "\n" not in str(error.value)
+
+
+# --- BatchNorm's statistics -------------------------------------------------------------------------------------------
+
+
+def two_norms() -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).double()
+
+
+def test_true_averages_are_the_moments_of_all_images() -> None:
+    network, images = two_norms(), torch.randn(12, 2, 3, 3, dtype=torch.double) * 3 + 1
+    batches = [(images[:5], torch.zeros(5)), (images[5:], torch.zeros(7))]
+    state = torch.get_rng_state()
+    network.eval()
+    assert true_average(network, batches) == 2
+    assert not network.training and torch.equal(torch.get_rng_state(), state)
+    first, conv, second = network
+    assert torch.allclose(first.running_mean, images.mean((0, 2, 3)), rtol=1e-12)
+    assert torch.allclose(first.running_var, images.var((0, 2, 3)), rtol=1e-12)  # the variance between batches is in it
+    normalised = [F.batch_norm(x, None, None, training=True) for x, _ in batches]  # each by its own statistics, as in training
+    inputs = torch.cat([conv(x) for x in normalised]).detach()
+    assert torch.allclose(second.running_mean, inputs.mean((0, 2, 3)), rtol=1e-12)
+    assert torch.allclose(second.running_var, inputs.var((0, 2, 3)), rtol=1e-12)
+    assert first.num_batches_tracked == 0 and not first._forward_pre_hooks
+
+
+def test_in_one_batch_evaluation_normalises_as_training_did() -> None:
+    network, images = two_norms(), torch.randn(50, 2, 3, 3, dtype=torch.double)
+    trained = network(images)
+    true_average(network, [(images, torch.zeros(50))])
+    unbiased = 450 / 449  # running variances are unbiased, a batch is normalised with the biased one
+    first, conv, second = network
+    x = F.batch_norm(images, first.running_mean, first.running_var / unbiased, eps=first.eps)
+    y = F.batch_norm(conv(x), second.running_mean, second.running_var / unbiased, eps=second.eps)
+    assert torch.allclose(y, trained, rtol=1e-10)
+
+
+def test_a_network_without_batchnorm_is_refused() -> None:
+    with pytest.raises(UserError, match="no BatchNorm layers"):
+        true_average(Pooled(), [])
+
+
+def test_statistics_batches_mix_the_classes_and_hold_every_image_once(tmp_path: Path) -> None:
+    data = load_data(f"folder:{image_folder(tmp_path, train=200)}")
+    batches = list(shuffled(data))
+    assert [len(labels) for _, labels in batches] == [180, 180] and all(60 < labels.sum() < 120 for _, labels in batches)
+    seen = torch.cat([images for images, _ in batches]).flatten(1)
+    assert len(seen.unique(dim=0)) == len(data.train[0].flatten(1).unique(dim=0))
+
+
+# --- The whole way ----------------------------------------------------------------------------------------------------
+
+
+def trial(root: Path, recipe: Recipe, **changes: object) -> TrialConfig:
+    recipe = recipe.model_copy(update={"epochs": 2, "iterations": None, "batch_size": 8, **changes})
+    return TrialConfig(model="cifar_resnet", options={"depth": 8}, data=f"folder:{root}", recipe=recipe, seed=0)
+
+
+def test_the_imagenet_recipe_trains_on_images_of_any_size_and_repeats(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "큰 그림", [(20, 31), (12, 9), (40, 40)], train=9)
+    config = trial(root, PAPER_IMAGENET, augment=ScaleCrop(shorter=(16, 24), crop=16))
+    first, second = (run_trial(config, tmp_path / where) for where in "ab")
+    assert first["status"] == "finished" and first["steps"] == 4
+    weights = [Run(tmp_path / where, config).weights for where in "ab"]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    kept = weightfiles.read_weights(weights[0]).metadata["preprocessing"]
+    assert kept["size"] == 16 and kept["data"] == f"folder:{root}" and len(kept["mean"]) == 3
+    for view in ("single", "ten-crop", "multi-scale"):
+        done = reslab_here("evaluate", "cifar_resnet", "--weights", weights[0], "--data", config.data, "--view", view, "--json")
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        assert record["preprocessing"]["from"] == "weights" and record["images"] == 4
+        if view == "single":
+            assert record["top1_error"] == first["test_error"]
+
+
+@pytest.mark.parametrize("recipe", [PAPER_CIFAR, PAPER_CIFAR_WARMUP])
+@pytest.mark.parametrize("sizes", [[(32, 32)], [(40, 30), (20, 64)]])
+def test_cifar_recipes_train_on_folders(tmp_path: Path, recipe: Recipe, sizes: list[tuple[int, int]]) -> None:
+    result = run_trial(trial(image_folder(tmp_path / "x", sizes), recipe, epochs=1, batch_size=4), tmp_path)
+    assert result["status"] == "finished" and result["test_error"] is not None
+
+
+def test_train_and_evaluate_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path / "x", mode="L")
+    monkeypatch.chdir(tmp_path)
+    done = reslab_here("train", "cifar_resnet", "--depth", "8", "--data", "folder:x", "--epochs", "1", "--out", "runs", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["config"]["data"] == f"folder:{root.resolve()}"  # wherever the command is given
+    weights = Path(record["directory"]) / "weights.safetensors"
+    done = reslab_here("evaluate", "cifar_resnet", "--weights", weights, "--data", "folder:x", "--batchnorm", "true-average")
+    assert done.returncode == 0, done.stderr
+    for part in ("(4 images), single view at the images' own size", "from the weights' metadata", "BatchNorm statistics: true-average"):
+        assert part in done.stdout
+
+
+def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:
+    torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), tmp_path / "a.pt")
+    root = image_folder(tmp_path / "x", [(32, 32)])
+    command = ("evaluate", "cifar_resnet", "--depth", "8", "--weights", tmp_path / "a.pt", "--zero-pad", "end", "--data", f"folder:{root}")
+    record = json.loads(reslab_here(*command, "--json", "--size", "20", "--part", "heldout").stdout)
+    assert record["preprocessing"]["from"] == "data" and record["preprocessing"]["size"] == 20 and record["images"] == 2
+    assert record["preprocessing"]["mean"] == pytest.approx(load_data(f"folder:{root}").statistics.mean)
+    assert "from the data's own training part" in reslab_here(*command).stdout
+    assert "--size must be at least 2" in reslab_here(*command, "--size", "1").stderr
+
+
+def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:
+    network = zoo.build("cifar_resnet", depth=8, num_classes=2, in_channels=1)
+    for mean in ([0.5, 0.5, 0.5], [0.5]):
+        content = weightfiles.to_bytes(network, "cifar_resnet", {"depth": 8}, {"mean": mean, "std": mean})
+        (tmp_path / f"{len(mean)}.safetensors").write_bytes(content)
+    grey, colour = (f"folder:{image_folder(tmp_path / mode, mode=mode)}" for mode in ("L", "RGB"))
+    for name, data, message in (
+        ("3", grey, "are not for images of 1 channels"),
+        ("1", colour, "conv1.weight is (16, 1, 3, 3), wanted (16, 3, 3, 3)"),
+    ):
+        done = reslab_here("evaluate", "cifar_resnet", "--weights", tmp_path / f"{name}.safetensors", "--data", data)
+        assert done.returncode == 2 and message in done.stderr.strip().splitlines()[-1] and "Traceback" not in done.stderr

@@ -1,0 +1,273 @@
+"""Image folders: what is read, what is cached, what is refused."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers_images import image_folder, write_image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from reslab.data import Augment, cache, canonical, load_data
+from reslab.data.dataset import held_out
+from reslab.data.images import Ragged, measure
+from reslab.errors import UserError
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded from here on."""
+    names: list[str] = []
+    decode = cache._decode
+
+    def spy(path: Path, mode: str) -> torch.Tensor | None:
+        names.append(path.name)
+        return decode(path, mode)
+
+    monkeypatch.setattr(cache, "_decode", spy)
+    return names
+
+
+def pixels(path: Path) -> torch.Tensor:
+    array = np.array(Image.open(path))
+    return torch.from_numpy(array)[None] if array.ndim == 2 else torch.from_numpy(array).permute(2, 0, 1)
+
+
+def test_images_of_one_size_are_the_files_in_order(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "사진 모음", [(6, 5)], train=12)
+    data = load_data(f"folder:{root}")
+    assert data.classes == ("b c", "가") and (data.num_classes, data.in_channels) == (2, 3)
+    for name, numbers in (("train", [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]), ("heldout", [9])):
+        files = [root / "train" / label / f"{i:02}.png" for label in data.classes for i in numbers]
+        images, labels = data.parts[name]  # type: ignore[index]  # a part's name
+        assert torch.equal(images, torch.stack([pixels(file) for file in files]))
+        assert labels.tolist() == [data.classes.index(file.parent.name) for file in files]
+    assert [len(part.labels) for part in data.parts.values()] == [22, 2, 4]
+    train = data.parts["train"].images.double() / 255  # type: ignore[union-attr]  # one size
+    assert torch.tensor(data.statistics.mean).double().sub(train.mean((0, 2, 3))).abs().max() < 1e-6
+    assert torch.tensor(data.statistics.std).double().sub(train.std((0, 2, 3), correction=0)).abs().max() < 1e-6
+    assert torch.tensor(data.statistics.covariance).double().sub(train.transpose(0, 1).flatten(1).cov(correction=0)).abs().max() < 1e-6
+    assert data.train[0].mean((0, 2, 3)).abs().max() < 1e-5
+
+
+def test_val_stands_for_test(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    (root / "test").rename(root / "val")
+    assert len(load_data(f"folder:{root}").parts["test"].labels) == 4
+
+
+def test_decoded_once_and_again_when_anything_differs(tmp_path: Path, decoded: list[str]) -> None:
+    root = image_folder(tmp_path / "a")
+    name = f"folder:{root}"
+    load_data(name)
+    assert len(decoded) == 12
+    load_data(name)
+    assert len(decoded) == 12
+    file = root / "train" / "가" / "00.png"
+    os.utime(file, ns=(0, 0))
+    load_data(name)
+    assert len(decoded) == 24
+    write_image(root / "test" / "가" / "02.png", (8, 8))
+    assert len(load_data(name).parts["test"].labels) == 5 and len(decoded) == 37
+    stamp = file.stat().st_mtime_ns
+    Image.new("RGB", (8, 8), "red").save(file)
+    os.utime(file, ns=(stamp, stamp))  # another size in bytes is enough
+    assert torch.equal(load_data(name).parts["train"].images[3], pixels(file))  # type: ignore[index]  # one size; class b c has three before it
+    assert len(list((root / cache.DIRECTORY).iterdir())) == 1  # earlier states are gone
+
+
+def test_images_of_many_sizes_are_never_resized_together(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, [(9, 12), (20, 8), (8, 8)])
+    data = load_data(f"folder:{root}")
+    images, labels = data.parts["test"]
+    assert isinstance(images, Ragged) and images.channels == 3
+    files = sorted((root / "test").rglob("*.png"))
+    for image, file in zip(images[torch.arange(4)], files, strict=True):
+        assert torch.equal(image, pixels(file))
+    assert measure(images).mean == pytest.approx(torch.cat([pixels(file).flatten(1) for file in files], 1).double().mean(1).div(255).tolist())
+    with pytest.raises(UserError, match="differ in size and are never all in memory"):
+        data.test  # noqa: B018  # the access is what is tested
+    with pytest.raises(UserError, match="give the size"):
+        next(data.batches("test"))
+    fitted = data.fitted(7)
+    ((batch, seen),) = fitted.batches("test")
+    assert batch.shape == (4, 3, 7, 7) and torch.equal(seen, labels)
+    assert fitted.augment == Augment(shift=0, flip=True) and data.fitted(32).augment == Augment(shift=4, flip=True)
+    whole = list(data.resized("test", 16, batch=1))
+    assert sorted(tuple(x.shape[2:]) for x, _ in whole) == [(16, 40), (16, 40), (21, 16), (21, 16)]
+    assert sorted(int(y) for _, y in whole) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("modes", "channels"), [(["L", "1"], 1), (["L", "RGB"], 3), (["RGBA", "P"], 3)])
+def test_grey_stays_grey_and_anything_else_is_colour(tmp_path: Path, modes: list[str], channels: int) -> None:
+    root = image_folder(tmp_path, mode="L")
+    for i, mode in enumerate(modes):
+        with Image.open(root / "train" / "가" / f"0{i}.png") as image:
+            other = image.convert(mode)
+        other.save(root / "train" / "가" / f"0{i}.png", **({"transparency": 0} if mode == "P" else {}))
+    data = load_data(f"folder:{root}")
+    assert data.in_channels == channels
+    assert torch.equal(data.parts["test"].images[0], pixels(root / "test" / "b c" / "00.png").expand(channels, -1, -1))  # type: ignore[index]  # one size
+
+
+def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    torn = root / "train" / "가" / "01.png"
+    torn.write_bytes(torn.read_bytes()[:60])
+    (root / "test" / "가" / "00.png").write_text("no image", encoding="utf-8")
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(root / "test" / "b c" / "00.png")
+    (root / "test" / "가" / "notes.txt").write_text("not an image by its name", encoding="utf-8")
+    with pytest.raises(UserError, match=r"cannot decode train/가/01.png .*folder:PATH\?broken=skip"):
+        load_data(f"folder:{root}")
+    assert not list((root / cache.DIRECTORY).iterdir())
+    for _ in range(2):  # made, then read
+        with pytest.warns(UserWarning, match="train/가/01.png, test/b c/00.png, test/가/00.png cannot be decoded and are left out"):
+            data = load_data(f"folder:{root}?broken=skip")
+    assert [len(part.labels) for part in data.parts.values()] == [5, 2, 2]
+    with pytest.raises(UserError, match=r"cannot decode train/가/01\.png, test/b c/00\.png"):  # the cache does not hide them
+        load_data(f"folder:{root}")
+
+
+def test_a_part_of_broken_images_only_is_refused(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, test=1)
+    for file in (root / "test").rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="could be decoded"):
+        load_data(f"folder:{root}?broken=skip")
+
+
+def _without_test(root: Path) -> None:
+    shutil.rmtree(root / "test")
+
+
+def _without_train(root: Path) -> None:
+    shutil.rmtree(root / "train")
+
+
+def _empty_class(root: Path) -> None:
+    (root / "test" / "가" / "00.png").unlink()
+    (root / "test" / "가" / "01.png").unlink()
+
+
+def _one_image(root: Path) -> None:
+    shutil.rmtree(root / "train" / "가")
+    write_image(root / "train" / "가" / "00.png", (8, 8))
+
+
+def _no_classes(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    write_image(root / "train" / "00.png", (8, 8))
+
+
+def _other_classes(root: Path) -> None:
+    write_image(root / "test" / "다" / "00.png", (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (_without_test, "has no directory test or val; expected .*test/CLASS/IMAGE"),
+        (_without_train, "has no directory train; expected"),
+        (_empty_class, "test/가 has 0 images"),
+        (_one_image, "train/가 has 1 images .* expected at least 2"),
+        (_no_classes, "train has no directories; expected one for each class"),
+        (_other_classes, "has classes that .* has not: 다"),
+    ],
+)
+def test_a_layout_that_is_not_the_expected_one_is_told(tmp_path: Path, break_it: object, message: str) -> None:
+    root = image_folder(tmp_path)
+    break_it(root)  # type: ignore[operator]  # a function
+    with pytest.raises(UserError, match=message):
+        load_data(f"folder:{root}")
+
+
+def test_names_with_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image_folder(tmp_path / "x").parent)
+    assert canonical("folder:x?broken=skip") == f"folder:{(tmp_path / 'x').resolve()}?broken=skip"
+    assert canonical("cifar10") == "cifar10" and canonical("cifar10:x") == f"cifar10:{(tmp_path / 'x').resolve()}"
+    for name, message in (
+        ("folder:", "expected folder:PATH"),
+        ("folder:y", "no directory 'y'"),
+        ("folder:x?broken=no", "must be skip or refuse"),
+        ("digits:x", "leave out what is after the colon"),
+        ("foldr:x", "no data set 'foldr'; did you mean 'folder'"),
+    ):
+        with pytest.raises(UserError, match=message.replace("?", r"\?")):
+            canonical(name)
+
+
+def test_a_folder_that_cannot_be_written_to_is_cached_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path / "a")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
+    load_data(f"folder:{root}")
+    assert list((tmp_path / "cache").rglob("pixels.bin")) and not list(root.rglob("pixels.bin"))
+
+
+def test_a_build_that_stops_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+
+    def stop(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_data(f"folder:{root}", watch=stop)
+    assert not list((root / cache.DIRECTORY).iterdir())
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(UserError, match="GB are free"):
+        load_data(f"folder:{root}")
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write the decoded images to .*: No space left on device"):
+        load_data(f"folder:{root}")
+    assert not list((root / cache.DIRECTORY).iterdir())
+
+
+def test_two_processes_that_make_one_cache_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+    rename = Path.rename
+
+    def second(self: Path, target: Path) -> Path:  # another process is a moment faster
+        if self.suffix == ".tmp" and not target.exists():
+            shutil.copytree(self, target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second)
+    data = load_data(f"folder:{root}")
+    assert len(list((root / cache.DIRECTORY).iterdir())) == 1 and len(data.parts["test"].labels) == 4
+
+
+def test_what_is_done_is_told(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    told = []
+    load_data(f"folder:{root}", watch=lambda *what: told.append(what))
+    assert told[-1][1:] == (12, 12) and str(root / cache.DIRECTORY) in told[-1][0]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=80))
+def test_the_held_out_part_takes_a_tenth_of_each_class(labels: list[int]) -> None:
+    target = torch.tensor(labels)
+    counts = target.bincount()
+    if (counts == 1).any():
+        with pytest.raises(UserError, match="only one training image"):
+            held_out(target)
+        return
+    assert target[held_out(target)].bincount(minlength=len(counts)).tolist() == [n if n == 0 else max(1, n // 10) for n in counts.tolist()]
+
+
+def test_a_constant_channel_is_refused() -> None:
+    with pytest.raises(UserError, match="the same everywhere"):
+        measure(torch.full((3, 3, 4, 4), 7, dtype=torch.uint8))

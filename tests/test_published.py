@@ -1,0 +1,122 @@
+"""CIFAR and Fashion-MNIST, from small files in their own formats."""
+
+import gzip
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers_images import image_folder
+from PIL import Image
+
+from reslab.data import load_data, published
+from reslab.errors import UserError
+
+CLASSES = ["cat", "dog"]
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CIFAR-10 and -100 with twenty images a file, in torchvision's layout; their checksums are not the real ones and are not looked at."""
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: Path(path).is_file())
+    random = np.random.default_rng(0)
+
+    def write(folder: str, files: list[str], label: str, names: str) -> None:
+        directory = tmp_path / folder
+        directory.mkdir()
+        for name in files:
+            entry = {"data": random.integers(0, 256, (20, 3072), dtype=np.uint8), label: [0, 1] * 10}
+            (directory / name).write_bytes(pickle.dumps(entry))
+        (directory / ("batches.meta" if folder.endswith("py") and "100" not in folder else "meta")).write_bytes(pickle.dumps({names: CLASSES}))
+
+    write("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"], "labels", "label_names")
+    write("cifar-100-python", ["train", "test"], "fine_labels", "fine_label_names")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("cifar10", [90, 10, 20]), ("cifar100", [18, 2, 20])])
+def test_cifar_is_found_in_a_root(cifar: Path, name: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_data(f"{name}:{cifar}")
+    assert [len(part.labels) for part in data.parts.values()] == sizes and list(data.classes) == CLASSES
+    images = data.parts["test"].images
+    assert isinstance(images, torch.Tensor) and images.dtype == torch.uint8
+    folder, file = ("cifar-10-batches-py", "test_batch") if name == "cifar10" else ("cifar-100-python", "test")
+    stored = pickle.loads((cifar / folder / file).read_bytes())["data"]
+    assert torch.equal(images, torch.from_numpy(stored).view(-1, 3, 32, 32))  # red, green and blue planes, row by row
+    monkeypatch.setenv("RESLAB_DATA", str(cifar))
+    assert torch.equal(load_data(name).parts["test"].images, images)  # type: ignore[arg-type]  # one size
+
+
+def test_the_jpeg_copy_in_memory_is_what_files_of_that_quality_hold(cifar: Path) -> None:
+    original, copy = load_data(f"cifar10:{cifar}"), load_data(f"cifar10-jpeg75:{cifar}")
+    for name in ("train", "test"):
+        images, labels = original.parts[name]  # type: ignore[index]  # a part's name
+        counts = [0, 0]
+        for image, label in zip(images, labels.tolist(), strict=True):  # type: ignore[call-overload]  # one size
+            path = cifar / "jpeg" / name / CLASSES[label] / f"{counts[label]:03}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(path, quality=75)
+            counts[label] += 1
+    files = load_data(f"folder:{cifar / 'jpeg'}").parts["test"]
+    images, labels = copy.parts["test"]
+    order = labels.argsort(stable=True)
+    assert torch.equal(images[order], files.images) and torch.equal(labels[order], files.labels)  # type: ignore[index,arg-type]  # one size
+    assert not torch.equal(images, original.parts["test"].images)  # type: ignore[arg-type]  # one size
+
+
+COPY = os.environ.get("RESLAB_CIFAR10_JPEG", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COPY, reason="needs CIFAR-10 in RESLAB_DATA, and a folder of it as JPEG files of quality 75 in RESLAB_CIFAR10_JPEG")
+def test_the_jpeg_copy_in_memory_is_a_given_copy() -> None:
+    ours, files = load_data("cifar10-jpeg75").parts["test"], load_data(f"folder:{COPY}").parts["test"]
+    for label in range(10):
+        images = [{image.numpy().tobytes() for image in part.images[part.labels == label]} for part in (ours, files)]  # type: ignore[index]  # one size
+        assert images[0] == images[1]
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+def test_fashion_mnist_is_found_where_debian_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    labels = np.arange(40, dtype=np.uint8) % 10
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    monkeypatch.setattr(published, "DEBIAN", tmp_path)
+    data = load_data("fashion_mnist")
+    assert [len(part.labels) for part in data.parts.values()] == [30, 10, 40] and data.classes[0] == "T-shirt/top"
+    assert torch.equal(data.parts["test"].images, torch.from_numpy(images)[:, None])  # type: ignore[arg-type]  # one size
+    assert data.parts["test"].labels.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "cifar10-jpeg75", "fashion_mnist"])
+def test_nothing_is_downloaded_unless_asked_for(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    for where in ("cifar", "mnist"):
+        monkeypatch.setattr(f"torchvision.datasets.{where}.download_and_extract_archive", offline)
+    monkeypatch.setenv("RESLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(published, "DEBIAN", tmp_path / "none")
+    with pytest.raises(UserError, match=r"is not in .*; say where it is \(.*:ROOT\), or add --download"):
+        load_data(name)
+    with pytest.raises(UserError, match="could not be downloaded into"):
+        load_data(name, download=True)
+
+
+def test_a_damaged_file_is_not_read(tmp_path: Path) -> None:
+    """The real checksums guard what would be unpickled."""
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
+    with pytest.raises(UserError, match="cifar10 is not in"):
+        load_data(f"cifar10:{tmp_path}")
+
+
+def test_folders_are_not_downloaded(tmp_path: Path) -> None:
+    assert load_data(f"folder:{image_folder(tmp_path)}", download=True).num_classes == 2
