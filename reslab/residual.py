@@ -113,6 +113,11 @@ class View(tracing.Whole):
         shortcut, branches = self._function("sides", index)(self, *live)
         return shortcut, branches
 
+    def input(self, index: int, live: Live) -> Tensor:
+        """Return block `index`'s input, from what is live before it."""
+        x: Tensor = self._function("input", index)(self, *live)
+        return x
+
     def module(self, index: int, x: Tensor) -> Tensor:
         """Return block `index`'s output for its input `x`, an activation after the addition included where the block's module has one."""
         out: Tensor = self._function("module", index)(self, x)
@@ -184,6 +189,8 @@ class View(tracing.Whole):
                 graph = plan.segments[index]
             elif what == "module":
                 graph = _slice([place.input], place.output)
+            elif what == "input":
+                graph = _slice(plan.cuts[index], place.input)
             elif plan.blocks[index].kind == "add" and not place.end.kwargs:
                 graph = _slice(plan.cuts[index], (place.shortcut, place.branches))
             else:
@@ -347,7 +354,9 @@ def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced:
             with graph.inserting_before(user):
                 user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index)))
         call = traced.calls.get(f"network.{block.name}")
-        output = call.output if call is not None and call.input is block.input else block.end
+        order = list(graph.nodes).index
+        whole = call is not None and call.input is block.input and order(call.output) >= order(block.end)  # else it is the branch alone
+        output = call.output if call is not None and whole else block.end
         return _Place(block.input, block.shortcut, block.branches, block.end, output)
     (branch,) = block.branches
     with graph.inserting_after(branch):

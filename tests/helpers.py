@@ -3,9 +3,14 @@
 import contextlib
 import io
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from reslab.cli import main
 from reslab.training.loop import TrialConfig
@@ -36,3 +41,38 @@ def reslab_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         except SystemExit as stop:
             code = int(stop.code or 0)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
+
+
+def snapshot(network: nn.Module) -> dict[str, object]:
+    """Return everything an analysis must leave as it found it, as plain values: two snapshots are equal if nothing changed."""
+    state: dict[str, object] = {
+        "torch": torch.get_rng_state().tolist(),
+        "python": random.getstate(),
+        "numpy": str(np.random.get_state()),
+        "grad mode": torch.is_grad_enabled(),
+    }
+    for name, module in network.named_modules():
+        hooks = {kind: dict(value) for kind, value in vars(module).items() if kind.endswith("hooks")}
+        settings = {key: value for key, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
+        state[f"module {name}"] = (id(module), type(module), settings, hooks, list(module._modules))
+    for name, parameter in network.named_parameters():
+        gradient = None if parameter.grad is None else (id(parameter.grad), parameter.grad.tolist())
+        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, parameter.tolist(), gradient)
+    for name, buffer in network.named_buffers():
+        state[f"buffer {name}"] = (id(buffer), buffer.tolist())
+    return state
+
+
+class Fails(nn.Module):
+    """The identity, until its call number `call` raises RuntimeError("midway")."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.call = call
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(1)
+        if len(self.calls) == self.call:
+            raise RuntimeError("midway")
+        return x

@@ -1,0 +1,255 @@
+"""What does BatchNorm change? How smooth the loss is along a step, and how far a step shifts the layers' inputs (Santurkar et al. 2018).
+
+Both functions measure one network on one batch, with the BatchNorms in training mode; `without_batchnorm` makes the twin to compare with.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.loss import loss_of
+from reslab.analysis.result import Loss, Result, as_network, batchnorms, evaluating, new_figure
+from reslab.errors import UserError
+from reslab.residual import View
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+"""Steps in learning rates: from a half to four, as in the paper's section 3.1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothness(Result):
+    """The loss and the gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and `gradient_norm` are where they start."""
+
+    loss: float
+    gradient_norm: float
+    step: Tensor
+    losses: Tensor
+    gradient_change: Tensor  # ‖g(after) − g‖
+
+    @property
+    def loss_range(self) -> tuple[float, float]:
+        """Return the smallest and largest loss over the steps (Fig. 4a)."""
+        return self.losses.min().item(), self.losses.max().item()
+
+    @property
+    def predictiveness(self) -> float:
+        """Return the largest change of the gradient, in its L2 norm (Fig. 4b: the less, the more a gradient predicts the next)."""
+        return self.gradient_change.max().item()
+
+    @property
+    def beta(self) -> float:
+        """Return the "effective" β-smoothness: the largest change of the gradient over the distance moved (Fig. 4c)."""
+        return (self.gradient_change / (self.step * self.gradient_norm)).max().item()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a step."""
+        import pandas as pd
+
+        ratio = self.gradient_change / (self.step * self.gradient_norm)
+        return pd.DataFrame({"step": self.step, "loss": self.losses, "gradient_change": self.gradient_change, "change_over_distance": ratio})
+
+    def figure(self) -> "Figure":
+        """Return the loss, the change of the gradient and that over the distance, over the step."""
+        figure = new_figure(width=10)
+        frame = self.to_frame()
+        columns = ("loss", "gradient_change", "change_over_distance")
+        labels = ("loss", "change of the gradient (L2)", "change of the gradient / distance (L2 / L2)")
+        for axes, column, label in zip(figure.subplots(1, 3), columns, labels, strict=True):
+            axes.plot(frame["step"], frame[column], ".-")
+            axes.set(xlabel="step (multiples of the gradient)", ylabel=label)
+        return figure
+
+
+@dataclass(frozen=True)
+class LayerShift:
+    """How the gradient G of one layer becomes G' by an update of the layers before it."""
+
+    layer: str
+    gradient_norm: float  # ‖G‖
+    change: float  # ‖G − G'‖
+    cosine: float  # cos(G, G'); NaN where one of them is zero
+
+
+@dataclass(frozen=True)
+class CovariateShift(Result):
+    """The internal covariate shift of the layers, in the order in which they run."""
+
+    layers: tuple[LayerShift, ...]
+    learning_rate: float
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a layer."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(layer) for layer in self.layers])
+
+    def figure(self) -> "Figure":
+        """Return the change and the cosine, layer by layer."""
+        figure = new_figure(height=5)
+        frame = self.to_frame()
+        for axes, column, label in zip(figure.subplots(2, 1), ("change", "cosine"), ("‖G − G'‖ (gradient units)", "cos(G, G')"), strict=True):
+            axes.plot(range(1, len(frame) + 1), frame[column], ".-")
+            axes.set(xlabel="layer (order of the network)", ylabel=label)
+        return figure
+
+
+def loss_smoothness(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    learning_rate: float = 0.1,
+    multiples: Sequence[float] = MULTIPLES,
+    loss: Loss = F.cross_entropy,
+) -> Smoothness:
+    """Return how the loss and its gradient vary along the gradient (section 3.1, Fig. 4), on one batch, for the parameters that train.
+
+    Args:
+        network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
+        images: `[B, C, H, W]`.
+        labels: int64 `[B]`.
+        learning_rate: the step's unit.
+        multiples: steps, in learning rates.
+        loss: of (outputs, labels); the mean cross-entropy.
+
+    Raises:
+        UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do not fit.
+    """
+    if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
+        raise UserError(f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}")
+    network = as_network(network, images)
+    start = _trained(network)
+    with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
+
+        def measure(parameters: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+            value = at(leaves)
+            gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+        value, gradient = measure(start)
+        norm = _norm(gradient.values())
+        if norm == 0:
+            raise UserError("the gradient is zero, so there is no direction to step in")
+        steps = torch.tensor([learning_rate * multiple for multiple in multiples], dtype=torch.float64)
+        losses, changes = [], []
+        for step in steps.tolist():
+            after, moved = measure({name: start[name] - step * gradient[name] for name in start})
+            losses.append(after.item())
+            changes.append(_norm(moved[name] - gradient[name] for name in start))
+    return Smoothness(value.item(), norm, steps, torch.tensor(losses, dtype=torch.float64), torch.tensor(changes, dtype=torch.float64))
+
+
+def covariate_shift(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    learning_rate: float = 0.1,
+    layers: Sequence[str] | None = None,
+    loss: Loss = F.cross_entropy,
+) -> CovariateShift:
+    """Return how far one step of gradient descent by all the layers before shifts each layer's own gradient (section 2.2, definition 2.1).
+
+    A layer is a module with a trained weight of two or more dimensions. What comes before it is every trained parameter used earlier in the
+    forward, BatchNorm's too. One forward and backward a layer.
+
+    Args:
+        network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
+        images: `[B, C, H, W]`.
+        labels: int64 `[B]`.
+        learning_rate: of the update.
+        layers: names; none means all.
+        loss: of (outputs, labels); the mean cross-entropy.
+
+    Raises:
+        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no layer of a name.
+    """
+    if not learning_rate > 0:
+        raise UserError(f"learning_rate must be over 0, got {learning_rate}")
+    network = as_network(network, images)
+    start = _trained(network)
+    order = _execution_order(network, images, start)
+    known = [module for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
+    if unknown := set(layers or ()) - set(known):
+        raise UserError(f"no layer {sorted(unknown)[0]!r}; there are {', '.join(known)}")
+    leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
+    found: list[LayerShift] = []
+    with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
+        gradients = torch.autograd.grad(at(leaves), list(leaves.values()), allow_unused=True, materialize_grads=True)
+        before = dict(zip(leaves, gradients, strict=True))
+        current = dict(leaves)
+        for module, names in order.items():
+            if module in (known if layers is None else layers):
+                own = [leaves[name] for name in names]
+                changed = torch.autograd.grad(at(current), own, allow_unused=True, materialize_grads=True)
+                found.append(_shift(module, [before[name] for name in names], changed))
+            current |= {name: start[name] - learning_rate * before[name] for name in names}
+    return CovariateShift(tuple(found), learning_rate)
+
+
+def without_batchnorm(network: nn.Module) -> nn.Module:
+    """Return a copy of the network in which every BatchNorm is the identity.
+
+    Raises:
+        UserError: if there is none, or one is of a class of its own, which may do more than normalise.
+    """
+    network = network.network if isinstance(network, View) else network
+    if not batchnorms(network):
+        raise UserError("the network has no BatchNorm to take out")
+    for name, module in network.named_modules():
+        if module in batchnorms(network) and not type(module).__module__.startswith("torch.nn."):
+            raise UserError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
+    made = nn.ModuleDict({"network": copy.deepcopy(network)})  # so that a network that is a BatchNorm has a place of its own
+    normalisers = set(batchnorms(made))
+    for name, module in list(made.named_modules(remove_duplicate=False)):
+        if module in normalisers:
+            made.set_submodule(name, nn.Identity().train(module.training))
+    return made["network"]
+
+
+def _trained(network: nn.Module) -> dict[str, Tensor]:
+    trained = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
+    if not trained:
+        raise UserError("the network has no parameter that trains: requires_grad is off for all of them")
+    return trained
+
+
+def _execution_order(network: nn.Module, images: Tensor, trained: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Return the modules that hold trained parameters and those parameters' names, in the order in which they first run."""
+    held: dict[str, list[str]] = {}
+    for name in trained:
+        held.setdefault(name.rpartition(".")[0], []).append(name)
+    ran: dict[str, None] = {}
+
+    def note(module: nn.Module, _: object) -> None:
+        ran.setdefault(names[module])
+
+    names = {network.get_submodule(path): path for path in held}
+    handles = [module.register_forward_pre_hook(note) for module in names]
+    try:
+        with evaluating(network), torch.no_grad():
+            network(images[:2])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {path: held[path] for path in ran}
+
+
+def _shift(layer: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> LayerShift:
+    first, second = (torch.cat([value.flatten() for value in values]).double() for values in (before, after))
+    cosine = torch.dot(first, second) / (first.norm() * second.norm())
+    return LayerShift(layer, first.norm().item(), (first - second).norm().item(), cosine.item())
+
+
+def _norm(values: Iterable[Tensor]) -> float:
+    return torch.stack([value.double().square().sum() for value in values]).sum().sqrt().item()

@@ -1,0 +1,281 @@
+"""By how much does a block stretch a small change of its input? The singular values of its Jacobian, I + J_F for an identity shortcut.
+
+A singular value is the length that a unit vector of input change has after the block (to first order). The chapter's "∂F/∂x + 1 is always
+at least 1" is about a number; a block's factor is a matrix, which may stretch some directions and shrink others, even to nothing.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call, jacrev, vjp
+
+from reslab.analysis.result import Result, as_view, evaluating, new_figure
+from reslab.errors import UserError
+from reslab.residual import View
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Map = Callable[[Tensor], Tensor]
+Method = Literal["auto", "all", "extreme"]
+
+LARGEST_DENSE = 2048
+"""With "auto", blocks with more input or output numbers than this get only their extreme singular values: all of them cost the cube."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockJacobian:
+    """The Jacobian of one block at each of B images' block inputs.
+
+    `values` is `[B, r]`, descending, r = min(inputs, outputs), or None where only the extremes were computed. The extremes are `[B]`. A
+    residual is 0 for a direct computation. For an iterative one a true singular value lies within it of the value; whatever it is, the true
+    largest value is at least `largest`, and the true smallest at most `smallest`.
+    """
+
+    name: str
+    identity: bool  # whether the shortcut is the identity
+    inputs: int
+    outputs: int
+    largest: Tensor
+    smallest: Tensor
+    largest_residual: Tensor
+    smallest_residual: Tensor
+    zero_rows: Tensor  # [B], share of outputs that no small change of the input moves
+    values: Tensor | None
+
+    @property
+    def below_one(self) -> Tensor | None:
+        """Return the share of singular values under 1, `[B]`; None where only the extremes are known."""
+        return None if self.values is None else (self.values < 1).double().mean(1)
+
+    def converged(self, tolerance: float) -> Tensor:
+        """Say for each image whether both extremes are known to within `tolerance` times the largest, `[B]`."""
+        return torch.maximum(self.largest_residual, self.smallest_residual) <= tolerance * self.largest
+
+
+@dataclass(frozen=True, eq=False)
+class Jacobians(Result):
+    """The stretch of blocks, in the order of the network."""
+
+    blocks: tuple[BlockJacobian, ...]
+    tolerance: float
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block and image."""
+        import pandas as pd
+
+        rows = []
+        for block in self.blocks:
+            converged, below = block.converged(self.tolerance), block.below_one
+            for image in range(len(block.largest)):
+                rows.append(
+                    {
+                        "block": block.name,
+                        "image": image,
+                        "identity": block.identity,
+                        "inputs": block.inputs,
+                        "outputs": block.outputs,
+                        "smallest": block.smallest[image].item(),
+                        "largest": block.largest[image].item(),
+                        "below_one": float("nan") if below is None else below[image].item(),
+                        "zero_rows": block.zero_rows[image].item(),
+                        "smallest_residual": block.smallest_residual[image].item(),
+                        "largest_residual": block.largest_residual[image].item(),
+                        "converged": bool(converged[image]),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def figure(self) -> "Figure":
+        """Return, for each block, the range from its smallest to its largest singular value, and 1; hollow ends did not converge."""
+        figure = new_figure()
+        axes = figure.add_subplot()
+        for place, block in enumerate(self.blocks):
+            axes.vlines(place, block.smallest.min().item(), block.largest.max().item(), color="C0")
+            for value, residual in ((block.smallest, block.smallest_residual), (block.largest, block.largest_residual)):
+                known = bool((residual <= self.tolerance * block.largest).all())
+                axes.plot([place] * len(value), value.tolist(), "o", color="C0", markersize=4, fillstyle="full" if known else "none")
+        axes.axhline(1, color="grey", linestyle="--", linewidth=1, label='"always at least 1"')
+        axes.set_yscale("symlog", linthresh=1e-3)
+        axes.set_ylim(-1e-4, 2 * max([1.0, *(block.largest.max().item() for block in self.blocks)]))
+        axes.set_xticks(range(len(self.blocks)), [block.name for block in self.blocks], rotation=90)
+        axes.set(xlabel="block", ylabel="singular values of the Jacobian\n(output change / input change)")
+        axes.legend()
+        return figure
+
+
+def jacobian(
+    network: nn.Module,
+    images: Tensor,
+    blocks: Sequence[str] | None = None,
+    *,
+    method: Method = "auto",
+    dtype: torch.dtype = torch.float64,
+    steps: int = 100,
+    tolerance: float = 1e-6,
+    batch_statistics: bool = False,
+    seed: int = 0,
+) -> Jacobians:
+    """Return the singular values of blocks' Jacobians, from each block's input to its module's output (v1's final ReLU included), at each image.
+
+    Args:
+        network: a network, or its view; measured in evaluation mode, so that an image's output depends on no other image.
+        images: `[B, C, H, W]`.
+        blocks: names, as in `view.blocks`; none means all. Dense layers have no Jacobian from input to output, and are refused.
+        method: "all" singular values by a dense Jacobian, the two "extreme" ones by Golub-Kahan bidiagonalisation with full
+            reorthogonalisation (Golub & Van Loan, Matrix Computations, section 10.4), or "auto": all, where the block is small enough.
+        dtype: of the whole computation.
+        steps: of the iteration; each costs a product with J and one with its transpose, and memory for one input and one output.
+        tolerance: an extreme value is converged if its residual is at most this, relative to the largest value.
+        batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones, which mean nothing
+            before training.
+        seed: of the iteration's start.
+
+    Raises:
+        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name, or runs what torch cannot
+            differentiate forward (its fused attention) where only the extremes are asked for.
+    """
+    if method not in ("auto", "all", "extreme"):
+        raise UserError(f'no method {method!r}; there are "auto", "all" and "extreme"')
+    if steps < 1:
+        raise UserError(f"steps must be at least 1, got {steps}")
+    seen = as_view(network, images)
+    indices = _indices(seen, blocks)
+    with evaluating(seen, images if batch_statistics else None):
+        within = _Within(seen)
+        cast = {name: value.detach().to(dtype) if value.is_floating_point() else value for name, value in within.state_dict(keep_vars=True).items()}
+        with torch.no_grad():
+            inputs = functional_call(within, cast, (images.to(dtype), None))
+        return Jacobians(tuple(_measure(within, cast, index, inputs[index], method, steps, seed) for index in indices), tolerance)
+
+
+class _Within(nn.Module):
+    """A view whose forward goes to the blocks' inputs, or through one block: what `functional_call` needs."""
+
+    def __init__(self, seen: View) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x: Tensor, index: int | None) -> Tensor | list[Tensor]:
+        if index is not None:
+            return self.seen.module(index, x)
+        live, inputs = self.seen.stem(x), []
+        for block in range(len(self.seen)):
+            inputs.append(self.seen.input(block, live))
+            live = self.seen.block(block, live)
+        return inputs
+
+
+def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
+    known = [block.name for block in seen.blocks]
+    if names is None:
+        names = known
+    for name in names:
+        if name not in known:
+            raise UserError(f"no block {name!r}; there are {', '.join(known)}")
+        if seen.blocks[known.index(name)].kind == "concat":
+            raise UserError(f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F")
+    return [known.index(name) for name in names]
+
+
+def _measure(within: _Within, cast: dict[str, Tensor], index: int, inputs: Tensor, method: Method, steps: int, seed: int) -> BlockJacobian:
+    def block(x: Tensor) -> Tensor:
+        """Return the block's output for one image, both flat."""
+        image = x.reshape(1, *inputs.shape[1:]).clone()  # a ReLU in place must not change the input
+        return functional_call(within, cast, (image, index)).flatten()
+
+    found = within.seen.blocks[index]
+    points = inputs.detach().flatten(1)
+    n = points.shape[1]
+    m = block(points[0]).numel()
+    all_values = method == "all" or (method == "auto" and max(n, m) <= LARGEST_DENSE)
+    rows: list[list[Tensor]] = []
+    for x in points:
+        if all_values:
+            dense = dense_jacobian(block, x)
+            values = torch.linalg.svdvals(dense)
+            zero = torch.zeros_like(values[0])
+            rows.append([values[0], values[-1], zero, zero, _zero_share(dense), values])
+        else:
+            try:
+                rows.append([*extremes(block, x, steps, seed), torch.empty(0)])
+            except NotImplementedError as error:
+                raise UserError(f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}') from error
+    largest, smallest, largest_residual, smallest_residual, zero_rows, values = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+    kept = values if all_values else None
+    return BlockJacobian(found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept)
+
+
+def dense_jacobian(function: Map, x: Tensor) -> Tensor:
+    """Return the Jacobian `[m, n]` of a function from `[n]` to `[m]`, by a batch of vector-Jacobian products."""
+    jacobian: Tensor = jacrev(function, chunk_size=256)(x)
+    return jacobian.detach()
+
+
+def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return a Jacobian's largest and smallest singular value, their residuals, and its share of zero rows, without the matrix.
+
+    A row is zero if two random products with it are exactly 0. With fewer other rows than singular values the smallest one is 0 by the rank.
+    """
+    y, pull = vjp(function, x)[:2]
+    n, m = x.numel(), y.numel()
+    generator = torch.Generator().manual_seed(seed)
+
+    def random_vector(size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(x)
+
+    def transposed(u: Tensor) -> Tensor:
+        return pull(u)[0].detach()
+
+    def times(v: Tensor) -> Tensor:
+        with warnings.catch_warnings(), forward_ad.dual_level(), torch.no_grad():
+            warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)  # torch's own use of it
+            tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, v))).tangent
+        return torch.zeros_like(y) if tangent is None else tangent
+
+    zero_rows = _zero_share(torch.stack([times(random_vector(n)) for _ in range(2)], 1))
+    narrow = n <= m  # iterate from the shorter side, whose singular values are all of them
+    a, b = (times, transposed) if narrow else (transposed, times)
+    values, residuals = _bidiagonalise(a, b, random_vector(min(n, m)), max(n, m), min(steps, n, m))
+    rank_at_most = m - round(zero_rows.item() * m)
+    if rank_at_most < min(n, m):
+        values[-1], residuals[-1] = 0, 0
+    return values[0], values[-1], residuals[0], residuals[-1], zero_rows
+
+
+def _bidiagonalise(a: Map, b: Map, start: Tensor, rows: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Return the singular values of A on the Krylov space of AᵀA from `start`, descending, and their residuals; `b` is Aᵀ."""
+    right, left = start.new_zeros(steps + 1, len(start)), start.new_zeros(steps, rows)
+    diagonal, above = start.new_zeros(steps), start.new_zeros(steps)
+    right[0] = start / start.norm()
+    done = steps
+    for step in range(steps):
+        u = _orthogonal(a(right[step]), left[:step])
+        diagonal[step] = u.norm()
+        left[step] = u / diagonal[step].clamp_min(torch.finfo(u.dtype).tiny)
+        v = _orthogonal(b(left[step]), right[: step + 1])
+        above[step] = v.norm()
+        if above[step] <= torch.finfo(v.dtype).eps * diagonal.max():  # the space is invariant: its values are exact
+            above[step] = 0
+            done = step + 1
+            break
+        right[step + 1] = v / above[step]
+    vectors, values, _ = torch.linalg.svd(torch.diag(diagonal[:done]) + torch.diag(above[: done - 1], 1))
+    return values, above[done - 1] * vectors[-1].abs()
+
+
+def _orthogonal(v: Tensor, basis: Tensor) -> Tensor:
+    """Return `v` less its part in the span of the basis' rows; twice is enough (Parlett, The Symmetric Eigenvalue Problem, section 6.9)."""
+    for _ in range(2):
+        v = v - basis.T @ (basis @ v)
+    return v
+
+
+def _zero_share(matrix: Tensor) -> Tensor:
+    return (matrix == 0).all(1).double().mean()

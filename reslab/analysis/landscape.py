@@ -1,0 +1,126 @@
+"""What does the loss look like around the weights? Filter-normalised loss surfaces in one and two dimensions (Li et al. 2018)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reslab.analysis.loss import loss_of
+from reslab.analysis.result import Result, as_network, new_figure
+from reslab.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape(Result):
+    """The loss, `[points]` or `[points, points]`, at weights + a·first (+ b·second), a and b from `coordinates`, `[points]`.
+
+    Far out it may be infinite or NaN.
+    """
+
+    coordinates: Tensor
+    losses: Tensor
+    seed: int
+
+    @property
+    def centre(self) -> float:
+        """Return the loss at the weights themselves."""
+        middle = len(self.coordinates) // 2
+        return float(self.losses[(middle,) * self.losses.dim()])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a point."""
+        import pandas as pd
+
+        names = ["a", "b"][: self.losses.dim()]
+        grid = torch.meshgrid(*[self.coordinates] * len(names), indexing="ij")
+        return pd.DataFrame({**{name: axis.flatten() for name, axis in zip(names, grid, strict=True)}, "loss": self.losses.flatten()})
+
+    def figure(self) -> "Figure":
+        """Return the curve of the loss, or its contours."""
+        figure = new_figure()
+        axes = figure.add_subplot()
+        places = self.coordinates.numpy()
+        axes.set_xlabel("a (step along the first direction, filter norms)")
+        if self.losses.dim() == 1:
+            axes.plot(places, self.losses.numpy(), ".-")
+            axes.set_ylabel("cross-entropy (nats)")
+        else:
+            import numpy as np
+
+            heights = np.ma.masked_invalid(self.losses.numpy().T)
+            contours = axes.contourf(places, places, heights, levels=20)
+            axes.plot(0, 0, "r+")
+            axes.set_ylabel("b (second direction, filter norms)")
+            figure.colorbar(contours, label="cross-entropy (nats)")
+        return figure
+
+
+def landscape(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    dimensions: Literal[1, 2] = 2,
+    points: int = 25,
+    radius: float = 1.0,
+    seed: int = 0,
+    batch_statistics: bool = False,
+) -> Landscape:
+    """Return the mean cross-entropy on a batch, on a line or a plane of weights along random filter-normalised directions.
+
+    Args:
+        network: a network with logits `[B, K]`, or its view; measured in evaluation mode, as in the paper.
+        images: `[B, C, H, W]`, taken in one forward a point.
+        labels: int64 `[B]`.
+        dimensions: of the surface.
+        points: along each axis, an odd number, so that one is at the weights themselves.
+        radius: the axes go from minus to plus this, in filter norms.
+        seed: of the directions.
+        batch_statistics: normalise with the batch at each point and not with the stored statistics, which belong to the centre only.
+
+    Raises:
+        UserError: if the network has NaN weights, or the images, labels or settings do not fit.
+    """
+    if points < 3 or points % 2 == 0:
+        raise UserError(f"points must be odd and at least 3, so that one is at the centre, got {points}")
+    if dimensions not in (1, 2):
+        raise UserError(f"a surface has 1 or 2 dimensions, got {dimensions}")
+    if not radius > 0:
+        raise UserError(f"radius must be over 0, got {radius}")
+    network = as_network(network, images)
+    generator = torch.Generator().manual_seed(seed)
+    directions = [filter_normalised(network, generator) for _ in range(dimensions)]
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    half = torch.linspace(0, radius, points // 2 + 1, dtype=torch.float64)
+    coordinates = torch.cat([-half.flip(0)[:-1], half])  # symmetric, and exactly 0 in the middle
+    losses = []
+    with loss_of(network, images, labels, batch_statistics=batch_statistics) as loss, torch.no_grad():
+        for place in torch.cartesian_prod(*[coordinates] * dimensions).reshape(-1, dimensions).tolist():
+            moved = {
+                name: sum((step * direction[name] for step, direction in zip(place, directions, strict=True)), start=weight)
+                for name, weight in weights.items()
+            }
+            losses.append(loss(moved).item())
+    return Landscape(coordinates, torch.tensor(losses, dtype=torch.float64).reshape([points] * dimensions), seed)
+
+
+def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return a random direction in which each filter has the norm of the network's own (Li et al. 2018, section 4).
+
+    A filter is what makes one output channel of a convolution, or one output of a linear layer. Biases and BatchNorm's parameters do not move.
+    """
+    direction = {}
+    for name, parameter in network.named_parameters():
+        weight = parameter.detach()
+        if weight.dim() < 2:
+            direction[name] = torch.zeros_like(weight)
+            continue
+        random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
+        scale = weight.flatten(1).norm(dim=1) / random.flatten(1).norm(dim=1)
+        direction[name] = random * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    return direction

@@ -1,0 +1,112 @@
+"""Does the gradient at one input say anything about the gradient at the next? Its autocorrelation along a line of inputs (Balduzzi et al. 2017)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reslab.analysis.result import Result, as_network, evaluating, new_figure
+from reslab.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+CHUNK = 64
+"""Points of the line in one forward."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shattering(Result):
+    """Autocorrelations `[lags + 1]` of the gradients at equally spaced inputs, and of two noises of as many points."""
+
+    gradients: Floats  # [points, numbers of an image]
+    autocorrelation: Floats
+    white: Floats  # each point on its own: gradients that are shattered
+    brown: Floats  # each point is the last plus noise: gradients of a network with one hidden layer
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a lag."""
+        import pandas as pd
+
+        columns = {"gradient": self.autocorrelation, "white": self.white, "brown": self.brown}
+        return pd.DataFrame({"lag": range(len(self.autocorrelation)), **columns})
+
+    def figure(self) -> "Figure":
+        """Return the autocorrelation over the lags, between the two noises."""
+        figure = new_figure()
+        axes = figure.add_subplot()
+        axes.plot(self.brown, "--", color="sienna", label="brown noise")
+        axes.plot(self.autocorrelation, ".-", color="C0", label="gradients")
+        axes.plot(self.white, "--", color="grey", label="white noise")
+        axes.set(xlabel=f"lag (steps; the line has {len(self.gradients)} points)", ylabel="autocorrelation")
+        axes.legend()
+        return figure
+
+
+def shattering(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    points: int = 256,
+    lags: int = 15,
+    logit: int = 0,
+    batch_statistics: bool = False,
+    seed: int = 0,
+) -> Shattering:
+    """Return the autocorrelation of the gradient of one output with respect to the input, at inputs on the line between two images.
+
+    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images is the same for any network.
+
+    Args:
+        network: a network with outputs `[B, K]`, or its view; measured in evaluation mode, so that each point has a gradient of its own.
+        images: `[2, C, H, W]`, the two ends.
+        points: inputs on the line, ends included.
+        lags: the largest lag, in steps between points.
+        logit: which output.
+        batch_statistics: normalise with the statistics of the points (as constants) and not with the stored ones, which mean nothing before training.
+        seed: of the two noises.
+
+    Raises:
+        UserError: if the network has NaN weights or no such output, does not take the images, or these are not two different ones.
+    """
+    if not 1 <= lags < points:
+        raise UserError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
+    if len(images) != 2 or torch.equal(images[0], images[1]):
+        raise UserError(f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}")
+    network = as_network(network, images)
+    places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(-1, *[1] * (images.dim() - 1))
+    line = torch.lerp(images[:1], images[1:], places)
+    with evaluating(network, line if batch_statistics else None):
+        gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
+    noise = np.random.default_rng(seed).standard_normal((points, 1000))
+    return Shattering(gradients, autocorrelation(gradients, lags), autocorrelation(noise, lags), autocorrelation(noise.cumsum(0), lags))
+
+
+def autocorrelation(series: Floats, lags: int) -> Floats:
+    """Return `Σ_i z_i · z_(i+k) / Σ_i z_i · z_i` for k = 0 … lags, `[lags + 1]`, of points `[T, d]`, with z the series less its mean over the points.
+
+    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). A sum over T - k products: even a slow series falls with the lag. For a constant
+    series, where it is 0/0, it is taken to be 1: each point tells the next one exactly. Rounding counts as constant.
+    """
+    centred = series - series.mean(0)
+    power = (centred**2).sum()
+    if power <= len(series) * np.finfo(np.float32).eps ** 2 * (series**2).sum():
+        return np.ones(lags + 1)
+    return np.array([(centred[: len(series) - lag] * centred[lag:]).sum() for lag in range(lags + 1)]) / power
+
+
+def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
+    """Return the gradient of one output at each image, flat, `[B, numbers of an image]`."""
+    x = images.detach().requires_grad_()
+    with torch.enable_grad():
+        out = network(x)
+        if not isinstance(out, Tensor) or out.dim() != 2 or not 0 <= logit < out.shape[1]:
+            shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise UserError(f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was expected")
+        (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
+    return gradient.flatten(1).double().cpu().numpy()
