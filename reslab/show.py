@@ -174,6 +174,26 @@ def print_evaluation(record: "Json") -> None:
     print(f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: {record['batchnorm']}")
 
 
+def print_analysis(record: "Json", written: "list[Path]") -> None:
+    """Print an analysis: what was looked at, its table, and where it was written."""
+    rows = record["rows"]
+    if "text" in record:
+        print(record["text"])
+    else:
+        print(f"{record['analysis']} of {record['model']} on {record['images']} images of {record['data']}")
+        columns = tuple(rows[0]) if rows else ()
+        print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], left=1)
+    for key, value in record["summary"].items():
+        print(f"{key}: {short(value)}")
+    for path in written:
+        print(f"wrote {path}")
+
+
+def short(value: Any) -> str:
+    """Return a value as a table shows it: numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def print_mapping(file: "Path", report: "Json") -> None:
     """Print which tensors of a file went where."""
     print(f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed")

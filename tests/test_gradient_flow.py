@@ -55,12 +55,12 @@ def test_which_way_the_gradient_goes(capsys: pytest.CaptureFixture[str]) -> None
 def test_through_training_leaves_the_network_and_measures_its_copy() -> None:
     network, (images, labels) = zoo.build("cifar_resnet", depth=8, in_channels=1), digits(64)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    flow = through_training(network, [(images, labels)] * 5, every=2)
-    assert list(flow.steps) == [0, 2, 4] and flow.flows[-1].loss < flow.flows[0].loss
+    flow = through_training(network, images, labels, steps=5, every=2)
+    assert list(flow.steps) == [0, 2, 4, 5] and flow.flows[-1].loss < flow.flows[0].loss
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert flow.to_frame().shape == (3, 3) and flow.figure()
-    with pytest.raises(UserError, match="no batches"):
-        through_training(network, [])
+    assert flow.to_frame().shape == (4, 3) and flow.figure()
+    with pytest.raises(UserError, match="must be at least 1, got 0, 10 and 64"):
+        through_training(network, images, labels, steps=0)
 
 
 def test_the_network_is_left_as_it_was_also_after_an_error() -> None:
@@ -76,7 +76,7 @@ def test_the_network_is_left_as_it_was_also_after_an_error() -> None:
 
     gradient_flow(network, images, labels)
     with pytest.raises(RuntimeError, match="broken loss"):
-        gradient_flow(network, images, labels, loss_function=broken)
+        gradient_flow(network, images, labels, loss=broken)
     assert all(torch.equal(a, b) for a, b in zip(buffers, network.buffers(), strict=True))
     assert modes == [module.training for module in network.modules()] and torch.equal(rng, torch.get_rng_state())
     assert torch.equal(network.fc.weight.grad, torch.ones_like(network.fc.weight)) and not network.conv1.weight.requires_grad

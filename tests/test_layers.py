@@ -34,7 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"training", "zoo", "data", "weightfiles"},
     "studies": {"training", "executors", "zoo", "data", "runs", "claims"},
     "report": {"runs", "claims", "zoo"},
+    "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},
+    "commands": {"*"},
     "show": {"*"},
     "arguments": {"*"},
     "bench": {"*"},
@@ -46,13 +48,13 @@ RESERVED = {
     "lightning_fabric": {"training"},
     "plotly": {"report"},
     "jinja2": {"report"},
-    "cyclopts": {"cli"},
+    "cyclopts": {"cli", "commands"},
     "rich": {"show"},
     "matplotlib": {"analysis"},
     "pandas": {"analysis"},
     "sklearn": {"data"},
     "scipy": {"claims"},
-    "pydantic": {"runs", "training", "studies", "cli", "arguments"},
+    "pydantic": {"runs", "training", "studies", "commands", "arguments"},
 }
 MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
 

@@ -5,7 +5,7 @@ The removal of blocks is in `removal`, the reading of torchvision's code in `tor
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
-from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, new_figure
 from reslab.analysis.torchvision_tour import torchvision_tour
 from reslab.errors import UserError
-from reslab.residual import Block, preserve
+from reslab.residual import Block, View, preserve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,14 +111,14 @@ class TrainingFlow(Result):
         return figure
 
 
-def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> GradientFlow:
+def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the flow of one batch, in the network's current mode.
 
     Args:
         network: any network with blocks or repeated units, or its view.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`.
-        loss_function: of logits and labels.
+        loss: of logits and labels.
 
     Raises:
         UserError: if the network has no blocks, or labels and images do not fit.
@@ -136,8 +137,8 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss_fu
             signals.append(live[0])
             following = (live[0].clone(), *live[1:])  # a copy, which in-place activations may change
             live = view.block(index, following) if index < len(view) else view.head(following)
-        loss = loss_function(live, labels)
-        found = torch.autograd.grad(loss, [*signals, *weights], allow_unused=True)
+        value = loss(live, labels)
+        found = torch.autograd.grad(value, [*signals, *weights], allow_unused=True)
     at_signals, at_weights = found[: len(signals)], dict(zip(weights, found[len(signals) :], strict=True))
     norms = [_norm([at_weights[parameter] for parameter in block]) for block in blocks]
     return GradientFlow(
@@ -145,43 +146,49 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss_fu
         forward=torch.stack([signal.detach().square().mean().sqrt() for signal in signals]),
         backward=torch.stack([_norm([gradient]) for gradient in at_signals]),
         parameters=torch.stack(norms),
-        loss=loss.item(),
+        loss=value.item(),
     )
 
 
 def through_training(
-    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, every: int = 10, learning_rate: float = 0.05, momentum: float = 0.9
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 100,
+    every: int = 10,
+    batch_size: int = 64,
+    learning_rate: float = 0.05,
+    momentum: float = 0.9,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> TrainingFlow:
-    """Return the flow at every `every`-th step of SGD on the batches. A copy is trained; the network stays as it is.
+    """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the network stays as it is.
 
     Raises:
-        UserError: as `gradient_flow`; or if there are no batches.
+        UserError: as `gradient_flow`; or if there is no step to take.
     """
-    trained = copy.deepcopy(network).train()
-    optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
-    steps, flows = [], []
-    view = None
-    for step, (images, labels) in enumerate(batches):
-        if step % every == 0:
-            view = view or as_view(trained, images)
-            steps.append(step)
-            flows.append(gradient_flow(view, images, labels))
-        optimizer.zero_grad()
-        F.cross_entropy(trained(images), labels).backward()
-        optimizer.step()
-    if not flows:
-        raise UserError("there are no batches to train on")
-    return TrainingFlow(steps, flows)
-
-
-def without_batchnorm(network: nn.Module) -> nn.Module:
-    """Return a copy whose BatchNorms are identities: the convolutions before them have no biases, and get none."""
-    twin = copy.deepcopy(network)
-    for module in list(twin.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, nn.Identity())
-    return twin
+    if min(steps, every, batch_size) < 1:
+        raise UserError(f"steps, every and batch_size must be at least 1, got {steps}, {every} and {batch_size}")
+    check_batch(images, labels)
+    generator = torch.Generator().manual_seed(seed)
+    with preserve(network):
+        torch.manual_seed(seed)  # for layers that draw
+        trained = copy.deepcopy(network.network if isinstance(network, View) else network).train().requires_grad_()
+        view = as_view(trained, images)
+        optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
+        at, flows = [], []
+        for step in range(steps + 1):
+            batch = torch.randperm(len(labels), generator=generator)[:batch_size]
+            if step % every == 0 or step == steps:
+                at.append(step)
+                flows.append(gradient_flow(view, images[batch], labels[batch]))
+            optimizer.zero_grad()
+            F.cross_entropy(trained(images[batch]), labels[batch]).backward()
+            optimizer.step()
+            if progress is not None:
+                progress(step, steps)
+    return TrainingFlow(at, flows)
 
 
 def _norm(tensors: Sequence[Tensor | None]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, new_figure
 from reslab.errors import UserError
 from reslab.residual import View, preserve
 
@@ -108,7 +108,9 @@ class _Link(NamedTuple):
         return pulled
 
 
-def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> PathSpectrum:
+def path_spectrum(
+    network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress | None = None
+) -> PathSpectrum:
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's current mode.
 
     With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T G_(k-1)`, where S is the
@@ -119,19 +121,22 @@ def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss_fu
         network: a chain of residual blocks, or its view.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`.
-        loss_function: in place of the mean cross-entropy.
+        loss: in place of the mean cross-entropy.
+        progress: told of the blocks done.
 
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.
     """
     view = _chain(network, images, labels)
     with preserve(view.network), torch.enable_grad():
-        links, gradient = _record(view, images, labels, loss_function)
+        links, gradient = _record(view, images, labels, loss)
         by_length = [gradient]
         while links:
             link = links.pop()  # its graph is freed after this turn
             kept = [link.pull(g, [link.shortcut]) for g in by_length]
             longer = [link.pull(g, link.branches) for g in by_length]
+            if progress is not None:
+                progress(len(view) - len(links), len(view))
             by_length = [kept[0], *(a + b for a, b in zip(kept[1:], longer[:-1], strict=True)), longer[-1]]
     stacked = torch.stack(by_length)
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
@@ -178,7 +183,7 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor) -> View:
     return view
 
 
-def _record(view: View, images: Tensor, labels: Tensor, loss_function: Loss) -> tuple[list[_Link], Tensor]:
+def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[list[_Link], Tensor]:
     """Run the network once, block by block, and return its links and the gradient after the last."""
     with torch.no_grad():
         trunk, *rest = view.stem(images)
@@ -191,6 +196,6 @@ def _record(view: View, images: Tensor, labels: Tensor, loss_function: Loss) -> 
         links.append(_Link(before, shortcut, branches))
         trunk = sum(branches, shortcut)
     before = trunk.detach().requires_grad_()
-    loss = loss_function(view.head((before.clone(), *rest)), labels)
-    (gradient,) = torch.autograd.grad(loss, before)
+    value = loss(view.head((before.clone(), *rest)), labels)
+    (gradient,) = torch.autograd.grad(value, before)
     return links, gradient

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision, fast_copy
-from reslab.analysis.result import Loss, Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, new_figure
 from reslab.errors import UserError
 from reslab.residual import Block, Live, View, preserve
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCH = 250
-Progress = Callable[[int, int], None]
-"""Called with what is done and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -155,19 +153,20 @@ def remove_random(
     images: Tensor,
     labels: Tensor,
     *,
-    counts: Sequence[int],
+    counts: Sequence[int] | None = None,
     draws: int = 5,
     seed: int = 0,
     precision: Precision = "32",
     progress: Progress | None = None,
 ) -> Damage:
-    """Return the error with k blocks removed at random, for every k in `counts` (Veit et al. 2016, Fig. 5a).
+    """Return the error with k blocks removed at random, for every k in `counts`, by default up to ten of 1 … n (Veit et al. 2016, Fig. 5a).
 
     Raises:
         UserError: as `remove_each`, and for counts below 0 or above the number of blocks.
     """
     view = as_view(network, images)
     n = len(view)
+    counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
         raise UserError(f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}")
     generator = torch.Generator().manual_seed(seed)
@@ -191,7 +190,7 @@ def reorder(
     images: Tensor,
     labels: Tensor,
     *,
-    swaps: Sequence[int],
+    swaps: Sequence[int] = (1, 2, 4, 8),
     draws: int = 5,
     seed: int = 0,
     precision: Precision = "32",
@@ -230,7 +229,7 @@ def reorder(
     return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
 
 
-def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss_function: Loss = F.cross_entropy) -> Importance:
+def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to first order, is minus that.
 
     Raises:
@@ -240,8 +239,8 @@ def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss_funct
     check_batch(images, labels)
     with preserve(view.network), torch.enable_grad():
         gates = torch.ones(len(view), device=images.device, requires_grad=True)
-        loss = loss_function(view(images, gates), labels)
-        (gradient,) = torch.autograd.grad(loss, gates)
+        value = loss(view(images, gates), labels)
+        (gradient,) = torch.autograd.grad(value, gates)
     return Importance(view.blocks, gradient)
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits `[B, classes]` and labels `[B]` to a number; the mean cross-entropy where nothing else is said."""
 
+Progress = Callable[[int, int], None]
+"""Called with what is done and how much there is."""
+
 
 class Result:
     """A measurement that shows itself: as a table, as a figure, and in a notebook as both."""

@@ -1,0 +1,192 @@
+"""What `reslab analyze` does: a network, its weights, some images, and one analysis of them."""
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reslab import weightfiles, zoo
+from reslab.analysis.result import Result
+from reslab.data import load_data
+from reslab.data.dataset import PartName
+from reslab.data.places import Watch
+from reslab.errors import UserError, suggest
+from reslab.evaluation import prepared_for
+from reslab.runs import write_atomically
+
+
+class Analysis(NamedTuple):
+    """Where an analysis is, how many images it takes unless told otherwise, and what its result says beside its table."""
+
+    module: str
+    function: str
+    images: int | None  # None: the whole part
+    summary: tuple[str, ...] = ()
+
+
+ANALYSES = {
+    "gradient-flow": Analysis("gradient_flow", "gradient_flow", 128, ("loss", "first_over_last", "growth")),
+    "training-flow": Analysis("gradient_flow", "through_training", None),
+    "paths": Analysis("paths", "path_spectrum", 32, ("mean_length",)),
+    "sampled-paths": Analysis("paths", "sample_paths", 32),
+    "removal": Analysis("removal", "remove_each", None, ("error",)),
+    "random-removal": Analysis("removal", "remove_random", None, ("error",)),
+    "reorder": Analysis("removal", "reorder", None, ("error",)),
+    "importance": Analysis("removal", "importance", 128),
+    "jacobian": Analysis("jacobian", "jacobian", 2),
+    "responses": Analysis("responses", "responses", 128),
+    "shattering": Analysis("shattering", "shattering", 2),
+    "landscape": Analysis("landscape", "landscape", 128),
+    "smoothness": Analysis("batchnorm", "loss_smoothness", 128),
+    "covariate-shift": Analysis("batchnorm", "covariate_shift", 128),
+    "tour": Analysis("torchvision_tour", "torchvision_tour", 0),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A result, and the same as plain data."""
+
+    result: Result
+    record: dict[str, Any]
+
+
+def analyze_model(
+    name: str,
+    model: str | None,
+    *,
+    weights: Path | None = None,
+    data: str = "digits",
+    part: PartName = "heldout",
+    images: int | None = None,
+    zero_pad: weightfiles.ZeroPadSide | None = None,
+    download: bool = False,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Found:
+    """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows them.
+
+    `seed` decides a fresh network's weights, and what the analysis draws.
+
+    Raises:
+        UserError: if there is no such analysis, or network, weights, data and analysis do not go together.
+    """
+    if name not in ANALYSES:
+        raise UserError(f"no analysis {name!r}{suggest(name, ANALYSES)}")
+    analysis = ANALYSES[name]
+    function = getattr(import_module(f"reslab.analysis.{analysis.module}"), analysis.function)
+    known = inspect.signature(function).parameters
+    settings, others = _sorted_out(dict(options or {}), known)
+    if images is not None and images < 1:
+        raise UserError(f"--images must be at least 1, got {images}")
+    if "network" not in known:
+        if model is not None or others:
+            raise UserError(f"{name} takes no network: reslab analyze {name}")
+        return _found(name, analysis, function(**settings), {})
+    if model is None:
+        raise UserError(f"name a network: reslab analyze {name} resnet20")
+    torch.manual_seed(seed)
+    if "seed" in known:
+        settings["seed"] = seed
+    network, loss, x, y, source = _subject(model, weights, data, part, images or analysis.images, zero_pad, download, others, watch)
+    if loss is not None and "loss" in known:
+        settings["loss"] = loss
+    if "labels" in known:
+        settings["labels"] = y
+    if watch is not None and "progress" in known:
+        settings["progress"] = lambda done, total: watch(name, done, total)
+    return _found(name, analysis, function(network, x, **settings), {"model": model, "images": len(x), "data": source})
+
+
+def write(found: Found, directory: Path) -> list[Path]:
+    """Write the table as JSON and the figure as SVG and PNG, over nothing that is there.
+
+    Raises:
+        UserError: if a file of that name exists.
+    """
+    stem = "-".join(str(found.record[key]).replace("/", "-").replace(":", "-") for key in ("analysis", "model") if key in found.record)
+    paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists and is not overwritten; give another --out")
+    write_atomically(paths[0], json.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode())
+    figure = found.result.figure()
+    for path in paths[1:]:
+        figure.savefig(path)
+    return paths
+
+
+def _sorted_out(options: dict[str, Any], known: Mapping[str, inspect.Parameter]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the analysis, and the others, which are the network's."""
+    settings = {key: value for key, value in options.items() if key in known and key not in ("network", "images", "labels", "progress", "loss")}
+    for key, value in settings.items():
+        if "Sequence" in str(known[key].annotation) and not isinstance(value, tuple):
+            settings[key] = (value,)
+    return settings, {key: value for key, value in options.items() if key not in settings}
+
+
+def _subject(
+    model: str,
+    weights: Path | None,
+    data: str,
+    part: PartName,
+    count: int | None,
+    zero_pad: weightfiles.ZeroPadSide | None,
+    download: bool,
+    options: dict[str, Any],
+    watch: Watch | None,
+) -> tuple[nn.Module, Any, Tensor, Tensor, str]:
+    """Return the network, its loss if it has one of its own, images, labels, and where these come from."""
+    own = zoo.factory(model, options) if ":" in model else None
+    if own is not None and own.loader is not None:
+        if weights is not None:
+            weightfiles.load(own.network, weightfiles.read_weights(weights), model, options, zero_pad)
+        x, y = _first(own.loader, count)
+        return own.network, own.loss, x, y, f"{model}'s loader"
+    dataset = load_data(data, download=download, watch=watch) if watch is not None else load_data(data, download=download)
+    kept: Mapping[str, Any] = {}
+    if own is not None:
+        network = own.network
+    else:
+        kept = weightfiles.read_weights(weights).metadata.get("options", {}) if weights is not None else {}
+        network = zoo.build(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **kept, **options})
+    if weights is not None:
+        read = weightfiles.read_weights(weights)
+        weightfiles.load(network, read, model, {**kept, **options}, zero_pad)
+        dataset, _ = prepared_for(network, dataset, read.metadata.get("preprocessing", {}), None)
+        network.eval()
+    elif any(not isinstance(part_.images, Tensor) for part_ in dataset.parts.values()):
+        dataset = dataset.fitted(zoo.input_shape(network)[1])
+    x, y = _first(dataset.batches(part), count)
+    return network, own.loss if own is not None else None, x, y, f"{data} ({part})"
+
+
+def _first(batches: Iterable[tuple[Tensor, Tensor]], count: int | None) -> tuple[Tensor, Tensor]:
+    """Return the first `count` images and labels, or all."""
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    for x, y in batches:
+        images.append(x)
+        labels.append(y)
+        if count is not None and sum(map(len, labels)) >= count:
+            break
+    if not images:
+        raise UserError("there are no images to look at")
+    return torch.cat(images)[:count], torch.cat(labels)[:count]
+
+
+def _found(name: str, analysis: Analysis, result: Result, about: dict[str, Any]) -> Found:
+    frame = result.to_frame()
+    frame = frame.reset_index(drop=frame.index.name is None)
+    summary = {key: getattr(result, key) for key in analysis.summary}
+    record: dict[str, Any] = {"analysis": name, **about, "summary": summary, "rows": json.loads(frame.to_json(orient="records"))}
+    if hasattr(result, "text"):
+        record["text"] = result.text()
+    return Found(result, record)

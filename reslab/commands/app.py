@@ -1,0 +1,20 @@
+"""The app that the commands belong to."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from reslab import __version__
+
+app = App(
+    name="reslab",
+    version=__version__,
+    help="A laboratory for residual networks: build them, train them, and measure what is said about them.\n\n"
+    "Start with `reslab study degradation`: it trains plain and residual networks on real digits in about two minutes.\n\n"
+    "`--debug` after any command shows the traceback of an error.",
+    help_format="markdown",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main says what was kept
+)
+
+Flag = Annotated[bool, Parameter(negative=())]

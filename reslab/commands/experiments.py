@@ -1,0 +1,198 @@
+"""Commands that train, and that show what training gave."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from reslab import arguments, show
+from reslab.commands.app import Flag, app
+from reslab.errors import UserError
+
+
+@app.command
+def train(
+    model: str,
+    /,
+    *,
+    data: str = "digits",
+    recipe: str = "fast",
+    epochs: int | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    out: Path = Path("runs/train"),
+    download: Flag = False,
+    json: Flag = False,
+    **options: str,
+) -> int:
+    """Train one network: `reslab train resnet20`, `reslab train cifar_resnet --depth 26`.
+
+    Interrupted, the same command goes on where it stopped; finished, it prints the result it has.
+
+    Parameters
+    ----------
+    model
+        Name of the network (see `reslab models`).
+    data
+        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH, with images in
+        PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
+    recipe
+        How to train: fast, paper-cifar, paper-cifar-warmup, paper-imagenet.
+    epochs
+        Length in epochs, in place of the recipe's own.
+    seed
+        Seed of the initial weights and of the order of the images.
+    threads
+        CPU threads; part of the run's identity, as it changes sums.
+    set
+        A setting of the recipe: `--set learning_rate=0.01`, any number of times.
+    out
+        Where run directories are made, one a configuration.
+    download
+        Download the data set if it is not there.
+    json
+        Print the result as JSON.
+    options
+        Options of the network, such as `--depth 26`.
+    """
+    from pydantic import ValidationError
+
+    from reslab import zoo
+    from reslab.data import canonical, load_data
+    from reslab.executors import run_trials
+    from reslab.runs import Run
+    from reslab.studies.study import one_line
+    from reslab.training.loop import TrialConfig
+
+    with show.steps() as steps:
+        dataset = load_data(data, download=download, watch=steps)
+    words = arguments.words(options)
+    zoo.check(model, num_classes=dataset.num_classes, in_channels=dataset.in_channels, **words)
+    try:
+        settings = arguments.read_recipe(recipe, epochs, set)
+        config = TrialConfig(model=model, options=words, data=canonical(data), recipe=settings, seed=seed, threads=threads)
+    except ValidationError as error:
+        raise UserError(one_line(error)) from error
+    arguments.make_writable(out)
+    with show.progress() as watch:
+        failures = run_trials([config], out, 1, watch)
+    if failures:
+        raise UserError(failures[0].reason)
+    run = Run(out, config)
+    result = run.result()
+    if json:
+        show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
+    else:
+        errors = ", ".join(f"{split} error {100 * result[f'{split}_error']:.2f} %" for split in ("train", "heldout", "test"))
+        print(f"{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
+    return 0
+
+
+@app.command
+def study(
+    name: str,
+    /,
+    *,
+    preset: str = "default",
+    out: Path | None = None,
+    fresh: Flag = False,
+    workers: int | None = None,
+    json: Flag = False,
+    **settings: str,
+) -> int:
+    """Measure: train what is missing, decide the claims, write study.json and report.html.
+
+    `reslab study degradation --data digits --seeds 5 --depths 20,56`. Run again, it trains only what is missing.
+
+    Parameters
+    ----------
+    name
+        The study: degradation.
+    preset
+        A set of settings: default, or smoke (seconds, to see that everything works).
+    out
+        The study's directory (by default `runs/NAME`).
+    fresh
+        Start over in a new directory beside the old one, which is kept.
+    workers
+        Trials at a time (by default as many as the cores allow); never changes a result.
+    json
+        Print study.json to standard output.
+    settings
+        Settings of the study: --data, --seeds, --recipe, --epochs, --threads, and its own, such as `--depths 20,56`.
+    """
+    from reslab import studies
+    from reslab.executors import default_workers
+    from reslab.report.page import summary_rows, write_report
+    from reslab.studies.study import Directory, run_study
+
+    chosen = studies.find(name)
+    config = chosen.configure(preset, arguments.words(settings))
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, got {workers}")
+    path = out or Path("runs") / name
+    directory = Directory(arguments.unused(path) if fresh else path).prepare(chosen)
+    with show.progress() as watch:
+        finished = run_study(chosen, config, directory, workers or default_workers(config.threads), watch)
+    report = write_report([directory.path], directory.path / "report.html")
+    if finished.reused_from_other_code:
+        print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
+    for failure in finished.failures:
+        print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
+    if json:
+        show.print_json(finished.record)
+    else:
+        show.print_study(finished.record, summary_rows(finished.record))
+        print(f"Report: {report}")
+    return 1 if finished.failures else 0
+
+
+@app.command
+def report(*directories: Path, out: Path = Path("report.html"), json: Flag = False) -> None:
+    """Write one self-contained HTML page, Korean and English, about one or more studies.
+
+    Parameters
+    ----------
+    directories
+        Study directories (the --out of `reslab study`).
+    out
+        The page to write.
+    json
+        Print the path of the page as JSON.
+    """
+    from reslab.report.page import write_report
+
+    if not directories:
+        raise UserError("report needs at least one study directory: reslab report runs/degradation")
+    arguments.make_writable(out.parent)
+    page = write_report(directories, out)
+    show.print_json({"report": str(page)}) if json else print(page)
+
+
+@app.command
+def claims(*directories: Path, json: Flag = False) -> None:
+    """List the claims the lab tests, with their verdicts if study directories are given.
+
+    Parameters
+    ----------
+    directories
+        Study directories (the --out of `reslab study`); without any, the claims are listed undecided.
+    json
+        Print one JSON list.
+    """
+    from dataclasses import asdict
+
+    from reslab import studies
+
+    if directories:
+        from reslab.report.page import read_study
+
+        records = [claim for directory in directories for claim in read_study(directory)["claims"]]
+    else:
+        records = [asdict(claim) for name in studies.names() for claim in studies.find(name).claims]
+    if json:
+        show.print_json(records)
+    else:
+        show.print_claims(records)

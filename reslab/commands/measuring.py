@@ -1,0 +1,116 @@
+"""Commands that look inside a network, and that time the lab."""
+
+from pathlib import Path
+from typing import Literal
+
+from reslab import arguments, show
+from reslab.commands.app import Flag, app
+from reslab.errors import UserError, suggest
+
+
+@app.command
+def analyze(
+    name: str,
+    model: str | None = None,
+    /,
+    *,
+    weights: Path | None = None,
+    data: str = "digits",
+    part: Literal["heldout", "train", "test"] = "heldout",
+    images: int | None = None,
+    seed: int = 0,
+    zero_pad: Literal["end", "centred"] | None = None,
+    out: Path | None = None,
+    download: Flag = False,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Look inside a residual network: `reslab analyze paths resnet20`, `reslab analyze removal resnet20 --weights FILE`.
+
+    The analyses:
+
+    - gradient-flow: signals and gradients at every block; training-flow: the same through training
+    - paths: the gradient by path length, exactly; sampled-paths: Veit et al.'s estimate of it
+    - removal: the error without each block; random-removal, reorder: without k blocks, or with blocks exchanged
+    - importance: dL/dg of each block's gate
+    - jacobian: how much each block stretches and shrinks; responses: what its layers add
+    - shattering: how fast gradients change along a line of inputs; landscape: the loss around the weights
+    - smoothness, covariate-shift: what BatchNorm does
+    - tour: a reading of the installed torchvision's ResNet; it takes no MODEL
+
+    Without weights, a fresh network is looked at, in training mode where the analysis leaves the choice.
+
+    Parameters
+    ----------
+    name
+        The analysis.
+    model
+        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory, which returns a network,
+        or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
+    weights
+        Its weights: any file that `reslab weights` reads.
+    data
+        As for `reslab train`; a factory's loader takes its place.
+    part
+        Part of the data; test is for final figures.
+    images
+        How many images (by default what the analysis needs).
+    seed
+        Seed of a fresh network's weights, and of what the analysis draws.
+    zero_pad
+        Where the file's option A puts its zero channels; only for files that are not this lab's.
+    out
+        Directory for the table (JSON) and the figure (SVG and PNG).
+    download
+        Download the data set if it is not there.
+    json
+        Print the table as JSON.
+    options
+        Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
+    """
+    from reslab.analyzing import analyze_model, write
+
+    if out is not None:
+        arguments.make_writable(out)
+    with show.steps() as steps:
+        found = analyze_model(
+            name,
+            model,
+            weights=weights,
+            data=data,
+            part=part,
+            images=images,
+            seed=seed,
+            zero_pad=zero_pad,
+            download=download,
+            options=arguments.words(options),
+            watch=steps,
+        )
+    written = write(found, out) if out is not None else []
+    show.print_json(found.record) if json else show.print_analysis(found.record, written)
+
+
+@app.command
+def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
+    """Measure what the lab claims about speed, as ratios in one run on this machine.
+
+    Parameters
+    ----------
+    name
+        What to measure: lowlevel (Level 2 against torchvision), lesion (removal of every block, and the path spectrum, against the plain ways).
+    quick
+        Tiny sizes and one round, to see that it runs; its figures mean nothing.
+    json
+        Print the figures as JSON.
+    """
+    import pkgutil
+    from importlib import import_module
+
+    import reslab.bench
+
+    names = [info.name for info in pkgutil.iter_modules(reslab.bench.__path__) if info.name != "timing"]
+    if name not in names:
+        raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
+    module = import_module(f"reslab.bench.{name}")
+    figures = module.bench(**(module.QUICK if quick else {}))
+    show.print_json(figures) if json else show.print_bench(figures)

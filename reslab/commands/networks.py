@@ -1,0 +1,173 @@
+"""Commands about networks and their weights."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from reslab import arguments, show
+from reslab.commands.app import Flag, app
+from reslab.errors import UserError, suggest
+
+
+@app.command
+def models(name: str | None = None, /, *, diff: str | None = None, family: str | None = None, json: Flag = False, **options: str) -> None:
+    """List every network, or show one as its paper's table would: `reslab models resnet50 --diff torchvision/resnet50`.
+
+    Multiply-adds (MACs) are for one image of the paper's size.
+
+    Parameters
+    ----------
+    name
+        A network to show stage by stage.
+    diff
+        Another network: show where the two differ.
+    family
+        List only networks whose names begin so, such as resnet or regnet.
+    json
+        Print JSON.
+    options
+        Options of the network, such as `--depth 26` or `--stride-in 3x3`.
+    """
+    from reslab import zoo
+
+    if name is not None:
+        show.show_network(name, diff, arguments.words(options), json)
+        return
+    if diff is not None or options:
+        raise UserError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
+    known = list(dict.fromkeys(map(zoo.family, zoo.names())))
+    if family is not None and family not in known:
+        raise UserError(f"no family {family!r}{suggest(family, known)}")
+    descriptions = [zoo.describe(name) for name in zoo.names() if family in (None, zoo.family(name))]
+    if json:
+        show.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
+        return
+    rows = [(d.name, f"{d.params:,}", f"{d.macs / 1e6:,.2f} M", "×".join(map(str, d.input))) for d in descriptions]
+    show.print_table(("network", "parameters", "MACs", "input"), rows)
+    print("Of any size, with the options named:")
+    for name in zoo.families():
+        print(f"  {name} {' '.join('--' + option.replace('_', '-') for option in zoo.required_options(name))}")
+
+
+@app.command
+def weights(
+    file: Path,
+    /,
+    *,
+    as_: Annotated[str, Parameter(name="--as")],
+    zero_pad: Literal["end", "centred"] | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    out: Path | None = None,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX.
+
+    `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
+
+    Parameters
+    ----------
+    file
+        safetensors, or a saved state dict (also nested, also with `module.` prefixes).
+    as_
+        The network that the weights are for.
+    zero_pad
+        Where the file's option A puts its zero channels; its tensors cannot tell.
+    mean
+        Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
+    std
+        Channel standard deviations, likewise.
+    out
+        What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
+    json
+        Print the report as JSON.
+    options
+        Options of the network, such as `--stride-in 3x3` or `--num-classes 100`.
+    """
+    from reslab import weightfiles, zoo
+    from reslab.runs import write_atomically
+
+    if out is not None and out.suffix not in (".safetensors", ".onnx"):
+        raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
+    if out is not None and out.exists():
+        raise UserError(f"{out} exists and is not overwritten; give another --out")
+    words = arguments.words(options)
+    read = weightfiles.read_weights(file)
+    network = zoo.build(as_, **words)
+    weightfiles.load(network, read, as_, words, zero_pad)
+    if out is not None:
+        arguments.make_writable(out.parent)
+        prepared = {key: arguments.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
+        preprocessing = prepared or read.metadata.get("preprocessing")
+        explicit = {**read.metadata.get("options", {}), **words}
+        content = (
+            weightfiles.to_bytes(network, as_, explicit, preprocessing)
+            if out.suffix == ".safetensors"
+            else weightfiles.to_onnx(network, zoo.input_shape(network))
+        )
+        write_atomically(out, content)
+    report = {"network": as_, "tensors": len(read.state), "renamed": read.renamed, "zero_pad": zero_pad, "out": str(out) if out else None}
+    show.print_json(report) if json else show.print_mapping(file, report)
+
+
+@app.command
+def evaluate(
+    model: str,
+    /,
+    *,
+    weights: Path,
+    data: str = "digits",
+    part: Literal["test", "heldout", "train"] = "test",
+    view: Literal["single", "ten-crop", "multi-scale"] = "single",
+    size: int | None = None,
+    batchnorm: Literal["stored", "true-average"] = "stored",
+    zero_pad: Literal["end", "centred"] | None = None,
+    download: Flag = False,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Measure trained weights: `reslab evaluate resnet20 --weights FILE --data folder:PATH`.
+
+    Top-1 and top-5 error. Images are standardised as the weights' metadata say, else by the data's own training statistics.
+
+    Parameters
+    ----------
+    model
+        Name of the network.
+    weights
+        Its weights: any file that `reslab weights` reads.
+    data
+        As for `reslab train`.
+    part
+        Choices are made on heldout; test is read at the end.
+    view
+        single: shorter side 256, centre 224; ten-crop: corners and centre, mirrored too; multi-scale: whole images, shorter sides 224 to 640.
+        Sizes are in proportion where the network's is not 224; single leaves images that have it as they are.
+    size
+        Side that the network sees (by default the one in the weights' metadata, else its paper's).
+    batchnorm
+        true-average: BatchNorm statistics from all training images, in place of the file's moving averages.
+    zero_pad
+        Where the file's option A puts its zero channels; only for files that are not this lab's.
+    download
+        Download the data set if it is not there.
+    json
+        Print the figures as JSON.
+    options
+        Options of the network, such as `--depth 26`.
+    """
+    from reslab.data import load_data
+    from reslab.evaluation import evaluate_file
+
+    if size is not None and size < 2:
+        raise UserError(f"--size must be at least 2, got {size}")
+    with show.steps() as steps:
+        dataset = load_data(data, download=download, watch=steps)
+        average = batchnorm == "true-average"
+        words = arguments.words(options)
+        record = evaluate_file(
+            model, weights, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
+        )
+    show.print_json(record) if json else show.print_evaluation(record)

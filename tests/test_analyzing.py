@@ -1,0 +1,105 @@
+"""`reslab analyze`: every analysis by name, on any network."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import reslab, reslab_here
+
+from reslab.analyzing import ANALYSES
+
+SMALL = {
+    "training-flow": ["--steps", "2", "--every", "1"],
+    "sampled-paths": ["--draws", "2"],
+    "random-removal": ["--counts", "1", "--draws", "2"],
+    "reorder": ["--swaps", "1", "--draws", "2", "--depth", "20"],
+    "jacobian": ["--method", "all", "--images", "1"],
+    "shattering": ["--points", "16", "--images", "2"],
+    "landscape": ["--points", "3"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in ANALYSES if name != "tour"])
+def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: Path) -> None:
+    arguments = SMALL.get(name, [])
+    depth = [] if "--depth" in arguments else ["--depth", "8"]
+    count = [] if "--images" in arguments else ["--images", "8"]
+    done = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["analysis"] == name and record["rows"] and set(record["summary"]) == set(ANALYSES[name].summary)
+    written = {path.suffix: path for path in tmp_path.iterdir()}
+    assert set(written) == {".json", ".svg", ".png"}
+    assert json.loads(written[".json"].read_text(encoding="utf-8"))["rows"] == record["rows"]
+    again = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path)
+    assert again.returncode == 2 and "exists and is not overwritten" in again.stderr
+
+
+def test_one_seed_is_one_result() -> None:
+    first, second, other = (reslab_here("analyze", "paths", "cifar_resnet", "--depth", "8", "--seed", seed, "--json").stdout for seed in "001")
+    assert first == second != other
+
+
+def test_trained_weights_are_looked_at(tmp_path: Path) -> None:
+    trained = reslab_here("train", "cifar_resnet", "--depth", "8", "--epochs", "3", "--out", tmp_path, "--json")
+    weights = Path(json.loads(trained.stdout)["directory"]) / "weights.safetensors"
+    done = reslab_here("analyze", "removal", "cifar_resnet", "--depth", "8", "--weights", weights, "--json")
+    record = json.loads(done.stdout)
+    assert record["summary"]["error"] < 0.3 < max(row["error"] for row in record["rows"]) and record["images"] == 163
+    table = reslab_here("analyze", "removal", "cifar_resnet", "--depth", "8", "--weights", weights)
+    assert "layer1.0" in table.stdout and "error:" in table.stdout
+
+
+def test_the_tour_is_text_and_takes_no_network() -> None:
+    assert "Bottleneck.forward" not in reslab_here("analyze", "tour", "resnet20").stdout
+    assert "residual addition" in reslab_here("analyze", "tour").stdout
+
+
+OWN = """
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+def network():
+    return resnet18(num_classes=4)
+
+def everything():
+    batches = [(torch.randn(4, 3, 32, 32), torch.randint(4, (4,))) for _ in range(3)]
+    return {"network": resnet18(num_classes=4), "loader": batches, "loss": nn.CrossEntropyLoss(label_smoothing=0.1)}
+
+def nothing():
+    return 7
+"""
+
+
+def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path) -> None:
+    (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
+    done = reslab("analyze", "gradient-flow", "my_own:everything", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["images"] == 12 and len(record["rows"]) == 8 and record["data"] == "my_own:everything's loader"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pahts", "resnet20"], "no analysis 'pahts'; did you mean 'paths'"),
+        (["paths"], "name a network: reslab analyze paths resnet20"),
+        (["paths", "resnet20", "--drows", "3"], "no option 'drows'"),
+        (["paths", "plain20"], "chain of residual blocks"),
+        (["paths", "resnet20", "--images", "0"], "--images must be at least 1"),
+        (["paths", "torchvision/resnet18"], "takes colour images only"),
+        (["paths", "my_own:nothing"], "my_own:nothing must return a network"),
+        (["paths", "my_own:none"], "my_own:none could not be called"),
+        (["paths", "timm/resnet18x"], "timm has no network 'resnet18x'"),
+        (["tour", "resnet20"], "tour takes no network"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_own", raising=False)
+    done = reslab_here("analyze", *arguments)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
