@@ -5,62 +5,23 @@ with one common ancestor; the shorter side is the shortcut, the longer the branc
 """
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from reslab import tracing
 from reslab.errors import UserError
-from reslab.finding import Candidate, Finder, Kind
+from reslab.gating import Block, Plan, make_plan, option_a, slice_graph
 from reslab.tracing import Declarations
+
+__all__ = ["Block", "View", "option_a", "preserve", "view"]
 
 Live = tuple[Any, ...]
 """The values that are needed from one cut of the network to the next: for a chain of blocks, one tensor first, and perhaps sizes."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One gated place of a network.
-
-    `kind` is "add" for a residual block, "concat" for a dense layer (its gate is on its new features) and "unit" for a repeated
-    module of a plain network, which at gate 0 becomes the parameter-free shortcut: subsampling, and zero channels at the end.
-    """
-
-    name: str  # the module's path, such as "layer2.0"; with [0], [1], … where one module has several
-    kind: Kind
-    identity: bool  # whether the shortcut does nothing; False where the block changes shape
-
-    @property
-    def stage(self) -> str:
-        """Return the path of what holds the block: "layer2"."""
-        return self.name.partition("[")[0].rpartition(".")[0]
-
-
-class _Place(NamedTuple):
-    """Where a block is in the gated graph."""
-
-    input: fx.Node
-    shortcut: fx.Node
-    branches: list[fx.Node]
-    end: fx.Node  # the addition, the dense layer's gated features, or the bridged unit
-    output: fx.Node  # of the block's module: after an activation that follows the addition
-
-
-class _Plan(NamedTuple):
-    """A gated graph in segments: the stem, one a block, the head."""
-
-    blocks: tuple[Block, ...]
-    places: list[_Place]
-    cuts: list[list[fx.Node]]  # what is live between two segments
-    segments: list[fx.Graph]
-    is_chain: bool
-    functions: dict[str, Callable[..., Any]]  # made from the graphs when needed
 
 
 class View(tracing.Whole):
@@ -70,7 +31,7 @@ class View(tracing.Whole):
         super().__init__(network)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
-        self._plans: dict[tuple[bool, ...], _Plan] = {}
+        self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self._plan.blocks
 
     def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
@@ -172,11 +133,11 @@ class View(tracing.Whole):
         return View, (self.network, self.declarations, frozenset(self.fixed))
 
     @property
-    def _plan(self) -> _Plan:
+    def _plan(self) -> Plan:
         """Return the plan for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
         modes = tuple(self.get_submodule(path).training for path in self.fixed)
         if modes not in self._plans:
-            self._plans[modes] = _make_plan(tracing.trace(self, self.declarations, self.fixed))
+            self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
             _adopt_constants(self)
         return self._plans[modes]
 
@@ -188,11 +149,11 @@ class View(tracing.Whole):
             if place is None:
                 graph = plan.segments[index]
             elif what == "module":
-                graph = _slice([place.input], place.output)
+                graph = slice_graph([place.input], place.output)
             elif what == "input":
-                graph = _slice(plan.cuts[index], place.input)
+                graph = slice_graph(plan.cuts[index], place.input)
             elif plan.blocks[index].kind == "add" and not place.end.kwargs:
-                graph = _slice(plan.cuts[index], (place.shortcut, place.branches))
+                graph = slice_graph(plan.cuts[index], (place.shortcut, place.branches))
             else:
                 raise UserError(f"block {plan.blocks[index].name} is no plain sum of a shortcut and a branch")
             plan.functions[key] = tracing.function_of(graph)
@@ -269,146 +230,7 @@ def preserve(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-# --- Gates in the graph -----------------------------------------------------------------------------------------------
-
-
-def gated(branch: Tensor, gates: Tensor | None, index: int) -> Tensor:
-    """Return the branch `[B, …]` times its gate, cast to the branch's dtype; the branch itself if there are no gates."""
-    return branch if gates is None else branch * _fitted(gates[index], branch)
-
-
-def bridged(x: Tensor, out: Tensor, gates: Tensor | None, index: int) -> Tensor:
-    """Return a unit's output `[B, C', H', W']` at gate 1, its input through the option-A shortcut at gate 0, and a mix between."""
-    return out if gates is None else torch.lerp(option_a(x, out), out, _fitted(gates[index], out))
-
-
-def _fitted(gate: Tensor, like: Tensor) -> Tensor:
-    """Return a gate, `[]` or `[B]`, in the dtype of `like` and so that it broadcasts over all but its batch."""
-    return gate.to(like.dtype).reshape(gate.shape + (1,) * (like.dim() - 1) if gate.dim() else ())
-
-
-def option_a(x: Tensor, like: Tensor) -> Tensor:
-    """Return `x` subsampled by striding and with zero channels appended, in the shape of `like` (He et al. 2015, section 3.3, option A).
-
-    Raises:
-        UserError: if that cannot give the shape.
-    """
-    steps = [-(-before // after) for before, after in zip(x.shape[2:], like.shape[2:], strict=False)]
-    places: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
-    strided = x[places]
-    padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
-    if padded.shape != like.shape:
-        raise UserError(f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not bridge it")
-    return padded
-
-
-def _make_plan(traced: tracing.Traced) -> _Plan:
-    """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
-
-    Raises:
-        UserError: if there are no blocks, or a shortcut cannot be told from a branch.
-    """
-    found = Finder(traced).blocks()
-    if not found:
-        raise UserError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
-    graph = traced.graph
-    images = next(iter(graph.nodes))
-    with graph.inserting_after(images):
-        gates = graph.placeholder("gates")
-    places: list[_Place] = []
-    for index, block in enumerate(found):
-        gated_before = {branch: place.end for place in places if place.end.target is bridged for branch in place.branches}
-        places.append(_gate(graph, block._replace(input=gated_before.get(block.input, block.input)), gates, index, traced))
-    blocks = tuple(Block(block.name, block.kind, block.identity) for block in found)
-
-    nodes = [node for node in graph.nodes if node is not gates]
-    rank = {node: position for position, node in enumerate(nodes)}
-    flows = tracing.flows_to_output(graph)
-    ends = [rank[places[0].input], *(rank[place.end] for place in places)]
-    cuts = [_live(nodes, rank, end, flows) for end in ends]
-    trunk = [places[0].input, *(place.end for place in places)]
-    is_chain = all(block.kind == "add" for block in found) and all(
-        [node for node in cut if _matters(node, rank, end, flows)] == [last] for cut, end, last in zip(cuts, ends, trunk, strict=True)
-    )
-    starts, inputs, stops = [1, *(end + 1 for end in ends)], [[images], *cuts], [*(end + 1 for end in ends), len(nodes)]
-    outputs = [*cuts, None]
-    segments = [_segment(nodes[a:b], into, out, gates) for a, b, into, out in zip(starts, stops, inputs, outputs, strict=True)]
-    return _Plan(blocks, places, cuts, segments, is_chain, {})
-
-
-def _live(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> list[fx.Node]:
-    """Return the nodes up to position `end` that are used after it: first those that lead from the images to the output, then sizes and the like."""
-    live = [node for node in nodes[: end + 1] if any(rank[user] > end for user in node.users)]
-    return sorted(live, key=lambda node: not _matters(node, rank, end, flows))
-
-
-def _matters(node: fx.Node, rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> bool:
-    return node in flows and any(user in flows and rank[user] > end for user in node.users)
-
-
-def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced: tracing.Traced) -> _Place:
-    """Gate one block; return where it is."""
-    if block.kind == "add":
-        for branch in block.branches:
-            user = _summing(block.end, branch)
-            with graph.inserting_before(user):
-                user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index)))
-        call = traced.calls.get(f"network.{block.name}")
-        order = list(graph.nodes).index
-        whole = call is not None and call.input is block.input and order(call.output) >= order(block.end)  # else it is the branch alone
-        output = call.output if call is not None and whole else block.end
-        return _Place(block.input, block.shortcut, block.branches, block.end, output)
-    (branch,) = block.branches
-    with graph.inserting_after(branch):
-        if block.kind == "concat":
-            end = graph.call_function(gated, (branch, gates, index))
-        else:
-            end = graph.call_function(bridged, (block.input, branch, gates, index))
-    branch.replace_all_uses_with(end, delete_user_cb=lambda user: user is not end)
-    return _Place(block.input, block.shortcut, block.branches, end, end)
-
-
-def _summing(end: fx.Node, term: fx.Node) -> fx.Node:
-    """Return the addition that takes the term, in a sum that ends at `end`."""
-    pending = [end]
-    while term not in pending[0].all_input_nodes:
-        pending += pending.pop(0).all_input_nodes
-    return pending[0]
-
-
-def _segment(nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Sequence[fx.Node] | None, gates: fx.Node) -> fx.Graph:
-    """Return consecutive nodes as a graph from what is live before them, and the gates, to what is live after."""
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    copies[gates] = graph.placeholder("gates")
-    for node in nodes:
-        copies[node] = graph.node_copy(node, copies.__getitem__)
-    if outputs is not None:
-        graph.output(tuple(copies[node] for node in outputs))
-    return graph
-
-
-def _slice(inputs: Sequence[fx.Node], outputs: Any) -> fx.Graph:
-    """Return the part of a graph that leads from `inputs` to `outputs` (a node, or nodes in tuples and lists), without gates."""
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    wanted: set[fx.Node] = set()
-    pending: list[fx.Node] = []
-    fx.node.map_arg(outputs, pending.append)
-    while pending:
-        node = pending.pop()
-        if node not in copies and node not in wanted:
-            wanted.add(node)
-            pending += [_without_gate(source) for source in node.all_input_nodes]
-    for node in inputs[0].graph.nodes:
-        if node in wanted:
-            copies[node] = graph.node_copy(node, lambda source: copies[_without_gate(source)])
-    graph.output(fx.node.map_arg(outputs, lambda node: copies[_without_gate(node)]))
-    return graph
-
-
-def _without_gate(node: fx.Node) -> fx.Node:
-    return node.all_input_nodes[0] if node.target is gated else node
+# --- Checks -----------------------------------------------------------------------------------------------------------
 
 
 def _adopt_constants(made: View) -> None:
@@ -417,9 +239,6 @@ def _adopt_constants(made: View) -> None:
         if isinstance(value, Tensor):
             delattr(made, name)
             made.register_buffer(name, value, persistent=False)
-
-
-# --- Checks -----------------------------------------------------------------------------------------------------------
 
 
 def _run(module: nn.Module, example: Tensor, *gates: Tensor) -> Any:

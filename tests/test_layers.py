@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "weightfiles": set(),
     "tracing": set(),
     "finding": {"tracing"},
-    "residual": {"tracing", "finding"},
+    "gating": {"tracing", "finding"},
+    "residual": {"tracing", "gating"},
     "analysis": {"residual"},
     "analysis/story": {"analysis", "zoo", "data"},  # what `python -m` prints
     "anatomy": {"zoo"},
