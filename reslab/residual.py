@@ -5,6 +5,7 @@ with one common ancestor; the shorter side is the shortcut, the longer the branc
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -102,21 +103,24 @@ class View(tracing.Whole):
 
     def conv_bn_pairs(self) -> list[tuple[str, str]]:
         """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
+        calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
+        pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.track_running_stats]
+        return [
+            (str(conv.target).removeprefix("network."), str(bn.target).removeprefix("network."))
+            for conv, bn in pairs
+            if isinstance(conv, fx.Node) and type(calls.get(conv)) is nn.Conv2d and len(conv.users) == 1
+        ]
+
+    def in_place_relus(self) -> list[str]:
+        """Return the paths of the ReLUs whose input nothing else uses, so that they may overwrite it."""
+        relus = [node for node in self._single_calls() if type(self.get_submodule(str(node.target))) is nn.ReLU]
+        return [str(node.target).removeprefix("network.") for node in relus if len(node.all_input_nodes[0].users) == 1]
+
+    def _single_calls(self) -> list[fx.Node]:
+        """Return the calls of modules that are called once."""
         nodes = [node for node in self._plan.places[0].end.graph.nodes if node.op == "call_module"]
-        targets = [node.target for node in nodes]
-        pairs = []
-        for node in nodes:
-            source = node.args[0]
-            if (
-                isinstance(source, fx.Node)
-                and source in nodes
-                and len(source.users) == 1
-                and targets.count(node.target) == targets.count(source.target) == 1
-            ):
-                modules = [self.get_submodule(str(name)) for name in (source.target, node.target)]
-                if type(modules[0]) is nn.Conv2d and type(modules[1]) is nn.BatchNorm2d and modules[1].track_running_stats:
-                    pairs.append((str(source.target).removeprefix("network."), str(node.target).removeprefix("network.")))
-        return pairs
+        counts = Counter(node.target for node in nodes)
+        return [node for node in nodes if counts[node.target] == 1]
 
     def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
         found: dict[nn.Parameter, None] = {}  # in order, each once

@@ -1,13 +1,20 @@
 """`reslab analyze`: every analysis by name, on any network."""
 
+import contextlib
+import inspect
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from helpers import reslab, reslab_here
+import torch
+from helpers import reslab, reslab_here, snapshot
 
+from reslab import zoo
 from reslab.analyzing import ANALYSES
+from reslab.data import load_data
+from reslab.errors import UserError
 
 SMALL = {
     "training-flow": ["--steps", "2", "--every", "1"],
@@ -34,6 +41,43 @@ def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: P
     assert json.loads(written[".json"].read_text(encoding="utf-8"))["rows"] == record["rows"]
     again = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path)
     assert again.returncode == 2 and "exists and is not overwritten" in again.stderr
+
+
+BATCHES = {"jacobian": 1, "shattering": 2}
+
+
+@pytest.mark.parametrize("name", [name for name in ANALYSES if name != "tour"])
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_network_is_left_as_it_was(name: str, failing: bool) -> None:
+    function = getattr(import_module(f"reslab.analysis.{ANALYSES[name].module}"), ANALYSES[name].function)
+    network = zoo.build("cifar_resnet", depth=20, in_channels=1)
+    network.layer2.eval()
+    network.conv1.weight.requires_grad_(False)
+    network.fc.weight.grad = torch.ones_like(network.fc.weight)
+    count = BATCHES.get(name, 4)
+    images, labels = (part[:count] for part in load_data("digits").train)
+    known = inspect.signature(function).parameters
+    settings = {
+        key: value for key, value in {"labels": labels, "draws": 1, "points": 17 if name == "shattering" else 3, "steps": 1}.items() if key in known
+    }
+    before = snapshot(network)
+    if failing:
+        calls = iter(range(3))  # the third call of the last layer fails, which is within the analysis
+        forward = network.fc.forward
+
+        def fails(x: torch.Tensor) -> torch.Tensor:
+            if next(calls, None) is None:
+                raise RuntimeError("out of order")
+            return forward(x)
+
+        network.fc.forward = fails
+        with contextlib.suppress(RuntimeError, UserError):
+            function(network, images, **settings)
+        del network.fc.forward
+    else:
+        function(network, images, **settings)
+    after = snapshot(network)
+    assert before == after
 
 
 def test_one_seed_is_one_result() -> None:

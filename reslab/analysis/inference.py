@@ -1,4 +1,4 @@
-"""A copy of a network for many evaluations: BatchNorms folded, channels last, in the precision asked for."""
+"""A copy of a network for many evaluations: BatchNorms folded, ReLUs in place, channels last, in the precision asked for."""
 
 import copy
 from typing import Literal
@@ -33,6 +33,8 @@ def fast_copy(view: View, precision: Precision) -> FastView:
         assert isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d)  # as conv_bn_pairs says
         _replace(network, conv, fuse_conv_bn_eval(before, after).float())
         _replace(network, bn, nn.Identity())
+    for relu in view.in_place_relus():
+        _replace(network, relu, nn.ReLU(inplace=True))
     network.to(memory_format=torch.channels_last)
     if precision == "bf16":
         network.to(torch.bfloat16)
