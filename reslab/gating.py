@@ -63,8 +63,8 @@ def bridged(x: Tensor, out: Tensor, gates: Tensor | None, index: int) -> Tensor:
 
 
 def _fitted(gate: Tensor, like: Tensor) -> Tensor:
-    """Return a gate, `[]` or `[B]`, in the dtype of `like` and so that it broadcasts over all but its batch."""
-    return gate.to(like.dtype).reshape(gate.shape + (1,) * (like.dim() - 1) if gate.dim() else ())
+    """Return a gate, `[]` or `[B]`, in the dtype and on the device of `like`, so that it broadcasts over all but its batch."""
+    return gate.to(like).reshape(gate.shape + (1,) * (like.dim() - 1) if gate.dim() else ())
 
 
 def option_a(x: Tensor, like: Tensor) -> Tensor:

@@ -109,6 +109,12 @@ def test_nonsense_is_refused_in_one_line() -> None:
         path_spectrum(network, x, y[:1])
     with pytest.raises(UserError, match="lengths must be from 0 to the number of blocks, 3"):
         sample_paths(network, x, y, lengths=[4])
+    with pytest.raises(UserError, match=r"labels from 1 to 3 need outputs \[B, 4 or more\], the network gives \[2, 3\]"):
+        path_spectrum(network, x, torch.tensor([1, 3]))
+    for wrong in (network, view(network, x)):
+        with pytest.raises(UserError, match=r"does not take (the example|images) \[2, 5\]") as caught:
+            path_spectrum(wrong, torch.randn(2, 5, dtype=torch.float64), y)
+        assert "\n" not in str(caught.value)
     images = torch.randn(2, 3, 32, 32)
     with pytest.raises(UserError, match=r"chain of residual blocks; this network's blocks \(unit\) are not one"):
         path_spectrum(zoo.build("plain20"), images, y)

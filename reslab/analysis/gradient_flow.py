@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
-from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
 from reslab.analysis.torchvision_tour import torchvision_tour
 from reslab.errors import UserError
 from reslab.residual import Block, View, preserve
@@ -137,7 +137,7 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
             signals.append(live[0])
             following = (live[0].clone(), *live[1:])  # a copy, which in-place activations may change
             live = view.block(index, following) if index < len(view) else view.head(following)
-        value = loss(live, labels)
+        value = loss_value(loss, live, labels)
         found = torch.autograd.grad(value, [*signals, *weights], allow_unused=True)
     at_signals, at_weights = found[: len(signals)], dict(zip(weights, found[len(signals) :], strict=True))
     norms = [_norm([at_weights[parameter] for parameter in block]) for block in blocks]

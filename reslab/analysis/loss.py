@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reslab.analysis.result import Loss, batchnorms, check_batch, evaluating
-from reslab.errors import UserError
+from reslab.analysis.result import Loss, batchnorms, check_batch, evaluating, loss_value
 
 
 @contextmanager
@@ -26,13 +25,7 @@ def loss_of(
     check_batch(images, labels)
 
     def evaluate(parameters: Mapping[str, Tensor]) -> Tensor:
-        out = functional_call(network, dict(parameters), (images,))
-        if loss is F.cross_entropy and (out.dim() != 2 or labels.min() < 0 or labels.max() >= out.shape[1]):
-            highest = int(labels.max())
-            raise UserError(
-                f"labels from {int(labels.min())} to {highest} need outputs [B, {highest + 1} or more], the network gives {list(out.shape)}"
-            )
-        return loss(out, labels)
+        return loss_value(loss, functional_call(network, dict(parameters), (images,)), labels)
 
     with evaluating(network):
         for module in batchnorms(network):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
 from reslab.errors import UserError
 from reslab.residual import View, preserve
 
@@ -196,6 +196,6 @@ def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[lis
         links.append(_Link(before, shortcut, branches))
         trunk = sum(branches, shortcut)
     before = trunk.detach().requires_grad_()
-    value = loss(view.head((before.clone(), *rest)), labels)
+    value = loss_value(loss, view.head((before.clone(), *rest)), labels)
     (gradient,) = torch.autograd.grad(value, before)
     return links, gradient

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision, fast_copy
-from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, new_figure
+from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
 from reslab.errors import UserError
 from reslab.residual import Block, Live, View, preserve
 
@@ -239,7 +239,7 @@ def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss
     check_batch(images, labels)
     with preserve(view.network), torch.enable_grad():
         gates = torch.ones(len(view), device=images.device, requires_grad=True)
-        value = loss(view(images, gates), labels)
+        value = loss_value(loss, view(images, gates), labels)
         (gradient,) = torch.autograd.grad(value, gates)
     return Importance(view.blocks, gradient)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -54,9 +55,10 @@ def as_view(network: nn.Module, images: Tensor) -> View:
     Raises:
         UserError: if the network has NaN weights, has no blocks, or does not take the images.
     """
-    check_weights(network)
     if isinstance(network, View):
+        as_network(network, images)
         return network
+    check_weights(network)
     return view(network, images[:2])
 
 
@@ -119,6 +121,18 @@ def _take_statistics(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].transpose(0, 1).flatten(1)  # [C, B·H·W]
         module.running_mean.copy_(x.mean(1))
         module.running_var.copy_(x.var(1, correction=0))
+
+
+def loss_value(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss.
+
+    Raises:
+        UserError: if it is the cross-entropy, and the labels are none of the network's classes.
+    """
+    if loss is F.cross_entropy and (logits.dim() != 2 or labels.min() < 0 or labels.max() >= logits.shape[1]):
+        lowest, highest = int(labels.min()), int(labels.max())
+        raise UserError(f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives {list(logits.shape)}")
+    return loss(logits, labels)
 
 
 def check_batch(images: Tensor, labels: Tensor) -> None:
