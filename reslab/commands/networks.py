@@ -39,7 +39,12 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
     known = list(dict.fromkeys(map(zoo.family, zoo.names())))
     if family is not None and family not in known:
         raise UserError(f"no family {family!r}{suggest(family, known)}")
-    descriptions = [zoo.describe(name) for name in zoo.names() if family in (None, zoo.family(name))]
+    chosen = [name for name in zoo.names() if family in (None, zoo.family(name))]
+    descriptions = []
+    with show.steps() as watch:
+        for done, name in enumerate(chosen, start=1):
+            descriptions.append(zoo.describe(name))
+            watch("measuring networks", done, len(chosen))
     if json:
         show.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
         return
