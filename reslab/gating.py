@@ -126,7 +126,7 @@ def _live(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], end: int, flows
 
 
 def _matters(node: fx.Node, rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> bool:
-    return node in flows and any(user in flows and rank[user] > end for user in node.users)
+    return node in flows and any((user in flows or user.op == "output") and rank[user] > end for user in node.users)
 
 
 def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced: tracing.Traced) -> Place:

@@ -59,6 +59,43 @@ def test_the_spectrum_is_all_paths_one_by_one(n: int) -> None:
     assert float(spectrum.share.sum()) == pytest.approx(1)
 
 
+class Wrapped(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.network(x)}
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_network_may_end_with_an_addition(in_place: bool) -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = nn.ModuleList(block.branch for block in toy_network(3))  # type: ignore[misc]  # Toy's
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.clone()
+            for branch in self.branches:
+                if in_place:
+                    x += branch(x)
+                else:
+                    x = x + branch(x)
+            return x
+
+    network, x, y = Loop(), torch.randn(2, 3, dtype=torch.float64), torch.tensor([0, 2])
+    spectrum = path_spectrum(network, x, y)
+    given = value = x.clone().requires_grad_()
+    for branch in network.branches:  # autograd itself refuses the network that adds in place
+        value = value + branch(value)
+    (expected,) = torch.autograd.grad(F.cross_entropy(value, y), given)
+    assert torch.allclose(spectrum.gradient.sum(0), expected, rtol=1e-10)
+    assert [block.name for block in view(network, x).blocks] == ["branches.0", "branches.1", "branches.2"]
+    with pytest.raises(UserError, match="gives a dict"):
+        path_spectrum(Wrapped(network), x, y)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -79,8 +116,7 @@ def test_the_lengths_add_up_to_the_gradient(name: str, training: bool) -> None:
         assert (spectrum.gradient.sum(0) - expected).norm() <= tolerance * expected.norm()
 
 
-def test_the_spectrum_of_gated_gradients_is_a_polynomial() -> None:
-    """Scaling every branch by t at the same values scales length k by t^k: checked by removing all (only length 0 is left)."""
+def test_the_only_paths_of_length_0_and_n_are_sampled_exactly() -> None:
     network, x, y = toy_network(4), torch.randn(1, 3, dtype=torch.float64), torch.tensor([0])
     spectrum = path_spectrum(network, x, y)
     sampled = sample_paths(network, x, y, lengths=[0, 4], draws=1)

@@ -127,8 +127,10 @@ def loss_value(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the loss.
 
     Raises:
-        UserError: if it is the cross-entropy, and the labels are none of the network's classes.
+        UserError: if the network gives no tensor; or if it is the cross-entropy, and the labels are none of the network's classes.
     """
+    if not isinstance(logits, Tensor):
+        raise UserError(f"the network gives a {type(logits).__name__}; an analysis of a loss needs one that gives logits [B, classes]")
     if loss is F.cross_entropy and (logits.dim() != 2 or labels.min() < 0 or labels.max() >= logits.shape[1]):
         lowest, highest = int(labels.min()), int(labels.max())
         raise UserError(f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives {list(logits.shape)}")
