@@ -15,9 +15,9 @@ from reslab import weightfiles, zoo
 from reslab.analysis.result import Result
 from reslab.data import load_data
 from reslab.data.dataset import PartName
-from reslab.data.places import Watch
+from reslab.data.places import Watch, silent
 from reslab.errors import UserError, suggest
-from reslab.evaluation import prepared_for
+from reslab.evaluation import prepared_for, trained
 from reslab.runs import write_atomically
 
 
@@ -69,7 +69,7 @@ def analyze_model(
     download: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
-    watch: Watch | None = None,
+    watch: Watch = silent,
 ) -> Found:
     """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows them.
 
@@ -100,7 +100,7 @@ def analyze_model(
         settings["loss"] = loss
     if "labels" in known:
         settings["labels"] = y
-    if watch is not None and "progress" in known:
+    if "progress" in known:
         settings["progress"] = lambda done, total: watch(name, done, total)
     return _found(name, analysis, function(network, x, **settings), {"model": model, "images": len(x), "data": source})
 
@@ -141,29 +141,26 @@ def _subject(
     zero_pad: weightfiles.ZeroPadSide | None,
     download: bool,
     options: dict[str, Any],
-    watch: Watch | None,
+    watch: Watch,
 ) -> tuple[nn.Module, Any, Tensor, Tensor, str]:
     """Return the network, its loss if it has one of its own, images, labels, and where these come from."""
     own = zoo.factory(model, options) if ":" in model else None
+    kept = None  # how images were prepared for the weights of one's own network
+    if own is not None and weights is not None:
+        read = weightfiles.read_weights(weights)
+        weightfiles.load(own.network.eval(), read, model, options, zero_pad)
+        kept = read.metadata.get("preprocessing", {})
     if own is not None and own.loader is not None:
-        if weights is not None:
-            weightfiles.load(own.network, weightfiles.read_weights(weights), model, options, zero_pad)
         x, y = _first(own.loader, count)
         return own.network, own.loss, x, y, f"{model}'s loader"
-    dataset = load_data(data, download=download, watch=watch) if watch is not None else load_data(data, download=download)
-    kept: Mapping[str, Any] = {}
-    if own is not None:
-        network = own.network
-    else:
-        kept = weightfiles.read_weights(weights).metadata.get("options", {}) if weights is not None else {}
-        network = zoo.build(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **kept, **options})
-    if weights is not None:
-        read = weightfiles.read_weights(weights)
-        weightfiles.load(network, read, model, {**kept, **options}, zero_pad)
-        dataset, _ = prepared_for(network, dataset, read.metadata.get("preprocessing", {}), None)
+    dataset = load_data(data, download=download, watch=watch)
+    if own is None and weights is not None:
+        network, dataset, _ = trained(model, weights, dataset, zero_pad=zero_pad, options=options)
         network.eval()
-    elif any(not isinstance(part_.images, Tensor) for part_ in dataset.parts.values()):
-        dataset = dataset.fitted(zoo.input_shape(network)[1])
+    else:
+        given = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options}
+        network = own.network if own is not None else zoo.build(model, **given)
+        dataset = dataset.fitted(zoo.input_shape(network)[1]) if kept is None else prepared_for(network, dataset, kept, None)[0]
     x, y = _first(dataset.batches(part), count)
     return network, own.loss if own is not None else None, x, y, f"{data} ({part})"
 

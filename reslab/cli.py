@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import cyclopts
 
-from reslab.commands import experiments, measuring, networks
+from reslab.commands import experiments, measuring, networks  # importing them registers their commands
 from reslab.commands.app import app
 from reslab.errors import UserError
 

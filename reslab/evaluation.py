@@ -40,12 +40,8 @@ def evaluate_file(
     Raises:
         UserError: if weights, network and images do not go together.
     """
-    weights = weightfiles.read_weights(file)
-    options = {**weights.metadata.get("options", {}), **options}
-    network = zoo.build(model, **{"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
-    weightfiles.load(network, weights, model, options, zero_pad)
+    network, data, source = trained(model, file, data, size=size, zero_pad=zero_pad, options=options)
     network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
-    data, source = prepared_for(network, data, weights.metadata.get("preprocessing", {}), size)
     start = perf_counter()
     if average_batchnorm:
         true_average(network, _watched(shuffled(data), watch, "averaging BatchNorm statistics", len(data.labels)))
@@ -64,6 +60,21 @@ def evaluate_file(
         "preprocessing": {"from": source, "mean": data.statistics.mean, "std": data.statistics.std, "size": data.size},
         "seconds": round(perf_counter() - start, 3),
     }
+
+
+def trained(
+    model: str, file: Path, data: Dataset, *, size: int | None = None, zero_pad: weightfiles.ZeroPadSide | None, options: Mapping[str, Any]
+) -> tuple[nn.Module, Dataset, Literal["weights", "data"]]:
+    """Return the network with a file's weights, and the data set seen as they want it; whose mean and deviation these are.
+
+    Raises:
+        UserError: if weights, network and images do not go together.
+    """
+    weights = weightfiles.read_weights(file)
+    options = {**weights.metadata.get("options", {}), **options}
+    network = zoo.build(model, **{"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
+    weightfiles.load(network, weights, model, options, zero_pad)
+    return network, *prepared_for(network, data, weights.metadata.get("preprocessing", {}), size)
 
 
 def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None) -> tuple[Dataset, Literal["weights", "data"]]:

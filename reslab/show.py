@@ -1,7 +1,8 @@
 """What the commands print: JSON, tables, verdicts, networks, progress."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -110,12 +111,9 @@ def print_claims(records: "list[Json]") -> None:
         console.print()
 
 
-def progress() -> Any:
-    """Return a context manager that gives a `Watch` drawing a bar for all trials and the epoch of each running one."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+@contextmanager
+def progress() -> "Iterator[Callable[[list[Run], int, int], None]]":
+    """Give a `Watch` that draws a bar for all trials and the epoch of each running one."""
 
     def describe(run: "Run") -> str:
         config = run.config.model_dump()
@@ -123,41 +121,36 @@ def progress() -> Any:
         last = {"epoch": 0.0, **dict((list(run.metrics()) or [{}])[-1])}
         return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {last['epoch']:.0f}"
 
-    @contextmanager
-    def live() -> Any:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("trials", total=None)
+    with _bars() as bars:
+        task = bars.add_task("trials", total=None)
 
-            def watch(running: "list[Run]", done: int, total: int) -> None:
-                bar.update(task, total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
+        def watch(running: "list[Run]", done: int, total: int) -> None:
+            bars.update(task, total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
 
-            yield watch
-
-    return live()
+        yield watch
 
 
-def steps() -> Any:
-    """Return a context manager that gives `watch(what, done, total)`, which draws a bar for each thing that it is told of."""
-    from contextlib import contextmanager
+@contextmanager
+def steps() -> "Iterator[Callable[[str, int, int], None]]":
+    """Give `watch(what, done, total)`, which draws a bar for each thing that it is told of."""
+    with _bars() as bars:
+        tasks: dict[str, Any] = {}
 
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield watch
+
+
+def _bars() -> Any:
+    """Return rich's progress display, on standard error: a description, a bar, how many of how many, and the time."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    @contextmanager
-    def live() -> Any:
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            tasks: dict[str, Any] = {}
-
-            def watch(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total)
-                bar.update(tasks[what], completed=done)
-
-            yield watch
-
-    return live()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def print_evaluation(record: "Json") -> None:

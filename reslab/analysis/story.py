@@ -37,6 +37,8 @@ def main(depths: tuple[int, ...] = DEPTHS) -> None:
                 factors.append(flow.growth)
             cells.append(f"{mean(ratios):.2g} ± {stdev(ratios):.1g} (×{mean(factors):.2f})")
         print(f"{label:24}" + "".join(f"{cell:>30}" for cell in cells), flush=True)
-    print("\nPlain networks with BatchNorm explode (Yang et al. 2019 derive it), without it they vanish; the skip alone lets the signal and the")
-    print("gradient grow without bound; only both together keep the gradient within two orders of magnitude over a hundred layers.")
+    print(
+        "\nRead along a row: far above 1 the gradient explodes on its way back, far below 1 it vanishes. Yang et al. 2019 derive that plain networks"
+    )
+    print("with BatchNorm explode. Does BatchNorm alone keep the gradient near 1 as depth grows? Does the skip alone? Do both together?")
     print("\nGo on: reslab analyze paths resnet20 · reslab analyze removal resnet20 --weights FILE · reslab analyze tour")
