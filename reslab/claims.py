@@ -4,6 +4,8 @@ A claim fixes its direction and the smallest effect that matters (its margin) be
 of `treatment - control`. Intervals are Student's t on paired differences where the same seeds ran on both sides, Welch's
 where they did not; a study's statistical claims share one family-wise error rate by Holm's procedure, and the interval
 that is shown is the one that decided.
+
+Exact claims (a count, a shape, an identity) are checked once; cited ones (history, other people's data) carry what their source decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,21 @@ from scipy import stats
 Kind = Literal["exact", "statistical", "cited"]
 Direction = Literal["higher", "lower", "not higher"]
 Decision = Literal["supported", "refuted", "inconclusive"]
+Section = Literal[
+    "overview",
+    "degradation",
+    "residual-learning",
+    "gradient",
+    "shortcuts",
+    "blocks",
+    "variants",
+    "resnet-50",
+    "identity",
+    "ensemble",
+    "batchnorm",
+    "successors",
+]
+"""The sections of the chapter, in its order."""
 
 ERROR_RATE = 0.05
 """Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
@@ -25,18 +42,25 @@ MINIMUM_SEEDS = 3
 
 @dataclass(frozen=True)
 class Claim:
-    """An assertion that measurement can support or refute.
+    """An assertion that measurement can support or refute, or a source can.
 
-    "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher": non-inferiority, it is under `margin`.
+    Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher":
+    non-inferiority, it is under `margin`. `corrects` says, where the chapter's own sentence is another one, what that sentence says.
     """
 
     id: str
     kind: Kind
+    section: Section
     statement: dict[Literal["ko", "en"], str]
     source: str
-    direction: Direction
-    margin: float
+    direction: Direction | None = None
+    margin: float | None = None
     unit: str = ""
+    corrects: dict[Literal["ko", "en"], str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "statistical") != (self.direction is not None and self.margin is not None):
+            raise ValueError(f"claim {self.id!r}: a statistical claim has a direction and a margin, and no other has")
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,24 @@ class Comparison:
     claim: Claim
     treatment: Mapping[int, float]
     control: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Check:
+    """An exact claim with what was measured and what it has to be."""
+
+    claim: Claim
+    measured: Any
+    expected: Any
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A cited claim with what its source says of it."""
+
+    claim: Claim
+    decision: Decision
+    finding: str
 
 
 @dataclass(frozen=True)
@@ -109,6 +151,18 @@ def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
+def check(evidence: Check) -> Verdict:
+    """Return the verdict on an exact claim: supported if the measured value is the expected one."""
+    same = evidence.measured == evidence.expected
+    reason = f"measured {evidence.measured}, as claimed" if same else f"measured {evidence.measured}, not {evidence.expected}"
+    return Verdict(evidence.claim, "supported" if same else "refuted", None, None, None, 1, "exact", reason)
+
+
+def cite(evidence: Citation) -> Verdict:
+    """Return the verdict on a cited claim, which is its source's."""
+    return Verdict(evidence.claim, evidence.decision, None, None, None, 0, "cited", evidence.finding)
+
+
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
     """Return a verdict for each comparison, Holm-adjusted together, in their order.
 
@@ -118,6 +172,8 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
         ValueError: if a measurement is missing or not finite.
     """
     for comparison in comparisons:
+        if comparison.claim.direction is None or comparison.claim.margin is None:
+            raise ValueError(f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with")
         values = [*comparison.treatment.values(), *comparison.control.values()]
         if not comparison.treatment or not comparison.control or not np.isfinite(values).all():
             raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
@@ -131,6 +187,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
             reason = f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
             verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
             continue
+        assert claim.margin is not None
         threshold = -claim.margin if claim.direction == "lower" else claim.margin
         estimate = _estimate(treatment, control)
         testable.append((estimate.p_value(threshold), index, threshold, estimate))

@@ -107,41 +107,58 @@ def print_claims(records: "list[Json]") -> None:
         elif verdict:
             console.print(escape(f"  {record['reason']}"))
         else:
-            console.print(f"  [dim]{escape(record['source'])}; {record['direction']}, margin {record['margin']:g}[/]")
+            rule = f"{record['direction']}, margin {record['margin']:g}" if record["kind"] == "statistical" else record["kind"]
+            console.print(f"  [dim]{escape(record['source'])}; {rule}[/]")
         console.print()
 
 
 @contextmanager
-def progress() -> "Iterator[Callable[[list[Run], int, int], None]]":
+def trials() -> "Iterator[Callable[[list[Run], int, int], None]]":
     """Give a `Watch` that draws a bar for all trials and the epoch of each running one."""
-
-    def describe(run: "Run") -> str:
-        config = run.config.model_dump()
-        depth = config["options"].get("depth")
-        last = {"epoch": 0.0, **dict((list(run.metrics()) or [{}])[-1])}
-        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {last['epoch']:.0f}"
-
     with _bars() as bars:
-        task = bars.add_task("trials", total=None)
-
-        def watch(running: "list[Run]", done: int, total: int) -> None:
-            bars.update(task, total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
-
-        yield watch
+        yield _trials(bars)
 
 
 @contextmanager
 def steps() -> "Iterator[Callable[[str, int, int], None]]":
     """Give `watch(what, done, total)`, which draws a bar for each thing that it is told of."""
     with _bars() as bars:
-        tasks: dict[str, Any] = {}
+        yield _steps(bars)
 
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
 
-        yield watch
+@contextmanager
+def trials_and_steps() -> "Iterator[tuple[Callable[[list[Run], int, int], None], Callable[[str, int, int], None]]]":
+    """Give both, in one display."""
+    with _bars() as bars:
+        yield _trials(bars), _steps(bars)
+
+
+def _trials(bars: Any) -> "Callable[[list[Run], int, int], None]":
+    def describe(run: "Run") -> str:
+        config = run.config.model_dump()
+        depth = config["options"].get("depth")
+        last = {"epoch": 0.0, **dict((list(run.metrics()) or [{}])[-1])}
+        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {last['epoch']:.0f}"
+
+    tasks: list[Any] = []
+
+    def watch(running: "list[Run]", done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(bars.add_task("trials"))
+        bars.update(tasks[0], total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
+
+    return watch
+
+
+def _steps(bars: Any) -> Callable[[str, int, int], None]:
+    tasks: dict[str, Any] = {}
+
+    def watch(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done)
+
+    return watch
 
 
 def _bars() -> Any:

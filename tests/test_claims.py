@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reslab.claims import Claim, Comparison, Direction, decide
+from reslab.claims import Check, Citation, Claim, Comparison, Direction, check, cite, decide
 
 
 def claim(direction: Direction, margin: float = 1.0) -> Claim:
-    return Claim("c", "statistical", {"ko": "", "en": ""}, "", direction, margin)
+    return Claim("c", "statistical", "overview", {"ko": "", "en": ""}, "", direction, margin)
 
 
 def compare(direction: Direction, differences: list[float], margin: float = 1.0) -> Comparison:
@@ -129,3 +129,22 @@ def test_simulated_false_verdicts_stay_under_nominal(n: int) -> None:
         false += any(v.decision != "inconclusive" for v in decide(comparisons))
     # Holm's bound is met with equality almost exactly; three standard errors of a 5 % rate over 1000 repeats are 2.1 points
     assert false / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)
+
+
+def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision() -> None:
+    exact = Claim("c", "exact", "variants", {"ko": "", "en": ""}, "")
+    assert check(Check(exact, 25_557_032, 25_557_032)).decision == "supported"
+    wrong = check(Check(exact, 256, 128))
+    assert (wrong.decision, wrong.reason, wrong.interval) == ("refuted", "measured 256, not 128", None)
+    cited = Claim("c", "cited", "overview", {"ko": "", "en": ""}, "")
+    verdict = cite(Citation(cited, "refuted", "Highway networks came first"))
+    assert (verdict.decision, verdict.n, verdict.method, verdict.reason) == ("refuted", 0, "cited", "Highway networks came first")
+    with pytest.raises(ValueError, match="has no margin"):
+        decide([Comparison(exact, {0: 1.0}, {0: 0.0})])
+
+
+def test_only_a_statistical_claim_has_a_margin() -> None:
+    with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
+        Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", "higher", 1.0)
+    with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
+        Claim("c", "statistical", "variants", {"ko": "", "en": ""}, "")

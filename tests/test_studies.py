@@ -17,7 +17,7 @@ from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure
 from reslab.runs import Run, read_json
-from reslab.studies.study import Directory, Trial, run_study
+from reslab.studies.study import Directory, run_study
 
 pytestmark = pytest.mark.xdist_group("study")  # they share a study that takes half a minute
 
@@ -121,17 +121,18 @@ def test_every_study_is_well_formed(name: str) -> None:
     study = studies.find(name)
     assert study.name == name and {"default", "smoke"} <= study.presets.keys()
     assert study.config.model_config["frozen"] and study.config.model_config["extra"] == "forbid"
-    config = study.configure("smoke", {})
-    grid = study.grid(config)
-    trials = {
-        group: [Trial(group, trial, {"train_error": 0.5, "test_error": 0.5, "heldout_error": 0.5}) for trial in members]
-        for group, members in grid.items()
-    }
-    compared = {comparison.claim.id for comparison in study.compare(config, trials)}
-    assert compared == {claim.id for claim in study.claims if claim.kind == "statistical"}
+    for preset in study.presets:
+        config = study.configure(preset, {})
+        groups = study.grid(config)
+        assert all(len({trial.seed for trial in trials}) == len(trials) == config.seeds for trials in groups.values())
     for claim in study.claims:
         assert claim.id.startswith(f"{name}.") and claim.source and all(claim.statement.values())
         assert re.search("[가-힣]", claim.statement["ko"])
+
+
+def test_claim_ids_are_unique() -> None:
+    ids = [claim.id for name in studies.names() for claim in studies.find(name).claims]
+    assert len(ids) == len(set(ids))
 
 
 def test_settings_are_checked() -> None:
@@ -173,10 +174,10 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
         return [Failure(lost, "MemoryError: no")]
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
-    record = run_study(study, config, directory, 1, lambda *_: None).record
+    record = run_study(study, config, directory, 1, lambda *_: None, lambda *_: None).record
     assert record["failures"][0]["reason"] == "MemoryError: no"
     assert [claim["n"] for claim in record["claims"]] == [2, 2, 3, 3]
     shutil.rmtree(directory.trials)
     monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
     with pytest.raises(UserError, match="finished: MemoryError: no"):
-        run_study(study, config, directory, 1, lambda *_: None)
+        run_study(study, config, directory, 1, lambda *_: None, lambda *_: None)

@@ -76,7 +76,7 @@ def train(
     except ValidationError as error:
         raise UserError(one_line(error)) from error
     arguments.make_writable(out)
-    with show.progress() as watch:
+    with show.trials() as watch:
         failures = run_trials([config], out, 1, watch)
     if failures:
         raise UserError(failures[0].reason)
@@ -109,7 +109,7 @@ def study(
     Parameters
     ----------
     name
-        The study: degradation.
+        The study (see `reslab claims` for what each decides).
     preset
         A set of settings: default, or smoke (seconds, to see that everything works).
     out
@@ -134,8 +134,8 @@ def study(
         raise UserError(f"--workers must be at least 1, got {workers}")
     path = out or Path("runs") / name
     directory = Directory(arguments.unused(path) if fresh else path).prepare(chosen)
-    with show.progress() as watch:
-        finished = run_study(chosen, config, directory, workers or default_workers(config.threads), watch)
+    with show.trials_and_steps() as (watch, steps):
+        finished = run_study(chosen, config, directory, workers or default_workers(config.threads), watch, steps)
     report = write_report([directory.path], directory.path / "report.html")
     if finished.reused_from_other_code:
         print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)

@@ -46,6 +46,25 @@ def final_errors(errors: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figu
     return _finish(figure, "", "오류 · error (%)").update_layout(barmode="group")
 
 
+def chart(record: Json) -> go.Figure:
+    """Return a study's own figure, from its record in `study.json`."""
+    figure = go.Figure()
+    for index, series in enumerate(record["series"]):
+        colour = OKABE_ITO[index % len(OKABE_ITO)]
+        spread = {"error_y": {"array": series["spread"]}} if series["spread"] is not None else {}
+        points = {"x": series["x"], "y": series["y"], "name": series["name"], **spread}
+        if record["kind"] == "bars":
+            figure.add_bar(**points, marker_color=colour)
+        else:
+            mode = "lines+markers" if record["kind"] == "lines" else "markers"
+            figure.add_scatter(**points, mode=mode, line={"color": colour, "dash": DASHES[index % len(DASHES)]}, marker_symbol=index)
+    _finish(figure, *(f"{record[axis]['ko']} · {record[axis]['en']}" for axis in "xy"))
+    for axis, logarithmic in (("xaxis", record["log_x"]), ("yaxis", record["log_y"])):
+        if logarithmic:
+            figure.update_layout({axis: {"type": "log", "rangemode": "normal"}})
+    return figure
+
+
 def _finish(figure: go.Figure, x: str, y: str) -> go.Figure:
     axis = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.5)"}
     return figure.update_layout(

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from reslab.errors import UserError
-from reslab.report.figures import final_errors, training_curves
+from reslab.report.figures import chart, final_errors, training_curves
 from reslab.runs import Json, read_json, read_metrics, write_atomically
 
 
@@ -21,7 +22,9 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
     Raises:
         UserError: if a directory holds no readable `study.json`.
     """
-    template = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined).get_template("page.html.j2")
+    environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["figure"] = figure
+    template = environment.get_template("page.html.j2")
     studies = [_section(directory) for directory in directories]
     write_atomically(out, template.render(studies=studies, plotlyjs=get_plotlyjs()))
     return out
@@ -69,6 +72,13 @@ def command(record: Json) -> str:
     return " ".join(words)
 
 
+def figure(value: Any) -> str:
+    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, nothing for None."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _by_group(record: Json) -> dict[str, list[Json]]:
     groups: dict[str, list[Json]] = {}
     for trial in record["trials"]:
@@ -78,23 +88,30 @@ def _by_group(record: Json) -> dict[str, list[Json]]:
 
 def _section(directory: Path) -> dict[str, Any]:
     record = read_study(directory)
+    trained = [_html(figure) for figure in _training_figures(directory, record)] if record["trials"] else []
+    first = read_json(directory / record["trials"][0]["directory"] / "trial.json") if record["trials"] else None
+    details = [record["config"]]
+    if first is not None:
+        details += [first["config"]["recipe"], {**first["environment"], "code": first["code"]}]
+    return {
+        "record": record,
+        "rows": summary_rows(record),
+        "trained": trained,
+        "charts": [(_html(chart(drawn)), drawn) for drawn in record["charts"]],
+        "command": command(record),
+        "details": [json.dumps(part, ensure_ascii=False, indent=2) for part in details],
+    }
+
+
+def _training_figures(directory: Path, record: Json) -> list[go.Figure]:
     curves: dict[str, list[list[Json]]] = {}
     for trial in record["trials"]:
         curves.setdefault(trial["group"], []).append(list(read_metrics(directory / trial["directory"])))
     errors = {
-        group: {split: [result[split] for result in results] for split in ("train_error", "test_error")}
-        for group, results in _by_group(record).items()
+        group: {part: [result[part] for result in results] for part in ("train_error", "test_error")} for group, results in _by_group(record).items()
     }
-    first = read_json(directory / record["trials"][0]["directory"] / "trial.json")
-    figures = [training_curves(curves), final_errors(errors)]
-    return {
-        "record": record,
-        "rows": summary_rows(record),
-        "figures": [
-            to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False, "responsive": True}) for figure in figures
-        ],
-        "command": command(record),
-        "config": json.dumps(record["config"], ensure_ascii=False, indent=2),
-        "recipe": json.dumps(first["config"]["recipe"], ensure_ascii=False, indent=2),
-        "environment": json.dumps({**first["environment"], "code": first["code"]}, ensure_ascii=False, indent=2),
-    }
+    return [training_curves(curves), final_errors(errors)]
+
+
+def _html(figure: go.Figure) -> str:
+    return to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False, "responsive": True})

@@ -4,12 +4,10 @@ Plain and residual CIFAR networks of growing depth, trained alike. What is compa
 network that overfits would have a lower one.
 """
 
-from collections.abc import Mapping, Sequence
-
 from pydantic import Field
 
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import CifarDepths, Study, StudyConfig, Trial
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -17,6 +15,7 @@ PAPER = "He et al. 2015 (arXiv:1512.03385)"
 DEEPER_PLAIN = Claim(
     id="degradation.plain-deeper-trains-worse",
     kind="statistical",
+    section="degradation",
     statement={
         "ko": "지름길이 없는 평범한 신경망은 깊어지면 훈련 오류가 오히려 커진다.",
         "en": "A deeper plain network has a higher training error than a shallower one.",
@@ -29,6 +28,7 @@ DEEPER_PLAIN = Claim(
 NOT_OVERFITTING = Claim(
     id="degradation.not-overfitting",
     kind="statistical",
+    section="degradation",
     statement={
         "ko": "이 성능 저하는 과적합이 아니다. 평범한 신경망이 깊어져도 시험 오류와 훈련 오류의 차이는 커지지 않는다.",
         "en": "The degradation is not overfitting: the gap between test and training error does not grow with a plain network's depth.",
@@ -41,6 +41,7 @@ NOT_OVERFITTING = Claim(
 RESIDUAL_HOLDS = Claim(
     id="degradation.residual-does-not-degrade",
     kind="statistical",
+    section="degradation",
     statement={
         "ko": "잔차 신경망은 깊어져도 훈련 오류가 나빠지지 않는다.",
         "en": "A deeper residual network does not have a higher training error than a shallower one.",
@@ -53,6 +54,7 @@ RESIDUAL_HOLDS = Claim(
 RESIDUAL_TRAINS_BETTER = Claim(
     id="degradation.residual-trains-better",
     kind="statistical",
+    section="degradation",
     statement={
         "ko": "같은 깊이라면(가장 깊은 쌍에서) 잔차 신경망이 평범한 신경망보다 훈련 오류가 작다.",
         "en": "At the same depth (the deepest pair), the residual network has a lower training error than the plain one.",
@@ -75,22 +77,20 @@ def grid(config: DegradationConfig) -> dict[str, list[TrialConfig]]:
     return {f"{kind}-{depth}": config.trials(f"cifar_{kind}", depth=depth) for depth in config.depths for kind in ("plain", "resnet")}
 
 
-def compare(config: DegradationConfig, groups: Mapping[str, Sequence[Trial]]) -> list[Comparison]:
+def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the four comparisons, between the shallowest and the deepest networks."""
     shallow, deep = config.depths[0], config.depths[-1]
-
-    def train(group: str) -> dict[int, float]:
-        return {trial.config.seed: trial.result["train_error"] for trial in groups[group]}
-
-    def gap(group: str) -> dict[int, float]:
-        return {trial.config.seed: trial.result["test_error"] - trial.result["train_error"] for trial in groups[group]}
-
-    return [
-        Comparison(DEEPER_PLAIN, train(f"plain-{deep}"), train(f"plain-{shallow}")),
-        Comparison(NOT_OVERFITTING, gap(f"plain-{deep}"), gap(f"plain-{shallow}")),
-        Comparison(RESIDUAL_HOLDS, train(f"resnet-{deep}"), train(f"resnet-{shallow}")),
-        Comparison(RESIDUAL_TRAINS_BETTER, train(f"resnet-{deep}"), train(f"plain-{deep}")),
-    ]
+    train = {group: by_seed(trials, "train_error") for group, trials in groups.items()}
+    test = {group: by_seed(trials, "test_error") for group, trials in groups.items()}
+    gap = {group: {seed: test[group][seed] - error for seed, error in train[group].items()} for group in groups}
+    return Measurement(
+        [
+            Comparison(DEEPER_PLAIN, train[f"plain-{deep}"], train[f"plain-{shallow}"]),
+            Comparison(NOT_OVERFITTING, gap[f"plain-{deep}"], gap[f"plain-{shallow}"]),
+            Comparison(RESIDUAL_HOLDS, train[f"resnet-{deep}"], train[f"resnet-{shallow}"]),
+            Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"]),
+        ]
+    )
 
 
 STUDY = Study(
@@ -104,5 +104,5 @@ STUDY = Study(
     config=DegradationConfig,
     presets={"default": {}, "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1}},
     grid=grid,
-    compare=compare,
+    measure=measure,
 )

@@ -3,12 +3,10 @@
 The chapter sets zero padding against projection. Four networks of each depth, trained alike; B and C cost parameters that A does not.
 """
 
-from collections.abc import Mapping, Sequence
-
 from pydantic import Field
 
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import CifarDepths, Study, StudyConfig, Trial
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"
@@ -16,6 +14,7 @@ PAPER = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"
 ANY_HELPS = Claim(
     id="shortcuts.identity-beats-none",
     kind="statistical",
+    section="shortcuts",
     statement={
         "ko": "매개변수가 없는 지름길(A)만 더해도, 가장 깊은 신경망의 훈련 오류가 지름길이 없을 때보다 작다.",
         "en": "A parameter-free shortcut (A) alone gives the deepest network a lower training error than no shortcut.",
@@ -28,6 +27,7 @@ ANY_HELPS = Claim(
 PROJECTION_NOT_NEEDED = Claim(
     id="shortcuts.zero-padding-is-not-worse-than-projection",
     kind="statistical",
+    section="shortcuts",
     statement={
         "ko": "제로 패딩(A)의 시험 오류는 모양이 바뀌는 곳에만 투영을 쓰는 것(B)보다 뚜렷이 크지 않다.",
         "en": "Zero padding (A) does not have a notably higher test error than projection where the shape changes (B).",
@@ -40,6 +40,7 @@ PROJECTION_NOT_NEEDED = Claim(
 ALL_PROJECTIONS = Claim(
     id="shortcuts.projecting-everywhere-is-not-better",
     kind="statistical",
+    section="shortcuts",
     statement={
         "ko": "모양이 바뀌는 곳에만 투영을 쓰는 것(B)의 시험 오류는 모든 지름길을 투영으로 바꾼 것(C)보다 뚜렷이 크지 않다.",
         "en": "Projection only where the shape changes (B) does not have a notably higher test error than projection in every block (C).",
@@ -67,18 +68,20 @@ def grid(config: ShortcutsConfig) -> dict[str, list[TrialConfig]]:
     return groups
 
 
-def compare(config: ShortcutsConfig, groups: Mapping[str, Sequence[Trial]]) -> list[Comparison]:
+def measure(config: ShortcutsConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the three comparisons at the deepest networks."""
     deep = config.depths[-1]
 
-    def error(option: str, split: str) -> dict[int, float]:
-        return {trial.config.seed: trial.result[split] for trial in groups[f"{option}-{deep}"]}
+    def error(option: str, part: str) -> dict[int, float]:
+        return by_seed(groups[f"{option}-{deep}"], f"{part}_error")
 
-    return [
-        Comparison(ANY_HELPS, error("A", "train_error"), error("none", "train_error")),
-        Comparison(PROJECTION_NOT_NEEDED, error("A", "test_error"), error("B", "test_error")),
-        Comparison(ALL_PROJECTIONS, error("B", "test_error"), error("C", "test_error")),
-    ]
+    return Measurement(
+        [
+            Comparison(ANY_HELPS, error("A", "train"), error("none", "train")),
+            Comparison(PROJECTION_NOT_NEEDED, error("A", "test"), error("B", "test")),
+            Comparison(ALL_PROJECTIONS, error("B", "test"), error("C", "test")),
+        ]
+    )
 
 
 STUDY = Study(
@@ -92,5 +95,5 @@ STUDY = Study(
     config=ShortcutsConfig,
     presets={"default": {}, "smoke": {"depths": (8,), "seeds": 3, "epochs": 1}},
     grid=grid,
-    compare=compare,
+    measure=measure,
 )

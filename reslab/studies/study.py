@@ -1,14 +1,17 @@
-"""What a study is, and how one is run: its trials, its verdicts, its `study.json`."""
+"""What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import torch
 from pydantic import AfterValidator, Field, ValidationError, field_validator
+from torch import nn
 
-from reslab.claims import Claim, Comparison, Verdict, decide
-from reslab.data import canonical
+from reslab import zoo
+from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide
+from reslab.data import Dataset, canonical, load_data
 from reslab.errors import UserError, suggest
 from reslab.executors import Failure, Watch, run_trials
 from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
@@ -71,18 +74,98 @@ CifarDepths = Annotated[tuple[int, ...], AfterValidator(_check_cifar_depths)]
 
 
 class Trial(NamedTuple):
-    """A finished trial: the group it belongs to, its config and its result."""
+    """A finished trial: the group it belongs to, its config, its result, and its directory."""
 
     group: str
     config: TrialConfig
     result: Json
+    run: Run
+
+    def network(self) -> nn.Module:
+        """Return the trained network, in evaluation mode."""
+        return zoo.build(self.config.model, weights=self.run.weights, **self._options()).eval()
+
+    def fresh_network(self) -> nn.Module:
+        """Return the network as it was before training, bit for bit, in training mode."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            return zoo.build(self.config.model, **self._options())
+
+    def data(self) -> Dataset:
+        """Return the data set as the network sees it."""
+        return load_data(self.config.data).fitted(zoo.input_shape(self.fresh_network())[1])
+
+    def _options(self) -> Json:
+        data = load_data(self.config.data)
+        return {"num_classes": data.num_classes, "in_channels": data.in_channels, **self.config.options}
+
+
+Groups = Mapping[str, Sequence[Trial]]
+"""The finished trials of each group, one a seed."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being measured, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measured figures for people to read, with the columns' names."""
+
+    title: Text
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float | None]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line or set of bars of a chart; `spread` is one standard deviation over seeds."""
+
+    name: str
+    x: Sequence[float] | Sequence[str]
+    y: Sequence[float]
+    spread: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure of the report, and a caption that says what to see in it."""
+
+    title: Text
+    caption: Text
+    x: Text
+    y: Text
+    series: Sequence[Series]
+    kind: Literal["lines", "bars", "points"] = "lines"
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What finished trials say: the evidence for each claim, and the figures behind it."""
+
+    comparisons: Sequence[Comparison] = ()
+    checks: Sequence[Check] = ()
+    citations: Sequence[Citation] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+
+    def verdicts(self) -> list[Verdict]:
+        """Return a verdict a claim; the statistical ones share one error rate."""
+        return [*decide(self.comparisons), *map(check, self.checks), *map(cite, self.citations)]
+
+
+def by_seed(trials: Sequence[Trial], value: str) -> dict[int, float]:
+    """Return a value of each trial's result, such as `train_error`, by seed."""
+    return {trial.config.seed: trial.result[value] for trial in trials}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the claims that answer it, the trials that decide them.
+    """A question, the claims that answer it, the trials and the measurement that decide them.
 
-    `grid` names groups of trials, one group a network; `compare` turns finished trials, by group, into comparisons.
+    `grid` names groups of trials, one group a network; `measure` turns finished trials, by group, into evidence. It may load the trained
+    networks and look inside; it draws from generators seeded by each trial's seed alone, so that measuring again gives the same.
     """
 
     name: str
@@ -92,7 +175,7 @@ class Study:
     config: type[StudyConfig]
     presets: Mapping[str, Mapping[str, Any]]
     grid: Callable[[Any], dict[str, list[TrialConfig]]]
-    compare: Callable[[Any, Mapping[str, Sequence[Trial]]], list[Comparison]]
+    measure: Callable[[Any, Groups, Progress], Measurement]
 
     def configure(self, preset: str, settings: Mapping[str, Any]) -> StudyConfig:
         """Return the preset's config with some settings changed.
@@ -161,7 +244,7 @@ class Directory(NamedTuple):
         return self
 
 
-def run_study(study: Study, config: StudyConfig, directory: Directory, workers: int, watch: Watch) -> Finished:
+def run_study(study: Study, config: StudyConfig, directory: Directory, workers: int, watch: Watch, progress: Progress) -> Finished:
     """Run what is missing of a study, decide its claims and write `study.json`.
 
     Raises:
@@ -175,8 +258,10 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, workers: 
     empty = [group for group, trials in groups.items() if not trials]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
-    verdicts = decide(study.compare(config, groups))
-    record = _record(study, config, groups, verdicts, failures)
+    measurement = study.measure(config, groups, progress)
+    decided = [verdict.claim.id for verdict in measurement.verdicts()]
+    assert sorted(decided) == sorted(claim.id for claim in study.claims), f"{study.name} decides {decided}, and not each of its claims once"
+    record = _record(study, config, groups, measurement, failures)
     if not directory.record.exists() or read_json(directory.record) != record:
         write_json(directory.record, record)
     reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
@@ -190,12 +275,10 @@ def network_depth(config: TrialConfig) -> int:
 
 def _finished(group: str, trials: Sequence[TrialConfig], directory: Directory) -> list[Trial]:
     runs = [Run(directory.trials, config) for config in trials]
-    return [Trial(group, config, run.result()) for config, run in zip(trials, runs, strict=True) if run.finished]
+    return [Trial(group, config, run.result(), run) for config, run in zip(trials, runs, strict=True) if run.finished]
 
 
-def _record(
-    study: Study, config: StudyConfig, groups: Mapping[str, Sequence[Trial]], verdicts: Sequence[Verdict], failures: Sequence[Failure]
-) -> Json:
+def _record(study: Study, config: StudyConfig, groups: Groups, measurement: Measurement, failures: Sequence[Failure]) -> Json:
     """Return what `study.json` holds: nothing in it depends on when or with how many workers the study ran."""
     trials = [
         {
@@ -213,7 +296,9 @@ def _record(
         "title": study.title,
         "question": study.question,
         "config": config.model_dump(mode="json"),
-        "claims": [verdict.to_json() for verdict in verdicts],
+        "claims": [verdict.to_json() for verdict in measurement.verdicts()],
+        "tables": [asdict(table) for table in measurement.tables],
+        "charts": [asdict(chart) for chart in measurement.charts],
         "trials": trials,
         "failures": [{"config": failure.config.model_dump(mode="json"), "reason": failure.reason} for failure in failures],
     }
