@@ -113,9 +113,9 @@ def print_claims(records: "list[Json]") -> None:
 
 
 @contextmanager
-def trials() -> "Iterator[Callable[[list[Run], int, int], None]]":
-    """Give a `Watch` that draws a bar for all trials and the epoch of each running one."""
-    with _bars() as bars:
+def trials(quiet: bool = False) -> "Iterator[Callable[[list[Run], int, int], None]]":
+    """Give a `Watch` that draws a bar for all trials and the epoch of each running one; a quiet one draws nothing."""
+    with _bars(quiet) as bars:
         yield _trials(bars)
 
 
@@ -161,13 +161,13 @@ def _steps(bars: Any) -> Callable[[str, int, int], None]:
     return watch
 
 
-def _bars() -> Any:
+def _bars(quiet: bool = False) -> Any:
     """Return rich's progress display, on standard error: a description, a bar, how many of how many, and the time."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=Console(stderr=True), disable=quiet)
 
 
 def print_evaluation(record: "Json") -> None:

@@ -52,6 +52,7 @@ RESERVED = {
     "cyclopts": {"cli", "commands"},
     "rich": {"show"},
     "matplotlib": {"analysis"},
+    "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},
     "scipy": {"claims"},

@@ -22,13 +22,17 @@ def test_the_papers_imagenet_recipe() -> None:
     rates = {step: PAPER_IMAGENET.rate(step, 600_000) for step in (0, 149_999, 150_000, 299_999, 300_000, 599_999)}
     assert rates == pytest.approx({0: 0.1, 149_999: 0.1, 150_000: 0.01, 299_999: 0.01, 300_000: 0.001, 599_999: 0.001})
     images = 1_281_167  # ImageNet's training images
-    assert [round(milestone * 256 / images) for milestone in (150_000, 300_000, 600_000)] == [30, 60, 120]  # epochs
+    assert [round(iterations * 256 / images) for iterations in (150_000, 300_000, 600_000)] == [30, 60, 120]  # epochs
     augment = PAPER_IMAGENET.augment
     assert isinstance(augment, ScaleCrop) and (augment.shorter, augment.crop, augment.colour) == ((256, 480), 224, 0.1)
     assert (PAPER_IMAGENET.batch_size, PAPER_IMAGENET.momentum, PAPER_IMAGENET.weight_decay) == (256, 0.9, 1e-4)
     assert PAPER_IMAGENET.total_iterations(5_004) == 600_000
     with pytest.raises(ValidationError, match="the crop must fit"):
         ScaleCrop(shorter=(200, 480))
+
+
+def test_the_milestones_move_with_the_length() -> None:
+    assert [PAPER_CIFAR.rate(step, 100) for step in (49, 50, 74, 75, 99)] == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_one_cycle_by_hand() -> None:
@@ -41,6 +45,8 @@ def test_recipes_are_frozen_and_refuse_contradictions() -> None:
         FAST.learning_rate = 1.0  # type: ignore[misc]  # frozen
     with pytest.raises(ValidationError, match="exactly one"):
         Recipe(**{**FAST.model_dump(), "iterations": 5})
+    with pytest.raises(ValidationError, match="cutout goes with augment=true"):
+        Recipe(**{**FAST.model_dump(), "augment": False, "cutout": 8})
     with pytest.raises(ValidationError, match="Extra inputs"):
         Recipe(**{**FAST.model_dump(), "lr": 5})
     assert all(name == recipe.name for name, recipe in RECIPES.items())

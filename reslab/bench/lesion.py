@@ -12,6 +12,7 @@ from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import remove_each
 from reslab.bench.timing import machine, side_by_side
 from reslab.residual import View, view
+from reslab.training.devices import has_bf16
 
 QUICK = {"model": "resnet20", "images": 8, "batch": 2, "rounds": 1, "warmup": 0}
 
@@ -32,11 +33,6 @@ def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
             wrong += int((gated.head(live).argmax(1) != y).sum())
         errors.append(wrong / len(labels))
     return errors
-
-
-def has_bf16() -> bool:
-    """Say whether the processor multiplies bfloat16 itself."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def bench(*, model: str = "resnet110", images: int = 100, batch: int = 32, rounds: int = 2, warmup: int = 0) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -21,6 +21,11 @@ def train(
     epochs: int | None = None,
     seed: int = 0,
     threads: int = 1,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "32", "bf16", "16"] = "auto",
+    devices: int = 1,
+    strategy: Literal["ddp"] = "ddp",
+    compile: Flag = False,
     set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     out: Path = Path("runs/train"),
     download: Flag = False,
@@ -46,6 +51,16 @@ def train(
         Seed of the initial weights and of the order of the images.
     threads
         CPU threads; part of the run's identity, as it changes sums.
+    device
+        Where to train; auto is the fastest that is here.
+    precision
+        Of convolutions and matrix products; auto is the fastest that the device computes in itself. The result says what was taken, and why.
+    devices
+        Processes that share every batch, each with a device of its own (and `threads` threads): on one machine, or started by torchrun on several.
+    strategy
+        How they share: ddp (gradients averaged, BatchNorm normalising each share by itself).
+    compile
+        Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++ compiler.
     set
         A setting of the recipe: `--set learning_rate=0.01`, any number of times.
     out
@@ -61,25 +76,42 @@ def train(
 
     from reslab import zoo
     from reslab.data import canonical, load_data
-    from reslab.executors import run_trials
+    from reslab.executors import local, run_trials
     from reslab.runs import Run
     from reslab.studies.study import one_line
+    from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
 
+    chosen = best_device() if device == "auto" else device
+    exact = best_precision(chosen).value if precision == "auto" else precision
+    check(chosen, exact)
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
     words = arguments.words(options)
     zoo.check(model, num_classes=dataset.num_classes, in_channels=dataset.in_channels, **words)
     try:
         settings = arguments.read_recipe(recipe, epochs, set)
-        config = TrialConfig(model=model, options=words, data=canonical(data), recipe=settings, seed=seed, threads=threads)
+        config = TrialConfig(
+            model=model,
+            options=words,
+            data=canonical(data),
+            recipe=settings,
+            seed=seed,
+            threads=threads,
+            device=chosen,
+            precision=exact,
+            devices=devices,
+            compile=compile,
+        )
     except ValidationError as error:
         raise UserError(one_line(error)) from error
     arguments.make_writable(out)
-    with show.trials() as watch:
-        failures = run_trials([config], out, 1, watch)
+    with show.trials(quiet=not is_main_process()) as watch:
+        failures = run_trials([config], out, local(1), watch)
     if failures:
         raise UserError(failures[0].reason)
+    if not is_main_process():
+        return 0
     run = Run(out, config)
     result = run.result()
     if json:
@@ -99,6 +131,8 @@ def study(
     out: Path | None = None,
     fresh: Flag = False,
     workers: int | None = None,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
@@ -117,14 +151,18 @@ def study(
     fresh
         Start over in a new directory beside the old one, which is kept.
     workers
-        Trials at a time (by default as many as the cores allow); never changes a result.
+        Trials at a time on this machine (by default as many as the cores allow); never changes a result.
+    executor
+        Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
+    address
+        The Ray cluster's address (by default one is made on this machine for the occasion).
     json
         Print study.json to standard output.
     settings
-        Settings of the study: --data, --seeds, --recipe, --epochs, --threads, and its own, such as `--depths 20,56`.
+        Settings of the study: --data, --seeds, --recipe, --epochs, --threads, --device, --precision, and its own, such as `--depths 20,56`.
     """
     from reslab import studies
-    from reslab.executors import default_workers
+    from reslab.executors import default_workers, local
     from reslab.report.page import summary_rows, write_report
     from reslab.studies.study import Directory, run_study
 
@@ -132,10 +170,18 @@ def study(
     config = chosen.configure(preset, arguments.words(settings))
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, got {workers}")
+    if address is not None and executor != "ray":
+        raise UserError("--address is a Ray cluster's; give --executor ray too")
     path = out or Path("runs") / name
     directory = Directory(arguments.unused(path) if fresh else path).prepare(chosen)
+    if executor == "ray":
+        from reslab.executors.cluster import on_ray
+
+        runner = on_ray(address)
+    else:
+        runner = local(workers or default_workers(config.threads))
     with show.trials_and_steps() as (watch, steps):
-        finished = run_study(chosen, config, directory, workers or default_workers(config.threads), watch, steps)
+        finished = run_study(chosen, config, directory, runner, watch, steps)
     report = write_report([directory.path], directory.path / "report.html")
     if finished.reused_from_other_code:
         print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)

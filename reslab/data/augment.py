@@ -13,27 +13,42 @@ from reslab.data.images import resize_shorter
 
 @dataclass(frozen=True)
 class Augment:
-    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them, in one gather.
+    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them, in one gather; then cut out.
 
-    For 32×32 images, `Augment(shift=4, flip=True)` is the paper's pad-4, random crop and flip (He et al. 2015, section 4.2).
+    For 32×32 images, `Augment(shift=4, flip=True)` is the paper's pad-4, random crop and flip (He et al. 2015, section 4.2). Cutout blanks a
+    square with sides of `cutout` pixels around a place drawn from the whole image, so that part of it may be outside (DeVries & Taylor
+    2017, arXiv:1708.04552, section 3.2); blank is 0, the mean of standardised images.
     """
 
     shift: int
     flip: bool
+    cutout: int = 0
 
     def __call__(self, images: Float[Tensor, "b c h w"], generator: Generator) -> Float[Tensor, "b c h w"]:
         """Return the augmented batch; the same generator state gives the same batch."""
         b, c, h, w = images.shape
+        device = images.device
         padded = F.pad(images, (self.shift,) * 4)
-        offsets = torch.randint(2 * self.shift + 1, (2, b), generator=generator).to(images.device)  # drawn on the CPU
-        rows = offsets[0, :, None] + torch.arange(h, device=images.device)  # [B, H] of the padded image
-        columns = offsets[1, :, None] + torch.arange(w, device=images.device)  # [B, W]
+        offsets = _sent(torch.randint(2 * self.shift + 1, (2, b), generator=generator), device)
+        rows = offsets[0, :, None] + torch.arange(h, device=device)  # [B, H] of the padded image
+        columns = offsets[1, :, None] + torch.arange(w, device=device)  # [B, W]
         if self.flip:
-            mirror = torch.randint(2, (b, 1), generator=generator, dtype=torch.bool).to(images.device)
+            mirror = _sent(torch.randint(2, (b, 1), generator=generator, dtype=torch.bool), device)
             columns = torch.where(mirror, columns.flip(1), columns)
-        batch = torch.arange(b, device=images.device)[:, None, None, None]
-        channels = torch.arange(c, device=images.device)[None, :, None, None]
-        return padded[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
+        batch = torch.arange(b, device=device)[:, None, None, None]
+        channels = torch.arange(c, device=device)[None, :, None, None]
+        moved = padded[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
+        if not self.cutout:
+            return moved
+        top, left = (_sent(torch.randint(side, (b, 1), generator=generator), device) - self.cutout // 2 for side in (h, w))
+        down, across = torch.arange(h, device=device) - top, torch.arange(w, device=device) - left  # [B, H] and [B, W] from the square's corner
+        inside = [(place >= 0) & (place < self.cutout) for place in (down, across)]
+        return moved.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
+
+
+def _sent(draws: Tensor, device: torch.device) -> Tensor:
+    """Return what was drawn on the CPU on the device, without waiting for the device where it is a GPU."""
+    return draws.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else draws.to(device)
 
 
 @dataclass(frozen=True)

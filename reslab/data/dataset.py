@@ -95,6 +95,11 @@ class Dataset:
         """Return this data set augmented as the paper does ImageNet, and seen at `crop`."""
         return replace(self, size=crop, augment=ScaleCrop(shorter, crop, colour, self.statistics.covariance))
 
+    def cut_out(self, side: int) -> "Dataset":
+        """Return this data set with a square of this side blanked in every training image."""
+        assert isinstance(self.augment, Augment)
+        return replace(self, augment=replace(self.augment, cutout=side))
+
     def to(self, device: torch.device) -> "Dataset":
         """Return this data set with its images of one size on the device; others go there batch by batch."""
         parts = {name: Part(_to(images, device), labels.to(device)) for name, (images, labels) in self.parts.items()}
@@ -142,11 +147,15 @@ class Dataset:
 
     def _standardise(self, images: Tensor) -> Tensor:
         mean, std = self._mean_and_std
-        return (images - mean.to(images.device)) / std.to(images.device)
+        if images.device != mean.device:  # images of different sizes, which stay where they are until they are a batch
+            images = images.to(mean.device)
+        return (images - mean) / std
 
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.statistics.mean)[:, None, None], torch.tensor(self.statistics.std)[:, None, None]
+        """Return both on the data set's device: sending them with every batch would have the host wait."""
+        device = self.labels.device
+        return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(self.statistics.std, device=device)[:, None, None]
 
 
 def _to(images: Images, device: torch.device) -> Images:

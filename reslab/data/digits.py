@@ -24,7 +24,7 @@ def _digits() -> Dataset:
     """Return the digits, `[N, 1, 8, 8]`, split by position so that the split is the same everywhere.
 
     The labels mostly run 0, 1, …, 9, 0, 1, …; the period 11 shares no factor with 10, so every part holds every class evenly.
-    Digits are shifted by up to one pixel and never mirrored: a mirrored 2 is not a 2.
+    They are trained on as they are: a mirrored 2 is not a 2, and a shift by one of eight pixels only delays the fit.
     """
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None]  # [1797, 1, 8, 8], grey levels 0 to 16
@@ -42,7 +42,7 @@ def _digits() -> Dataset:
         },
         classes=tuple("0123456789"),
         statistics=Statistics((mean.item(),), (std.item(),), ((std.item() ** 2,),)),
-        augment=Augment(shift=1, flip=False),
+        augment=Augment(shift=0, flip=False),
         split_rule=SPLIT_RULE,
         unit=GREY_LEVELS,
     )

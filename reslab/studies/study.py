@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from torch import nn
 
 from reslab import zoo
 from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import UserError, suggest
-from reslab.executors import Failure, Watch, run_trials
+from reslab.executors import Executor, Failure, Watch, run_trials
 from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
+from reslab.training.devices import Device, Precision, best_device, best_precision
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe
 
@@ -29,6 +30,8 @@ class StudyConfig(Config):
     recipe: str = Field("fast", description="how every network is trained")
     epochs: int | None = Field(None, ge=1, description="length in epochs, in place of the recipe's own")
     threads: int = Field(1, ge=1, description="CPU threads a trial; part of its identity, as it changes sums")
+    device: Device = Field("cpu", description="where trials train; auto is the fastest here")
+    precision: Precision = Field("32", description="of convolutions and matrix products; auto is the fastest here")
 
     @field_validator("data")
     @classmethod
@@ -42,6 +45,17 @@ class StudyConfig(Config):
             raise ValueError(f"no recipe {name!r}{suggest(name, RECIPES)}")
         return name
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _best_device(cls, device: Any) -> Any:
+        return best_device() if device == "auto" else device
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _best_precision(cls, precision: Any, info: ValidationInfo) -> Any:
+        chosen = best_precision(info.data["device"]).value if precision == "auto" and "device" in info.data else precision
+        return str(chosen)  # a typed-in 32 is read as a number
+
     def training(self) -> Recipe:
         """Return the recipe with this config's length."""
         recipe = RECIPES[self.recipe]
@@ -50,7 +64,16 @@ class StudyConfig(Config):
     def trials(self, model: str, **options: int | float | str | bool) -> list[TrialConfig]:
         """Return the trials of one network, one a seed."""
         return [
-            TrialConfig(model=model, options=options, data=self.data, recipe=self.training(), seed=seed, threads=self.threads)
+            TrialConfig(
+                model=model,
+                options=options,
+                data=self.data,
+                recipe=self.training(),
+                seed=seed,
+                threads=self.threads,
+                device=self.device,
+                precision=self.precision,
+            )
             for seed in range(self.seeds)
         ]
 
@@ -244,7 +267,7 @@ class Directory(NamedTuple):
         return self
 
 
-def run_study(study: Study, config: StudyConfig, directory: Directory, workers: int, watch: Watch, progress: Progress) -> Finished:
+def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, watch: Watch, progress: Progress) -> Finished:
     """Run what is missing of a study, decide its claims and write `study.json`.
 
     Raises:
@@ -253,7 +276,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, workers: 
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
     # The longest trials first, so that no worker is left with a long one at the end.
-    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, workers, watch)
+    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, executor, watch)
     groups = {group: _finished(group, trials, directory) for group, trials in grid.items()}
     empty = [group for group, trials in groups.items() if not trials]
     if empty:

@@ -1,11 +1,16 @@
-"""The training loop: one network, one data set, one recipe, into one run directory."""
+"""The training loop: one network, one data set, one recipe, into one run directory.
+
+With several processes, each takes its share of every batch, normalised by its share's own statistics, and gradients are averaged over the
+processes: the step of one process that accumulates the shares. BatchNorm's running statistics are those of process 0, which alone
+evaluates and writes.
+"""
 
 import hashlib
 import io
 import math
 import time
 from collections.abc import Iterator
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +18,17 @@ from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from reslab.errors import UserError
 from reslab.runs import Config, Json, Run, write_atomically
+from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
 from reslab.weightfiles import to_bytes
 
 PartName = Literal["train", "heldout", "test"]
 CHECKPOINT_SECONDS = 20.0
+STEPS_TO_AGREE = 10
+"""Processes agree on whether to save only every so many steps, as agreeing takes a message."""
 
 
 class TrialConfig(Config):
@@ -31,8 +40,10 @@ class TrialConfig(Config):
     recipe: Recipe
     seed: int = Field(ge=0)
     threads: int = Field(1, ge=1, description="CPU threads: part of the config, because sums are split among them")
-    precision: Literal["32", "bf16"] = "32"
-    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    precision: Precision = Field("32", description="of convolutions and matrix products; weights are float32")
+    device: Device = "cpu"
+    devices: int = Field(1, ge=1, description="processes, each with a device and its share of every batch")
+    compile: bool = Field(False, description="through torch.compile, which changes rounding")
 
 
 class Data(Protocol):
@@ -65,13 +76,13 @@ def generator(seed: int, purpose: str, index: int) -> Generator:
 class Trainer:
     """The state of one training run: network, optimiser, step, and the sums of the current epoch."""
 
-    def __init__(self, network: nn.Module, data: Data, config: TrialConfig, run: Run) -> None:
-        precision: Literal["32-true", "bf16-mixed"] = "32-true" if config.precision == "32" else "bf16-mixed"
-        self.fabric = Fabric(accelerator=config.device, devices=1, precision=precision)
-        self.config, self.recipe, self.run, self.network = config, config.recipe, run, network
-        self.data = data.to(self.fabric.device)
+    def __init__(self, fabric: Fabric, network: nn.Module, data: Data, config: TrialConfig, run: Run) -> None:
+        self.fabric, self.config, self.recipe, self.run, self.network = fabric, config, config.recipe, run, network
+        self.data = data.to(fabric.device)
         self.images = len(data.labels)
         self.batch_size = min(self.recipe.batch_size, self.images)
+        if self.batch_size % fabric.world_size:
+            raise UserError(f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes")
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizer = torch.optim.SGD(
@@ -83,10 +94,11 @@ class Trainer:
             fused=True,
         )
         network.to(memory_format=torch.channels_last)
-        self.model, self.optimizer = self.fabric.setup(network, optimizer)
+        wrapped: Any = torch.compile(network) if config.compile else network
+        self.model, self.optimizer = fabric.setup(wrapped, optimizer)
         self.step = 0
         self.seconds = 0.0
-        self.sums = torch.zeros(2, device=self.fabric.device)  # loss and errors of this epoch, summed over its images
+        self.sums = torch.zeros(2, device=fabric.device)  # loss and errors of this epoch, summed over this process's images
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; go on from the checkpoint if there is one."""
@@ -103,19 +115,22 @@ class Trainer:
             if self.step % self.steps_per_epoch == 0 or self.step == self.total_steps:
                 diverged = not self._record_epoch(position + 1)
                 order = self._order(self.step // self.steps_per_epoch)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and not diverged:
+            if not diverged and self._agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
                 self.save()
                 saved = time.monotonic()
         return self._outcome("diverged" if diverged else "finished")
 
     def iterate(self, index: Tensor) -> None:
-        """Take one step of SGD on the training images at `index`."""
+        """Take one step of SGD on the training images at `index`, `[B]`, of which this process takes its share."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step, self.total_steps)
-        draws = generator(self.config.seed, "augment", self.step) if self.recipe.augment else None
-        images, labels = self.data.training_batch(index, draws)
-        labels = labels.to(self.fabric.device)
-        logits = self.model(images.to(self.fabric.device, memory_format=torch.channels_last))  # the layout that convolutions are fastest in
+        rank = self.fabric.global_rank
+        share = index.chunk(self.fabric.world_size)[rank]
+        draws = generator(self.config.seed, f"augment/{rank}", self.step) if self.recipe.augment else None
+        images, labels = self.data.training_batch(share, draws)
+        images, labels = images.to(self.fabric.device, memory_format=torch.channels_last), labels.to(self.fabric.device)
+        torch.manual_seed(generator(self.config.seed, f"layers/{rank}", self.step).initial_seed())  # for layers that draw, such as dropout
+        logits = self.model(images)
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
@@ -124,47 +139,71 @@ class Trainer:
         with torch.no_grad():
             self.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(1) != labels).sum()])
 
+    def _agreed(self, due: bool) -> bool:
+        """Say whether process 0 finds that something is due, where the processes agree on such things at this step."""
+        if self.fabric.world_size == 1:
+            return due
+        return self.step % STEPS_TO_AGREE == 0 and bool(self.fabric.broadcast(due))
+
+    def _collect(self) -> None:
+        """Bring the sums of all processes together in process 0."""
+        if self.fabric.world_size > 1:
+            total: Any = self.fabric.all_reduce(self.sums, reduce_op="sum")
+            self.sums = total if self.fabric.is_global_zero else torch.zeros_like(self.sums)
+
     def _order(self, epoch: int) -> Tensor:
         return torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
 
     def _record_epoch(self, steps: int) -> bool:
         """Write a line of metrics for the epoch that ends here; say whether its loss was finite."""
-        loss, error = (self.sums / (steps * self.batch_size)).tolist()
+        self._collect()
+        loss, error = self.fabric.broadcast((self.sums / (steps * self.batch_size)).tolist())
         finite = math.isfinite(loss)
         self.sums.zero_()
-        self.run.append_metrics(
-            {
-                "step": self.step,
-                "epoch": self.step / self.steps_per_epoch,
-                "learning_rate": self.recipe.rate(self.step - 1, self.total_steps),
-                "loss": loss if finite else None,
-                "train_error": error,  # of the augmented batches as they were learned from
-                "heldout_error": self._error("heldout"),
-                "seconds": round(self.seconds, 3),
-            }
-        )
+        if self.fabric.is_global_zero:
+            self.run.append_metrics(
+                {
+                    "step": self.step,
+                    "epoch": self.step / self.steps_per_epoch,
+                    "learning_rate": self.recipe.rate(self.step - 1, self.total_steps),
+                    "loss": loss if finite else None,
+                    "train_error": error,  # of the augmented batches as they were learned from
+                    "heldout_error": self._evaluate("heldout")["error"],
+                    "seconds": round(self.seconds, 3),
+                }
+            )
         return finite
 
-    def _error(self, part: PartName) -> float | None:
-        return evaluate(self.model, self.data.batches(part))["error"]
+    def _evaluate(self, part: PartName) -> dict[str, float | None]:
+        with self.fabric.autocast():
+            return evaluate(self.network, self.data.batches(part))
 
     def _outcome(self, status: str) -> Json:
+        """Return the result, which is process 0's to know: elsewhere an empty one."""
+        if not self.fabric.is_global_zero:
+            return {}
         write_atomically(self.run.weights, to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing))
-        train = evaluate(self.model, self.data.batches("train"))
+        train = self._evaluate("train")
+        auto = best_precision(self.config.device)
         return {
             "status": status,
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
             "train_error": train["error"],
             "train_loss": train["loss"],
-            "heldout_error": self._error("heldout"),
-            "test_error": self._error("test"),
+            "heldout_error": self._evaluate("heldout")["error"],
+            "test_error": self._evaluate("test")["error"],
             "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.step * self.batch_size / self.seconds, 1),
             "device": str(self.fabric.device),
+            "precision": {"used": self.config.precision, "auto": auto.value, "why": auto.why},
         }
 
     def save(self) -> None:
         """Write everything needed to go on to the checkpoint."""
+        self._collect()
+        if not self.fabric.is_global_zero:
+            return
         buffer = io.BytesIO()
         torch.save(
             {
@@ -173,7 +212,6 @@ class Trainer:
                 "step": self.step,
                 "seconds": self.seconds,
                 "sums": self.sums,
-                "rng": torch.get_rng_state(),  # for layers that draw, such as dropout
                 "metrics_length": self.run.metrics_length,
             },
             buffer,
@@ -187,7 +225,10 @@ class Trainer:
             state = torch.load(self.run.checkpoint, map_location=self.fabric.device, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.seconds, self.sums = state["step"], state["seconds"], state["sums"]
-            torch.set_rng_state(state["rng"].cpu())
+            self.step, self.seconds = state["step"], state["seconds"]
+            if self.fabric.is_global_zero:
+                self.sums = state["sums"]
             length = state["metrics_length"]
-        self.run.cut_metrics(length)
+        self.fabric.barrier()  # every process has read what is there before process 0 goes on and writes
+        if self.fabric.is_global_zero:
+            self.run.cut_metrics(length)

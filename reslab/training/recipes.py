@@ -11,7 +11,7 @@ class Steps(Config):
     """The base rate divided by 10 at each milestone, after an optional constant warm-up that ends (He et al. 2015, section 4.2)."""
 
     kind: Literal["steps"] = "steps"
-    milestones: tuple[int, ...] = Field(description="iterations after which the rate is divided by 10")
+    milestones: tuple[float, ...] = Field(description="where the rate is divided by 10, as fractions of the iterations")
     warmup_iterations: int = Field(0, ge=0, description="iterations at the warm-up rate, after which the base rate holds")
     warmup_rate: float = Field(0.01, gt=0, description="learning rate of the warm-up")
 
@@ -19,7 +19,7 @@ class Steps(Config):
         """Return the learning rate of iteration `step` (from 0) of `total`."""
         if step < self.warmup_iterations:
             return self.warmup_rate
-        return float(base / 10 ** sum(step >= milestone for milestone in self.milestones))
+        return float(base / 10 ** sum(step >= milestone * total for milestone in self.milestones))
 
 
 class OneCycle(Config):
@@ -62,6 +62,13 @@ class Recipe(Config):
     epochs: int | None = Field(None, ge=1, description="length in epochs; give this or iterations")
     schedule: Annotated[Steps | OneCycle, Field(discriminator="kind")]
     augment: bool | ScaleCrop = Field(True, description="shift and mirror as the data set allows, or scale and crop")
+    cutout: int = Field(0, ge=0, description="pixels: side of a square blanked in every training image (DeVries & Taylor 2017), none if 0")
+
+    @model_validator(mode="after")
+    def _cutout_augments(self) -> Self:
+        if self.cutout and self.augment is not True:
+            raise ValueError("cutout goes with augment=true, which shifts and mirrors")
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -82,13 +89,11 @@ PAPER_CIFAR = Recipe(
     name="paper-cifar",
     learning_rate=0.1,
     iterations=64_000,
-    schedule=Steps(milestones=(32_000, 48_000)),
+    schedule=Steps(milestones=(0.5, 0.75)),  # 32k and 48k
 )
 """He et al. 2015, section 4.2: batch 128, rate 0.1, divided by 10 at 32k and 48k iterations, stop at 64k."""
 
-PAPER_CIFAR_WARMUP = PAPER_CIFAR.model_copy(
-    update={"name": "paper-cifar-warmup", "schedule": Steps(milestones=(32_000, 48_000), warmup_iterations=400)}
-)
+PAPER_CIFAR_WARMUP = PAPER_CIFAR.model_copy(update={"name": "paper-cifar-warmup", "schedule": Steps(milestones=(0.5, 0.75), warmup_iterations=400)})
 """The same with 400 iterations at 0.01 first: the 110-layer network of 2015, and every CIFAR run of 2016 (arXiv:1603.05027)."""
 
 PAPER_IMAGENET = Recipe(
@@ -96,7 +101,7 @@ PAPER_IMAGENET = Recipe(
     learning_rate=0.1,
     batch_size=256,
     iterations=600_000,
-    schedule=Steps(milestones=(150_000, 300_000)),
+    schedule=Steps(milestones=(0.25, 0.5)),  # 150k and 300k
     augment=ScaleCrop(),
 )
 """He et al. 2015, section 3.4: batch 256, rate 0.1, at most 60×10⁴ iterations, divided by 10 "when the error plateaus".
@@ -112,7 +117,6 @@ FAST = Recipe(
     batch_size=64,
     epochs=7,
     schedule=OneCycle(),
-    augment=False,  # in so few epochs no image is learned by heart, and shifting them only delays the fit
 )
 """A short one-cycle run, for answers in seconds on small images; the rate was chosen on held-out images of the digits."""
 

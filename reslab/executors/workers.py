@@ -1,78 +1,23 @@
-"""Where trials run: in this process, or in worker processes. The number of workers never changes a result."""
+"""Trials in this process, one after another, or in worker processes."""
 
 import multiprocessing
 import os
 import signal
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reslab.runs import Json, Run
+from reslab.executors.memory import check_memory
+from reslab.executors.trial import Failure, Outcome, Watch, attempt
+from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
-
-@dataclass(frozen=True)
-class Failure:
-    """A trial that ended with an exception or a dead worker."""
-
-    config: TrialConfig
-    reason: str
-    traceback: str = ""
-
-
-Outcome = Failure | None
-"""None where the trial now has its result on disk."""
-
-Watch = Callable[[list[Run], int, int], None]
-"""Called often with the runs in progress, the number of trials that ended, and the number of all."""
-
-
-def run_trial(config: TrialConfig, root: Path) -> Json:
-    """Train one trial, or go on with it, or return its result if it has one already.
-
-    Two processes that want the same trial at once take turns, and the second finds the result of the first.
-    """
-    import torch
-    from filelock import FileLock
-
-    from reslab.data import load_data
-    from reslab.training.loop import Trainer
-    from reslab.training.recipes import ScaleCrop
-    from reslab.zoo import build, input_shape
-
-    run = Run(root, config)
-    run.create()
-    with FileLock(run.path / ".lock"):
-        if run.finished:
-            return run.result()
-        data = load_data(config.data)
-        with torch.random.fork_rng(), _threads(config.threads):
-            torch.manual_seed(config.seed)
-            options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
-            network = build(config.model, **options)
-            if isinstance(config.recipe.augment, ScaleCrop):
-                data = data.scale_cropped(**config.recipe.augment.model_dump())
-            else:
-                data = data.fitted(input_shape(network)[1])
-            run.finish(Trainer(network, data, config, run).fit())
-    return run.result()
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+if TYPE_CHECKING:
+    from reslab.executors import Executor
 
 
 def default_workers(threads: int) -> int:
@@ -81,26 +26,9 @@ def default_workers(threads: int) -> int:
     return max(1, cores // threads)
 
 
-def run_trials(configs: Sequence[TrialConfig], root: Path, workers: int, watch: Watch) -> list[Failure]:
-    """Run every trial that has no result yet and return the failures; the others' results are in their directories.
-
-    One worker runs in this process; more are spawned. KeyboardInterrupt stops all of them at once and keeps what is done.
-    """
-    todo = [config for config in configs if not Run(root, config).finished]
-    if workers == 1 or len(todo) <= 1:
-        outcomes = _serial(todo, root, watch)
-    else:
-        outcomes = _parallel(todo, root, min(workers, len(todo)), watch)
-    return [outcome for outcome in outcomes if outcome]
-
-
-def _attempt(config: TrialConfig, root: Path) -> Outcome:
-    try:
-        run_trial(config, root)
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        return Failure(config, f"{type(error).__name__}: {first_line}", traceback.format_exc())
-    return None
+def local(workers: int) -> "Executor":
+    """Return the executor on this machine: one worker is this process; more are spawned, with their memory checked first."""
+    return _serial if workers == 1 else partial(_parallel, workers=workers)
 
 
 def _serial(todo: Sequence[TrialConfig], root: Path, watch: Watch) -> list[Outcome]:
@@ -110,7 +38,7 @@ def _serial(todo: Sequence[TrialConfig], root: Path, watch: Watch) -> list[Outco
         watcher = threading.Thread(target=_watch_one, args=(watch, Run(root, config), len(outcomes), len(todo), stop))
         watcher.start()
         try:
-            outcomes.append(_attempt(config, root))
+            outcomes.append(attempt(config, root))
         finally:
             stop.set()
             watcher.join()
@@ -170,10 +98,14 @@ def _serve(connection: Connection) -> None:
             config, root = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(config, root))
+        connection.send(attempt(config, root))
 
 
-def _parallel(todo: Sequence[TrialConfig], root: Path, count: int, watch: Watch) -> list[Outcome]:
+def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: int) -> list[Outcome]:
+    count = min(workers, len(todo))
+    if count == 1:
+        return _serial(todo, root, watch)
+    check_memory(todo, count)
     outcomes: list[Outcome] = []
     queue = list(todo)
     busy: list[_Worker] = []

@@ -1,0 +1,88 @@
+"""Trials as tasks of a Ray cluster: each gets its processors and GPUs, and is run again if its worker process dies."""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reslab.errors import UserError
+from reslab.executors.trial import Failure, Outcome, Watch, attempt
+from reslab.runs import Run
+from reslab.training.loop import TrialConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reslab.executors import Executor
+
+RETRIES = 3
+"""How often a trial is started again after its worker process died; it goes on from its checkpoint."""
+
+
+def on_ray(address: str | None) -> "Executor":
+    """Return the executor on the Ray cluster at `address`, or on one made on this machine for the occasion if it is None.
+
+    The trials' root must be on storage that all nodes share, at the same path: workers write results there and nothing else comes back.
+    """
+    return partial(_run, address=address)
+
+
+def _run(todo: Sequence[TrialConfig], root: Path, watch: Watch, address: str | None) -> list[Outcome]:
+    import ray
+
+    root = root.resolve()
+    outcomes: list[Outcome] = []
+    with _cluster(address):
+        tasks = {_start(config, root): config for config in todo}
+        while tasks:
+            done, _ = ray.wait(list(tasks), num_returns=1, timeout=0.5)
+            for task in done:
+                outcomes.append(_outcome(task, tasks.pop(task), root))
+            begun = [run for config in tasks.values() if (run := Run(root, config)).path.exists()]
+            watch(begun, len(outcomes), len(todo))
+    return outcomes
+
+
+def _start(config: TrialConfig, root: Path) -> Any:
+    import ray
+
+    task = ray.remote(attempt).options(
+        num_cpus=config.threads * config.devices,
+        num_gpus=config.devices if config.device == "cuda" else 0,
+        max_retries=RETRIES,
+        name=f"{config.model} seed {config.seed}",
+    )
+    return task.remote(config, root)
+
+
+def _outcome(task: Any, config: TrialConfig, root: Path) -> Outcome:
+    """Return what became of a task; the directory decides, as it is what everybody reads."""
+    import ray
+
+    try:
+        outcome: Outcome = ray.get(task)
+    except ray.exceptions.RayError as error:
+        outcome = Failure(config, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+    if outcome is None and not Run(root, config).finished:
+        return Failure(config, f"a worker finished it, but {root} shows no result here: is it storage that all nodes share?")
+    return outcome
+
+
+@contextmanager
+def _cluster(address: str | None) -> "Iterator[None]":
+    """Connect to the cluster; one made here goes away afterwards."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    import ray
+
+    try:
+        ray.init(address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = address or "this machine"
+        raise UserError(f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,70 @@
+"""Whether worker processes fit the machine's memory, from what a training step of each network keeps."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reslab.errors import UserError
+from reslab.training.loop import TrialConfig
+
+PROCESS = 400e6
+"""Bytes of a process that has imported everything and holds a small data set: about what was measured with torch 2.14."""
+
+
+def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
+    """See that the `workers` largest trials fit the memory that is free, where the system tells.
+
+    Raises:
+        UserError: if they do not.
+    """
+    free = free_memory()
+    needed = sum(sorted((bytes_needed(config) for config in configs), reverse=True)[:workers])
+    if free is not None and needed > free:
+        raise UserError(f"{workers} workers need about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give fewer --workers")
+
+
+def free_memory() -> int | None:
+    """Return the bytes that can be had without swapping, or None where there is no /proc/meminfo."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    return next(1024 * int(line.split()[1]) for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable"))
+
+
+def bytes_needed(config: TrialConfig) -> float:
+    """Return about how much memory a trial takes: the process, weights with gradients and momenta, and a batch's activations."""
+    try:
+        weights, activations = _footprint(config.model, tuple(sorted(config.options.items())), config.data)
+    except UserError:  # it will not train; that is for the trial itself to say
+        return PROCESS
+    return PROCESS + 3 * weights + activations * config.recipe.batch_size / config.devices
+
+
+@cache
+def _footprint(model: str, options: tuple[tuple[str, Any], ...], data_name: str) -> tuple[int, int]:
+    """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from reslab import zoo
+    from reslab.data import load_data
+
+    class Counter(TorchDispatchMode):
+        total = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and not out._is_view():
+                self.total += out.nbytes
+            elif isinstance(out, tuple):
+                self.total += sum(part.nbytes for part in out if isinstance(part, torch.Tensor))
+            return out
+
+    data = load_data(data_name)
+    with torch.device("meta"):
+        network = zoo.build(model, **{"num_classes": data.num_classes, "in_channels": data.in_channels, **dict(options)}).train()
+    images, _ = data.fitted(zoo.input_shape(network)[1]).training_batch(torch.arange(2), None)  # two, as BatchNorm needs more than one value
+    with Counter() as counter:
+        network(images.to("meta"))
+    return sum(parameter.nbytes for parameter in network.parameters()), counter.total // 2

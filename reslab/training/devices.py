@@ -1,0 +1,102 @@
+"""What the machine offers: its device, its precision, its processes. With the loop, all that knows Lightning Fabric."""
+
+import os
+import platform
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from lightning_fabric import Fabric
+
+from reslab.errors import UserError
+
+__all__ = ["Choice", "Device", "Fabric", "Placement", "Precision", "best_device", "best_precision", "check", "has_bf16", "is_main_process", "launch"]
+
+Device = Literal["cpu", "cuda", "mps"]
+Precision = Literal["32", "bf16", "16"]
+
+_FABRICS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class Choice(NamedTuple):
+    """What `auto` takes on this machine, and why."""
+
+    value: Precision
+    why: str
+
+
+class Placement(Protocol):
+    """Where a trial runs: a device, a precision, a number of processes."""
+
+    @property
+    def device(self) -> Device:
+        """Return the kind of device."""
+
+    @property
+    def precision(self) -> Precision:
+        """Return the precision of convolutions and matrix products."""
+
+    @property
+    def devices(self) -> int:
+        """Return the number of processes, each with a device of its own."""
+
+
+def best_device() -> Device:
+    """Return the fastest kind of device that is here."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def best_precision(device: Device) -> Choice:
+    """Return the fastest precision that the device computes in itself, and why."""
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Choice("bf16", "this GPU multiplies bfloat16")
+        return Choice("16", "this GPU multiplies float16 and not bfloat16")
+    if device == "mps":
+        return Choice("32", "on Apple's GPUs half precision is not tried here")
+    if has_bf16():
+        return Choice("bf16", "this processor multiplies bfloat16")
+    return Choice("32", "this processor would only emulate bfloat16")
+
+
+def has_bf16() -> bool:
+    """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16)."""
+    if platform.machine().lower() in ("x86_64", "amd64"):  # where oneDNN's own answer includes emulation
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def check(device: Device, precision: Precision) -> None:
+    """See that the device is here and computes in the precision.
+
+    Raises:
+        UserError: if not.
+    """
+    if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
+        raise UserError(f"--device {device}: there is none on this machine; {best_device()} is")
+    if device == "cpu" and precision == "16":
+        raise UserError("--precision 16 needs a GPU; on a processor use bf16 or 32")
+
+
+def is_main_process() -> bool:
+    """Say whether this process is the one that speaks: under torchrun, process 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
+    """Call `work(fabric, *args)` once, or in each of the trial's processes, and return when all have ended.
+
+    Under torchrun the processes are there already, on one host or several, and each of them calls this; else they are spawned. If one dies, the
+    others end with an error.
+
+    Raises:
+        UserError: if torchrun started another number of processes than the trial's.
+    """
+    check(where.device, where.precision)
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    world, here = (int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if world != where.devices:
+        raise UserError(f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}")
+    strategy = "auto" if world == 1 else "ddp" if under_torchrun else "ddp_spawn"
+    fabric = Fabric(accelerator=where.device, devices=here, num_nodes=world // here, strategy=strategy, precision=_FABRICS[where.precision])
+    fabric.launch(work, *args)
