@@ -219,8 +219,8 @@ def print_bench(figures: "Json") -> None:
     """Print the machine, and what was measured on it."""
     print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
     for what, values in figures.items():
-        if isinstance(values, dict) and what != "machine":
-            print(f"{what}: " + ", ".join(f"{key} {figure(value)}" for key, value in values.items()))
+        if what != "machine":
+            print(f"{what}: " + (", ".join(f"{key} {figure(value)}" for key, value in values.items()) if isinstance(values, dict) else str(values)))
 
 
 def figure(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Shared fixtures. One thread: tests run side by side, and results must not depend on how sums are split."""
+"""Shared fixtures. Caches of their own. One thread: tests run side by side, and results must not depend on how sums are split."""
 
 import pytest
 import torch
@@ -6,6 +6,13 @@ from hypothesis import settings
 
 settings.register_profile("reslab", deadline=None)  # a busy machine is not a failure
 settings.load_profile("reslab")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's cache directory."""
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(autouse=True)

@@ -72,6 +72,18 @@ def test_bench_prints_ratios_and_the_machine() -> None:
     figures = json.loads(reslab_here("bench", "lowlevel", "--quick", "--json").stdout)
     assert figures["training step"]["ratio"][0] > 0 and figures["machine"]["torch"]
     assert "no benchmark 'lowlvel'; did you mean 'lowlevel'" in reslab_here("bench", "lowlvel").stderr
+    assert "bench train has no setting 'rouds'; did you mean 'rounds'" in reslab_here("bench", "train", "--rouds", "3").stderr
+    assert "--rounds x: expected a value such as 5" in reslab_here("bench", "train", "--rounds", "x").stderr
+    assert "bench train needs 32×32 colour images" in reslab_here("bench", "train", "--data", "digits").stderr
+
+
+def test_bench_train_and_executors_run() -> None:
+    figures = json.loads(reslab_here("bench", "train", "--quick", "--epochs", "1", "--json").stdout)
+    for what in ("training step", "whole epoch"):
+        assert figures[what]["times faster"][0] == pytest.approx(figures[what]["ordinary s"] / figures[what]["reslab s"])
+    assert figures["precision"].split(":")[0] in ("32", "bf16") and 0 <= figures["held-out error"]["reslab"] <= 1
+    trials = json.loads(reslab_here("bench", "executors", "--quick", "--json").stdout)
+    assert trials["weights"] == "equal bit for bit" and trials["executors"]["times faster"] > 0
 
 
 def test_level_2_trains_by_name(tmp_path: Path) -> None:

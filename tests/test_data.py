@@ -55,3 +55,18 @@ def test_images_of_a_batch_move_differently_and_the_generator_decides() -> None:
     assert not torch.equal(first, augment(images, torch.Generator().manual_seed(2)))
     same_image = augment(images[:1].expand(64, -1, -1, -1), torch.Generator().manual_seed(3))
     assert len({image.numpy().tobytes() for image in same_image}) > 20
+
+
+def test_cutout_blanks_one_square_that_may_reach_over_the_edge() -> None:
+    images = torch.ones(200, 2, 9, 9)
+    out = Augment(shift=0, flip=False, cutout=4)(images, torch.Generator().manual_seed(0))
+    corners = set()
+    for image in out:
+        assert torch.equal(image[0], image[1])
+        rows, columns = (torch.nonzero((image[0] == 0).any(axis))[:, 0] for axis in (1, 0))
+        height, width = len(rows), len(columns)
+        assert (image[0] == 0).sum() == height * width  # a rectangle without holes
+        assert 2 <= height <= 4 and 2 <= width <= 4  # at least half of it is inside
+        assert height == 4 or rows[0] == 0 or rows[-1] == 8
+        corners.add((int(rows[0]), int(columns[0])))
+    assert len(corners) > 30

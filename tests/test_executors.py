@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import tiny_trial
 
-from reslab.executors import default_workers, local, run_trials
+from reslab.errors import UserError
+from reslab.executors import default_workers, local, memory, run_trials
 from reslab.runs import Run
 
 
@@ -63,6 +64,58 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path) -> None:
         run_trials(configs, tmp_path, local(2), interrupt)
     assert not multiprocessing.active_children()
     assert Run(tmp_path, configs[0]).finished
+
+
+def test_workers_that_would_not_fit_the_memory_are_refused_before_they_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 10**9)
+    with pytest.raises(UserError, match=r"3 workers need about 1\.[23] GB of memory and 1\.0 GB are free; give fewer --workers"):
+        run_trials([tiny_trial(seed) for seed in range(3)], tmp_path, local(3), quiet)
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
+    monkeypatch.setattr(memory, "free_memory", lambda: None)  # a system that does not tell
+    memory.check_memory([tiny_trial(0)], 1000)
+
+
+def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:
+    small, large = (memory.bytes_needed(tiny_trial(batch_size=size)) for size in (64, 128))
+    assert small < large < 2 * small
+    # an 8-layer network on 8×8 images: 7 convolutions, 7 BatchNorms, 7 ReLUs, 3 sums, of 1024, 512 and 256 numbers each
+    ones = memory.bytes_needed(tiny_trial(batch_size=2)) - memory.bytes_needed(tiny_trial(batch_size=1))
+    assert ones == pytest.approx(4 * (10 * 1024 + 7 * 512 + 7 * 256), rel=0.2)
+
+
+@pytest.mark.slow  # starts a cluster: half a minute
+def test_a_ray_cluster_gives_the_serial_weights_also_when_a_worker_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs reslab[cluster]")
+    from reslab.executors.cluster import on_ray
+
+    killed: list[int] = []
+
+    def kill_one(running: list[Run], done: int, total: int) -> None:
+        if not killed and any(list(run.metrics()) for run in running):
+            killed.append(next(pid for pid in _processes("ray::attempt")))
+            os.kill(killed[0], signal.SIGKILL)
+
+    configs = [tiny_trial(seed, epochs=40) for seed in range(3)]
+    assert run_trials(configs, tmp_path / "ray", on_ray(None), kill_one) == []
+    assert killed
+    assert run_trials(configs, tmp_path / "serial", local(1), quiet) == []
+    for config in configs:
+        there, here = (Run(tmp_path / where, config).weights.read_bytes() for where in ("ray", "serial"))
+        assert there == here
+    (failure,) = run_trials([tiny_trial(9, model="resnet57")], tmp_path / "ray", on_ray(None), quiet)
+    assert "no network 'resnet57'" in failure.reason
+
+
+def _processes(title: str) -> list[int]:
+    """Return the processes whose title begins so."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_text(encoding="utf-8", errors="replace").startswith(title):
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def test_there_is_always_a_worker() -> None:

@@ -66,6 +66,24 @@ def test_the_jpeg_copy_in_memory_is_what_files_of_that_quality_hold(cifar: Path)
     assert not torch.equal(images, original.parts["test"].images)  # type: ignore[arg-type]  # one size
 
 
+def test_what_was_read_once_is_memory_mapped_afterwards_and_read_again_when_it_changes(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_data(f"cifar10:{cifar}")
+    monkeypatch.setattr(published, "_load", None)  # it is not read again
+    second = load_data(f"cifar10:{cifar}")
+    assert torch.equal(first.parts["train"].images, second.parts["train"].images)  # type: ignore[arg-type]  # one size
+    assert first.statistics == second.statistics and first.classes == second.classes
+    os.utime(cifar / "cifar-10-batches-py" / "test_batch", ns=(1, 1))
+    with pytest.raises(TypeError):  # it would be
+        load_data(f"cifar10:{cifar}")
+
+
+def test_without_a_place_for_the_cache_the_images_stay_in_memory(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "file"))
+    assert len(load_data(f"cifar10:{cifar}").parts["train"].labels) == 90
+
+
 COPY = os.environ.get("RESLAB_CIFAR10_JPEG", "")
 
 

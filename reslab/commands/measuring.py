@@ -91,20 +91,30 @@ def analyze(
 
 
 @app.command
-def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
+def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: str) -> None:
     """Measure what the lab claims about speed, as ratios in one run on this machine.
+
+    The benchmarks:
+
+    - train: a training step and a whole epoch of resnet20 against the ordinary script (DataLoader, PIL transforms, float32)
+    - executors: a set of trials in worker processes against one process
+    - lowlevel: Level 2 against torchvision
+    - lesion: removal of every block, and the path spectrum, against the plain ways
 
     Parameters
     ----------
     name
-        What to measure: lowlevel (Level 2 against torchvision), lesion (removal of every block, and the path spectrum, against the plain ways).
+        What to measure.
     quick
         Tiny sizes and one round, to see that it runs; its figures mean nothing.
     json
         Print the figures as JSON.
+    settings
+        Settings of the benchmark, such as `--rounds 10` or, for train, `--data cifar10 --epochs 3` (errors of both after three epochs).
     """
     import pkgutil
     from importlib import import_module
+    from inspect import signature
 
     import reslab.bench
 
@@ -112,5 +122,12 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False) -> None:
     if name not in names:
         raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
     module = import_module(f"reslab.bench.{name}")
-    figures = module.bench(**(module.QUICK if quick else {}))
+    words = arguments.words(settings)
+    known = signature(module.bench).parameters
+    for key, value in words.items():
+        if key not in known:
+            raise UserError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
+        if not isinstance(value, type(known[key].default)) or (isinstance(value, int) and value < 0):
+            raise UserError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key].default!r}")
+    figures = module.bench(**{**(module.QUICK if quick else {}), **words})
     show.print_json(figures) if json else show.print_bench(figures)

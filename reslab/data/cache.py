@@ -1,4 +1,4 @@
-"""Image files decoded once, into one memory-mapped file of bytes that processes share.
+"""Images read and decoded once, into one memory-mapped file of bytes that processes share.
 
 A cache is a directory named by what it was made from: the relative path, size and time of every file. Anything that differs has
 another name, so a cache is right or not there; it appears whole, by a rename.
@@ -9,9 +9,9 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import Watch, user_cache
 from reslab.errors import UserError
 
-FORMAT = "1"
+FORMAT = "2"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 GREY = ("1", "L", "LA")
@@ -41,12 +41,16 @@ class File(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels, what was skipped."""
+    """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels, what was skipped.
+
+    `classes` are the names of the classes where the cache is all there is to tell them.
+    """
 
     parts: list[tuple[Images, Tensor]]
     statistics: Statistics
     shortest: int
     skipped: list[str]
+    classes: tuple[str, ...] = ()
 
 
 def digest(parts: Sequence[Sequence[File]]) -> str:
@@ -90,6 +94,40 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, watc
     return found
 
 
+def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
+    """Return what `make` reads from the files in a directory, from its cache in the user's cache directory, which is made if it is not there.
+
+    Where it cannot be written, everything stays in memory.
+    """
+    where = user_cache() / "published" / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
+    files = _files_in(directory)
+    if files and (cache := where / digest([files])).exists():
+        return _read(cache)
+    made = make()
+    cache = where / digest([_files_in(directory)])  # again, as they may have been downloaded
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with _appearing(cache) as temporary:
+            shapes = []
+            with (temporary / "pixels.bin").open("wb") as out:
+                for images, _ in made.parts:
+                    assert isinstance(images, Tensor)  # what torchvision publishes has one size
+                    out.write(images.numpy().tobytes())
+                    shapes.append(torch.tensor(images.shape[1:]).expand(len(images), -1))
+            labels = [labels for _, labels in made.parts]
+            _write_index(temporary, torch.cat(shapes), torch.cat(labels), list(map(len, labels)), made.skipped, made.classes)
+    except OSError:
+        return made
+    _tidy(where, cache)
+    return _read(cache)
+
+
+def _files_in(directory: Path) -> list[File]:
+    """Return the files of a directory, none if there is no such directory, as what a cache is known by."""
+    found = sorted(path for path in directory.glob("*") if path.is_file())
+    return [File(path.name, 0, (status := path.stat()).st_size, status.st_mtime_ns) for path in found]
+
+
 def _read(cache: Path) -> Cached:
     index = torch.load(cache / "index.pt", weights_only=True)
     shapes, labels = index["shapes"], index["labels"]
@@ -102,21 +140,19 @@ def _read(cache: Path) -> Cached:
         stop = start + count
         parts.append((everything.slice(start, stop) if dense is None else dense[start:stop], labels[start:stop]))
         start = stop
-    return Cached(parts, Statistics(*index["statistics"]), int(shapes[:, 1:].amin()), index["skipped"])
+    return Cached(parts, Statistics(*index["statistics"]), int(shapes[:, 1:].amin()), index["skipped"], tuple(index["classes"]))
 
 
 def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, watch: Watch) -> None:
     total = sum(map(len, parts))
     what = f"decoding {total:,} images into {cache}"
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
+    shapes: list[list[int]] = []
+    labels: list[int] = []
+    counts: list[int] = []
+    skipped: list[str] = []
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
             mode = _mode(pool, root, parts, temporary)
-            shapes: list[list[int]] = []
-            labels: list[int] = []
-            counts: list[int] = []
-            skipped: list[str] = []
             with (temporary / "pixels.bin").open("wb") as out:
                 for files in parts:
                     counts.append(0)
@@ -135,19 +171,33 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
                         watch(what, len(labels) + len(skipped), total)
                     if not counts[-1]:
                         raise UserError(f"no image of {root} could be decoded in one of its parts: {_names([file.path for file in files])}")
-                out.flush()
-                os.fsync(out.fileno())
-        index: dict[str, Any] = {"shapes": torch.tensor(shapes), "labels": torch.tensor(labels), "counts": counts, "skipped": skipped}
-        torch.save({**index, "statistics": ((0.0,), (1.0,), ((1.0,),))}, temporary / "index.pt")
-        statistics = measure(_read(temporary).parts[0][0])
-        torch.save({**index, "statistics": tuple(statistics)}, temporary / "index.pt")
-        if not cache.exists():  # else another process was first, and its cache is the same
-            temporary.rename(cache)
+            _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), counts, skipped)
     except OSError as error:
         if not cache.exists():
             raise UserError(f"cannot write the decoded images to {cache.parent}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _appearing(cache: Path) -> Iterator[Path]:
+    """Give a temporary directory that becomes `cache` by a rename, unless something goes wrong or another process was first."""
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        with (temporary / "pixels.bin").open("rb") as pixels:
+            os.fsync(pixels.fileno())
+        if not cache.exists():
+            temporary.rename(cache)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_index(temporary: Path, shapes: Tensor, labels: Tensor, counts: list[int], skipped: list[str], classes: Sequence[str] = ()) -> None:
+    """Write what lies where in the pixels, and the first part's statistics, for which the pixels are read back."""
+    index: dict[str, Any] = {"shapes": shapes.contiguous(), "labels": labels, "counts": counts, "skipped": skipped, "classes": list(classes)}
+    torch.save({**index, "statistics": ((0.0,), (1.0,), ((1.0,),))}, temporary / "index.pt")
+    statistics = measure(_read(temporary).parts[0][0])
+    torch.save({**index, "statistics": tuple(statistics)}, temporary / "index.pt")
 
 
 def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path) -> str:

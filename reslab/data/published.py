@@ -15,6 +15,7 @@ from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from reslab.data.augment import Augment
+from reslab.data.cache import Cached, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
 from reslab.data.places import Watch, data_root
@@ -26,24 +27,26 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 def cifar10(place: str, download: bool, watch: Watch) -> Dataset:
     """Return CIFAR-10, `[N, 3, 32, 32]`: 45,000 / 5,000 / 10,000 images."""
-    return _dataset("cifar10", *_load(datasets.CIFAR10, "cifar10", place, download))
+    return _dataset("cifar10", _CIFAR10, place, download)
 
 
 def cifar100(place: str, download: bool, watch: Watch) -> Dataset:
     """Return CIFAR-100, `[N, 3, 32, 32]`: 45,000 / 5,000 / 10,000 images."""
-    return _dataset("cifar100", *_load(datasets.CIFAR100, "cifar100", place, download))
+    return _dataset("cifar100", _CIFAR100, place, download)
 
 
 def cifar10_jpeg75(place: str, download: bool, watch: Watch) -> Dataset:
-    """Return CIFAR-10 as a JPEG copy of quality 75 shows it, each image encoded and decoded again in memory."""
-    train, test, classes = _load(datasets.CIFAR10, "cifar10", place, download)
-    total = len(train.labels) + len(test.labels)
-    for done, image in enumerate((*train.images, *test.images)):  # views: each is written over
-        if done % 1000 == 0:
-            watch("encoding as JPEG", done, total)
-        image.copy_(as_jpeg(image))
-    watch("encoding as JPEG", total, total)
-    return _dataset("cifar10-jpeg75", train, test, classes)
+    """Return CIFAR-10 as a JPEG copy of quality 75 shows it, each image encoded and decoded again."""
+
+    def encode(train: _Split, test: _Split) -> None:
+        total = len(train.labels) + len(test.labels)
+        for done, image in enumerate((*train.images, *test.images)):  # views: each is written over
+            if done % 1000 == 0:
+                watch("encoding as JPEG", done, total)
+            image.copy_(as_jpeg(image))
+        watch("encoding as JPEG", total, total)
+
+    return _dataset("cifar10-jpeg75", _CIFAR10, place, download, encode)
 
 
 def as_jpeg(image: Tensor) -> Tensor:
@@ -57,13 +60,30 @@ def as_jpeg(image: Tensor) -> Tensor:
 def fashion_mnist(place: str, download: bool, watch: Watch) -> Dataset:
     """Return Fashion-MNIST, `[N, 1, 28, 28]`: 54,000 / 6,000 / 10,000 images; also where Debian's package installs it."""
     if place or not DEBIAN.is_dir():
-        return _dataset("fashion_mnist", *_load(datasets.FashionMNIST, "fashion_mnist", place, download))
-    with TemporaryDirectory() as root:  # torchvision reads them unpacked
-        raw = Path(root) / "FashionMNIST" / "raw"
-        raw.mkdir(parents=True)
-        for packed in DEBIAN.glob("*.gz"):
-            (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
-        return _dataset("fashion_mnist", *_load(datasets.FashionMNIST, "fashion_mnist", root, download=False))
+        return _dataset("fashion_mnist", _FASHION_MNIST, place, download)
+
+    def unpack() -> Cached:
+        with TemporaryDirectory() as root:  # torchvision reads them unpacked
+            raw = Path(root) / "FashionMNIST" / "raw"
+            raw.mkdir(parents=True)
+            for packed in DEBIAN.glob("*.gz"):
+                (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+            return _load(_FASHION_MNIST, Path(root), download=False)
+
+    return _of("fashion_mnist", kept("fashion_mnist", DEBIAN, unpack))
+
+
+class _Source(NamedTuple):
+    """A data set of torchvision's: its name here, its class, and the directory below the root that its files are in."""
+
+    name: str
+    kind: Callable[..., Any]
+    folder: str
+
+
+_CIFAR10 = _Source("cifar10", datasets.CIFAR10, "cifar-10-batches-py")
+_CIFAR100 = _Source("cifar100", datasets.CIFAR100, "cifar-100-python")
+_FASHION_MNIST = _Source("fashion_mnist", datasets.FashionMNIST, "FashionMNIST/raw")
 
 
 class _Split(NamedTuple):
@@ -71,45 +91,51 @@ class _Split(NamedTuple):
     labels: Tensor
 
 
-def _load(kind: Callable[..., Any], name: str, place: str, download: bool) -> tuple[_Split, _Split, tuple[str, ...]]:
-    """Return the training and test images and labels, and the names of the classes.
+def _dataset(name: str, source: _Source, place: str, download: bool, change: Callable[[_Split, _Split], None] | None = None) -> Dataset:
+    """Return a data set of torchvision's, its images changed in place if so asked, from its cache or from its files."""
+    root = (Path(place).expanduser() if place else data_root()).resolve()
+    return _of(name, kept(name, root / source.folder, lambda: _load(source, root, download, change)))
+
+
+def _of(name: str, found: Cached) -> Dataset:
+    train, heldout, test = found.parts
+    return Dataset(
+        name=name,
+        parts={"train": Part(*train), "heldout": Part(*heldout), "test": Part(*test)},
+        classes=found.classes,
+        statistics=found.statistics,
+        augment=Augment(shift=found.shortest // 8, flip=True),
+        split_rule=HELD_OUT_RULE,
+    )
+
+
+def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split, _Split], None] | None = None) -> Cached:
+    """Return the three parts, and the names of the classes.
 
     Raises:
         UserError: if the files are not in the root, damaged, or cannot be downloaded.
     """
-    root = Path(place).expanduser() if place else data_root()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's own, about how old NumPy pickled
-            splits = [kind(root, train=train, download=download) for train in (True, False)]
+            splits = [source.kind(root, train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
+        name = source.name
         if download:
             raise UserError(f"{name} could not be downloaded into {root} ({str(error).splitlines()[0]})") from error
         raise UserError(
             f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab evaluate`"
         ) from error
     train, test = (_Split(_images(split.data), torch.as_tensor(split.targets).long()) for split in splits)
-    return train, test, tuple(splits[0].classes)
+    if change is not None:
+        change(train, test)
+    held = held_out(train.labels)
+    parts = [_Split(train.images[mask], train.labels[mask]) for mask in (~held, held)]
+    statistics = measure(parts[0].images)
+    return Cached([*parts, test], statistics, min(test.images.shape[2:]), [], tuple(splits[0].classes))
 
 
 def _images(data: Any) -> Tensor:
     """Return `[N, C, H, W]` from CIFAR's `[N, H, W, 3]` or Fashion-MNIST's `[N, H, W]`."""
     images = torch.as_tensor(data)
     return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-
-
-def _dataset(name: str, train: _Split, test: _Split, classes: tuple[str, ...]) -> Dataset:
-    held = held_out(train.labels)
-    images = train.images[~held]
-    return Dataset(
-        name=name,
-        parts={
-            "train": Part(images, train.labels[~held]),
-            "heldout": Part(train.images[held], train.labels[held]),
-            "test": Part(*test),
-        },
-        classes=classes,
-        statistics=measure(images),
-        augment=Augment(shift=images.shape[-1] // 8, flip=True),
-        split_rule=HELD_OUT_RULE,
-    )

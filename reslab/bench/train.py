@@ -1,0 +1,179 @@
+"""The training loop against the ordinary script: resnet20 on 32×32 images, float32, NCHW, a DataLoader with PIL transforms."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from reslab import zoo
+from reslab.bench.timing import Timing, machine, side_by_side
+from reslab.data import Augment, Dataset, load_data
+from reslab.data.dataset import Part
+from reslab.data.images import Ragged, measure
+from reslab.errors import UserError
+from reslab.runs import Run
+from reslab.training.devices import Fabric, best_precision, launch
+from reslab.training.evaluation import evaluate
+from reslab.training.loop import Trainer, TrialConfig
+from reslab.training.recipes import PAPER_CIFAR, OneCycle
+
+QUICK = {"images": 64, "batch": 16, "steps": 1, "rounds": 1, "warmup": 0, "loaders": 0}
+
+
+class PilImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Training images as PIL sees them, shifted and mirrored one by one: what torchvision's CIFAR-10 with the usual transforms gives."""
+
+    def __init__(self, data: Dataset) -> None:
+        images, labels = data.parts["train"]
+        assert isinstance(images, Tensor)
+        self.pixels, self.labels = images.permute(0, 2, 3, 1).numpy(), labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(data.statistics.mean, data.statistics.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+class Ordinary:
+    """The script that tutorials show."""
+
+    def __init__(self, data: Dataset, config: TrialConfig, loaders: int) -> None:
+        self.loader = DataLoader(PilImages(data), config.recipe.batch_size, shuffle=True, num_workers=loaders, drop_last=True)
+        self.recipe = config.recipe
+        self.total = self.recipe.total_iterations(len(self.loader))
+        self.network = _network(config)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        self.done = 0
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """Take one step of SGD."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.done, self.total)
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.network(images), labels).backward()
+        self.optimizer.step()
+        self.done += 1
+
+    def epoch(self) -> None:
+        """Train on every image once."""
+        for images, labels in self.loader:
+            self.step(images, labels)
+
+
+@contextmanager
+def _trainer(data: Dataset, config: TrialConfig) -> Iterator[Trainer]:
+    """Give the lab's own trainer, in a run directory that goes away."""
+    made: list[Trainer] = []
+
+    def make(fabric: Fabric, where: str) -> None:
+        run = Run(Path(where), config)
+        run.create()
+        made.append(Trainer(fabric, _network(config), data, config, run))
+
+    with TemporaryDirectory() as where:
+        launch(config, make, where)
+        made[0].model.train()
+        yield made[0]
+
+
+def _network(config: TrialConfig) -> nn.Module:
+    torch.manual_seed(config.seed)
+    return zoo.build(config.model).train()
+
+
+def _random_images(count: int) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    part = Part(images, torch.randint(10, (count,), generator=generator))
+    names = tuple("0123456789")
+    return Dataset("random", {"train": part, "heldout": part, "test": part}, names, measure(images), Augment(shift=4, flip=True), "none")
+
+
+def bench(
+    *, data: str = "", images: int = 2560, batch: int = 128, steps: int = 4, rounds: int = 5, warmup: int = 1, loaders: int = 2, epochs: int = 0
+) -> dict[str, Any]:
+    """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its precision.
+
+    The step starts from a batch that is there for the ordinary script and from the images' numbers for the lab. An epoch of `images` random
+    images, or of all of a data set's where `data` names one, is timed whole, the start of the DataLoader's `loaders` processes included.
+    `epochs` trains both so long afterwards, from scratch, and compares their errors on the held-out images.
+
+    Raises:
+        UserError: if the data are not 32×32 in colour.
+    """
+    chosen = load_data(data) if data else _random_images(images)
+    pixels = chosen.parts["train"].images
+    if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
+        raise UserError(f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out")
+    precision = best_precision("cpu")
+    threads = torch.get_num_threads()
+    recipe = PAPER_CIFAR.model_copy(update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)})
+    config = TrialConfig(model="resnet20", data="digits", recipe=recipe, seed=0, threads=threads, precision=precision.value)
+    ordinary = Ordinary(chosen, config, loaders)
+    x, y = next(iter(DataLoader(PilImages(chosen), batch)))
+    numbers = torch.arange(len(chosen.labels))
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "model": "resnet20",
+        "batch": batch,
+        "precision": f"{precision.value}: {precision.why}",
+        "ordinary": f"float32, NCHW, DataLoader with PIL transforms and {loaders} workers",
+    }
+    with _trainer(chosen, config) as trainer:
+
+        def epoch() -> None:
+            for index in numbers[torch.randperm(len(numbers))].split(batch)[: len(numbers) // batch]:
+                trainer.iterate(index)
+
+        def their_steps() -> None:
+            for _ in range(steps):
+                ordinary.step(x, y)
+
+        def our_steps() -> None:
+            for _ in range(steps):
+                trainer.iterate(numbers[:batch])
+
+        pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+            "training step": (their_steps, our_steps),
+            "whole epoch": (ordinary.epoch, epoch),
+        }
+        for what, (theirs, ours) in pairs.items():
+            timings = side_by_side({"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup)
+            result[what] = _compared(timings["ordinary"], timings["reslab"])
+    if epochs:
+        result["held-out error"] = {"reslab": _error_of_lab(chosen, config), "ordinary": _error_of_ordinary(chosen, config, loaders)}
+    return result
+
+
+def _compared(ordinary: Timing, lab: Timing) -> dict[str, Any]:
+    return {"reslab s": lab.median, "ordinary s": ordinary.median, "times faster": ordinary.ratio(lab)}
+
+
+def _error_of_lab(data: Dataset, config: TrialConfig) -> float | None:
+    with _trainer(data, config) as trainer:
+        trainer.fit()
+        return evaluate(trainer.network, data.batches("heldout"))["error"]
+
+
+def _error_of_ordinary(data: Dataset, config: TrialConfig, loaders: int) -> float | None:
+    ordinary = Ordinary(data, config, loaders)
+    for _ in range(config.recipe.epochs or 0):
+        ordinary.epoch()
+    return evaluate(ordinary.network, data.batches("heldout"))["error"]
