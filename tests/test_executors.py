@@ -83,6 +83,7 @@ def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:
     assert ones == pytest.approx(4 * (10 * 1024 + 7 * 512 + 7 * 256), rel=0.2)
 
 
+@pytest.mark.filterwarnings("ignore")  # of Ray and what it imports
 @pytest.mark.slow  # starts a cluster: half a minute
 def test_a_ray_cluster_gives_the_serial_weights_also_when_a_worker_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs reslab[cluster]")
@@ -92,7 +93,7 @@ def test_a_ray_cluster_gives_the_serial_weights_also_when_a_worker_is_killed(tmp
 
     def kill_one(running: list[Run], done: int, total: int) -> None:
         if not killed and any(list(run.metrics()) for run in running):
-            killed.append(next(pid for pid in _processes("ray::attempt")))
+            killed.append(next(pid for pid in _processes("ray::cifar_resnet")))
             os.kill(killed[0], signal.SIGKILL)
 
     configs = [tiny_trial(seed, epochs=40) for seed in range(3)]

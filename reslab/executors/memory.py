@@ -55,10 +55,9 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data_name: str)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor) and not out._is_view():
-                self.total += out.nbytes
-            elif isinstance(out, tuple):
-                self.total += sum(part.nbytes for part in out if isinstance(part, torch.Tensor))
+            for part, returned in zip(out if isinstance(out, tuple) else (out,), func._schema.returns, strict=False):
+                if isinstance(part, torch.Tensor) and not returned.alias_info:  # neither a view nor in place
+                    self.total += part.nbytes
             return out
 
     data = load_data(data_name)
