@@ -248,7 +248,7 @@ STUDY = Study(
     presets={
         "default": {},
         "smoke": {
-            "seeds": 3,
+            "seeds": 2,
             "epochs": 1,
             "cardinality": (11, 4, 2),
             "deeper": (20, 1, 4),
