@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"training", "zoo", "data", "weightfiles"},
     "literature": set(),
     "studies": {"analysis", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
-    "studies/designs": {"studies", "analysis", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
+    "studies/laws": {"successors"},
+    "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
     "report": {"runs", "claims", "zoo"},
     "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},

@@ -8,7 +8,7 @@ from reslab.studies.study import Study
 
 __all__ = ["find", "names"]
 
-_MACHINERY = {"study", "costs", "reuse"}
+_MACHINERY = {"costs", "laws", "reuse", "study"}
 
 
 def names() -> list[str]:
