@@ -63,7 +63,7 @@ def test_logits_are_torchvisions(name: str) -> None:
         assert (ours.eval()(images) - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], SMALL))
+@pytest.mark.parametrize("name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], [*SMALL, "wide_resnet50_2"]))
 def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: str) -> None:
     """From the same RNG state, with dropout and stochastic depth as they are."""
     ours, theirs = twins(name)

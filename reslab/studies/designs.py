@@ -4,6 +4,7 @@ Nothing is trained. RegNet's stages are fitted back to a line: stage s of the li
 block j with `1 + (wa/w0)·j ≥ wm^(s−½)` (Radosavovic et al. 2020, Eq. 2 to 4), so that blocks a stage give a range of `wa/w0`, or none.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -247,7 +248,8 @@ def regnet_table() -> Table:
     for name, design in DESIGNS.items():
         stages = regnet.stages(design)
         low, high = wa_range(design)
-        rows.append([name, *design, _list(w for _, w, _ in stages), _list(n for n, _, _ in stages), f"{low:.2f} … {high:.2f}", 0.0])
+        misfit = sum(n * abs(math.log(design.w0 * design.wm**s / w)) for s, (n, w, _) in enumerate(stages)) / design.d  # of making groups fit
+        rows.append([name, *design, _list(w for _, w, _ in stages), _list(n for n, _, _ in stages), f"{low:.2f} … {high:.2f}", misfit])
     for name, blocks in RESNETS.items():
         nearest, misfit = nearest_blocks(blocks, 2.0)
         rows.append([name, 256, None, 2.0, None, sum(blocks), "256, 512, 1024, 2048", _list(blocks), f"none; nearest: {_list(nearest)}", misfit])
