@@ -243,7 +243,12 @@ def describe(name: str) -> Description:
         shape = input_shape(network)
         macs = count_macs(network, torch.empty(1, *shape))
     params = count_params(network)
-    return Description(name, family(name), params, macs, shape, _catalogue()[2][name])
+    return Description(name, family(name), params, macs, shape, reference(name))
+
+
+def reference(name: str) -> Reference:
+    """Return what a named network should measure, without building it."""
+    return _catalogue()[2][name]
 
 
 def family(name: str) -> str:

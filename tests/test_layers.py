@@ -33,7 +33,10 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"runs", "weightfiles"},
     "executors": {"training", "zoo", "data", "runs"},
     "evaluation": {"training", "zoo", "data", "weightfiles"},
-    "studies": {"analysis", "training", "executors", "residual", "zoo", "data", "runs", "claims"},
+    "literature": set(),
+    "studies": {"analysis", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
+    "studies/laws": {"successors"},
+    "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
     "report": {"runs", "claims", "zoo"},
     "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},

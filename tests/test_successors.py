@@ -14,6 +14,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 import reslab
 from reslab import residual, weightfiles, zoo
+from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.successors import densenet, efficientnet, regnet, resnext, wide_resnet
 
@@ -62,7 +63,7 @@ def test_logits_are_torchvisions(name: str) -> None:
         assert (ours.eval()(images) - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], SMALL))
+@pytest.mark.parametrize("name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], [*SMALL, "wide_resnet50_2"]))
 def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: str) -> None:
     """From the same RNG state, with dropout and stochastic depth as they are."""
     ours, theirs = twins(name)
@@ -167,25 +168,51 @@ def test_the_residual_view_finds_their_blocks(name: str, options: dict[str, obje
     assert view.is_chain == (kind == "add")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+IMAGENET_DENSENETS = [name for name in densenet.MODELS if "_" not in name]
+
+
+def smallest_digits(name: str) -> int:
+    """Return the side of the smallest images that a network takes: digits as they are, but for DenseNets that halve their maps five times."""
+    return 29 if name in IMAGENET_DENSENETS else 8
+
+
+def test_smaller_images_than_29_leave_nothing_of_an_imagenet_densenets_maps() -> None:
+    network = densenet.densenet((1, 1, 1, 1), 4, num_classes=3)
+    assert network(torch.randn(2, 3, 29, 29)).shape == (2, 3)
+    with pytest.raises(RuntimeError, match="too small"):
+        network(torch.randn(2, 3, 28, 28))
+
+
+ONE_OF_EACH: dict[str, dict[str, object]] = {
+    "cifar_resnext": {"depth": 11, "cardinality": 4, "base_width": 4},
+    "cifar_wide_resnet": {"depth": 10, "width": 2},
+    "cifar_densenet": {"depth": 10, "growth_rate": 8},
+    "efficientnet": {"phi": 1.0, "alpha": 0.3, "beta": 0.25},
+    "regnet": {"w0": 24, "wa": 24.0, "wm": 2.5, "g": 8, "d": 6, "se_ratio": 0.25},
+}
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_each_trains_on_images_of_its_kind(name: str, precision: str) -> None:
-    """A few small steps, dropout and stochastic depth drawn alike in each, lower the loss on the batch that is trained on."""
-    size = 16 if zoo.input_shape(on_meta(name))[1] == 32 else 64
-    network = reslab.build(name, num_classes=4)
-    images, labels = torch.randn(8, 3, size, size), torch.arange(8) % 4
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(4):
-        torch.manual_seed(0)
+@pytest.mark.parametrize("name", [*ONE_OF_EACH, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES)])
+def test_each_trains_on_digits(name: str, precision: str) -> None:
+    """Two epochs of eight images, a step each: every loss is finite, every weight stays so, and all but those with no gradient move."""
+    images, labels = (part[:8] for part in load_data("digits").train)
+    side = smallest_digits(name)
+    images = F.interpolate(images, (side, side), mode="bilinear") if side > 8 else images
+    network = reslab.build(name, num_classes=10, in_channels=1, **ONE_OF_EACH.get(name, {}))
+    before = {key: value.clone() for key, value in network.named_parameters()}
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             loss = F.cross_entropy(network(images), labels)
+        assert math.isfinite(loss.item())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(loss.item())
-    assert all(map(math.isfinite, losses)) and min(losses[1:]) < losses[0]
+    for key, value in network.named_parameters():
+        assert value.dtype == torch.float32 and value.isfinite().all(), key
+        assert value.grad is not None and (not torch.equal(value, before[key]) or not value.grad.any()), key
+    assert network(images).isfinite().all()
 
 
 # --- ResNeXt ----------------------------------------------------------------------------------------------------------

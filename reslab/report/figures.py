@@ -52,7 +52,8 @@ def chart(record: Json) -> go.Figure:
     for index, series in enumerate(record["series"]):
         colour = OKABE_ITO[index % len(OKABE_ITO)]
         spread = {"error_y": {"array": series["spread"]}} if series["spread"] is not None else {}
-        points = {"x": series["x"], "y": series["y"], "name": series["name"], **spread}
+        text = {"hovertext": series["text"]} if series["text"] is not None else {}
+        points = {"x": series["x"], "y": series["y"], "name": series["name"], **spread, **text}
         if record["kind"] == "bars":
             figure.add_bar(**points, marker_color=colour)
         else:

@@ -8,7 +8,7 @@ from reslab.studies.study import Study
 
 __all__ = ["find", "names"]
 
-_MACHINERY = {"study"}
+_MACHINERY = {"costs", "laws", "reuse", "study"}
 
 
 def names() -> list[str]:

@@ -141,12 +141,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """One line or set of bars of a chart; `spread` is one standard deviation over seeds."""
+    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each point under the mouse."""
 
     name: str
     x: Sequence[float] | Sequence[str]
     y: Sequence[float]
     spread: Sequence[float] | None = None
+    text: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

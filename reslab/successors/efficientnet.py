@@ -111,7 +111,7 @@ B0 = (
 """Table 1, stages 2 to 8; before them a 3×3 / 2 of 32 channels, after them a 1×1 of 1280."""
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
-"""Depth, width and resolution for φ = 1, found by a grid search with α·β²·γ² ≈ 2 (section 3.3, step 1)."""
+"""Depth, width and resolution for φ = 1, found by a grid search with α·β²·γ² ≈ 2 (section 4, step 1)."""
 
 
 class Scale(NamedTuple):

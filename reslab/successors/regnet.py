@@ -20,7 +20,7 @@ Images = Float[Tensor, "b c h w"]
 Maps = Float[Tensor, "b out h2 w2"]
 
 
-# --- The design space (section 3.4) -----------------------------------------------------------------------------------
+# --- The design space (section 3.3) -----------------------------------------------------------------------------------
 
 
 class Design(NamedTuple):

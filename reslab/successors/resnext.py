@@ -143,8 +143,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnext29_16x64d": partial(cifar_resnext, 29, 16, 64),
 }
 
-_TABLE_1 = "Xie et al. 2017, Table 1 (25.0 M parameters); exact counts are torchvision's network's, measured"
-_TABLE_4 = "Xie et al. 2017, Table 4 (15.6 G multiply-adds to two digits); exact counts are torchvision's network's, measured"
+_TABLE_1 = "Xie et al. 2017, Table 1 (the layers; about 25 M parameters, Fig. 5); exact counts are torchvision's network's, measured"
+_TABLE_4 = "Xie et al. 2017, Table 4 (the template), and the authors' release (about 15.6 G); exact counts are torchvision's network's, measured"
 _WIDER = "torchvision's network, measured: twice the width of the paper's ResNeXt-101 (32×4d)"
 _TABLE_7 = "Xie et al. 2017, Table 7 (34.4 and 68.1 M parameters); exact counts from the closed form of section 5.3"
 

@@ -1,0 +1,142 @@
+"""Does a dense network use old features? The weight that each layer gives to each earlier one (Huang et al. 2017, section 5 and Fig. 5)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reslab.analysis.result import Result, check_weights, new_figure
+from reslab.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class DenseBlock(NamedTuple):
+    """A dense block: what takes its features, and from which channel on the features of each source are found.
+
+    `readers` are the first convolution of each layer, and then the convolution or classifier that follows the block. `starts` are the first
+    channels of the block's input, source 0, and of what each layer adds, sources 1, 2, …; the last entry is where the last source ends.
+    """
+
+    readers: tuple[nn.Conv2d | nn.Linear, ...]
+    starts: tuple[int, ...]
+
+
+def dense_blocks(network: nn.Module) -> list[DenseBlock]:
+    """Return the dense blocks of a network, found from shapes: modules whose children each take all that the one before took and added.
+
+    Raises:
+        UserError: if there are none.
+    """
+    readers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    found = []
+    for module in network.modules():
+        layers = [[part for part in child.modules() if isinstance(part, nn.Conv2d)] for child in module.children()]
+        if len(layers) < 2 or not all(layers):
+            continue
+        taken = [convolutions[0].in_channels for convolutions in layers]
+        added = [convolutions[-1].out_channels for convolutions in layers]
+        if all(after == before + new for (before, after), new in zip(pairwise(taken), added, strict=False)):
+            starts = (0, *taken, taken[-1] + added[-1])
+            after_block = readers[readers.index(layers[-1][-1]) + 1 :]
+            following = [reader for reader in after_block if inputs(reader) == starts[-1]][:1]
+            found.append(DenseBlock((*(convolutions[0] for convolutions in layers), *following), starts))
+    if not found:
+        raise UserError("the network has no dense blocks: modules whose layers each take everything that came before them in the module")
+    return found
+
+
+def inputs(reader: nn.Conv2d | nn.Linear) -> int:
+    """Return the number of channels that a layer takes."""
+    return reader.in_channels if isinstance(reader, nn.Conv2d) else reader.in_features
+
+
+class Connection(NamedTuple):
+    """How a reader of a block weighs a source: the mean absolute weight of the channels, and the same over the reader's mean."""
+
+    block: int  # from 1
+    reader: int  # from 1; one more than the block has layers: what follows the block
+    source: int  # 0: the block's input
+    weight: float
+    relative: float  # 1: as much as if the reader spread its weight evenly
+
+    @property
+    def distance(self) -> int:
+        """Return how many layers back the source is; 1 is the layer before."""
+        return self.reader - self.source
+
+
+@dataclass(frozen=True)
+class FeatureReuse(Result):
+    """The connections of a network's dense blocks, reader by reader."""
+
+    connections: tuple[Connection, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a connection."""
+        import pandas as pd
+
+        return pd.DataFrame([{**c._asdict(), "distance": c.distance} for c in self.connections])
+
+    def figure(self) -> "Figure":
+        """Return a heat-map a block, as Fig. 5: a column a reader, a row a source."""
+        blocks = sorted({c.block for c in self.connections})
+        figure = new_figure(width=3.5 * len(blocks))
+        for axes, block in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
+            cells = [c for c in self.connections if c.block == block]
+            grid = torch.full((1 + max(c.source for c in cells), max(c.reader for c in cells)), torch.nan)
+            for c in cells:
+                grid[c.source, c.reader - 1] = c.relative
+            image = axes.imshow(grid.numpy(), cmap="viridis", extent=(0.5, grid.shape[1] + 0.5, grid.shape[0] - 0.5, -0.5))
+            axes.set(xlabel="reader", ylabel="source (0: the block's input)", title=f"dense block {block}")
+            figure.colorbar(image, ax=axes, label="|weight| / the reader's mean")
+        return figure
+
+
+def feature_reuse(network: nn.Module) -> FeatureReuse:
+    """Return the mean absolute weight from each source to each reader of each dense block: over outputs, the source's channels and kernel.
+
+    The paper takes it as a surrogate of how much the reader depends on the source. Every input has been through the reader's BatchNorm, whose
+    scales are not counted; what is cut with `severed` shows the dependence itself.
+
+    Raises:
+        UserError: if the network has NaN weights or no dense blocks.
+    """
+    check_weights(network)
+    found = []
+    for number, block in enumerate(dense_blocks(network), start=1):
+        for reader, layer in enumerate(block.readers, start=1):
+            channels = layer.weight.detach().double().abs().transpose(0, 1).flatten(1).mean(1)  # [in]
+            for source, (start, end) in enumerate(pairwise(block.starts[: reader + 1])):
+                weight = channels[start:end].mean().item()
+                found.append(Connection(number, reader, source, weight, weight / channels.mean().item()))
+    return FeatureReuse(tuple(found))
+
+
+@contextmanager
+def severed(network: nn.Module, distances: range) -> Iterator[None]:
+    """Cut every connection of these lengths for a while: its weights are 0, and come back afterwards, also after an error.
+
+    Raises:
+        UserError: if the network has no dense blocks.
+    """
+    kept: list[tuple[Tensor, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for block in dense_blocks(network):
+                for reader, layer in enumerate(block.readers, start=1):
+                    kept.append((layer.weight, layer.weight.detach().clone()))
+                    for source, (start, end) in enumerate(pairwise(block.starts[: reader + 1])):
+                        if reader - source in distances:
+                            layer.weight[:, start:end] = 0
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in kept:
+                weight.copy_(value)

@@ -1,0 +1,93 @@
+"""The whole zoo's parameters and multiply-adds, and beside them the errors that others print: tables and charts of a study."""
+
+from reslab import literature, zoo
+from reslab.literature import Printed
+from reslab.studies.study import Chart, Series, Table, Text
+
+MACS: Text = {"ko": "곱셈-덧셈 수(이미지 한 장)", "en": "multiply-adds for one image"}
+
+
+def names() -> list[str]:
+    """Return the zoo's networks, without the second builds of the same ones from raw tensors."""
+    return [name for name in zoo.names() if not name.startswith("lowlevel/")]
+
+
+def cost_charts() -> list[Chart]:
+    """Return parameters against multiply-adds, a series a family, and the ImageNet errors that others print against multiply-adds."""
+    families: dict[str, list[str]] = {}
+    for name in names():
+        families.setdefault(zoo.family(name), []).append(name)
+    return [
+        Chart(
+            {"ko": "동물원 전체의 매개변수와 연산량", "en": "Parameters against multiply-adds, the whole zoo"},
+            {
+                "ko": "점 하나가 신경망 하나이다. 논문의 이미지 크기에서 세었다(ImageNet은 224×224 안팎, CIFAR은 32×32). "
+                "한 비용으로 다른 비용을 알 수는 없다.",
+                "en": "A point a network, counted at its paper's image size (ImageNet's about 224×224, CIFAR's 32×32). Neither cost tells the other.",
+            },
+            MACS,
+            {"ko": "매개변수 수", "en": "parameters"},
+            [
+                Series(family, [zoo.reference(n).macs for n in members], [zoo.reference(n).params for n in members], text=members)
+                for family, members in families.items()
+            ],
+            kind="points",
+            log_x=True,
+            log_y=True,
+        ),
+        Chart(
+            {"ko": "논문들이 적은 ImageNet 오류(이 연구실이 잰 것이 아님)", "en": "ImageNet errors as others print them (not measured by this lab)"},
+            {
+                "ko": "점의 모양은 누가 쟀는지를 나타낸다. 훈련법과 시험법이 저마다 다르므로, 같은 모양끼리만 바로 견줄 수 있다.",
+                "en": "The mark says who measured. Each trained and tested in its own way, so only points of one mark can be compared directly.",
+            },
+            MACS,
+            {"ko": "top-1 오류 (%)", "en": "top-1 error (%)"},
+            [
+                Series(
+                    printed.who,
+                    [zoo.reference(name).macs for name in found],
+                    [printed.errors[name] for name in found],
+                    text=[f"{name}: {printed.errors[name]:g} %" for name in found],
+                )
+                for printed in (*literature.IMAGENET, literature.torchvision())
+                if (found := [name for name in names() if name in printed.errors])
+            ],
+            kind="points",
+            log_x=True,
+        ),
+    ]
+
+
+def cost_tables() -> list[Table]:
+    """Return the zoo with its costs and printed errors, and the sources of those."""
+    torchvision = literature.torchvision()
+    alike = next(printed for printed in literature.IMAGENET if printed.who == "Radosavovic et al. 2020")
+    sources = [(data, printed) for data, part in (("ImageNet", literature.IMAGENET), ("CIFAR-10", literature.CIFAR10)) for printed in part]
+
+    def row(name: str) -> list[str | int | float | None]:
+        reference = zoo.reference(name)
+        data, first = next(((data, printed) for data, printed in sources if name in printed.errors), ("", Printed("", "", "", {})))
+        return [
+            name,
+            reference.params,
+            reference.macs,
+            data,
+            first.errors.get(name),
+            first.who,
+            alike.errors.get(name),
+            torchvision.errors.get(name),
+        ]
+
+    return [
+        Table(
+            {"ko": "신경망의 비용과, 다른 이들이 적은 top-1 오류 (%)", "en": "Costs, and top-1 errors (%) as others print them"},
+            ["network", "parameters", "multiply-adds", "data", "error", "printed by", f"error, {alike.who}", "error, torchvision"],
+            [row(name) for name in names()],
+        ),
+        Table(
+            {"ko": "오류의 출처와 잰 방법", "en": "Where the errors come from, and how they were measured"},
+            ["data", "by", "source", "measured on"],
+            [[data, printed.who, printed.source, printed.how] for data, printed in [*sources, ("ImageNet", torchvision)]],
+        ),
+    ]

@@ -1,0 +1,70 @@
+"""The successors' laws, to be asked: which lines give a RegNet's stages, which φ an EfficientNet's scale, what a ResNeXt block sums."""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.successors import efficientnet
+
+
+def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
+    """Return the range, its end excluded, of `wa/w0` for which a line quantised to powers of wm has these blocks a stage; None if there is none."""
+    low, high = 0.0, math.inf
+    for stage, end in enumerate(accumulate(blocks), start=1):  # the next stage begins with block `end`
+        edge = wm ** (stage - 0.5) - 1
+        if stage < len(blocks):
+            low = max(low, edge / end)
+        if end > 1:
+            high = min(high, edge / (end - 1))
+    return (low, high) if low < high else None
+
+
+def nearest_blocks(blocks: Sequence[int], wm: float) -> tuple[list[int], float]:
+    """Return the blocks a stage of the line that comes nearest, of 2,000 slopes, and its mean absolute log-ratio of widths (the paper's e_fit)."""
+    observed = [stage for stage, count in enumerate(blocks) for _ in range(count)]
+
+    def steps(slope: float) -> list[int]:
+        return [round(math.log(1 + slope * j) / math.log(wm)) for j in range(len(observed))]
+
+    def misfit(slope: float) -> float:
+        return math.log(wm) * sum(abs(a - b) for a, b in zip(steps(slope), observed, strict=True)) / len(observed)
+
+    best = min((0.01 * 1000 ** (i / 2000) for i in range(2000)), key=misfit)
+    fitted = steps(best)
+    return [fitted.count(stage) for stage in range(max(fitted) + 1)], misfit(best)
+
+
+def agreeing_phi(scale: efficientnet.Scale) -> tuple[float, float] | None:
+    """Return the range of φ that gives a scale's depth and width to one decimal and its side to 4 pixels; None if there is none."""
+    ranges = [
+        (math.log((value - half) / unit) / math.log(base), math.log((value + half) / unit) / math.log(base))
+        for value, half, unit, base in (
+            (scale.depth, 0.05, 1, efficientnet.ALPHA),
+            (scale.width, 0.05, 1, efficientnet.BETA),
+            (scale.resolution, 2, 224, efficientnet.GAMMA),
+        )
+    ]
+    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+    return (low, high) if low < high else None
+
+
+def sum_of_paths(block: Any, x: Tensor, cardinality: int) -> Tensor:
+    """Return `relu(shortcut(x) + Σ_i T_i(x))` with each T_i computed alone, from its slice of a ResNeXt block's weights, in evaluation mode."""
+    width = block.conv1.out_channels // cardinality
+
+    def norm(values: Tensor, bn: nn.BatchNorm2d, part: slice) -> Tensor:
+        assert bn.running_mean is not None and bn.running_var is not None
+        return F.batch_norm(values, bn.running_mean[part], bn.running_var[part], bn.weight[part], bn.bias[part], eps=bn.eps)
+
+    total = torch.zeros(())
+    for path in range(cardinality):
+        part = slice(path * width, (path + 1) * width)
+        h = norm(F.conv2d(x, block.conv1.weight[part]), block.bn1, part).relu()
+        h = norm(F.conv2d(h, block.conv2.weight[part], stride=block.conv2.stride, padding=1), block.bn2, part).relu()
+        total = total + F.conv2d(h, block.conv3.weight[:, part])
+    return (block.downsample(x) + block.bn3(total)).relu()

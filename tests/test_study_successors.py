@@ -1,0 +1,209 @@
+"""The studies of the successors: their laws against brute force, that other data turn a verdict round, and what others printed."""
+
+import math
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import reslab as run_reslab
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import reslab
+from reslab import literature, zoo
+from reslab.analysis.feature_reuse import Connection, dense_blocks
+from reslab.claims import check
+from reslab.data import load_data
+from reslab.data.dataset import Dataset, Part
+from reslab.report.figures import chart
+from reslab.runs import read_json
+from reslab.studies import costs, designs, laws, reuse, successors
+from reslab.successors import efficientnet
+
+# --- Laws -------------------------------------------------------------------------------------------------------------
+
+
+def blocks_of(slope: float, wm: float, depth: int) -> list[int]:
+    """Return the blocks a stage of a quantised line, counted block by block; a stage may be empty."""
+    steps = [round(math.log(1 + slope * j) / math.log(wm)) for j in range(depth)]
+    return [steps.count(stage) for stage in range(max(steps) + 1)]
+
+
+@given(st.floats(0.05, 1.5), st.floats(1.5, 3), st.integers(4, 40), st.floats(0.1, 0.9), st.floats(0.02, 0.5))
+def test_slopes_are_those_that_give_the_blocks_and_no_others(slope: float, wm: float, depth: int, inside: float, outside: float) -> None:
+    blocks = blocks_of(slope, wm, depth)
+    found = laws.slopes(blocks, wm)
+    assert found is not None
+    low, high = found
+    assert low * (1 - 1e-9) <= slope <= high * (1 + 1e-9)
+    if low > 0 and math.isfinite(high):
+        assert blocks_of(low + inside * (high - low), wm, depth) == blocks
+        assert blocks_of(low * (1 - outside), wm, depth) != blocks != blocks_of(high * (1 + outside), wm, depth)
+
+
+def test_every_published_slope_is_in_its_range_and_no_resnet_has_one() -> None:
+    for design in designs.DESIGNS.values():
+        low, high = designs.wa_range(design)
+        assert low <= design.wa < high
+    assert not any(laws.slopes(blocks, 2.0) for blocks in designs.RESNETS.values())
+    assert laws.nearest_blocks((3, 4, 6, 3), 2.0)[1] == pytest.approx(math.log(2) * 2 / 16)  # two of sixteen blocks a stage off
+    assert laws.nearest_blocks(blocks_of(0.5, 2.0, 16), 2.0)[1] == 0
+
+
+@given(st.floats(0, 7))
+def test_a_scale_that_follows_a_phi_agrees_with_it(phi: float) -> None:
+    exact = efficientnet.compound(phi)
+    scale = efficientnet.Scale(round(exact.width, 1), round(exact.depth, 1), 4 * round(224 * efficientnet.GAMMA**phi / 4), 0.2)
+    found = laws.agreeing_phi(scale)
+    assert found is not None and found[0] - 1e-9 <= phi <= found[1] + 1e-9
+
+
+def test_the_published_scales_follow_none_from_b3_on() -> None:
+    assert [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if laws.agreeing_phi(scale)] == ["b0", "b1", "b2"]
+
+
+def test_a_resnext_block_is_the_sum_of_as_many_paths_as_its_cardinality_and_of_no_other_number() -> None:
+    block = zoo.build("cifar_resnext", depth=11, cardinality=4, base_width=2).double().eval().get_submodule("layer1.0")
+    x = torch.randn(2, 64, 5, 5).double()
+    assert torch.allclose(block(x), laws.sum_of_paths(block, x, 4), rtol=1e-10)
+    with pytest.raises(RuntimeError):  # each path would want more inputs than a group has
+        laws.sum_of_paths(block, x, 2)
+    assert designs.same_function()
+
+
+def test_connections_are_counted_on_the_network() -> None:
+    assert designs.connections("densenet_bc100_12") == (3 * 16 * 17 // 2, 48 * 49 // 2)
+
+
+# --- Equal cost -------------------------------------------------------------------------------------------------------
+
+IMAGES = {"digits": (1, 1, 8, 8), "cifar10": (1, 3, 32, 32)}
+
+
+@pytest.mark.parametrize("preset", ["default", "smoke", "full"])
+def test_rivals_cost_the_same_in_every_preset(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shapes(name: str) -> SimpleNamespace:
+        shape = IMAGES[name]
+        return SimpleNamespace(num_classes=10, in_channels=shape[1], batches=lambda _: iter([(torch.empty(shape), None)]))
+
+    monkeypatch.setattr(successors, "load_data", shapes)
+    config = successors.STUDY.configure(preset, {})
+    found = {group: successors.cost(trials[0]) for group, trials in successors.grid(config).items()}
+    assert check_equal(found) == "supported"
+    wider = found["resnet-wider"]
+    assert check_equal(found | {"resnet-wider": wider._replace(params=round(1.1 * wider.params))}) == "refuted"
+    deeper = found["efficientnet-deeper"]
+    assert check_equal(found | {"efficientnet-deeper": deeper._replace(params=2 * deeper.params)}) == "supported"  # multiply-adds alone
+    assert check_equal(found | {"efficientnet-deeper": deeper._replace(macs=round(0.9 * deeper.macs))}) == "refuted"
+
+
+def check_equal(found: dict[str, successors.Cost]) -> str:
+    return check(successors.Check(successors.EQUAL_COST, successors.equal_costs(found), True)).decision
+
+
+# --- Feature reuse ----------------------------------------------------------------------------------------------------
+
+
+class Trained:
+    """As much of a trial as the measurement asks for: a DenseNet of three layers a block, whose longest connections may carry nothing."""
+
+    def __init__(self, forgetful: bool) -> None:
+        torch.manual_seed(0)
+        self.dense = reslab.build("cifar_densenet", depth=13, growth_rate=4, in_channels=1).eval()
+        if forgetful:
+            for block in dense_blocks(self.dense):
+                for reader, layer in enumerate(block.readers, start=1):
+                    with torch.no_grad():
+                        layer.weight[:, : block.starts[max(0, reader - 2)]] = 0  # nothing from more than two layers back
+
+    def network(self) -> nn.Module:
+        return self.dense
+
+    def fresh_network(self) -> nn.Module:
+        return reslab.build("cifar_densenet", depth=13, growth_rate=4, in_channels=1)
+
+    def data(self) -> Dataset:
+        whole = load_data("digits")
+        return replace(whole, parts={name: Part(images[:100], labels[:100]) for name, (images, labels) in whole.parts.items()})
+
+
+@cache
+def measured(forgetful: bool) -> reuse.Reuse:
+    return reuse.reuse_of(Trained(forgetful))  # type: ignore[arg-type]  # it has what is asked of a trial
+
+
+def test_cutting_what_is_not_used_changes_nothing_and_what_is_used_something() -> None:
+    forgetful, whole = measured(True), measured(False)
+    assert len(forgetful.errors) == 5  # nothing cut, and lengths 1 to 4
+    assert forgetful.errors[3] == forgetful.errors[4] == forgetful.old_cut == forgetful.errors[0] != forgetful.errors[1]
+    assert whole.old_cut != whole.errors[0]
+    assert all(c.weight == 0 for c in forgetful.trained if c.distance > 2) and all(c.weight > 0 for c in forgetful.fresh)
+
+
+def test_the_blocks_input_is_compared_with_the_blocks_own_features_from_the_second_block_on() -> None:
+    """First blocks, first layers and what follows a block do not count."""
+    counted = [Connection(2, 2, 0, 1.0, 0.5), Connection(2, 2, 1, 1.0, 2.0), Connection(3, 2, 0, 1.0, 0.7), Connection(3, 2, 1, 1.0, 3.0)]
+    others = [Connection(1, 2, 0, 1.0, 9.0), Connection(2, 1, 0, 1.0, 9.0), Connection(2, 3, 0, 1.0, 9.0), Connection(3, 3, 2, 1.0, 9.0)]
+    assert reuse.input_and_rest([*counted, *others]) == (pytest.approx(0.6), pytest.approx(2.5))
+
+
+def test_the_table_and_the_charts_say_what_was_measured() -> None:
+    seed = measured(True)
+    table = reuse.weight_table([seed.trained, seed.trained])
+    assert len(table.rows) == 3 * 4 and table.rows[0][3:] == [None, None, None]
+    assert table.rows[2][:3] == [1, 3, 0.0]  # the third layer of the first block takes nothing from the block's input
+    weights, cut = reuse.reuse_charts([seed, seed])
+    assert [len(series.x) for series in weights.series] == [4] * 6 and weights.series[0].y[2:] == [0.0, 0.0]
+    assert cut.series[0].y == [100 * error for error in seed.errors] and cut.series[0].spread == [0.0] * 5
+
+
+# --- What others printed, and the whole zoo ---------------------------------------------------------------------------
+
+
+def test_printed_errors_are_of_networks_in_the_zoo_and_fall_as_regnets_grow() -> None:
+    for printed in (*literature.IMAGENET, *literature.CIFAR10):
+        assert printed.errors.keys() <= set(zoo.names()) and printed.source.startswith("arXiv:") and printed.how
+    regnets = next(printed.errors for printed in literature.IMAGENET if printed.who == "Radosavovic et al. 2020")
+    assert designs.DESIGNS.keys() <= regnets.keys()
+    for kind in "xy":
+        errors = [error for name, error in regnets.items() if name.startswith(f"regnet_{kind}_")]
+        assert errors == sorted(errors, reverse=True)
+
+
+def test_torchvisions_errors_are_its_metadata() -> None:
+    errors = literature.torchvision().errors
+    assert (errors["resnet50"], errors["resnext50_32x4d"], errors["efficientnet_b0"]) == (23.87, 22.382, 22.308)
+
+
+def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None:
+    sizes, errors = costs.cost_charts()
+    points = {name: (x, y) for series in sizes.series for name, x, y in zip(series.text or (), series.x, series.y, strict=True)}
+    assert points.keys() == {name for name in zoo.names() if not name.startswith("lowlevel/")}
+    assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
+    assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, literature.torchvision())}
+    drawn = chart(asdict(sizes))
+    assert [trace.hovertext for trace in drawn.data] == [tuple(series.text or ()) for series in sizes.series]
+    assert {trace.mode for trace in drawn.data} == {"markers"} and drawn.layout.xaxis.type == drawn.layout.yaxis.type == "log"
+    rows = {row[0]: row[1:] for row in costs.cost_tables()[0].rows}
+    assert rows["regnet_y_400mf"] == [4_344_144, 401_842_848, "ImageNet", 25.9, "Radosavovic et al. 2020", 25.9, 25.954]
+    assert rows["resnet56"][2:] == ["CIFAR-10", 6.97, "He et al. 2015", None, None]
+
+
+# --- End to end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "inconclusive"), [("successors", 6), ("designs", 1)])
+def test_a_smoke_run_decides_every_claim(name: str, inconclusive: int, tmp_path: Path) -> None:
+    """With two seeds nothing statistical can be concluded; what is counted can."""
+    out = tmp_path / "후속 연구"
+    done = run_reslab("study", name, "--preset", "smoke", "--workers", "1", "--out", out)
+    assert done.returncode == 0, done.stderr
+    record = read_json(out / "study.json")
+    verdicts = [claim["verdict"] for claim in record["claims"]]
+    assert verdicts.count("inconclusive") == inconclusive and verdicts.count("supported") == len(verdicts) - inconclusive
+    assert (out / "report.html").stat().st_size > 1_000_000
