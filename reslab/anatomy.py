@@ -55,6 +55,38 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
     return rows
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One convolution or classifier as it runs: the shapes of what it takes and gives, without the batch, and its multiply-adds for one image."""
+
+    module: nn.Conv2d | nn.Linear
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    macs: int
+
+
+def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Layer]:
+    """Return the network's convolutions and classifiers by name, in the order in which they run. It may be on the meta device."""
+    found: dict[str, Layer] = {}
+    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    training = network.training
+
+    def leave(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        macs = counter.macs - sum(layer.macs for layer in found.values())
+        found[names[module]] = Layer(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:]), macs)
+
+    handles = [module.register_forward_hook(leave) for module in names]
+    try:
+        with FlopCounter() as counter, torch.no_grad():
+            network.eval()(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
 CONTAINERS = ("features", "trunk_output", "classifier")
 """torchvision's names of children that hold a sequence of stages."""
 SIDE_PATHS = ("downsample", "proj", "fc1", "fc2")

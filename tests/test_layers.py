@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"runs", "weightfiles"},
     "executors": {"training", "zoo", "data", "runs"},
     "evaluation": {"training", "zoo", "data", "weightfiles"},
-    "studies": {"analysis", "training", "executors", "residual", "zoo", "data", "runs", "claims"},
+    "studies": {"analysis", "anatomy", "training", "executors", "residual", "zoo", "data", "runs", "claims"},
     "report": {"runs", "claims", "zoo"},
     "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},
