@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,6 +86,25 @@ def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, L
         for handle in handles:
             handle.remove()
     return found
+
+
+_aten = torch.ops.aten
+_WORDS = {_aten.native_batch_norm: "BN", _aten.relu: "ReLU", _aten.relu_: "ReLU", _aten.add: "+", _aten.add_: "+"}
+
+
+class Operations(FlopCounter):
+    """Writes down the convolutions, BatchNorms, ReLUs and additions that run under it, in order: `["3×3", "BN", "ReLU", "3×3", "BN", "+"]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket is _aten.convolution:
+            self.words.append("×".join(map(str, args[1].shape[2:])))
+        elif word := _WORDS.get(func._overloadpacket):
+            self.words.append(word)
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 CONTAINERS = ("features", "trunk_output", "classifier")
