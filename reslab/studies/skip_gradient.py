@@ -249,7 +249,7 @@ STUDY = Study(
     config=SkipGradientConfig,
     presets={
         "default": {},
-        "smoke": {"depths": (14,), "seeds": 3, "epochs": 1},
+        "smoke": {"depths": (8,), "seeds": 3, "epochs": 1},
         "full": {"data": "cifar10", "depths": (56,), "epochs": 16},
     },
     grid=grid,
