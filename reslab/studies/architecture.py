@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from reslab import zoo
 from reslab.anatomy import Layer, Operations, layers, stages
 from reslab.claims import Check, Claim, Section
-from reslab.studies.study import Chart, Groups, Measurement, Progress, Series, Study, StudyConfig, Table
+from reslab.studies.study import Chart, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 
 
 def _claim(name: str, section: Section, ko: str, en: str, source: str, chapter: tuple[str, str] | None = None) -> Claim:
     """Return a claim of this study; `chapter` is what the chapter says instead, in Korean and English."""
-    corrects = {"ko": chapter[0], "en": chapter[1]} if chapter else None
-    return Claim(f"architecture.{name}", "exact", section, {"ko": ko, "en": en}, source, corrects=corrects)  # type: ignore[arg-type]  # literal keys
+    corrects: Text | None = {"ko": chapter[0], "en": chapter[1]} if chapter else None
+    return Claim(f"architecture.{name}", "exact", section, {"ko": ko, "en": en}, source, corrects=corrects)
 
 
 # --- The two blocks ---------------------------------------------------------------------------------------------------
