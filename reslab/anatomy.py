@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,6 +54,57 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
             for handle in handles:
                 handle.remove()
     return rows
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution or classifier as it runs: the shapes of what it takes and gives, without the batch, and its multiply-adds for one image."""
+
+    module: nn.Conv2d | nn.Linear
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    macs: int
+
+
+def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Layer]:
+    """Return the network's convolutions and classifiers by name, in the order in which they run. It may be on the meta device."""
+    found: dict[str, Layer] = {}
+    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    training = network.training
+
+    def leave(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        macs = counter.macs - sum(layer.macs for layer in found.values())
+        found[names[module]] = Layer(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:]), macs)
+
+    handles = [module.register_forward_hook(leave) for module in names]
+    try:
+        with FlopCounter() as counter, torch.no_grad():
+            network.eval()(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+_aten = torch.ops.aten
+_WORDS = {_aten.native_batch_norm: "BN", _aten.relu: "ReLU", _aten.relu_: "ReLU", _aten.add: "+", _aten.add_: "+"}
+
+
+class Operations(FlopCounter):
+    """Writes down the convolutions, BatchNorms, ReLUs and additions that run under it, in order: `["3×3", "BN", "ReLU", "3×3", "BN", "+"]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket is _aten.convolution:
+            self.words.append("×".join(map(str, args[1].shape[2:])))
+        elif word := _WORDS.get(func._overloadpacket):
+            self.words.append(word)
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 CONTAINERS = ("features", "trunk_output", "classifier")

@@ -8,7 +8,7 @@ from helpers import reslab_here
 from torch import nn
 
 from reslab import zoo
-from reslab.anatomy import differences, stages
+from reslab.anatomy import differences, layers, stages
 
 
 def test_a_tiny_network_by_hand() -> None:
@@ -20,6 +20,17 @@ def test_a_tiny_network_by_hand() -> None:
     assert (first.output, first.params, first.macs, first.receptive_field) == ((8, 8, 8), 3 * 8 * 49, 3 * 8 * 49 * 64, 7)
     assert (pool.output, pool.macs, pool.receptive_field) == ((8, 4, 4), 0, 11)  # 7 + 2·2
     assert (second.macs, second.receptive_field) == (8 * 4 * 9 * 16, 19)  # 11 + 2·4
+    assert network.training and not network.conv1._forward_hooks
+
+
+def test_layers_are_those_that_run_with_their_shapes() -> None:
+    with torch.device("meta"):
+        network = zoo.build("resnet18")
+    found = layers(network, (3, 224, 224))
+    assert list(found)[:3] == ["conv1", "layer1.0.conv1", "layer1.0.conv2"] and list(found)[-1] == "fc"
+    projection = found["layer2.0.downsample.0"]
+    assert (projection.input, projection.output, projection.macs) == ((64, 56, 56), (128, 28, 28), 64 * 128 * 28 * 28)
+    assert sum(layer.macs for layer in found.values()) == zoo.describe("resnet18").macs
     assert network.training and not network.conv1._forward_hooks
 
 

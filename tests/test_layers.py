@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "executors": {"training", "zoo", "data", "runs"},
     "evaluation": {"training", "zoo", "data", "weightfiles"},
     "literature": set(),
-    "studies": {"analysis", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
+    "studies": {"analysis", "anatomy", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
     "studies/laws": {"successors"},
     "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
     "report": {"runs", "claims", "zoo"},

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
@@ -148,6 +149,13 @@ class Series:
     y: Sequence[float]
     spread: Sequence[float] | None = None
     text: Sequence[str] | None = None
+
+
+def over_seeds(name: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
+    """Return a series of means over seeds of what each seed measured at every `x`, with one standard deviation where there are two seeds or more."""
+    columns = list(zip(*values.values(), strict=True))
+    spread = [stdev(column) for column in columns] if len(values) > 1 else None
+    return Series(name, x, [fmean(column) for column in columns], spread)
 
 
 @dataclass(frozen=True)

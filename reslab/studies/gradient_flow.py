@@ -1,0 +1,348 @@
+"""Which way does the gradient go through a deep network, and by how much a block? Plain and residual, with and without BatchNorm.
+
+Measured is the L2 norm of the loss's gradient before the first block and after each, at initialisation over depth, and through the first steps of
+training. (He et al. 2015, section 4.1, which finds "healthy norms"; Yang et al. 2019, who derive that BatchNorm makes plain networks explode)
+"""
+
+import math
+from collections.abc import Callable
+from statistics import fmean, stdev
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_flow, through_training, without_batchnorm
+from reslab.claims import Claim, Comparison, Direction, Section
+from reslab.data import load_data
+from reslab.errors import UserError
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Text, over_seeds
+
+HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
+YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"
+
+KINDS: dict[str, tuple[str, bool]] = {
+    "plain, BN": ("cifar_plain", True),
+    "plain": ("cifar_plain", False),
+    "residual, BN": ("cifar_resnet", True),
+    "residual": ("cifar_resnet", False),
+}
+"""A family, and whether it keeps its BatchNorms."""
+
+
+def _claim(
+    name: str, section: Section, ko: str, en: str, source: str, direction: Direction, margin: float, unit: str, corrects: Text | None = None
+) -> Claim:
+    return Claim(f"gradient_flow.{name}", "statistical", section, {"ko": ko, "en": en}, source, direction, margin, unit, corrects)
+
+
+RATE = "factor a block on the way back, at the deepest, − 1"
+DECADES = "log10 of the gradient norm before the first block over that after the last"
+
+PLAIN_BN_EXPLODES = _claim(
+    "plain-with-batchnorm-explodes",
+    "degradation",
+    "초기화 상태에서, 배치 정규화를 쓴 평범한 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커진다.",
+    "At initialisation the gradient norm of a plain network with BatchNorm grows by over 10 % a block towards the input.",
+    YANG,
+    "higher",
+    0.1,
+    RATE,
+)
+PLAIN_VANISHES = _claim(
+    "plain-without-batchnorm-vanishes",
+    "degradation",
+    "초기화 상태에서, 배치 정규화가 없는 평범한 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 줄어든다.",
+    "At initialisation the gradient norm of a plain network without BatchNorm shrinks by over 10 % a block towards the input.",
+    f"the classic problem that {HE_2015}, recalls",
+    "lower",
+    0.1,
+    RATE,
+)
+RESIDUAL_BN_SLOW = _claim(
+    "residual-with-batchnorm-grows-slowly",
+    "gradient",
+    "초기화 상태에서, 배치 정규화를 쓴 잔차 신경망의 기울기 노름은 블록마다 10 %까지도 커지지 않는다.",
+    "At initialisation the gradient norm of a residual network with BatchNorm grows by no more than 10 % a block.",
+    YANG,
+    "not higher",
+    0.1,
+    RATE,
+)
+RESIDUAL_EXPLODES = _claim(
+    "residual-without-batchnorm-explodes",
+    "gradient",
+    "초기화 상태에서, 배치 정규화가 없는 잔차 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커진다.",
+    "At initialisation the gradient norm of a residual network without BatchNorm grows by over 10 % a block towards the input.",
+    "each block adds its branch's variance to its input's",
+    "higher",
+    0.1,
+    RATE,
+)
+
+BN_ALONE = _claim(
+    "batchnorm-alone-keeps-gradients",
+    "batchnorm",
+    "배치 정규화만 있으면, 지름길이 없어도, 가장 깊은 신경망에서 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
+    "With BatchNorm alone, without shortcuts, the gradient norms at the first and last block of the deepest network stay within a factor of 100.",
+    f"the chapter; {YANG} derive the opposite",
+    "not higher",
+    2.0,
+    f"size of the {DECADES}",
+    {"ko": "BN의 정규화로 gradient가 안정된다.", "en": "BatchNorm's normalisation stabilises gradients."},
+)
+SKIP_ALONE = _claim(
+    "skips-alone-keep-gradients",
+    "residual-learning",
+    "지름길만 있으면, 배치 정규화가 없어도, 가장 깊은 신경망에서 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
+    "With shortcuts alone, without BatchNorm, the gradient norms at the first and last block of the deepest network stay within a factor of 100.",
+    "the chapter",
+    "not higher",
+    2.0,
+    f"size of the {DECADES}",
+    {"ko": "덧셈 연산으로 gradient가 직접 전파된다.", "en": "The addition passes the gradient on directly."},
+)
+BOTH = _claim(
+    "both-together-keep-gradients",
+    "gradient",
+    "지름길과 배치 정규화가 함께 있으면 가장 깊은 신경망에서도 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
+    "With shortcuts and BatchNorm together the gradient norms at the first and last block of the deepest network stay within a factor of 100.",
+    YANG,
+    "not higher",
+    2.0,
+    f"size of the {DECADES}",
+)
+HUNDREDS = _claim(
+    "gradients-reach-the-first-of-hundreds-of-layers",
+    "gradient",
+    "초기화 상태에서, 배치 정규화를 쓴 수백 층의 잔차 신경망에서도 첫 블록의 기울기 노름은 마지막 블록의 10분의 1보다 작지 않다.",
+    "At initialisation, also in a residual network with BatchNorm of hundreds of layers the gradient norm at the first block is no less than a "
+    "tenth of that at the last.",
+    "the chapter, made definite: a norm says nothing of the long paths, which Veit et al. 2016 (arXiv:1605.06431) find to carry little of it",
+    "not higher",
+    1.0,
+    f"minus the {DECADES}",
+    {
+        "ko": "수백 레이어에서도 gradient가 유지되고 vanishing gradient가 해결된다.",
+        "en": "Gradients are kept through hundreds of layers, and vanishing gradients are solved.",
+    },
+)
+VANISHING_CAUSES = _claim(
+    "degradation-comes-with-vanishing-gradients",
+    "degradation",
+    "배치 정규화를 쓴 평범한 신경망에서는 학습 전이나 학습 중에 첫 블록의 기울기 노름이 마지막 블록의 10분의 1 아래로 줄어든다.",
+    "In a plain network with BatchNorm the gradient norm at the first block falls, before or in training, under a tenth of that at the last.",
+    f"the chapter; {HE_2015}, argues against it",
+    "lower",
+    1.0,
+    f"least {DECADES}, over the steps",
+    {
+        "ko": "성능 저하는 vanishing gradient 같은 최적화의 어려움에서 온다.",
+        "en": "Degradation comes from an optimisation difficulty: vanishing (or exploding) gradients.",
+    },
+)
+IN_TRAINING = _claim(
+    "residual-keeps-gradients-in-training",
+    "gradient",
+    "학습하는 동안에도 배치 정규화를 쓴 잔차 신경망의 첫 블록과 마지막 블록의 기울기 노름은 100배 안에 머문다.",
+    "In training, too, the gradient norms at the first and last block of a residual network with BatchNorm stay within a factor of 100.",
+    HE_2015,
+    "not higher",
+    2.0,
+    f"largest size of the {DECADES}, over the steps",
+)
+STAYS_APART = _claim(
+    "plain-stays-above-residual-in-training",
+    "batchnorm",
+    "학습이 시작된 뒤에도 배치 정규화를 쓴 평범한 신경망의 기울기 노름은 잔차 신경망보다 입력 쪽으로 더 크게 부푼다.",
+    "After training has begun, too, the gradient norm of a plain network with BatchNorm grows more towards the input than a residual one's.",
+    f"{HE_2015}, has healthy norms for plain networks with BatchNorm",
+    "higher",
+    0.5,
+    f"{DECADES}, at the last step, plain − residual",
+)
+
+
+class GradientFlowConfig(StudyConfig):
+    """Networks at initialisation over depth, and two depths more: one to train for a while, one of hundreds of layers."""
+
+    depths: CifarDepths = Field((20, 56, 110), min_length=1, description="depths at initialisation, each 6n+2; rates are compared at the last")
+    trained_depths: CifarDepths = Field((56,), min_length=1, max_length=1, description="depth of the networks that are trained for some steps")
+    hundreds: CifarDepths = Field((302,), min_length=1, max_length=1, description="depth of the very deep residual network")
+    images: int = Field(128, ge=2, description="images in the batch at initialisation")
+    steps: int = Field(60, ge=1, description="steps of SGD, batch 64, learning rate 0.05")
+
+
+def build(kind: str, depth: int, seed: int, num_classes: int, in_channels: int) -> nn.Module:
+    """Return a network of one of the four kinds, in training mode, drawn from the seed."""
+    family, batchnorm = KINDS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = zoo.build(family, depth=depth, num_classes=num_classes, in_channels=in_channels)
+    return network if batchnorm else without_batchnorm(network)
+
+
+def decades(flow: GradientFlow) -> float:
+    """Return how many powers of ten the gradient's norm grows by from after the last block to before the first."""
+    return math.log10(flow.first_over_last)
+
+
+def trained_flow(network: nn.Module, images: Tensor, labels: Tensor, steps: int, seed: int) -> TrainingFlow | None:
+    """Return the flow through training; None if training diverged, or ended in a network through which no gradient goes."""
+    try:
+        flow = through_training(network, images, labels, steps=steps, every=max(1, steps // 6), seed=seed)
+    except UserError:  # the weights are no longer finite: nothing else is wrong with what was measured before training
+        return None
+    return flow if all(0 < step.first_over_last < math.inf for step in flow.flows) else None
+
+
+def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> Measurement:
+    """Return rates and ratios at initialisation and through training, for each seed."""
+    data = load_data(config.data).fitted(32)
+    images, labels = data.train
+    batch, seeds, deep = slice(0, config.images), range(config.seeds), config.depths[-1]
+    (trained_depth,), (hundreds,) = config.trained_depths, config.hundreds
+
+    def start(kind: str, depth: int, seed: int) -> nn.Module:
+        return build(kind, depth, seed, data.num_classes, data.in_channels)
+
+    flows: dict[tuple[str, int], dict[int, GradientFlow]] = {}
+    places = [(kind, depth) for kind in KINDS for depth in config.depths] + [("residual, BN", hundreds)]
+    for done, (kind, depth) in enumerate(places):
+        progress("at initialisation", done, len(places))
+        flows[kind, depth] = {seed: gradient_flow(start(kind, depth, seed), images[batch], labels[batch]) for seed in seeds}
+    progress("at initialisation", len(places), len(places))
+    training: dict[str, dict[int, TrainingFlow | None]] = {}
+    for done, kind in enumerate(KINDS):
+        progress("in training", done, len(KINDS))
+        training[kind] = {seed: trained_flow(start(kind, trained_depth, seed), images, labels, config.steps, seed) for seed in seeds}
+    progress("in training", len(KINDS), len(KINDS))
+    finite = {kind: {seed: flow for seed, flow in by_seed.items() if flow is not None} for kind, by_seed in training.items()}
+
+    def rate(claim: Claim, kind: str) -> Comparison:
+        found = {seed: flow.growth for seed, flow in flows[kind, deep].items()}
+        return Comparison(claim, found, dict.fromkeys(found, 1.0))
+
+    def against_zero(claim: Claim, found: dict[int, float]) -> Comparison:
+        return Comparison(claim, found, dict.fromkeys(found, 0.0))
+
+    def spread(kind: str) -> dict[int, float]:
+        return {seed: abs(decades(flow)) for seed, flow in flows[kind, deep].items()}
+
+    def through(kind: str, of: Callable[[list[float]], float]) -> dict[int, float]:
+        return {seed: of([decades(step) for step in flow.flows]) for seed, flow in finite[kind].items()}
+
+    comparisons = [
+        rate(PLAIN_BN_EXPLODES, "plain, BN"),
+        rate(PLAIN_VANISHES, "plain"),
+        rate(RESIDUAL_BN_SLOW, "residual, BN"),
+        rate(RESIDUAL_EXPLODES, "residual"),
+        against_zero(BN_ALONE, spread("plain, BN")),
+        against_zero(SKIP_ALONE, spread("residual")),
+        against_zero(BOTH, spread("residual, BN")),
+        against_zero(HUNDREDS, {seed: -decades(flow) for seed, flow in flows["residual, BN", hundreds].items()}),
+        against_zero(VANISHING_CAUSES, through("plain, BN", min)),
+        against_zero(IN_TRAINING, through("residual, BN", lambda steps: max(map(abs, steps)))),
+        Comparison(STAYS_APART, through("plain, BN", lambda steps: steps[-1]), through("residual, BN", lambda steps: steps[-1])),
+    ]
+    charts = [_norms(flows, config.depths[len(config.depths) // 2]), _rates(flows, config.depths), _in_training(finite)]
+    return Measurement(comparisons, tables=[_at_start(flows), _after_steps(training)], charts=charts)
+
+
+def _at_start(flows: dict[tuple[str, int], dict[int, GradientFlow]]) -> Table:
+    rows = []
+    for (kind, depth), by_seed in flows.items():
+        ratio, growth = [decades(flow) for flow in by_seed.values()], [flow.growth for flow in by_seed.values()]
+        std = [stdev(values) if len(values) > 1 else None for values in (ratio, growth)]
+        rows.append((kind, depth, len(by_seed), 10 ** fmean(ratio), std[0], fmean(growth), std[1]))
+    return Table(
+        {"ko": "초기화 상태: 첫 블록의 기울기 노름 / 마지막 블록", "en": "At initialisation: gradient norm at the first block over the last"},
+        ("network", "depth", "seeds", "first / last (geometric mean)", "std (decades)", "factor a block", "std"),
+        rows,
+    )
+
+
+def _after_steps(training: dict[str, dict[int, TrainingFlow | None]]) -> Table:
+    rows = []
+    for kind, by_seed in training.items():
+        ends = [flow.flows[-1] for flow in by_seed.values() if flow is not None]
+        ratio = 10 ** fmean(decades(flow) for flow in ends) if ends else None
+        rows.append((kind, len(ends), len(by_seed) - len(ends), ratio, fmean(flow.loss for flow in ends) if ends else None))
+    return Table(
+        {"ko": "몇 걸음 학습한 뒤", "en": "After some steps of training"},
+        ("network", "seeds trained", "seeds diverged", "first / last (geometric mean)", "loss"),
+        rows,
+    )
+
+
+def _norms(flows: dict[tuple[str, int], dict[int, GradientFlow]], depth: int) -> Chart:
+    series = []
+    for kind in KINDS:
+        norms = {seed: (flow.backward / flow.backward[-1]).double().tolist() for seed, flow in flows[kind, depth].items()}
+        series.append(over_seeds(kind, [float(i) for i in range(len(next(iter(norms.values()))))], norms))
+    return Chart(
+        {"ko": f"{depth}층 신경망의 기울기 노름, 블록마다", "en": f"Gradient norm by block, {depth} layers"},
+        {
+            "ko": "마지막 블록 뒤의 노름을 1로 놓았다. 오른쪽에서 왼쪽으로 읽으면 기울기가 거슬러 오는 길이다.",
+            "en": "The norm after the last block is set to 1. Read from right to left, the way that the gradient goes.",
+        },
+        {"ko": "지나온 블록", "en": "blocks passed"},
+        {"ko": "기울기 노름(마지막 = 1)", "en": "gradient norm (last = 1)"},
+        series,
+        log_y=True,
+    )
+
+
+def _rates(flows: dict[tuple[str, int], dict[int, GradientFlow]], depths: tuple[int, ...]) -> Chart:
+    x = [float(depth) for depth in depths]
+    return Chart(
+        {"ko": "깊이에 따른 블록당 배수", "en": "Factor a block by depth"},
+        {
+            "ko": "로그 노름에 맞춘 직선의 기울기. 1보다 크면 입력 쪽으로 폭발하고 작으면 소실한다. 어느 것이 1 가까이 머무는지 보라.",
+            "en": "From the line fitted to the logarithms: above 1 it explodes towards the input, below 1 it vanishes. See which stays close to 1.",
+        },
+        {"ko": "깊이(층)", "en": "depth (layers)"},
+        {"ko": "블록당 배수", "en": "factor a block"},
+        [over_seeds(kind, x, {s: [flows[kind, depth][s].growth for depth in depths] for s in flows[kind, depths[0]]}) for kind in KINDS],
+    )
+
+
+def _in_training(finite: dict[str, dict[int, TrainingFlow]]) -> Chart:
+    kinds = {kind: by_seed for kind, by_seed in finite.items() if by_seed}
+    steps = [float(step) for step in next(iter(next(iter(kinds.values())).values())).steps]
+    return Chart(
+        {"ko": "학습하는 동안", "en": "Through training"},
+        {
+            "ko": "첫 블록과 마지막 블록의 기울기 노름의 비(log10). 발산한 신경망은 그리지 않았다.",
+            "en": "log10 of the gradient norm before the first block over that after the last. What diverged is not drawn.",
+        },
+        {"ko": "걸음", "en": "step"},
+        {"ko": "log10(첫 블록 / 마지막 블록)", "en": "log10(first / last)"},
+        [
+            over_seeds(kind, steps, {seed: [decades(step) for step in flow.flows] for seed, flow in by_seed.items()})
+            for kind, by_seed in kinds.items()
+        ],
+    )
+
+
+STUDY = Study(
+    name="gradient_flow",
+    title={"ko": "기울기는 어디로 흐르나", "en": "Which way the gradient goes"},
+    question={
+        "ko": "깊은 신경망을 거슬러 오는 기울기는 커지는가, 사라지는가? 지름길과 배치 정규화는 각각 무엇을 바꾸는가?",
+        "en": "Does the gradient grow or vanish on its way back through a deep network, and what do shortcuts and BatchNorm each change?",
+    },
+    claims=(
+        *(PLAIN_BN_EXPLODES, PLAIN_VANISHES, RESIDUAL_BN_SLOW, RESIDUAL_EXPLODES, BN_ALONE, SKIP_ALONE, BOTH),
+        *(HUNDREDS, VANISHING_CAUSES, IN_TRAINING, STAYS_APART),
+    ),
+    config=GradientFlowConfig,
+    presets={
+        "default": {},
+        "smoke": {"depths": (8, 20), "trained_depths": (8,), "hundreds": (56,), "seeds": 3, "steps": 3},
+        "full": {"data": "cifar10", "trained_depths": (110,), "hundreds": (1202,), "steps": 200},
+    },
+    grid=lambda _: {},
+    measure=measure,
+)

@@ -1,0 +1,257 @@
+"""What does a shortcut do to the gradient? The chapter has ∂L/∂x = ∂L/∂y × (∂F/∂x + 1), with a factor "always at least 1".
+
+The formula is checked in float64 against autograd for each kind of block: v1 has the mask of its last ReLU, and a block that changes the shape
+has W_s in place of the 1. The factor is a matrix, I + J_F: its singular values are measured before and after training.
+(He et al. 2015, Eq. 1 and 2; He et al. 2016, section 2)
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis.jacobian import jacobian
+from reslab.analysis.result import evaluating
+from reslab.claims import Check, Claim, Comparison
+from reslab.residual import view
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Text, over_seeds
+from reslab.training.loop import TrialConfig
+
+HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
+HE_2016 = "He et al. 2016 (arXiv:1603.05027)"
+FORMULA_V2 = Claim(
+    id="skip_gradient.backward-formula-holds-for-v2",
+    kind="exact",
+    section="gradient",
+    statement={
+        "ko": "항등 지름길이 있는 v2 블록에서 ∂L/∂x = (I + J_F)ᵀ ∂L/∂y이다.",
+        "en": "In a v2 block with an identity shortcut, ∂L/∂x = (I + J_F)ᵀ ∂L/∂y.",
+    },
+    source=f"{HE_2016}, section 2, Eq. 5",
+)
+FORMULA_V1 = Claim(
+    id="skip_gradient.v1-has-the-mask-of-its-last-relu",
+    kind="exact",
+    section="gradient",
+    statement={
+        "ko": "v1 블록에서는 마지막 ReLU의 마스크가 먼저 곱해진다. ∂L/∂x = (I + J_F)ᵀ (m ⊙ ∂L/∂y), m은 x + F > 0인 자리에서 1이고 나머지는 0이다.",
+        "en": "In a v1 block the mask of the last ReLU comes first: ∂L/∂x = (I + J_F)ᵀ (m ⊙ ∂L/∂y), with m = 1 where x + F > 0 and 0 elsewhere.",
+    },
+    source=f"{HE_2015}, Eq. 1 and the second nonlinearity after the addition; {HE_2016}, section 2",
+    corrects={"ko": "∂L/∂x = ∂L/∂y × (∂F/∂x + 1)", "en": "∂L/∂x = ∂L/∂y × (∂F/∂x + 1)"},
+)
+FORMULA_TRANSITION = Claim(
+    id="skip_gradient.transitions-have-their-shortcut",
+    kind="exact",
+    section="gradient",
+    statement={
+        "ko": "모양이 바뀌는 블록에서는 I 자리에 지름길의 W_s가 온다. 0으로 채우는 A안도 투영하는 B안도 그렇다.",
+        "en": "Where the shape changes, the shortcut's W_s stands in the place of I: with option A, zero padding, as with option B, projection.",
+    },
+    source=f"{HE_2015}, Eq. 2; {HE_2016}, section 3",
+    corrects={"ko": "∂L/∂x = ∂L/∂y × (∂F/∂x + 1)", "en": "∂L/∂x = ∂L/∂y × (∂F/∂x + 1)"},
+)
+
+ALWAYS_ONE: Text = {"ko": "∂F/∂x + 1은 항상 1 이상이다.", "en": "∂F/∂x + 1 is always at least 1."}
+
+
+def _shrinks(kind: str) -> Claim:
+    return Claim(
+        id=f"skip_gradient.{kind}-blocks-shrink-some-directions",
+        kind="statistical",
+        section="gradient",
+        statement={
+            "ko": f"{kind} 블록의 I + J_F는 수가 아니라 행렬이고, 학습 전에도 후에도 가장 작은 특이값이 1보다 훨씬 작은 블록이 있다.",
+            "en": f"A {kind} block's I + J_F is a matrix; before as after training the smallest singular value of some block is far below 1.",
+        },
+        source="singular values of the blocks' Jacobians",
+        direction="lower",
+        margin=0.5,
+        unit="smallest singular value − 1",
+        corrects=ALWAYS_ONE,
+    )
+
+
+SHRINKS = {kind: _shrinks(kind) for kind in ("v1", "v2")}
+MANY_SHRINK = Claim(
+    id="skip_gradient.many-directions-shrink",
+    kind="statistical",
+    section="gradient",
+    statement={
+        "ko": "학습 전에도 후에도 v2 블록의 특이값 가운데 4분의 1이 넘게 1보다 작다.",
+        "en": "Before as after training, more than a quarter of a v2 block's singular values are below 1.",
+    },
+    source="singular values of the blocks' Jacobians",
+    direction="higher",
+    margin=0.25,
+    unit="share of singular values below 1",
+    corrects=ALWAYS_ONE,
+)
+
+
+class SkipGradientConfig(StudyConfig):
+    """Depth of the networks whose singular values are measured."""
+
+    depths: CifarDepths = Field((20,), min_length=1, max_length=1, description="depth, 6n+2")
+
+
+def grid(config: SkipGradientConfig) -> dict[str, list[TrialConfig]]:
+    """Return the trials: v1 and v2."""
+    (depth,) = config.depths
+    return {"v1": config.trials("cifar_resnet", depth=depth), "v2": config.trials("cifar_preresnet", depth=depth)}
+
+
+# --- The formula, in float64 ------------------------------------------------------------------------------------------
+
+BLOCKS: dict[str, tuple[str, str, str]] = {
+    "v2, identity": ("cifar_preresnet", "A", "layer1.1"),
+    "v1, identity": ("cifar_resnet", "A", "layer1.1"),
+    "v1, option A": ("cifar_resnet", "A", "layer2.0"),
+    "v1, option B": ("cifar_resnet", "B", "layer2.0"),
+    "v2, option A": ("cifar_preresnet", "A", "layer2.0"),
+    "v2, option B": ("cifar_preresnet", "B", "layer2.0"),
+}
+"""A family, its shortcut option, and one of its blocks."""
+
+
+class Backward:
+    """One block in float64 on a random input, as v1 has after a ReLU; the gradient of the loss ⟨delta, y⟩ by autograd and by formula."""
+
+    def __init__(self, kind: str) -> None:
+        family, option, name = BLOCKS[kind]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            block: Any = zoo.build(family, depth=14, shortcut=option).get_submodule(name).double().eval()
+            self.x = torch.randn(2, 16, 8, 8, dtype=torch.float64).relu().requires_grad_()
+            y = block(self.x)
+            self.delta = torch.randn_like(y)
+        a = block.relu1(block.bn1(self.x)) if family == "cifar_preresnet" else self.x
+        self.branch = block.weights(a) if family == "cifar_preresnet" else block.branch(self.x)
+        self.shortcut = block.downsample(a if getattr(block, "shares_activation", False) else self.x)
+        total = self.shortcut + self.branch
+        self.mask = total > 0 if family == "cifar_resnet" else torch.ones_like(total)
+        (self.gradient,) = torch.autograd.grad(y, self.x, self.delta)
+
+    def pulled(self, side: Tensor, delta: Tensor) -> Tensor:
+        """Return the transpose of a side's Jacobian times `delta`."""
+        return torch.autograd.grad(side, self.x, delta, retain_graph=True)[0]
+
+    @property
+    def chapter_error(self) -> float | None:
+        """Return the relative error of `(I + J_F)ᵀ delta`; None where the shapes do not even fit."""
+        if self.delta.shape != self.x.shape:
+            return None
+        return self._error(self.delta + self.pulled(self.branch, self.delta))
+
+    @property
+    def full_error(self) -> float:
+        """Return the relative error of `(W_s + J_F)ᵀ (m ⊙ delta)`, where W_s is I for an identity shortcut."""
+        delta = self.mask * self.delta
+        straight = delta if self.shortcut is self.x else self.pulled(self.shortcut, delta)
+        return self._error(straight + self.pulled(self.branch, delta))
+
+    def _error(self, found: Tensor) -> float:
+        return float((found - self.gradient).norm() / self.gradient.norm())
+
+
+def fits(relative_error: float | None) -> bool:
+    """Say whether an error in float64 is rounding."""
+    return relative_error is not None and relative_error < 1e-12
+
+
+def formulas() -> tuple[list[Check], Table]:
+    """Return the exact claims' checks, and how far each formula is from autograd."""
+    found = {kind: Backward(kind) for kind in BLOCKS}
+    v2, v1 = found["v2, identity"], found["v1, identity"]
+    transitions = {kind: fits(block.full_error) for kind, block in found.items() if "option" in kind}
+    checks = [
+        Check(FORMULA_V2, fits(v2.chapter_error), True),
+        Check(FORMULA_V1, {"without m": fits(v1.chapter_error), "with m": fits(v1.full_error)}, {"without m": False, "with m": True}),
+        Check(FORMULA_TRANSITION, transitions, dict.fromkeys(transitions, True)),
+    ]
+    table = Table(
+        {"ko": "역전파 공식과 autograd의 상대 오차(float64)", "en": "Relative error of the backward formulas against autograd (float64)"},
+        ("block", "(I + J_F)ᵀ δ", "(W_s + J_F)ᵀ (m ⊙ δ)"),
+        [(kind, block.chapter_error, block.full_error) for kind, block in found.items()],
+    )
+    return checks, table
+
+
+# --- Singular values --------------------------------------------------------------------------------------------------
+
+
+def singular_values(network: nn.Module, images: Tensor, seed: int) -> list[Tensor]:
+    """Return all singular values of the last block of each stage that has an identity shortcut, at one image of 8×8.
+
+    The statistics of BatchNorm are those of all the images, so that a network that is not trained has some that mean something.
+    """
+    images = F.adaptive_avg_pool2d(images, 8)
+    last = {block.stage: block for block in view(network, images[:2]).blocks}
+    names = [block.name for block in last.values() if block.identity]
+    with evaluating(network, images):
+        found = jacobian(network, images[seed : seed + 1], names, method="all").blocks
+    return [block.values[0] for block in found if block.values is not None]
+
+
+def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> Measurement:
+    """Return the formulas' checks, and the singular values of networks before and after training."""
+    images = groups["v1"][0].data().train[0][:128]
+    trials = [trial for members in groups.values() for trial in members]
+    values: dict[str, dict[int, Tensor]] = {f"{kind}, {when}": {} for kind in groups for when in ("before", "after")}
+    smallest: dict[str, dict[int, float]] = {kind: {} for kind in groups}
+    for done, trial in enumerate(trials):
+        progress("singular values", done, len(trials))
+        kind, seed = trial.group, trial.config.seed
+        found = {"before": singular_values(trial.fresh_network(), images, seed), "after": singular_values(trial.network(), images, seed)}
+        smallest[kind][seed] = max(float(min(block.min() for block in blocks)) for blocks in found.values())
+        for when, blocks in found.items():
+            values[f"{kind}, {when}"][seed] = torch.cat(blocks)
+    progress("singular values", len(trials), len(trials))
+    below = {name: {seed: float((v < 1).double().mean()) for seed, v in by_seed.items()} for name, by_seed in values.items()}
+    least = {seed: min(share, below["v2, after"][seed]) for seed, share in below["v2, before"].items()}
+    checks, table = formulas()
+    comparisons = [
+        *(Comparison(SHRINKS[kind], smallest[kind], dict.fromkeys(smallest[kind], 1.0)) for kind in SHRINKS),
+        Comparison(MANY_SHRINK, least, dict.fromkeys(least, 0.0)),
+    ]
+    return Measurement(comparisons, checks, tables=[table], charts=[_spectrum_chart(values)])
+
+
+def _spectrum_chart(values: dict[str, dict[int, Tensor]]) -> Chart:
+    at = torch.linspace(0, 1, 21, dtype=torch.float64)
+    series = [
+        over_seeds(name, (100 * at).tolist(), {seed: v.double().quantile(at).tolist() for seed, v in by_seed.items()})
+        for name, by_seed in values.items()
+    ]
+    return Chart(
+        {"ko": "블록의 특이값 분포", "en": "The singular values of a block"},
+        {
+            "ko": "블록이 입력의 작은 변화를 늘이는 배수. 1 아래가 줄어드는 방향이다. v1은 마지막 ReLU 때문에 꽤 많은 방향이 0이 된다.",
+            "en": "By how much a block stretches a small change of its input; below 1 it shrinks. In v1 the last ReLU sends many directions to 0.",
+        },
+        {"ko": "작은 쪽에서 본 순위(%)", "en": "rank from the smallest (%)"},
+        {"ko": "특이값", "en": "singular value"},
+        series,
+    )
+
+
+STUDY = Study(
+    name="skip_gradient",
+    title={"ko": "지름길의 기울기", "en": "The gradient of the shortcut"},
+    question={
+        "ko": "지름길은 기울기를 정말 1배 이상으로 전하는가?",
+        "en": "Does the shortcut really pass the gradient on with a factor of at least 1?",
+    },
+    claims=(FORMULA_V2, FORMULA_V1, FORMULA_TRANSITION, *SHRINKS.values(), MANY_SHRINK),
+    config=SkipGradientConfig,
+    presets={
+        "default": {},
+        "smoke": {"depths": (8,), "seeds": 3, "epochs": 1},
+        "full": {"data": "cifar10", "depths": (56,), "epochs": 16},
+    },
+    grid=grid,
+    measure=measure,
+)

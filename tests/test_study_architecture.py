@@ -1,0 +1,72 @@
+"""The studies that train nothing: the architecture, counted, and the history, looked up."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from reslab import studies, zoo
+from reslab.anatomy import Operations
+from reslab.claims import check
+from reslab.report.page import write_report
+from reslab.studies.architecture import PARAMETERS, VARIANTS, Anatomy, measure, option_a_keeps, stride
+from reslab.studies.study import Directory, Measurement, StudyConfig, run_study
+
+
+@pytest.fixture(scope="module")
+def measured() -> Measurement:
+    return measure(StudyConfig(), {}, lambda *_: None)
+
+
+def test_every_count_is_as_claimed_and_the_report_shows_it(measured: Measurement, tmp_path: Path) -> None:
+    for name, shown in (("architecture", "25,557,032"), ("history", "7.61 %")):
+        study = studies.find(name)
+        if name == "architecture":
+            study = replace(study, measure=lambda *_: measured)  # five seconds, once for all tests here
+        directory = Directory(tmp_path / name).prepare(study)
+        record = run_study(study, study.configure("smoke", {}), directory, 1, lambda *_: None, lambda *_: None).record
+        assert {claim["verdict"] for claim in record["claims"]} == {"supported"} and not record["trials"]
+        page = write_report([directory.path], tmp_path / "report.html").read_text(encoding="utf-8")
+        assert shown in page and study.title["ko"] in page
+
+
+def test_other_networks_are_counted_as_what_they_are() -> None:
+    """The same instruments on torchvision's networks, whose stride is elsewhere, and on a v2 network, whose order is another."""
+    v15 = Anatomy("torchvision/resnet50")
+    assert set(v15.strided) == {"layer2.0", "layer3.0", "layer4.0"} and v15.strided["layer2.0"] == ["conv2"]
+    assert v15.operations("layer1.1") == Anatomy("resnet50").operations("layer1.1")
+    assert Anatomy("preresnet18").operations("layer1.1") == "BN ReLU 3×3 BN ReLU 3×3 +"
+    assert Anatomy("plain18").operations("layer1.1") == "3×3 BN ReLU 3×3 BN ReLU"
+    assert not Anatomy("plain18").projections
+    net = torchvision.models.resnet18()
+    assert [stride(layer) for layer in Anatomy("resnet18").projections.values()] == [
+        block[0].downsample[0].stride[0] for block in (net.layer2, net.layer3, net.layer4)
+    ]
+
+
+def test_a_basic_pixel_costs_what_arithmetic_says() -> None:
+    net = Anatomy("resnet18")
+    assert net.macs_a_pixel("layer1.0") == 2 * 9 * 64 * 64
+    assert net.macs_a_pixel("layer2.0") == 9 * 64 * 128 + 9 * 128 * 128 + 64 * 128
+
+
+def test_option_a_is_not_the_padding_alone() -> None:
+    x = torch.randn(2, 16, 8, 8)
+    assert option_a_keeps(x) == ((32, 4, 4), True, True)
+    assert nn.functional.pad(x, (0, 0, 0, 0, 0, 16)).shape[2:] == (8, 8), "which could not be added to a 4×4 branch"
+
+
+def test_operations_are_written_down_in_order() -> None:
+    block = nn.Sequential(nn.Conv2d(1, 2, (3, 1)), nn.BatchNorm2d(2), nn.ReLU()).eval()
+    with Operations() as operations, torch.no_grad():
+        block(torch.randn(1, 1, 4, 4)) + 1
+    assert operations.words == ["3×1", "BN", "ReLU", "+"]
+
+
+def test_a_wrong_count_would_be_refuted(measured: Measurement) -> None:
+    parameters = next(evidence for evidence in measured.checks if evidence.claim is PARAMETERS)
+    assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in VARIANTS]
+    assert check(parameters).decision == "supported" and check(replace(parameters, measured=["11.7M"] * 5)).decision == "refuted"
