@@ -13,8 +13,14 @@ predict; so these cannot tell them apart, and are not used here. Repair is measu
 again at the end of its stage: `1 − ⟨h − h', F_i⟩ / ‖F_i‖²`, h and h' the state there with and without block i: 0 if the others do not mind, 1
 if all is made good, and below 0 if they add to what is missing.
 
-The claims are about pre-activation networks, as Veit's were, where `h = x + ΣF` holds exactly; the table has both versions. Lengths are
-compared by the norm of their gradients; as norms do not add up to the norm of the sum, a share is of the sum of norms.
+Measured on the digits, neither reading holds in its pure form: the early half of a stage is worth far more than the late half, as refinement
+has it and equal members have not; but nothing is repaired, as independent members have it and refinement has not. That the short
+paths carry the gradient holds, whichever reading is right.
+
+The claims are about pre-activation networks, as Veit's were, where `h = x + ΣF` holds exactly; the table has both versions (in the first,
+the ReLU after an addition also takes away part of what is missing, which counts as repaired). Lengths are compared by the norm of their
+gradients; as norms do not add up to the norm of the sum, a share is of the sum of norms. Training on short paths takes longer: in a short
+run its training error, which is in the table of trials, says whether it was trained at all.
 """
 
 from collections.abc import Callable, Iterator, Mapping

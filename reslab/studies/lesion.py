@@ -5,7 +5,8 @@ trained again: one block is removed (its shortcut stays), k blocks at random, or
 
 Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything after it. Here the plain
 twin has the same layers, BatchNorm included; a unit of it is removed by putting the parameter-free shortcut in its place, so all that
-differs is whether the network was trained with shortcuts. Blocks that change the shape ("transitions") are counted apart. Errors
+differs is whether the network was trained with shortcuts. (Where depth kept it from training at all, as the whole network's error in the
+table shows, it has little left to lose: then compare at a smaller depth.) Blocks that change the shape ("transitions") are counted apart. Errors
 are of the test images. A plain network's units are not exchanged: the analysis does that in chains of residual blocks only.
 """
 
