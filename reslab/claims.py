@@ -188,7 +188,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
             verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
             continue
         assert claim.margin is not None
-        threshold = -claim.margin if claim.direction == "lower" else claim.margin
+        threshold = 0.0 - claim.margin if claim.direction == "lower" else claim.margin  # and not -0
         estimate = _estimate(treatment, control)
         testable.append((estimate.p_value(threshold), index, threshold, estimate))
 

@@ -2,12 +2,21 @@
 
 Plain and residual CIFAR networks of growing depth, trained alike. What is compared first is *training* error: a deeper
 network that overfits would have a lower one.
+
+That a deeper network "should be at least as good" is a construction: copy the shallow network, and set the added layers to the identity. It
+is carried out here on the trained plain networks; it holds for the training error, of which the shallow network is one solution, and says
+nothing of the error on other images, nor of what training finds.
 """
 
-from pydantic import Field
+from collections.abc import Sequence
 
-from reslab.claims import Claim, Comparison
-from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed
+import torch
+from pydantic import Field
+from torch import nn
+
+from reslab.claims import Check, Claim, Comparison
+from reslab.runs import Json
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -65,6 +74,21 @@ RESIDUAL_TRAINS_BETTER = Claim(
     unit="training error",
 )
 
+CONTAINS = Claim(
+    id="degradation.deeper-contains-shallower",
+    kind="exact",
+    section="degradation",
+    statement={
+        "ko": "학습된 얕은 평범한 신경망에 항등 층을 더해 만든 가장 깊은 신경망은, 모든 훈련 영상에 똑같이 답하므로 훈련 오류가 얕은 것과 같다.",
+        "en": "A deepest plain network made of the trained shallow one and identity layers answers all training images alike, with the same error.",
+    },
+    source=f"{PAPER}, section 1: the solution by construction",
+    corrects={
+        "ko": "더 깊은 네트워크는 이상적으로 얕은 네트워크보다 나쁘지 않다",
+        "en": "ideally, a deeper network is at least as good as a shallower one",
+    },
+)
+
 
 class DegradationConfig(StudyConfig):
     """Depths of the plain and residual networks; the first and the last are compared."""
@@ -78,7 +102,7 @@ def grid(config: DegradationConfig) -> dict[str, list[TrialConfig]]:
 
 
 def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Measurement:
-    """Return the four comparisons, between the shallowest and the deepest networks."""
+    """Return the four comparisons between the shallowest and the deepest networks, and the construction."""
     shallow, deep = config.depths[0], config.depths[-1]
     train = {group: by_seed(trials, "train_error") for group, trials in groups.items()}
     test = {group: by_seed(trials, "test_error") for group, trials in groups.items()}
@@ -89,7 +113,62 @@ def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Me
             Comparison(NOT_OVERFITTING, gap[f"plain-{deep}"], gap[f"plain-{shallow}"]),
             Comparison(RESIDUAL_HOLDS, train[f"resnet-{deep}"], train[f"resnet-{shallow}"]),
             Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"]),
-        ]
+        ],
+        [construct(groups[f"plain-{shallow}"], groups[f"plain-{deep}"][0], progress)],
+        charts=[_chart(config, groups)],
+    )
+
+
+@torch.no_grad()
+def construct(trials: Sequence[Trial], deep: Trial, progress: Progress) -> Check:
+    """Return the training errors of deep networks that contain the trained ones, and on how many training images they answer otherwise."""
+    expected: Json = {"training errors": [], "answers that differ": 0}
+    measured: Json = {"training errors": [], "answers that differ": 0}
+    for done, trial in enumerate(trials, start=1):
+        given, made = trial.network(), contain(trial.network(), deep.fresh_network())
+        answers = [(given(images).argmax(1), made(images).argmax(1), labels) for images, labels in trial.data().batches("train")]
+        before, after, labels = (torch.cat(part) for part in zip(*answers, strict=True))
+        expected["training errors"].append(round((before != labels).double().mean().item(), 6))
+        measured["training errors"].append(round((after != labels).double().mean().item(), 6))
+        measured["answers that differ"] += int((before != after).sum())
+        progress("adding identity layers", done, len(trials))
+    return Check(CONTAINS, measured, expected)
+
+
+@torch.no_grad()
+def contain(shallow: nn.Module, deep: nn.Module) -> nn.Module:
+    """Make a deep plain network compute what a shallow one of as many stages does, in evaluation mode; return it.
+
+    It begins every stage with the shallow one's blocks. In those that follow, both convolutions pass every channel on, and the BatchNorms
+    neither shift nor scale; the ReLUs change nothing, as a stage's maps are not negative.
+    """
+    deep.eval().load_state_dict(shallow.state_dict(), strict=False)
+    copied = dict(shallow.named_modules())
+    for name, module in deep.named_modules():
+        if name not in copied and isinstance(module, nn.Conv2d):
+            nn.init.dirac_(module.weight)
+        elif name not in copied and isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()  # weight 1, bias 0; statistics of mean 0, variance 1
+            assert module.running_var is not None
+            module.running_var.fill_(1 - module.eps)  # so that 1 / sqrt(variance + eps) is 1
+    return deep
+
+
+def _chart(config: DegradationConfig, groups: Groups) -> Chart:
+    series = []
+    for kind in ("plain", "resnet"):
+        errors = [torch.tensor(list(by_seed(groups[f"{kind}-{depth}"], "train_error").values()), dtype=torch.float64) for depth in config.depths]
+        depths = [float(depth) for depth in config.depths]
+        series.append(Series(kind, depths, [100 * float(e.mean()) for e in errors], [100 * float(e.std(correction=0)) for e in errors]))
+    return Chart(
+        title={"ko": "깊이에 따른 훈련 오류", "en": "Training error over depth"},
+        caption={
+            "ko": "평범한 신경망은 깊어지면 훈련 오류가 커지는지, 잔차 신경망은 어떤지 견주어 볼 것.",
+            "en": "Compare how the training error goes with depth, for plain and for residual networks.",
+        },
+        x={"ko": "깊이 (층)", "en": "depth (layers)"},
+        y={"ko": "훈련 오류 (%)", "en": "training error (%)"},
+        series=series,
     )
 
 
@@ -100,9 +179,13 @@ STUDY = Study(
         "ko": "신경망을 더 깊게 쌓으면 왜 훈련조차 더 안 되는가? 지름길을 더하면 달라지는가?",
         "en": "Why does a deeper network fit even its training data worse, and do shortcuts change that?",
     },
-    claims=(DEEPER_PLAIN, NOT_OVERFITTING, RESIDUAL_HOLDS, RESIDUAL_TRAINS_BETTER),
+    claims=(DEEPER_PLAIN, NOT_OVERFITTING, RESIDUAL_HOLDS, RESIDUAL_TRAINS_BETTER, CONTAINS),
     config=DegradationConfig,
-    presets={"default": {}, "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1}},
+    presets={
+        "default": {},
+        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1},
+        "full": {"data": "cifar10", "epochs": 16, "depths": (20, 32, 44, 56, 110)},
+    },
     grid=grid,
     measure=measure,
 )

@@ -1,6 +1,7 @@
 """What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -79,21 +80,32 @@ class StudyConfig(Config):
         ]
 
 
-def _check_cifar_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the depths if each is 6n+2 and they grow.
+def _check_cifar_depth(depth: int) -> int:
+    """Return the depth if it is 6n+2.
 
     Raises:
         ValueError: if not.
     """
-    for depth in depths:
-        if depth < 8 or depth % 6 != 2:
-            raise ValueError(f"depth {depth} is not 6n+2 (8, 14, 20, …, as the CIFAR design needs)")
+    if depth < 8 or depth % 6 != 2:
+        raise ValueError(f"depth {depth} is not 6n+2 (8, 14, 20, …, as the CIFAR design needs)")
+    return depth
+
+
+def _check_growth(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the depths if they grow.
+
+    Raises:
+        ValueError: if not.
+    """
     if list(depths) != sorted(set(depths)):
         raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
     return depths
 
 
-CifarDepths = Annotated[tuple[int, ...], AfterValidator(_check_cifar_depths)]
+CifarDepth = Annotated[int, AfterValidator(_check_cifar_depth)]
+"""A depth of a CIFAR network: 6n+2."""
+
+CifarDepths = Annotated[tuple[CifarDepth, ...], AfterValidator(_check_growth)]
 """Depths of CIFAR networks: each 6n+2, shallowest first."""
 
 
@@ -290,7 +302,8 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     empty = [group for group, trials in groups.items() if not trials]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
-    measurement = study.measure(config, groups, progress)
+    with _threads(config.threads):
+        measurement = study.measure(config, groups, progress)
     decided = [verdict.claim.id for verdict in measurement.verdicts()]
     assert sorted(decided) == sorted(claim.id for claim in study.claims), f"{study.name} decides {decided}, and not each of its claims once"
     record = _record(study, config, groups, measurement, failures)
@@ -298,6 +311,17 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
         write_json(directory.record, record)
     reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
     return Finished(record, failures, reused)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Measure with as many threads as trials train with: they change sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def network_depth(config: TrialConfig) -> int:

@@ -1,0 +1,377 @@
+"""What does BatchNorm do for a residual network? The four things that the chapter credits it with, each measured.
+
+1. *Less internal covariate shift.* "How Does Batch Normalization Help Optimization?" (Santurkar et al. 2018, arXiv:1805.11604) finds no
+   less of it, and a smoother loss instead. Both are measured along the first epoch, each network at its own best learning rate.
+2. *Larger learning rates.* The same network at many rates, with and without. "Understanding Batch Normalization" (Bjorck et al. 2018,
+   arXiv:1806.02375): the larger rate is the mechanism; at the rate that the other network can use, BatchNorm gains little.
+3. *Regularisation by the noise of batch statistics.* The gap between test and training error, with and without, and at a small and a large batch
+   (where the noise of the gradient changes as well).
+4. *Stable gradients.* At initialisation: "A Mean Field Theory of Batch Normalization" (Yang et al. 2019, arXiv:1902.08129) derives that without
+   shortcuts they explode. "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks" (De & Smith 2020,
+   arXiv:2002.10444): with shortcuts, BatchNorm makes the branch small beside the shortcut.
+
+The networks without BatchNorm have the initial weights of their twins, and nothing else in BatchNorm's place.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, log10
+from statistics import mean, stdev
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis.batchnorm import covariate_shift, loss_smoothness, without_batchnorm
+from reslab.analysis.gradient_flow import gradient_flow
+from reslab.claims import Citation, Claim, Comparison
+from reslab.data import load_data
+from reslab.residual import preserve, view
+from reslab.studies.study import Chart, CifarDepth, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Trial, by_seed
+from reslab.training.loop import Trainer, TrialConfig, generator
+
+SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
+BJORCK = "Bjorck et al. 2018 (arXiv:1806.02375)"
+DE_SMITH = "De & Smith 2020 (arXiv:2002.10444)"
+
+SHIFT = Claim(
+    id="batchnorm_role.no-less-covariate-shift",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화는 내부 공변량 변화(앞 층들이 갱신될 때 층의 기울기가 돌아가는 정도)를 0.1 넘게 줄이지 않는다.",
+        "en": "BatchNorm does not lower internal covariate shift, how far the layers before turn a layer's gradient by their update, by over 0.1.",
+    },
+    source=f"{SANTURKAR}, section 2.2",
+    direction="not higher",
+    margin=0.1,
+    unit="1 − cosine, without − with BatchNorm",
+    corrects={"ko": "배치 정규화는 내부 공변량 변화를 감소시킨다", "en": "BatchNorm reduces internal covariate shift"},
+)
+SMOOTHER = Claim(
+    id="batchnorm_role.smoother-loss",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 있으면 기울기 방향으로 움직인 거리에 대한 기울기의 변화(β)가 절반 아래로 작다. 곧 손실이 더 매끄럽다.",
+        "en": "With BatchNorm, the gradient changes less than half as much per distance moved along it (β): the loss is smoother.",
+    },
+    source=f"{SANTURKAR}, section 3.1, Fig. 4",
+    direction="lower",
+    margin=0.3,
+    unit="log10 β",
+)
+RATE = Claim(
+    id="batchnorm_role.larger-usable-rate",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 있으면 쓸 수 있는(훈련 오류가 50 % 아래로 내려가는) 가장 큰 학습률이 두 배 넘게 크다.",
+        "en": "With BatchNorm, the largest usable learning rate, one that brings the training error under 50 %, is over twice as large.",
+    },
+    source=f"{BJORCK}, abstract: BatchNorm primarily enables larger rates",
+    direction="higher",
+    margin=0.3,
+    unit="log10 of the learning rate",
+)
+MECHANISM = Claim(
+    id="batchnorm_role.the-larger-rate-is-the-mechanism",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 없는 신경망에 가장 좋은 학습률을 둘 다에 쓰면, 배치 정규화가 없어도 시험 오류가 2 %p 넘게 크지 않다.",
+        "en": "With both at the rate that is best without BatchNorm, the network without it has a test error higher by no more than 2 points.",
+    },
+    source=f"{BJORCK}, abstract: the larger rates are the cause of the faster convergence and the better generalisation",
+    direction="not higher",
+    margin=0.02,
+    unit="test error",
+    corrects={"ko": "학습률 증가와 규제는 서로 다른 두 효과이다", "en": "the larger rate and the regularisation are two separate effects"},
+)
+REGULARISES = Claim(
+    id="batchnorm_role.smaller-gap",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "각자 가장 좋은 학습률에서, 배치 정규화가 있으면 시험 오류와 훈련 오류의 차이가 1 %p 넘게 작다.",
+        "en": "Each at its best rate, the network with BatchNorm has a gap between test and training error smaller by over 1 point.",
+    },
+    source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.4",
+    direction="lower",
+    margin=0.01,
+    unit="test error − training error",
+)
+NOISE = Claim(
+    id="batchnorm_role.small-batches-regularise",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 있는 신경망은 작은 미니배치(통계의 노이즈가 크다)로 학습하면 시험 오류와 훈련 오류의 차이가 1 %p 넘게 작다.",
+        "en": "With BatchNorm, small batches, whose statistics are noisier, make the gap between test and training error smaller by over 1 point.",
+    },
+    source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.4",
+    direction="lower",
+    margin=0.01,
+    unit="test error − training error",
+)
+STABLE = Claim(
+    id="batchnorm_role.stabilises-residual-gradients",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "지름길이 있는 신경망에서는 배치 정규화가 첫 블록과 마지막 블록의 기울기 크기 차이를 3배 넘게 줄인다(초기화 때).",
+        "en": "With shortcuts, BatchNorm brings the gradients at the first and the last block closer by over a factor of 3 at initialisation.",
+    },
+    source=f"{DE_SMITH}, abstract",
+    direction="lower",
+    margin=0.5,
+    unit="|log10 (norm at the first block / at the last)|",
+)
+EXPLODES = Claim(
+    id="batchnorm_role.plain-gradients-explode",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "지름길이 없는 신경망에서는 배치 정규화가 있어도 기울기가 안정되지 않고, 첫 블록까지 되돌아오며 10배 넘게 폭발한다(초기화 때).",
+        "en": "Without shortcuts, BatchNorm does not stabilise the gradient: on its way back to the first block it grows over tenfold (untrained).",
+    },
+    source="Yang et al. 2019 (arXiv:1902.08129)",
+    direction="higher",
+    margin=1.0,
+    unit="log10 (norm at the first block / at the last)",
+    corrects={"ko": "배치 정규화는 정규화로 기울기를 안정시킨다", "en": "BatchNorm stabilises gradients by normalising"},
+)
+BRANCH = Claim(
+    id="batchnorm_role.scales-the-branch-down",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 있으면 초기화 때 블록의 합에서 가지가 차지하는 몫이 0.1 넘게 작아, 블록이 항등 함수에 가깝다.",
+        "en": "With BatchNorm, the branch's share of a block's sum at initialisation is smaller by over 0.1: blocks are nearer to the identity.",
+    },
+    source=f"{DE_SMITH}, abstract",
+    direction="lower",
+    margin=0.1,
+    unit="‖F(x)‖² / (‖x‖² + ‖F(x)‖²)",
+)
+SMALL_BATCH = Claim(
+    id="batchnorm_role.large-rates-gain-little-at-small-batches",
+    kind="cited",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 허용하는 큰 학습률의 이득은 계산 조건에 달려 있으며, 배치가 작으면 거의 없다.",
+        "en": "What is gained by the larger learning rates that BatchNorm allows depends on the compute regime, and is little at small batches.",
+    },
+    source=f"{DE_SMITH}, abstract",
+    corrects={"ko": "학습률 증가로 더 빨리 수렴한다", "en": "the larger rate means faster convergence"},
+)
+
+USABLE_ERROR = 0.5
+POINTS = 4
+ROUGHEST = 1e9
+"""Stands for a β that overflowed: after a step, the loss was not finite."""
+
+
+class BatchnormRoleConfig(StudyConfig):
+    """Depths, learning rates and batch sizes."""
+
+    depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
+    depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest")
+    rates: tuple[float, ...] = Field((0.003, 0.01, 0.03, 0.1, 0.3, 1.0), min_length=2, description="learning rates, smallest first")
+    batches: tuple[int, int] = Field((16, 128), description="the small and the large batch")
+
+
+def grid(config: BatchnormRoleConfig) -> dict[str, list[TrialConfig]]:
+    """Return the trials: each rate with and without BatchNorm, and each batch size with it."""
+    kinds = {
+        "with": config.trials("cifar_resnet", depth=config.depth),
+        "without": config.trials("reslab.studies.variants:no_batchnorm", depth=config.depth, family="cifar_resnet"),
+    }
+
+    def changed(kind: str, **settings: float) -> list[TrialConfig]:
+        return [trial.model_copy(update={"recipe": trial.recipe.model_copy(update=settings)}) for trial in kinds[kind]]
+
+    rates = {f"{kind}, rate {rate:g}": changed(kind, learning_rate=rate) for kind in kinds for rate in config.rates}
+    return rates | {f"with, batch {size}": changed("with", batch_size=size) for size in config.batches}
+
+
+def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> Measurement:
+    """Return the nine comparisons and the citation."""
+    train, test, heldout = ({group: by_seed(trials, f"{part}_error") for group, trials in groups.items()} for part in ("train", "test", "heldout"))
+    gaps = {group: {seed: error - train[group][seed] for seed, error in errors.items()} for group, errors in test.items()}
+    best = {kind: best_rate({rate: heldout[f"{kind}, rate {rate:g}"] for rate in config.rates}) for kind in ("with", "without")}
+    usable = {kind: {rate: train[f"{kind}, rate {rate:g}"] for rate in config.rates} for kind in best}
+    chosen = {kind: f"{kind}, rate {rate:g}" for kind, rate in best.items()}
+    shift, roughness = zip(*(_early(groups[group], kind, progress) for kind, group in chosen.items()), strict=True)
+    shifts, betas = dict(zip(best, shift, strict=True)), dict(zip(best, roughness, strict=True))
+    start = at_initialisation(config, progress)
+    deep = config.depths[-1]
+    off = {kind: {seed: abs(ratio) for seed, ratio in start[f"residual, {kind}", deep].items()} for kind in best}
+    small, large = config.batches
+    columns = {"test error": test, "test − training error": gaps}
+    at_best = {name: {kind: values[group] for kind, group in chosen.items()} for name, values in columns.items()}
+    return Measurement(
+        comparisons=[
+            Comparison(SHIFT, shifts["without"], shifts["with"]),
+            Comparison(SMOOTHER, betas["with"], betas["without"]),
+            Comparison(RATE, largest_usable(usable["with"]), largest_usable(usable["without"])),
+            Comparison(MECHANISM, test[chosen["without"]], test[f"with, rate {best['without']:g}"]),
+            Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]]),
+            Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"]),
+            Comparison(STABLE, off["with"], off["without"]),
+            Comparison(EXPLODES, start["plain, with", deep], dict.fromkeys(start["plain, with", deep], 0.0)),
+            Comparison(BRANCH, start["branch, with", deep], start["branch, without", deep]),
+        ],
+        citations=[Citation(SMALL_BATCH, "supported", "larger rates help in some compute regimes only, and hardly when the batch is small")],
+        tables=[_table(best, at_best | {"1 − cosine": shifts, "log10 β": betas})],
+        charts=[_rates(config, usable), _gradients(config, start)],
+    )
+
+
+def best_rate(errors: Mapping[float, Mapping[int, float]]) -> float:
+    """Return the rate with the lowest error, averaged over seeds; the first of two that are equal."""
+    return min(errors, key=lambda rate: mean(errors[rate].values()))
+
+
+def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
+    """Return log10 of the largest rate of each seed whose training error is under one half; one step below the smallest where there is none."""
+    rates = sorted(errors)
+    below = rates[0] ** 2 / rates[1]
+    seeds = set.intersection(*(set(by_rate) for by_rate in errors.values()))
+    return {seed: log10(max([rate for rate in rates if errors[rate][seed] < USABLE_ERROR], default=below)) for seed in sorted(seeds)}
+
+
+def _early(trials: Sequence[Trial], kind: str, progress: Progress) -> tuple[dict[int, float], dict[int, float]]:
+    """Return the shift and log10 β of each seed, averaged over points of the first epoch."""
+    shifts, betas = {}, {}
+    for done, trial in enumerate(trials, start=1):
+        shifts[trial.config.seed], betas[trial.config.seed] = along_first_epoch(trial)
+        progress(f"replaying first epochs {kind} BatchNorm", done, len(trials))
+    return shifts, betas
+
+
+def along_first_epoch(trial: Trial) -> tuple[float, float]:
+    """Train as the trial did, to the end of its first epoch; return the mean shift (1 − cosine) and log10 β at quarters of it.
+
+    The batch is the next of the epoch, or the first again at its end, and the rate that of the step just taken.
+    """
+    with torch.random.fork_rng():
+        trainer = Trainer(trial.fresh_network(), trial.data(), trial.config, trial.run)
+        trainer.model.train()
+        order = torch.randperm(trainer.images, generator=generator(trial.config.seed, "order", 0))
+        batches = order[: trainer.steps_per_epoch * trainer.batch_size].split(trainer.batch_size)
+        stops = {round(point * len(batches) / POINTS) for point in range(1, POINTS + 1)}
+        shifts, betas = [], []
+        for step, index in enumerate(batches, start=1):
+            trainer.iterate(index)
+            if step in stops:
+                images, labels = trainer.data.training_batch(batches[step % len(batches)], None)
+                rate = trainer.recipe.rate(step - 1, trainer.total_steps)
+                shifts.append(turned(trainer.network, images, labels, rate))
+                beta = loss_smoothness(trainer.network, images, labels, learning_rate=rate).beta
+                betas.append(log10(beta if isfinite(beta) else ROUGHEST))
+    return mean(shifts), mean(betas)
+
+
+def turned(network: nn.Module, images: Tensor, labels: Tensor, rate: float) -> float:
+    """Return 1 − cosine of the layers' gradients before and after the layers before them are updated: the mean over all layers but the first.
+
+    A layer whose gradient is not a number after the update counts as turned by a right angle.
+    """
+    layers = covariate_shift(network, images, labels, learning_rate=rate).layers[1:]
+    return mean(1 - layer.cosine if isfinite(layer.cosine) else 1.0 for layer in layers)
+
+
+def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[tuple[str, int], dict[int, float]]:
+    """Return, by kind and depth, each seed's log10 of the gradient's norm at the first over the last block, and the branch's share."""
+    data = load_data(config.data)
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for done, depth in enumerate(config.depths):
+        progress("gradients at initialisation", done, len(config.depths))
+        for seed in range(config.seeds):
+            images, labels = data.fitted(32).training_batch(torch.randperm(len(data.labels), generator=generator(seed, "order", 0))[:64], None)
+            for name, family in (("residual", "cifar_resnet"), ("plain", "cifar_plain"), ("branch", "cifar_preresnet")):
+                with torch.random.fork_rng():
+                    torch.manual_seed(seed)
+                    network = zoo.build(family, depth=depth, num_classes=data.num_classes, in_channels=data.in_channels)
+                for kind, twin in (("with", network), ("without", without_batchnorm(network))):
+                    value = branch_share(twin, images) if name == "branch" else log10(gradient_flow(twin, images, labels).first_over_last)
+                    found.setdefault((f"{name}, {kind}", depth), {})[seed] = value
+    progress("gradients at initialisation", len(config.depths), len(config.depths))
+    return found
+
+
+@torch.no_grad()
+def branch_share(network: nn.Module, images: Tensor) -> float:
+    """Return ‖F(x)‖² / (‖shortcut(x)‖² + ‖F(x)‖²), the mean over blocks, in the network's current mode."""
+    gated = view(network, images[:2])
+    shares = []
+    with preserve(network):
+        live = gated.stem(images)
+        for index in range(len(gated)):
+            shortcut, branches = gated.sides(index, live)
+            branch = torch.stack(list(branches)).sum(0).square().sum()
+            shares.append(float(branch / (branch + shortcut.square().sum())))
+            live = gated.block(index, live)
+    return mean(shares)
+
+
+def _table(best: Mapping[str, float], columns: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Table:
+    return Table(
+        title={"ko": "각자 가장 좋은 학습률에서 (시드 평균)", "en": "Each at its best learning rate (means over seeds)"},
+        columns=["BatchNorm", "best rate", *columns],
+        rows=[[kind, rate, *(mean(values[kind].values()) for values in columns.values())] for kind, rate in best.items()],
+    )
+
+
+def _rates(config: BatchnormRoleConfig, usable: Mapping[str, Mapping[float, Mapping[int, float]]]) -> Chart:
+    return Chart(
+        title={"ko": "쓸 수 있는 학습률", "en": "Usable learning rates"},
+        caption={
+            "ko": "학습률에 따른 훈련 오류. 오른쪽에서 곡선이 어디서 무너지는지 견주어 볼 것.",
+            "en": "Training error over the learning rate: compare where, to the right, the curves break down.",
+        },
+        x={"ko": "학습률", "en": "learning rate"},
+        y={"ko": "훈련 오류", "en": "training error"},
+        series=[_line(f"{kind} BatchNorm", config.rates, list(errors.values())) for kind, errors in usable.items()],
+        log_x=True,
+    )
+
+
+def _gradients(config: BatchnormRoleConfig, start: Mapping[tuple[str, int], Mapping[int, float]]) -> Chart:
+    names = [f"{name}, {kind}" for name in ("residual", "plain") for kind in ("with", "without")]
+    depths = [float(depth) for depth in config.depths]
+    return Chart(
+        title={"ko": "초기화 때 기울기의 폭발과 소실", "en": "Gradients at initialisation: exploding and vanishing"},
+        caption={
+            "ko": "첫 블록의 기울기 크기를 마지막 블록의 것으로 나눈 값의 상용로그. 0이면 안정, 위는 폭발, 아래는 소실.",
+            "en": "log10 of the gradient's norm at the first block over that at the last: 0 is stable, above it explodes, below it vanishes.",
+        },
+        x={"ko": "깊이 (층)", "en": "depth (layers)"},
+        y={"ko": "log10 비", "en": "log10 of the ratio"},
+        series=[_line(f"{name} BatchNorm", depths, [start[name, depth] for depth in config.depths]) for name in names],
+    )
+
+
+def _line(name: str, x: Sequence[float], values: Sequence[Mapping[int, float]]) -> Series:
+    spread = [stdev(by_seed.values()) if len(by_seed) > 1 else 0.0 for by_seed in values]
+    return Series(name, x, [mean(by_seed.values()) for by_seed in values], spread)
+
+
+STUDY = Study(
+    name="batchnorm_role",
+    title={"ko": "배치 정규화의 역할", "en": "The role of BatchNorm"},
+    question={
+        "ko": "배치 정규화는 실제로 무엇을 바꾸는가: 입력 분포, 학습률, 규제, 기울기?",
+        "en": "What does BatchNorm really change: input distributions, learning rates, regularisation, gradients?",
+    },
+    claims=(SHIFT, SMOOTHER, RATE, MECHANISM, REGULARISES, NOISE, STABLE, EXPLODES, BRANCH, SMALL_BATCH),
+    config=BatchnormRoleConfig,
+    presets={
+        "default": {},
+        "smoke": {"depth": 8, "depths": (8, 14), "seeds": 2, "epochs": 1, "rates": (0.01, 0.1)},
+        "full": {"data": "cifar10", "epochs": 16, "depth": 20, "depths": (20, 56, 110)},
+    },
+    grid=grid,
+    measure=measure,
+)

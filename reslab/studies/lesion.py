@@ -1,0 +1,314 @@
+"""The lesion study: what does a trained network lose with some of its blocks? (Veit et al. 2016, section 4.1; Huang et al. 2016)
+
+Four networks of one depth, trained alike: residual, plain, pre-activation, and residual with stochastic depth. After training, nothing is
+trained again: one block is removed (its shortcut stays), k blocks at random, or pairs of blocks of one shape are exchanged.
+
+Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything after it. Here the plain
+twin has the same layers, BatchNorm included; a unit of it is removed by putting the parameter-free shortcut in its place, so all that
+differs is whether the network was trained with shortcuts. (Where depth kept it from training at all, as the whole network's error in the
+table shows, it has little left to lose: then compare at a smaller depth.) Blocks that change the shape ("transitions") are counted apart. Errors
+are of the test images. A plain network's units are not exchanged: the analysis does that in chains of residual blocks only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from reslab.analysis.removal import Damage, Removals, remove_each, remove_random, reorder
+from reslab.claims import Claim, Comparison
+from reslab.studies.study import Chart, CifarDepth, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, Trial
+from reslab.studies.variants import whole
+from reslab.training.loop import TrialConfig
+
+VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
+CHAPTER: Text = {"ko": "학습 후 일부 블록을 제거해도 성능이 유지된다", "en": "performance is kept when some blocks are removed after training"}
+
+ONE_BLOCK = Claim(
+    id="lesion.one-block-costs-little",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "학습된 잔차 신경망에서 모양을 바꾸지 않는 블록 하나를 제거하면 시험 오류는 평균 2 %p 넘게 커지지 않는다.",
+        "en": "Removing one block that keeps the shape from a trained residual network raises the test error by no more than 2 points on average.",
+    },
+    source=f"{VEIT}, section 4.1: no single removal but a downsampling block's has a noticeable effect",
+    direction="not higher",
+    margin=0.02,
+    unit="test error",
+    corrects=CHAPTER,
+)
+SMOOTHLY = Claim(
+    id="lesion.k-blocks-smoothly-worse",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "블록을 무작위로 더 많이 제거할수록 성능은 서서히 나빠진다. 오류 증가의 절반 이상이 한 단계에서 일어나는 절벽은 없다.",
+        "en": "With more blocks removed at random, performance gets gradually worse: no single step makes half of the error's whole rise.",
+    },
+    source=f"{VEIT}, section 4.1: the error rises smoothly with the number of removed modules",
+    direction="lower",
+    margin=0.0,
+    unit="largest step's share of the rise of the test error",
+    corrects=CHAPTER,
+)
+TRANSITIONS = Claim(
+    id="lesion.transitions-matter-more",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "모양을 바꾸는 블록을 제거하면 다른 블록을 제거할 때보다 시험 오류가 2 %p 넘게 더 커진다.",
+        "en": "Removing a block that changes the shape raises the test error by over 2 points more than removing another.",
+    },
+    source=f"{VEIT}, section 4.1: removing downsampling blocks has a modest impact, other blocks none",
+    direction="higher",
+    margin=0.02,
+    unit="rise of the test error",
+    corrects=CHAPTER,
+)
+PLAIN_BREAKS = Claim(
+    id="lesion.plain-breaks",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "배치 정규화가 있는 평범한 신경망에서 같은 단위 하나를 제거하면, 잔차 신경망에서 제거할 때보다 시험 오류가 20 %p 넘게 더 커진다.",
+        "en": "Removing the same unit from a plain network with BatchNorm raises the test error by over 20 points more than from a residual one.",
+    },
+    source=f"{VEIT}, section 4.1: VGG falls to chance; it had no BatchNorm, this control has",
+    direction="higher",
+    margin=0.2,
+    unit="rise of the test error",
+)
+REORDERING = Claim(
+    id="lesion.reordering-hurts-mildly",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "잔차 신경망에서 모양이 같은 블록 한 쌍의 순서를 바꾸어도 시험 오류는 평균 5 %p 넘게 커지지 않는다.",
+        "en": "Exchanging one pair of a residual network's blocks of one shape raises the test error by no more than 5 points on average.",
+    },
+    source=f"{VEIT}, section 4.1: the error rises smoothly as modules are shuffled",
+    direction="not higher",
+    margin=0.05,
+    unit="test error",
+)
+PREACTIVATION = Claim(
+    id="lesion.one-block-costs-little-in-v2",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "사전 활성화 신경망에서도 모양을 바꾸지 않는 블록 하나를 제거하면 시험 오류는 평균 2 %p 넘게 커지지 않는다.",
+        "en": "In a pre-activation network too, removing one block that keeps the shape raises the test error by no more than 2 points on average.",
+    },
+    source=f"{VEIT}, section 4.1, whose networks are pre-activation ones",
+    direction="not higher",
+    margin=0.02,
+    unit="test error",
+)
+STOCHASTIC_DEPTH = Claim(
+    id="lesion.stochastic-depth-makes-robust",
+    kind="statistical",
+    section="ensemble",
+    statement={
+        "ko": "확률적 깊이로 학습한 신경망은 블록의 약 절반을 제거했을 때 보통으로 학습한 신경망보다 시험 오류가 5 %p 넘게 덜 커진다.",
+        "en": "Trained with stochastic depth, a network loses over 5 points less with about half of its blocks removed than trained as usual.",
+    },
+    source=f"Huang et al. 2016 (arXiv:1603.09382), section 3, trained so; {VEIT}: it is more resilient to removal",
+    direction="lower",
+    margin=0.05,
+    unit="rise of the test error",
+)
+
+TEST_ERROR: Text = {"ko": "시험 오류 (%)", "en": "test error (%)"}
+KINDS = {"resnet": "residual", "plain": "plain, with BatchNorm", "preresnet": "pre-activation", "stochastic": "residual, stochastic depth"}
+
+
+class LesionConfig(StudyConfig):
+    """The depth of the networks."""
+
+    depth: CifarDepth = Field(56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged")
+    draws: int = Field(3, ge=1, description="random choices of the blocks to remove or exchange, for each number")
+
+
+def grid(config: LesionConfig) -> dict[str, list[TrialConfig]]:
+    """Return the trials: a group a kind of network."""
+    groups = {kind: config.trials(f"cifar_{kind}", depth=config.depth) for kind in ("resnet", "plain", "preresnet")}
+    return groups | {"stochastic": config.trials("reslab.studies.variants:stochastic_depth", depth=config.depth)}
+
+
+class Lesions(NamedTuple):
+    """What one trained network loses."""
+
+    each: Removals
+    some: Damage
+    exchanged: Damage | None  # None for a plain network
+
+    def rise(self, transitions: bool = False) -> float:
+        """Return the mean rise of the error with one block removed, of those that keep the shape or those that change it."""
+        rises = [
+            error - self.each.error
+            for block, error in zip(self.each.blocks, self.each.without.tolist(), strict=True)
+            if changes(block.name) == transitions
+        ]
+        return sum(rises) / len(rises)
+
+    def half(self) -> float:
+        """Return the rise of the error with about half of the blocks removed."""
+        n = len(self.each.blocks)
+        middle = min(range(len(self.some.amounts)), key=lambda index: abs(self.some.amounts[index] - n / 2))
+        return float(self.some.errors[middle].mean()) - self.some.error
+
+
+def changes(block: str) -> bool:
+    """Say whether a block of a CIFAR network changes the shape: the first of every stage but the first."""
+    return block.endswith(".0") and not block.endswith("layer1.0")
+
+
+def largest_step(damage: Damage) -> float:
+    """Return the largest rise of the mean error from one amount to the next, as a share of the range of the curve; 0 for a flat one."""
+    curve = _curve(damage)
+    span = float(curve.max() - curve.min())
+    return float(curve.diff().max()) / span if span else 0.0
+
+
+def lesions(trial: Trial, images: Tensor, labels: Tensor, draws: int) -> Lesions:
+    """Return what a trained network loses on these images."""
+    network, seed = whole(trial), trial.config.seed
+    return Lesions(
+        remove_each(network, images, labels),
+        remove_random(network, images, labels, draws=draws, seed=seed),
+        reorder(network, images, labels, draws=draws, seed=seed) if trial.group != "plain" else None,
+    )
+
+
+def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measurement:
+    """Return the comparisons, each a mean over blocks or draws of one network, paired by seed."""
+    trials = [trial for members in groups.values() for trial in members]
+    found: dict[str, dict[int, Lesions]] = {group: {} for group in groups}
+    images, labels = trials[0].data().test
+    for done, trial in enumerate(trials):
+        progress("removing blocks", done, len(trials))
+        found[trial.group][trial.config.seed] = lesions(trial, images, labels, config.draws)
+    progress("removing blocks", len(trials), len(trials))
+
+    def values(group: str, value: Callable[[Lesions], float]) -> dict[int, float]:
+        return {seed: value(lesion) for seed, lesion in found[group].items()}
+
+    nothing = {group: dict.fromkeys(found[group], 0.0) for group in groups}
+    return Measurement(
+        [
+            Comparison(ONE_BLOCK, values("resnet", Lesions.rise), nothing["resnet"]),
+            Comparison(SMOOTHLY, values("resnet", lambda lesion: largest_step(lesion.some)), dict.fromkeys(found["resnet"], 0.5)),
+            Comparison(TRANSITIONS, values("resnet", lambda lesion: lesion.rise(transitions=True)), values("resnet", Lesions.rise)),
+            Comparison(PLAIN_BREAKS, values("plain", Lesions.rise), values("resnet", Lesions.rise)),
+            Comparison(REORDERING, values("resnet", one_exchange), nothing["resnet"]),
+            Comparison(PREACTIVATION, values("preresnet", Lesions.rise), nothing["preresnet"]),
+            Comparison(STOCHASTIC_DEPTH, values("stochastic", Lesions.half), values("resnet", Lesions.half)),
+        ],
+        tables=[_table(found)],
+        charts=[_each(found), *_damages(found)],
+    )
+
+
+def one_exchange(lesion: Lesions) -> float:
+    """Return the mean rise of the error with one pair of blocks exchanged."""
+    assert lesion.exchanged is not None  # asked of residual networks only
+    return float(lesion.exchanged.errors[0].mean()) - lesion.exchanged.error
+
+
+Found = Mapping[str, Mapping[int, Lesions]]
+
+
+def _table(found: Found) -> Table:
+    figures: Sequence[Callable[[Lesions], float]] = (
+        lambda lesion: lesion.each.error,
+        Lesions.rise,
+        lambda lesion: float(lesion.each.without.max()) - lesion.each.error,
+        lambda lesion: lesion.rise(transitions=True),
+        Lesions.half,
+        lambda lesion: largest_step(lesion.some),
+    )
+    return Table(
+        title={
+            "ko": "시험 오류와, 블록을 제거할 때의 증가 (%p, 시드 평균)",
+            "en": "Test error and its rise without blocks (points, mean over seeds)",
+        },
+        columns=["network", "whole (%)", "one block", "worst block", "one transition", "half of the blocks", "largest step (% of the rise)"],
+        rows=[[KINDS[group], *(100 * sum(map(figure, lesions.values())) / len(lesions) for figure in figures)] for group, lesions in found.items()],
+    )
+
+
+def _each(found: Found) -> Chart:
+    blocks = [block.name for block in next(iter(found["resnet"].values())).each.blocks]
+    return Chart(
+        title={"ko": "블록 하나를 제거했을 때", "en": "One block removed"},
+        caption={
+            "ko": "제거한 블록별 시험 오류. 모양을 바꾸는 블록은 layer2.0과 layer3.0이다.",
+            "en": "Test error without each block; the blocks that change the shape are layer2.0 and layer3.0.",
+        },
+        x={"ko": "제거한 블록", "en": "removed block"},
+        y=TEST_ERROR,
+        series=[_series(group, blocks, [lesion.each.without for lesion in lesions.values()]) for group, lesions in found.items()],
+    )
+
+
+def _damages(found: Found) -> list[Chart]:
+    some = {group: [lesion.some for lesion in lesions.values()] for group, lesions in found.items()}
+    exchanged = {group: [lesion.exchanged for lesion in lesions.values() if lesion.exchanged] for group, lesions in found.items()}
+    removal = Chart(
+        title={"ko": "블록 여러 개를 무작위로 제거했을 때", "en": "k blocks removed at random"},
+        caption={
+            "ko": "제거한 블록 수에 따른 시험 오류. 서서히 오르는 곡선과 절벽을 견주어 볼 것.",
+            "en": "Test error over the number of removed blocks: compare a gradual rise with a cliff.",
+        },
+        x={"ko": "제거한 블록 수", "en": "blocks removed"},
+        y=TEST_ERROR,
+        series=[_damage(group, damages) for group, damages in some.items()],
+    )
+    order = Chart(
+        title={"ko": "블록의 순서를 바꾸었을 때", "en": "Blocks exchanged"},
+        caption={
+            "ko": "같은 단계의 블록 두 개를 무작위로 맞바꾼 횟수에 따른 시험 오류.",
+            "en": "Test error over the number of random exchanges of two blocks of one stage.",
+        },
+        x={"ko": "맞바꾼 횟수", "en": "exchanges"},
+        y=TEST_ERROR,
+        series=[_damage(group, damages) for group, damages in exchanged.items() if damages],
+    )
+    return [removal, order]
+
+
+def _damage(group: str, damages: Sequence[Damage]) -> Series:
+    return _series(group, [0.0, *map(float, damages[0].amounts)], [_curve(damage) for damage in damages])
+
+
+def _curve(damage: Damage) -> Tensor:
+    """Return the mean error over draws at no damage and at each amount."""
+    return torch.cat([torch.tensor([damage.error]), damage.errors.mean(1)])
+
+
+def _series(group: str, x: Sequence[float] | Sequence[str], errors: Sequence[Tensor]) -> Series:
+    """Return the mean over seeds of error rates, in %."""
+    values = 100 * torch.stack(list(errors)).double()  # [seeds, x]
+    return Series(KINDS[group], x, values.mean(0).tolist(), values.std(0).tolist() if len(values) > 1 else None)
+
+
+STUDY = Study(
+    name="lesion",
+    title={"ko": "블록 제거 실험", "en": "The lesion study"},
+    question={
+        "ko": "학습이 끝난 신경망에서 블록을 빼거나 순서를 바꾸면 무엇을 잃는가? 지름길 없이 학습한 신경망은 어떤가?",
+        "en": "What does a trained network lose when blocks are removed or exchanged, and what does one trained without shortcuts lose?",
+    },
+    claims=(ONE_BLOCK, SMOOTHLY, TRANSITIONS, PLAIN_BREAKS, REORDERING, PREACTIVATION, STOCHASTIC_DEPTH),
+    config=LesionConfig,
+    presets={
+        "default": {},
+        "smoke": {"depth": 20, "seeds": 3, "epochs": 1, "draws": 2},
+        "full": {"data": "cifar10", "epochs": 16, "depth": 110},
+    },
+    grid=grid,
+    measure=measure,
+)

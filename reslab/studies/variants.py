@@ -1,0 +1,73 @@
+"""Networks that only studies train: without BatchNorm, and with a random choice of blocks in every step.
+
+A trial names one as `reslab.studies.variants:NAME`, and trains it as it trains any other network.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from reslab import zoo
+from reslab.analysis.batchnorm import without_batchnorm
+from reslab.residual import view
+from reslab.studies.study import Trial
+
+
+def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) -> nn.Module:
+    """Return a network of a family of the zoo with every BatchNorm replaced by the identity; the initial weights are its twin's."""
+    return without_batchnorm(zoo.build(family, num_classes=num_classes, in_channels=in_channels, depth=depth))
+
+
+class RandomBlocks(nn.Module):
+    """A residual network that in every training step runs some of its blocks only; in evaluation it is `network`.
+
+    `draw` gives the gates of one step, `[n]`. Their mean is 1, so that evaluation needs no rescaling: a block that is on with probability p
+    has the gate 1/p (Huang et al. 2016 leave it at 1 and scale by p in evaluation; the scale is in the branch's last BatchNorm either way).
+    """
+
+    def __init__(self, network: nn.Module, in_channels: int, draw: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.input_shape = zoo.input_shape(network)
+        self.gated = view(network, torch.zeros(2, in_channels, 8, 8))
+        self.draw = draw
+
+    @property
+    def network(self) -> nn.Module:
+        """Return the whole network."""
+        return self.gated.network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: `[B, C, H, W] -> [B, classes]`."""
+        logits: Tensor = self.gated(x, self.draw(len(self.gated))) if self.training else self.network(x)
+        return logits
+
+
+def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: float = 0.5) -> RandomBlocks:
+    """Return the CIFAR residual network trained with stochastic depth: block i of n is on with probability 1 − i/n · (1 − survival).
+
+    "Deep Networks with Stochastic Depth" (Huang et al. 2016, arXiv:1603.09382), section 3.
+    """
+
+    def draw(n: int) -> Tensor:
+        probability = 1 - torch.arange(1, n + 1) / n * (1 - survival)
+        return torch.bernoulli(probability) / probability
+
+    return RandomBlocks(zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw)
+
+
+def short_paths(num_classes: int, in_channels: int, depth: int, blocks: int) -> RandomBlocks:
+    """Return the CIFAR residual network trained with exactly `blocks` of its n blocks on in every step (Veit et al. 2016, section 4.3)."""
+
+    def draw(n: int) -> Tensor:
+        gates = torch.zeros(n)
+        gates[torch.randperm(n)[:blocks]] = n / blocks
+        return gates
+
+    return RandomBlocks(zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw)
+
+
+def whole(trial: Trial) -> nn.Module:
+    """Return a trial's trained network in evaluation mode, also where it was trained with random blocks."""
+    network = trial.network()
+    return network.network if isinstance(network, RandomBlocks) else network

@@ -1,0 +1,92 @@
+"""The lesion study's own arithmetic, on made-up damage; and the networks that only studies train."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import tiny_trial
+
+from reslab import studies, zoo
+from reslab.analysis.removal import Damage, Removals
+from reslab.executors import run_trial
+from reslab.residual import Block, view
+from reslab.runs import Run
+from reslab.studies.lesion import Lesions, changes, largest_step, one_exchange
+from reslab.studies.study import Directory, Trial, run_study
+from reslab.studies.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth, whole
+
+
+def damage(start: float, *means: float) -> Damage:
+    return Damage("blocks removed", start, [1, 4, 7][: len(means)], torch.tensor([[mean - 0.01, mean + 0.01] for mean in means]))
+
+
+@pytest.mark.parametrize(
+    ("curve", "share"), [((0.0, 0.3, 0.6, 0.9), 1 / 3), ((0.1, 0.9, 0.9, 0.9), 1.0), ((0.2, 0.2, 0.2, 0.2), 0.0), ((0.5, 0.4, 0.3, 0.1), -0.25)]
+)
+def test_the_largest_step_is_a_share_of_the_rise(curve: tuple[float, ...], share: float) -> None:
+    assert largest_step(damage(*curve)) == pytest.approx(share)
+
+
+def test_blocks_that_change_the_shape_are_apart() -> None:
+    names = [f"layer{stage}.{index}" for stage in (1, 2, 3) for index in range(2)]
+    assert [name for name in names if changes(name)] == ["layer2.0", "layer3.0"]
+    network = zoo.build("cifar_resnet", depth=14)
+    assert [changes(block.name) for block in view(network, torch.zeros(2, 3, 8, 8)).blocks] == [
+        not block.identity for block in view(network, torch.zeros(2, 3, 8, 8)).blocks
+    ]
+    each = Removals([Block(name, "add", not changes(name)) for name in names], 0.1, torch.tensor([0.2, 0.2, 0.6, 0.2, 0.8, 0.2]))
+    lesion = Lesions(each, damage(0.1, 0.2, 0.5, 0.7), damage(0.1, 0.15))
+    assert lesion.rise() == pytest.approx(0.1) and lesion.rise(transitions=True) == pytest.approx(0.6)
+    assert lesion.half() == pytest.approx(0.4)  # 4 of 6 and not 1: the nearer to a half
+    assert one_exchange(lesion) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("make", [lambda: stochastic_depth(10, 1, 14), lambda: short_paths(10, 1, 14, 2)])
+def test_random_blocks_have_gates_of_mean_1_and_are_all_on_in_evaluation(make: "type[RandomBlocks]") -> None:
+    torch.manual_seed(0)
+    network, x = make(), torch.randn(4, 1, 8, 8)
+    gates = torch.stack([network.draw(6) for _ in range(4000)])
+    assert torch.allclose(gates.mean(0), torch.ones(6), atol=0.1)  # 4 standard errors
+    assert torch.equal(network.eval()(x), network.network(x))
+    network.train()
+    assert not torch.equal(network(x), network(x))
+
+
+def test_the_number_of_blocks_on_is_exact_and_stochastic_depth_spares_the_first() -> None:
+    torch.manual_seed(0)
+    short, stochastic = short_paths(10, 1, 14, 2), stochastic_depth(10, 1, 14)
+    assert all(int(short.draw(6).count_nonzero()) == 2 for _ in range(20))
+    on = torch.stack([stochastic.draw(6) for _ in range(500)]).ne(0).float().mean(0)
+    assert torch.allclose(on, 1 - torch.arange(1, 7) / 12, atol=0.1)
+
+
+def test_without_batchnorm_the_weights_are_the_twins() -> None:
+    networks = []
+    for name, options in (("cifar_resnet", {}), ("reslab.studies.variants:no_batchnorm", {"family": "cifar_resnet"})):
+        torch.manual_seed(3)
+        networks.append(zoo.build(name, depth=8, num_classes=10, in_channels=1, **options))
+    twin = dict(networks[0].named_parameters())
+    assert all(torch.equal(value, twin[name]) for name, value in networks[1].named_parameters())
+    assert not any("bn" in name for name, _ in networks[1].named_parameters())
+    assert zoo.input_shape(networks[1]) == zoo.input_shape(networks[0])
+    assert no_batchnorm("cifar_plain", 10, 1, 8)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_variant_trains_as_a_trial_and_comes_back_whole(tmp_path: Path) -> None:
+    config = tiny_trial(epochs=1).model_copy(update={"model": "reslab.studies.variants:stochastic_depth"})
+    result = run_trial(config, tmp_path)
+    trial = Trial("stochastic", config, result, Run(tmp_path, config))
+    images, labels = trial.data().test
+    with torch.no_grad():
+        errors = (whole(trial)(images).argmax(1) != labels).double().mean().item()
+    assert errors == pytest.approx(result["test_error"], abs=1.01 / len(labels))
+
+
+@pytest.mark.slow  # trains and dissects twelve networks
+def test_smoke(tmp_path: Path) -> None:
+    study = studies.find("lesion")
+    config = study.configure("smoke", {})
+    done = run_study(study, config, Directory(tmp_path).prepare(study), 1, lambda *_: None, lambda *_: None)
+    again = run_study(study, config, Directory(tmp_path), 1, lambda *_: None, lambda *_: None)
+    assert not done.failures and done.record == again.record
+    assert len(done.record["charts"]) == 3 and len(done.record["tables"][0]["rows"]) == 4
