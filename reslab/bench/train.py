@@ -20,7 +20,7 @@ from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
 from reslab.errors import UserError
 from reslab.runs import Run
-from reslab.training.devices import Fabric, best_precision, launch
+from reslab.training.devices import best_precision, fabric_here
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import PAPER_CIFAR, OneCycle
@@ -80,17 +80,12 @@ class Ordinary:
 @contextmanager
 def _trainer(data: Dataset, config: TrialConfig) -> Iterator[Trainer]:
     """Give the lab's own trainer, in a run directory that goes away."""
-    made: list[Trainer] = []
-
-    def make(fabric: Fabric, where: str) -> None:
+    with TemporaryDirectory() as where:
         run = Run(Path(where), config)
         run.create()
-        made.append(Trainer(fabric, _network(config), data, config, run))
-
-    with TemporaryDirectory() as where:
-        launch(config, make, where)
-        made[0].model.train()
-        yield made[0]
+        trainer = Trainer(fabric_here(config), _network(config), data, config, run)
+        trainer.model.train()
+        yield trainer
 
 
 def _network(config: TrialConfig) -> nn.Module:

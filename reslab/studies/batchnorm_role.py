@@ -28,6 +28,7 @@ from reslab.claims import Citation, Claim, Comparison
 from reslab.data import load_data
 from reslab.residual import preserve, view
 from reslab.studies.study import Chart, CifarDepth, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Trial, by_seed
+from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer, TrialConfig, generator
 
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
@@ -256,7 +257,7 @@ def along_first_epoch(trial: Trial) -> tuple[float, float]:
     The batch is the next of the epoch, or the first again at its end, and the rate that of the step just taken.
     """
     with torch.random.fork_rng():
-        trainer = Trainer(trial.fresh_network(), trial.data(), trial.config, trial.run)
+        trainer = Trainer(fabric_here(trial.config), trial.fresh_network(), trial.data(), trial.config, trial.run)
         trainer.model.train()
         order = torch.randperm(trainer.images, generator=generator(trial.config.seed, "order", 0))
         batches = order[: trainer.steps_per_epoch * trainer.batch_size].split(trainer.batch_size)

@@ -10,7 +10,20 @@ from lightning_fabric import Fabric
 
 from reslab.errors import UserError
 
-__all__ = ["Choice", "Device", "Fabric", "Placement", "Precision", "best_device", "best_precision", "check", "has_bf16", "is_main_process", "launch"]
+__all__ = [
+    "Choice",
+    "Device",
+    "Fabric",
+    "Placement",
+    "Precision",
+    "best_device",
+    "best_precision",
+    "check",
+    "fabric_here",
+    "has_bf16",
+    "is_main_process",
+    "launch",
+]
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["32", "bf16", "16"]
@@ -81,6 +94,11 @@ def check(device: Device, precision: Precision) -> None:
 def is_main_process() -> bool:
     """Say whether this process is the one that speaks: under torchrun, process 0."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def fabric_here(where: Placement) -> Fabric:
+    """Return the fabric of a trial that is this process alone."""
+    return Fabric(accelerator=where.device, devices=1, precision=_FABRICS[where.precision])
 
 
 def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
