@@ -18,8 +18,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 COMMANDS = {
     "lab": ("lab", [["-m", "reslab", "study", "degradation"]]),
-    "test": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadgroup"]]),
-    "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-m", ""]]),
+    "test": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile"]]),
+    "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", ""]]),
     "check": ("dev", [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]),
 }
 

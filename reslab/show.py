@@ -100,6 +100,8 @@ def print_claims(records: "list[Json]") -> None:
         verdict = record.get("verdict")
         console.print(f"[bold]{escape(record['id'])}[/]" + (f": [{colours[verdict]}]{verdict}[/]" if verdict else ""))
         console.print(f"  {escape(record['statement']['en'])}\n  {escape(record['statement']['ko'])}")
+        if record.get("corrects"):
+            console.print(escape(f"  the chapter says: {record['corrects']['en']} / {record['corrects']['ko']}"))
         if verdict and record["interval"]:
             low, high = record["interval"]
             evidence = f"effect {record['effect']:+.4f} in {record['unit']}, {100 * record['level']:.2f} % interval [{low:+.4f}, {high:+.4f}]"

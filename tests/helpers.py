@@ -23,6 +23,11 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
     return TrialConfig(model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed)
 
 
+def timeless(record: dict[str, object]) -> dict[str, object]:
+    """Return a result or a line of metrics without what depends on the clock."""
+    return {key: value for key, value in record.items() if key not in ("seconds", "images_per_second")}
+
+
 def reslab(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with warnings as errors."""
     flags = ["-X", "warn_default_encoding", "-W", "error", "-W", "ignore::EncodingWarning:plotly.validator_cache"]  # plotly opens its own files so

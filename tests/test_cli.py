@@ -77,6 +77,7 @@ def test_bench_prints_ratios_and_the_machine() -> None:
     assert "bench train needs 32×32 colour images" in reslab_here("bench", "train", "--data", "digits").stderr
 
 
+@pytest.mark.slow  # 15 s
 def test_bench_train_and_executors_run() -> None:
     figures = json.loads(reslab_here("bench", "train", "--quick", "--epochs", "1", "--json").stdout)
     for what in ("training step", "whole epoch"):
@@ -86,8 +87,19 @@ def test_bench_train_and_executors_run() -> None:
     assert trials["weights"] == "equal bit for bit" and trials["executors"]["times faster"] > 0
 
 
+@pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
+def test_all_studies_are_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reslab.studies.names", lambda: ["history", "architecture"])
+    done = reslab_here("study", "all", "--preset", "smoke", "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [record["study"] for record in json.loads(done.stdout)] == ["history", "architecture"]
+    ledger = json.loads(reslab_here("claims", tmp_path / "history", "--json").stdout)
+    assert ledger[0]["command"].startswith("reslab study history --data digits") and ledger[0]["study"] == "history"
+    assert (tmp_path / "architecture" / "report.html").exists()
+
+
 def test_level_2_trains_by_name(tmp_path: Path) -> None:
-    done = reslab_here("train", "lowlevel/resnet18", "--epochs", "3", "--set", "batch_size=64", "--out", tmp_path, "--json")
+    done = reslab_here("train", "lowlevel/resnet18", "--epochs", "1", "--set", "batch_size=32", "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["train_error"] < 0.5
 

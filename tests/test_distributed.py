@@ -65,7 +65,7 @@ def test_two_processes_take_the_step_of_one_that_accumulates_both_halves(tmp_pat
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_when_one_process_is_killed_the_others_end_with_an_error_and_the_run_goes_on(tmp_path: Path) -> None:
-    words = ("train", "cifar_resnet", "--depth", "8", "--epochs", "40", "--devices", "2", "--device", "cpu", "--out", str(tmp_path / "runs"))
+    words = ("train", "cifar_resnet", "--depth", "8", "--epochs", "15", "--devices", "2", "--device", "cpu", "--out", str(tmp_path / "runs"))
     process = subprocess.Popen([sys.executable, "-m", "reslab", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     deadline = time.monotonic() + 100
     while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:

@@ -45,7 +45,7 @@ def test_a_worker_that_is_killed_is_a_failure_with_its_reason(tmp_path: Path) ->
             victim.append(next(child.pid or 0 for child in multiprocessing.active_children()))
             os.kill(victim[0], signal.SIGKILL)
 
-    configs = [tiny_trial(seed, epochs=40) for seed in range(2)] + [tiny_trial(2)]
+    configs = [tiny_trial(seed, epochs=15) for seed in range(2)] + [tiny_trial(2)]
     failures = run_trials(configs, tmp_path, local(2), kill_one)
     assert len(failures) == 1 and "worker process died (exit code -9)" in failures[0].reason
     assert sum(Run(tmp_path, config).finished for config in configs) == 2

@@ -19,8 +19,6 @@ from reslab.executors import Failure, local
 from reslab.runs import Run, read_json
 from reslab.studies.study import Directory, run_study
 
-pytestmark = pytest.mark.xdist_group("study")  # they share a study that takes half a minute
-
 STUDY = ("study", "degradation", "--preset", "smoke", "--data", "digits")
 FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", "n", "source"}
 
@@ -89,7 +87,10 @@ def test_the_report_needs_no_network_and_escapes_what_it_shows(finished: Path, t
     outside_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", outside_scripts)
     assert "default-src 'none'" in page
-    assert "reslab study degradation --data digits --seeds 3 --recipe fast --epochs 1 --threads 1 --depths 8,14" in outside_scripts
+    assert (
+        "reslab study degradation --data digits --seeds 3 --recipe fast --epochs 1 --threads 1 --device cpu --precision 32 --depths 8,14"
+        in outside_scripts
+    )
     for text in ("성능 저하 문제", "The degradation problem", "plain-14", "lightning-fabric"):
         assert text in outside_scripts
     out = tmp_path / "evil"

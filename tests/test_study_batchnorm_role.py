@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reslab import studies, zoo
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
 from reslab.claims import Comparison, decide
-from reslab.executors import run_trial
+from reslab.executors import local, run_trial
 from reslab.runs import Run
 from reslab.studies import batchnorm_role
 from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, along_first_epoch, best_rate, branch_share, largest_usable, turned
@@ -79,6 +79,6 @@ def test_opposite_data_turn_the_verdicts_round() -> None:
 def test_smoke(tmp_path: Path) -> None:
     study = studies.find("batchnorm_role")
     config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), 1, lambda *_: None, lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), 1, lambda *_: None, lambda *_: None)
+    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
+    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None, lambda *_: None)
     assert not done.failures and done.record == again.record

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reslab import studies, zoo
 from reslab.analysis.paths import PathSpectrum
 from reslab.claims import Comparison, decide
+from reslab.executors import local
 from reslab.residual import view
 from reslab.studies.ensemble_paths import ORDER, REPAIR, Looked, count_paths, each_path, halves, repair, stages
 from reslab.studies.study import Directory, run_study
@@ -82,6 +83,6 @@ def test_opposite_data_turn_the_verdicts_round() -> None:
 def test_smoke(tmp_path: Path) -> None:
     study = studies.find("ensemble_paths")
     config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), 1, lambda *_: None, lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), 1, lambda *_: None, lambda *_: None)
+    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
+    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None, lambda *_: None)
     assert not done.failures and done.record == again.record

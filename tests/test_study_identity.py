@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from reslab import studies, zoo
 from reslab.claims import Check, check, decide
 from reslab.errors import UserError
+from reslab.executors import local
 from reslab.runs import Run
 from reslab.studies import identity_mappings, preactivation
 from reslab.studies.identity_mappings import NEEDED, ORDER_CLAIMS, SHORTCUTS, SNIPPET, negative_sums, snippet
@@ -107,5 +108,5 @@ def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_smoke_run_decides_every_claim(name: str, tmp_path: Path) -> None:
     study = studies.find(name)
     config = study.configure("smoke", {})
-    record = run_study(study, config, Directory(tmp_path).prepare(study), 1, lambda *_: None, lambda *_: None).record
+    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None).record
     assert len(record["claims"]) == len(study.claims) and len(record["charts"]) >= 2

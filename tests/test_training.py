@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_trial
+from helpers import timeless, tiny_trial
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
 from reslab.data import load_data
 from reslab.executors import run_trial
-from reslab.runs import Json, Run
+from reslab.runs import Run
 from reslab.training import loop
 from reslab.training.loop import Trainer, generator
 
@@ -73,10 +73,6 @@ def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
         assert torch.equal(tensor, load_file(broken.weights)[name]), name
     assert timeless(resumed) == timeless(whole.result())
     assert [timeless(line) for line in broken.metrics()] == [timeless(line) for line in whole.metrics()]
-
-
-def timeless(record: Json) -> Json:
-    return {key: value for key, value in record.items() if key not in ("seconds", "images_per_second")}
 
 
 def test_dropout_too_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

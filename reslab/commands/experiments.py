@@ -143,11 +143,11 @@ def study(
     Parameters
     ----------
     name
-        The study (see `reslab claims` for what each decides).
+        The study (`reslab claims` says what each decides), or all of them: all, each in a directory of its own.
     preset
         A set of settings: default, or smoke (seconds, to see that everything works).
     out
-        The study's directory (by default `runs/NAME`).
+        The study's directory (by default `runs/NAME`); for all, the directory of theirs.
     fresh
         Start over in a new directory beside the old one, which is kept.
     workers
@@ -166,33 +166,39 @@ def study(
     from reslab.report.page import summary_rows, write_report
     from reslab.studies.study import Directory, run_study
 
-    chosen = studies.find(name)
-    config = chosen.configure(preset, arguments.words(settings))
+    names = studies.names() if name == "all" else [name]
+    chosen = [studies.find(each) for each in names]
+    configs = [each.configure(preset, arguments.words(settings)) for each in chosen]
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
         raise UserError("--address is a Ray cluster's; give --executor ray too")
-    path = out or Path("runs") / name
-    directory = Directory(arguments.unused(path) if fresh else path).prepare(chosen)
-    if executor == "ray":
-        from reslab.executors.cluster import on_ray
+    root = out or Path("runs")
+    paths = [root / each for each in names] if name == "all" or out is None else [out]
+    directories = [Directory(arguments.unused(path) if fresh else path).prepare(each) for path, each in zip(paths, chosen, strict=True)]
+    records, failed = [], False
+    for each, config, directory in zip(chosen, configs, directories, strict=True):
+        if executor == "ray":
+            from reslab.executors.cluster import on_ray
 
-        runner = on_ray(address)
-    else:
-        runner = local(workers or default_workers(config.threads))
-    with show.trials_and_steps() as (watch, steps):
-        finished = run_study(chosen, config, directory, runner, watch, steps)
-    report = write_report([directory.path], directory.path / "report.html")
-    if finished.reused_from_other_code:
-        print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
-    for failure in finished.failures:
-        print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
+            runner = on_ray(address)
+        else:
+            runner = local(workers or default_workers(config.threads))
+        with show.trials_and_steps() as (watch, steps):
+            finished = run_study(each, config, directory, runner, watch, steps)
+        report = write_report([directory.path], directory.path / "report.html")
+        if finished.reused_from_other_code:
+            print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
+        for failure in finished.failures:
+            print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
+        failed |= bool(finished.failures)
+        records.append(finished.record)
+        if not json:
+            show.print_study(finished.record, summary_rows(finished.record))
+            print(f"Report: {report}")
     if json:
-        show.print_json(finished.record)
-    else:
-        show.print_study(finished.record, summary_rows(finished.record))
-        print(f"Report: {report}")
-    return 1 if finished.failures else 0
+        show.print_json(records if name == "all" else records[0])
+    return 1 if failed else 0
 
 
 @app.command
@@ -233,11 +239,13 @@ def claims(*directories: Path, json: Flag = False) -> None:
     from reslab import studies
 
     if directories:
-        from reslab.report.page import read_study
+        from reslab.report.page import command, read_study
 
-        records = [claim for directory in directories for claim in read_study(directory)["claims"]]
+        studied = [read_study(directory) for directory in directories]
+        records = [{**claim, "study": record["study"], "command": command(record)} for record in studied for claim in record["claims"]]
     else:
-        records = [asdict(claim) for name in studies.names() for claim in studies.find(name).claims]
+        found = [studies.find(name) for name in studies.names()]
+        records = [{**asdict(claim), "study": study.name, "command": f"reslab study {study.name}"} for study in found for claim in study.claims]
     if json:
         show.print_json(records)
     else:

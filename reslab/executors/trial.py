@@ -1,8 +1,8 @@
 """One trial: from its config to its run directory, in whatever process this is."""
 
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,12 +60,13 @@ def _train(fabric: "Fabric", config: TrialConfig, run: Run) -> Json:
     import torch
 
     from reslab.data import load_data
+    from reslab.training.devices import threads
     from reslab.training.loop import Trainer
     from reslab.training.recipes import ScaleCrop
     from reslab.zoo import build, input_shape
 
     data = load_data(config.data)
-    with torch.random.fork_rng(), _threads(config.threads):
+    with torch.random.fork_rng(), threads(config.threads):
         torch.manual_seed(config.seed)
         options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
         network = build(config.model, **options)
@@ -76,18 +77,6 @@ def _train(fabric: "Fabric", config: TrialConfig, run: Run) -> Json:
         if config.recipe.cutout:
             data = data.cut_out(config.recipe.cutout)
         return Trainer(fabric, network, data, config, run).fit()
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def attempt(config: TrialConfig, root: Path) -> Outcome:

@@ -1,7 +1,6 @@
 """What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,7 +16,7 @@ from reslab.data import Dataset, canonical, load_data
 from reslab.errors import UserError, suggest
 from reslab.executors import Executor, Failure, Watch, run_trials
 from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
-from reslab.training.devices import Device, Precision, best_device, best_precision
+from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe
 
@@ -302,7 +301,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     empty = [group for group, trials in groups.items() if not trials]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
-    with _threads(config.threads):
+    with threads(config.threads):
         measurement = study.measure(config, groups, progress)
     decided = [verdict.claim.id for verdict in measurement.verdicts()]
     assert sorted(decided) == sorted(claim.id for claim in study.claims), f"{study.name} decides {decided}, and not each of its claims once"
@@ -311,17 +310,6 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
         write_json(directory.record, record)
     reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
     return Finished(record, failures, reused)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Measure with as many threads as trials train with: they change sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def network_depth(config: TrialConfig) -> int:

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -89,6 +90,17 @@ def check(device: Device, precision: Precision) -> None:
         raise UserError(f"--device {device}: there is none on this machine; {best_device()} is")
     if device == "cpu" and precision == "16":
         raise UserError("--precision 16 needs a GPU; on a processor use bf16 or 32")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads for a while; they are part of a result's identity, as they change sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_main_process() -> bool:
