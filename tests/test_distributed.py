@@ -63,6 +63,7 @@ def test_two_processes_take_the_step_of_one_that_accumulates_both_halves(tmp_pat
     assert [line["epoch"] for line in run.metrics()] == [1]
 
 
+@pytest.mark.slow  # starts five interpreters: 45 s
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_when_one_process_is_killed_the_others_end_with_an_error_and_the_run_goes_on(tmp_path: Path) -> None:
     words = ("train", "cifar_resnet", "--depth", "8", "--epochs", "15", "--devices", "2", "--device", "cpu", "--out", str(tmp_path / "runs"))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import reslab
+from helpers import reslab, reslab_here
 
 from reslab import studies
 from reslab.errors import UserError
@@ -102,10 +102,11 @@ def test_the_report_needs_no_network_and_escapes_what_it_shows(finished: Path, t
     assert "<script>alert(1)" not in (tmp_path / "evil.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_claims_lists_verdicts_of_a_directory(finished: Path) -> None:
-    records = json.loads(reslab("claims", finished, "--json").stdout)
+    records = json.loads(reslab_here("claims", finished, "--json").stdout)
     assert {record["verdict"] for record in records} <= {"supported", "refuted", "inconclusive"}
-    undecided = json.loads(reslab("claims", "--json").stdout)
+    undecided = json.loads(reslab_here("claims", "--json").stdout)
     assert {record["id"] for record in records} < {record["id"] for record in undecided}
 
 
