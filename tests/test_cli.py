@@ -68,9 +68,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: st
     assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
 
 
+@pytest.mark.slow  # 15 s
 def test_bench_prints_ratios_and_the_machine() -> None:
     figures = json.loads(reslab_here("bench", "lowlevel", "--quick", "--json").stdout)
     assert figures["training step"]["ratio"][0] > 0 and figures["machine"]["torch"]
+
+
+def test_bench_says_what_it_does_not_know() -> None:
     assert "no benchmark 'lowlvel'; did you mean 'lowlevel'" in reslab_here("bench", "lowlvel").stderr
     assert "bench train has no setting 'rouds'; did you mean 'rounds'" in reslab_here("bench", "train", "--rouds", "3").stderr
     assert "--rounds x: expected a value such as 5" in reslab_here("bench", "train", "--rounds", "x").stderr
