@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import tiny_trial
 
+from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import default_workers, local, memory, run_trials
 from reslab.runs import Run
@@ -81,6 +82,13 @@ def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:
     # an 8-layer network on 8×8 images: 7 convolutions, 7 BatchNorms, 7 ReLUs, 3 sums, of 1024, 512 and 256 numbers each
     ones = memory.bytes_needed(tiny_trial(batch_size=2)) - memory.bytes_needed(tiny_trial(batch_size=1))
     assert ones == pytest.approx(4 * (10 * 1024 + 7 * 512 + 7 * 256), rel=0.2)
+
+
+def test_the_memory_of_every_network_that_a_study_trains_is_known() -> None:
+    for name in studies.names():
+        study = studies.find(name)
+        for trials in study.grid(study.configure("smoke", {})).values():
+            assert memory.bytes_needed(trials[0]) > memory.PROCESS, trials[0]
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray and what it imports

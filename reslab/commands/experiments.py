@@ -163,6 +163,7 @@ def study(
     """
     from reslab import studies
     from reslab.executors import default_workers, local
+    from reslab.executors.cluster import on_ray
     from reslab.report.page import summary_rows, write_report
     from reslab.studies.study import Directory, run_study
 
@@ -178,12 +179,7 @@ def study(
     directories = [Directory(arguments.unused(path) if fresh else path).prepare(each) for path, each in zip(paths, chosen, strict=True)]
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
-        if executor == "ray":
-            from reslab.executors.cluster import on_ray
-
-            runner = on_ray(address)
-        else:
-            runner = local(workers or default_workers(config.threads))
+        runner = on_ray(address) if executor == "ray" else local(workers or default_workers(config.threads))
         with show.trials_and_steps() as (watch, steps):
             finished = run_study(each, config, directory, runner, watch, steps)
         report = write_report([directory.path], directory.path / "report.html")

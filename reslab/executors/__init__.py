@@ -1,17 +1,14 @@
 """Where trials run: in this process, in worker processes, or on a Ray cluster. None of it ever changes a result."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from reslab.executors.trial import Failure, Outcome, Watch, run_trial
+from reslab.executors.trial import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trial
 from reslab.executors.workers import default_workers, local
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
-__all__ = ["Executor", "Failure", "Watch", "default_workers", "local", "run_trial", "run_trials"]
-
-Executor = Callable[[Sequence[TrialConfig], Path, Watch], list[Outcome]]
-"""Runs trials, whose results go into their directories below a root, and returns what became of each."""
+__all__ = ["Executor", "Failure", "Watch", "build_network", "data_for", "default_workers", "fresh_network", "local", "run_trial", "run_trials"]
 
 
 def run_trials(configs: Sequence[TrialConfig], root: Path, executor: Executor, watch: Watch) -> list[Failure]:

@@ -2,27 +2,22 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reslab.errors import UserError
-from reslab.executors.trial import Failure, Outcome, Watch, attempt
+from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from reslab.executors import Executor
 
 RETRIES = 3
 """How often a trial is started again after its worker process died; it goes on from its checkpoint."""
 
 
-def on_ray(address: str | None) -> "Executor":
+def on_ray(address: str | None) -> Executor:
     """Return the executor on the Ray cluster at `address`, or on one made on this machine for the occasion if it is None.
 
     The trials' root must be on storage that all nodes share, at the same path: workers write results there and nothing else comes back.
@@ -72,7 +67,7 @@ def _outcome(task: Any, config: TrialConfig, root: Path) -> Outcome:
 
 
 @contextmanager
-def _cluster(address: str | None) -> "Iterator[None]":
+def _cluster(address: str | None) -> Iterator[None]:
     """Connect to the cluster; one made here goes away afterwards."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     import ray

@@ -5,8 +5,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from reslab.errors import UserError
+from reslab.executors.trial import data_for, fresh_network
 from reslab.training.loop import TrialConfig
+from reslab.training.recipes import FAST
 
 PROCESS = 400e6
 """Bytes of a process that has imported everything and holds a small data set: about what was measured with torch 2.14."""
@@ -42,28 +47,30 @@ def bytes_needed(config: TrialConfig) -> float:
 
 
 @cache
-def _footprint(model: str, options: tuple[tuple[str, Any], ...], data_name: str) -> tuple[int, int]:
-    """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
+def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> tuple[int, int]:
+    """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image: counted on two real images.
 
-    from reslab import zoo
-    from reslab.data import load_data
-
-    class Counter(TorchDispatchMode):
-        total = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            for part, returned in zip(out if isinstance(out, tuple) else (out,), func._schema.returns, strict=False):
-                if isinstance(part, torch.Tensor) and not returned.alias_info:  # neither a view nor in place
-                    self.total += part.nbytes
-            return out
-
-    data = load_data(data_name)
-    with torch.device("meta"):
-        network = zoo.build(model, **{"num_classes": data.num_classes, "in_channels": data.in_channels, **dict(options)}).train()
-    images, _ = data.fitted(zoo.input_shape(network)[1]).training_batch(torch.arange(2), None)  # two, as BatchNorm needs more than one value
-    with Counter() as counter:
-        network(images.to("meta"))
+    (Two, as BatchNorm needs more than one value a channel. Not on the meta device, where a network that compares numbers cannot be built.)
+    """
+    config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)
+    with torch.random.fork_rng(), torch.no_grad():
+        network = fresh_network(config).train()
+        images, _ = data_for(config, network).training_batch(torch.arange(2), None)
+        with _Bytes() as counter:
+            network(images)
     return sum(parameter.nbytes for parameter in network.parameters()), counter.total // 2
+
+
+class _Bytes(TorchDispatchMode):
+    """Adds up the bytes of all tensors that are made, views and changes in place aside: `total`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for part, returned in zip(out if isinstance(out, tuple) else (out,), func._schema.returns, strict=False):
+            if isinstance(part, torch.Tensor) and not returned.alias_info:
+                self.total += part.nbytes
+        return out

@@ -1,17 +1,22 @@
 """One trial: from its config to its run directory, in whatever process this is."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import torch
+from filelock import FileLock
+from torch import nn
+
+from reslab import zoo
+from reslab.data import Dataset, load_data
 from reslab.runs import Json, Run
-from reslab.training.loop import TrialConfig
-
-if TYPE_CHECKING:
-    from reslab.training.devices import Fabric
+from reslab.training.devices import Fabric, launch, threads
+from reslab.training.loop import Trainer, TrialConfig
+from reslab.training.recipes import ScaleCrop
 
 
 @dataclass(frozen=True)
@@ -30,53 +35,53 @@ Watch = Callable[[list[Run], int, int], None]
 """Called often with the runs in progress, the number of trials that ended, and the number of all."""
 
 
+Executor = Callable[[Sequence[TrialConfig], Path, Watch], list[Outcome]]
+"""Runs trials, whose results go into their directories below a root, and returns what became of each."""
+
+
 def run_trial(config: TrialConfig, root: Path) -> Json:
     """Train one trial, or go on with it, or return its result if it has one already.
 
     Two processes that want the same trial at once take turns, and the second finds the result of the first.
     """
-    from reslab.training.devices import launch
-
     run = Run(root, config)
     run.create()
-    launch(config, _work, config, root)
+    launch(config, _work, config, run)
     return run.result()
 
 
-def _work(fabric: "Fabric", config: TrialConfig, root: Path) -> None:
+def _work(fabric: Fabric, config: TrialConfig, run: Run) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
-    from filelock import FileLock
-
-    run = Run(root, config)
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):
-            outcome = _train(fabric, config, run)
+            with torch.random.fork_rng(), threads(config.threads):
+                network = fresh_network(config)
+                outcome = Trainer(fabric, network, data_for(config, network), config, run).fit()
             if fabric.is_global_zero:
                 run.finish(outcome)
     fabric.barrier()
 
 
-def _train(fabric: "Fabric", config: TrialConfig, run: Run) -> Json:
-    import torch
-
-    from reslab.data import load_data
-    from reslab.training.devices import threads
-    from reslab.training.loop import Trainer
-    from reslab.training.recipes import ScaleCrop
-    from reslab.zoo import build, input_shape
-
+def build_network(config: TrialConfig, **loading: Any) -> nn.Module:
+    """Return a trial's network, made for its data set."""
     data = load_data(config.data)
-    with torch.random.fork_rng(), threads(config.threads):
-        torch.manual_seed(config.seed)
-        options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
-        network = build(config.model, **options)
-        if isinstance(config.recipe.augment, ScaleCrop):
-            data = data.scale_cropped(**config.recipe.augment.model_dump())
-        else:
-            data = data.fitted(input_shape(network)[1])
-        if config.recipe.cutout:
-            data = data.cut_out(config.recipe.cutout)
-        return Trainer(fabric, network, data, config, run).fit()
+    options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
+    return zoo.build(config.model, **options, **loading)
+
+
+def fresh_network(config: TrialConfig) -> nn.Module:
+    """Return a trial's network as it is before training, bit for bit; this seeds the process's generator."""
+    torch.manual_seed(config.seed)
+    return build_network(config)
+
+
+def data_for(config: TrialConfig, network: nn.Module) -> Dataset:
+    """Return a trial's data set as its network sees it and its recipe augments it."""
+    data, recipe = load_data(config.data), config.recipe
+    if isinstance(recipe.augment, ScaleCrop):
+        return data.scale_cropped(**recipe.augment.model_dump())
+    data = data.fitted(zoo.input_shape(network)[1])
+    return data.cut_out(recipe.cutout) if recipe.cutout else data
 
 
 def attempt(config: TrialConfig, root: Path) -> Outcome:

@@ -9,15 +9,11 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reslab.executors.memory import check_memory
-from reslab.executors.trial import Failure, Outcome, Watch, attempt
+from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
-
-if TYPE_CHECKING:
-    from reslab.executors import Executor
 
 
 def default_workers(threads: int) -> int:
@@ -26,7 +22,7 @@ def default_workers(threads: int) -> int:
     return max(1, cores // threads)
 
 
-def local(workers: int) -> "Executor":
+def local(workers: int) -> Executor:
     """Return the executor on this machine: one worker is this process; more are spawned, with their memory checked first."""
     return _serial if workers == 1 else partial(_parallel, workers=workers)
 

@@ -15,7 +15,7 @@ The networks without BatchNorm have the initial weights of their twins, and noth
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, log10
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 from pydantic import Field
@@ -27,7 +27,7 @@ from reslab.analysis.gradient_flow import gradient_flow
 from reslab.claims import Citation, Claim, Comparison
 from reslab.data import load_data
 from reslab.residual import preserve, view
-from reslab.studies.study import Chart, CifarDepth, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Trial, by_seed
+from reslab.studies.study import Chart, CifarDepth, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Trial, averaged, by_seed
 from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer, TrialConfig, generator
 
@@ -334,7 +334,7 @@ def _rates(config: BatchnormRoleConfig, usable: Mapping[str, Mapping[float, Mapp
         },
         x={"ko": "학습률", "en": "learning rate"},
         y={"ko": "훈련 오류", "en": "training error"},
-        series=[_line(f"{kind} BatchNorm", config.rates, list(errors.values())) for kind, errors in usable.items()],
+        series=[averaged(f"{kind} BatchNorm", config.rates, [by_seed.values() for by_seed in errors.values()]) for kind, errors in usable.items()],
         log_x=True,
     )
 
@@ -350,13 +350,8 @@ def _gradients(config: BatchnormRoleConfig, start: Mapping[tuple[str, int], Mapp
         },
         x={"ko": "깊이 (층)", "en": "depth (layers)"},
         y={"ko": "log10 비", "en": "log10 of the ratio"},
-        series=[_line(f"{name} BatchNorm", depths, [start[name, depth] for depth in config.depths]) for name in names],
+        series=[averaged(f"{name} BatchNorm", depths, [start[name, depth].values() for depth in config.depths]) for name in names],
     )
-
-
-def _line(name: str, x: Sequence[float], values: Sequence[Mapping[int, float]]) -> Series:
-    spread = [stdev(by_seed.values()) if len(by_seed) > 1 else 0.0 for by_seed in values]
-    return Series(name, x, [mean(by_seed.values()) for by_seed in values], spread)
 
 
 STUDY = Study(

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from reslab import zoo
 from reslab.claims import Citation, Claim, Comparison
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, by_seed
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -127,9 +127,8 @@ def _table(groups: Groups) -> Table:
 def _chart(config: BottleneckConfig, groups: Groups) -> Chart:
     series = []
     for kind, depths in (("basic", config.depths), ("bottleneck", [partner(depth) for depth in config.depths])):
-        errors = [torch.tensor(list(by_seed(groups[f"{kind}-{depth}"], "test_error").values()), dtype=torch.float64) for depth in depths]
-        blocks = [(depth - 2) / 2 for depth in config.depths]
-        series.append(Series(kind, blocks, [100 * float(e.mean()) for e in errors], [100 * float(e.std(correction=0)) for e in errors]))
+        errors = [[100 * error for error in by_seed(groups[f"{kind}-{depth}"], "test_error").values()] for depth in depths]
+        series.append(averaged(kind, [(depth - 2) / 2 for depth in config.depths], errors))
     return Chart(
         title={"ko": "블록 수가 같은 두 신경망", "en": "Networks of as many blocks"},
         caption={

@@ -16,7 +16,7 @@ from torch import nn
 
 from reslab.claims import Check, Claim, Comparison
 from reslab.runs import Json
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, by_seed
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -157,9 +157,8 @@ def contain(shallow: nn.Module, deep: nn.Module) -> nn.Module:
 def _chart(config: DegradationConfig, groups: Groups) -> Chart:
     series = []
     for kind in ("plain", "resnet"):
-        errors = [torch.tensor(list(by_seed(groups[f"{kind}-{depth}"], "train_error").values()), dtype=torch.float64) for depth in config.depths]
-        depths = [float(depth) for depth in config.depths]
-        series.append(Series(kind, depths, [100 * float(e.mean()) for e in errors], [100 * float(e.std(correction=0)) for e in errors]))
+        errors = [[100 * error for error in by_seed(groups[f"{kind}-{depth}"], "train_error").values()] for depth in config.depths]
+        series.append(averaged(kind, [float(depth) for depth in config.depths], errors))
     return Chart(
         title={"ko": "깊이에 따른 훈련 오류", "en": "Training error over depth"},
         caption={

@@ -36,7 +36,21 @@ from reslab import zoo
 from reslab.analysis.paths import PathSpectrum, path_spectrum
 from reslab.claims import Check, Claim, Comparison
 from reslab.residual import Live, View, view
-from reslab.studies.study import Chart, CifarDepth, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, Trial, by_seed
+from reslab.studies.study import (
+    Chart,
+    CifarDepth,
+    Groups,
+    Measurement,
+    Progress,
+    Series,
+    Study,
+    StudyConfig,
+    Table,
+    Text,
+    Trial,
+    by_seed,
+    over_seeds,
+)
 from reslab.training.loop import TrialConfig
 
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -337,7 +351,6 @@ def _spectra(found: Found) -> Chart:
     first = next(iter(found["resnet"].values())).spectrum
     lengths = [float(length) for length in range(len(first.norm))]
     paths = Series("all paths (binomial)", lengths, [count / 2 ** (len(lengths) - 1) for count in first.paths])
-    shares = {group: torch.stack([looked.spectrum.share.double() for looked in looks.values()]) for group, looks in found.items()}
     return Chart(
         title={"ko": "경로 길이에 따른 기울기", "en": "The gradient by path length"},
         caption={
@@ -348,7 +361,10 @@ def _spectra(found: Found) -> Chart:
         y={"ko": "몫", "en": "share"},
         series=[
             paths,
-            *(Series(KINDS[group], lengths, share.mean(0).tolist(), share.std(0, correction=0).tolist()) for group, share in shares.items()),
+            *(
+                over_seeds(KINDS[group], lengths, {seed: looked.spectrum.share.tolist() for seed, looked in looks.items()})
+                for group, looks in found.items()
+            ),
         ],
     )
 

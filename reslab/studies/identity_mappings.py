@@ -16,7 +16,7 @@ from reslab import zoo
 from reslab.analysis.result import evaluating
 from reslab.anatomy import Operations
 from reslab.claims import Check, Claim, Comparison, Direction
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Text, by_seed, over_seeds
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, averaged, by_seed, over_seeds
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2016 (arXiv:1603.05027)"
@@ -247,8 +247,6 @@ def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) 
 
 
 def _bars(title: Text, names: list[str], errors: dict[str, dict[int, float]]) -> Chart:
-    made = [over_seeds(name, [0.0], {seed: [error] for seed, error in errors[name].items()}) for name in names]
-    spread = [series.spread[0] if series.spread else 0.0 for series in made]
     return Chart(
         title,
         {
@@ -257,7 +255,7 @@ def _bars(title: Text, names: list[str], errors: dict[str, dict[int, float]]) ->
         },
         {"ko": "변형", "en": "variant"},
         {"ko": "오류", "en": "error"},
-        [Series("error", names, [series.y[0] for series in made], spread)],
+        [averaged("error", names, [errors[name].values() for name in names])],
         kind="bars",
     )
 

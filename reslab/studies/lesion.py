@@ -19,7 +19,7 @@ from torch import Tensor
 
 from reslab.analysis.removal import Damage, Removals, remove_each, remove_random, reorder
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import Chart, CifarDepth, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, Trial
+from reslab.studies.study import Chart, CifarDepth, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, Trial, averaged
 from reslab.studies.variants import whole
 from reslab.training.loop import TrialConfig
 
@@ -291,8 +291,7 @@ def _curve(damage: Damage) -> Tensor:
 
 def _series(group: str, x: Sequence[float] | Sequence[str], errors: Sequence[Tensor]) -> Series:
     """Return the mean over seeds of error rates, in %."""
-    values = 100 * torch.stack(list(errors)).double()  # [seeds, x]
-    return Series(KINDS[group], x, values.mean(0).tolist(), values.std(0).tolist() if len(values) > 1 else None)
+    return averaged(KINDS[group], x, (100 * torch.stack(list(errors)).double()).T.tolist())
 
 
 STUDY = Study(

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import Chart, Groups, Measurement, Progress, Study, StudyConfig, by_seed, over_seeds
+from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, over_seeds
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2016 (arXiv:1603.05027)"
@@ -84,13 +84,11 @@ EASIER_TO_TRAIN = Claim(
 class PreactivationConfig(StudyConfig):
     """Depths of the v1 and v2 networks; the first and the last are compared."""
 
-    depths: tuple[int, ...] = Field((20, 56), min_length=2, description="depths, shallowest first: 6n+2 basic, 9n+2 bottleneck")
+    depths: GrowingDepths = Field((20, 56), min_length=2, description="depths, shallowest first: 6n+2 basic, 9n+2 bottleneck")
     block: Literal["basic", "bottleneck"] = Field("basic", description="block of all networks; the paper's 164 and 1001 are bottlenecks")
 
     @model_validator(mode="after")
     def _depths_exist(self) -> "PreactivationConfig":
-        if list(self.depths) != sorted(set(self.depths)):
-            raise ValueError(f"depths must grow, got {', '.join(map(str, self.depths))}")
         layers = 6 if self.block == "basic" else 9
         for depth in self.depths:
             if depth < layers + 2 or depth % layers != 2:

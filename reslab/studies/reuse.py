@@ -1,14 +1,14 @@
 """What a trained DenseNet does with old features: the measurement of a study, its table and its charts (Huang et al. 2017, section 5)."""
 
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import NamedTuple
 
 import torch
 
 from reslab.analysis.feature_reuse import Connection, dense_blocks, feature_reuse, severed
 from reslab.analysis.result import evaluating
-from reslab.studies.study import Chart, Series, Table, Trial
+from reslab.studies.study import Chart, Series, Table, Trial, averaged
 from reslab.training.evaluation import evaluate
 
 
@@ -68,7 +68,7 @@ def reuse_charts(reuses: Sequence[Reuse]) -> list[Chart]:
     def by_distance(name: str, seeds: Sequence[Sequence[Connection]], block: int) -> Series:
         distances = sorted({c.distance for c in seeds[0] if c.block == block})
         values = [[mean(c.relative for c in seed if (c.block, c.distance) == (block, distance)) for seed in seeds] for distance in distances]
-        return Series(name, distances, [mean(v) for v in values], [spread(v) for v in values])
+        return averaged(name, distances, values)
 
     trained, fresh = [r.trained for r in reuses], [r.fresh for r in reuses]
     blocks = sorted({c.block for c in trained[0]})
@@ -93,11 +93,6 @@ def reuse_charts(reuses: Sequence[Reuse]) -> list[Chart]:
             },
             {"ko": "끊은 연결의 길이(층)", "en": "length of the connections cut (layers)"},
             {"ko": "시험 오류 (%)", "en": "test error (%)"},
-            [Series("densenet", list(range(len(errors))), [mean(v) for v in errors], [spread(v) for v in errors])],
+            [averaged("densenet", list(range(len(errors))), errors)],
         ),
     ]
-
-
-def spread(values: Sequence[float]) -> float:
-    """Return the standard deviation over seeds, 0 for one."""
-    return stdev(values) if len(values) > 1 else 0.0

@@ -1,6 +1,6 @@
 """What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -10,11 +10,10 @@ import torch
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from torch import nn
 
-from reslab import zoo
 from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide
-from reslab.data import Dataset, canonical, load_data
+from reslab.data import Dataset, canonical
 from reslab.errors import UserError, suggest
-from reslab.executors import Executor, Failure, Watch, run_trials
+from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
 from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
@@ -104,6 +103,9 @@ def _check_growth(depths: tuple[int, ...]) -> tuple[int, ...]:
 CifarDepth = Annotated[int, AfterValidator(_check_cifar_depth)]
 """A depth of a CIFAR network: 6n+2."""
 
+GrowingDepths = Annotated[tuple[int, ...], AfterValidator(_check_growth)]
+"""Depths of any networks, shallowest first."""
+
 CifarDepths = Annotated[tuple[CifarDepth, ...], AfterValidator(_check_growth)]
 """Depths of CIFAR networks: each 6n+2, shallowest first."""
 
@@ -118,21 +120,16 @@ class Trial(NamedTuple):
 
     def network(self) -> nn.Module:
         """Return the trained network, in evaluation mode."""
-        return zoo.build(self.config.model, weights=self.run.weights, **self._options()).eval()
+        return build_network(self.config, weights=self.run.weights).eval()
 
     def fresh_network(self) -> nn.Module:
         """Return the network as it was before training, bit for bit, in training mode."""
         with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)
-            return zoo.build(self.config.model, **self._options())
+            return fresh_network(self.config)
 
     def data(self) -> Dataset:
         """Return the data set as the network sees it."""
-        return load_data(self.config.data).fitted(zoo.input_shape(self.fresh_network())[1])
-
-    def _options(self) -> Json:
-        data = load_data(self.config.data)
-        return {"num_classes": data.num_classes, "in_channels": data.in_channels, **self.config.options}
+        return data_for(self.config, self.fresh_network())
 
 
 Groups = Mapping[str, Sequence[Trial]]
@@ -162,11 +159,15 @@ class Series:
     text: Sequence[str] | None = None
 
 
-def over_seeds(name: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
-    """Return a series of means over seeds of what each seed measured at every `x`, with one standard deviation where there are two seeds or more."""
-    columns = list(zip(*values.values(), strict=True))
-    spread = [stdev(column) for column in columns] if len(values) > 1 else None
+def averaged(name: str, x: Sequence[float] | Sequence[str], columns: Sequence[Collection[float]]) -> Series:
+    """Return a series of the mean of each column, which holds a value a seed for its `x`, and one standard deviation where each has two or more."""
+    spread = [stdev(column) for column in columns] if all(len(column) > 1 for column in columns) else None
     return Series(name, x, [fmean(column) for column in columns], spread)
+
+
+def over_seeds(name: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
+    """Return the same of what each seed measured at every `x`."""
+    return averaged(name, x, list(zip(*values.values(), strict=True)))
 
 
 @dataclass(frozen=True)

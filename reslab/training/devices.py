@@ -127,6 +127,9 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     world, here = (int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if world != where.devices:
         raise UserError(f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}")
-    strategy = "auto" if world == 1 else "ddp" if under_torchrun else "ddp_spawn"
+    if world == 1:
+        fabric_here(where).launch(work, *args)
+        return
+    strategy = "ddp" if under_torchrun else "ddp_spawn"
     fabric = Fabric(accelerator=where.device, devices=here, num_nodes=world // here, strategy=strategy, precision=_FABRICS[where.precision])
     fabric.launch(work, *args)
