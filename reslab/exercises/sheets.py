@@ -1,0 +1,145 @@
+"""The sheets of exercises, as text: one Markdown file a sheet and language, read into tasks."""
+
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+from reslab.errors import UserError, suggest
+
+Language = Literal["ko", "en"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+SHEETS = {"01": "01_gradient_analysis", "02": "02_ablation_study"}
+"""Sheets by number; the file of a learner's answers has the same name."""
+
+HEADINGS: Mapping[Language, Mapping[str, str]] = {
+    "ko": {"aim": "목표", "task": "할 일", "right": "맞는 답은", "words": "말로 답하기", "hints": "힌트", "reading": "더 읽기"},
+    "en": {"aim": "Aim", "task": "Task", "right": "A right answer", "words": "In words", "hints": "Hints", "reading": "Read on"},
+}
+DIFFICULTIES: Mapping[Language, tuple[str, ...]] = {"ko": ("쉬움", "보통", "어려움"), "en": ("easy", "medium", "hard")}
+
+_FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HINT = re.compile(r"<details><summary>[^<]*</summary>\n(.*?)</details>", re.DOTALL)
+_FACTS = re.compile(r"^\*(\d+)\D+(\d+)\D+ · (\S+)\*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class TaskText:
+    """A task as a learner reads it."""
+
+    id: str
+    title: str
+    points: int
+    minutes: int
+    difficulty: int  # 0 easy, 1 medium, 2 hard
+    aim: str
+    task: str  # without the stub
+    stub: str  # Python to fill in
+    right: str
+    words: str
+    hints: tuple[str, ...]
+    reading: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet of exercises: its introduction, what its Python begins with, and its tasks by id."""
+
+    number: str
+    title: str
+    introduction: str
+    preamble: str
+    tasks: Mapping[str, TaskText]
+
+
+def path(number: str, language: Language) -> Path:
+    """Return where a sheet's Markdown is."""
+    return Path(__file__).with_name(f"{SHEETS[number]}{'' if language == 'ko' else f'.{language}'}.md")
+
+
+@cache
+def read(number: str, language: Language) -> Sheet:
+    """Return a sheet in a language.
+
+    Raises:
+        UserError: if there is no such sheet.
+    """
+    if number not in SHEETS:
+        raise UserError(f"no exercise {number!r}{suggest(number, SHEETS)}")
+    head, *sections = re.split(r"^## ", path(number, language).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    title, introduction = head.removeprefix("# ").split("\n", 1)
+    preamble, introduction = _take_fence(introduction)
+    tasks = [_task(section, language) for section in sections]
+    return Sheet(number, title.strip(), introduction, preamble, {task.id: task for task in tasks})
+
+
+def task(name: str, language: Language) -> TaskText:
+    """Return the text of a task, such as 1.3.
+
+    Raises:
+        UserError: if there is no such task.
+    """
+    known = {each: text for number in SHEETS for each, text in read(number, language).tasks.items()}
+    if name not in known:
+        raise UserError(f"no task {name!r}{suggest(name, known)}")
+    return known[name]
+
+
+def sheet_of(name: str) -> str:
+    """Return the number of the sheet that a task is in."""
+    return f"0{name.split('.')[0]}"
+
+
+def _task(section: str, language: Language) -> TaskText:
+    title, body = section.split("\n", 1)
+    name, title = title.split(" ", 1)
+    facts = _FACTS.search(body)
+    if facts is None:
+        raise ValueError(f"task {name}: no line of points, minutes and difficulty")
+    pieces = re.split(r"^### (.+)\n", body, flags=re.MULTILINE)
+    texts = {heading.strip(): text.strip() for heading, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+    part = {key: texts[heading] for key, heading in HEADINGS[language].items()}
+    stub, part["task"] = _take_fence(part["task"])
+    return TaskText(
+        id=name,
+        title=title.strip(),
+        points=int(facts[1]),
+        minutes=int(facts[2]),
+        difficulty=DIFFICULTIES[language].index(facts[3]),
+        stub=stub,
+        hints=tuple(hint.strip() for hint in _HINT.findall(part.pop("hints"))),
+        **part,
+    )
+
+
+def _take_fence(text: str) -> tuple[str, str]:
+    """Return the first Python fence of a text, and the text without it."""
+    fence = _FENCE.search(text)
+    if fence is None:
+        raise ValueError(f"no Python fence in: {text[:60]!r}")
+    return fence[1], (text[: fence.start()] + text[fence.end() :]).strip()
+
+
+def starter(number: str, language: Language) -> str:
+    """Return the Python file that a learner fills in: the sheet's text as comments, its stubs, and a place for answers in words."""
+    sheet = read(number, language)
+    names = HEADINGS[language]
+    lines = [f'"""{sheet.title}\n\n{sheet.introduction}\n"""', sheet.preamble.strip()]
+    for each in sheet.tasks.values():
+        head = f"{each.id} {each.title}  ({_facts(each, language)})"
+        text = "\n\n".join(f"{names[key]}: {getattr(each, key)}" for key in ("aim", "task", "right", "words"))
+        lines += [f"# %% {head}\n{_comment(text)}", each.stub.strip(), f'IN_WORDS_{each.id.replace(".", "_")} = """\n"""']
+    return "\n\n\n".join(lines) + "\n"
+
+
+def _facts(text: TaskText, language: Language) -> str:
+    points, minutes = {"ko": ("점", "분"), "en": (" points", " minutes")}[language]
+    return f"{text.points}{points}, {text.minutes}{minutes}, {DIFFICULTIES[language][text.difficulty]}"
+
+
+def _comment(text: str) -> str:
+    wrapped = [textwrap.wrap(line, 100, break_long_words=False, break_on_hyphens=False) or [""] for line in text.splitlines()]
+    return "\n".join(f"# {line}".rstrip() for lines in wrapped for line in lines)

@@ -1,0 +1,85 @@
+"""Task 1.4: a residual block from tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from reslab.exercises.grading import Part, Task
+from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gradient
+
+
+# the solution
+def basic_block(x: Tensor, w1: Tensor, bn1: Function, w2: Tensor, bn2: Function, stride: int, projection: Tensor | None) -> Tensor:
+    """Return the v1 basic block of x `[B, C, H, W]`."""
+    out = F.relu(bn1(F.conv2d(x, w1, stride=stride, padding=1)))
+    out = bn2(F.conv2d(out, w2, padding=1))
+    shortcut = x if projection is None else F.conv2d(x, projection, stride=stride)
+    return F.relu(shortcut + out)
+
+
+# how it is judged
+
+
+def _blocks(generator: Generator) -> Cases:
+    for channels, stride in ((3, 1), (2, 2), (3, 1)):
+        out = channels * stride
+        w1, w2 = normal(generator, out, channels, 3, 3) / 3, normal(generator, out, out, 3, 3) / 3
+        projection = normal(generator, out, channels, 1, 1) if stride > 1 else None
+        yield normal(generator, 2, channels, 4, 4), w1, normalise, w2, lambda x: normalise(x) + 0.3, stride, projection
+
+
+def _block(
+    x: Tensor,
+    w1: Tensor,
+    bn1: Function,
+    w2: Tensor,
+    bn2: Function,
+    stride: int,
+    projection: Tensor | None,
+    *,
+    early_relu: bool = False,
+    last_relu: bool = True,
+    detached: bool = False,
+    shortcut_stride: bool = True,
+    second_bn: bool = True,
+    in_place: bool = False,
+    skip: bool = True,
+) -> Tensor:
+    """The basic block with a way to go wrong for every option."""
+    out = F.relu(bn1(F.conv2d(x, w1, stride=stride, padding=1)))
+    out = F.conv2d(out, w2, padding=1)
+    out = bn2(out) if second_bn else out
+    shortcut = x if projection is None else F.conv2d(x, projection, stride=stride if shortcut_stride else 1)
+    shortcut = shortcut.detach() if detached else shortcut
+    if early_relu:
+        return shortcut + F.relu(out)
+    total = shortcut.add_(out) if in_place else shortcut + out if skip else out
+    return F.relu(total) if last_relu else total
+
+
+def _wrong_block(**options: Any) -> Callable[..., Tensor]:
+    return lambda *arguments: _block(*arguments, **options)
+
+
+TASK = Task(
+    "1.4",
+    [
+        Part(
+            basic_block,
+            points=12,
+            cases=_blocks,
+            mistakes={
+                "relu-before-addition": _wrong_block(early_relu=True),
+                "skip-detached": _wrong_block(detached=True),
+                "shortcut-without-stride": _wrong_block(shortcut_stride=False),
+                "no-last-relu": _wrong_block(last_relu=False),
+                "no-second-batchnorm": _wrong_block(second_bn=False),
+                "no-skip": _wrong_block(skip=False),
+                "in-place": _wrong_block(in_place=True),
+            },
+            observe=with_gradient,
+        )
+    ],
+)

@@ -1,0 +1,167 @@
+"""Task 1.5: gradient norms over depth, and the rate a block."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+import reslab
+from reslab.analysis.batchnorm import without_batchnorm
+from reslab.analysis.gradient_flow import gradient_flow
+from reslab.data import load_data
+from reslab.exercises.grading import Part, Task
+from reslab.exercises.inputs import Cases, normal
+
+
+# the solution
+def gradient_ratio(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the gradient's norm before the first block over that after the last, of the mean cross-entropy."""
+    first = signal = stem(images)
+    for block in blocks:
+        signal = block(signal)
+    loss = F.cross_entropy(head(signal), labels)
+    at_first, at_last = torch.autograd.grad(loss, [first, signal])
+    return float(at_first.norm() / at_last.norm())
+
+
+def rate(blocks: Sequence[int], ratios: Sequence[float]) -> float:
+    """Return the factor a block: the exponential of the slope of the logarithms over the number of blocks."""
+    x, y = torch.tensor(blocks, dtype=torch.float64), torch.tensor(ratios, dtype=torch.float64).log()
+    x = x - x.mean()
+    return float(torch.exp((x * y).sum() / x.square().sum()))
+
+
+def measured_rate(name: str, batchnorm: bool, depths: Sequence[int], images: Tensor, labels: Tensor, seed: int) -> float:
+    """Return the factor a block of a CIFAR family at initialisation, over these depths."""
+    ratios = []
+    for depth in depths:
+        torch.manual_seed(seed)
+        network = reslab.build(name, depth=depth, num_classes=10, in_channels=1)
+        network = network if batchnorm else without_batchnorm(network)
+        ratios.append(gradient_flow(network.train(), images, labels).first_over_last)
+    return rate([(depth - 2) // 2 for depth in depths], ratios)
+
+
+# how it is judged
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.bn(self.conv(x)))
+
+
+def _towers(generator: Generator) -> Cases:
+    for depth in (2, 4, 3):
+        stem, blocks = nn.Conv2d(1, 4, 3, padding=1), [_Residual(4) for _ in range(depth)]
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        network = nn.ModuleList([stem, *blocks, head]).double()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.copy_(normal(generator, *parameter.shape) / 2)
+        yield stem, blocks, head, normal(generator, 6, 1, 5, 5), torch.randint(3, (6,), generator=generator)
+
+
+def _signals(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+    signals = [stem(images)]
+    for block in blocks:
+        signals.append(block(signals[-1]))
+    return signals, F.cross_entropy(head(signals[-1]), labels)
+
+
+def _ratio(measure: Callable[[Tensor], Tensor], first: int = 0, last: int = -1) -> Callable[..., float]:
+    def ratio(*tower: Any) -> float:
+        signals, loss = _signals(*tower)
+        gradients = torch.autograd.grad(loss, signals)
+        return float(measure(gradients[first]) / measure(gradients[last]))
+
+    return ratio
+
+
+def _evaluating(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> float:
+    return gradient_ratio(stem.eval(), [block.eval() for block in blocks], head.eval(), images, labels)
+
+
+def _ratios(generator: Generator) -> Cases:
+    for sizes in ([3, 5, 9], [9, 27, 54], [2, 4, 5, 8]):
+        slope = float(normal(generator, 1)) / 10
+        noise = 0.3 * normal(generator, len(sizes))
+        yield sizes, [float(torch.exp(torch.tensor(0.7 + slope * size) + disturbed)) for size, disturbed in zip(sizes, noise, strict=True)]
+
+
+def _fit(blocks: Sequence[int], values: Tensor, *, centred: bool = True) -> float:
+    x = torch.tensor(blocks, dtype=torch.float64)
+    x = x - x.mean() if centred else x
+    return float((x * values).sum() / x.square().sum())
+
+
+def _log(ratios: Sequence[float]) -> Tensor:
+    return torch.tensor(ratios, dtype=torch.float64).log()
+
+
+def _end_to_end(blocks: Sequence[int], ratios: Sequence[float]) -> float:
+    return float(torch.exp((_log(ratios)[-1] - _log(ratios)[0]) / (blocks[-1] - blocks[0])))
+
+
+def _networks(generator: Generator) -> Cases:
+    images, labels = load_data("digits").train
+    chosen = torch.randperm(len(labels), generator=generator)[:16]
+    seed = int(torch.randint(1000, (), generator=generator))
+    for name, batchnorm in (("cifar_plain", True), ("cifar_resnet", True), ("cifar_plain", False)):
+        yield name, batchnorm, (8, 14), images[chosen], labels[chosen], seed
+
+
+def _ignoring_batchnorm(name: str, batchnorm: bool, *rest: Any) -> float:
+    return measured_rate(name, True, *rest)
+
+
+def _a_layer(name: str, batchnorm: bool, *rest: Any) -> float:
+    return float(measured_rate(name, batchnorm, *rest) ** 0.5)
+
+
+def _towards_the_end(*arguments: Any) -> float:
+    return 1 / measured_rate(*arguments)
+
+
+TASK = Task(
+    "1.5",
+    [
+        Part(
+            gradient_ratio,
+            points=5,
+            cases=_towers,
+            mistakes={
+                "upside-down": lambda *tower: 1 / gradient_ratio(*tower),
+                "squared": _ratio(lambda gradient: gradient.square().sum()),
+                "mean-of-values": _ratio(lambda gradient: gradient.mean()),
+                "one-block-late": _ratio(lambda gradient: gradient.norm(), first=1),
+                "running-statistics-used": _evaluating,
+            },
+        ),
+        Part(
+            rate,
+            points=4,
+            cases=_ratios,
+            mistakes={
+                "slope-not-factor": lambda blocks, ratios: _fit(blocks, _log(ratios)),
+                "not-logarithmic": lambda blocks, ratios: _fit(blocks, torch.tensor(ratios, dtype=torch.float64)),
+                "through-the-origin": lambda blocks, ratios: float(torch.tensor(_fit(blocks, _log(ratios), centred=False)).exp()),
+                "two-points": _end_to_end,
+                "tenth-powers": lambda blocks, ratios: float(10 ** _fit(blocks, _log(ratios))),
+            },
+        ),
+        Part(
+            measured_rate,
+            points=5,
+            cases=_networks,
+            mistakes={"batchnorm-left-in": _ignoring_batchnorm, "a-layer-not-a-block": _a_layer, "upside-down": _towards_the_end},
+            tolerance=1e-3,
+        ),
+    ],
+    seconds=60,
+)

@@ -1,0 +1,134 @@
+"""Task 1.7: pre- against post-activation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from reslab.exercises.grading import Part, Task
+from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gradient
+
+
+# the solution
+def pre_activation_block(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
+    """Return the v2 block of x `[B, C, H, W]`, with an identity shortcut."""
+    out = F.conv2d(F.relu(bn1(x)), w1, padding=1)
+    out = F.conv2d(F.relu(bn2(out)), w2, padding=1)
+    return x + out
+
+
+def changed_share(shortcut: Tensor, branch: Tensor) -> float:
+    """Return the share of the sum's values that a ReLU after it would change."""
+    return float((shortcut + branch < 0).double().mean())
+
+
+def measured_share(blocks: Sequence[nn.Module], x: Tensor) -> float:
+    """Return the mean of that share over the blocks of a v1 network, from the first block's input x on."""
+    shares = []
+    with torch.no_grad():
+        for block in blocks:
+            shares.append(changed_share(block.downsample(x), block.branch(x)))
+            x = block(x)
+    return sum(shares) / len(shares)
+
+
+# how it is judged
+
+
+def _pre_blocks(generator: Generator) -> Cases:
+    for channels in (2, 3):
+        weights = [normal(generator, channels, channels, 3, 3) / 3 for _ in range(2)]
+        yield normal(generator, 2, channels, 4, 4), normalise, weights[0], lambda x: normalise(x) + 0.3, weights[1]
+
+
+def _v1(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
+    return F.relu(x + bn2(F.conv2d(F.relu(bn1(F.conv2d(x, w1, padding=1))), w2, padding=1)))
+
+
+def _from_the_activated(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
+    return pre_activation_block(x, bn1, w1, bn2, w2) - x + F.relu(bn1(x))
+
+
+def _relu_first(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
+    return x + F.conv2d(bn2(F.relu(F.conv2d(bn1(F.relu(x)), w1, padding=1))), w2, padding=1)
+
+
+def _pre_in_place(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
+    return x.add_(pre_activation_block(x, bn1, w1, bn2, w2) - x)
+
+
+def _sides(generator: Generator) -> Cases:
+    for shape in ((2, 3, 4, 4), (50,)):
+        shortcut, branch = normal(generator, *shape).relu(), normal(generator, *shape)
+        yield shortcut, torch.where(shortcut > 0, branch, branch.relu())
+
+
+def _trained_like(generator: Generator) -> Cases:
+    from reslab import build
+
+    for name in ("resnet8", "resnet14"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(1000, (), generator=generator)))
+            network = build("cifar_resnet", depth=int(name.removeprefix("resnet")), in_channels=1).double()
+        blocks = [block for stage in (network.layer1, network.layer2, network.layer3) for block in stage]  # type: ignore[union-attr]
+        yield blocks, normal(generator, 4, 16, 8, 8).relu()
+
+
+def _all_from_the_start(blocks: Sequence[Any], x: Tensor) -> float:
+    """The share at blocks that all see the first input: what comes of forgetting `x = block(x)` where shapes allow it."""
+    shares = [changed_share(block.downsample(x), block.branch(x)) for block in blocks if block.conv1.in_channels == x.shape[1]]
+    return sum(shares) / len(shares)
+
+
+def _share_of(what: Callable[[Any, Tensor], Tensor]) -> Callable[[Sequence[Any], Tensor], float]:
+    def share(blocks: Sequence[Any], x: Tensor) -> float:
+        shares = []
+        with torch.no_grad():
+            for block in blocks:
+                shares.append(float((what(block, x)).double().mean()))
+                x = block(x)
+        return sum(shares) / len(shares)
+
+    return share
+
+
+TASK = Task(
+    "1.7",
+    [
+        Part(
+            pre_activation_block,
+            points=6,
+            cases=_pre_blocks,
+            mistakes={
+                "post-activation": _v1,
+                "relu-after-addition": lambda *arguments: F.relu(pre_activation_block(*arguments)),
+                "shortcut-from-the-activated": _from_the_activated,
+                "relu-before-bn": _relu_first,
+                "in-place": _pre_in_place,
+            },
+            observe=with_gradient,
+        ),
+        Part(
+            changed_share,
+            points=3,
+            cases=_sides,
+            mistakes={
+                "zeros-counted": lambda shortcut, branch: float((shortcut + branch <= 0).double().mean()),
+                "branch-only": lambda shortcut, branch: float((branch < 0).double().mean()),
+                "the-rest": lambda shortcut, branch: float((shortcut + branch > 0).double().mean()),
+            },
+        ),
+        Part(
+            measured_share,
+            points=4,
+            cases=_trained_like,
+            mistakes={
+                "input-not-passed-on": _all_from_the_start,
+                "branch-only": _share_of(lambda block, x: block.branch(x) < 0),
+                "summed-not-averaged": lambda blocks, x: len(blocks) * measured_share(blocks, x),
+            },
+        ),
+    ],
+)
