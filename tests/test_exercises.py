@@ -25,11 +25,6 @@ def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:
     return judge(Task("0.0", [part]), module, seed)[0]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_reference_solutions_get_full_points(name: str) -> None:
     for part in tasks.find(name).parts:
