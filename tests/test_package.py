@@ -73,8 +73,8 @@ def test_lab_py_explains_itself(arguments: list[str]) -> None:
 def test_torch_hub_finds_every_network() -> None:
     import torch
 
-    assert set(torch.hub.list(str(ROOT), source="local", skip_validation=True)) >= {"resnet50", "resnet56", "preresnet164", "densenet121"}
     with torch.device("meta"):
+        assert all(torch.hub.load(str(ROOT), name, source="local") for name in ("resnet50", "preresnet164", "densenet121"))
         network = torch.hub.load(str(ROOT), "resnet56", source="local", num_classes=7)
     assert network.fc.out_features == 7
 
