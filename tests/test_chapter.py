@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers import reslab_here
 
 from reslab import arguments, bench, studies, zoo
 from reslab.analyzing import ANALYSES
 from reslab.claims import SECTIONS
 from reslab.cli import app
+from reslab.exercises.checklist import CHECKLIST
 
 HERE = Path(__file__).parent.parent / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"
 
 STUDIES = studies.names()
-
+TASK = re.compile(r"\b[12]\.[1-8]\b")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -128,7 +128,7 @@ def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, langu
         commands, named, tasks = (group.split(", ") for group in line.groups())
         assert set(commands) <= {f"`{command}`" for command in part.commands()}
         assert set(named) <= {f"`{study}`" for study in STUDIES}
-        assert all(re.fullmatch(r"[12]\.[1-8]", task) for task in tasks)
+        assert all(TASK.fullmatch(task) for task in tasks)
         if part.name in in_ledger:
             assert set(named) == {f"`{id.split('.')[0]}`" for id in part.claims()}, part.title
 
@@ -182,15 +182,13 @@ def test_its_commands_are_right(command: str) -> None:
         CHECKS[words[0]](**given)
 
 
-@pytest.mark.parametrize("name", [KOREAN, ENGLISH])
-def test_the_exercises_have_its_tasks(name: str) -> None:
-    listed = reslab_here("exercise", "list")
-    assert listed.returncode == 0, listed.stderr
-    tasks = {task for part in leaves(name) for task in re.findall(r"\b[12]\.[1-8]\b", part.last_line())}
-    checklist = [line for part in parts(name) for line in part.prose().splitlines() if line.startswith("- [ ] ")]
-    assert len(checklist) == 8
-    assert tasks == set(re.findall(r"\b[12]\.[1-8]\b", listed.stdout))
-    assert all(set(re.findall(r"\b[12]\.[1-8]\b", line)) & tasks for line in checklist)
+@pytest.mark.parametrize(("name", "language"), [(KOREAN, "ko"), (ENGLISH, "en")])
+def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: str) -> None:
+    items = [set(TASK.findall(line)) for part in parts(name) for line in part.prose().splitlines() if line.startswith("- [ ] ")]
+    assert items == [set(item.tasks) for item in CHECKLIST]
+    of_section = {part.name: set(TASK.findall(part.last_line())) for part in leaves(name)}
+    assert all(set(item.tasks) <= of_section[SECTIONS[item.section][language]] for item in CHECKLIST)
+    assert set().union(*of_section.values()) == set().union(*items)
 
 
 LINKS = sorted({link for name in (KOREAN, ENGLISH) for link in re.findall(r"\]\(([^)]+)\)", (HERE / name).read_text(encoding="utf-8"))})
