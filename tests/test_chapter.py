@@ -1,0 +1,224 @@
+"""The chapter: both languages say the same, every claim of the ledger is in its section, and all that it names is there and works."""
+
+import contextlib
+import inspect
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from reslab import arguments, bench, studies, zoo
+from reslab.analyzing import ANALYSES
+from reslab.claims import SECTIONS
+from reslab.cli import app
+from reslab.exercises.checklist import CHECKLIST
+
+HERE = Path(__file__).parent.parent / "reslab"
+KOREAN, ENGLISH = "README.md", "README.en.md"
+
+STUDIES = studies.names()
+TASK = re.compile(r"\b[12]\.[1-8]\b")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Part(NamedTuple):
+    """A heading and what stands under it, down to the next heading of any level."""
+
+    level: int
+    title: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Return the title without its number."""
+        return re.sub(r"^\d+\. ", "", self.title)
+
+    def prose(self) -> str:
+        return FENCE.sub("", self.text)
+
+    def codes(self) -> list[str]:
+        return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose())]
+
+    def fences(self, language: str) -> list[str]:
+        return [code for kind, code in FENCE.findall(self.text) if kind == language]
+
+    def claims(self) -> list[str]:
+        return [code for code in self.codes() if "." in code and code.split(".")[0] in STUDIES]
+
+    def commands(self) -> list[str]:
+        typed = [line.split(" #")[0].strip() for block in self.fences("sh") for line in block.splitlines()]
+        return typed + [code for code in self.codes() if code.startswith(("reslab ", "python "))]
+
+    def table_numbers(self) -> list[list[str]]:
+        """Return the numbers of each cell of each table, sorted, as languages order their words differently."""
+        rows = [line for line in self.prose().splitlines() if line.startswith("|")]
+        return [sorted(re.findall(r"[\d.,]*\d", cell)) for row in rows for cell in row.split("|")]
+
+    def measured(self) -> list[str]:
+        """Return the numbers that are no plain integers: those that were measured, counted or cited."""
+        return sorted(re.findall(r"[+−]?\d[\d,]*[.,]\d+(?:e-?\d+)?", self.prose()))
+
+    def last_line(self) -> str:
+        return self.text.strip().splitlines()[-1]
+
+
+def parts(name: str) -> list[Part]:
+    text = (HERE / name).read_text(encoding="utf-8")
+    hidden = FENCE.sub(lambda fence: fence[0].replace("\n#", "\n\0"), text)  # a comment in code is no heading
+    pieces = re.split(r"^(#+) (.+)$", hidden, flags=re.MULTILINE)[1:]
+    return [Part(len(marks), title, body.replace("\0", "#")) for marks, title, body in zip(*[iter(pieces)] * 3, strict=True)]
+
+
+def pairs() -> Iterator[tuple[Part, Part]]:
+    return zip(parts(KOREAN), parts(ENGLISH), strict=True)
+
+
+def leaves(name: str) -> list[Part]:
+    """Return the sections without subsections."""
+    found = parts(name)[1:]
+    return [part for part, following in pairwise([*found, found[0]]) if following.level <= part.level]
+
+
+def uncommented(code: str) -> str:
+    return re.sub(r" *#.*", "", code)
+
+
+# --- Both languages ---------------------------------------------------------------------------------------------------
+
+
+def test_both_languages_say_the_same() -> None:
+    assert [part.level for part in parts(KOREAN)] == [part.level for part in parts(ENGLISH)]
+    for korean, english in pairs():
+        assert sorted(korean.claims()) == sorted(english.claims()), english.title
+        assert korean.commands() == english.commands(), english.title
+        assert korean.table_numbers() == english.table_numbers(), english.title
+        assert korean.measured() == english.measured(), english.title
+        assert [uncommented(code) for code in korean.fences("python")] == [uncommented(code) for code in english.fences("python")]
+
+
+# --- The ledger -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "language"), [(KOREAN, "ko"), (ENGLISH, "en")])
+def test_chapter_and_ledger_cover_one_another(name: str, language: str) -> None:
+    """The ledger's sections are in the chapter, in order and by their titles, and each has just its claims."""
+    ledger = [claim for study in STUDIES for claim in studies.find(study).claims]
+    sections = {title[language]: {claim.id for claim in ledger if claim.section == section} for section, title in SECTIONS.items()}
+    found = {part.name: set(part.claims()) for part in leaves(name) if part.name in sections}
+    assert list(found) == list(sections)
+    assert found == sections
+    assert {id for part in parts(name) for id in part.claims()} <= {claim.id for claim in ledger}
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "mark"),
+    [(KOREAN, "ko", r"\*\*해 보기\*\* (.+) · 연구 (.+) · 과제 (.+)"), (ENGLISH, "en", r"\*\*Try it\*\* (.+) · study (.+) · task (.+)")],
+)
+def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, language: str, mark: str) -> None:
+    in_ledger = {title[language] for title in SECTIONS.values()}
+    for part in leaves(name):
+        line = re.fullmatch(mark, part.last_line())
+        assert line, part.title
+        commands, named, tasks = (group.split(", ") for group in line.groups())
+        assert set(commands) <= {f"`{command}`" for command in part.commands()}
+        assert set(named) <= {f"`{study}`" for study in STUDIES}
+        assert all(TASK.fullmatch(task) for task in tasks)
+        if part.name in in_ledger:
+            assert set(named) == {f"`{id.split('.')[0]}`" for id in part.claims()}, part.title
+
+
+# --- What it names is there -------------------------------------------------------------------------------------------
+
+COMMANDS = sorted({command for part in parts(ENGLISH) for command in part.commands()})
+
+
+def check_study(name: str, preset: str = "default", settings: dict[str, str] | None = None, **_: object) -> None:
+    studies.find(name).configure(preset, arguments.words(settings or {}))
+
+
+def check_analyze(name: str, model: str | None = None, options: dict[str, str] | None = None, **_: object) -> None:
+    assert name in ANALYSES
+    if model is not None:
+        zoo.check(model, **arguments.words(options or {}))
+
+
+def check_models(name: str | None = None, diff: str | None = None, family: str | None = None, **_: object) -> None:
+    for model in filter(None, (name, diff)):
+        zoo.check(model)
+    assert family in {None, *map(zoo.family, zoo.names())}
+
+
+def check_train(model: str, options: dict[str, str] | None = None, **_: object) -> None:
+    zoo.check(model, num_classes=10, in_channels=1, **arguments.words(options or {}))
+
+
+def check_bench(name: str, **_: object) -> None:
+    assert find_spec(f"{bench.__name__}.{name}")
+
+
+CHECKS = {"study": check_study, "analyze": check_analyze, "models": check_models, "train": check_train, "bench": check_bench}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_are_right(command: str) -> None:
+    """Parsed, not run: the command exists and takes these arguments, and there is a study, analysis or network of that name."""
+    program, *words = shlex.split(command)
+    if program == "python":
+        module = find_spec(words[1])
+        assert words[0] == "-m" and module and module.origin
+        assert '__name__ == "__main__"' in Path(module.origin).read_text(encoding="utf-8")
+        return
+    function, bound, *_ = app.parse_args(words, print_error=False, exit_on_error=False)
+    assert function.__name__ not in ("help_print", "version_print")
+    if words[0] in CHECKS:
+        signature = inspect.signature(function)
+        given = {key: value for key, value in bound.arguments.items() if key in signature.parameters}
+        CHECKS[words[0]](**given)
+
+
+@pytest.mark.parametrize(("name", "language"), [(KOREAN, "ko"), (ENGLISH, "en")])
+def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: str) -> None:
+    items = [set(TASK.findall(line)) for part in parts(name) for line in part.prose().splitlines() if line.startswith("- [ ] ")]
+    assert items == [set(item.tasks) for item in CHECKLIST]
+    of_section = {part.name: set(TASK.findall(part.last_line())) for part in leaves(name)}
+    assert all(set(item.tasks) <= of_section[SECTIONS[item.section][language]] for item in CHECKLIST)
+    assert set().union(*of_section.values()) == set().union(*items)
+
+
+LINKS = sorted({link for name in (KOREAN, ENGLISH) for link in re.findall(r"\]\(([^)]+)\)", (HERE / name).read_text(encoding="utf-8"))})
+
+
+@pytest.mark.parametrize("link", [link for link in LINKS if not link.startswith("https://")])
+def test_its_links_lead_somewhere(link: str) -> None:
+    assert (HERE / link).is_file()
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    (tree,) = (block for part in parts(ENGLISH) for block in part.fences("text") if "05_ResNet/" in block)
+    folder, named = HERE, []
+    for line in tree.splitlines()[1:]:
+        right = re.fullmatch(r"(│   )?[├└]── (.+?)(?:  .*)?", line[40:])  # "├── one.py, other.py, …    what they are"
+        assert right, line
+        names = [name for name in right[2].split(", ") if name != "…"]
+        named += [(folder if right[1] else HERE) / name for name in names]
+        folder = folder if right[1] else HERE / names[0]
+    assert len(named) > 15
+    named += [HERE / code for part in parts(ENGLISH) for code in part.codes() if re.fullmatch(r"\w+/\w+\.\w+", code)]
+    assert [path for path in named if not path.exists()] == []
+
+
+# --- The snippets run -------------------------------------------------------------------------------------------------
+
+SNIPPETS = [code for part in parts(ENGLISH) for code in part.fences("python")]
+
+
+@pytest.mark.parametrize("code", SNIPPETS, ids=map(str, range(len(SNIPPETS))))
+def test_its_snippets_run(code: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(code, "chapter", "exec"), {})
