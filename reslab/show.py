@@ -238,7 +238,7 @@ def print_analysis(record: "Json", written: "list[Path]") -> None:
     if "text" in record:
         print(record["text"])
     else:
-        print(f"{record['analysis']} of {record['model']} on {record['images']} images of {record['data']}")
+        print(f"{record['analysis']} of {record['model']} on {record['images']} images of {record['data']}; weights: {record['weights']}")
         columns = tuple(rows[0]) if rows else ()
         print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], left=1)
     for key, value in record["summary"].items():
@@ -261,6 +261,14 @@ def print_mapping(file: "Path", report: "Json") -> None:
         print("  channels reordered so that the zeros are at the end")
     if report["out"] is not None:
         print(f"wrote {report['out']}")
+
+
+def print_shipped(found: "list[Json]") -> None:
+    """Print the trained networks that come with the lab."""
+    columns = ("network", "data", "parameters", "test error (%)", "MB")
+    rows = [(f["model"], f["data"], f"{f['params']:,}", f"{100 * f['errors']['test']['shipped']:.2f}", f"{f['bytes'] / 1e6:.1f}") for f in found]
+    print_table(columns, rows, left=2)
+    print('`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is beside each file')
 
 
 def print_bench(figures: "Json") -> None:
