@@ -148,7 +148,8 @@ def command(config: TrialConfig) -> str:
 def card(model: str, folder: str, facts: Json, size: int) -> str:
     """Return the card, in Markdown."""
     origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
-    kind = "without shortcuts, the control of its residual twin" if model.startswith("plain") else "residual"
+    plain = "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"
+    kind = plain if model.startswith("plain") else "residual"
     rows = "\n".join(
         f"| {PARTS[part]} | {facts['images'][part]:,} | {100 * errors[part]['trained']:.2f} % | {100 * errors[part]['shipped']:.2f} % |"
         for part in PARTS

