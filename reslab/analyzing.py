@@ -27,25 +27,26 @@ class Analysis(NamedTuple):
     module: str
     function: str
     images: int | None  # None: the whole part
+    trained: bool  # whether it asks what training made; the others ask how a network starts, or starts to learn
     summary: tuple[str, ...] = ()
 
 
 ANALYSES = {
-    "gradient-flow": Analysis("gradient_flow", "gradient_flow", 128, ("loss", "first_over_last", "growth")),
-    "training-flow": Analysis("gradient_flow", "through_training", None),
-    "paths": Analysis("paths", "path_spectrum", 32, ("mean_length",)),
-    "sampled-paths": Analysis("paths", "sample_paths", 32),
-    "removal": Analysis("removal", "remove_each", None, ("error",)),
-    "random-removal": Analysis("removal", "remove_random", None, ("error",)),
-    "reorder": Analysis("removal", "reorder", None, ("error",)),
-    "importance": Analysis("removal", "importance", 128),
-    "jacobian": Analysis("jacobian", "jacobian", 2),
-    "responses": Analysis("responses", "responses", 128),
-    "shattering": Analysis("shattering", "shattering", 2),
-    "landscape": Analysis("landscape", "landscape", 128),
-    "smoothness": Analysis("batchnorm", "loss_smoothness", 128),
-    "covariate-shift": Analysis("batchnorm", "covariate_shift", 128),
-    "tour": Analysis("torchvision_tour", "torchvision_tour", 0),
+    "gradient-flow": Analysis("gradient_flow", "gradient_flow", 128, False, ("loss", "first_over_last", "growth")),
+    "training-flow": Analysis("gradient_flow", "through_training", None, False),
+    "paths": Analysis("paths", "path_spectrum", 32, True, ("mean_length",)),
+    "sampled-paths": Analysis("paths", "sample_paths", 32, True),
+    "removal": Analysis("removal", "remove_each", None, True, ("error",)),
+    "random-removal": Analysis("removal", "remove_random", None, True, ("error",)),
+    "reorder": Analysis("removal", "reorder", None, True, ("error",)),
+    "importance": Analysis("removal", "importance", 128, True),
+    "jacobian": Analysis("jacobian", "jacobian", 2, True),
+    "responses": Analysis("responses", "responses", 128, True),
+    "shattering": Analysis("shattering", "shattering", 2, False),
+    "landscape": Analysis("landscape", "landscape", 128, True),
+    "smoothness": Analysis("batchnorm", "loss_smoothness", 128, False),
+    "covariate-shift": Analysis("batchnorm", "covariate_shift", 128, False),
+    "tour": Analysis("torchvision_tour", "torchvision_tour", 0, False),
 }
 
 
@@ -61,7 +62,7 @@ def analyze_model(
     name: str,
     model: str | None,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     data: str = "digits",
     part: PartName = "heldout",
     images: int | None = None,
@@ -73,7 +74,8 @@ def analyze_model(
 ) -> Found:
     """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows them.
 
-    `seed` decides a fresh network's weights, and what the analysis draws.
+    Without `weights`, an analysis of what training made takes those that come with the lab, if there are any for this network and data; with
+    "none", it takes a fresh network too. `seed` decides a fresh network's weights, and what the analysis draws.
 
     Raises:
         UserError: if there is no such analysis, or network, weights, data and analysis do not go together.
@@ -95,14 +97,15 @@ def analyze_model(
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
-    network, loss, x, y, source = _subject(model, weights, data, part, images or analysis.images, zero_pad, download, others, watch)
+    file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
+    network, loss, x, y, source = _subject(model, file, data, part, images or analysis.images, zero_pad, download, others, watch)
     if loss is not None and "loss" in known:
         settings["loss"] = loss
     if "labels" in known:
         settings["labels"] = y
     if "progress" in known:
         settings["progress"] = lambda done, total: watch(name, done, total)
-    return _found(name, analysis, function(network, x, **settings), {"model": model, "images": len(x), "data": source})
+    return _found(name, analysis, function(network, x, **settings), {"model": model, "weights": origin, "images": len(x), "data": source})
 
 
 def write(found: Found, directory: Path) -> list[Path]:
@@ -130,6 +133,20 @@ def _sorted_out(options: dict[str, Any], known: Mapping[str, inspect.Parameter])
         if "Sequence" in str(known[key].annotation) and not isinstance(value, tuple):
             settings[key] = (value,)
     return settings, {key: value for key, value in options.items() if key not in settings}
+
+
+def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
+    """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for `data`."""
+    known = weightfiles.shipped()
+    if weights is None and data is not None and ":" not in model:
+        weights = known.get((weightfiles.trained_on(data) or "", model))
+    if weights is None or weights == "none":
+        return None, "its own" if ":" in model else f"fresh, seed {seed}"
+    file = weightfiles.locate(weights, model)
+    if file not in known.values():
+        return file, str(file)
+    card = weightfiles.read_weights(file).metadata["card"]
+    return file, f"shipped: {file.parent.name}/{model} (test error {100 * card['errors']['test']['shipped']:.2f} %)"
 
 
 def _subject(

@@ -9,7 +9,7 @@ Exact claims (a count, a shape, an identity) are checked once; cited ones (histo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +32,21 @@ Section = Literal[
     "batchnorm",
     "successors",
 ]
-"""The sections of the chapter, in its order."""
+SECTIONS: dict[Section, dict[Literal["ko", "en"], str]] = {
+    "overview": {"ko": "개요", "en": "Overview"},
+    "degradation": {"ko": "성능 저하(degradation) 문제", "en": "The degradation problem"},
+    "residual-learning": {"ko": "잔차 학습", "en": "Residual learning"},
+    "gradient": {"ko": "지름길의 기울기", "en": "The gradient of the shortcut"},
+    "shortcuts": {"ko": "차원 맞추기와 투영", "en": "Matching dimensions: projections"},
+    "blocks": {"ko": "기본 블록과 병목 블록", "en": "Basic block and bottleneck"},
+    "variants": {"ko": "ResNet 변형 비교", "en": "The five networks"},
+    "resnet-50": {"ko": "ResNet-50 상세 구조", "en": "ResNet-50 in detail"},
+    "identity": {"ko": "항등 사상이 중요한 이유", "en": "Why identity mappings matter"},
+    "ensemble": {"ko": "앙상블 관점", "en": "The ensemble view"},
+    "batchnorm": {"ko": "배치 정규화의 역할", "en": "The role of BatchNorm"},
+    "successors": {"ko": "ResNet 이후", "en": "After ResNet"},
+}
+"""The sections of the chapter, in its order, and their titles."""
 
 ERROR_RATE = 0.05
 """Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
@@ -105,8 +119,15 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return the claim and its verdict as one flat record."""
-        record = asdict(self.claim) | {"verdict": self.decision}
-        return record | {key: value for key, value in asdict(self).items() if key not in ("claim", "decision")}
+        return undecided(self.claim) | {"verdict": self.decision} | {key: getattr(self, key) for key in OUTCOME}
+
+
+OUTCOME = tuple(field.name for field in fields(Verdict) if field.name not in ("claim", "decision"))
+
+
+def undecided(claim: Claim) -> dict[str, Any]:
+    """Return the same record of a claim that nothing was measured for yet: no verdict, and nothing that goes with one."""
+    return asdict(claim) | dict.fromkeys(["verdict", *OUTCOME])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,29 +89,75 @@ def print_study(record: "Json", rows: "list[Json]") -> None:
     print_claims(record["claims"])
 
 
-def print_claims(records: "list[Json]") -> None:
-    """Print each claim with its verdict, effect and interval, or undecided."""
-    from rich.console import Console
-    from rich.markup import escape
+Lang = Literal["en", "ko"]
+WORDS: dict[Lang, dict[str, str]] = {
+    "en": {
+        **{word: word for word in ("supported", "refuted", "inconclusive", "exact", "statistical", "cited")},
+        "higher": "Supported if the effect is over {}.",
+        "lower": "Supported if the effect is under -{}.",
+        "not higher": "Supported if the effect is no more than {}.",
+        "effect": "Effect {} ({}), {} % interval [{}, {}], n = {}.",
+        "chapter": "The chapter says",
+        "source": "Source",
+        "how": "`reslab study STUDY` decides a claim: STUDY is what its id begins with.",
+    },
+    "ko": {
+        **{"supported": "지지됨", "refuted": "반박됨", "inconclusive": "판단 보류", "exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
+        "higher": "효과가 {}보다 크면 지지됨.",
+        "lower": "효과가 -{}보다 작으면 지지됨.",
+        "not higher": "효과가 {} 이하이면 지지됨.",
+        "effect": "효과 {} ({}), {} % 구간 [{}, {}], n = {}.",
+        "chapter": "이 장의 말",
+        "source": "출처",
+        "how": "`reslab study 이름`이 주장을 판정한다. 이름은 주장의 id 앞부분이다.",
+    },
+}
+COLOURS = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
 
-    colours = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
-    console = Console(highlight=False)
-    for record in records:
-        verdict = record.get("verdict")
-        console.print(f"[bold]{escape(record['id'])}[/]" + (f": [{colours[verdict]}]{verdict}[/]" if verdict else ""))
-        console.print(f"  {escape(record['statement']['en'])}\n  {escape(record['statement']['ko'])}")
-        if record.get("corrects"):
-            console.print(escape(f"  the chapter says: {record['corrects']['en']} / {record['corrects']['ko']}"))
-        if verdict and record["interval"]:
-            low, high = record["interval"]
-            evidence = f"effect {record['effect']:+.4f} in {record['unit']}, {100 * record['level']:.2f} % interval [{low:+.4f}, {high:+.4f}]"
-            console.print(escape(f"  {evidence}, n = {record['n']} ({record['method']}): {record['reason']}"))
-        elif verdict:
-            console.print(escape(f"  {record['reason']}"))
-        else:
-            rule = f"{record['direction']}, margin {record['margin']:g}" if record["kind"] == "statistical" else record["kind"]
-            console.print(f"  [dim]{escape(record['source'])}; {rule}[/]")
-        console.print()
+
+def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
+    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source."""
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from reslab.claims import SECTIONS
+
+    words, console = WORDS[lang], Console(highlight=False)
+    for section, title in SECTIONS.items():
+        members = [record for record in records if record["section"] == section]
+        marks = [record["verdict"] or record["kind"] for record in members]
+        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(marks).most_common())
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for mark, record in zip(marks, members, strict=True):
+            table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", _claim(record, words, lang))
+        if members:
+            console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", table, sep="\n")
+    if any(record["verdict"] is None for record in records):
+        console.print(words["how"])
+
+
+def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
+    """Return what is said of a claim beside its verdict, and an empty line."""
+    from rich.text import Text
+
+    text = Text()
+    text.append(f"{record['id']}\n", "bold")
+    text.append(f"{record['statement'][lang]}\n")
+    if record["corrects"]:
+        text.append(f"{words['chapter']}: {record['corrects'][lang]}\n", "italic")
+    if record["interval"]:
+        effect, low, high = (f"{value:+.4g}" for value in (record["effect"], *record["interval"]))
+        text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
+    elif record["reason"]:
+        text.append(f"{record['reason']}\n")
+    if record["kind"] == "statistical":
+        text.append(words[record["direction"]].format(f"{record['margin']:g}") + "\n")
+    text.append(f"{words['source']}: {record['source']}\n", "dim")
+    return text
 
 
 @contextmanager
@@ -192,7 +238,7 @@ def print_analysis(record: "Json", written: "list[Path]") -> None:
     if "text" in record:
         print(record["text"])
     else:
-        print(f"{record['analysis']} of {record['model']} on {record['images']} images of {record['data']}")
+        print(f"{record['analysis']} of {record['model']} on {record['images']} images of {record['data']}; weights: {record['weights']}")
         columns = tuple(rows[0]) if rows else ()
         print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], left=1)
     for key, value in record["summary"].items():
@@ -215,6 +261,14 @@ def print_mapping(file: "Path", report: "Json") -> None:
         print("  channels reordered so that the zeros are at the end")
     if report["out"] is not None:
         print(f"wrote {report['out']}")
+
+
+def print_shipped(found: "list[Json]") -> None:
+    """Print the trained networks that come with the lab."""
+    columns = ("network", "data", "parameters", "test error (%)", "MB")
+    rows = [(f["model"], f["data"], f"{f['params']:,}", f"{100 * f['errors']['test']['shipped']:.2f}", f"{f['bytes'] / 1e6:.1f}") for f in found]
+    print_table(columns, rows, left=2)
+    print('`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is beside each file')
 
 
 def print_bench(figures: "Json") -> None:

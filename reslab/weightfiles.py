@@ -1,5 +1,7 @@
 """Weights in and out: files of this lab, of torchvision, of third parties, recognised by their keys and shapes, never by their names.
 
+A few trained networks come with the lab, in `weights/DATA/MODEL.safetensors`, each with its card beside it.
+
 Two things change what a network computes and cannot be read from its tensors: where a bottleneck has its stride, and on which side
 option A pads its zeros. Our files say both in their metadata; for any other file the user must.
 """
@@ -87,6 +89,43 @@ def _unwrap(content: Any, path: Path) -> Mapping[str, Tensor]:
             break
         content = inner
     raise UserError(f"{path} holds no state dict; expected names and tensors, also nested under {', '.join(NESTED_UNDER)}")
+
+
+# --- What comes with the lab -------------------------------------------------------------------------------------------
+
+SHIPPED = Path(__file__).parent / "weights"
+TRAINED_ON = {"digits": "digits", "cifar10-jpeg75": "cifar10-jpeg", "folder:cifar10-jpeg": "cifar10-jpeg"}
+"""Data sets, and the folder of `weights/` with networks trained on their images. A folder of images is known by its name."""
+
+
+def shipped() -> dict[tuple[str, str], Path]:
+    """Return the files that come with the lab, by data and network."""
+    return {(path.parent.name, path.stem): path for path in sorted(SHIPPED.glob("*/*.safetensors"))}
+
+
+def trained_on(data: str) -> str | None:
+    """Return the folder of `weights/` for a data set, `digits` or `folder:PATH/cifar10-jpeg`; None if there can be none."""
+    kind, _, place = data.partition(":")
+    return TRAINED_ON.get(f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind)
+
+
+def locate(weights: str | Path, model: str) -> Path:
+    """Return the file that is meant: the one that comes with the lab where `weights` is a word such as "digits", else `weights` itself.
+
+    Raises:
+        UserError: if networks trained on that data come with the lab, but not this one.
+    """
+    models = [name for data, name in shipped() if data == weights]
+    if not models:
+        return Path(weights)
+    if model not in models:
+        raise UserError(f"no {model} trained on {weights} comes with the lab; there are {', '.join(models)}")
+    return shipped()[str(weights), model]
+
+
+def halved(state: Mapping[str, Tensor]) -> State:
+    """Return the state with its kernels and matrices, nearly all of it, in float16; BatchNorm's vectors, of many magnitudes, stay in float32."""
+    return {name: tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor for name, tensor in state.items()}
 
 
 def fit(state: Mapping[str, Tensor], network: nn.Module) -> State:
@@ -191,10 +230,21 @@ def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[s
     network.load_state_dict(recentre(state, network) if side == "centred" else state, strict=True)
 
 
-def to_bytes(network: nn.Module, model: str, options: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None) -> bytes:
-    """Return the network as a safetensors file whose metadata say the model, its options, and how its images are prepared."""
+def to_bytes(
+    network: nn.Module,
+    model: str,
+    options: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the network as a safetensors file whose metadata say the model, its options, and how its images are prepared.
+
+    With a card, which then is in the metadata too, it is a small file to come with the lab: `halved`.
+    """
     facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    if card is not None:
+        facts, tensors = facts | {"card": dict(card)}, halved(tensors)
     return save(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})  # one key: safetensors does not keep an order of several
 
 

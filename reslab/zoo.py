@@ -91,27 +91,34 @@ def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
 
     `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
-    else `weights` is a file. A file that is not this lab's needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its
-    tensors cannot tell.
+    `weights="digits"` those that come with the lab, and the classes and channels that they are for; else `weights` is a file. A file that is
+    not this lab's needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
 
     Raises:
-        UserError: if there is no such name (the message suggests the nearest) or the builder does not take the options.
+        UserError: if there is no such name (the message suggests the nearest), the builder does not take the options, or the weights do not fit.
     """
+    read = None if weights is None or weights == "torchvision" else weightfiles.read_weights(weightfiles.locate(weights, name))
+    if weights == "torchvision":
+        options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
+    elif read is not None and "card" in read.metadata:
+        options = {**read.metadata["card"]["made_for"], **options}
+    network = _network(name, options)
+    if read is not None:
+        weightfiles.load(network, read, name, options, zero_pad)
+    elif weights is not None:
+        _load_torchvisions(network, name, options)
+    return network
+
+
+def _network(name: str, options: dict[str, Any]) -> nn.Module:
+    """Return a fresh network of whatever kind its name says."""
     if ":" in name:
-        network = factory(name, options).network
-        if weights is not None:
-            _load(network, name, options, weights, zero_pad)
-        return network
+        return factory(name, options).network
     if name.startswith("torchvision/"):
         return _torchvision(name, options)
     if name.startswith("timm/"):
         return _timm(name, options)
-    if weights == "torchvision":
-        options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
-    network = _build(name, options)
-    if weights is not None:
-        _load(network, name, options, weights, zero_pad)
-    return network
+    return _build(name, options)
 
 
 TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
@@ -121,11 +128,8 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
 """With these options a network is torchvision's of the same name, which departs from the paper."""
 
 
-def _load(network: nn.Module, name: str, options: dict[str, Any], weights: str | Path, zero_pad: weightfiles.ZeroPadSide | None) -> None:
-    """Load torchvision's trained weights, downloaded by torchvision, or a file's."""
-    if weights != "torchvision":
-        weightfiles.load(network, weightfiles.read_weights(Path(weights)), name, options, zero_pad)
-        return
+def _load_torchvisions(network: nn.Module, name: str, options: dict[str, Any]) -> None:
+    """Load torchvision's trained weights, downloaded by torchvision."""
     from torchvision.models import get_model_weights, list_models
 
     if name not in list_models():

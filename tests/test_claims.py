@@ -1,13 +1,16 @@
 """The decision rule: hand-computed verdicts, Holm by hand, no spread, few seeds, and simulated false verdicts."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from reslab.claims import Check, Citation, Claim, Comparison, Direction, check, cite, decide
+from reslab.claims import SECTIONS, Check, Citation, Claim, Comparison, Direction, Section, check, cite, decide, undecided
+from reslab.show import Lang, print_claims
 
 
 def claim(direction: Direction, margin: float = 1.0) -> Claim:
@@ -148,3 +151,34 @@ def test_only_a_statistical_claim_has_a_margin() -> None:
         Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", "higher", 1.0)
     with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
         Claim("c", "statistical", "variants", {"ko": "", "en": ""}, "")
+
+
+def test_a_claim_has_the_same_record_decided_or_not() -> None:
+    (verdict,) = decide([compare("higher", [1.0, 2.0, 3.0])])
+    assert verdict.to_json().keys() == undecided(verdict.claim).keys()
+    assert undecided(verdict.claim)["verdict"] is None and undecided(verdict.claim)["interval"] is None and verdict.to_json()["unit"] == ""
+
+
+def test_every_section_has_a_title() -> None:
+    assert tuple(SECTIONS) == get_args(Section) and all(title.keys() == {"ko", "en"} for title in SECTIONS.values())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_claims_are_printed_by_section_within_the_terminal(
+    width: int, lang: Lang, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statement = {"ko": "지름길은 기울기를 [지킨다]. " * 9, "en": "A shortcut keeps [the] gradient. " * 9}
+    later = Claim("a.later", "statistical", "successors", statement, "someone", "lower", 0.5, "points", corrects={"ko": "옛말", "en": "an older one"})
+    first = Claim("a.first", "exact", "overview", statement, "someone else")
+    (verdict,) = decide([Comparison(later, dict(enumerate([-1.0, -1.1, -1.2])), dict.fromkeys(range(3), 0.0))])
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_claims([verdict.to_json(), undecided(first)], lang)
+    printed = capsys.readouterr().out
+    assert max(cell_len(line) for line in printed.splitlines()) <= width
+    words = " ".join(printed.split())
+    order = [SECTIONS["overview"][lang], "a.first", SECTIONS["successors"][lang], "a.later"]
+    assert sorted(order, key=words.index) == order
+    told = {"en": ("The chapter says: an older one", "Supported if the effect is under -0.5."), "ko": ("이 장의 말: 옛말", "효과가 -0.5보다 작으면")}
+    for text in ("Effect -1.1 (points), 95 %" if lang == "en" else "효과 -1.1 (points), 95 %", "n = 3.", *told[lang]):
+        assert text in words

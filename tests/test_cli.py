@@ -55,6 +55,7 @@ def test_models_of_one_family_and_the_open_ones() -> None:
         (["study", "degradation", "--workers", "0"], "--workers must be at least 1"),
         (["study", "nothing"], "no study 'nothing'"),
         (["report"], "at least one study directory"),
+        (["claims", "--section", "gradeint"], "no section 'gradeint'; did you mean 'gradient'"),
         (["report", "nowhere"], "holds no study.json"),
         (["modles"], "models"),
     ],
@@ -99,6 +100,9 @@ def test_all_studies_are_run_one_after_another(tmp_path: Path, monkeypatch: pyte
     assert [record["study"] for record in json.loads(done.stdout)] == ["history", "architecture"]
     ledger = json.loads(reslab_here("claims", tmp_path / "history", "--json").stdout)
     assert ledger[0]["command"].startswith("reslab study history --data digits") and ledger[0]["study"] == "history"
+    undecided = [claim for claim in json.loads(reslab_here("claims", "--json").stdout) if claim["study"] == "history"]
+    assert [claim.keys() for claim in undecided] == [claim.keys() for claim in ledger]
+    assert {claim["verdict"] for claim in ledger} == {"supported"} and {claim["verdict"] for claim in undecided} == {None}
     assert (tmp_path / "architecture" / "report.html").exists()
 
 

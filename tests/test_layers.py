@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"runs", "weightfiles"},
     "executors": {"training", "zoo", "data", "runs"},
     "evaluation": {"training", "zoo", "data", "weightfiles"},
+    "shipping": {"evaluation", "training", "zoo", "data", "runs", "weightfiles"},
     "literature": set(),
     "studies": {"analysis", "anatomy", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
     "studies/laws": {"successors"},

@@ -131,6 +131,8 @@ def test_every_study_is_well_formed(name: str) -> None:
     for claim in study.claims:
         assert claim.id.startswith(f"{name}.") and claim.source and all(claim.statement.values())
         assert re.search("[가-힣]", claim.statement["ko"])
+        assert all(text.endswith(".") for text in claim.statement.values())
+        assert not any(text.endswith(".") for text in (claim.corrects or {}).values())  # what the chapter says, in short
 
 
 def test_claim_ids_are_unique() -> None:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from reslab import arguments, show
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError
+from reslab.errors import UserError, suggest
 
 
 @app.command
@@ -219,20 +219,26 @@ def report(*directories: Path, out: Path = Path("report.html"), json: Flag = Fal
 
 
 @app.command
-def claims(*directories: Path, json: Flag = False) -> None:
-    """List the claims the lab tests, with their verdicts if study directories are given.
+def claims(*directories: Path, section: str | None = None, lang: Literal["en", "ko"] = "en", json: Flag = False) -> None:
+    """List the claims the lab tests, section by section of the chapter, with their verdicts if study directories are given.
 
     Parameters
     ----------
     directories
         Study directories (the --out of `reslab study`); without any, the claims are listed undecided.
+    section
+        List only this section: overview, degradation, residual-learning, gradient, shortcuts, blocks, variants, resnet-50, identity, ensemble,
+        batchnorm or successors.
+    lang
+        Language of the list; JSON has both.
     json
-        Print one JSON list.
+        Print one JSON list, with the same keys whether decided or not.
     """
-    from dataclasses import asdict
-
     from reslab import studies
+    from reslab.claims import SECTIONS, undecided
 
+    if section is not None and section not in SECTIONS:
+        raise UserError(f"no section {section!r}{suggest(section, SECTIONS)}")
     if directories:
         from reslab.report.page import command, read_study
 
@@ -240,8 +246,6 @@ def claims(*directories: Path, json: Flag = False) -> None:
         records = [{**claim, "study": record["study"], "command": command(record)} for record in studied for claim in record["claims"]]
     else:
         found = [studies.find(name) for name in studies.names()]
-        records = [{**asdict(claim), "study": study.name, "command": f"reslab study {study.name}"} for study in found for claim in study.claims]
-    if json:
-        show.print_json(records)
-    else:
-        show.print_claims(records)
+        records = [{**undecided(claim), "study": study.name, "command": f"reslab study {study.name}"} for study in found for claim in study.claims]
+    chosen = [record for record in records if section in (None, record["section"])]
+    show.print_json(chosen) if json else show.print_claims(chosen, lang)

@@ -14,7 +14,7 @@ def analyze(
     model: str | None = None,
     /,
     *,
-    weights: Path | None = None,
+    weights: str | None = None,
     data: str = "digits",
     part: Literal["heldout", "train", "test"] = "heldout",
     images: int | None = None,
@@ -25,7 +25,7 @@ def analyze(
     json: Flag = False,
     **options: str,
 ) -> None:
-    """Look inside a residual network: `reslab analyze paths resnet20`, `reslab analyze removal resnet20 --weights FILE`.
+    """Look inside a residual network: `reslab analyze paths resnet20`, `reslab analyze removal resnet32 --weights FILE`.
 
     The analyses:
 
@@ -38,7 +38,9 @@ def analyze(
     - smoothness, covariate-shift: what BatchNorm does
     - tour: a reading of the installed torchvision's ResNet; it takes no MODEL
 
-    Without weights, a fresh network is looked at, in training mode where the analysis leaves the choice.
+    paths, sampled-paths, removal, random-removal, reorder, importance, jacobian, responses and landscape ask what training made: they look at a
+    trained network that comes with the lab, if there is one of that name for the data (`reslab weights` lists them). The others, and
+    networks that do not come with the lab, start fresh, in training mode where the analysis leaves the choice.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def analyze(
         The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory, which returns a network,
         or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
     weights
-        Its weights: any file that `reslab weights` reads.
+        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists; or none, a fresh network.
     data
         As for `reslab train`; a factory's loader takes its place.
     part

@@ -57,10 +57,10 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
 
 @app.command
 def weights(
-    file: Path,
+    file: Path | None = None,
     /,
     *,
-    as_: Annotated[str, Parameter(name="--as")],
+    as_: Annotated[str | None, Parameter(name="--as")] = None,
     zero_pad: Literal["end", "centred"] | None = None,
     mean: str | None = None,
     std: str | None = None,
@@ -68,14 +68,14 @@ def weights(
     json: Flag = False,
     **options: str,
 ) -> None:
-    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX.
+    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX; or list those that come with the lab.
 
-    `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
+    `reslab weights` · `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
 
     Parameters
     ----------
     file
-        safetensors, or a saved state dict (also nested, also with `module.` prefixes).
+        safetensors, or a saved state dict (also nested, also with `module.` prefixes). Without it, the list.
     as_
         The network that the weights are for.
     zero_pad
@@ -94,6 +94,17 @@ def weights(
     from reslab import weightfiles, zoo
     from reslab.runs import write_atomically
 
+    if file is None:
+        if as_ is not None or out is not None or options:
+            raise UserError("name the file: reslab weights FILE --as NETWORK")
+        found = [
+            {"data": data, "model": model, "file": str(path), "bytes": path.stat().st_size, **weightfiles.read_weights(path).metadata["card"]}
+            for (data, model), path in weightfiles.shipped().items()
+        ]
+        show.print_json(found) if json else show.print_shipped(found)
+        return
+    if as_ is None:
+        raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
         raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
     if out is not None and out.exists():
@@ -118,11 +129,39 @@ def weights(
 
 
 @app.command
+def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> None:
+    """Make a small weights file to come with the lab, and its card, of a finished run: `reslab ship runs/train/RUN --out weights`.
+
+    Kernels and matrices are rounded to float16; the card states the errors before and after.
+
+    Parameters
+    ----------
+    run
+        The run directory, as `reslab train` prints it.
+    out
+        Where to write DATA/MODEL.safetensors and DATA/MODEL.md, over nothing that is there.
+    json
+        Print what the card states as JSON.
+    """
+    from reslab import shipping
+
+    with show.steps() as steps:
+        shipped = shipping.ship(run, out, steps)
+    if json:
+        show.print_json({"weights": str(shipped.weights), "card": str(shipped.card), **shipped.facts})
+    else:
+        test = shipped.facts["errors"]["test"]
+        print(
+            f"wrote {shipped.weights}\nwrote {shipped.card}\ntest error {100 * test['shipped']:.2f} % ({100 * test['trained']:.2f} % before rounding)"
+        )
+
+
+@app.command
 def evaluate(
     model: str,
     /,
     *,
-    weights: Path,
+    weights: str,
     data: str = "digits",
     part: Literal["test", "heldout", "train"] = "test",
     view: Literal["single", "ten-crop", "multi-scale"] = "single",
@@ -142,7 +181,7 @@ def evaluate(
     model
         Name of the network.
     weights
-        Its weights: any file that `reslab weights` reads.
+        Its weights: any file that `reslab weights` reads, or a word that it lists, such as digits.
     data
         As for `reslab train`.
     part
@@ -163,6 +202,7 @@ def evaluate(
     options
         Options of the network, such as `--depth 26`.
     """
+    from reslab import weightfiles
     from reslab.data import load_data
     from reslab.evaluation import evaluate_file
 
@@ -172,7 +212,8 @@ def evaluate(
         dataset = load_data(data, download=download, watch=steps)
         average = batchnorm == "true-average"
         words = arguments.words(options)
+        file = weightfiles.locate(weights, model)
         record = evaluate_file(
-            model, weights, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
+            model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
         )
     show.print_json(record) if json else show.print_evaluation(record)

@@ -46,7 +46,15 @@ REDUCES = _claim(
     "ResNet-50에서 첫 1×1 합성곱이 채널을 줄이지 않는 블록은 layer1.0 하나뿐이다(64채널을 받아 64채널을 낸다).",
     "In ResNet-50 the first 1×1 convolution reduces the channels in every block but layer1.0, which takes 64 and gives 64.",
     f"{HE_2015}, Table 1",
-    ("병목 블록의 첫 1×1은 채널을 축소한다.", "A bottleneck's first 1×1 reduces the channels."),
+    ("병목 블록의 첫 1×1은 채널을 축소한다", "A bottleneck's first 1×1 reduces the channels"),
+)
+RESTORES = _claim(
+    "last-1x1-quadruples",
+    "blocks",
+    "ResNet-50에서 마지막 1×1은 채널을 병목 폭의 4배로 만든다. 단계의 첫 블록에서는 받은 것보다 많고, 나머지 블록에서는 받은 만큼으로 복원된다.",
+    "In ResNet-50 the last 1×1 makes four times the bottleneck's channels: more than came in where a stage begins, as many in all other blocks.",
+    f"{HE_2015}, Table 1",
+    ("병목 블록의 마지막 1×1은 채널을 복원한다", "A bottleneck's last 1×1 restores the channels"),
 )
 MAIN_SHARE = _claim(
     "share-of-the-3x3",
@@ -54,7 +62,7 @@ MAIN_SHARE = _claim(
     "256채널 병목 블록에서 3×3 합성곱은 곱셈-누산의 52.9 %를 차지한다. 절반을 조금 넘을 뿐이다.",
     "In a bottleneck of 256 channels the 3×3 convolution has 52.9 % of the multiply-adds: little more than half.",
     f"counted on the block of {HE_2015}, Fig. 5",
-    ("병목 블록의 주요 연산은 3×3이다.", "The 3×3 is the bottleneck's main computation."),
+    ("병목 블록의 주요 연산은 3×3이다", "The 3×3 is the bottleneck's main computation"),
 )
 CHEAPER = _claim(
     "bottleneck-is-cheaper",
@@ -69,7 +77,7 @@ MORE_LAYERS = _claim(
     "ResNet-50은 ResNet-34보다 16층 깊고, 곱셈-누산은 5.3 % 많다(3.86G와 3.66G).",
     "ResNet-50 has 16 more layers than ResNet-34 and 5.3 % more multiply-adds (3.86 G against 3.66 G).",
     f"{HE_2015}, Table 1 gives 3.8 and 3.6 G",
-    ("병목 블록은 같은 계산량으로 더 많은 레이어를 쌓는다.", "Bottlenecks give more layers at the same compute."),
+    ("병목 블록은 같은 계산량으로 더 많은 레이어를 쌓는다", "Bottlenecks give more layers at the same compute"),
 )
 
 # --- The five networks ------------------------------------------------------------------------------------------------
@@ -139,7 +147,7 @@ WIDTHS = _claim(
     "layer2, 3, 4가 받는 채널은 256, 512, 1024개이다. 128, 256, 512는 병목 안쪽의 폭이다.",
     "layer2, 3 and 4 take 256, 512 and 1024 channels; 128, 256 and 512 are the widths inside their bottlenecks.",
     f"{HE_2015}, Table 1",
-    ("Layer2는 128→512, Layer3은 256→1024, Layer4는 512→2048이다.", "Layer2 is 128→512, Layer3 256→1024, Layer4 512→2048."),
+    ("Layer2는 128→512, Layer3은 256→1024, Layer4는 512→2048이다", "Layer2 is 128→512, Layer3 256→1024, Layer4 512→2048"),
 )
 STRIDED = _claim(
     "stride-in-first-blocks",
@@ -147,13 +155,13 @@ STRIDED = _claim(
     "스트라이드 2는 layer2, 3, 4의 첫 블록에만 있다. 다섯 신경망이 모두 그렇다.",
     "Stride 2 is in the first block of layer2, 3 and 4 only, in all five networks.",
     f"{HE_2015}, Table 1",
-    ("Layer2는 stride 2인 병목 블록 4개이다.", "Layer2 is four bottlenecks of stride 2."),
+    ("Layer2는 stride 2인 병목 블록 4개이다", "Layer2 is four bottlenecks of stride 2"),
 )
 STRIDE_PLACE = _claim(
     "stride-in-which-layer",
     "resnet-50",
-    "그 스트라이드는 논문(v1)에서는 첫 1×1에, torchvision(v1.5)에서는 3×3에 있다.",
-    "That stride is in the first 1×1 in the paper (v1) and in the 3×3 in torchvision (v1.5).",
+    "병목 블록의 스트라이드 2는 논문(v1)에서는 첫 1×1에, torchvision(v1.5)에서는 3×3에 있다.",
+    "A bottleneck of stride 2 has that stride in its first 1×1 in the paper (v1), and in its 3×3 in torchvision (v1.5).",
     "Kaiming He's released ResNet-50 (res3a_branch2a has stride 2); torchvision/models/resnet.py",
 )
 PROJECTIONS = _claim(
@@ -172,7 +180,7 @@ OPTION_A = _claim(
     "A안은 채널을 0으로 채울 뿐 아니라 가로세로로 두 픽셀마다 하나만 남긴다.",
     "Option A does not only append channels of zeros: it also keeps every second pixel both ways.",
     f"{HE_2015}, section 3.3: “performed with a stride of 2”",
-    ("A안은 x_padded = pad(x, extra_channels)이다.", "Option A is x_padded = pad(x, extra_channels)."),
+    ("A안은 x_padded = pad(x, extra_channels)이다", "Option A is x_padded = pad(x, extra_channels)"),
 )
 EXAMPLE = _claim(
     "projection-example",
@@ -181,13 +189,36 @@ EXAMPLE = _claim(
     "Option B takes 64×56×56 to 128×28×28 by a 1×1 convolution of stride 2 (layer2.0 of ResNet-34).",
     f"{HE_2015}, Eq. 2 and section 3.3",
 )
+WHERE = _claim(
+    "projections-where-the-shape-changes",
+    "shortcuts",
+    "다섯 신경망에서 투영은 입력과 출력의 모양이 다른 블록에 빠짐없이 있고 다른 블록에는 없다. 나머지 지름길은 모두 항등 사상이다.",
+    "In the five networks all blocks whose output has another shape than their input have a projection, and no others; those have the identity.",
+    f"{HE_2015}, section 3.3 and Table 3 (B)",
+)
+PROJECTION_BN = _claim(
+    "projections-have-batchnorm",
+    "shortcuts",
+    "투영은 편향 없는 1×1 합성곱과 그 뒤의 BN이다. 다섯 신경망이 모두 그렇다.",
+    "A projection is a 1×1 convolution without bias followed by BatchNorm, in all five networks.",
+    "Kaiming He's released ResNet-50 (res2a_branch1, bn2a_branch1); torchvision/models/resnet.py",
+    ("shortcut = Conv1×1(x)이다", "The shortcut is Conv1×1(x)"),
+)
 CIFAR_A = _claim(
     "cifar-networks-have-no-projections",
     "shortcuts",
     "논문의 CIFAR 신경망(20…110층)은 A안을 쓴다. 매개변수가 평범한 쌍둥이와 똑같다.",
     "The paper's CIFAR networks (20 … 110 layers) use option A: they have exactly as many parameters as their plain twins.",
     f"{HE_2015}, section 4.2: “exactly the same depth, width, and number of parameters as the plain counterparts”",
-    ("B안(1×1 합성곱)이 논문에서 채택되었다.", "Option B (1×1 convolution) was adopted by the paper."),
+    ("B안(1×1 합성곱)이 논문에서 채택되었다", "Option B (1×1 convolution) was adopted by the paper"),
+)
+
+ORDER_V2 = _claim(
+    "v2-order",
+    "identity",
+    "v2의 기본 블록은 BN-ReLU-합성곱-BN-ReLU-합성곱-덧셈이고, 덧셈 뒤에는 아무것도 없다.",
+    "A basic block of v2 is BN, ReLU, convolution, BN, ReLU, convolution, addition, with nothing after the addition.",
+    "He et al. 2016 (arXiv:1603.05027), Fig. 1(b) and Fig. 4(e)",
 )
 
 # --- Measuring --------------------------------------------------------------------------------------------------------
@@ -225,6 +256,11 @@ class Anatomy:
         """Return the convolutions of stride over 1 on each block's main path, for the blocks that have any."""
         found = {block: [name for name, layer in self.of(block).items() if stride(layer) > 1 and "downsample" not in name] for block in self.blocks}
         return {block: names for block, names in found.items() if names}
+
+    def ends(self, block: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes that a block takes and gives."""
+        path = [layer for name, layer in self.of(block).items() if "downsample" not in name]
+        return path[0].input, path[-1].output
 
     def macs_a_pixel(self, block: str) -> int:
         """Return the multiply-adds of a block for one pixel of its output."""
@@ -268,7 +304,7 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
     parameters = {name: zoo.count_params(net.network) for name, net in nets.items()}
     depths = {name: len(net.layers) - len(net.projections) for name, net in nets.items()}
     counts = {name: tuple(len(list(net.network.get_submodule(f"layer{n}").children())) for n in (1, 2, 3, 4)) for name, net in nets.items()}
-    widths = [(net50.of(f"layer{n}.0")["conv1"].input[0], *(net50.of(f"layer{n}.0")[c].output[0] for c in ("conv1", "conv3"))) for n in (2, 3, 4)]
+    channels = {block: (net50.of(block)["conv1"].input[0], *(net50.of(block)[c].output[0] for c in ("conv1", "conv3"))) for block in net50.blocks}
     example = net34.projections["layer2.0"]
     places = {
         "v1": sorted({name for names in net50.strided.values() for name in names}),
@@ -282,11 +318,17 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
         "basic, 256": net34.macs_a_pixel("layer3.1"),
     }
     more = (depths["resnet50"] - depths["resnet34"], round(100 * net50.macs / net34.macs - 100, 1))
-    unreduced = [block for block in net50.blocks if net50.of(block)["conv1"].output[0] >= net50.of(block)["conv1"].input[0]]
+    unreduced = [block for block, (taken, inner, _) in channels.items() if inner >= taken]
+    grown = {"times the bottleneck's": sorted({given // inner for _, inner, given in channels.values()})}
+    grown["more than came in"] = [block for block, (taken, _, given) in channels.items() if given > taken]
+    reshaping = {name: [block for block in net.blocks if len(set(net.ends(block))) > 1] for name, net in nets.items()}
+    projections: list[Any] = [net.network.get_submodule(f"{block}.downsample") for net in nets.values() for block in net.projections]
+    made_of = [*{(conv.kernel_size, conv.bias is not None, type(norm).__name__) for conv, norm in projections}]
     checks = [
         Check(BASIC, sorted(orders["resnet18"] | orders["resnet34"]), ["3×3 BN ReLU 3×3 BN + ReLU"]),
         Check(BOTTLENECK, sorted(orders["resnet50"] | orders["resnet101"] | orders["resnet152"]), ["1×1 BN ReLU 3×3 BN ReLU 1×1 BN + ReLU"]),
         Check(REDUCES, unreduced, ["layer1.0"]),
+        Check(RESTORES, grown, {"times the bottleneck's": [4], "more than came in": list(FIRST_BLOCKS)}),
         Check(MAIN_SHARE, f"{share:.1f} %", "52.9 %"),
         Check(CHEAPER, list(costs.values()), [69_632, 73_728, 1_179_648]),
         Check(MORE_LAYERS, more, (16, 5.3)),
@@ -295,13 +337,16 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
         Check(PARAMETERS, [f"{count / 1e6:.1f}M" for count in parameters.values()], [row[2] for row in VARIANTS.values()]),
         Check(STAGES, {name: outputs[name] for name in OUTPUTS}, OUTPUTS),
         Check(STEM, (stem.kernel_size, stem.stride, stem.padding, pool.kernel_size, pool.stride, pool.padding), ((7, 7), (2, 2), (3, 3), 3, 2, 1)),
-        Check(WIDTHS, widths, [(256, 128, 512), (512, 256, 1024), (1024, 512, 2048)]),
+        Check(WIDTHS, [channels[block] for block in FIRST_BLOCKS[1:]], [(256, 128, 512), (512, 256, 1024), (1024, 512, 2048)]),
         Check(STRIDED, sorted({block for net in nets.values() for block in net.strided}), list(FIRST_BLOCKS[1:])),
         Check(STRIDE_PLACE, places, {"v1": ["conv1"], "v1.5": ["conv2"]}),
         Check(PROJECTIONS, {block: stride(p) for block, p in net50.projections.items()}, dict(zip(FIRST_BLOCKS, (1, 2, 2, 2), strict=True))),
         Check(OPTION_A, option_a_keeps(torch.randn(2, 16, 32, 32, generator=torch.Generator().manual_seed(0))), ((32, 16, 16), True, True)),
         Check(EXAMPLE, (example.input, example.output, stride(example)), ((64, 56, 56), (128, 28, 28), 2)),
+        Check(WHERE, {name: list(net.projections) for name, net in nets.items()}, reshaping),
+        Check(PROJECTION_BN, made_of, [((1, 1), False, "BatchNorm2d")]),
         Check(CIFAR_A, twins, [0, 0, 0, 0, 0]),
+        Check(ORDER_V2, Anatomy("preresnet18").operations("layer1.1"), "BN ReLU 3×3 BN ReLU 3×3 +"),
     ]
     kinds = {name: "Basic" if depths[name] < 50 else "Bottleneck" for name in nets}
     family = Table(
@@ -336,8 +381,8 @@ STUDY = Study(
         "en": "Is the architecture of ResNet what the chapter says?",
     },
     claims=(
-        *(BASIC, BOTTLENECK, REDUCES, MAIN_SHARE, CHEAPER, MORE_LAYERS, DEPTHS, COUNTS, PARAMETERS),
-        *(STAGES, STEM, WIDTHS, STRIDED, STRIDE_PLACE, PROJECTIONS, OPTION_A, EXAMPLE, CIFAR_A),
+        *(BASIC, BOTTLENECK, REDUCES, RESTORES, MAIN_SHARE, CHEAPER, MORE_LAYERS, DEPTHS, COUNTS, PARAMETERS),
+        *(STAGES, STEM, WIDTHS, STRIDED, STRIDE_PLACE, PROJECTIONS, OPTION_A, EXAMPLE, WHERE, PROJECTION_BN, CIFAR_A, ORDER_V2),
     ),
     config=StudyConfig,
     presets={"default": {}, "smoke": {}},

@@ -89,6 +89,19 @@ MECHANISM = Claim(
     unit="test error",
     corrects={"ko": "학습률 증가와 규제는 서로 다른 두 효과이다", "en": "the larger rate and the regularisation are two separate effects"},
 )
+FASTER = Claim(
+    id="batchnorm_role.lower-error-after-as-many-steps",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "각자 가장 좋은 학습률로 같은 단계만큼 학습하면, 배치 정규화가 있는 쪽의 훈련 오류가 1 %p 넘게 작다. 곧 더 빨리 수렴한다.",
+        "en": "Each at its best rate and after as many steps, the network with BatchNorm has a training error lower by over 1 point: it is faster.",
+    },
+    source=f"Ioffe & Szegedy 2015 (arXiv:1502.03167), abstract; {BJORCK}, abstract",
+    direction="lower",
+    margin=0.01,
+    unit="training error",
+)
 REGULARISES = Claim(
     id="batchnorm_role.smaller-gap",
     kind="statistical",
@@ -197,7 +210,7 @@ def grid(config: BatchnormRoleConfig) -> dict[str, list[TrialConfig]]:
 
 
 def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> Measurement:
-    """Return the nine comparisons and the citation."""
+    """Return the ten comparisons and the citation."""
     train, test, heldout = ({group: by_seed(trials, f"{part}_error") for group, trials in groups.items()} for part in ("train", "test", "heldout"))
     gaps = {group: {seed: error - train[group][seed] for seed, error in errors.items()} for group, errors in test.items()}
     best = {kind: best_rate({rate: heldout[f"{kind}, rate {rate:g}"] for rate in config.rates}) for kind in ("with", "without")}
@@ -217,6 +230,7 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
             Comparison(SMOOTHER, betas["with"], betas["without"]),
             Comparison(RATE, largest_usable(usable["with"]), largest_usable(usable["without"])),
             Comparison(MECHANISM, test[chosen["without"]], test[f"with, rate {best['without']:g}"]),
+            Comparison(FASTER, train[chosen["with"]], train[chosen["without"]]),
             Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]]),
             Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"]),
             Comparison(STABLE, off["with"], off["without"]),
@@ -361,7 +375,7 @@ STUDY = Study(
         "ko": "배치 정규화는 실제로 무엇을 바꾸는가: 입력 분포, 학습률, 규제, 기울기?",
         "en": "What does BatchNorm really change: input distributions, learning rates, regularisation, gradients?",
     },
-    claims=(SHIFT, SMOOTHER, RATE, MECHANISM, REGULARISES, NOISE, STABLE, EXPLODES, BRANCH, SMALL_BATCH),
+    claims=(SHIFT, SMOOTHER, RATE, MECHANISM, FASTER, REGULARISES, NOISE, STABLE, EXPLODES, BRANCH, SMALL_BATCH),
     config=BatchnormRoleConfig,
     presets={
         "default": {},

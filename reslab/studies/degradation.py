@@ -33,6 +33,10 @@ DEEPER_PLAIN = Claim(
     direction="higher",
     margin=0.01,
     unit="training error",
+    corrects={
+        "ko": "네트워크가 깊어지면 오히려 성능이 떨어진다(어떤 네트워크의 어떤 오류인지는 말하지 않음)",
+        "en": "a network gets worse when it is made deeper (of which kind, and on which images, is left out)",
+    },
 )
 NOT_OVERFITTING = Claim(
     id="degradation.not-overfitting",
@@ -80,7 +84,7 @@ CONTAINS = Claim(
     section="degradation",
     statement={
         "ko": "학습된 얕은 평범한 신경망에 항등 층을 더해 만든 가장 깊은 신경망은, 모든 훈련 영상에 똑같이 답하므로 훈련 오류가 얕은 것과 같다.",
-        "en": "A deepest plain network made of the trained shallow one and identity layers answers all training images alike, with the same error.",
+        "en": "Made of the trained shallow one and identity layers, the deepest plain network has the same answers, and so the same training error.",
     },
     source=f"{PAPER}, section 1: the solution by construction",
     corrects={

@@ -114,7 +114,7 @@ A_SPACE = Claim(
     section="successors",
     statement={
         "ko": "RegNet은 최적의 신경망 하나를 탐색하지 않고 신경망의 공간을 설계한다. "
-        "공개된 신경망은 저마다 그 공간에서 아무렇게나 고른 점 25개 가운데 가장 나은 것이다.",
+        "공개된 신경망은 저마다 그 공간에서 무작위로 고른 점 25개 가운데 가장 나은 것이다.",
         "en": "RegNet does not search for one optimal network but designs a space; each published network is the best of 25 random points of it.",
     },
     source=f"{REGNET}, sections 3 and 5, Table 1",

@@ -40,6 +40,10 @@ def _claim(
 RATE = "factor a block on the way back, at the deepest, − 1"
 DECADES = "log10 of the gradient norm before the first block over that after the last"
 
+EITHER: Text = {
+    "ko": "최적화의 어려움은 vanishing/exploding gradient이다(어느 쪽인지는 말하지 않음)",
+    "en": "the optimisation difficulty is vanishing or exploding gradients (which of the two is left out)",
+}
 PLAIN_BN_EXPLODES = _claim(
     "plain-with-batchnorm-explodes",
     "degradation",
@@ -49,6 +53,7 @@ PLAIN_BN_EXPLODES = _claim(
     "higher",
     0.1,
     RATE,
+    EITHER,
 )
 PLAIN_VANISHES = _claim(
     "plain-without-batchnorm-vanishes",
@@ -59,6 +64,7 @@ PLAIN_VANISHES = _claim(
     "lower",
     0.1,
     RATE,
+    EITHER,
 )
 RESIDUAL_BN_SLOW = _claim(
     "residual-with-batchnorm-grows-slowly",
@@ -90,7 +96,7 @@ BN_ALONE = _claim(
     "not higher",
     2.0,
     f"size of the {DECADES}",
-    {"ko": "BN의 정규화로 gradient가 안정된다.", "en": "BatchNorm's normalisation stabilises gradients."},
+    {"ko": "BN의 정규화로 gradient가 안정된다", "en": "BatchNorm's normalisation stabilises gradients"},
 )
 SKIP_ALONE = _claim(
     "skips-alone-keep-gradients",
@@ -101,7 +107,7 @@ SKIP_ALONE = _claim(
     "not higher",
     2.0,
     f"size of the {DECADES}",
-    {"ko": "덧셈 연산으로 gradient가 직접 전파된다.", "en": "The addition passes the gradient on directly."},
+    {"ko": "덧셈 연산으로 gradient가 직접 전파된다", "en": "The addition passes the gradient on directly"},
 )
 BOTH = _claim(
     "both-together-keep-gradients",
@@ -124,8 +130,8 @@ HUNDREDS = _claim(
     1.0,
     f"minus the {DECADES}",
     {
-        "ko": "수백 레이어에서도 gradient가 유지되고 vanishing gradient가 해결된다.",
-        "en": "Gradients are kept through hundreds of layers, and vanishing gradients are solved.",
+        "ko": "수백 레이어에서도 gradient가 유지되고 vanishing gradient가 해결된다",
+        "en": "Gradients are kept through hundreds of layers, and vanishing gradients are solved",
     },
 )
 VANISHING_CAUSES = _claim(
@@ -138,8 +144,8 @@ VANISHING_CAUSES = _claim(
     1.0,
     f"least {DECADES}, over the steps",
     {
-        "ko": "성능 저하는 vanishing gradient 같은 최적화의 어려움에서 온다.",
-        "en": "Degradation comes from an optimisation difficulty: vanishing (or exploding) gradients.",
+        "ko": "성능 저하는 vanishing gradient 같은 최적화의 어려움에서 온다",
+        "en": "Degradation comes from an optimisation difficulty: vanishing (or exploding) gradients",
     },
 )
 IN_TRAINING = _claim(

@@ -30,6 +30,10 @@ RESIDUAL = Claim(
         "en": "The output H(x) of a block with an identity shortcut less its input x is what the branch gives, F(x) (v2 blocks, up to rounding).",
     },
     source=f"{HE_2015}, section 3.1, Eq. 1",
+    corrects={
+        "ko": "네트워크가 H(x)를 학습한다(블록마다의 이야기라는 말이 없음)",
+        "en": "the network learns H(x) (that this is about each block is left out)",
+    },
 )
 IDENTITY_IS_EASY = Claim(
     id="residual_learning.identity-is-a-branch-of-zero",
@@ -41,7 +45,19 @@ IDENTITY_IS_EASY = Claim(
     },
     source=f"{HE_2015}, section 1: “it would be easier to push the residual to zero”",
 )
-EASIER: Text = {"ko": "작은 변화는 큰 변화보다 학습하기 쉽다.", "en": "Small changes are easier to learn than large ones."}
+ADDS_UP = Claim(
+    id="residual_learning.v2-blocks-add-up",
+    kind="exact",
+    section="identity",
+    statement={
+        "ko": "모양을 바꾸지 않는 v2 블록을 이으면, 마지막 출력은 첫 입력에 모든 가지의 값을 더한 것이다. "
+        "v1에서는 블록마다 있는 마지막 ReLU 때문에 그렇지 않다.",
+        "en": "Through v2 blocks that keep the shape, the last output is the first input plus what all branches give; in v1 it is not, because of "
+        "the last ReLU of each block.",
+    },
+    source="He et al. 2016 (arXiv:1603.05027), section 2, Eq. 4",
+)
+EASIER: Text = {"ko": "작은 변화는 큰 변화보다 학습하기 쉽다", "en": "Small changes are easier to learn than large ones"}
 SMALLER_THAN_PLAIN = Claim(
     id="residual_learning.responses-are-smaller-than-plain",
     kind="statistical",
@@ -127,6 +143,17 @@ def zero_branch(family: str, x: Tensor) -> Tensor:
     return block(x)
 
 
+def adds_up(family: str, x: Tensor) -> bool:
+    """Say whether two blocks in a row give their input plus the values of both branches."""
+    network = zoo.build(family, depth=20).double().eval()
+    live, total = x, x
+    for name in ("layer1.1", "layer1.2"):
+        block: Any = network.get_submodule(name)
+        total = total + (block.weights(block.relu1(block.bn1(live))) if family == "cifar_preresnet" else block.branch(live))
+        live = block(live)
+    return torch.allclose(live, total, rtol=1e-12, atol=1e-12)
+
+
 def algebra() -> list[Check]:
     """Return the exact claims' checks."""
     x = torch.randn(2, 16, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -140,8 +167,9 @@ def algebra() -> list[Check]:
             "v1": torch.equal(zero_branch("cifar_resnet", x), x),
             "plain": torch.equal(zero_branch("cifar_plain", x), x),
         }
+        sums = {"v2": adds_up("cifar_preresnet", x), "v1": adds_up("cifar_resnet", x.relu())}
     identities = {"v2": True, "v1, x ≥ 0": True, "v1": False, "plain": False}
-    return [Check(RESIDUAL, difference < 1e-12, True), Check(IDENTITY_IS_EASY, zeros, identities)]
+    return [Check(RESIDUAL, difference < 1e-12, True), Check(IDENTITY_IS_EASY, zeros, identities), Check(ADDS_UP, sums, {"v2": True, "v1": False})]
 
 
 @torch.no_grad()
@@ -218,7 +246,7 @@ STUDY = Study(
         "ko": "잔차를 배우는 것은 왜 쉬운가? 학습된 잔차는 정말 작은가?",
         "en": "Why should a residual be easier to learn, and are learned residuals really small?",
     },
-    claims=(*(RESIDUAL, IDENTITY_IS_EASY, SMALLER_THAN_PLAIN, SMALLER_WHEN_DEEPER, SMALL_CHANGE, TRAINING_SHRINKS),),
+    claims=(*(RESIDUAL, IDENTITY_IS_EASY, ADDS_UP, SMALLER_THAN_PLAIN, SMALLER_WHEN_DEEPER, SMALL_CHANGE, TRAINING_SHRINKS),),
     config=ResidualLearningConfig,
     presets={
         "default": {},

@@ -55,7 +55,7 @@ FORMULA_TRANSITION = Claim(
     corrects={"ko": "∂L/∂x = ∂L/∂y × (∂F/∂x + 1)", "en": "∂L/∂x = ∂L/∂y × (∂F/∂x + 1)"},
 )
 
-ALWAYS_ONE: Text = {"ko": "∂F/∂x + 1은 항상 1 이상이다.", "en": "∂F/∂x + 1 is always at least 1."}
+ALWAYS_ONE: Text = {"ko": "∂F/∂x + 1은 항상 1 이상이다", "en": "∂F/∂x + 1 is always at least 1"}
 
 
 def _shrinks(kind: str) -> Claim:
@@ -90,6 +90,22 @@ MANY_SHRINK = Claim(
     unit="share of singular values below 1",
     corrects=ALWAYS_ONE,
 )
+LOST = Claim(
+    id="skip_gradient.v1-blocks-lose-directions",
+    kind="statistical",
+    section="gradient",
+    statement={
+        "ko": "학습 전에도 후에도 v1 블록의 특이값 가운데 10분의 1이 넘게 0이다. 마지막 ReLU가 막아, 그 방향으로는 아무것도 전해지지 않는다.",
+        "en": "Before as after training, over a tenth of a v1 block's singular values are 0: the last ReLU lets nothing of those directions through.",
+    },
+    source="singular values of the blocks' Jacobians",
+    direction="higher",
+    margin=0.1,
+    unit="share of singular values that are 0",
+    corrects=ALWAYS_ONE,
+)
+NOTHING = 1e-9
+"""A singular value in float64 that is under this is 0."""
 
 
 class SkipGradientConfig(StudyConfig):
@@ -196,6 +212,11 @@ def singular_values(network: nn.Module, images: Tensor, seed: int) -> list[Tenso
     return [block.values[0] for block in found if block.values is not None]
 
 
+def share_under(limit: float, values: dict[int, Tensor]) -> dict[int, float]:
+    """Return the share of each seed's values that are under a limit."""
+    return {seed: float((v < limit).double().mean()) for seed, v in values.items()}
+
+
 def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the formulas' checks, and the singular values of networks before and after training."""
     images = groups["v1"][0].data().train[0][:128]
@@ -210,12 +231,14 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
         for when, blocks in found.items():
             values[f"{kind}, {when}"][seed] = torch.cat(blocks)
     progress("singular values", len(trials), len(trials))
-    below = {name: {seed: float((v < 1).double().mean()) for seed, v in by_seed.items()} for name, by_seed in values.items()}
+    below, lost = ({name: share_under(limit, by_seed) for name, by_seed in values.items()} for limit in (1.0, NOTHING))
     least = {seed: min(share, below["v2, after"][seed]) for seed, share in below["v2, before"].items()}
+    least_lost = {seed: min(share, lost["v1, after"][seed]) for seed, share in lost["v1, before"].items()}
     checks, table = formulas()
     comparisons = [
         *(Comparison(SHRINKS[kind], smallest[kind], dict.fromkeys(smallest[kind], 1.0)) for kind in SHRINKS),
         Comparison(MANY_SHRINK, least, dict.fromkeys(least, 0.0)),
+        Comparison(LOST, least_lost, dict.fromkeys(least_lost, 0.0)),
     ]
     return Measurement(comparisons, checks, tables=[table], charts=[_spectrum_chart(values)])
 
@@ -245,7 +268,7 @@ STUDY = Study(
         "ko": "지름길은 기울기를 정말 1배 이상으로 전하는가?",
         "en": "Does the shortcut really pass the gradient on with a factor of at least 1?",
     },
-    claims=(FORMULA_V2, FORMULA_V1, FORMULA_TRANSITION, *SHRINKS.values(), MANY_SHRINK),
+    claims=(FORMULA_V2, FORMULA_V1, FORMULA_TRANSITION, *SHRINKS.values(), MANY_SHRINK, LOST),
     config=SkipGradientConfig,
     presets={
         "default": {},

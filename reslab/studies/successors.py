@@ -106,6 +106,7 @@ BLOCK_INPUT_LEAST = Claim(
     direction="lower",
     margin=0.05,
     unit="mean absolute weight, over the layer's mean",
+    corrects={"ko": "DenseNet은 feature reuse를 극대화한다", "en": "DenseNet maximises feature reuse"},
 )
 EQUAL_COST = Claim(
     id="successors.rivals-cost-the-same",

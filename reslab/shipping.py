@@ -1,0 +1,201 @@
+"""What `reslab ship` does: a finished run's network, as a small file to come with the lab, and its card.
+
+    OUT/DATA/MODEL.safetensors    kernels and matrices in float16; the metadata hold every figure of the card
+    OUT/DATA/MODEL.md             the card
+
+The errors are measured twice, of the network as it was trained and of what the file gives back.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from reslab import weightfiles, zoo
+from reslab.data import load_data
+from reslab.data.dataset import Dataset, PartName
+from reslab.data.places import Watch, silent
+from reslab.errors import UserError
+from reslab.evaluation import look, trained
+from reslab.runs import Json, read_json, write_atomically
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import RECIPES
+
+PARTS: dict[PartName, str] = {"train": "training", "heldout": "held-out", "test": "test"}
+
+
+class Origin(NamedTuple):
+    """Where images come from, and what may be done with them."""
+
+    images: str
+    source: str
+    licence: str
+
+
+ORIGINS = {
+    "digits": Origin(
+        "handwritten digits, 8×8 pixels, grey, 10 classes; scikit-learn brings them (`sklearn.datasets.load_digits`)",
+        "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part)",
+        "CC BY 4.0, as the repository states",
+    ),
+    "cifar10-jpeg": Origin(
+        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published pixels, so its errors are not "
+        "CIFAR-10's (`--data cifar10-jpeg75` makes such a copy of the published ones)",
+        "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; collected from the web",
+        "none is stated by its authors; it is used for research and teaching",
+    ),
+}
+"""What is known of the images that networks shipped were trained on, by the folder of `weights/`."""
+
+
+class Shipped(NamedTuple):
+    """A file made to come with the lab, and its card."""
+
+    weights: Path
+    card: Path
+    facts: Json
+
+
+def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
+    """Write a finished run's network and its card below `out`, over nothing that is there.
+
+    Raises:
+        UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card exists.
+    """
+    config, result, trial = _read(run)
+    folder = weightfiles.trained_on(config.data)
+    if folder not in ORIGINS:
+        raise UserError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
+    if config.options or config.model not in zoo.names():
+        raise UserError(f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab models` lists")
+    target = out / folder / f"{config.model}.safetensors"
+    card_path = target.with_suffix(".md")
+    for path in (target, card_path):
+        if path.exists():
+            raise UserError(f"{path} exists and is not overwritten; give another --out, or take it away first")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
+    data = load_data(config.data, watch=watch)
+    network, data, _ = trained(config.model, run / "weights.safetensors", data, zero_pad=None, options={})
+    before = _errors(network, data, lambda what, done, total: watch(f"{what} as trained", done, total))
+    network.load_state_dict(weightfiles.halved(network.state_dict()))
+    after = _errors(network, data, lambda what, done, total: watch(f"{what} after rounding", done, total))
+    facts = {
+        "made_for": {"num_classes": data.num_classes, "in_channels": data.in_channels},
+        "params": zoo.count_params(network),
+        "errors": {part: {"trained": before[part], "shipped": after[part]} for part in PARTS},
+        "images": {part: len(data.parts[part].labels) for part in PARTS},
+        "split": data.split_rule,
+        "seed": config.seed,
+        "steps": result["steps"],
+        "epochs": round(result["steps"] / (len(data.labels) // min(config.recipe.batch_size, len(data.labels)))),
+        "recipe": config.recipe.model_dump(mode="json"),
+        "versions": trial["environment"]["packages"],
+        "command": command(config),
+    }
+    preprocessing = {**data.preprocessing, "data": folder}  # the name that was trained with may be a path of this machine
+    content = weightfiles.to_bytes(network, config.model, {}, preprocessing, facts)
+    write_atomically(card_path, card(config.model, folder, facts, len(content)))
+    write_atomically(target, content)
+    return Shipped(target, card_path, facts)
+
+
+def _read(run: Path) -> tuple[TrialConfig, Json, Json]:
+    """Return a finished run's config, its result, and `trial.json`."""
+    try:
+        trial, result = read_json(run / "trial.json"), read_json(run / "result.json")
+        config = TrialConfig(**trial["config"])
+    except FileNotFoundError as error:
+        raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run} cannot be read as a run directory: {str(error).splitlines()[0]}") from error
+    if result["status"] != "finished":
+        raise UserError(f"{run} {result['status']}: there is no trained network to ship")
+    return config, result, trial
+
+
+def _errors(network: nn.Module, data: Dataset, watch: Watch) -> dict[PartName, float]:
+    """Return the error on each part."""
+    errors = {}
+    for part, name in PARTS.items():
+        error = look(network, data, part, "single", lambda _, done, total, name=name: watch(f"{name} images,", done, total))["error"]
+        assert error is not None
+        errors[part] = error
+    return errors
+
+
+def command(config: TrialConfig) -> str:
+    """Return the command that trains a network again; a folder of images is named without the place where it was."""
+    kind, _, place = config.data.partition(":")
+    data = f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind
+    base, recipe = RECIPES[config.recipe.name].model_dump(mode="json"), config.recipe.model_dump(mode="json")
+    words = ["reslab", "train", config.model, "--data", data, "--recipe", config.recipe.name]
+    if config.recipe.epochs is not None:
+        words += ["--epochs", str(config.recipe.epochs)]
+    for key in ("seed", "threads", "device", "precision"):
+        words += [f"--{key}", str(getattr(config, key))]
+    changed = {key: value for key, value in recipe.items() if value != base[key] and key not in ("epochs", "iterations")}
+    if recipe["iterations"] != base["iterations"] and recipe["iterations"] is not None:
+        changed["iterations"] = recipe["iterations"]
+    words += [word for key, value in changed.items() for word in ("--set", f"'{key}={json.dumps(value)}'")]
+    words += [f"--devices {config.devices}"] * (config.devices > 1) + ["--compile"] * config.compile
+    return " ".join(words)
+
+
+def card(model: str, folder: str, facts: Json, size: int) -> str:
+    """Return the card, in Markdown."""
+    origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
+    plain = "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"
+    kind = plain if model.startswith("plain") else "residual"
+    rows = "\n".join(
+        f"| {PARTS[part]} | {facts['images'][part]:,} | {100 * errors[part]['trained']:.2f} % | {100 * errors[part]['shipped']:.2f} % |"
+        for part in PARTS
+    )
+    test = f"{100 * errors['test']['shipped']:.2f} %"
+    made_for = facts["made_for"]
+    sgd = ", ".join(f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay"))
+    return f"""# {model}, trained on {folder}
+
+A network to look inside: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
+
+    reslab.build("{model}", weights="{folder}")
+    reslab analyze removal {model} --weights {folder}{"" if folder == "digits" else f" --data folder:PATH/{folder}"}
+
+## Errors
+
+| part | images | as trained | this file |
+|---|---|---|---|
+{rows}
+
+One run, one seed: no mean, and no benchmark. The file holds kernels and matrices in float16 ({size:,} bytes), which are float32 again once loaded;
+the last column was measured after that rounding. `reslab evaluate {model} --weights {folder} --part test` measures it again.
+
+## Data
+
+- Images: {origin.images}.
+- Source: {origin.source}.
+- Licence of the images: {origin.licence}. None of them is in this file.
+- Split: {facts["split"]}.
+
+## Training
+
+- Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; SGD with {sgd};
+  seed {facts["seed"]}. Nothing was chosen on the test part.
+- Made by: `{facts["command"]}`, then `reslab ship` of its run directory.
+- With {", ".join(f"{name} {version}" for name, version in facts["versions"].items())}. Other versions and machines round differently.
+
+## What it is not for
+
+It recognises nothing outside of its data: not handwriting, not photographs. It is small, it was trained briefly, and its errors say nothing of
+what its architecture can reach. It is there so that removing a block or splitting a gradient by path length has something trained to look at.
+
+The weights are under the lab's own licence (MIT).
+
+## 한국어
+
+{folder} 데이터로 학습한 {model}이다. 시험 오류는 {test}이다(시드 하나, 평균이 아님). 블록을 제거하거나 기울기를 경로 길이로 나누어 볼 때 들여다볼
+학습된 신경망으로 쓰라고 넣어 둔 것이며, 이 데이터 밖의 글씨나 사진을 알아보는 데 쓸 것은 아니다.
+"""
