@@ -1,6 +1,7 @@
 """Task 2.1: degradation, and the deeper network that contains the shallower."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import mean
 
 import torch
@@ -39,7 +40,7 @@ def deeper(weights: Sequence[Tensor], index: int) -> list[Tensor]:
 def _errors(generator: Generator) -> Cases:
     for trained, tested in ((2, 3), (3, 0), (0, 2), (-2, 3), (0, 0), (0.5, 0.4), (-2, -3), (-3, 0), (2, -2)):
         margin = 0.01 + 0.02 * float(torch.rand((), generator=generator))
-        sides = []
+        sides: list[list[float]] = []
         for shift in (0, trained, 0, tested):
             noise = normal(generator, 5)
             spread = 2 * margin * (noise - noise.mean()) / noise.std()
@@ -92,7 +93,7 @@ def _spread(channels: int) -> Tensor:
 
 def _networks(generator: Generator) -> Cases:
     for widths, index in (([2, 3, 5], 1), ([3, 3, 3, 2], 2), ([1, 4, 2], 2)):
-        weights = [normal(generator, after, before, 3, 3) / 2 for before, after in zip(widths, widths[1:], strict=False)]
+        weights = [normal(generator, after, before, 3, 3) / 2 for before, after in pairwise(widths)]
         yield weights, index, normal(generator, 2, widths[0], 4, 4).relu()
 
 

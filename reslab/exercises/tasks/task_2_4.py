@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from statistics import mean
 from typing import Any
 
@@ -147,7 +147,7 @@ def _wrong_held(how: Callable[[Sequence[float], float], str]) -> Callable[..., A
 
 
 def _neighbours(order: Sequence[str], results: Sequence[Mapping[str, float]], margin: float) -> dict[tuple[str, str], str]:
-    return _judged(order, results, margin, _every, list(zip(order, order[1:], strict=False)))
+    return _judged(order, results, margin, _every, list(pairwise(order)))
 
 
 TASK = Task(

@@ -53,7 +53,7 @@ def _networks(generator: Generator) -> Cases:
         with torch.no_grad():
             network.train()(images)
             logits = network.eval()(images)
-            network.get_submodule("fc").bias.sub_(logits.mean(0))  # so that every class is among its answers, which are the labels
+            network.get_parameter("fc.bias").sub_(logits.mean(0))  # so that every class is among its answers, which are the labels
         labels = (logits - logits.mean(0)).argmax(1)
         labels[:4] = (labels[:4] + 1) % 10
         yield network.train(training), images, labels
@@ -70,10 +70,13 @@ def _seen(answer: Callable[..., Any], network: nn.Module, *rest: Any) -> dict[st
     return {"errors": list(errors), "mode kept": network.training == training}
 
 
-def _with_gates(network: nn.Module, images: Tensor, labels: Tensor, gates: Callable[[int], Tensor], *, evaluate: bool = True) -> list[float]:
-    with preserve(network):
-        gated = reslab.view(network.eval() if evaluate else network, images)
-        return [gated_error(gated, each, images, labels) for each in gates(len(gated))]
+def _with_gates(gates: Callable[[int], Tensor], *, evaluate: bool = True) -> Callable[..., list[float]]:
+    def errors(network: nn.Module, images: Tensor, labels: Tensor) -> list[float]:
+        with preserve(network):
+            gated = reslab.view(network.eval() if evaluate else network, images)
+            return [gated_error(gated, each, images, labels) for each in gates(len(gated))]
+
+    return errors
 
 
 def _mode_lost(answer: Callable[..., list[float]]) -> Callable[..., list[float]]:
@@ -101,7 +104,8 @@ def _rows(order: Sequence[int], *, together: bool = True) -> Callable[[int], Ten
 
 def _curve(change: Callable[[Tensor], Tensor] = lambda gates: gates, *, together: bool = True, evaluate: bool = True) -> Callable[..., list[float]]:
     def curve(network: nn.Module, images: Tensor, labels: Tensor, order: Sequence[int]) -> list[float]:
-        return _with_gates(network, images, labels, lambda n: change(_rows(order, together=together)(n)), evaluate=evaluate)
+        gates = _rows(order, together=together)
+        return _with_gates(lambda n: change(gates(n)), evaluate=evaluate)(network, images, labels)
 
     return curve
 
@@ -126,9 +130,9 @@ TASK = Task(
             points=7,
             cases=_networks,
             mistakes={
-                "only-that-block": lambda *case: _with_gates(*case, torch.eye),
-                "cumulative": lambda *case: _with_gates(*case, lambda n: torch.ones(n, n).triu(1)),
-                "training-mode": lambda *case: _with_gates(*case, lambda n: 1 - torch.eye(n), evaluate=False),
+                "only-that-block": _with_gates(torch.eye),
+                "cumulative": _with_gates(lambda n: torch.ones(n, n).triu(1)),
+                "training-mode": _with_gates(lambda n: 1 - torch.eye(n), evaluate=False),
                 "accuracy": _accuracies(removal_errors),
                 "increase-over-the-whole": lambda *case: [error - _whole(*case) for error in removal_errors(*case)],
                 "mode-left-changed": _mode_lost(removal_errors),

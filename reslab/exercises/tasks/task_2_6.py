@@ -83,7 +83,18 @@ def _unpaired(welch: bool) -> Callable[..., tuple[float, float]]:
 
 def _intervals(generator: Generator) -> Cases:
     for direction in ("higher", "lower", "not higher"):
-        for low, high in ((1.2, 1.9), (0.3, 0.8), (0.4, 1.6), (-0.4, 0.5), (-0.2, 1.5), (-1.5, 0.2), (-1.6, -0.4), (-0.8, -0.3), (-1.9, -1.2), (-3, 3)):
+        for low, high in (
+            (1.2, 1.9),
+            (0.3, 0.8),
+            (0.4, 1.6),
+            (-0.4, 0.5),
+            (-0.2, 1.5),
+            (-1.5, 0.2),
+            (-1.6, -0.4),
+            (-0.8, -0.3),
+            (-1.9, -1.2),
+            (-3, 3),
+        ):
             margin = 0.01 + 0.02 * float(normal(generator, 1).sigmoid())
             yield low * margin, high * margin, margin, direction
 

@@ -74,7 +74,7 @@ def _say(
         "differs": not low <= 0 <= high,
         "higher": low > (0 if significance else margin),
         "not higher": high < margin or (absence and low <= margin),
-        "as good as equal": (-margin < low or one_sided) and high < margin or (absence and low <= 0 <= high),
+        "as good as equal": ((-margin < low or one_sided) and high < margin) or (absence and low <= 0 <= high),
         "open": low <= margin <= high and not absence and not (significance and low > 0),
     }
     return sorted(sentence for sentence, holds in allowed.items() if holds)
