@@ -97,20 +97,24 @@ def test_the_two_languages_agree() -> None:
 def test_what_a_learner_starts_with_runs_and_is_unfinished(language: sheets.Language) -> None:
     answers = ModuleType("answers")
     answers.__file__ = "answers.py"
-    exec(compile(sheets.starter("02", language), "answers.py", "exec"), vars(answers))  # noqa: S102 RUF100  # the sheet is ours
+    exec(compile(sheets.starter("02", language), "answers.py", "exec"), vars(answers))
     for task in TASKS.values():
         parts = [part for part in task.parts if quick(part)]
         assert {judgement.status for judgement in judge(Task(task.id, parts), answers, 1)} <= {"unfinished"}
 
 
-@pytest.mark.parametrize("language", sheets.LANGUAGES)
-def test_the_solutions_take_what_the_stubs_name(language: sheets.Language) -> None:
-    for name, task in TASKS.items():
-        stub = functions(sheets.task(name, language).stub)
-        source = inspect.getsource(import_module(f"reslab.exercises.tasks.task_{name.replace('.', '_')}"))
-        solution = source.split("# the solution\n")[1].split("# how it is judged")[0]
-        assert {part.name: functions(solution)[part.name] for part in task.parts} == stub
-        assert all(ast.get_docstring(node) for node in ast.parse(solution).body if isinstance(node, ast.FunctionDef))
+@pytest.mark.parametrize("name", TASKS)
+def test_a_solution_takes_what_the_stub_names_and_stands_where_the_stub_stood(name: str) -> None:
+    source = inspect.getsource(import_module(f"reslab.exercises.tasks.task_{name.replace('.', '_')}"))
+    solution = source.split("# the solution\n")[1].split("# how it is judged")[0]
+    task, sheet = TASKS[name], sheets.read("02", "en")
+    assert {part.name: functions(solution)[part.name] for part in task.parts} == functions(sheet.tasks[name].stub)
+    assert all(ast.get_docstring(node) for node in ast.parse(solution).body if isinstance(node, ast.FunctionDef))
+    answers = ModuleType("answers")
+    answers.__file__ = "answers.py"
+    exec(compile(sheet.preamble + solution, "answers.py", "exec"), vars(answers))
+    judgements = judge(Task(name, [part for part in task.parts if quick(part)]), answers, 1)
+    assert all(judgement.status == "right" for judgement in judgements)
 
 
 # --- What the solutions say, against the real networks ----------------------------------------------------------------
