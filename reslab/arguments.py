@@ -43,7 +43,7 @@ def read_recipe(name: str, epochs: int | None, settings: tuple[str, ...]) -> "Re
     """Return the named recipe with `KEY=VALUE` settings changed."""
     from pydantic import ValidationError
 
-    from reslab.studies.study import one_line
+    from reslab.runs import one_line
     from reslab.training.recipes import RECIPES, Recipe
 
     if name not in RECIPES:

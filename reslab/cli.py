@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import cyclopts
 
-from reslab.commands import experiments, measuring, networks  # importing them registers their commands
+from reslab.commands import exercises, experiments, measuring, networks  # importing them registers their commands
 from reslab.commands.app import app
 from reslab.errors import UserError
 
-__all__ = ["app", "experiments", "main", "measuring", "networks"]
+__all__ = ["app", "exercises", "experiments", "main", "measuring", "networks"]
 
 
 def main(typed: Sequence[str] | None = None) -> None:

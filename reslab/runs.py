@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 Json = dict[str, Any]
 
@@ -40,6 +40,15 @@ class Config(BaseModel):
     def digest(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+
+def one_line(error: ValidationError) -> str:
+    """Return the first complaint of a validation error as one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+    return f"{where}: {message}{got}" if where else message
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

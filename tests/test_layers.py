@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": {"analysis", "anatomy", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
     "studies/laws": {"successors"},
     "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
+    "exercises": {"analysis", "studies", "residual", "zoo", "data", "claims", "runs"},
     "report": {"runs", "claims", "zoo"},
     "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},
@@ -58,7 +59,8 @@ RESERVED = {
     "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},
-    "scipy": {"claims"},
+    "scipy": {"claims", "exercises"},
+    "psutil": {"exercises"},
     "pydantic": {"runs", "training", "studies", "commands", "arguments"},
 }
 MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}

@@ -68,3 +68,18 @@ def test_lab_py_explains_itself(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, str(ROOT / "lab.py"), *arguments], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == (0 if arguments == ["--help"] else 2)
     assert "python lab.py test" in done.stdout + done.stderr
+
+
+def test_torch_hub_finds_every_network() -> None:
+    import torch
+
+    assert set(torch.hub.list(str(ROOT), source="local", skip_validation=True)) >= {"resnet50", "resnet56", "preresnet164", "densenet121"}
+    with torch.device("meta"):
+        network = torch.hub.load(str(ROOT), "resnet56", source="local", num_classes=7)
+    assert network.fc.out_features == 7
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    import reslab
+
+    assert f"\nversion: {reslab.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
-from reslab.analysis.torchvision_tour import torchvision_tour
 from reslab.errors import UserError
 from reslab.residual import Block, View, preserve
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from reslab.analysis.torchvision_tour import torchvision_tour
 
 __all__ = [
     "GradientFlow",
@@ -200,6 +201,15 @@ def _slope(values: Tensor) -> Tensor:
     """Return the slope of the least-squares line through values at 0, 1, 2, …"""
     x = torch.arange(len(values), dtype=values.dtype) - (len(values) - 1) / 2
     return (x * values.cpu()).sum() / x.square().sum()
+
+
+def __getattr__(name: str) -> Any:
+    """Give `torchvision_tour` when it is asked for: torchvision takes as long to import as torch itself."""
+    if name != "torchvision_tour":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from reslab.analysis.torchvision_tour import torchvision_tour
+
+    return torchvision_tour
 
 
 if __name__ == "__main__":

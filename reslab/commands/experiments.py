@@ -77,8 +77,7 @@ def train(
     from reslab import zoo
     from reslab.data import canonical, load_data
     from reslab.executors import local, run_trials
-    from reslab.runs import Run
-    from reslab.studies.study import one_line
+    from reslab.runs import Run, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
 

@@ -1,26 +1,29 @@
-"""The process in which one task of a learner's file is judged: `python -m reslab.exercises.child`, started by `confinement`.
+"""The process in which a learner's file is judged: `python -m reslab.exercises.child`, started by `confinement`.
 
-It limits itself as far as the platform lets it before it loads the file, and leaves the judgements as JSON in a file of its own.
+It limits itself as far as the platform lets it before it runs the file. What it is about to do, and what came of it, it appends to a
+log (JSON lines), so that whoever started it knows what stopped it.
 """
 
 import argparse
 import importlib.util
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from reslab.exercises.confinement import GIB, MEMORY, READY, limit_this_process
+from reslab.exercises.confinement import GIB, LOADING, MEMORY, limit_this_process
 from reslab.exercises.grading import Judgement, judge
 from reslab.exercises.tasks import find
-from reslab.runs import write_json
 
 
 def load(path: Path) -> ModuleType:
     """Run a Python file and return it as a module."""
-    spec = importlib.util.spec_from_file_location("answers", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["answers"] = module  # dataclasses look their module up
+    sys.modules[path.stem] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -38,40 +41,58 @@ def hidden(tests: Path, task: str, answers: ModuleType, seed: int) -> list[Judge
             except MemoryError:
                 raise
             except Exception as error:
-                judgements.append(Judgement(name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300]))
+                judgements.append(Judgement(name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300], mistake="hidden"))
     return judgements
 
 
+def attempt(work: Callable[[], Any]) -> dict[str, Any]:
+    """Return what the work gives, or what stopped it, as a record."""
+    try:
+        return {"result": work()}
+    except MemoryError:
+        return {"failed": "memory", "detail": f"{MEMORY / GIB:g} GiB"}
+    except SystemExit:
+        return {"failed": "exit", "detail": "SystemExit"}
+    except SyntaxError as error:
+        return {"failed": "syntax", "detail": f"{error.msg}, {error.lineno}"}
+    except Exception as error:
+        return {"failed": "load", "detail": f"{type(error).__name__}: {error}"[:300]}
+
+
 def main() -> None:
-    """Judge one task and write `{"parts": [...]}` or `{"failed": …, "line": …}`."""
+    """Run a file, and judge its tasks one after another."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
-    parser.add_argument("task")
-    parser.add_argument("seed", type=int)
-    parser.add_argument("result", type=Path)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("tasks", nargs="+", help="such as 1.3:42, with the seed of its inputs")
     parser.add_argument("--hidden", type=Path)
     given = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
-    task = find(given.task)
-    limit_this_process(task.seconds)
-    given.result.with_name(READY).touch()
-    try:
-        answers = load(given.file)
-        parts = judge(task, answers, given.seed)
-        if given.hidden is not None:
-            parts += hidden(given.hidden, task.id, answers, given.seed)
-    except MemoryError:
-        write_json(given.result, {"failed": "memory", "detail": f"{MEMORY / GIB:g} GiB"})
-    except SystemExit:
-        write_json(given.result, {"failed": "exit", "detail": ""})
-    except SyntaxError as error:
-        write_json(given.result, {"failed": "syntax", "detail": f"{error.msg}, {error.lineno}"})
-    except Exception as error:
-        write_json(given.result, {"failed": "load", "detail": f"{type(error).__name__}: {error}"[:300]})
-    else:
-        write_json(given.result, {"parts": [part.to_json() for part in parts]})
+    tasks = [(find(name), int(seed)) for name, seed in (word.split(":") for word in given.tasks)]
+    log = given.log.open("a", encoding="utf-8")
+
+    def tell(**record: Any) -> None:
+        log.write(json.dumps(record) + "\n")
+        log.flush()
+
+    limit_this_process(LOADING + sum(task.seconds for task, _ in tasks))
+    tell(begins="", seconds=LOADING)
+    loaded: list[ModuleType] = []
+    outcome = attempt(lambda: loaded.append(load(given.file)))
+    tell(task="", **outcome)
+    if "failed" in outcome:
+        return
+    for task, seed in tasks:
+        tell(begins=task.id, seconds=task.seconds)
+
+        def work(task: Any = task, seed: int = seed) -> list[dict[str, Any]]:
+            parts = judge(task, loaded[0], seed)
+            parts += hidden(given.hidden, task.id, loaded[0], seed) if given.hidden is not None else []
+            return [part.to_json() for part in parts]
+
+        tell(task=task.id, **attempt(work))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,20 @@ The system limits what it can (POSIX: processor time, size of written files; Lin
 memory of the whole process tree on every platform, and ends the tree.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import psutil
-
-from reslab.runs import read_json
 
 MIB, GIB = 2**20, 2**30
 MEMORY = 2 * GIB
@@ -32,22 +31,21 @@ OUTPUT = MIB
 WRITTEN = 64 * MIB
 """Bytes that a file may have that an answer writes, where the system limits that."""
 STARTING = 60.0
-"""Seconds that Python and PyTorch may take to start, before the task's own begin."""
-READY = "ready"
-"""The file, beside the result, by which a child says that it starts with the answer."""
+"""Seconds that Python and PyTorch may take to start."""
+LOADING = 20.0
+"""Seconds that the file itself may take to run, before any of its functions is called."""
 
-Failure = Literal["time", "memory", "output", "exit", "syntax", "load"]
+Failure = Literal["time", "memory", "output", "exit", "syntax", "load", "stopped"]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a confined run ended: its result, or what stopped it; and the first of what it printed."""
+    """How a task ended: its parts as judged, or what stopped it; and the first of what was printed."""
 
-    result: dict[str, Any] | None
-    failure: Failure | None
-    detail: str
-    printed: str
-    seconds: float
+    parts: Sequence[dict[str, Any]]
+    failure: Failure | None = None
+    detail: str = ""
+    printed: str = ""
 
 
 def limits() -> dict[str, str]:
@@ -78,14 +76,28 @@ def limit_this_process(seconds: float) -> None:
         lower(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
 
 
-def run(file: Path, task: str, seed: int, seconds: float, *, hidden: Path | None = None) -> Ended:
-    """Judge one task of a file in a child process, and return how that ended. The child and all it started are gone afterwards."""
+def run(file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None) -> dict[str, Ended]:
+    """Judge tasks of a file, each with the seed of its inputs, and return how each ended.
+
+    One child process works through them. What stops it costs the task that it was at, and another child goes on with the rest; but if the file
+    cannot even be loaded, no task can be judged. When this returns, the children and all that they started are gone.
+    """
+    ended: dict[str, Ended] = {}
+    while left := {task: seed for task, seed in tasks.items() if task not in ended}:
+        found, failed, at = _child(file, left, hidden, stop or threading.Event())
+        ended |= found
+        if failed is not None:
+            ended |= dict.fromkeys([at] if at and failed.failure != "stopped" else left.keys() - found.keys(), failed)
+    return ended
+
+
+def _child(file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: threading.Event) -> tuple[dict[str, Ended], Ended | None, str]:
+    """Return the tasks that one child process judged, and, if it was stopped, by what and at which task: "" for the file itself."""
     with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
-        result, room = Path(place) / "result.json", Path(place) / "room"
+        log, room = Path(place) / "log.jsonl", Path(place) / "room"
         room.mkdir()
-        command = [sys.executable, "-m", "reslab.exercises.child", str(file.resolve()), task, str(seed), str(result)]
+        command = [sys.executable, "-m", "reslab.exercises.child", str(file.resolve()), str(log), *(f"{task}:{seed}" for task, seed in tasks.items())]
         command += ["--hidden", str(hidden.resolve())] if hidden is not None else []
-        began = time.monotonic()
         child = subprocess.Popen(
             command,
             cwd=room,
@@ -98,22 +110,35 @@ def run(file: Path, task: str, seed: int, seconds: float, *, hidden: Path | None
         assert child.stdout is not None
         printed = _Reader(child.stdout)
         try:
-            failure = _watch(child, printed, result.with_name(READY), seconds)
+            failure = _watch(child, printed, log, stop)
         finally:
             _end(child)
             printed.join(1)
-        text = printed.text()
-        took = time.monotonic() - began
+        records = _records(log)
+        at = next((record["begins"] for record in reversed(records) if "begins" in record), "")
+        results = {record["task"]: record for record in records if "task" in record}
+        found = {task: Ended(record["result"]) for task, record in results.items() if task and "result" in record}
+        failed = next((record for record in results.values() if "failed" in record), None)
+        if failed is not None:
+            return found, Ended((), failed["failed"], failed["detail"], printed.text()), failed["task"]
         if failure is not None:
-            limit = {"time": f"{seconds:g} s", "memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB"}[failure]
-            return Ended(None, failure, limit, text, took)
-        try:
-            found = read_json(result)
-        except (OSError, ValueError):  # it left before the end, by os._exit or a crash
-            return Ended(None, "exit", f"exit code {child.returncode}", text, took)
-        if "failed" in found:
-            return Ended(None, found["failed"], found["detail"], text, took)
-        return Ended(found, None, "", text, took)
+            limits = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB", "time": f"{_seconds(records):g} s"}
+            return found, Ended((), failure, limits.get(failure, ""), printed.text()), at
+        if len(found) < len(tasks):  # it left before the end, by os._exit or a crash
+            return found, Ended((), "exit", f"exit code {child.returncode}", printed.text()), at
+        return found, None, at
+
+
+def _records(log: Path) -> list[dict[str, Any]]:
+    """Return what a child has logged so far; a line that is not finished is left out."""
+    if not log.exists():
+        return []
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _seconds(records: Sequence[dict[str, Any]]) -> float:
+    """Return how long what a child began last may take."""
+    return float(next((record["seconds"] for record in reversed(records) if "begins" in record), STARTING))
 
 
 def _environment() -> dict[str, str]:
@@ -143,23 +168,26 @@ class _Reader(threading.Thread):
         return self.kept.decode("utf-8", errors="replace")
 
 
-def _watch(child: subprocess.Popen[bytes], printed: _Reader, ready: Path, seconds: float) -> Literal["time", "memory", "output"] | None:
-    """Wait for the child, and return which limit it broke. Its time and memory count from when it was ready to run the answer."""
+def _watch(child: subprocess.Popen[bytes], printed: _Reader, log: Path, stop: threading.Event) -> Failure | None:
+    """Wait for the child, and return which limit it broke. Time and memory count from the beginning of what it is at."""
     process = psutil.Process(child.pid)
-    since, base = None, 0
+    told, base = 0, None
     deadline = time.monotonic() + STARTING
     while child.poll() is None:
-        if since is None and ready.exists():
-            since, base = time.monotonic(), _used(process)
-            deadline = since + seconds
+        records = _records(log)
+        if len(records) > told:
+            told, base = len(records), _used(process)
+            deadline = time.monotonic() + _seconds(records)
         if printed.count > OUTPUT:
             return "output"
-        if since is not None and _used(process) > base + MEMORY:
+        if base is not None and _used(process) > base + MEMORY:
             return "memory"
         if time.monotonic() > deadline:
             return "time"
+        if stop.is_set():
+            return "stopped"
         with suppress(subprocess.TimeoutExpired):
-            child.wait(0.05)
+            child.wait(0.1)
     return "output" if printed.count > OUTPUT else None
 
 

@@ -97,7 +97,7 @@ def _judge(part: Part, answer: Any, file: str, seed: int) -> Judgement:
     outcomes = []
     failed: tuple[Any, Any, bool] | None = None
     for arguments in cases:
-        expected = outcome(part, part.right, copy.deepcopy(arguments))
+        expected = part.observe(part.right, *copy.deepcopy(arguments))
         given = copy.deepcopy(arguments)
         came = outcome(part, answer, given, file)
         if isinstance(came, Raised) and came.kind == "NotImplementedError":

@@ -14,7 +14,7 @@ from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, ci
 from reslab.data import Dataset, canonical
 from reslab.errors import UserError, suggest
 from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
-from reslab.runs import Config, Json, Run, code_digest, read_json, write_json
+from reslab.runs import Config, Json, Run, code_digest, one_line, read_json, write_json
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe
@@ -236,15 +236,6 @@ class Study:
             return self.config(**{**self.presets[preset], **settings})
         except ValidationError as error:
             raise UserError(one_line(error)) from error
-
-
-def one_line(error: ValidationError) -> str:
-    """Return the first complaint of a validation error as one line."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-    return f"{where}: {message}{got}" if where else message
 
 
 class Finished(NamedTuple):

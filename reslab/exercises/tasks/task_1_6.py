@@ -13,7 +13,7 @@ from reslab.exercises.inputs import Cases, Function, normal
 # the solution
 def stretch(branch: Function, x: Tensor, v: Tensor) -> float:
     """Return by how much the block x + F(x) stretches the direction v at x."""
-    _, through_branch = torch.func.jvp(branch, (x,), (v,))
+    _, through_branch = torch.autograd.functional.jvp(branch, x, v)
     return float((v + through_branch).norm() / v.norm())
 
 
@@ -71,7 +71,7 @@ TASK = Task(
             points=4,
             cases=_directions,
             mistakes={
-                "branch-only": lambda branch, x, v: float(torch.func.jvp(branch, (x,), (v,))[1].norm() / v.norm()),
+                "branch-only": lambda branch, x, v: float(torch.autograd.functional.jvp(branch, x, v)[1].norm() / v.norm()),
                 "backwards": _pulled,
                 "not-divided": lambda branch, x, v: stretch(branch, x, v) * float(v.norm()),
                 "a-finite-step": lambda branch, x, v: float((v + branch(x + v) - branch(x)).norm() / v.norm()),

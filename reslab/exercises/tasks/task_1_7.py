@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gradient
@@ -24,7 +24,7 @@ def changed_share(shortcut: Tensor, branch: Tensor) -> float:
     return float((shortcut + branch < 0).double().mean())
 
 
-def measured_share(blocks: Sequence[nn.Module], x: Tensor) -> float:
+def measured_share(blocks: Sequence[Any], x: Tensor) -> float:
     """Return the mean of that share over the blocks of a v1 network, from the first block's input x on."""
     shares = []
     with torch.no_grad():

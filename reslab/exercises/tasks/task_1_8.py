@@ -1,7 +1,7 @@
 """Task 1.8: the path spectrum."""
 
+import math
 from collections.abc import Sequence
-from math import comb
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from reslab.exercises.inputs import Cases, normal
 # the solution
 def paths_by_length(n: int) -> list[int]:
     """Return how many paths of each length, 0 to n, lead through n blocks."""
-    return [comb(n, length) for length in range(n + 1)]
+    return [math.comb(n, length) for length in range(n + 1)]
 
 
 def path_spectrum(jacobians: Sequence[Tensor], g: Tensor) -> Tensor:

@@ -1,0 +1,346 @@
+"""Commands for those who learn with the exercises, and for those who teach with them."""
+
+import inspect
+import locale
+import os
+import random
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from reslab import arguments, show
+from reslab.commands.app import Flag, app
+from reslab.errors import UserError
+
+exercise = App(name="exercise", help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.")
+app.command(exercise)
+
+Language = Literal["ko", "en"]
+HERE = Path("exercises")
+Tasks = Annotated[tuple[str, ...], Parameter(negative=())]
+
+
+@exercise.command(name="list")
+def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag = False) -> None:
+    """List the sheets and their tasks: points, minutes, difficulty, and what you have so far.
+
+    Parameters
+    ----------
+    lang
+        ko or en; by default the language you began in, else that of the system.
+    dir
+        Where your answers are.
+    json
+        Print one JSON list.
+    """
+    from dataclasses import asdict
+
+    from reslab.exercises import sheets
+    from reslab.exercises.record import Record
+
+    chosen = _language(lang, dir)
+    record = Record(dir).read()
+    tasks = [task for number in sheets.SHEETS for task in sheets.read(number, chosen).tasks.values()]
+    if json:
+        show.print_json(
+            [{**asdict(task), "difficulty": sheets.DIFFICULTIES["en"][task.difficulty], "done": record["tasks"].get(task.id)} for task in tasks]
+        )
+        return
+    for number in sheets.SHEETS:
+        sheet = sheets.read(number, chosen)
+        print(f"{number}  {sheet.title}")
+        rows = [
+            (
+                task.id,
+                task.title,
+                f"{record['tasks'].get(task.id, {}).get('best', 0)}/{task.points}",
+                str(task.minutes),
+                sheets.DIFFICULTIES[chosen][task.difficulty],
+            )
+            for task in sheet.tasks.values()
+        ]
+        show.print_table(
+            ("", {"ko": "과제", "en": "task"}[chosen], {"ko": "점수", "en": "points"}[chosen], {"ko": "분", "en": "min"}[chosen], ""), rows, 2
+        )
+
+
+@exercise.command
+def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
+    """Write the file to fill in: the sheet's text and a stub for every function. What you have written already is never touched.
+
+    Parameters
+    ----------
+    sheet
+        01 or 02.
+    dir
+        Where to write it.
+    lang
+        Language of the text: ko or en.
+    """
+    from reslab.exercises import sheets
+    from reslab.exercises.record import Record
+
+    chosen = _language(lang, dir)
+    text = sheets.starter(sheet, chosen)
+    arguments.make_writable(dir)
+    file = dir / f"{sheets.SHEETS[sheet]}.py"
+    try:
+        with file.open("x", encoding="utf-8", newline="\n") as new:
+            new.write(text)
+    except FileExistsError as error:
+        raise UserError(f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir") from error
+    Record(dir).set_language(chosen)
+    done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
+    print(f"{file}\n{done}: reslab exercise check {sheet}{'' if dir == HERE else f' --dir {dir}'}")
+
+
+@exercise.command
+def check(
+    sheet: str,
+    /,
+    *,
+    task: Tasks = (),
+    dir: Path = HERE,
+    seed: int | None = None,
+    lang: Language | None = None,
+    json: Flag = False,
+) -> int:
+    """Grade your answers: points for every task, and what went wrong where one is not right.
+
+    Your code runs in a process of its own, limited in time, memory and output; what stops a task costs only that task.
+    That stops accidents, not ill will: check only files you trust.
+
+    Parameters
+    ----------
+    sheet
+        01 or 02.
+    task
+        Only this task (1.3); may be given again.
+    dir
+        Where your answers are.
+    seed
+        Seed of the inputs that answers are tried on; by default another each time.
+    lang
+        ko or en.
+    json
+        Print one JSON object.
+    """
+    from reslab.exercises import checking, confinement, sheets
+    from reslab.exercises.record import Record
+
+    chosen = _language(lang, dir)
+    known = sheets.read(sheet, chosen).tasks
+    for each in task:
+        sheets.task(each, chosen)  # an unknown name is told
+        if each not in known:
+            raise UserError(f"task {each} is not of sheet {sheet}; it is of {sheets.sheet_of(each)}")
+    file = dir / f"{sheets.SHEETS[sheet]}.py"
+    if not file.is_file():
+        raise UserError(f"no {file}; begin with: reslab exercise start {sheet}{'' if dir == HERE else f' --dir {dir}'}")
+    drawn = random.randrange(2**31) if seed is None else seed
+    with show.steps() as steps:
+        steps("checking", 0, 1)
+        results = checking.check(file, dict.fromkeys(task or known, drawn))
+        steps("checking", 1, 1)
+    Record(dir).add(results)
+    points, of = sum(result.points for result in results), sum(result.of for result in results)
+    if json:
+        record = Record(dir).read()
+        opened = {"hints": record["hints"], "solutions": record["solutions"]}
+        tasks = [result.to_json() for result in results]
+        show.print_json({"sheet": sheet, "seed": drawn, "points": points, "of": of, "limits": confinement.limits(), **opened, "tasks": tasks})
+    else:
+        for result in results:
+            _print_result(result.to_json(), known[result.task].title, chosen)
+        held = ", ".join(f"{limit}: {by}" for limit, by in confinement.limits().items())
+        print(
+            {
+                "ko": f"합계 {points}/{of}점 (입력 seed {drawn}; 제한: {held})",
+                "en": f"{points} of {of} points (inputs of seed {drawn}; limits: {held})",
+            }[chosen]
+        )
+    return 0 if points == of else 1
+
+
+@exercise.command
+def hint(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
+    """Open the next hint of a task. What was opened is noted in your record.
+
+    Parameters
+    ----------
+    task
+        Such as 1.3.
+    dir
+        Where your answers are.
+    lang
+        ko or en.
+    """
+    from reslab.exercises import sheets
+    from reslab.exercises.record import Record
+
+    chosen = _language(lang, dir)
+    hints = sheets.task(task, chosen).hints
+    index = Record(dir).open_hint(task, len(hints))
+    for number, text in enumerate(hints[: index + 1], 1):
+        print(f"[{number}/{len(hints)}] {text}\n")
+
+
+@exercise.command
+def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
+    """Show the reference solution of a task. That it was opened is noted in your record.
+
+    Parameters
+    ----------
+    task
+        Such as 1.3.
+    dir
+        Where your answers are.
+    lang
+        ko or en.
+    """
+    from reslab.exercises import sheets, tasks
+    from reslab.exercises.record import Record
+
+    text = sheets.task(task, _language(lang, dir))
+    Record(dir).open_solution(task)
+    print(f"# {text.id} {text.title}\n")
+    print("\n\n".join(inspect.getsource(part.right) for part in tasks.find(task).parts))
+    print(f"# {' '.join(text.reading.split())}")
+
+
+@exercise.command
+def grade(
+    directory: Path,
+    /,
+    *,
+    jobs: int | None = None,
+    task: Tasks = (),
+    seed: int = 0,
+    hidden: Path | None = None,
+    out: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Grade a directory of submissions into a CSV, a row a file; run again, it grades only what is new or changed.
+
+    Submissions are DIRECTORY/STUDENT.py or DIRECTORY/STUDENT/01_gradient_analysis.py. Each student's inputs have a seed of their own.
+    They run with your rights: grade strangers' files in a container, or as a user who owns nothing.
+
+    Parameters
+    ----------
+    directory
+        The submissions.
+    jobs
+        Tasks at a time (by default as many as there are cores).
+    task
+        Only this task; may be given again.
+    seed
+        What the students' seeds are drawn from: another for another class.
+    hidden
+        A Python file with tests of your own: functions `test_1_3_anything(answers, seed)` that raise where an answer is wrong, worth
+        `test_1_3_anything.points` (1 if not set).
+    out
+        The table (by default DIRECTORY/grades.csv); every detail goes into a .jsonl beside it.
+    json
+        Print the rows as JSON.
+    """
+    from reslab.exercises import classroom, sheets
+
+    for each in task:
+        sheets.task(each, "en")
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {jobs}")
+    if hidden is not None and not hidden.is_file():
+        raise UserError(f"no file {hidden}; expected the Python file with your hidden tests")
+    found = classroom.submissions(directory, task)
+    table = out or directory / "grades.csv"
+    arguments.make_writable(table.parent)
+    with show.steps() as steps:
+        rows = classroom.grade(found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, watch=steps)
+    if json:
+        show.print_json(rows)
+        return
+    columns = ("student", "points", "of", "in words", "stopped")
+    show.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
+    print(table)
+
+
+@app.command
+def checklist(*, dir: Path = HERE, lang: Language | None = None, json: Flag = False) -> None:
+    """Show the chapter's checklist: each item's section, tasks and claims, and how far you are.
+
+    Parameters
+    ----------
+    dir
+        Where your answers are.
+    lang
+        ko or en.
+    json
+        Print one JSON list.
+    """
+    from reslab import studies
+    from reslab.exercises import sheets
+    from reslab.exercises.checklist import CHECKLIST
+    from reslab.exercises.record import Record
+
+    chosen = _language(lang, dir)
+    done = Record(dir).read()["tasks"]
+    claims = [claim for name in studies.names() for claim in studies.find(name).claims]
+    items = []
+    for item in CHECKLIST:
+        tasks = [
+            {
+                "task": name,
+                "title": sheets.task(name, chosen).title,
+                "points": done.get(name, {}).get("best", 0),
+                "of": sheets.task(name, chosen).points,
+            }
+            for name in item.tasks
+        ]
+        complete = all(task["points"] == task["of"] for task in tasks)
+        about = [claim.id for claim in claims if claim.section == item.section]
+        items.append({"item": dict(item.text), "section": item.section, "tasks": tasks, "claims": about, "complete": complete})
+    if json:
+        show.print_json(items)
+    else:
+        _print_checklist(items, chosen)
+
+
+def _language(given: Language | None, directory: Path) -> Language:
+    """Return the language to speak: the one given, else the one begun in, else the system's if it is Korean, else English."""
+    from reslab.exercises.record import Record
+
+    begun = Record(directory).read()["language"]
+    system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    chosen: Language = given or begun or ("ko" if system.lower().startswith("ko") else "en")
+    return chosen
+
+
+def _print_result(result: dict[str, Any], title: str, language: Language) -> None:
+    texts = {
+        "ko": {"expected": "기대한 값", "came": "나온 값", "printed": "출력", "words": "말로 답하는 물음에 아직 답이 없다.", "line": "줄"},
+        "en": {"expected": "expected", "came": "came", "printed": "printed", "words": "The question in words is not answered yet.", "line": "line"},
+    }[language]
+    print(f"{'✓' if result['points'] == result['of'] else '✗'} {result['task']} {title}: {result['points']}/{result['of']}")
+    if result["failure"] is not None:
+        print(f"    {result['feedback'][language]} ({result['detail']})")
+        if result["printed"]:
+            print(f"    {texts['printed']}: {' '.join(result['printed'][-300:].split())}")
+    for part in result["parts"]:
+        if part["status"] == "right":
+            continue
+        where = f", {texts['line']} {part['line']}" if part["line"] else ""
+        print(f"    {part['name']} (0/{part['of']}{where}): {part['feedback'][language]}")
+        if part["came"]:
+            print(f"      {texts['expected']}: {part['expected']}\n      {texts['came']}: {part['came']}")
+    if not result["in_words"]:
+        print(f"    {texts['words']}")
+
+
+def _print_checklist(items: list[dict[str, Any]], language: Language) -> None:
+    names = {"ko": ("절", "과제", "주장"), "en": ("section", "tasks", "claims")}[language]
+    for item in items:
+        print(f"[{'x' if item['complete'] else ' '}] {item['item'][language]}  ({names[0]}: {item['section']})")
+        for task in item["tasks"]:
+            print(f"      {task['task']} {task['title']}: {task['points']}/{task['of']}")
+        print(f"      {names[2]} ({len(item['claims'])}): {', '.join(item['claims'])}")

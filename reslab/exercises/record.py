@@ -1,0 +1,80 @@
+"""A learner's record: language, opened hints and solutions, and points, in `progress.json` beside the answers."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from reslab.errors import UserError
+from reslab.exercises.checking import Checked
+from reslab.exercises.sheets import Language
+from reslab.runs import read_json, write_json
+
+
+class Record:
+    """The record in a learner's directory; every change is on disk when a method returns."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "progress.json"
+
+    def read(self) -> dict[str, Any]:
+        """Return the whole record.
+
+        Raises:
+            UserError: if the file cannot be read.
+        """
+        empty: dict[str, Any] = {"language": None, "hints": {}, "solutions": [], "tasks": {}}
+        if not self.path.exists():
+            return empty
+        try:
+            return empty | read_json(self.path)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.path} cannot be read ({error}); move it away to begin a new record") from error
+
+    def set_language(self, language: Language) -> None:
+        """Note the language in which the learner began."""
+        with self._changing() as record:
+            record["language"] = language
+
+    def open_hint(self, task: str, available: int) -> int:
+        """Note that the next hint of a task is opened, and return its index; the last stays open."""
+        with self._changing() as record:
+            opened = min(record["hints"].get(task, 0) + 1, available)
+            record["hints"][task] = opened
+        return int(opened) - 1
+
+    def open_solution(self, task: str) -> None:
+        """Note that a solution was looked at."""
+        with self._changing() as record:
+            record["solutions"] = sorted({*record["solutions"], task})
+
+    def add(self, results: list[Checked]) -> None:
+        """Note what tasks were worth: now, and at best."""
+        with self._changing() as record:
+            for result in results:
+                best = max(result.points, record["tasks"].get(result.task, {}).get("best", 0))
+                when = datetime.now(UTC).isoformat(timespec="seconds")
+                record["tasks"][result.task] = {"points": result.points, "best": best, "of": result.of, "when": when}
+
+    def _changing(self) -> "_Change":
+        return _Change(self)
+
+
+class _Change:
+    """Reads the record under a lock, and writes it back."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.lock = FileLock(record.path.with_name(".progress.lock"))
+
+    def __enter__(self) -> dict[str, Any]:
+        self.record.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock.acquire()
+        self.content = self.record.read()
+        return self.content
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            write_json(self.record.path, self.content)
+        self.lock.release()

@@ -1,0 +1,151 @@
+"""Exercises: the sheets' text, the graders, and the feedback that names a mistake."""
+
+import re
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reslab.errors import UserError
+from reslab.exercises import checking, sheets, tasks
+from reslab.exercises.checklist import CHECKLIST
+from reslab.exercises.grading import Judgement, Part, Task, judge, same
+
+ALL = tasks.names()
+MISTAKES = [(name, part, mistake) for name in ALL for part in tasks.find(name).parts for mistake in part.mistakes]
+
+
+def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:
+    """Judge one function as the answer to one part."""
+    module = ModuleType("answers")
+    module.__file__ = __file__
+    setattr(module, part.name, answer)
+    return judge(Task("0.0", [part]), module, seed)[0]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_reference_solutions_get_full_points(name: str) -> None:
+    for part in tasks.find(name).parts:
+        assert judged(part, part.right, seed=len(name)) == Judgement(part.name, "right", part.points, part.points)
+
+
+@pytest.mark.parametrize(("name", "part", "mistake"), MISTAKES, ids=[f"{name}-{part.name}-{mistake}" for name, part, mistake in MISTAKES])
+def test_a_mistake_is_recognised_and_explained(name: str, part: Part, mistake: str) -> None:
+    found = judged(part, part.mistakes[mistake], seed=7)
+    assert (found.mistake, found.points) == (mistake, 0)
+    said = checking.said(name, part.name, mistake)
+    assert said is not None and said.keys() == {"ko", "en"} and said not in checking._texts()["any"].values()
+    assert re.search("[가-힣]", said["ko"]) and not re.search("[가-힣]", said["en"])
+
+
+def test_every_task_has_three_recognised_mistakes_and_belongs_to_the_checklist() -> None:
+    assert len(ALL) >= 14
+    for name in ALL:
+        assert sum(len(part.mistakes) for part in tasks.find(name).parts) >= 3
+    assert {task for item in CHECKLIST for task in item.tasks} == set(ALL) and len(CHECKLIST) == 8
+
+
+def test_no_feedback_is_left_over() -> None:
+    used = {(name, part.name, mistake) for name, part, mistake in MISTAKES}
+    texts = {key: value for key, value in checking._texts().items() if key != "any"}
+    assert {(name, part, mistake) for name, parts in texts.items() for part, said in parts.items() for mistake in said} == used
+
+
+@pytest.mark.parametrize("number", sheets.SHEETS)
+def test_both_languages_of_a_sheet_say_the_same(number: str) -> None:
+    korean, english = (sheets.read(number, language) for language in sheets.LANGUAGES)
+    assert korean.preamble == english.preamble and list(korean.tasks) == list(english.tasks)
+    for name, text in korean.tasks.items():
+        twin = english.tasks[name]
+        assert (text.points, text.minutes, text.difficulty, len(text.hints)) == (twin.points, twin.minutes, twin.difficulty, len(twin.hints))
+        assert text.stub == twin.stub and text.points == tasks.find(name).points and text.hints
+        assert all(re.search("[가-힣]", part) for part in (text.title, text.aim, text.task, text.right, text.words, *text.hints))
+        assert not any(re.search("[가-힣]", part) for part in (twin.title, twin.aim, twin.task, twin.right, twin.words, *twin.hints))
+        codes = [set(re.findall(r"`([^`]+)`", each)) for each in (text.task, twin.task)]
+        assert codes[0] == codes[1], name
+
+
+@pytest.mark.parametrize("language", sheets.LANGUAGES)
+@pytest.mark.parametrize("number", sheets.SHEETS)
+def test_every_code_fence_runs(number: str, language: sheets.Language) -> None:
+    names: dict[str, Any] = {}
+    for fence in re.findall(r"^```python\n(.*?)^```$", sheets.path(number, language).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        exec(fence, names)
+    asked = {part.name for name in sheets.read(number, language).tasks for part in tasks.find(name).parts}
+    assert asked <= names.keys()
+
+
+@pytest.mark.parametrize("language", sheets.LANGUAGES)
+@pytest.mark.parametrize("number", sheets.SHEETS)
+def test_the_file_to_fill_in_runs_and_has_all_of_the_text(number: str, language: sheets.Language) -> None:
+    text = sheets.starter(number, language)
+    exec(compile(text, "starter", "exec"), {})
+    flat = " ".join(line.removeprefix("# ") for line in text.splitlines())
+    for task in sheets.read(number, language).tasks.values():
+        assert task.title in text and " ".join(task.words.split())[:60] in " ".join(flat.split())
+        assert all(hint not in text for hint in task.hints)
+
+
+def part(right: Any, *cases: tuple[Any, ...]) -> Part:
+    return Part(right, 1, lambda generator: iter(cases), {})
+
+
+def doubled(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "mistake"),
+    [
+        (lambda x: 2 * x, "right", None),
+        (lambda x: x.mul_(2), "wrong", "changes-its-input"),
+        (lambda x: None, "wrong", "returns-nothing"),
+        (lambda x: 2 * x[:1], "wrong", "shape"),
+        (lambda x: [2.0], "wrong", "kind"),
+        (lambda x: x / 0, "wrong", "not-finite"),
+        (lambda x: 3 * x, "wrong", "unknown"),
+        (lambda x: x[7], "error", "raised"),
+        (3, "missing", "missing"),
+    ],
+)
+def test_general_causes(answer: Any, status: str, mistake: str | None) -> None:
+    found = judged(part(doubled, (torch.ones(2),)), answer)
+    assert (found.status, found.mistake) == (status, mistake)
+    assert found.line is None or "x[7]" in open(__file__, encoding="utf-8").read().splitlines()[found.line - 1]  # noqa: SIM115, PTH123  # one line of this file
+    assert mistake is None or checking.said("0.0", "doubled", mistake)
+
+
+def test_a_mistake_must_fit_every_case() -> None:
+    """An answer that is right in one case and like a mistake in another was not made by that mistake."""
+    tripled = Part(doubled, 1, lambda generator: iter([(torch.ones(2),), (torch.zeros(2) + 5,)]), {"tripled": lambda x: 3 * x})
+    assert judged(tripled, lambda x: 3 * x).mistake == "tripled"
+    assert judged(tripled, lambda x: 3 * x if x[0] == 1 else 2 * x).mistake == "unknown"
+
+
+def test_what_counts_as_the_same() -> None:
+    assert same(torch.tensor(2.0), 2, 1e-6) and same((1, [2.0]), [1, (2.0,)], 0) and same({"a": torch.ones(2)}, {"a": torch.ones(2)}, 0)
+    assert not same(torch.ones(2), torch.ones(3), 1) and not same("x", 1, 1) and not same(None, 0, 1) and not same({"a": 1}, {"b": 1}, 1)
+    assert same(1e9, 1e9 + 1, 1e-6) and not same(float("nan"), 1.0, 1.0)
+
+
+def test_unknown_sheets_and_tasks_are_told() -> None:
+    with pytest.raises(UserError, match="no exercise '03'"):
+        sheets.read("03", "en")
+    with pytest.raises(UserError, match=r"no task '1\.9'; did you mean"):
+        sheets.task("1.9", "en")
+
+
+def test_words_are_read_without_running_the_file(tmp_path: Any) -> None:
+    file = tmp_path / "답.py"
+    file.write_text('raise SystemExit\nIN_WORDS_1_1 = """F는 0이다."""\nIN_WORDS_1_2 = 3\n', encoding="utf-8")
+    assert [checking.words(file, task) for task in ("1.1", "1.2", "1.3")] == ["F는 0이다.", "", ""]
+    file.write_text("def (", encoding="utf-8")
+    assert checking.words(file, "1.1") == ""
+
+
+def test_a_failing_answer_is_described_shortly() -> None:
+    long = Part(doubled, 1, lambda generator: iter([(torch.ones(2),)]), {})
+    found = judged(long, lambda x: {"key": "x" * 1000, "other": SimpleNamespace()})
+    assert len(found.came) <= 300 and found.expected == "[2] 2, 2"

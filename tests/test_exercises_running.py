@@ -1,0 +1,185 @@
+"""Running a learner's code: what is confined, what the commands say, and grading a class."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import reslab, reslab_here
+from helpers_exercises import solved
+
+from reslab.errors import UserError
+from reslab.exercises import checking, classroom, confinement, sheets
+from reslab.exercises.record import Record
+
+EXIT = "def branch_target(h):\n    import os\n    os._exit(0)\n"
+FOREVER = "def numerical_jacobian(function, x, step):\n    while True:\n        pass\n"
+GREEDY = "def batch_norm(*arguments):\n    kept = []\n    while True:\n        kept.append(bytearray(2**27))\n"
+LOUD = "def basic_block(*arguments):\n    while True:\n        print('loud ' * 1000)\n"
+POLITE_EXIT = "def rate(blocks, ratios):\n    raise SystemExit\n"
+SPAWNS = """def stretch(branch, x, v):
+    import subprocess, sys
+    subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])
+    raise SystemExit
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_exit_costs_its_task_and_nothing_else(tmp_path: Path) -> None:
+    file = write(tmp_path / "답안 모음" / "학생 1.py", solved("01", "ko", {"branch_target": EXIT}))
+    found = confinement.run(file, {"1.1": 1, "1.2": 2})
+    assert (found["1.1"].failure, found["1.1"].detail) == ("exit", "exit code 0")
+    assert found["1.2"].failure is None and [part["status"] for part in found["1.2"].parts] == ["right"]
+
+
+@pytest.mark.slow
+def test_loops_greed_noise_and_exits_cost_their_tasks_and_nothing_else(tmp_path: Path) -> None:
+    abuses = {
+        "branch_target": EXIT,
+        "numerical_jacobian": FOREVER,
+        "batch_norm": GREEDY,
+        "basic_block": LOUD,
+        "rate": POLITE_EXIT,
+        "stretch": SPAWNS,
+    }
+    file = write(tmp_path / "answers.py", solved("01", changes=abuses))
+    before = {process.pid for process in psutil.process_iter()}
+    found = checking.check(file, dict.fromkeys(sheets.read("01", "en").tasks, 3))
+    failures = {result.task: result.failure for result in found}
+    assert failures == {
+        "1.1": "exit",
+        "1.2": "time",
+        "1.3": "memory",
+        "1.4": "output",
+        "1.5": "exit",
+        "1.6": "exit",
+        "1.7": None,
+        "1.8": None,
+    }
+    assert [result.points for result in found] == [0, 0, 0, 0, 0, 0, 13, 13]
+    left = [
+        process for process in psutil.process_iter(["cmdline"]) if process.pid not in before and "time.sleep(300)" in str(process.info["cmdline"])
+    ]
+    assert not left
+
+
+@pytest.mark.parametrize(
+    ("text", "failure", "detail"),
+    [("def (", "syntax", "invalid syntax, 1"), ("1 / 0", "load", "ZeroDivisionError: division by zero"), ("exit()", "exit", "SystemExit")],
+)
+def test_a_file_that_cannot_be_loaded_says_so_for_every_task(tmp_path: Path, text: str, failure: str, detail: str) -> None:
+    ended = confinement.run(write(tmp_path / "answers.py", text), {"1.1": 1, "1.2": 1})
+    assert {(each.failure, each.detail) for each in ended.values()} == {(failure, detail)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
+    write(
+        tmp_path / "exercises" / "01_gradient_analysis.py",
+        solved("01", changes={"branch_target": FOREVER.replace("numerical_jacobian", "branch_target")}),
+    )
+    command = [sys.executable, "-m", "reslab", "exercise", "check", "01"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while not (children := parent.children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(2)
+    assert process.wait(10) == 130
+    assert children and not any(child.is_running() for child in children)
+
+
+def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path) -> None:
+    first = reslab("exercise", "start", "01", "--lang", "ko", cwd=tmp_path)
+    file = tmp_path / "exercises" / "01_gradient_analysis.py"
+    assert first.returncode == 0 and "reslab exercise check 01" in first.stdout and "목표:" in file.read_text(encoding="utf-8")
+    file.write_text("mine", encoding="utf-8")
+    again = reslab_here("exercise", "start", "01", "--dir", str(file.parent))
+    assert again.returncode == 2 and "is there already and stays as it is" in again.stderr and file.read_text(encoding="utf-8") == "mine"
+    assert "연습 1" in reslab_here("exercise", "list", "--dir", str(file.parent)).stdout
+
+
+def test_hints_open_one_after_another_and_are_recorded(tmp_path: Path) -> None:
+    texts = [reslab_here("exercise", "hint", "1.3", "--dir", str(tmp_path), "--lang", "en").stdout for _ in range(4)]
+    assert [text.count("/3]") for text in texts] == [1, 2, 3, 3]
+    shown = reslab_here("exercise", "solution", "1.3", "--dir", str(tmp_path)).stdout
+    assert "def batch_norm(" in shown
+    record = Record(tmp_path).read()
+    assert (record["hints"], record["solutions"]) == ({"1.3": 3}, ["1.3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["exercise", "start", "03"], "no exercise '03'"),
+        (["exercise", "check", "01", "--dir", "nowhere"], "begin with: reslab exercise start 01 --dir nowhere"),
+        (["exercise", "check", "01", "--task", "2.1"], "task 2.1 is not of sheet 01"),
+        (["exercise", "hint", "9.9"], "no task '9.9'"),
+        (["exercise", "solution", "1"], "no task '1'"),
+        (["exercise", "grade", "nowhere"], "no directory nowhere; expected one with a file STUDENT.py"),
+        (["exercise", "grade", ".", "--jobs", "0"], "--jobs must be at least 1"),
+        (["exercise", "chek", "01"], "chek"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments: list[str], message: str) -> None:
+    done = reslab_here(*arguments)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", sheets.LANGUAGES)
+@pytest.mark.parametrize("number", sheets.SHEETS)
+def test_from_start_to_full_points(tmp_path: Path, number: str, language: sheets.Language) -> None:
+    assert reslab("exercise", "start", number, "--lang", language, cwd=tmp_path).returncode == 0
+    untouched = reslab("exercise", "check", number, "--json", cwd=tmp_path)
+    report = json.loads(untouched.stdout)
+    assert untouched.returncode == 1 and report["points"] == 0
+    assert {part["status"] for task in report["tasks"] for part in task["parts"]} == {"unfinished"}
+    write(tmp_path / "exercises" / f"{sheets.SHEETS[number]}.py", solved(number, language))
+    full = reslab("exercise", "check", number, "--json", cwd=tmp_path)
+    report = json.loads(full.stdout)
+    assert full.returncode == 0 and report["points"] == report["of"] > 0
+    assert report["limits"].keys() == {"time", "memory", "output", "files"}
+    items = json.loads(reslab("checklist", "--json", cwd=tmp_path).stdout)
+    mine = [task for item in items for task in item["tasks"] if task["task"].startswith(number[1])]
+    assert mine and all(task["points"] == task["of"] for task in mine) and all(item["claims"] for item in items)
+
+
+def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "김하나.py", solved("01", "ko"))
+    write(
+        tmp_path / "class" / "=cmd" / "01_gradient_analysis.py",
+        solved("01", changes={"numerical_jacobian": "def numerical_jacobian(f, x, step):\n    return x\n"}),
+    )
+    write(tmp_path / "class" / "notes.py", "print('not an answer')")
+    hidden = write(tmp_path / "hidden.py", "def test_1_2_scalars(answers, seed):\n    raise AssertionError('no')\n\ntest_1_2_scalars.points = 5\n")
+    found = classroom.submissions(tmp_path / "class", ["1.2"])
+    assert [each.student for each in found] == ["김하나", "=cmd"] and {each.tasks for each in found} == {("1.2",)}
+    out = tmp_path / "grades.csv"
+    told: list[tuple[str, int, int]] = []
+    rows = classroom.grade(found, out, hidden=hidden, watch=lambda *step: told.append(step))
+    assert [(row["1.2"], row["of"]) for row in rows] == [(10, 15), (0, 15)] and told[-1] == ("grading", 2, 2)
+    table = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    assert [row["student"] for row in table] == ["김하나", "'=cmd"]
+    details = out.with_suffix(".jsonl")
+    details.write_text(details.read_text(encoding="utf-8") + '{"torn', encoding="utf-8")
+    told.clear()
+    assert classroom.grade(found, out, hidden=hidden, watch=lambda *step: told.append(step)) == rows and not told
+    assert classroom.seed_of("a", "1.2", 0) != classroom.seed_of("b", "1.2", 0) == classroom.seed_of("b", "1.2", 0)
+
+
+def test_a_damaged_record_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "progress.json", "{")
+    with pytest.raises(UserError, match=r"progress\.json cannot be read .* move it away"):
+        Record(tmp_path).read()
