@@ -1,120 +1,61 @@
-"""Sheet 02 of the exercises: its reference solutions, its recognised mistakes, its text, and its figures against the real networks."""
+"""Sheet 02 of the exercises: its mistakes are told apart whatever is drawn, and its figures are those of the real networks."""
 
 import ast
 import inspect
-import tomllib
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from test_exercises import LONG, judged
 from torch import nn
 
 import reslab
-from reslab import claims, exercises, zoo
+from reslab import claims, zoo
 from reslab.analysis.removal import remove_each
-from reslab.exercises import sheets
-from reslab.exercises.grading import Judgement, Part, Task, judge
-from reslab.exercises.tasks import find, names, task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
+from reslab.exercises import sheets, tasks
+from reslab.exercises.grading import Part
+from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
 
-TASKS = {name: find(name) for name in names() if name.startswith("2.")}
-PARTS = [(name, part) for name, task in TASKS.items() for part in task.parts]
-MISTAKES = [(name, part, mistake) for name, part in PARTS for mistake in part.mistakes]
-TEXT = tomllib.loads(Path(exercises.__file__).with_name("feedback.toml").read_text(encoding="utf-8"))
-
-
-def quick(part: Part) -> bool:
-    """Say whether a part trains no networks and traces none, so that all of it can be tried in the fast suite."""
-    return part.name not in ("run", "removal_errors", "removal_curve")
+NAMES = [name for name in tasks.names() if name.startswith("2.")]
+PARTS = [part for name in NAMES for part in tasks.find(name).parts]
+QUICK = [part for part in PARTS if part.name not in LONG]
+REMOVALS = [part for part in PARTS if part.name.startswith("removal")]
 
 
-def judged(part: Part, answer: Callable[..., Any], seed: int) -> Judgement:
-    answers = ModuleType("answers")
-    answers.__file__ = "answers.py"
-    setattr(answers, part.name, answer)
-    (judgement,) = judge(Task("", [part]), answers, seed)
-    return judgement
+def recognises(part: Part, seed: int) -> None:
+    assert judged(part, part.right, seed).points == part.points
+    for mistake, answer in part.mistakes.items():
+        found = judged(part, answer, seed)
+        assert (found.mistake, found.points, found.status) == (mistake, 0, "wrong")
 
 
-def slow_unless(fast: bool) -> list[pytest.MarkDecorator]:
-    return [] if fast else [pytest.mark.slow]
+@pytest.mark.parametrize("part", QUICK, ids=lambda part: part.name)
+def test_mistakes_are_told_apart_on_whatever_inputs(part: Part) -> None:
+    for seed in (1, 2):
+        recognises(part, seed)
 
 
-def test_the_sheet_has_eight_tasks() -> None:
-    assert list(TASKS) == [f"2.{number}" for number in range(1, 9)]
-
-
-@pytest.mark.parametrize(("name", "part"), [pytest.param(*each, id=f"{each[0]}-{each[1].name}", marks=slow_unless(quick(each[1]))) for each in PARTS])
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_reference_solution_gets_full_points(name: str, part: Part, seed: int) -> None:
-    assert judged(part, part.right, seed) == Judgement(part.name, "right", part.points, part.points)
+@pytest.mark.parametrize("part", REMOVALS, ids=lambda part: part.name)
+def test_removals_gone_wrong_are_told_apart_on_whatever_networks(part: Part, seed: int) -> None:
+    recognises(part, seed)
 
 
-@pytest.mark.parametrize("part", [part for name, part in PARTS if name == "2.5"], ids=lambda part: part.name)
-def test_a_slow_part_is_tried_once_in_the_fast_suite(part: Part) -> None:
-    assert judged(part, part.right, 1).points == part.points
+def test_removals_are_tried_once_in_the_fast_suite() -> None:
+    for part in REMOVALS:
+        assert judged(part, part.right).points == part.points
 
 
-@pytest.mark.parametrize(
-    ("name", "part", "mistake"),
-    [pytest.param(*each, id=f"{each[0]}-{each[1].name}-{each[2]}", marks=slow_unless(quick(each[1]))) for each in MISTAKES],
-)
-def test_a_mistake_is_recognised_by_its_name_and_explained(name: str, part: Part, mistake: str) -> None:
-    for seed in (1, 2, 3) if part.name != "run" else (1,):
-        judgement = judged(part, part.mistakes[mistake], seed)
-        assert (judgement.mistake, judgement.points, judgement.status) == (mistake, 0, "wrong")
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_every_mistake_and_no_other_has_a_text_in_both_languages(name: str) -> None:
-    assert {part.name: set(part.mistakes) for part in TASKS[name].parts} == {part: set(texts) for part, texts in TEXT[name].items()}
-    for texts in TEXT[name].values():
-        for text in texts.values():
-            assert text.keys() == {"ko", "en"} and all(text.values())
-    assert sum(len(part.mistakes) for part in TASKS[name].parts) >= 3
-
-
-def functions(stub: str) -> dict[str, str]:
-    return {node.name: ast.unparse(node.args) for node in ast.parse(stub).body if isinstance(node, ast.FunctionDef)}
-
-
-def test_the_two_languages_agree() -> None:
-    korean, english = (sheets.read("02", language) for language in sheets.LANGUAGES)
-    assert korean.preamble == english.preamble
-    assert list(korean.tasks) == list(english.tasks) == list(TASKS)
-    for name, text in korean.tasks.items():
-        other = english.tasks[name]
-        assert (text.points, text.minutes, text.difficulty, text.stub) == (other.points, other.minutes, other.difficulty, other.stub)
-        assert len(text.hints) == len(other.hints) >= 2
-        assert text.points == TASKS[name].points and 10 <= text.points <= 15
-        assert set(functions(text.stub)) == {part.name for part in TASKS[name].parts}
-
-
-@pytest.mark.parametrize("language", sheets.LANGUAGES)
-def test_what_a_learner_starts_with_runs_and_is_unfinished(language: sheets.Language) -> None:
-    answers = ModuleType("answers")
-    answers.__file__ = "answers.py"
-    exec(compile(sheets.starter("02", language), "answers.py", "exec"), vars(answers))
-    for task in TASKS.values():
-        parts = [part for part in task.parts if quick(part)]
-        assert {judgement.status for judgement in judge(Task(task.id, parts), answers, 1)} <= {"unfinished"}
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_a_solution_takes_what_the_stub_names_and_stands_where_the_stub_stood(name: str) -> None:
-    source = inspect.getsource(import_module(f"reslab.exercises.tasks.task_{name.replace('.', '_')}"))
-    solution = source.split("# the solution\n")[1].split("# how it is judged")[0]
-    task, sheet = TASKS[name], sheets.read("02", "en")
-    assert {part.name: functions(solution)[part.name] for part in task.parts} == functions(sheet.tasks[name].stub)
-    assert all(ast.get_docstring(node) for node in ast.parse(solution).body if isinstance(node, ast.FunctionDef))
-    answers = ModuleType("answers")
-    answers.__file__ = "answers.py"
-    exec(compile(sheet.preamble + solution, "answers.py", "exec"), vars(answers))
-    judgements = judge(Task(name, [part for part in task.parts if quick(part)]), answers, 1)
-    assert all(judgement.status == "right" for judgement in judgements)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_solution_takes_what_its_stub_takes_and_says_what_it_returns(name: str) -> None:
+    asked = {node.name: node for node in ast.parse(sheets.task(name, "en").stub).body if isinstance(node, ast.FunctionDef)}
+    parts = tasks.find(name).parts
+    assert list(asked) == [part.name for part in parts]
+    for part in parts:
+        (solution,) = ast.parse(inspect.getsource(part.right)).body
+        assert isinstance(solution, ast.FunctionDef) and (ast.get_docstring(solution) or "").startswith("Return")
+        assert ast.unparse(solution.args) == ast.unparse(asked[part.name].args)
 
 
 # --- What the solutions say, against the real networks ----------------------------------------------------------------
@@ -157,7 +98,7 @@ def test_multiply_adds_are_those_that_are_measured() -> None:
 
 
 def test_any_complete_prediction_is_worth_its_points() -> None:
-    (part, *_) = TASKS["2.4"].parts
+    part = task_2_4.TASK.parts[0]
     for order in (["plain8", "plain20", "resnet8", "resnet20"], ["resnet8", "plain20", "resnet20", "plain8"]):
         assert judged(part, lambda order=order: order, 1).points == part.points
 

@@ -118,8 +118,17 @@ def _not_higher_as_lower(low: float, high: float, margin: float, direction: str)
     return verdict(low, high, margin, "lower" if direction == "not higher" else direction)
 
 
+def _spreads(generator: Generator) -> Cases:
+    for n, level in ((3, 0.95), (5, 0.9), (12, 0.99)):
+        yield 0.5 + float(normal(generator, 1).sigmoid()), n, level
+
+
+def _half(std: float, n: int, level: float, df: int = -1, root: bool = True) -> float:
+    return float(stats.t.ppf((1 + level) / 2, n + df)) * std / (sqrt(n) if root else n)
+
+
 def _plans(generator: Generator) -> Cases:
-    for ratio, level in ((0.4, 0.95), (0.8, 0.95), (1.2, 0.9), (1.7, 0.95), (2.5, 0.99), (3.5, 0.9), (5, 0.95)):
+    for ratio, level in ((0.4, 0.95), (0.8, 0.95), (1.2, 0.9), (1.7, 0.95), (2.2, 0.99), (3, 0.9)):
         half = 0.01 + 0.01 * float(normal(generator, 1).sigmoid())
         yield ratio * (1 + 0.1 * float(normal(generator, 1).sigmoid())) * half, half, level
 
@@ -132,8 +141,21 @@ TASK = Task(
     "2.6",
     [
         Part(
+            half_width,
+            points=3,
+            cases=_spreads,
+            mistakes={
+                "normal-quantile": lambda std, n, level: _normal_quantile(level, n) * std / sqrt(n),
+                "one-sided-quantile": lambda std, n, level: half_width(std, n, 2 * level - 1),
+                "degrees-of-freedom": lambda std, n, level: _half(std, n, level, df=0),
+                "of-single-values": lambda std, n, level: half_width(std, n, level) * sqrt(n),
+                "divided-by-n": lambda std, n, level: _half(std, n, level, root=False),
+                "whole-width": lambda std, n, level: 2 * half_width(std, n, level),
+            },
+        ),
+        Part(
             interval,
-            points=5,
+            points=3,
             cases=_measurements,
             mistakes={
                 "normal-quantile": _paired(quantile=_normal_quantile),
@@ -162,7 +184,7 @@ TASK = Task(
         ),
         Part(
             seeds_needed,
-            points=4,
+            points=3,
             cases=_plans,
             mistakes={
                 "normal-quantile": _by_formula,

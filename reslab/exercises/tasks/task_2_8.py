@@ -12,24 +12,23 @@ Row = tuple[str, int, int, int, int]
 
 
 # the solution
-def conv_bn(in_channels: int, out_channels: int, kernel: int) -> int:
-    """Return the parameters of a convolution without bias and of its BatchNorm."""
-    return in_channels * out_channels * kernel**2 + 2 * out_channels
-
-
 def stages(image_size: int) -> list[tuple[str, int, int, int, int]]:
     """Return ResNet-50's rows (name, channels, height, blocks, parameters) for square colour images."""
+
+    def with_bn(in_channels: int, out_channels: int, kernel: int) -> int:
+        return in_channels * out_channels * kernel**2 + 2 * out_channels
+
     height = (image_size + 1) // 2
-    rows = [("conv1", 64, height, 0, conv_bn(3, 64, 7))]
+    rows = [("conv1", 64, height, 0, with_bn(3, 64, 7))]
     height = (height + 1) // 2
     rows.append(("pool", 64, height, 0, 0))
     width = 64
     for number, blocks in enumerate((3, 4, 6, 3), start=1):
         inner, outer = 32 * 2**number, 128 * 2**number
         height = height if number == 1 else (height + 1) // 2
-        parameters = conv_bn(width, outer, 1)
+        parameters = with_bn(width, outer, 1)  # the projection
         for _ in range(blocks):
-            parameters += conv_bn(width, inner, 1) + conv_bn(inner, inner, 3) + conv_bn(inner, outer, 1)
+            parameters += with_bn(width, inner, 1) + with_bn(inner, inner, 3) + with_bn(inner, outer, 1)
             width = outer
         rows.append((f"layer{number}", outer, height, blocks, parameters))
     return [*rows, ("avgpool", width, 1, 0, 0), ("fc", 1000, 1, 0, width * 1000 + 1000)]
