@@ -174,6 +174,8 @@ TASK = Task(
             cases=_intervals,
             mistakes={
                 "on-the-mean": _on_the_mean,
+                "one-end-only": lambda low, high, margin, direction: verdict(low, low, margin, direction),
+                "the-other-end-only": lambda low, high, margin, direction: verdict(high, high, margin, direction),
                 "refuted-and-inconclusive-exchanged": lambda *case: _REFUTED_AND_OPEN[verdict(*case)],
                 "never-inconclusive": _never_open,
                 "margin-forgotten": lambda low, high, margin, direction: verdict(low, high, 0, direction),
