@@ -43,6 +43,7 @@ def test_both_readmes_show_the_same_commands_and_code() -> None:
     assert [re.sub("#.*", "", code) for code in readme_python(READMES[0])] == [re.sub("#.*", "", code) for code in readme_python(READMES[1])]
 
 
+EXPECTED = {("exercise", "check"): 1}  # for a file that nobody has filled in
 SMALLER = {"study": ["--preset", "smoke", "--workers", "1", "--seeds", "1"], "train": ["--epochs", "1"]}
 
 
@@ -55,7 +56,7 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             if arguments[0] == "study" and name in arguments:
                 del arguments[arguments.index(name) : arguments.index(name) + 2]
         done = reslab_here(*arguments, *SMALLER.get(arguments[0], []))
-        assert done.returncode == 0, (command, done.stderr)
+        assert done.returncode == EXPECTED.get(tuple(arguments[:2]), 0), (command, done.stderr)
 
 
 def test_readme_python_runs() -> None:
@@ -73,8 +74,8 @@ def test_lab_py_explains_itself(arguments: list[str]) -> None:
 def test_torch_hub_finds_every_network() -> None:
     import torch
 
-    assert set(torch.hub.list(str(ROOT), source="local", skip_validation=True)) >= {"resnet50", "resnet56", "preresnet164", "densenet121"}
     with torch.device("meta"):
+        assert all(torch.hub.load(str(ROOT), name, source="local") for name in ("resnet50", "preresnet164", "densenet121"))
         network = torch.hub.load(str(ROOT), "resnet56", source="local", num_classes=7)
     assert network.fc.out_features == 7
 
