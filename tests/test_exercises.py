@@ -14,7 +14,15 @@ from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.grading import Judgement, Part, Task, judge, same
 
 ALL = tasks.names()
-MISTAKES = [(name, part, mistake) for name in ALL for part in tasks.find(name).parts for mistake in part.mistakes]
+PARTS = [(name, part) for name in ALL for part in tasks.find(name).parts]
+MISTAKES = [(name, part, mistake) for name, part in PARTS for mistake in part.mistakes]
+LONG = {"run", "removal_errors", "removal_curve"}  # these train networks, or see through many
+
+
+def marked(*each: Any) -> Any:
+    """Return what a test of a part takes, as slow where the part is."""
+    name, part, *rest = each
+    return pytest.param(*each, id="-".join([name, part.name, *rest]), marks=[pytest.mark.slow] if part.name in LONG else [])
 
 
 def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:
@@ -25,13 +33,12 @@ def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:
     return judge(Task("0.0", [part]), module, seed)[0]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_reference_solutions_get_full_points(name: str) -> None:
-    for part in tasks.find(name).parts:
-        assert judged(part, part.right, seed=len(name)) == Judgement(part.name, "right", part.points, part.points)
+@pytest.mark.parametrize(("name", "part"), [marked(*each) for each in PARTS])
+def test_reference_solutions_get_full_points(name: str, part: Part) -> None:
+    assert judged(part, part.right, seed=3) == Judgement(part.name, "right", part.points, part.points)
 
 
-@pytest.mark.parametrize(("name", "part", "mistake"), MISTAKES, ids=[f"{name}-{part.name}-{mistake}" for name, part, mistake in MISTAKES])
+@pytest.mark.parametrize(("name", "part", "mistake"), [marked(*each) for each in MISTAKES])
 def test_a_mistake_is_recognised_and_explained(name: str, part: Part, mistake: str) -> None:
     found = judged(part, part.mistakes[mistake], seed=7)
     assert (found.mistake, found.points) == (mistake, 0)

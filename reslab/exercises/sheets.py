@@ -12,7 +12,7 @@ from reslab.errors import UserError, suggest
 
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
-SHEETS = {"01": "01_gradient_analysis"}
+SHEETS = {"01": "01_gradient_analysis", "02": "02_ablation_study"}
 """Sheets by number; the file of a learner's answers has the same name."""
 
 HEADINGS: Mapping[Language, Mapping[str, str]] = {

@@ -1,0 +1,128 @@
+"""Task 2.2: the shortcut options A, B and C, and what they cost."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from reslab.exercises.grading import Part, Task
+from reslab.exercises.inputs import Cases, normal, whole
+
+
+# the solution
+def zero_pad(x: Tensor, out_channels: int, stride: int) -> Tensor:
+    """Return option A of x `[B, C, H, W]`: every stride-th pixel, and channels of zeros at the end."""
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, out_channels - x.shape[1]))
+
+
+def projection(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Return W_s x of x `[B, C, H, W]`: the matrix `[out, C]` at every stride-th pixel."""
+    return torch.einsum("oc,bchw->bohw", weight, x[:, :, ::stride, ::stride])
+
+
+def extra_parameters(option: str, depth: int) -> int:
+    """Return how many parameters the shortcuts add to a CIFAR network of 6n+2 layers."""
+    extra, width = 0, 16
+    for channels in (16, 32, 64):
+        for _ in range((depth - 2) // 6):
+            if option == "C" or (option == "B" and channels != width):
+                extra += width * channels + 2 * channels
+            width = channels
+    return extra
+
+
+# how it is judged
+
+
+def _maps(generator: Generator) -> Cases:
+    for channels, out, stride in ((2, 4, 2), (3, 8, 2), (2, 5, 1)):
+        yield normal(generator, 2, channels, 4, 6), out, stride
+
+
+def _wrong_pad(
+    *, front: int = 0, both: bool = False, offset: int = 0, pool: Callable[..., Tensor] | None = None, subsampled: bool = True
+) -> Callable[..., Tensor]:
+    def padded(x: Tensor, out_channels: int, stride: int) -> Tensor:
+        extra = out_channels - x.shape[1]
+        before = extra // 2 if both else front * extra
+        kept = pool(x, stride) if pool else x[:, :, min(offset, stride - 1) :: stride, min(offset, stride - 1) :: stride] if subsampled else x
+        return F.pad(kept, (0, 0, 0, 0, before, extra - before))
+
+    return padded
+
+
+def _repeated(x: Tensor, out_channels: int, stride: int) -> Tensor:
+    return x[:, torch.arange(out_channels) % x.shape[1], ::stride, ::stride]
+
+
+def _projections(generator: Generator) -> Cases:
+    for channels, out, stride in ((2, 4, 2), (3, 3, 2), (3, 5, 1)):
+        yield normal(generator, 2, channels, 4, 6), normal(generator, out, channels), stride
+
+
+def _options(generator: Generator) -> Cases:
+    for option in "ABCBC":
+        yield option, 6 * whole(generator, 2, 18) + 2
+
+
+def _extra(
+    option: str, depth: int, *, bn: int = 2, bias: int = 0, kernel: int = 1, layers: int = 6, always: str = "C", first: bool = False, a: bool = False
+) -> int:
+    """The count with a way to go wrong for every option."""
+    extra, width = 0, 16
+    for channels in (16, 32, 64):
+        for block in range((depth - 2) // layers):
+            changes = channels != width or (first and block == 0)
+            if option == always or (option in "BC" and changes) or (a and option == "A" and changes):
+                extra += width * channels * kernel + (bn + bias) * channels
+            width = channels
+    return extra
+
+
+TASK = Task(
+    "2.2",
+    [
+        Part(
+            zero_pad,
+            points=4,
+            cases=_maps,
+            mistakes={
+                "zeros-in-front": _wrong_pad(front=1),
+                "zeros-on-both-sides": _wrong_pad(both=True),
+                "averaged": _wrong_pad(pool=F.avg_pool2d),
+                "maximum-taken": _wrong_pad(pool=F.max_pool2d),
+                "not-subsampled": _wrong_pad(subsampled=False),
+                "other-pixels": _wrong_pad(offset=1),
+                "channels-repeated": _repeated,
+            },
+        ),
+        Part(
+            projection,
+            points=3,
+            cases=_projections,
+            mistakes={
+                "no-stride": lambda x, weight, stride: projection(x, weight, 1),
+                "transposed": lambda x, weight, stride: projection(x, weight.T, stride),
+                "averaged": lambda x, weight, stride: projection(F.avg_pool2d(x, stride), weight, 1),
+                "relu-after": lambda x, weight, stride: projection(x, weight, stride).relu(),
+            },
+        ),
+        Part(
+            extra_parameters,
+            points=6,
+            cases=_options,
+            mistakes={
+                "batchnorm-forgotten": lambda option, depth: _extra(option, depth, bn=0),
+                "bias-counted": lambda option, depth: _extra(option, depth, bias=1),
+                "running-statistics-counted": lambda option, depth: _extra(option, depth, bn=4),
+                "c-only-at-transitions": lambda option, depth: _extra(option, depth, always=""),
+                "b-in-every-block": lambda option, depth: _extra("C" if option == "B" else option, depth),
+                "first-stage-projected": lambda option, depth: _extra(option, depth, first=True),
+                "a-counted": lambda option, depth: _extra(option, depth, a=True),
+                "three-by-three": lambda option, depth: _extra(option, depth, kernel=9),
+                "layers-not-blocks": lambda option, depth: _extra(option, depth, layers=3),
+            },
+        ),
+    ],
+)
