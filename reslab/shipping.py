@@ -121,7 +121,11 @@ def _errors(network: nn.Module, data: Dataset, watch: Watch) -> dict[PartName, f
     """Return the error on each part."""
     errors = {}
     for part, name in PARTS.items():
-        error = look(network, data, part, "single", lambda _, done, total, name=name: watch(f"{name} images,", done, total))["error"]
+
+        def told(_: str, done: int, total: int, name: str = name) -> None:
+            watch(f"{name} images,", done, total)
+
+        error = look(network, data, part, "single", told)["error"]
         assert error is not None
         errors[part] = error
     return errors
