@@ -193,5 +193,5 @@ TASK = Task(
             },
         ),
     ],
-    seconds=120,
+    seconds=180,
 )
