@@ -1,6 +1,7 @@
 """Exercises: the sheets' text, the graders, and the feedback that names a mistake."""
 
 import re
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -120,7 +121,7 @@ def doubled(x: Tensor) -> Tensor:
 def test_general_causes(answer: Any, status: str, mistake: str | None) -> None:
     found = judged(part(doubled, (torch.ones(2),)), answer)
     assert (found.status, found.mistake) == (status, mistake)
-    assert found.line is None or "x[7]" in open(__file__, encoding="utf-8").read().splitlines()[found.line - 1]  # noqa: SIM115, PTH123  # one line of this file
+    assert found.line is None or "x[7]" in Path(__file__).read_text(encoding="utf-8").splitlines()[found.line - 1]
     assert mistake is None or checking.said("0.0", "doubled", mistake)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+import reslab
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gradient
 
@@ -66,12 +67,10 @@ def _sides(generator: Generator) -> Cases:
 
 
 def _trained_like(generator: Generator) -> Cases:
-    from reslab import build
-
     for name in ("resnet8", "resnet14"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(1000, (), generator=generator)))
-            network = build("cifar_resnet", depth=int(name.removeprefix("resnet")), in_channels=1).double()
+            network = reslab.build("cifar_resnet", depth=int(name.removeprefix("resnet")), in_channels=1).double()
         blocks = [block for stage in (network.layer1, network.layer2, network.layer3) for block in stage]  # type: ignore[union-attr]
         yield blocks, normal(generator, 4, 16, 8, 8).relu()
 
