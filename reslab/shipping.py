@@ -80,9 +80,9 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
     data = load_data(config.data, watch=watch)
     network, data, _ = trained(config.model, run / "weights.safetensors", data, zero_pad=None, options={})
-    before = _errors(network, data, lambda what, done, total: watch(f"{what} as trained", done, total))
+    before = _errors(network, data, watch, "as trained")
     network.load_state_dict(weightfiles.halved(network.state_dict()))
-    after = _errors(network, data, lambda what, done, total: watch(f"{what} after rounding", done, total))
+    after = _errors(network, data, watch, "after rounding")
     facts = {
         "made_for": {"num_classes": data.num_classes, "in_channels": data.in_channels},
         "params": zoo.count_params(network),
@@ -117,18 +117,19 @@ def _read(run: Path) -> tuple[TrialConfig, Json, Json]:
     return config, result, trial
 
 
-def _errors(network: nn.Module, data: Dataset, watch: Watch) -> dict[PartName, float]:
+def _errors(network: nn.Module, data: Dataset, watch: Watch, when: str) -> dict[PartName, float]:
     """Return the error on each part."""
     errors = {}
     for part, name in PARTS.items():
-
-        def told(_: str, done: int, total: int, name: str = name) -> None:
-            watch(f"{name} images,", done, total)
-
-        error = look(network, data, part, "single", told)["error"]
+        error = look(network, data, part, "single", _called(f"{name} images, {when}", watch))["error"]
         assert error is not None
         errors[part] = error
     return errors
+
+
+def _called(what: str, watch: Watch) -> Watch:
+    """Return a watch that is told of something under another name."""
+    return lambda _, done, total: watch(what, done, total)
 
 
 def command(config: TrialConfig) -> str:
