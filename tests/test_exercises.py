@@ -17,7 +17,7 @@ from reslab.exercises.grading import Judgement, Part, Task, judge, same
 ALL = tasks.names()
 PARTS = [(name, part) for name in ALL for part in tasks.find(name).parts]
 MISTAKES = [(name, part, mistake) for name, part in PARTS for mistake in part.mistakes]
-LONG = {"run", "removal_errors", "removal_curve"}  # these train networks, or see through many
+LONG = {"measured_rate", "run", "removal_errors", "removal_curve"}  # these build, train or see through many networks
 
 
 def marked(*each: Any) -> Any:

@@ -343,4 +343,4 @@ def _print_checklist(items: list[dict[str, Any]], language: Language) -> None:
         print(f"[{'x' if item['complete'] else ' '}] {item['item'][language]}  ({names[0]}: {item['section']})")
         for task in item["tasks"]:
             print(f"      {task['task']} {task['title']}: {task['points']}/{task['of']}")
-        print(f"      {names[2]} ({len(item['claims'])}): {', '.join(item['claims'])}")
+        print(f"      {names[2]} ({len(item['claims'])}): reslab claims --section {item['section']}")
