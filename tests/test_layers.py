@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": {"analysis", "anatomy", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
     "studies/laws": {"successors"},
     "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
-    "report": {"runs", "claims", "zoo"},
+    "report": {"runs", "claims", "zoo", "anatomy", "analysis"},
     "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},
     "commands": {"*"},
@@ -54,7 +54,7 @@ RESERVED = {
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
     "rich": {"show"},
-    "matplotlib": {"analysis"},
+    "matplotlib": {"analysis", "report"},
     "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},
