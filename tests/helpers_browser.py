@@ -1,6 +1,7 @@
 """A real browser for tests: headless Chromium, spoken to over its DevTools pipe, with nothing but the standard library."""
 
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -47,13 +48,16 @@ class Browser:
     def open(self, page: Path, width: int = 1400, *, language: str = "en-US", dark: bool = False) -> Self:
         """Show a file in a window of this width, to a reader of this language."""
         self.call("Network.setUserAgentOverride", userAgent="test", acceptLanguage=language)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.dark(dark)
         self.resize(width)
         self.problems.clear()
         self.requests.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
         return self
+
+    def dark(self, dark: bool) -> None:
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
 
     def resize(self, width: int, height: int = 900) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
@@ -120,9 +124,14 @@ def browser(profile: Path) -> Iterator[Browser]:
     our_in, their_out = os.pipe()
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update")
     command = [program, *flags, "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-    # Chromium reads from descriptor 3 and writes to 4.
-    shell = ["sh", "-c", f'exec "$@" 3<&{their_in} 4>&{their_out}', "sh", *command]
-    process = subprocess.Popen(shell, pass_fds=(their_in, their_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wire() -> None:  # Chromium reads from descriptor 3 and writes to 4
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (their_in, their_out)]
+        for number, end in zip((3, 4), ends, strict=True):
+            os.dup2(end, number)
+
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, preexec_fn=wire, pass_fds=(3, 4), stdin=quiet, stdout=quiet, stderr=quiet)
     os.close(their_in)
     os.close(their_out)
     try:

@@ -28,10 +28,9 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Tour | None" = N
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
     """
-    environment = Environment(
-        loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=False, keep_trailing_newline=False
-    )
+    environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "data_rows": pictures.data_rows, "marks": pictures.marks}
+    environment.filters["dedent"] = dedent
     studies = [section(number, read_directory(directory)) for number, directory in enumerate(directories, start=1)]
     page = environment.get_template("page.html.j2").render(
         studies=studies,
@@ -74,3 +73,9 @@ def section(number: int, study: StudyRecord) -> dict[str, Any]:
         "command": command(record) if record["config"] else None,
         "details": [json.dumps(part, ensure_ascii=False, indent=2) for part in details if part],
     }
+
+
+def dedent(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return numbered lines of code without the indentation that all of them have."""
+    common = min((len(line) - len(line.lstrip()) for _, line in lines), default=0)
+    return [(number, line[common:]) for number, line in lines]

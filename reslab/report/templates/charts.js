@@ -5,6 +5,7 @@ const charts = (() => {
   const COLOURS = {{ palette | json }};
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon"];
+  const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const FONT = getComputedStyle(document.body).fontFamily;
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const words = (text) => (typeof text === "string" ? text : text[language.current()]);
@@ -41,6 +42,8 @@ const charts = (() => {
       xaxis: axis(record.x, record.log_x, "normal"), yaxis: axis(record.y, record.log_y, record.log_y ? "normal" : "tozero"),
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: FONT, color: css("--quiet"), size: 13 },
       margin: { l: 56, r: 12, t: 12, b: 48 }, height: 400, barmode: "group", hovermode: "closest",
+      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink") },
     };
   }
 
@@ -50,7 +53,7 @@ const charts = (() => {
     const shown = record.series.map(() => true);
     const draw = () => {
       const data = record.series.flatMap((series, index) => traces(record, series, index, shown[index]));
-      Plotly.react(plot, data, layout(record), { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+      Plotly.react(plot, data, layout(record), CONFIG);
     };
     const name = () => record.series.forEach((series, index) => (legend.children[index].lastChild.textContent = words(series.name)));
     if (record.series.length > 1) {
