@@ -121,7 +121,7 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
     links, ids = re.findall(r'href="#([^"]*)"', page), re.findall(r' id="([^"]*)"', page)
     assert set(links) <= set(ids) and len(ids) == len(set(ids))
     assert {"1-one-one.claim", "2-two-two.claim"} <= set(links)
-    assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page
+    assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
 
 
 def test_an_intervals_marks_are_in_order_on_its_axis() -> None:

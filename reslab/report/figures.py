@@ -62,12 +62,13 @@ def draw(picture: Json, language: str) -> "Figure":
     axes.set(xlabel=_plain(picture["x"][language]), ylabel=_plain(picture["y"][language]))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
     if picture["log_x"]:
         axes.set_xscale("log")
     if picture["log_y"]:
         axes.set_yscale("log")
-    else:
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    elif axes.dataLim.ymin >= 0:
+        axes.set_ylim(bottom=0)
     if len(picture["series"]) > 1:
         axes.legend(frameon=False, fontsize=8)
     labels = [label.get_text() for label in axes.get_xticklabels()]
