@@ -1,7 +1,6 @@
 """A real browser for tests: headless Chromium, spoken to over its DevTools pipe, with nothing but the standard library."""
 
 import base64
-import fcntl
 import itertools
 import json
 import os
@@ -101,6 +100,9 @@ class Browser:
             self.problems.append(" ".join(str(argument.get("value", argument.get("description"))) for argument in what["args"]))
         elif event == "Log.entryAdded" and what["entry"]["level"] in ("error", "warning"):
             self.problems.append(what["entry"]["text"])
+        elif event == "Page.javascriptDialogOpening":
+            self.problems.append(f"dialog: {what['message']}")
+            self.call("Page.handleJavaScriptDialog", accept=True)
         elif event == "Network.requestWillBeSent":
             self.requests.append(what["request"]["url"][:200])
 
@@ -118,6 +120,8 @@ class Browser:
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """Start a browser with an empty profile, and end it."""
+    import fcntl  # which Windows has not
+
     program = chromium()
     assert program is not None
     their_in, our_out = os.pipe()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_browser import Browser, browser, needs_browser
-from test_report import TEXT, a_chart, a_claim, a_study, a_trial
+from test_report import TEXT, a_chart, a_claim, a_study, a_trial, hostile_study
 
 from reslab import anatomy, zoo
 from reslab.report import explorer
@@ -53,6 +53,8 @@ def opened(chrome: Browser, page: Path) -> Browser:
 
 OVERFLOWING = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".scroll, pre, svg, .skip")
   && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((element) => element.outerHTML.slice(0, 100))"""
+SCRIPTS = 4
+"""The page's own: the language, plotly, the pictures, the explorer."""
 DRAWN = 'charts.all() ?? [...document.querySelectorAll("figure.picture")].map((figure) => figure.querySelectorAll(".trace, .point").length > 0)'
 
 
@@ -72,6 +74,15 @@ def test_it_would_be_seen_if_it_did(chrome: Browser, tmp_path: Path) -> None:
     )
     chrome.open(bad)
     assert len(chrome.requests) == 2 and "no" in chrome.problems and chrome.run(OVERFLOWING)
+
+
+def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_path: Path) -> None:
+    chrome.open(write_report([hostile_study(tmp_path / "나쁜 실험", 20)], tmp_path / "page.html"), width=360)
+    chrome.run("charts.all()")
+    assert chrome.run("document.querySelectorAll('figure.picture .main-svg').length") >= 4
+    assert chrome.run("document.querySelectorAll('img, script:not([id]):not(:empty)').length") == SCRIPTS + 4
+    assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert chrome.problems == []
 
 
 @pytest.mark.parametrize("width", [360, 1400])

@@ -80,8 +80,11 @@ def _network(name: str, tables: _Tables) -> Json:
         except UserError:
             continue
         options[option] = values
-    variants = {" ".join(chosen): _design(name, dict(zip(options, chosen, strict=True)), tables) for chosen in itertools.product(*options.values())}
     standard = _design(name, {}, tables)
+    variants = {
+        " ".join(chosen): _design(name, dict(zip(options, chosen, strict=True)), tables) if options else standard
+        for chosen in itertools.product(*options.values())
+    }
     default = next(chosen for chosen, design in variants.items() if design == standard)
     network = _build(name, {}, 1)
     return {
