@@ -1,7 +1,7 @@
 """The network explorer's data: every network it offers, as layers from which the page computes shapes, parameters and multiply-adds at any size.
 
 `python -m reslab.report.explorer` measures the zoo again and writes `explorer.json`, which the page embeds: building every network takes
-half a minute, so a page does not. A test compares the file with the zoo.
+minutes, so a page does not. A test compares the file with the zoo.
 
 Tables are shared: a `block` is its shortcut, the channels that leave it, and its layers; a `row` is a stage's name, its words and its blocks,
 each with how often it repeats; a `design` is a list of rows. Of a network of any depth the numbers are for n = 1, and a third number says how many
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).parent / "explorer.json"
 
 OPTIONS: dict[str, tuple[str, ...]] = {"block": ("basic", "bottleneck"), "shortcut": ("A", "B", "C"), "stride_in": ("1x1", "3x3")}
-"""The options that change a network's layers, with their values; a network offers those that its builder takes."""
+"""The options that change a network's layers, with their values; a network offers those that its builder takes, only a family its block."""
 
 FAMILIES = ("cifar_resnet", "cifar_plain", "cifar_preresnet")
 """The families of any depth: 6n+2 with basic blocks, 9n+2 with bottlenecks."""
@@ -75,6 +75,8 @@ def _network(name: str, tables: _Tables) -> Json:
     size = {"depth": 20} if name in FAMILIES else {}
     options = {}
     for option, values in OPTIONS.items():
+        if option == "block" and name not in FAMILIES:
+            continue  # a named network's depth may not suit another block
         try:
             zoo.check(name, **{option: values[0]}, **size)
         except UserError:
@@ -88,7 +90,7 @@ def _network(name: str, tables: _Tables) -> Json:
     default = next(chosen for chosen, design in variants.items() if design == standard)
     network = _build(name, {}, 1)
     return {
-        "family": zoo.family(name),
+        "family": f"{zoo.family(name)}, any depth" if name in FAMILIES else zoo.family(name),
         "image": zoo.input_shape(network)[1],
         "options": options,
         "default": default,

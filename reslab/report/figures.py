@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reslab.report.hangul import matplotlib_settings
 from reslab.report.page import section
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DASHES = ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 2, 2, 2)))
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 2, 2, 2)))
 MARKERS = "osD^xP*p"
 
 Progress = Callable[[str, int, int], None]
@@ -90,7 +90,7 @@ def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) ->
         axes.bar(at, y, width, yerr=spread, color=colour, label=name, capsize=2)
         axes.set_xticks(range(len(places)), [_plain(str(value)) for value in places])
         return
-    style = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 3, "label": name}
+    style: Json = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 3, "label": name}
     if picture["kind"] == "points":
         axes.errorbar(x, y, spread, linestyle="none", **style)
     elif spread and not any(isinstance(value, str) for value in x):

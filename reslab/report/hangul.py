@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 FAMILY = "Reslab Hangul"
 FILE = Path(__file__).parent / "fonts" / "ReslabHangul.ttf"
@@ -32,7 +33,7 @@ def font_face(page: str) -> str:
     return f'@font-face {{ font-family: "{FAMILY}"; src: {source}; font-display: block; unicode-range: U+3131-318E, U+AC00-D7A3; }}'
 
 
-def matplotlib_settings() -> dict[str, object]:
+def matplotlib_settings() -> dict[str, Any]:
     """Return matplotlib's settings under which Hangul is drawn, and SVG text is drawn as shapes, so that it reads anywhere."""
     from matplotlib.font_manager import fontManager
 
