@@ -11,6 +11,7 @@ from fontTools.ttLib import TTFont
 from helpers import reslab_here
 
 from reslab import zoo
+from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.errors import UserError
 from reslab.report import explorer, hangul, pictures, records
 from reslab.report.figures import draw, write_figures
@@ -171,9 +172,9 @@ def test_figures_are_drawn_in_both_languages(tmp_path: Path) -> None:
     words = {"ko": "오류율 (%) 뷁 $x$", "en": "error (%)"}
     bars = [{"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}] * 2
     draw(a_chart("points", log_x=True, log_y=True), "en")
-    study = a_study(tmp_path / "그림 실험", charts=[a_chart(y=words), a_chart("bars", series=bars)])
+    study = a_study(tmp_path / "그림 실험", charts=[a_chart("bars", series=bars, y=words)])
     written = write_figures([study], tmp_path / "슬라이드")
-    assert {path.name for path in written} == {f"study-{n}.{language}.{kind}" for n in (1, 2) for language in ("ko", "en") for kind in ("png", "svg")}
+    assert {path.name for path in written} == {f"study-1.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
     assert all(path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"<?xml") for path in written)
     assert "<text" not in (tmp_path / "슬라이드" / "study-1.ko.svg").read_text(encoding="utf-8")
 
@@ -181,13 +182,22 @@ def test_figures_are_drawn_in_both_languages(tmp_path: Path) -> None:
 def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    stop = Stop({"ko": "덧셈", "en": "the sum"}, "Block.forward", [(7, "    if x < y:"), (8, "        out += <x>")], {"blocks": 8.0})
+    monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: Tour("0.1", [stop]))
     study = a_study(tmp_path / "한 실험", charts=[a_chart()])
     done = reslab_here("report", study, "--out", tmp_path / "쪽.html", "--figures", tmp_path / "figures", "--open", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["report"] == str(tmp_path / "쪽.html") and len(json.loads(done.stdout)["figures"]) == 4
     assert opened == [(tmp_path / "쪽.html").resolve().as_uri()]
     page = (tmp_path / "쪽.html").read_text(encoding="utf-8")
-    assert "out += identity" in page and "The residual addition" in page and "BSD 3-Clause" in page
+    assert "    out += &lt;x&gt;" in page and "the sum" in page and "BSD 3-Clause" in page and "8" in page
+
+
+@pytest.mark.slow
+def test_the_real_tour_is_a_section(tmp_path: Path) -> None:
+    assert reslab_here("report", a_study(tmp_path / "study"), "--out", tmp_path / "page.html").returncode == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "out += identity" in page and "The residual addition" in page and page.count("<li>\n<div><h3>") == 7
 
 
 # --- The explorer's data ----------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def test_it_would_be_seen_if_it_did(chrome: Browser, tmp_path: Path) -> None:
     assert len(chrome.requests) == 2 and "no" in chrome.problems and chrome.run(OVERFLOWING)
 
 
+@pytest.mark.slow
 def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_path: Path) -> None:
     chrome.open(write_report([hostile_study(tmp_path / "나쁜 실험", 20)], tmp_path / "page.html"), width=360)
     chrome.run("charts.all()")
@@ -94,6 +95,17 @@ def test_nothing_overflows(opened: Browser, width: int) -> None:
         assert opened.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+def test_the_switch_changes_every_text_by_keyboard(opened: Browser) -> None:
+    shown = "[document.documentElement.lang, document.querySelector('h2').innerText, document.querySelector('.plot .xtitle').textContent]"
+    assert opened.run(shown) == ["en", "The ledger of claims", "question"]
+    opened.run("document.querySelector('.skip').focus()")
+    opened.press("Tab", 9)
+    opened.press("Enter", 13)
+    assert opened.run(shown) == ["ko", "주장의 장부", "물음"]
+    assert opened.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == ["true", "false"]
+
+
+@pytest.mark.slow
 def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(chrome: Browser, page: Path) -> None:
     parts = (
         "document.documentElement.lang",

@@ -99,12 +99,12 @@ def _network(name: str, tables: _Tables) -> Json:
     }
 
 
-def _build(name: str, options: dict[str, str], n: int) -> "nn.Module":
+def _build(name: str, options: Json, n: int) -> "nn.Module":
     import torch
 
     from reslab import zoo
 
-    depth = {"depth": LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in FAMILIES else {}
+    depth: Json = {"depth": LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in FAMILIES else {}
     with torch.device("meta"):
         return zoo.build(name, **depth, **options)
 
@@ -150,16 +150,15 @@ def _block(block: "nn.Module") -> list[Any]:
     """Return a block's shortcut and its layers, each a list of a word and numbers."""
     from torch import nn
 
-    layers = []
+    layers: list[list[Any]] = []
     for name, layer in block.named_modules():
         if isinstance(layer, nn.Conv2d):
-            (kernel, _), (stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
-            shape = [layer.in_channels, layer.out_channels, kernel, stride, int(padding), layer.groups, int(layer.bias is not None)]
-            layers.append([_path(name), *shape])
+            window = map(_side, (layer.kernel_size, layer.stride, layer.padding))
+            layers.append([_path(name), layer.in_channels, layer.out_channels, *window, layer.groups, int(layer.bias is not None)])
         elif isinstance(layer, nn.BatchNorm2d):
             layers.append(["norm", layer.num_features])
         elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
-            layers.append(["pool", int(layer.kernel_size), int(layer.stride), int(layer.padding)])
+            layers.append(["pool", *map(_side, (layer.kernel_size, layer.stride, layer.padding))])
         elif isinstance(layer, nn.Linear):
             layers.append(["linear", layer.in_features, layer.out_features, int(layer.bias is not None)])
         elif isinstance(layer, nn.AdaptiveAvgPool2d) and layer is block:
@@ -167,6 +166,13 @@ def _block(block: "nn.Module") -> list[Any]:
         elif next(layer.parameters(recurse=False), None) is not None:
             raise TypeError(f"the explorer has no word for a {type(layer).__name__}")
     return [_shortcut(block), layers]
+
+
+def _side(size: Any) -> int:
+    """Return the side of a square."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    assert isinstance(height, int) and height == width, f"the explorer knows squares alone, not {size}"
+    return height
 
 
 def _path(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reslab.report.hangul import matplotlib_settings
+from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
 from reslab.report.pictures import OKABE_ITO
 from reslab.report.records import read_directory
@@ -27,8 +27,6 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
     """
-    import matplotlib
-
     found = []
     for position, directory in enumerate(directories, start=1):
         study = section(position, read_directory(directory))
@@ -38,7 +36,7 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
         found += [(f"{stem}-{number}", picture) for number, picture in enumerate(study["pictures"], start=1)]
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    with matplotlib.rc_context(matplotlib_settings()):
+    with matplotlib_draws_hangul():
         for done, (stem, picture) in enumerate(found, start=1):
             for language in ("ko", "en"):
                 figure = draw(picture, language)

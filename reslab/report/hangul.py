@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,14 @@ def font_face(page: str) -> str:
     return f'@font-face {{ font-family: "{FAMILY}"; src: {source}; font-display: block; unicode-range: U+3131-318E, U+AC00-D7A3; }}'
 
 
-def matplotlib_settings() -> dict[str, Any]:
-    """Return matplotlib's settings under which Hangul is drawn, and SVG text is drawn as shapes, so that it reads anywhere."""
+@contextmanager
+def matplotlib_draws_hangul() -> Iterator[None]:
+    """Draw Hangul with the package's font while it lasts, and the text of SVG as shapes, so that it reads anywhere."""
+    import matplotlib
     from matplotlib.font_manager import fontManager
 
     if FAMILY not in fontManager.get_font_names():
         fontManager.addfont(FILE)
-    return {"font.family": ["DejaVu Sans", FAMILY], "svg.fonttype": "path", "svg.hashsalt": "reslab", "axes.unicode_minus": True}
+    settings: Any = {"font.family": ["DejaVu Sans", FAMILY], "svg.fonttype": "path", "svg.hashsalt": "reslab"}
+    with matplotlib.rc_context(settings):
+        yield
