@@ -190,7 +190,7 @@ def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Pat
     assert json.loads(done.stdout)["report"] == str(tmp_path / "쪽.html") and len(json.loads(done.stdout)["figures"]) == 4
     assert opened == [(tmp_path / "쪽.html").resolve().as_uri()]
     page = (tmp_path / "쪽.html").read_text(encoding="utf-8")
-    assert "    out += &lt;x&gt;" in page and "the sum" in page and "BSD 3-Clause" in page and "8" in page
+    assert "    out += &lt;x&gt;" in page and "the sum" in page and "BSD 3-Clause" in page and "<dd>8</dd>" in page
 
 
 @pytest.mark.slow
