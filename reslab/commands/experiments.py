@@ -217,7 +217,7 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
     """
     import webbrowser
 
-    from reslab.analysis.torchvision_tour import torchvision_tour
+    from reslab.analysis.torchvision_tour import Tour, torchvision_tour
     from reslab.report.figures import write_figures
     from reslab.report.page import write_report
 
@@ -225,9 +225,13 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
         raise UserError("report needs at least one study directory: reslab report runs/degradation")
     arguments.make_writable(out.parent)
     with show.steps() as steps:
-        steps("reading torchvision", 0, 1)
-        tour = torchvision_tour()
-        steps("reading torchvision", 1, 1)
+
+        def tour() -> Tour:
+            steps("reading torchvision", 0, 1)
+            read = torchvision_tour()
+            steps("reading torchvision", 1, 1)
+            return read
+
         page = write_report(directories, out, tour)
         written = []
         if figures is not None:

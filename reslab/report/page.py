@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _FONT = "/* the page's Hangul */"
 
 
-def write_report(directories: Sequence[Path], out: Path, tour: "Tour | None" = None) -> Path:
-    """Write the page for these study directories to `out` and return its path; the tour of torchvision is a section of it, if given.
+def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
+    """Write the page for these study directories to `out` and return its path; the tour of torchvision is a section of it, if asked for.
 
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
@@ -40,7 +40,7 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Tour | None" = N
             for claim in study["record"]["claims"]
         ],
         explorer=explorer.catalogue(),
-        tour=tour,
+        tour=tour() if tour else None,
         palette=pictures.OKABE_ITO,
         plotlyjs=get_plotlyjs(),
         version=__version__,
