@@ -14,7 +14,7 @@ from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.errors import UserError
 from reslab.report import explorer, hangul, pictures, records
-from reslab.report.figures import draw, write_figures
+from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
 
 EVIL = "<script>alert(1)</script>"
@@ -167,30 +167,32 @@ def test_the_font_has_every_syllable_and_no_reserved_name() -> None:
     assert "SIL OPEN FONT LICENSE" in (hangul.FILE.parent / "OFL.txt").read_text(encoding="utf-8")
 
 
-def test_figures_are_drawn_in_both_languages(tmp_path: Path) -> None:
-    """A missing glyph is a warning of matplotlib's, and warnings are errors."""
-    words = {"ko": "오류율 (%) 뷁 $x$", "en": "error (%)"}
-    bars = [{"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}] * 2
-    draw(a_chart("points", log_x=True, log_y=True), "en")
-    study = a_study(tmp_path / "그림 실험", charts=[a_chart("bars", series=bars, y=words)])
-    written = write_figures([study], tmp_path / "슬라이드")
-    assert {path.name for path in written} == {f"study-1.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
-    assert all(path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"<?xml") for path in written)
-    assert "<text" not in (tmp_path / "슬라이드" / "study-1.ko.svg").read_text(encoding="utf-8")
-
-
 def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A glyph that the figures' fonts lack is a warning of matplotlib's, and warnings are errors."""
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
     stop = Stop({"ko": "덧셈", "en": "the sum"}, "Block.forward", [(7, "    if x < y:"), (8, "        out += <x>")], {"blocks": 8.0})
     monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: Tour("0.1", [stop]))
-    study = a_study(tmp_path / "한 실험", charts=[a_chart()])
-    done = reslab_here("report", study, "--out", tmp_path / "쪽.html", "--figures", tmp_path / "figures", "--open", "--json")
+    words = {"ko": "오류율 (%) 뷁 $x$", "en": "error (%)"}
+    bars = [{"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}] * 2
+    study = a_study(tmp_path / "한 실험", charts=[a_chart("bars", series=bars, y=words)])
+    figures = tmp_path / "슬라이드"
+    done = reslab_here("report", study, "--out", tmp_path / "쪽.html", "--figures", figures, "--open", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["report"] == str(tmp_path / "쪽.html") and len(json.loads(done.stdout)["figures"]) == 4
     assert opened == [(tmp_path / "쪽.html").resolve().as_uri()]
     page = (tmp_path / "쪽.html").read_text(encoding="utf-8")
     assert "    out += &lt;x&gt;" in page and "the sum" in page and "BSD 3-Clause" in page and "<dd>8</dd>" in page
+    written = json.loads(done.stdout)
+    assert written["report"] == str(tmp_path / "쪽.html")
+    assert {Path(path).name for path in written["figures"]} == {f"study-1.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG" if path.endswith("png") else b"<?xml") for path in written["figures"])
+    assert "<text" not in (figures / "study-1.ko.svg").read_text(encoding="utf-8")
+
+
+def test_lines_and_points_are_drawn_too() -> None:
+    band, whiskers = (draw(picture, "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True)))
+    assert band.get_ylim()[0] == 0 and len(band.collections) == 1
+    assert whiskers.get_xscale() == whiskers.get_yscale() == "log"
 
 
 @pytest.mark.slow
