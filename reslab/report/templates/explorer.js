@@ -140,7 +140,6 @@ const explorer = (() => {
   const both = (ko, en) => [element("span", { class: "ko", lang: "ko" }, ko), element("span", { class: "en", lang: "en" }, en)];
 
   const whole = (number) => number.toLocaleString("en-US");
-  const short = (number) => (number >= 1e9 ? `${(number / 1e9).toFixed(2)} G` : number >= 1e6 ? `${(number / 1e6).toFixed(2)} M` : whole(number));
   const shape = (output) => output.join("×");
   const drawn = (stage) => stage.blocks.filter((block) => block.layers.some(([word]) => !["norm", "global"].includes(word)));
 
@@ -215,7 +214,8 @@ const explorer = (() => {
     const oneScale = section.querySelector("[name=scale]");
     const find = (panel, name) => panel.root.querySelector(`[data-is=${name}]`);
 
-    const families = Map.groupBy ? Map.groupBy(Object.keys(networks), (name) => networks[name].family) : grouped(Object.keys(networks));
+    const families = new Map();
+    for (const [name, { family }] of Object.entries(networks)) families.set(family, [...(families.get(family) ?? []), name]);
     for (const panel of panels) {
       const select = find(panel, "name");
       for (const [family, names] of families) {
@@ -270,12 +270,6 @@ const explorer = (() => {
     show();
   }
 
-  function grouped(names) {
-    const found = new Map();
-    for (const name of names) found.set(networks[name].family, [...(found.get(networks[name].family) ?? []), name]);
-    return found;
-  }
-
   /** Fill the comparison: parameters, multiply-adds and receptive field of both, and the difference. */
   function totals(body, [first, second]) {
     const measures = [
@@ -294,5 +288,5 @@ const explorer = (() => {
 
   const section = document.getElementById("explorer");
   start(section);
-  return { networks, measure, design, choose, alternatives, command, short };
+  return { networks, measure, design, choose, alternatives, command };
 })();
