@@ -43,9 +43,7 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
             if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
                 rows.append(Stage(name, describe(module), tuple(output.shape[1:]), count_params(module), macs, field))
 
-        handles = [
-            module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output)) for name, module in _opened(network)
-        ]
+        handles = [module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output)) for name, module in opened(network)]
         training = network.training
         try:
             network.eval()(torch.empty(1, *input_shape, device=next(network.parameters()).device))
@@ -113,7 +111,7 @@ SIDE_PATHS = ("downsample", "proj", "fc1", "fc2")
 """torchvision's names of shortcuts, and of the two layers of a squeeze-and-excitation, which see the whole image anyway."""
 
 
-def _opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the children with their names, and in place of a container its children."""
     for name, child in network.named_children():
         if name in CONTAINERS and isinstance(child, nn.Sequential):

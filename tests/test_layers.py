@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies/laws": {"successors"},
     "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws
     "exercises": {"analysis", "studies", "residual", "zoo", "data", "claims", "runs"},
-    "report": {"runs", "claims", "zoo"},
+    "report": {"runs", "claims", "zoo", "anatomy", "analysis"},
     "analyzing": {"analysis", "evaluation", "zoo", "data", "weightfiles", "runs"},
     "cli": {"*"},
     "commands": {"*"},
@@ -56,7 +56,7 @@ RESERVED = {
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
     "rich": {"show"},
-    "matplotlib": {"analysis"},
+    "matplotlib": {"analysis", "report"},
     "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},

@@ -19,7 +19,7 @@ from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.claims import check
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
-from reslab.report.figures import chart
+from reslab.report.pictures import data_rows, pictures
 from reslab.runs import read_json
 from reslab.studies import costs, designs, laws, reuse, successors
 from reslab.successors import efficientnet
@@ -185,9 +185,10 @@ def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None
     assert points.keys() == {name for name in zoo.names() if not name.startswith("lowlevel/")}
     assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
     assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, literature.torchvision())}
-    drawn = chart(asdict(sizes))
-    assert [trace.hovertext for trace in drawn.data] == [tuple(series.text or ()) for series in sizes.series]
-    assert {trace.mode for trace in drawn.data} == {"markers"} and drawn.layout.xaxis.type == drawn.layout.yaxis.type == "log"
+    (drawn,) = pictures({"charts": [asdict(sizes)]}, [], [])
+    assert drawn["kind"] == "points" and [series["text"] for series in drawn["series"]] == [series.text for series in sizes.series]
+    behind = {cell for _, cells in data_rows(drawn) for cell in cells}
+    assert "25,557,032 resnet50" in behind
     rows = {row[0]: row[1:] for row in costs.cost_tables()[0].rows}
     assert rows["regnet_y_400mf"] == [4_344_144, 401_842_848, "ImageNet", 25.9, "Radosavovic et al. 2020", 25.9, 25.954]
     assert rows["resnet56"][2:] == ["CIFAR-10", 6.97, "He et al. 2015", None, None]

@@ -163,7 +163,8 @@ def study(
     from reslab import studies
     from reslab.executors import default_workers, local
     from reslab.executors.cluster import on_ray
-    from reslab.report.page import summary_rows, write_report
+    from reslab.report.page import write_report
+    from reslab.report.records import summary_rows
     from reslab.studies.study import Directory, run_study
 
     names = studies.names() if name == "all" else [name]
@@ -197,8 +198,8 @@ def study(
 
 
 @app.command
-def report(*directories: Path, out: Path = Path("report.html"), json: Flag = False) -> None:
-    """Write one self-contained HTML page, Korean and English, about one or more studies.
+def report(*directories: Path, out: Path = Path("report.html"), figures: Path | None = None, open: Flag = False, json: Flag = False) -> None:
+    """Write one self-contained HTML page, Korean and English, about one or more studies, finished or interrupted.
 
     Parameters
     ----------
@@ -206,16 +207,43 @@ def report(*directories: Path, out: Path = Path("report.html"), json: Flag = Fal
         Study directories (the --out of `reslab study`).
     out
         The page to write.
+    figures
+        A directory for every picture as PNG and SVG, in both languages.
+    open
+        Open the page in the browser.
     json
-        Print the path of the page as JSON.
+        Print the paths of the page and of the figures as JSON.
     """
+    import webbrowser
+
+    from reslab.analysis.torchvision_tour import Tour, torchvision_tour
+    from reslab.report.figures import write_figures
     from reslab.report.page import write_report
 
     if not directories:
         raise UserError("report needs at least one study directory: reslab report runs/degradation")
     arguments.make_writable(out.parent)
-    page = write_report(directories, out)
-    show.print_json({"report": str(page)}) if json else print(page)
+    with show.steps() as steps:
+
+        def tour() -> Tour:
+            steps("reading torchvision", 0, 1)
+            read = torchvision_tour()
+            steps("reading torchvision", 1, 1)
+            return read
+
+        page = write_report(directories, out, tour)
+        written = []
+        if figures is not None:
+            arguments.make_writable(figures)
+            written = write_figures(directories, figures, steps)
+    if json:
+        show.print_json({"report": str(page), "figures": [str(path) for path in written]})
+    else:
+        print(page)
+        if written:
+            print(f"{len(written)} figures in {figures}")
+    if open and not webbrowser.open(page.resolve().as_uri()):
+        raise UserError(f"no browser could be opened; open {page} by hand")
 
 
 @app.command
@@ -240,7 +268,7 @@ def claims(*directories: Path, section: str | None = None, lang: Literal["en", "
     if section is not None and section not in SECTIONS:
         raise UserError(f"no section {section!r}{suggest(section, SECTIONS)}")
     if directories:
-        from reslab.report.page import command, read_study
+        from reslab.report.records import command, read_study
 
         studied = [read_study(directory) for directory in directories]
         records = [{**claim, "study": record["study"], "command": command(record)} for record in studied for claim in record["claims"]]

@@ -1,79 +1,104 @@
-"""The report's figures: training curves with a band over seeds, and the final errors."""
+"""Every picture of a study as PNG and SVG, in both languages, for slides and papers."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import plotly.graph_objects as go
-
+from reslab.report.hangul import matplotlib_draws_hangul
+from reslab.report.page import section
+from reslab.report.pictures import OKABE_ITO
+from reslab.report.records import read_directory
 from reslab.runs import Json
 
-Curves = Mapping[str, Sequence[Sequence[Json]]]
-"""For each group, for each seed, the lines of `metrics.jsonl`."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008); dashes tell the curves apart besides."""
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 2, 2, 2)))
+MARKERS = "osD^xP*p"
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-
-def training_curves(curves: Curves) -> go.Figure:
-    """Return the mean training error by epoch, in %, with a band of one standard deviation over seeds."""
-    figure = go.Figure()
-    for index, (group, seeds) in enumerate(curves.items()):
-        length = min((len(seed) for seed in seeds), default=0)  # a diverged run is shorter
-        if not length:
-            continue
-        epochs = [line["epoch"] for line in seeds[0][:length]]
-        errors = 100 * np.array([[line["train_error"] for line in seed[:length]] for seed in seeds])
-        mean, std = errors.mean(0), errors.std(0, ddof=1) if len(seeds) > 1 else np.zeros(length)
-        colour = OKABE_ITO[index % len(OKABE_ITO)]
-        band_x, band_y = [*epochs, *reversed(epochs)], [*(mean + std), *(mean - std)[::-1]]
-        figure.add_scatter(
-            x=band_x, y=band_y, fill="toself", fillcolor=colour, opacity=0.15, line_width=0, hoverinfo="skip", showlegend=False, legendgroup=group
-        )
-        line = {"color": colour, "dash": DASHES[index % len(DASHES)]}
-        figure.add_scatter(x=epochs, y=mean, name=group, line=line, mode="lines+markers", legendgroup=group)
-    return _finish(figure, "에폭 · epoch", "훈련 오류 · training error (%)")
+Progress = Callable[[str, int, int], None]
 
 
-def final_errors(errors: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
-    """Return the final training and test errors of every group, in %: a bar for the mean, a whisker for one std, a dot a seed."""
-    figure = go.Figure()
-    for (split, name), colour in zip((("train_error", "훈련 · training"), ("test_error", "시험 · test")), OKABE_ITO, strict=False):
-        values = [100 * np.array(group[split]) for group in errors.values()]
-        spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
-        figure.add_bar(x=list(errors), y=[v.mean() for v in values], error_y={"array": spread}, name=name, marker_color=colour)
-    return _finish(figure, "", "오류 · error (%)").update_layout(barmode="group")
+def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lambda *_: None) -> list[Path]:
+    """Write every picture of these studies to `out` as `STUDY-NUMBER.LANGUAGE.png` and `.svg`, and return their paths; an older one is replaced.
+
+    Raises:
+        UserError: if a directory holds neither a readable `study.json` nor trials.
+    """
+    found = []
+    for position, directory in enumerate(directories, start=1):
+        study = section(position, read_directory(directory))
+        stem = re.sub(r"[^\w-]+", "-", study["record"]["study"])
+        twice = sum(directory.resolve().name == other.resolve().name for other in directories) > 1
+        stem = f"{stem}-{position}" if twice else stem
+        found += [(f"{stem}-{number}", picture) for number, picture in enumerate(study["pictures"], start=1)]
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib_draws_hangul():
+        for done, (stem, picture) in enumerate(found, start=1):
+            for language in ("ko", "en"):
+                figure = draw(picture, language)
+                for suffix in ("png", "svg"):
+                    path = out / f"{stem}.{language}.{suffix}"
+                    figure.savefig(path, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+                    written.append(path)
+            watch("drawing figures", done, len(found))
+    return written
 
 
-def chart(record: Json) -> go.Figure:
-    """Return a study's own figure, from its record in `study.json`."""
-    figure = go.Figure()
-    for index, series in enumerate(record["series"]):
-        colour = OKABE_ITO[index % len(OKABE_ITO)]
-        spread = {"error_y": {"array": series["spread"]}} if series["spread"] is not None else {}
-        text = {"hovertext": series["text"]} if series["text"] is not None else {}
-        points = {"x": series["x"], "y": series["y"], "name": series["name"], **spread, **text}
-        if record["kind"] == "bars":
-            figure.add_bar(**points, marker_color=colour)
-        else:
-            mode = "lines+markers" if record["kind"] == "lines" else "markers"
-            figure.add_scatter(**points, mode=mode, line={"color": colour, "dash": DASHES[index % len(DASHES)]}, marker_symbol=index)
-    _finish(figure, *(f"{record[axis]['ko']} · {record[axis]['en']}" for axis in "xy"))
-    for axis, logarithmic in (("xaxis", record["log_x"]), ("yaxis", record["log_y"])):
-        if logarithmic:
-            figure.update_layout({axis: {"type": "log", "rangemode": "normal"}})
+def draw(picture: Json, language: str) -> "Figure":
+    """Return a picture as a matplotlib figure, in "ko" or "en"."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for index, series in enumerate(picture["series"]):
+        _series(axes, picture, index, series, _plain(series["name"] if isinstance(series["name"], str) else series["name"][language]))
+    axes.set_title(_plain(picture["title"][language]), loc="left", fontsize=11)
+    axes.set(xlabel=_plain(picture["x"][language]), ylabel=_plain(picture["y"][language]))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    if picture["log_x"]:
+        axes.set_xscale("log")
+    if picture["log_y"]:
+        axes.set_yscale("log")
+    elif axes.dataLim.ymin >= 0:
+        axes.set_ylim(bottom=0)
+    if len(picture["series"]) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    if any(isinstance(x, str) for series in picture["series"] for x in series["x"]) and sum(map(len, labels)) > 60:
+        axes.tick_params(axis="x", rotation=60, labelsize=8)
     return figure
 
 
-def _finish(figure: go.Figure, x: str, y: str) -> go.Figure:
-    axis = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.5)"}
-    return figure.update_layout(
-        xaxis={**axis, "title": x},
-        yaxis={**axis, "title": y, "rangemode": "tozero"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, 'Apple SD Gothic Neo', 'Malgun Gothic', 'Noto Sans KR', sans-serif", "color": "#777"},
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        height=420,
-    )
+def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) -> None:
+    colour = OKABE_ITO[index % len(OKABE_ITO)]
+    x = [_plain(value) if isinstance(value, str) else value for value in series["x"]]
+    y = [float("nan") if value is None else value for value in series["y"]]
+    spread = [value or 0.0 for value in series["spread"]] if series.get("spread") else None
+    if picture["kind"] == "bars":
+        count = len(picture["series"])
+        places = list(dict.fromkeys(value for each in picture["series"] for value in each["x"]))
+        width = 0.8 / count
+        at = [places.index(value) + (index - (count - 1) / 2) * width for value in series["x"]]
+        axes.bar(at, y, width, yerr=spread, color=colour, label=name, capsize=2)
+        axes.set_xticks(range(len(places)), [_plain(str(value)) for value in places])
+        return
+    style: Json = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 3, "label": name}
+    if picture["kind"] == "points":
+        axes.errorbar(x, y, spread, linestyle="none", **style)
+    elif spread and not any(isinstance(value, str) for value in x):
+        axes.plot(x, y, linestyle=DASHES[index % len(DASHES)], **style)
+        low, high = ([value + sign * wide for value, wide in zip(y, spread, strict=True)] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    else:
+        axes.errorbar(x, y, spread, linestyle=DASHES[index % len(DASHES)], **style)
+
+
+def _plain(text: str) -> str:
+    """Return a text whose dollars are dollars: matplotlib reads mathematics between two of them."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,165 @@
+"""The pictures of a study, as records: the page draws them with plotly, `--figures` with matplotlib, and both show the same numbers in a table.
+
+A picture has the fields of a study's chart: title, caption, x, y (each Korean and English), kind ("lines", "bars" or "points"), log_x, log_y, and
+series, each with its name, x, y, perhaps the spread over seeds and a text for each point.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from reslab.report.records import Trial
+from reslab.runs import Json
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
+"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper); dashes and marks tell curves apart too."""
+
+MOST = 12
+"""Curves in one picture: with more, none can be told from another."""
+
+
+def pictures(record: Json, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Json]:
+    """Return a study's pictures: those that its record holds, then the training curves and the final errors if it trained."""
+    found = [_clean({"log_x": False, "log_y": False, **chart}) for chart in record["charts"]]
+    curves = _curves(trials)
+    if curves:
+        found.append(_clean(_training(curves)))
+    if rows:
+        found.append(_clean(_final(rows)))
+    return found
+
+
+def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
+    """Return the lines of metrics of each group's trials; of those that did not finish only where none of the group did."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.metrics:
+            groups.setdefault(trial.group, []).append(trial)
+    return {
+        group: [trial.metrics for trial in members if trial.result is not None] or [trial.metrics for trial in members]
+        for group, members in groups.items()
+    }
+
+
+def _training(curves: dict[str, list[list[Json]]]) -> Json:
+    series = []
+    for group, seeds in list(curves.items())[:MOST]:
+        length = min(map(len, seeds))  # a diverged run is shorter
+        errors = 100 * np.array([[line["train_error"] for line in seed[:length]] for seed in seeds], dtype=float)
+        spread = errors.std(0, ddof=1).tolist() if len(seeds) > 1 else None
+        series.append(
+            {"name": group, "x": [line["epoch"] for line in seeds[0][:length]], "y": errors.mean(0).tolist(), "spread": spread, "text": None}
+        )
+    return {
+        "title": {"ko": "학습하는 동안의 훈련 오류", "en": "Training error through training"},
+        "caption": _shortened(
+            {
+                "ko": "선은 시드 평균, 띠는 표준편차 한 배. 학습 중인 배치에서 잰 값이다. 어느 선이 더 낮은 곳에서 멈추는지 볼 것.",
+                "en": "The line is the mean over seeds, the band one standard deviation, measured on the batches as they are learned from. "
+                "See which line ends lower.",
+            },
+            len(curves),
+        ),
+        "x": {"ko": "에폭", "en": "epoch"},
+        "y": {"ko": "훈련 오류 (%)", "en": "training error (%)"},
+        "series": series,
+        "kind": "lines",
+        "log_x": False,
+        "log_y": False,
+    }
+
+
+def _final(rows: Sequence[dict[str, Any]]) -> Json:
+    shown = rows[:MOST]
+    names = {"train_error": {"ko": "훈련", "en": "training"}, "test_error": {"ko": "시험", "en": "test"}}
+    series = []
+    for split, name in names.items():
+        spread = [100 * (row[f"{split}_std"] or 0.0) for row in shown]
+        series.append(
+            {"name": name, "x": [row["group"] for row in shown], "y": [100 * row[split] for row in shown], "spread": spread, "text": None},
+        )
+    return {
+        "title": {"ko": "학습이 끝난 뒤의 오류", "en": "Errors after training"},
+        "caption": _shortened(
+            {
+                "ko": "평가 모드에서 잰 오류. 막대는 시드 평균, 수염은 표준편차 한 배. 두 오류가 함께 높은지, 시험 오류만 높은지 볼 것.",
+                "en": "Measured in evaluation mode: bars are means over seeds, whiskers one standard deviation. "
+                "See whether both errors are high, or the test error alone.",
+            },
+            len(rows),
+        ),
+        "x": {"ko": "신경망", "en": "network"},
+        "y": {"ko": "오류 (%)", "en": "error (%)"},
+        "series": series,
+        "kind": "bars",
+        "log_x": False,
+        "log_y": False,
+    }
+
+
+def _shortened(caption: dict[str, str], count: int) -> dict[str, str]:
+    """Return a caption that says if not every group is drawn."""
+    if count <= MOST:
+        return caption
+    return {
+        "ko": f"{caption['ko']} {count}개 가운데 앞의 {MOST}개만 그렸고, 나머지는 표에 있다.",
+        "en": f"{caption['en']} The first {MOST} of {count} are drawn; the table has them all.",
+    }
+
+
+def _clean(value: Any) -> Any:
+    """Return a value with None for every number that is not finite: JSON and charts have no other word for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _clean(part) for key, part in value.items()}
+    return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def data_rows(picture: Json) -> Iterator[tuple[Any, list[str]]]:
+    """Yield the rows of the table behind a picture: an x, and for every series what it has there."""
+    table: dict[tuple[Any, int], list[str]] = {}
+    for column, series in enumerate(picture["series"]):
+        seen: dict[Any, int] = {}
+        for index, x in enumerate(series["x"]):
+            seen[x] = seen.get(x, 0) + 1
+            row = table.setdefault((x, seen[x]), [""] * len(picture["series"]))
+            spread = series["spread"][index] if series.get("spread") else None
+            text = f" {series['text'][index]}" if series.get("text") else ""
+            row[column] = f"{figure(series['y'][index])}{f' ± {figure(spread)}' if spread is not None else ''}{text}"
+    for (x, _), row in table.items():
+        yield x, row
+
+
+def figure(value: Any) -> str:
+    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, nothing for None."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def embedded(value: Any) -> Markup:
+    """Return a value as JSON that is safe inside a script element."""
+    text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
+    return Markup(
+        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    )
+
+
+def marks(claim: Json) -> dict[str, float] | None:
+    """Return where a statistical claim's interval, effect, margin and zero are, on an axis from 0 to 300; None if it has no interval."""
+    if not claim.get("interval") or claim.get("margin") is None:
+        return None
+    low, high = claim["interval"]
+    threshold = -claim["margin"] if claim["direction"] == "lower" else claim["margin"]
+    values = [low, high, claim["effect"], threshold, 0.0]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        return None
+    first, last = min(values), max(values)
+    width = (last - first) or 1.0
+    place = [round(15 + 270 * (value - first) / width, 1) for value in values]
+    return dict(zip(("low", "high", "effect", "margin", "zero"), place, strict=True))

@@ -1,0 +1,176 @@
+"""What a study directory holds, read so that what is missing or broken is said and the rest is shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reslab.errors import UserError
+from reslab.runs import Json, read_json, read_metrics
+
+Text = dict[str, str]
+"""Language -> sentence."""
+
+EMPTY: Json = {"question": None, "config": {}, "claims": [], "tables": [], "charts": [], "trials": [], "failures": []}
+"""What a record holds where it holds nothing."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as far as it got: its group, its lines of metrics, its `trial.json`, and its result if it has one."""
+
+    group: str
+    metrics: list[Json]
+    config: Json
+    result: Json | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study's record, its trials, and what is to be said of what is not there."""
+
+    record: Json
+    trials: list[Trial]
+    notes: list[Text] = field(default_factory=list)
+
+
+def read_study(directory: Path) -> Json:
+    """Return a study's record.
+
+    Raises:
+        UserError: if there is none, or it cannot be read.
+    """
+    try:
+        record = read_json(directory / "study.json")
+    except FileNotFoundError as error:
+        raise UserError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("study"), str):
+        raise UserError(f"{directory / 'study.json'} is no study's record; run the study again")
+    return {"title": {"ko": record["study"], "en": record["study"]}, **EMPTY, **record}
+
+
+def read_directory(directory: Path) -> StudyRecord:
+    """Return what a study's directory holds, be it finished or interrupted.
+
+    Raises:
+        UserError: if it holds neither a study nor trials, or its `study.json` cannot be read.
+    """
+    if (directory / "study.json").exists():
+        return _finished(directory, read_study(directory))
+    paths = sorted(path.parent for path in (*directory.glob("trials/*/trial.json"), *directory.glob("*/trial.json")))
+    if not paths:
+        read_study(directory)  # says what was expected
+    return _interrupted(directory, paths)
+
+
+def _finished(directory: Path, record: Json) -> StudyRecord:
+    trials, missing = [], []
+    for entry in record["trials"]:
+        path = directory / entry["directory"]
+        trial = _trial(path, entry["group"], entry["result"])
+        trials.append(trial)
+        if not trial.metrics or not trial.config:
+            missing.append(entry["directory"])
+    notes = []
+    if missing:
+        some = f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+        notes.append(
+            {
+                "ko": f"실행 {len(trials)}개 가운데 {len(missing)}개의 기록(trial.json, metrics.jsonl)이 없거나 깨졌다: {some}. "
+                "곡선은 나머지만 그렸다.",
+                "en": f"The files of {len(missing)} of {len(trials)} trials (trial.json, metrics.jsonl) are missing or broken: {some}. "
+                "The curves show the others.",
+            }
+        )
+    if record["failures"]:
+        count = len(record["failures"])
+        notes.append(
+            {"ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.", "en": f"{count} trials failed; the small print says why."},
+        )
+    return StudyRecord(record, trials, notes)
+
+
+def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
+    """Return the record of a study that has trials and no `study.json`."""
+    trials = [_trial(path, None, None) for path in paths]
+    done = sum(trial.result is not None for trial in trials)
+    started = len(trials) - done
+    note = {
+        "ko": f"study.json이 없다: 주장을 판정하기 전에 멈춘 실험이다. 끝난 실행은 {done}개, 시작만 한 실행은 {started}개. "
+        "아래는 지금까지의 기록이다. 같은 명령을 다시 실행하면 빠진 것만 마저 잰다.",
+        "en": f"There is no study.json: the study stopped before its claims were decided. {done} trials had finished and {started} had begun. "
+        "Below is what there is; the same command, run again, does only what is missing.",
+    }
+    name = directory.resolve().name
+    title = {"ko": f"{name} (중단됨)", "en": f"{name} (interrupted)"}
+    return StudyRecord({**EMPTY, "study": name, "title": title}, trials, [note])
+
+
+def _trial(path: Path, group: str | None, result: Json | None) -> Trial:
+    config = _read(path / "trial.json")
+    if group is None:
+        settings = config.get("config", {})
+        options = settings.get("options") or {}
+        group = " ".join([str(settings.get("model", path.name)), *(f"{key}={value}" for key, value in options.items())])
+    if result is None:
+        result = _read(path / "result.json") or None
+    return Trial(group, list(_metrics(path)), config, result)
+
+
+def _read(path: Path) -> Json:
+    """Return a file's record, or an empty one if it is missing or broken."""
+    try:
+        record = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _metrics(path: Path) -> Iterator[Json]:
+    """Yield the lines of metrics up to the first that cannot be read."""
+    try:
+        for line in read_metrics(path):
+            if not isinstance(line, dict) or not {"epoch", "train_error"} <= line.keys():
+                return
+            yield line
+    except (OSError, ValueError):
+        return
+
+
+def summary_rows(record: Json) -> list[dict[str, Any]]:
+    """Return one row a group: the number of seeds, and mean and std of the final errors, as fractions."""
+    groups: dict[str, list[Json]] = {}
+    for trial in record["trials"]:
+        groups.setdefault(trial["group"], []).append(trial["result"])
+    return summarise(groups)
+
+
+def summarise(groups: dict[str, list[Json]]) -> list[dict[str, Any]]:
+    """Return the rows of these groups' results."""
+    rows = []
+    for group, results in groups.items():
+        row: dict[str, Any] = {
+            "group": group,
+            "n": len(results),
+            "params": results[0].get("params"),
+            "diverged": sum(r.get("status") == "diverged" for r in results),
+        }
+        for split in ("train_error", "test_error"):
+            values = np.array([result.get(split, np.nan) for result in results], dtype=float)
+            row[split] = float(values.mean())
+            row[f"{split}_std"] = float(values.std(ddof=1)) if len(values) > 1 else None
+        rows.append(row)
+    return rows
+
+
+def command(record: Json) -> str:
+    """Return the command line that measures a study again, every setting spelled out."""
+    words = ["reslab", "study", record["study"]]
+    for key, value in record["config"].items():
+        if value is not None:
+            words += [f"--{key.replace('_', '-')}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return " ".join(words)

@@ -1,0 +1,230 @@
+"""The page and the figures: what they show, what they say of what is missing, and that nothing in a study can harm a reader."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fontTools.ttLib import TTFont
+from helpers import reslab_here
+
+from reslab import zoo
+from reslab.analysis.torchvision_tour import Stop, Tour
+from reslab.errors import UserError
+from reslab.report import explorer, hangul, pictures, records
+from reslab.report.figures import draw
+from reslab.report.page import dedent, write_report
+
+EVIL = "<script>alert(1)</script>"
+TEXT = {"ko": "물음", "en": "question"}
+
+
+def a_chart(kind: str = "lines", **changes: Any) -> dict[str, Any]:
+    series = [{"name": "residual", "x": [1, 2, 3], "y": [3.0, 2.0, 1.0], "spread": [0.1, 0.2, 0.1], "text": None}]
+    return {"title": TEXT, "caption": TEXT, "x": TEXT, "y": TEXT, "series": series, "kind": kind, "log_x": False, "log_y": False, **changes}
+
+
+def a_claim(**changes: Any) -> dict[str, Any]:
+    claim = {
+        "id": "study.claim",
+        "kind": "statistical",
+        "section": "overview",
+        "statement": TEXT,
+        "source": "here",
+        "unit": "error",
+        "corrects": None,
+    }
+    verdict = {"verdict": "supported", "effect": 0.5, "interval": [0.25, 0.75], "level": 0.95, "n": 3, "method": "paired t", "reason": "so"}
+    return {**claim, "direction": "higher", "margin": 0.1, **verdict, **changes}
+
+
+def a_trial(directory: Path, number: int, group: str, *, done: bool = True, error: float = 0.5) -> dict[str, Any]:
+    """Write a run directory and return its entry in `study.json`."""
+    path = directory / "trials" / f"{number:016x}"
+    path.mkdir(parents=True)
+    result = {"status": "finished", "params": 1000, "train_error": error, "test_error": error}
+    config = {"model": "cifar_resnet", "options": {"depth": 8}, "recipe": {"epochs": 3}, "seed": number}
+    (path / "trial.json").write_text(json.dumps({"config": config, "environment": {"python": "3"}, "code": "0" * 16}), encoding="utf-8")
+    lines = [json.dumps({"epoch": epoch, "train_error": error / epoch}) + "\n" for epoch in (1, 2, 3)]
+    (path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    if done:
+        (path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    return {"group": group, "directory": f"trials/{path.name}", "seed": number, "config": config, "result": result}
+
+
+def a_study(directory: Path, **changes: Any) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    record = {"study": "study", "title": TEXT, **records.EMPTY, "question": TEXT, "config": {"seeds": 3}, **changes}
+    (directory / "study.json").write_text(json.dumps(record), encoding="utf-8")
+    return directory
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def hostile_study(study: Path, count: int) -> Path:
+    """Write a study with markup in every text, numbers that are none, missing and broken files, and so many groups."""
+    trials = [a_trial(study, number, f"{EVIL}{number}") for number in range(count)]
+    trials += [a_trial(study, count, EVIL, error=float("nan")), {**trials[0], "directory": "trials/none", "group": "gone"}]
+    (study / trials[1]["directory"] / "metrics.jsonl").write_text("{broken\n", encoding="utf-8")
+    evil = {"ko": EVIL, "en": EVIL}
+    series = [{"name": "</script>" + EVIL, "x": ["</script>", "b"], "y": [float("nan"), 2.0], "spread": None, "text": [EVIL, EVIL]}]
+    claim = a_claim(id='"><img src=x onerror=alert(1)>', statement=evil, source=EVIL, reason=EVIL, effect=float("nan"))
+    return a_study(
+        study,
+        study=EVIL,
+        title=evil,
+        question=evil,
+        claims=[claim],
+        tables=[{"title": evil, "columns": [EVIL], "rows": [[EVIL], [float("nan")], [None]]}],
+        charts=[a_chart(title=evil, caption=evil, x=evil, series=series * 2), a_chart(kind=EVIL, series=[])],
+        trials=trials,
+        failures=[{"config": {"model": EVIL, "options": {}, "seed": 0}, "reason": EVIL}],
+    )
+
+
+def test_a_hostile_study_gives_a_safe_and_readable_page(tmp_path: Path) -> None:
+    study = hostile_study(tmp_path / "나쁜 실험", 1000)
+    page = write_report([study], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "</script><script>" not in page and "<img" not in without_scripts(page)
+    shown = without_scripts(page)
+    assert "2 of 1002 trials" in shown and "The first 12 of 1002 are drawn" in shown and "1 trials failed" in shown
+    assert shown.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 1000
+    for embedded in re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL):
+        json.loads(embedded, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert len(page) < 8_000_000
+
+
+def test_an_interrupted_study_says_what_is_missing_and_shows_the_rest(tmp_path: Path) -> None:
+    study = tmp_path / "degradation"
+    for number, done in enumerate((True, True, False)):
+        a_trial(study, number, "", done=done)
+    page = without_scripts(write_report([study], tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "degradation (interrupted)" in page and "degradation (중단됨)" in page
+    assert "2 trials had finished and 1 had begun" in page and "cifar_resnet depth=8" in page and "50.00 ± 0.00" in page
+    assert "Training error through training" in page and "Claims and verdicts" not in page
+    shutil.rmtree(study)
+    study.mkdir()
+    with pytest.raises(UserError, match=r"holds no study\.json; give the --out directory"):
+        write_report([study], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"study": 3}'])
+def test_a_broken_record_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "study.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="run the study again"):
+        write_report([tmp_path], tmp_path / "page.html")
+
+
+def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
+    studies = [a_study(tmp_path / name, study=name, claims=[a_claim(id=f"{name}.claim")]) for name in ("one", "two")]
+    page = without_scripts(write_report(studies, tmp_path / "page.html").read_text(encoding="utf-8"))
+    links, ids = re.findall(r'href="#([^"]*)"', page), re.findall(r' id="([^"]*)"', page)
+    assert set(links) <= set(ids) and len(ids) == len(set(ids))
+    assert {"1-one-one.claim", "2-two-two.claim"} <= set(links)
+    assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
+
+
+def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
+    marks = pictures.marks(a_claim())
+    assert marks is not None and marks == {"zero": 15, "margin": 51, "low": 105, "effect": 195, "high": 285}
+    lower = pictures.marks(a_claim(direction="lower"))
+    assert lower is not None and lower["margin"] < lower["zero"] < lower["low"]
+    assert pictures.marks(a_claim(interval=None)) is None and pictures.marks(a_claim(effect=float("inf"))) is None
+    flat = pictures.marks(a_claim(margin=0.0, interval=[0.0, 0.0], effect=0.0))
+    assert flat is not None and set(flat.values()) == {15}
+
+
+def test_the_table_behind_a_picture_has_every_number() -> None:
+    series = [
+        {"name": "one", "x": [1, 2], "y": [0.123456, 2000.0], "spread": [0.1, None], "text": None},
+        {"name": "two", "x": [2, 2, 3], "y": [1.0, 2.0, None], "spread": None, "text": ["a", "b", "c"]},
+    ]
+    rows = list(pictures.data_rows(a_chart(series=series)))
+    assert rows == [(1, ["0.1235 ± 0.1", ""]), (2, ["2,000", "1 a"]), (2, ["", "2 b"]), (3, ["", " c"])]
+
+
+def test_lines_of_code_keep_their_indentation_to_each_other() -> None:
+    assert dedent([(3, "    if x:"), (4, "        y")]) == [(3, "if x:"), (4, "    y")] and dedent([]) == []
+
+
+# --- Hangul -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_carries_the_hangul_it_shows_and_no_more() -> None:
+    face = hangul.font_face("기울기 <p>gradient</p>")
+    assert "font/woff" in face and len(face) < 10_000
+    assert hangul.font_face("gradient") == ""
+
+
+def test_the_font_has_every_syllable_and_no_reserved_name() -> None:
+    font = TTFont(hangul.FILE)
+    assert set(range(0xAC00, 0xD7A4)) <= font.getBestCmap().keys()
+    assert not any("nanum" in record.toUnicode().lower() for record in font["name"].names)
+    assert "SIL OPEN FONT LICENSE" in (hangul.FILE.parent / "OFL.txt").read_text(encoding="utf-8")
+
+
+def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A glyph that the figures' fonts lack is a warning of matplotlib's, and warnings are errors."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    stop = Stop({"ko": "덧셈", "en": "the sum"}, "Block.forward", [(7, "    if x < y:"), (8, "        out += <x>")], {"blocks": 8.0})
+    monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: Tour("0.1", [stop]))
+    words = {"ko": "오류율 (%) 뷁 $x$", "en": "error (%)"}
+    bars = [{"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}] * 2
+    study = a_study(tmp_path / "한 실험", charts=[a_chart("bars", series=bars, y=words)])
+    figures = tmp_path / "슬라이드"
+    done = reslab_here("report", study, "--out", tmp_path / "쪽.html", "--figures", figures, "--open", "--json")
+    assert done.returncode == 0, done.stderr
+    assert opened == [(tmp_path / "쪽.html").resolve().as_uri()]
+    page = (tmp_path / "쪽.html").read_text(encoding="utf-8")
+    assert "    out += &lt;x&gt;" in page and "the sum" in page and "BSD 3-Clause" in page and "<dd>8</dd>" in page
+    written = json.loads(done.stdout)
+    assert written["report"] == str(tmp_path / "쪽.html")
+    assert {Path(path).name for path in written["figures"]} == {f"study-1.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG" if path.endswith("png") else b"<?xml") for path in written["figures"])
+    assert "<text" not in (figures / "study-1.ko.svg").read_text(encoding="utf-8")
+
+
+def test_lines_and_points_are_drawn_too() -> None:
+    band, whiskers = (draw(picture, "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True)))
+    assert band.get_ylim()[0] == 0 and len(band.collections) == 1
+    assert whiskers.get_xscale() == whiskers.get_yscale() == "log"
+
+
+@pytest.mark.slow
+def test_the_real_tour_is_a_section(tmp_path: Path) -> None:
+    assert reslab_here("report", a_study(tmp_path / "study"), "--out", tmp_path / "page.html").returncode == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "out += identity" in page and "The residual addition" in page and page.count("<li>\n<div><h3>") == 7
+
+
+# --- The explorer's data ----------------------------------------------------------------------------------------------
+
+
+def resolved(catalogue: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a network's entry with its designs in full."""
+    rows = [[title, words, [[catalogue["blocks"][block], *counts] for block, *counts in runs]] for title, words, runs in catalogue["rows"]]
+    network = catalogue["networks"][name]
+    return {**network, "designs": {chosen: [rows[row] for row in catalogue["designs"][number]] for chosen, number in network["designs"].items()}}
+
+
+def test_the_explorer_offers_the_whole_zoo() -> None:
+    catalogue = explorer.catalogue()
+    assert list(catalogue["networks"]) == explorer.offered(), "run python -m reslab.report.explorer"
+    assert explorer.FILE.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("name", ["plain18", "cifar_plain", "wrn28_10"])
+def test_the_explorers_file_is_what_the_zoo_builds(name: str) -> None:
+    assert resolved(explorer.catalogue(), name) == json.loads(json.dumps(resolved(explorer.measure_catalogue([name]), name)))
+
+
+@pytest.mark.slow
+def test_the_explorers_whole_file_is_what_the_zoo_builds() -> None:
+    measured = json.loads(json.dumps(explorer.measure_catalogue(explorer.offered())))
+    assert measured == explorer.catalogue(), "run python -m reslab.report.explorer"
+    assert {name for name in zoo.names() if not name.startswith("lowlevel/")} < measured["networks"].keys()

@@ -1,0 +1,274 @@
+"""The page in a real browser: it asks for nothing, logs nothing, fits, speaks two languages, and its explorer counts as `reslab models` does."""
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers_browser import Browser, browser, needs_browser
+from test_report import TEXT, a_chart, a_claim, a_study, a_trial, hostile_study
+
+from reslab import anatomy, zoo
+from reslab.report import explorer
+from reslab.report.page import write_report
+
+pytestmark = [needs_browser, pytest.mark.xdist_group("browser")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with every kind of picture, and with long words."""
+    directory = tmp_path_factory.mktemp("쪽")
+    study = directory / "study"
+    long = "a_network_with_a_very_long_name_of_seventy_characters_and_without_any_space"
+    trials = [a_trial(study, number, group) for number, group in enumerate((long, long, "plain-20"))]
+    bars = [{"name": TEXT, "x": ["plain", "residual"], "y": [1.0, None], "spread": None, "text": None}]
+    two = [{"name": name, "x": [1, 10], "y": [1.0, 20.0], "spread": None, "text": ["<b>", "y"]} for name in (TEXT, long)]
+    tables = [{"title": TEXT, "columns": [long, long, long], "rows": [[long, 1, 2.5]]}]
+    claims = [a_claim(source=long), a_claim(id="study.refuted", verdict="refuted"), a_claim(id="study.open", verdict="inconclusive", interval=None)]
+    charts = [a_chart(), a_chart("bars", series=bars), a_chart("points", series=two, log_x=True, log_y=True)]
+    a_study(study, claims=claims, charts=charts, tables=tables, trials=trials)
+    return write_report([study], directory / "쪽.html")
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture
+def opened(chrome: Browser, page: Path) -> Browser:
+    """The page, in English, wide and light, every picture drawn; opened only if it is not."""
+    if chrome.run("location.href") != page.resolve().as_uri():
+        chrome.open(page)
+    chrome.resize(1400)
+    chrome.dark(False)
+    chrome.run("charts.all(); document.querySelector('[data-language=en]').click(); localStorage.clear()")
+    return chrome
+
+
+OVERFLOWING = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".scroll, pre, svg, .skip")
+  && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((element) => element.outerHTML.slice(0, 100))"""
+SCRIPTS = 4
+"""The page's own: the language, plotly, the pictures, the explorer."""
+DRAWN = 'charts.all() ?? [...document.querySelectorAll("figure.picture")].map((figure) => figure.querySelectorAll(".trace, .point").length > 0)'
+
+
+def test_it_asks_for_nothing_and_logs_nothing_and_draws_every_picture(chrome: Browser, page: Path) -> None:
+    chrome.open(page)
+    assert set(chrome.run(DRAWN)) == {True} and chrome.run('document.querySelectorAll("figure.picture").length') == 5
+    assert chrome.run('document.querySelectorAll("figure.picture details table").length') == 5
+    assert chrome.run("document.fonts.ready.then(() => document.fonts.check('1em \"Reslab Hangul\"', '가'))")
+    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [page.resolve().as_uri()]
+    assert chrome.problems == []
+
+
+def test_it_would_be_seen_if_it_did(chrome: Browser, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        '<!doctype html><img src="http://127.0.0.1:9/x.png"><script>console.error("no")</script><p style="width:5000px">x', encoding="utf-8"
+    )
+    chrome.open(bad)
+    assert len(chrome.requests) == 2 and "no" in chrome.problems and chrome.run(OVERFLOWING)
+
+
+@pytest.mark.slow
+def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_path: Path) -> None:
+    chrome.open(write_report([hostile_study(tmp_path / "나쁜 실험", 20)], tmp_path / "page.html"), width=360)
+    chrome.run("charts.all()")
+    assert chrome.run("document.querySelectorAll('figure.picture .main-svg').length") >= 4
+    assert chrome.run("document.querySelectorAll('img, script:not([id]):not(:empty)').length") == SCRIPTS + 4
+    assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert chrome.problems == []
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_nothing_overflows(opened: Browser, width: int) -> None:
+    opened.resize(width)
+    for language in ("en", "ko"):
+        opened.run(f"document.querySelector('[data-language={language}]').click()")
+        opened.wait(f"{OVERFLOWING}.length === 0", seconds=5)  # plotly follows a moment later
+        assert opened.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_the_switch_changes_every_text_by_keyboard(opened: Browser) -> None:
+    shown = "[document.documentElement.lang, document.querySelector('h2').innerText, document.querySelector('.plot .xtitle').textContent]"
+    assert opened.run(shown) == ["en", "The ledger of claims", "question"]
+    opened.run("document.querySelector('.skip').focus()")
+    opened.press("Tab", 9)
+    opened.press("Enter", 13)
+    assert opened.run(shown) == ["ko", "주장의 장부", "물음"]
+    assert opened.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == ["true", "false"]
+
+
+@pytest.mark.slow
+def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(chrome: Browser, page: Path) -> None:
+    parts = (
+        "document.documentElement.lang",
+        "getComputedStyle(document.querySelector('h2 .en')).display",
+        "document.querySelector('.xtitle').textContent",
+    )
+    shown = f"[{', '.join(parts)}]"
+    chrome.open(page, language="ko-KR")
+    chrome.run("localStorage.clear()")
+    chrome.open(page, language="ko-KR")
+    chrome.run("charts.all()")
+    assert chrome.run(shown) == ["ko", "none", "물음"]
+    chrome.run("document.querySelector('[data-language=ko]').focus()")
+    chrome.press("Tab", 9)
+    chrome.press("Enter", 13)
+    assert chrome.run(shown) == ["en", "inline", "question"]
+    assert chrome.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == ["false", "true"]
+    chrome.open(page, language="ko-KR")
+    assert chrome.run("document.documentElement.lang") == "en"
+    chrome.run("localStorage.clear()")
+    chrome.open(page, language="fr-FR")
+    assert chrome.run("document.documentElement.lang") == "en"
+
+
+def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
+    count, press = (
+        f"document.querySelectorAll('figure.picture')[2].querySelector{what}" for what in ("All('.trace').length", "('.legend button').click()")
+    )
+    before = opened.run(count)
+    opened.run(press)
+    hidden = opened.run(count)
+    opened.run(press)
+    assert (before, hidden, opened.run(count)) == (2, 1, 2)
+
+
+# --- The explorer -----------------------------------------------------------------------------------------------------
+
+STANDARD = """Object.fromEntries(Object.keys(explorer.networks).map((name) => {
+  const stages = explorer.measure(explorer.design(explorer.choose(name)), explorer.networks[name].image);
+  const sum = (key) => stages.reduce((total, stage) => total + stage[key], 0);
+  return [name, [sum("params"), sum("macs")]];
+}))"""
+
+
+def test_the_explorer_counts_every_network_of_the_zoo_as_its_reference(opened: Browser) -> None:
+    """`reslab models` measures the reference too: tests of the zoo."""
+    counted = opened.run(STANDARD)
+    names = [name for name in zoo.names() if not name.startswith("lowlevel/")]
+    assert {name: counted[name] for name in names} == {name: [zoo.reference(name).params, zoo.reference(name).macs] for name in names}
+
+
+def shown(chrome: Browser, name: str, options: dict[str, str], size: int, n: int) -> list[dict[str, Any]]:
+    choice = json.dumps({"name": name, "n": n, **options})
+    keys = "({ name, words, output, params, macs, field }) => ({ name, words, output, params, macs, field })"
+    stages: list[dict[str, Any]] = chrome.run(f"explorer.measure(explorer.design({choice}), {size}, {n}).map({keys})")
+    return stages
+
+
+def counted(name: str, options: dict[str, Any], size: int) -> list[dict[str, Any]]:
+    with torch.device("meta"):
+        network = zoo.build(name, **options)
+    return [
+        {
+            "name": stage.name,
+            "words": stage.blocks,
+            "output": list(stage.output),
+            "params": stage.params,
+            "macs": stage.macs,
+            "field": stage.receptive_field,
+        }
+        for stage in anatomy.stages(network, (3, size, size))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "n"),
+    [
+        ("resnet18", {"shortcut": "A", "stride_in": "1x1"}, 225, 1),
+        ("cifar_preresnet", {"block": "bottleneck", "shortcut": "C", "stride_in": "3x3"}, 45, 2),
+        ("regnet_y_200mf", {}, 97, 1),
+        ("densenet_bc100_12", {}, 50, 1),
+    ],
+)
+def test_the_explorers_stages_are_those_of_reslab_models(opened: Browser, name: str, options: dict[str, str], size: int, n: int) -> None:
+    depth = {"depth": explorer.LAYERS_A_BLOCK[options["block"]] * n + 2} if name in explorer.FAMILIES else {}
+    assert shown(opened, name, options, size, n) == counted(name, {**options, **depth}, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", explorer.offered())
+def test_every_design_at_an_odd_size(opened: Browser, name: str) -> None:
+    """Whatever options it offers; families at two depths."""
+    network = explorer.catalogue()["networks"][name]
+    for values, n in ((chosen.split(), n) for chosen in network["designs"] for n in ((1, 4) if name in explorer.FAMILIES else (1,))):
+        options = dict(zip(network["options"], values, strict=False))
+        depth = {"depth": explorer.LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in explorer.FAMILIES else {}
+        for size in (37, network["image"] + 1):
+            assert shown(opened, name, options, size, n) == counted(name, {**options, **depth}, size)
+
+
+CHOOSE = """((index, option, value) => {
+  const select = document.querySelectorAll("#explorer .network")[index].querySelector(option ? `[data-option=${option}] select` : "[data-is=name]");
+  select.value = value;
+  select.dispatchEvent(new Event("change"));
+})"""
+COMMANDS = "[...document.querySelectorAll('#explorer [data-is=command]')].map((code) => code.textContent)"
+TOTALS = "[...document.querySelectorAll('#explorer [data-is=totals] tr')].map((row) => [...row.cells].slice(1).map((cell) => cell.textContent))"
+
+
+def test_choices_change_the_pictures_the_tables_and_the_marks(opened: Browser) -> None:
+    for index in (0, 1):
+        opened.run(f"{CHOOSE}({index}, null, 'resnet50')")
+    assert opened.run("document.querySelectorAll('#explorer .differs').length") == 0
+    assert opened.run("[...document.querySelectorAll('#explorer svg')].map((svg) => svg.querySelectorAll('rect').length)") == [19, 19]
+    opened.run(f"{CHOOSE}(1, 'stride_in', '3x3')")
+    assert opened.run(COMMANDS) == [f"reslab models resnet50 --shortcut B --stride-in {place}" for place in ("1x1", "3x3")]
+    marked = opened.run("[...document.querySelectorAll('#explorer .network')][1].querySelectorAll('tr:has(.differs) th').length")
+    assert marked == 5 and opened.run(TOTALS)[1] == ["3,857,973,248", "4,089,184,256", "+231,211,008 (×1.060)"]
+    opened.run(f"{CHOOSE}(1, 'version', 'v2')")
+    assert opened.run(COMMANDS)[1] == "reslab models preresnet50 --shortcut B --stride-in 3x3"
+    opened.run(f"{CHOOSE}(0, null, 'cifar_resnet')")
+    opened.run(f"{CHOOSE}(0, 'depth', '110')")
+    opened.run(f"{CHOOSE}(0, 'shortcut', 'none')")
+    assert opened.run(COMMANDS)[0] == "reslab models cifar_plain --depth 110" and opened.run(TOTALS)[0][0] == "1,727,962"
+    opened.run("{ const size = document.querySelector('[name=size]'); size.value = 8; size.dispatchEvent(new Event('input')); }")
+    assert (
+        opened.run("document.querySelector('[name=size]').ariaInvalid ?? document.querySelector('[name=size]').getAttribute('aria-invalid')")
+        == "true"
+    )
+    opened.run("{ const size = document.querySelector('[name=size]'); size.value = 224; size.dispatchEvent(new Event('input')); }")
+    assert opened.problems == []
+
+
+# --- Readers of all kinds ---------------------------------------------------------------------------------------------
+
+UNNAMED = """[...document.querySelectorAll("button, select, input, summary, a, [role=img], [role=region], [role=group]")].filter((element) =>
+  !(element.innerText?.trim() || element.ariaLabel || element.getAttribute("aria-label") || element.closest("label")?.innerText.trim()))
+  .filter((element) => element.checkVisibility() && !element.closest(".plot *")).map((element) => element.outerHTML.slice(0, 100))"""
+TOO_FAINT = """(() => {
+  const parse = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const under = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
+    return layers.reverse().reduce((below, [r, g, b, a = 1]) => [r, g, b].map((c, i) => c * a + below[i] * (1 - a)), [255, 255, 255]);
+  };
+  const texts = [...document.querySelectorAll("body *")].filter((element) => !element.closest("svg, script, option")
+    && element.checkVisibility() && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+  return texts.map((element) => {
+    const [one, two] = [light(parse(getComputedStyle(element).color)), light(under(element))].sort((a, b) => b - a);
+    return [(one + 0.05) / (two + 0.05), element.outerHTML.slice(0, 100)];
+  }).filter(([contrast]) => contrast < 4.5);
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_everything_has_a_name_and_contrast(opened: Browser, dark: bool) -> None:
+    opened.dark(dark)
+    opened.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    assert opened.run(UNNAMED) == [] and opened.run(TOO_FAINT) == []
+    headings = opened.run("[...document.querySelectorAll('h1, h2, h3')].map((heading) => Number(heading.tagName[1]))")
+    assert headings[0] == 1 and all(after - before <= 1 for before, after in pairwise(headings))
+    assert opened.run(
+        "[...document.querySelectorAll('table')].every((table) => table.tHead && [...table.tHead.rows[0].cells].every((cell) => cell.scope))"
+    )
