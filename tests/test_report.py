@@ -14,6 +14,7 @@ from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.errors import UserError
 from reslab.report import explorer, hangul, pictures, records
+from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
 
@@ -228,3 +229,16 @@ def test_the_explorers_whole_file_is_what_the_zoo_builds() -> None:
     measured = json.loads(json.dumps(explorer.measure_catalogue(explorer.offered())))
     assert measured == explorer.catalogue(), "run python -m reslab.report.explorer"
     assert {name for name in zoo.names() if not name.startswith("lowlevel/")} < measured["networks"].keys()
+
+
+def test_the_chapter_is_in_the_page_with_links_to_its_evidence() -> None:
+    found = chapter({"degradation.not-overfitting": "1-degradation-x"})
+    for text in found.values():
+        assert '<a href="#1-degradation-x"><code>degradation.not-overfitting</code></a>' in text
+        assert "<h1" not in text and "<h3>" in text and "<table>" in text
+        assert all(link.startswith(("#1-", "https://")) for link in re.findall(r'href="([^"]*)"', text))
+
+
+def test_markdown_cannot_inject() -> None:
+    expected = "<p>&lt;script&gt;x&lt;/script&gt; <code>&lt;b&gt;</code> [a](javascript:alert(1))</p>\n"
+    assert _html("# t\n\n<script>x</script> `<b>` [a](javascript:alert(1))\n", {}) == expected

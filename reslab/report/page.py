@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from reslab import __version__
 from reslab.report import explorer, pictures
+from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
 from reslab.report.records import StudyRecord, command, read_directory, summarise
 from reslab.runs import Json, write_atomically
@@ -23,7 +24,7 @@ _FONT = "/* the page's Hangul */"
 
 
 def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
-    """Write the page for these study directories to `out` and return its path; the tour of torchvision is a section of it, if asked for.
+    """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that and the whole chapter.
 
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
@@ -32,13 +33,15 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "data_rows": pictures.data_rows, "marks": pictures.marks}
     environment.filters["dedent"] = dedent
     studies = [section(number, read_directory(directory)) for number, directory in enumerate(directories, start=1)]
+    ledger = [
+        {"number": number, "study": study, "claim": claim, "anchor": f"{study['anchor']}-{claim['id']}"}
+        for number, study in enumerate(studies)
+        for claim in study["record"]["claims"]
+    ]
     page = environment.get_template("page.html.j2").render(
         studies=studies,
-        ledger=[
-            {"number": number, "study": study, "claim": claim, "anchor": f"{study['anchor']}-{claim['id']}"}
-            for number, study in enumerate(studies)
-            for claim in study["record"]["claims"]
-        ],
+        ledger=ledger,
+        chapter=chapter({row["claim"]["id"]: row["anchor"] for row in ledger}) if tour else None,
         explorer=explorer.catalogue(),
         tour=tour() if tour else None,
         palette=pictures.OKABE_ITO,

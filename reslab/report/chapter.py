@@ -1,0 +1,57 @@
+"""The chapter as a section of the page: Markdown to HTML, with every claim's id a link to its evidence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+CHAPTERS = {language: Path(__file__).parents[1] / name for language, name in (("ko", "README.md"), ("en", "README.en.md"))}
+
+
+def chapter(evidence: Mapping[str, str]) -> dict[str, Markup]:
+    """Return the chapter in every language, given where in the page the claims' evidence is: claim id -> anchor.
+
+    The page has a heading of its own over it, so its title goes and its headings are one level lower. Links within the project go, too: the page
+    travels alone.
+    """
+    return {language: _html(path.read_text(encoding="utf-8"), evidence) for language, path in CHAPTERS.items()}
+
+
+def _html(text: str, evidence: Mapping[str, str]) -> Markup:
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0" role="region"><table>')
+    markdown.add_render_rule("table_close", lambda *_: "</table></div>")
+
+    def code(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
+        content = Markup.escape(tokens[index].content)
+        anchor = evidence.get(tokens[index].content)
+        return f'<a href="#{Markup.escape(anchor)}"><code>{content}</code></a>' if anchor else f"<code>{content}</code>"
+
+    def fence(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
+        return f'<pre tabindex="0"><code>{Markup.escape(tokens[index].content)}</code></pre>\n'
+
+    markdown.add_render_rule("code_inline", code)
+    markdown.add_render_rule("fence", fence)
+    tokens = markdown.parse(text)
+    while tokens and tokens[0].type != "heading_open":
+        tokens = tokens[1:]
+    tokens = tokens[3:]  # the title: its opening, its text, its end
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{int(token.tag[1]) + 1}"
+        token.children = _without_local_links(token.children or [])
+    return Markup(markdown.renderer.render(tokens, markdown.options, {}))
+
+
+def _without_local_links(tokens: list[Token]) -> list[Token]:
+    """Return inline tokens without the links that lead nowhere outside of the project; their texts stay."""
+    kept, local = [], False
+    for token in tokens:
+        if token.type == "link_open":
+            local = not str(token.attrGet("href")).startswith(("https://", "http://"))
+        if not (local and token.type in ("link_open", "link_close")):
+            kept.append(token)
+    return kept
