@@ -1,8 +1,8 @@
 PYTHON ?= python3
 
-.PHONY: lab test test-all check clean
+.PHONY: lab test test-all check bench clean
 
-lab test test-all check:
+lab test test-all check bench:
 	$(PYTHON) lab.py $@
 
 clean:

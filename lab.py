@@ -4,6 +4,7 @@ python lab.py            set up, and measure the degradation problem on real dig
 python lab.py test       set up, and run the tests
 python lab.py test-all   the slow tests too
 python lab.py check      set up, and run ruff and mypy
+python lab.py bench      set up, and measure what the lab claims about speed (minutes)
 """
 
 import os
@@ -20,6 +21,7 @@ COMMANDS = {
     "lab": ("lab", [["-m", "reslab", "study", "degradation"]]),
     "test": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile"]]),
     "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", ""]]),
+    "bench": ("lab", [["-m", "reslab", "bench", name] for name in ("train", "executors", "lowlevel", "lesion")]),
     "check": ("dev", [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]),
 }
 

@@ -23,6 +23,7 @@ DIFFICULTIES: Mapping[Language, tuple[str, ...]] = {"ko": ("쉬움", "보통", "
 
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HINT = re.compile(r"<details><summary>[^<]*</summary>\n(.*?)</details>", re.DOTALL)
+_TWIN = re.compile(r"^\[[^\]]+\]\(\S+\)$", re.MULTILINE)  # the link to the other language
 _FACTS = re.compile(r"^\*(\d+)\D+(\d+)\D+ · (\S+)\*$", re.MULTILINE)
 
 
@@ -71,7 +72,7 @@ def read(number: str, language: Language) -> Sheet:
         raise UserError(f"no exercise {number!r}{suggest(number, SHEETS)}")
     head, *sections = re.split(r"^## ", path(number, language).read_text(encoding="utf-8"), flags=re.MULTILINE)
     title, introduction = head.removeprefix("# ").split("\n", 1)
-    preamble, introduction = _take_fence(introduction)
+    preamble, introduction = _take_fence(_TWIN.sub("", introduction))
     tasks = [_task(section, language) for section in sections]
     return Sheet(number, title.strip(), introduction, preamble, {task.id: task for task in tasks})
 
