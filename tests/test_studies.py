@@ -50,6 +50,12 @@ def test_study_json_has_the_claims_and_the_trials(finished: Path) -> None:
     assert all((finished / trial["directory"] / "weights.safetensors").exists() for trial in record["trials"])
 
 
+def test_other_seeds_are_other_trials() -> None:
+    study = studies.find("degradation")
+    first, second = (study.configure("smoke", {"seeds": 2, "first_seed": start}) for start in (0, 2))
+    assert [[trial.seed for trial in trials] for trials in study.grid(second).values()] == [[2, 3]] * len(study.grid(first))
+
+
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
     whole = reslab(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
     assert whole.returncode == 0, whole.stderr

@@ -158,7 +158,8 @@ def study(
     json
         Print study.json to standard output.
     settings
-        Settings of the study: --data, --seeds, --recipe, --epochs, --threads, --device, --precision, and its own, such as `--depths 20,56`.
+        Settings of the study: --data, --seeds, --first-seed, --recipe, --epochs, --threads, --device, --precision, and its own, such as
+        `--depths 20,56`.
     """
     from reslab import studies
     from reslab.executors import default_workers, local

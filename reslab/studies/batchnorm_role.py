@@ -303,7 +303,7 @@ def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[t
     found: dict[tuple[str, int], dict[int, float]] = {}
     for done, depth in enumerate(config.depths):
         progress("gradients at initialisation", done, len(config.depths))
-        for seed in range(config.seeds):
+        for seed in config.seed_range:
             images, labels = data.fitted(32).training_batch(torch.randperm(len(data.labels), generator=generator(seed, "order", 0))[:64], None)
             for name, family in (("residual", "cifar_resnet"), ("plain", "cifar_plain"), ("branch", "cifar_preresnet")):
                 with torch.random.fork_rng():

@@ -207,7 +207,7 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
     """Return rates and ratios at initialisation and through training, for each seed."""
     data = load_data(config.data).fitted(32)
     images, labels = data.train
-    batch, seeds, deep = slice(0, config.images), range(config.seeds), config.depths[-1]
+    batch, seeds, deep = slice(0, config.images), config.seed_range, config.depths[-1]
     (trained_depth,), (hundreds,) = config.trained_depths, config.hundreds
 
     def start(kind: str, depth: int, seed: int) -> nn.Module:

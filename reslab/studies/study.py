@@ -26,7 +26,8 @@ class StudyConfig(Config):
     """What every study can be told."""
 
     data: str = Field("digits", description="data set")
-    seeds: int = Field(5, ge=1, description="repeats of every trial, seeds 0, 1, …; verdicts need at least 3")
+    seeds: int = Field(5, ge=1, description="repeats of every trial; verdicts need at least 3")
+    first_seed: int = Field(0, ge=0, description="the seeds are this one and those that follow it: others, to see whether verdicts hold")
     recipe: str = Field("fast", description="how every network is trained")
     epochs: int | None = Field(None, ge=1, description="length in epochs, in place of the recipe's own")
     threads: int = Field(1, ge=1, description="CPU threads a trial; part of its identity, as it changes sums")
@@ -56,6 +57,11 @@ class StudyConfig(Config):
         chosen = best_precision(info.data["device"]).value if precision == "auto" and "device" in info.data else precision
         return str(chosen)  # a typed-in 32 is read as a number
 
+    @property
+    def seed_range(self) -> range:
+        """Return the seeds of the repeats."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
     def training(self) -> Recipe:
         """Return the recipe with this config's length."""
         recipe = RECIPES[self.recipe]
@@ -74,7 +80,7 @@ class StudyConfig(Config):
                 device=self.device,
                 precision=self.precision,
             )
-            for seed in range(self.seeds)
+            for seed in self.seed_range
         ]
 
 
