@@ -5,18 +5,18 @@ import locale
 import os
 import random
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from reslab import arguments, show
 from reslab.commands.app import Flag, app
 from reslab.errors import UserError
+from reslab.exercises.sheets import Language
 
 exercise = App(name="exercise", help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.")
 app.command(exercise)
 
-Language = Literal["ko", "en"]
 HERE = Path("exercises")
 Tasks = Annotated[tuple[str, ...], Parameter(negative=())]
 
@@ -43,9 +43,8 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
     record = Record(dir).read()
     tasks = [task for number in sheets.SHEETS for task in sheets.read(number, chosen).tasks.values()]
     if json:
-        show.print_json(
-            [{**asdict(task), "difficulty": sheets.DIFFICULTIES["en"][task.difficulty], "done": record["tasks"].get(task.id)} for task in tasks]
-        )
+        shown = {task.id: {"hints": len(task.hints), "difficulty": sheets.DIFFICULTIES["en"][task.difficulty]} for task in tasks}
+        show.print_json([asdict(task) | shown[task.id] | {"done": record["tasks"].get(task.id)} for task in tasks])
         return
     for number in sheets.SHEETS:
         sheet = sheets.read(number, chosen)
