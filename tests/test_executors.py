@@ -35,6 +35,7 @@ def test_a_trial_that_fails_here_is_reported_and_the_next_one_runs(tmp_path: Pat
     assert Run(tmp_path, tiny_trial(1)).finished
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="finds the workers in /proc")
 def test_a_worker_that_is_killed_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     import multiprocessing
@@ -53,6 +54,7 @@ def test_a_worker_that_is_killed_is_a_failure_with_its_reason(tmp_path: Path) ->
     assert run_trials(configs, tmp_path, local(2), quiet) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path) -> None:
     import multiprocessing
 

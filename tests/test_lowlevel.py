@@ -34,7 +34,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", [*DEPTHS[:3], *(pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS[3:])])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype, tolerance: float) -> None:

@@ -60,8 +60,8 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_readme_python_runs() -> None:
-    for code in readme_python("README.md"):
-        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    fresh = "\n".join(f"exec({code!r}, {{}})" for code in readme_python("README.md"))  # each with names of its own
+    subprocess.run([sys.executable, "-W", "error", "-c", fresh], check=True)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["nonsense"]])

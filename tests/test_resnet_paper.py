@@ -157,7 +157,7 @@ def test_v1_and_v15_differ_in_cost_alone(name: str, v1: float, v15: float) -> No
     assert len({parameters(network) for network in networks.values()}) == 1
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+@pytest.mark.parametrize("depth", [18, 34, 50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (101, 152))])
 def test_v15_is_torchvisions_network(depth: int) -> None:
     theirs = getattr(torchvision.models, f"resnet{depth}")()
     ours = reslab.build(f"resnet{depth}", stride_in="3x3")

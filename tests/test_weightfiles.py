@@ -163,7 +163,8 @@ def test_means_that_are_not_numbers_are_refused(tmp_path: Path, text: str) -> No
     assert done.returncode == 2 and "expected numbers, one a channel" in done.stderr and not (tmp_path / "b.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet56", "resnet50"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "resnet56", "resnet50"])
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
