@@ -1,0 +1,50 @@
+"""The results that come with the lab: they are the ledger's, and the READMEs quote them rightly."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reslab import studies
+from reslab.report.records import summary_rows
+from reslab.runs import Json, read_json
+from reslab.show import percent
+
+ROOT = Path(__file__).parents[1]
+RESULTS = sorted((ROOT / "results").glob("*/study.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
+    record = read_json(path)
+    study = studies.find(path.parent.name)
+    assert record["study"] == path.parent.name and not record["failures"]
+    decided = {claim["id"]: claim for claim in record["claims"]}
+    assert decided.keys() == {claim.id for claim in study.claims}
+    for claim in study.claims:
+        assert (decided[claim.id]["statement"], decided[claim.id]["margin"]) == (claim.statement, claim.margin)
+    config = study.configure("default", {}).model_dump(mode="json")
+    assert {key: value for key, value in record["config"].items() if value != config[key]} == {}
+
+
+@pytest.fixture(scope="module")
+def degradation() -> Json:
+    return read_json(ROOT / "results" / "degradation" / "study.json")
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_the_readmes_quote_the_degradation_study(name: str, degradation: Json) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for row in summary_rows(degradation):
+        assert f"| {row['group']} | {percent(row, 'train_error')} | {percent(row, 'test_error')} |" in text
+    claims = {claim["id"].partition(".")[2]: claim for claim in degradation["claims"]}
+    for claim, digits in (("plain-deeper-trains-worse", 3), ("not-overfitting", 3), ("residual-does-not-degrade", 4), ("residual-trains-better", 3)):
+        effect, (low, high) = claims[claim]["effect"], claims[claim]["interval"]
+        quoted = f"{effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
+        assert quoted in text, quoted
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_the_pictures_of_the_readmes_are_there(name: str) -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert pictures and all((ROOT / picture).is_file() for picture in pictures)
