@@ -71,7 +71,7 @@ def _trained_like(generator: Generator) -> Cases:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(1000, (), generator=generator)))
             network = reslab.build("cifar_resnet", depth=int(name.removeprefix("resnet")), in_channels=1).double()
-        blocks = [block for stage in (network.layer1, network.layer2, network.layer3) for block in stage]  # type: ignore[union-attr]
+        blocks = [block for stage in (network.layer1, network.layer2, network.layer3) for block in stage]  # type: ignore[union-attr]  # stages are Sequentials
         yield blocks, normal(generator, 4, 16, 8, 8).relu()
 
 
