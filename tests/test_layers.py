@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"training", "zoo", "data", "weightfiles"},
     "shipping": {"evaluation", "training", "zoo", "data", "runs", "weightfiles"},
     "literature": set(),
+    "doctor": {"zoo", "data", "training", "weightfiles"},
     "studies": {"analysis", "anatomy", "training", "executors", "residual", "zoo", "data", "runs", "claims", "literature"},
     "studies/laws": {"successors"},
     "studies/designs": {"studies", "analysis", "training", "zoo", "claims", "literature", "successors"},  # it asks the papers' own laws

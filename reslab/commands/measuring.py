@@ -133,3 +133,26 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
             raise UserError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key].default!r}")
     figures = module.bench(**{**(module.QUICK if quick else {}), **words})
     show.print_json(figures) if json else show.print_bench(figures)
+
+
+@app.command
+def doctor(*, json: Flag = False) -> int:
+    """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something is not as it should be.
+
+    Parameters
+    ----------
+    json
+        Print the findings as JSON.
+    """
+    from dataclasses import asdict
+
+    from reslab.doctor import examine
+
+    findings, marks = [], {True: "✓", False: "✗", None: " "}
+    for finding in examine():
+        findings.append(finding)
+        if not json:
+            print(f"{marks[finding.fine]} {finding.what}: {finding.found}", flush=True)
+    if json:
+        show.print_json([asdict(finding) for finding in findings])
+    return 1 if any(finding.fine is False for finding in findings) else 0

@@ -1,0 +1,132 @@
+"""What this machine is, and whether its arithmetic agrees with the lab's references.
+
+The references come from a network whose weights and images are given by a formula, in float64, so that no random generator has a part in them.
+"""
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab import weightfiles, zoo
+from reslab.data import load_data
+from reslab.data.places import user_cache
+from reslab.training.devices import best_device, best_precision
+
+EXTRAS = {
+    "lab": ("lightning_fabric", "sklearn", "scipy", "pydantic", "plotly"),
+    "zoo": ("timm",),
+    "onnx": ("onnx", "onnxruntime"),
+    "cluster": ("ray",),
+}
+REFERENCE = {"loss": 2.3733988200915106, "gradient": 3.697585279500928, "trained": 2.1346208123639965}
+"""Of `formula_network`: the loss of one batch, the L2 norm of its gradient, and the loss after three steps of SGD at rate 0.01."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about this machine: what was found, and whether that is as it should be (None where nothing is expected)."""
+
+    what: str
+    found: str
+    fine: bool | None = None
+
+
+def examine() -> Iterator[Finding]:
+    """Yield what there is to know about this machine, the quick things first."""
+    yield Finding("Python", platform.python_version(), sys.version_info >= (3, 11))
+    for package in ("torch", "torchvision"):
+        yield Finding(package, importlib.metadata.version(package))
+    for extra, modules in EXTRAS.items():
+        absent = [module for module in modules if find_spec(module) is None]
+        yield Finding(f"extra {extra}", f"missing: {', '.join(absent)}; pip install 'reslab[{extra}]'" if absent else "installed")
+    device = best_device()
+    precision = best_precision(device)
+    yield Finding("fastest device", device)
+    yield Finding("precision there", f"{precision.value}: {precision.why}")
+    yield Finding("threads", str(torch.get_num_threads()))
+    yield Finding("cache", str(user_cache()), _writable())
+    for what, check in CHECKS.items():
+        yield check(what)
+
+
+def formula_network() -> tuple[nn.Module, Tensor, Tensor]:
+    """Return resnet8 in float64 with weights, images `[8, 1, 8, 8]` and labels that are given by a formula."""
+    network = zoo.build("cifar_resnet", depth=8, num_classes=10, in_channels=1).double()
+    with torch.no_grad():
+        for number, parameter in enumerate(network.parameters(), start=1):
+            wave = torch.sin(number + 0.7 * torch.arange(parameter.numel(), dtype=torch.float64)).reshape(parameter.shape)
+            parameter.copy_(wave / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 1 + 0.1 * wave)
+    images = torch.cos(0.3 * torch.arange(8 * 64, dtype=torch.float64)).reshape(8, 1, 8, 8)
+    return network, images, torch.arange(8)
+
+
+def measure() -> dict[str, float]:
+    """Return what `REFERENCE` holds, as this machine computes it."""
+    network, images, labels = formula_network()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    figures: dict[str, float] = {}
+    for step in range(4):
+        optimiser.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        if step == 0:
+            norms = [parameter.grad.norm() for parameter in network.parameters() if parameter.grad is not None]
+            figures = {"loss": loss.item(), "gradient": torch.stack(norms).norm().item()}
+        optimiser.step()
+    return {**figures, "trained": loss.item()}
+
+
+def _references(what: str) -> Finding:
+    found = measure()
+    worst = max(abs(found[key] - value) / abs(value) for key, value in REFERENCE.items())
+    return Finding(what, f"off by {worst:.1e} of their size at most", worst < 1e-9)
+
+
+def _repeats(what: str) -> Finding:
+    same = measure() == measure()
+    return Finding(what, "they are" if same else "they differ", same)
+
+
+def _single(what: str) -> Finding:
+    network, images, _ = formula_network()
+    with torch.no_grad():
+        exact = network.eval()(images)
+        single = network.float()(images.float())
+    off = float((single - exact).abs().max() / exact.abs().max())
+    return Finding(what, f"off by {off:.1e} of the largest", off < 1e-4)
+
+
+def _shipped(what: str) -> Finding:
+    network = zoo.build("resnet20", weights="digits").eval()
+    images, labels = load_data("digits").test
+    with torch.no_grad():
+        wrong = int((network(images).argmax(1) != labels).sum())
+    card = weightfiles.read_weights(weightfiles.locate("digits", "resnet20")).metadata["card"]
+    expected = round(card["errors"]["test"]["shipped"] * len(labels))
+    return Finding(what, f"{wrong} of {len(labels)} wrong, {expected} by its card", abs(wrong - expected) <= 1)
+
+
+def _writable() -> bool:
+    try:
+        user_cache().mkdir(parents=True, exist_ok=True)
+        probe = user_cache() / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+CHECKS: dict[str, Callable[[str], Finding]] = {
+    "references in float64": _references,
+    "bits of two runs the same": _repeats,
+    "float32 against float64": _single,
+    "a shipped network on the digits": _shipped,
+}
