@@ -61,7 +61,7 @@ def test_a_block_that_is_the_identity_has_singular_values_of_one() -> None:
     images = torch.randn(8, 1, 8, 8)
     for name in ("layer1.1", "layer2.1", "layer3.1"):
         torch.nn.init.zeros_(network.get_submodule(f"{name}.conv2").weight)  # type: ignore[arg-type]  # a parameter
-    for values in singular_values(network, images, 3):
+    for values in singular_values(network, images, 3).values():
         torch.testing.assert_close(values, torch.ones_like(values), rtol=1e-12, atol=1e-12)
 
 
