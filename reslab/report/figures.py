@@ -73,6 +73,7 @@ def draw(picture: Json, language: str) -> "Figure":
             _series(axes, picture, index, each, name)
         if apart:
             axes.set_title(name, loc="left", fontsize=9)
+            axes.tick_params(labelbottom=index + columns >= len(series))
     if grids and panels[0].collections:
         figure.colorbar(panels[0].collections[0], ax=panels, label=_words(picture["z"] or "", language), shrink=0.8)
     if apart:
@@ -132,6 +133,7 @@ def _words(text: str | Json, language: str) -> str:
 def _grid(axes: "Axes", picture: Json, series: Json) -> None:
     """Draw a heat map or contours; all panels have the colours of all values."""
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     values = [z for each in picture["series"] for row in each.get("z") or () for z in row if z is not None]
     heights = np.ma.masked_invalid(np.array(series.get("z") or [[]], dtype=float))
@@ -142,7 +144,7 @@ def _grid(axes: "Axes", picture: Json, series: Json) -> None:
     if picture["kind"] == "heatmap":
         axes.pcolormesh(series["x"], series["y"], heights, vmin=low, vmax=high, shading="nearest", **style)
     else:
-        levels = np.linspace(low, high if high > low else low + 1, 21)
+        levels = MaxNLocator(20).tick_values(low, high)
         axes.contourf(series["x"], series["y"], heights, levels=levels, **style)
         axes.contour(series["x"], series["y"], heights, levels=levels, colors="black", linewidths=0.3, alpha=0.5, linestyles="solid")
 

@@ -120,7 +120,7 @@ def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Me
             Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"]),
         ],
         [construct(groups[f"plain-{shallow}"], groups[f"plain-{deep}"][0], progress)],
-        charts=[_chart(config, groups), *_surfaces(deep, groups, progress)],
+        charts=[_chart(config, groups), *surfaces(deep, groups, progress)],
     )
 
 
@@ -167,8 +167,9 @@ def _chart(config: DegradationConfig, groups: Groups) -> Chart:
     return Chart(
         title={"ko": "깊이에 따른 훈련 오류", "en": "Training error over depth"},
         caption={
-            "ko": "평범한 신경망은 깊어지면 훈련 오류가 커지는지, 잔차 신경망은 어떤지 견주어 볼 것.",
-            "en": "Compare how the training error goes with depth, for plain and for residual networks.",
+            "ko": "점은 시드 평균, 띠는 표준편차 한 배. 평범한 신경망은 깊어지면 훈련 오류가 커지는지, 잔차 신경망은 어떤지 견주어 볼 것.",
+            "en": "Points are means over seeds, the band one standard deviation. Compare how the training error goes with depth, for plain and for "
+            "residual networks.",
         },
         x={"ko": "깊이 (층)", "en": "depth (layers)"},
         y={"ko": "훈련 오류 (%)", "en": "training error (%)"},
@@ -181,7 +182,7 @@ LEAST, MOST = 1e-6, 1e12
 """Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they underflow."""
 
 
-def _surfaces(depth: int, groups: Groups, progress: Progress) -> list[Chart]:
+def surfaces(depth: int, groups: Groups, progress: Progress) -> list[Chart]:
     """Return the loss around the weights of the deepest pair of networks of one seed; nothing if one of every pair diverged."""
     kinds = ("plain", "resnet")
     finished = [{trial.config.seed: trial for trial in groups[f"{kind}-{depth}"] if trial.result["status"] != "diverged"} for kind in kinds]

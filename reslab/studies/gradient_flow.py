@@ -325,7 +325,7 @@ def _heat(finite: dict[str, dict[int, TrainingFlow]], depth: int) -> Chart:
     return Chart(
         {"ko": f"학습하는 동안 {depth}층 신경망을 거슬러 오는 기울기", "en": f"The gradient's way back through {depth} layers, in training"},
         {
-            "ko": "색은 그 자리의 기울기 노름(log10, 시드 평균)이다. 손실은 위에 있고 기울기는 아래로 흐른다. 슬라이더로 네 신경망을 견주어, "
+            "ko": "색은 그 자리의 기울기 노름(log10, 시드 평균)이다. 손실은 위에 있고 기울기는 아래로 흐른다. 슬라이더로 신경망들을 견주어, "
             "아래로 가며 밝아지는지(폭발) 어두워지는지(소실), 학습이 그것을 고치는지 볼 것. 발산한 실행은 뺐다.",
             "en": "The colour is the gradient's norm there (log10, mean over seeds). The loss is at the top and the gradient goes down. "
             "Move the slider over the networks: see where it gets brighter downwards (explodes) or darker (vanishes), and whether training mends it. "

@@ -47,15 +47,19 @@ const charts = (() => {
 
   function grid(record, common) {
     if (record.kind === "heatmap") return { ...common, type: "heatmap", coloraxis: "coloraxis" };
-    const [start, end] = heights(record);
-    const contours = { start, end, size: (end - start) / 20 || 1 };
+    const [start, end, size] = heights(record);
+    const contours = { start, end, size };
     return { ...common, type: "contour", coloraxis: "coloraxis", autocontour: false, contours, line: { width: 0.5, color: "#00000066" } };
   }
 
-  /** Return the least and the greatest value of all series. */
+  /** Return the least and the greatest value of all series, and a round step of at most a twelfth of the way; for contours both are multiples of it. */
   function heights(record) {
     const values = record.series.flatMap((series) => (series.z ?? []).flat()).filter((z) => z !== null);
-    return [Math.min(...values), Math.max(...values)];
+    const [least, greatest] = [Math.min(...values), Math.max(...values)];
+    const exact = (greatest - least) / 12 || 1;
+    const power = 10 ** Math.floor(Math.log10(exact));
+    const step = power * [5, 2, 1].find((factor) => factor * power <= exact);
+    return record.kind === "contours" ? [Math.floor(least / step) * step, Math.ceil(greatest / step) * step, step] : [least, greatest, step];
   }
 
   function layout(record, panels) {
