@@ -43,7 +43,7 @@ const charts = (() => {
     return [band, drawn];
   }
 
-  const whiskers = (series) => (series.spread ? { type: "data", array: series.spread, thickness: 1.2 } : undefined);
+  const whiskers = (series) => (series.spread ? { type: "data", array: series.spread, thickness: 1.2, color: css("--ink") } : undefined);
 
   function grid(record, common) {
     if (record.kind === "heatmap") return { ...common, type: "heatmap", coloraxis: "coloraxis" };
@@ -52,11 +52,11 @@ const charts = (() => {
     return { ...common, type: "contour", coloraxis: "coloraxis", autocontour: false, contours, line: { width: 0.5, color: "#00000066" } };
   }
 
-  /** Return the least and the greatest value of all series, and a round step of at most a twelfth of the way; for contours both are multiples of it. */
+  /** Return the least and the greatest value of all series, and a round step of at most a twentieth of the way; for contours both are multiples of it. */
   function heights(record) {
     const values = record.series.flatMap((series) => (series.z ?? []).flat()).filter((z) => z !== null);
     const [least, greatest] = [Math.min(...values), Math.max(...values)];
-    const exact = (greatest - least) / 12 || 1;
+    const exact = (greatest - least) / 20 || 1;
     const power = 10 ** Math.floor(Math.log10(exact));
     const step = power * [5, 2, 1].find((factor) => factor * power <= exact);
     return record.kind === "contours" ? [Math.floor(least / step) * step, Math.ceil(greatest / step) * step, step] : [least, greatest, step];
@@ -180,6 +180,7 @@ const charts = (() => {
     const name = () => {
       output.textContent = words(record.series[input.value].name);
       input.setAttribute("aria-valuetext", output.textContent);
+      input.setAttribute("aria-label", words({ ko: "그림 고르기", en: "Choose the picture" }));
     };
     input.addEventListener("input", () => (name(), choose(Number(input.value))));
     label.className = "slider";
