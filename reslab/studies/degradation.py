@@ -99,6 +99,7 @@ class DegradationConfig(StudyConfig):
     """Depths of the plain and residual networks; the first and the last are compared."""
 
     depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
+    surface: int = Field(5, ge=1, description="points of the loss surfaces from the middle to each side")
 
 
 def grid(config: DegradationConfig) -> dict[str, list[TrialConfig]]:
@@ -120,7 +121,7 @@ def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Me
             Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"]),
         ],
         [construct(groups[f"plain-{shallow}"], groups[f"plain-{deep}"][0], progress)],
-        charts=[_chart(config, groups), *surfaces(deep, groups, progress)],
+        charts=[_chart(config, groups), *surfaces(config, groups, progress)],
     )
 
 
@@ -177,13 +178,14 @@ def _chart(config: DegradationConfig, groups: Groups) -> Chart:
     )
 
 
-SURFACE_POINTS, SURFACE_IMAGES = 11, 64
+SURFACE_IMAGES = 64
 LEAST, MOST = 1e-6, 1e12
 """Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they underflow."""
 
 
-def surfaces(depth: int, groups: Groups, progress: Progress) -> list[Chart]:
+def surfaces(config: DegradationConfig, groups: Groups, progress: Progress) -> list[Chart]:
     """Return the loss around the weights of the deepest pair of networks of one seed; nothing if one of every pair diverged."""
+    depth = config.depths[-1]
     kinds = ("plain", "resnet")
     finished = [{trial.config.seed: trial for trial in groups[f"{kind}-{depth}"] if trial.result["status"] != "diverged"} for kind in kinds]
     seed = min(finished[0].keys() & finished[1].keys(), default=None)
@@ -192,7 +194,7 @@ def surfaces(depth: int, groups: Groups, progress: Progress) -> list[Chart]:
     series = []
     for done, (kind, trials) in enumerate(zip(kinds, finished, strict=True), start=1):
         images, labels = (part[:SURFACE_IMAGES] for part in trials[seed].data().train)
-        surface = landscape(trials[seed].network(), images, labels, points=SURFACE_POINTS, seed=seed)
+        surface = landscape(trials[seed].network(), images, labels, points=2 * config.surface + 1, seed=seed)
         heights = surface.losses.nan_to_num(nan=MOST).clamp(LEAST, MOST).log10()
         at = surface.coordinates.tolist()
         series.append(Series(f"{kind}-{depth}", at, at, z=heights.T.tolist()))
@@ -228,7 +230,7 @@ STUDY = Study(
     config=DegradationConfig,
     presets={
         "default": {},
-        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1},
+        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1, "surface": 2},
         "full": {"data": "cifar10", "epochs": 16, "depths": (20, 32, 44, 56, 110)},
     },
     grid=grid,
