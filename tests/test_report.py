@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from reslab.report import explorer, hangul, pictures, records
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
+from reslab.runs import write_json
+from reslab.studies.study import Chart, Series, rounded
 
 EVIL = "<script>alert(1)</script>"
 TEXT = {"ko": "물음", "en": "question"}
@@ -66,6 +70,17 @@ def without_scripts(page: str) -> str:
     return re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL)
 
 
+def evil_charts() -> list[dict[str, Any]]:
+    """Return charts of every newer kind with markup for texts, and with grids that are not whole."""
+    evil = {"ko": EVIL, "en": EVIL}
+    grid = a_grid("contours", [EVIL, evil], x=evil, y=evil, z=evil)
+    grid["series"][0]["z"][1][1] = float("nan")
+    lost = a_grid("heatmap", [EVIL, EVIL], arrangement=EVIL)
+    lost["series"][0]["z"], lost["series"][1]["z"] = None, [[]]
+    bands = [{"name": evil, "first": EVIL, "last": "nowhere"}]
+    return [grid, a_grid("heatmap", [EVIL, evil], y=evil), lost, a_lesion(bands=bands, marks=[EVIL, 7])]
+
+
 def hostile_study(study: Path, count: int) -> Path:
     """Write a study with markup in every text, numbers that are none, missing and broken files, and so many groups."""
     trials = [a_trial(study, number, f"{EVIL}{number}") for number in range(count)]
@@ -81,7 +96,7 @@ def hostile_study(study: Path, count: int) -> Path:
         question=evil,
         claims=[claim],
         tables=[{"title": evil, "columns": [EVIL], "rows": [[EVIL], [float("nan")], [None]]}],
-        charts=[a_chart(title=evil, caption=evil, x=evil, series=series * 2), a_chart(kind=EVIL, series=[])],
+        charts=[a_chart(title=evil, caption=evil, x=evil, series=series * 2), a_chart(kind=EVIL, series=[]), *evil_charts()],
         trials=trials,
         failures=[{"config": {"model": EVIL, "options": {}, "seed": 0}, "reason": EVIL}],
     )
@@ -145,7 +160,37 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
         {"name": "two", "x": [2, 2, 3], "y": [1.0, 2.0, None], "spread": None, "text": ["a", "b", "c"]},
     ]
     rows = list(pictures.data_rows(a_chart(series=series)))
-    assert rows == [(1, ["0.1235 ± 0.1", ""]), (2, ["2,000", "1 a"]), (2, ["", "2 b"]), (3, ["", " c"])]
+    assert rows == [("", "1", ["0.1235 ± 0.1", ""]), ("", "2", ["2,000", "1 a"]), ("", "2", ["", "2 b"]), ("", "3", ["", " c"])]
+    assert pictures.data_head(a_chart(series=series)) == [TEXT, "one", "two"]
+
+
+def a_grid(kind: str, names: Sequence[str | dict[str, str]] = ("plain", "residual"), **changes: Any) -> dict[str, Any]:
+    """A heat map behind a slider or two contour plots side by side, of 4 rows and 3 columns."""
+    z = [[row + column / 10 for column in range(3)] for row in range(4)]
+    series = [{"name": name, "x": [0, 5, 10], "y": [0.5, 1.5, 2.5, 3.5], "z": z} for name in names]
+    arrangement = {"heatmap": "slider", "contours": "panels"}[kind]
+    return a_chart(kind, **{"series": series, "z": {"ko": "높이", "en": "height"}, "arrangement": arrangement, **changes})
+
+
+def a_lesion(**changes: Any) -> dict[str, Any]:
+    """Bars in panels, over bands, with a mark."""
+    blocks = ["layer1.0", "layer1.1", "layer2.0", "layer2.1"]
+    bands = [{"name": {"ko": f"{n}단계", "en": f"stage {n}"}, "first": f"layer{n}.0", "last": f"layer{n}.1"} for n in (1, 2)]
+    series = [{"name": name, "x": blocks, "y": [1.0, 2.0, 30.0, 4.0], "spread": [0.5, 0.5, 0.5, 0.5], "text": None} for name in ("v1", "v2", "plain")]
+    return a_chart("bars", **{"series": series, "arrangement": "panels", "bands": bands, "marks": ["layer2.0"], **changes})
+
+
+def a_spectrum() -> dict[str, Any]:
+    """Bars and a line over numbers."""
+    bars = {"name": "gradient", "x": [0.0, 1.0, 2.0], "y": [60.0, 30.0, 10.0], "spread": None, "text": None, "kind": "bars"}
+    return a_chart(series=[bars, {**bars, "name": "paths", "y": [25.0, 50.0, 25.0], "kind": None}])
+
+
+def test_the_table_behind_a_grid_has_every_number() -> None:
+    picture = a_grid("heatmap")
+    assert pictures.data_head(picture) == [{"ko": "물음 ↓ 물음 →", "en": "question ↓ question →"}, "0", "5", "10"]
+    rows = list(pictures.data_rows(picture))
+    assert len(rows) == 8 and rows[1] == ("plain", "1.5", ["1", "1.1", "1.2"]) and rows[-1] == ("residual", "3.5", ["3", "3.1", "3.2"])
 
 
 def test_lines_of_code_keep_their_indentation_to_each_other() -> None:
@@ -194,6 +239,34 @@ def test_lines_and_points_are_drawn_too() -> None:
     band, whiskers = (draw(picture, "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True)))
     assert band.get_ylim()[0] == 0 and len(band.collections) == 1
     assert whiskers.get_xscale() == whiskers.get_yscale() == "log"
+
+
+def test_grids_panels_bands_and_marks_are_drawn() -> None:
+    for kind in ("heatmap", "contours"):
+        one, two, colours = draw(a_grid(kind), "en").axes
+        assert (one.get_title("left"), two.get_title("left"), colours.get_ylabel()) == ("plain", "residual", "height")
+        assert one.collections[0].get_clim() == two.collections[0].get_clim() == (0.0, 3.2)
+    panels = draw(a_lesion(), "ko").axes
+    texts = [[text.get_text() for text in panel.texts] for panel in panels]
+    assert texts == [["1단계", "2단계", "▼"], ["▼"], ["▼"]] and all(len(panel.patches) == 4 + 2 for panel in panels)
+    assert [text.get_position()[0] for text in panels[0].texts] == [0.5, 2.5, 2.0]
+    assert len({panel.get_ylim() for panel in panels}) == 1
+    (mixed,) = draw(a_spectrum(), "en").axes
+    assert len(mixed.patches) == 3 and len(mixed.lines) == 1 and mixed.patches[1].get_x() + mixed.patches[1].get_width() / 2 == pytest.approx(1)
+
+
+def test_grids_with_nothing_in_them_are_drawn_as_nothing() -> None:
+    nothing = [{"name": EVIL, "x": [1.0, 2.0], "y": [1.0, 2.0], "z": z} for z in (None, [[None, None], [None, None]])]
+    assert all(not axes.collections for axes in draw(a_grid("contours", series=nothing), "en").axes)
+
+
+def test_a_records_numbers_are_finite_and_short(tmp_path: Path) -> None:
+    chart = Chart(TEXT, TEXT, TEXT, TEXT, [Series("a", [0.0, 1.0], [0.0], z=[[1 / 3, 123456.789]])], "heatmap", z=TEXT)
+    record = rounded(asdict(chart))
+    assert record["series"][0]["z"] == [[0.33333, 123460.0]] and rounded({"n": 25557032}) == {"n": 25557032}
+    write_json(tmp_path / "study.json", record)
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "study.json", rounded({"z": [[float("nan")]]}))
 
 
 @pytest.mark.slow

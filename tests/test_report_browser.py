@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_browser import Browser, browser, needs_browser
-from test_report import TEXT, a_chart, a_claim, a_study, a_trial, hostile_study
+from test_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
 
 from reslab import anatomy, zoo
 from reslab.report import explorer
@@ -30,6 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = [{"title": TEXT, "columns": [long, long, long], "rows": [[long, 1, 2.5]]}]
     claims = [a_claim(source=long), a_claim(id="study.refuted", verdict="refuted"), a_claim(id="study.open", verdict="inconclusive", interval=None)]
     charts = [a_chart(), a_chart("bars", series=bars), a_chart("points", series=two, log_x=True, log_y=True)]
+    charts += [a_grid("heatmap", [TEXT, long]), a_grid("contours"), a_lesion(), a_spectrum()]
     a_study(study, claims=claims, charts=charts, tables=tables, trials=trials)
     return write_report([study], directory / "쪽.html")
 
@@ -55,13 +56,14 @@ OVERFLOWING = """[...document.querySelectorAll("body *")].filter((element) => !e
   && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((element) => element.outerHTML.slice(0, 100))"""
 SCRIPTS = 4
 """The page's own: the language, plotly, the pictures, the explorer."""
-DRAWN = 'charts.all() ?? [...document.querySelectorAll("figure.picture")].map((figure) => figure.querySelectorAll(".trace, .point").length > 0)'
+DRAWN = """charts.all() ?? [...document.querySelectorAll("figure.picture")].map((figure) =>
+  figure.querySelectorAll(".trace, .point, .hm, .contour").length > 0)"""
 
 
 def test_it_asks_for_nothing_and_logs_nothing_and_draws_every_picture(chrome: Browser, page: Path) -> None:
     chrome.open(page)
-    assert set(chrome.run(DRAWN)) == {True} and chrome.run('document.querySelectorAll("figure.picture").length') == 5
-    assert chrome.run('document.querySelectorAll("figure.picture details table").length') == 5
+    assert set(chrome.run(DRAWN)) == {True} and chrome.run('document.querySelectorAll("figure.picture").length') == 9
+    assert chrome.run('document.querySelectorAll("figure.picture details table").length') == 9
     assert chrome.run("document.fonts.ready.then(() => document.fonts.check('1em \"Reslab Hangul\"', '가'))")
     assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [page.resolve().as_uri()]
     assert chrome.problems == []
@@ -81,7 +83,7 @@ def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_pa
     chrome.open(write_report([hostile_study(tmp_path / "나쁜 실험", 20)], tmp_path / "page.html"), width=360)
     chrome.run("charts.all()")
     assert chrome.run("document.querySelectorAll('figure.picture .main-svg').length") >= 4
-    assert chrome.run("document.querySelectorAll('img, script:not([id]):not(:empty)').length") == SCRIPTS + 4
+    assert chrome.run("document.querySelectorAll('img, script:not([id]):not(:empty)').length") == SCRIPTS + 8
     assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert chrome.problems == []
 
@@ -139,6 +141,34 @@ def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
     hidden = opened.run(count)
     opened.run(press)
     assert (before, hidden, opened.run(count)) == (2, 1, 2)
+
+
+def test_a_slider_moves_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
+    figure = "document.querySelectorAll('figure.picture')[3]"
+    state = f"""(({{ data, layout }}, input) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, input.ariaValueText
+      ?? input.getAttribute("aria-valuetext")])({figure}.querySelector(".plot"), {figure}.querySelector("input"))"""
+    assert opened.run(state) == [[True, False], 0, 3.2, "question"]
+    opened.run(f"{figure}.querySelector('input').focus()")
+    opened.press("ArrowRight", 39)
+    visible, low, high, name = opened.run(state)
+    assert (visible, low, high) == ([False, True], 0, 3.2) and name.startswith("a_network")
+    opened.press("ArrowLeft", 37)
+    opened.run("document.querySelector('[data-language=ko]').click()")
+    assert opened.run(state) == [[True, False], 0, 3.2, "물음"]
+
+
+def test_panels_share_their_axes_and_go_under_one_another_where_it_is_narrow(opened: Browser) -> None:
+    def places(figure: int, axis: str) -> Any:
+        plot = f"document.querySelectorAll('figure.picture')[{figure}].querySelector('.plot')._fullLayout"
+        return opened.run(f"Object.keys({plot}).filter((key) => key.match(/^{axis}axis\\d*$/)).map((key) => {plot}[key].domain[0].toFixed(1))")
+
+    assert places(4, "x") == ["0.0", "0.5"] and places(4, "y") == ["0.0", "0.0"]
+    assert places(5, "x") == ["0.0"] * 3 and places(5, "y") == ["0.7", "0.4", "0.0"]
+    opened.resize(390)
+    opened.wait("document.querySelectorAll('figure.picture')[4].querySelector('.plot')._fullLayout.height > 500", seconds=5)
+    assert places(4, "x") == ["0.0", "0.0"] and places(4, "y") == ["0.6", "0.0"]
+    words = "[...document.querySelectorAll('figure.picture')[5].querySelectorAll('.annotation-text')].map((text) => text.textContent)"
+    assert opened.run(words) == ["stage 1", "stage 2", "▼", "▼", "▼", "v1", "v2", "plain", "question"]
 
 
 # --- The explorer -----------------------------------------------------------------------------------------------------

@@ -67,6 +67,15 @@ def test_every_claim_is_decided_and_figures_are_finite(measured: Measurement) ->
     assert norms.name == "plain, BN" and list(norms.y) == pytest.approx(expected.tolist(), rel=1e-4)
 
 
+def test_the_heat_map_is_of_the_gradients_through_training(measured: Measurement) -> None:
+    (heat,) = (chart for chart in measured.charts if chart.kind == "heatmap")
+    assert [series.name for series in heat.series] == list(KINDS) and heat.arrangement == "slider"
+    images, labels = load_data("digits").fitted(32).train
+    flows = [trained_flow(build("residual, BN", 8, seed, 10, 1), images, labels, 1, seed) for seed in range(3)]
+    expected = [sum(flow.flows[1].backward[2].log10().item() for flow in flows if flow) / 3, heat.series[2].z[2][1]]  # type: ignore[index]  # it has z
+    assert expected[0] == pytest.approx(expected[1], rel=1e-4) and list(heat.series[2].x) == [0, 1] and len(heat.series[2].y) == 4
+
+
 def test_other_ratios_turn_the_verdict_round(measured: Measurement) -> None:
     evidence = next(c for c in measured.comparisons if c.claim is BN_ALONE)
     assert decide([evidence])[0].decision == "supported"  # at 8 layers

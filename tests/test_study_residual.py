@@ -11,7 +11,7 @@ from reslab.analysis.jacobian import dense_jacobian
 from reslab.claims import check
 from reslab.executors import local
 from reslab.studies.residual_learning import algebra, changes
-from reslab.studies.skip_gradient import BLOCKS, Backward, fits, formulas, singular_values
+from reslab.studies.skip_gradient import BLOCKS, Backward, fits, formulas, histogram, singular_values
 from reslab.studies.study import Directory, over_seeds, run_study
 
 
@@ -61,8 +61,13 @@ def test_a_block_that_is_the_identity_has_singular_values_of_one() -> None:
     images = torch.randn(8, 1, 8, 8)
     for name in ("layer1.1", "layer2.1", "layer3.1"):
         torch.nn.init.zeros_(network.get_submodule(f"{name}.conv2").weight)  # type: ignore[arg-type]  # a parameter
-    for values in singular_values(network, images, 3):
+    for values in singular_values(network, images, 3).values():
         torch.testing.assert_close(values, torch.ones_like(values), rtol=1e-12, atol=1e-12)
+
+
+def test_a_histogram_by_hand() -> None:
+    shares = histogram(torch.tensor([0.0, 0.0, 0.55, 1.0, 9.0], dtype=torch.float64))
+    assert len(shares) == 32 and {place: share for place, share in enumerate(shares) if share} == {0: 40, 5: 20, 10: 20, 31: 20}
 
 
 def test_over_seeds_by_hand() -> None:

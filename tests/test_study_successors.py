@@ -187,7 +187,7 @@ def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None
     assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, literature.torchvision())}
     (drawn,) = pictures({"charts": [asdict(sizes)]}, [], [])
     assert drawn["kind"] == "points" and [series["text"] for series in drawn["series"]] == [series.text for series in sizes.series]
-    behind = {cell for _, cells in data_rows(drawn) for cell in cells}
+    behind = {cell for *_, cells in data_rows(drawn) for cell in cells}
     assert "25,557,032 resnet50" in behind
     rows = {row[0]: row[1:] for row in costs.cost_tables()[0].rows}
     assert rows["regnet_y_400mf"] == [4_344_144, 401_842_848, "ImageNet", 25.9, "Radosavovic et al. 2020", 25.9, 25.954]

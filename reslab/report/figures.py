@@ -1,13 +1,15 @@
 """Every picture of a study as PNG and SVG, in both languages, for slides and papers."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
-from reslab.report.pictures import OKABE_ITO
+from reslab.report.pictures import GRIDS, OKABE_ITO, PLAIN
 from reslab.report.records import read_directory
 from reslab.runs import Json
 
@@ -49,30 +51,102 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
 
 
 def draw(picture: Json, language: str) -> "Figure":
-    """Return a picture as a matplotlib figure, in "ko" or "en"."""
+    """Return a picture as a matplotlib figure, in "ko" or "en"; what a slider chooses from is all there, each in a panel."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for index, series in enumerate(picture["series"]):
-        _series(axes, picture, index, series, _plain(series["name"] if isinstance(series["name"], str) else series["name"][language]))
-    axes.set_title(_plain(picture["title"][language]), loc="left", fontsize=11)
-    axes.set(xlabel=_plain(picture["x"][language]), ylabel=_plain(picture["y"][language]))
+    picture = {**PLAIN, **picture}
+    series, apart = picture["series"], picture["arrangement"] in ("panels", "slider")
+    grids = picture["kind"] in GRIDS
+    columns = min(2, len(series)) if apart and grids else 1
+    rows = math.ceil(len(series) / columns) if apart else 1
+    height = 4.2 if rows == 1 else 0.8 + rows * (2.6 if grids else 1.5)
+    figure = Figure(figsize=(7.0, height), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for empty in panels[len(series) if apart else 1 :]:
+        empty.set_visible(False)
+    for index, each in enumerate(series):
+        axes = panels[index if apart else 0]
+        name = _words(each["name"], language)
+        if grids:
+            _grid(axes, picture, each)
+        else:
+            _series(axes, picture, index, each, name)
+        if apart:
+            axes.set_title(name, loc="left", fontsize=9)
+            axes.tick_params(labelbottom=index + columns >= len(series))
+    if grids and panels[0].collections:
+        figure.colorbar(panels[0].collections[0], ax=panels, label=_words(picture["z"] or "", language), shrink=0.8)
+    if apart:
+        figure.suptitle(_words(picture["title"], language), x=0.02, ha="left", fontsize=11)
+        figure.supxlabel(_words(picture["x"], language), fontsize=10)
+        figure.supylabel(_words(picture["y"], language), fontsize=10)
+    else:
+        panels[0].set_title(_words(picture["title"], language), loc="left", fontsize=11)
+        panels[0].set(xlabel=_words(picture["x"], language), ylabel=_words(picture["y"], language))
+    for axes in panels[: len(series)] if apart else panels:
+        _finish(axes, picture, language, first=axes is panels[0])
+    if len(series) > 1 and not apart:
+        panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _finish(axes: "Axes", picture: Json, language: str, *, first: bool) -> None:
+    """Draw what a panel has besides its series: scales, bands and marks."""
+    if picture["log_x"]:
+        axes.set_xscale("log")
+    if picture["kind"] in GRIDS:
+        return
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
-    if picture["log_x"]:
-        axes.set_xscale("log")
     if picture["log_y"]:
         axes.set_yscale("log")
     elif axes.dataLim.ymin >= 0:
         axes.set_ylim(bottom=0)
-    if len(picture["series"]) > 1:
-        axes.legend(frameon=False, fontsize=8)
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    if any(isinstance(x, str) for series in picture["series"] for x in series["x"]) and sum(map(len, labels)) > 60:
-        axes.tick_params(axis="x", rotation=60, labelsize=8)
-    return figure
+    names = _places(picture)
+
+    def at(x: Any, reach: float = 0.0) -> float:
+        return names.index(x) + reach if isinstance(x, str) else x
+
+    above: Json = {"transform": axes.get_xaxis_transform(), "ha": "center", "fontsize": 8}
+    for band in picture["bands"]:
+        low, high = at(band["first"], -0.46), at(band["last"], 0.46)
+        axes.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0)
+        if first:
+            axes.text((low + high) / 2, 1.01, _words(band["name"], language), va="bottom", **above)
+    for x in picture["marks"]:
+        axes.axvline(at(x), color="black", linestyle=":", linewidth=1, zorder=0)
+        axes.text(at(x), 1.0, "▼", va="top", **above)
+    if any(isinstance(x, str) for x in names) and sum(len(str(x)) for x in names) > 60:
+        axes.tick_params(axis="x", rotation=60 if len(names) < 20 else 90, labelsize=8 if len(names) < 20 else 6)
+
+
+def _places(picture: Json) -> list[Any]:
+    """Return every x of a picture, in order."""
+    return list(dict.fromkeys(x for series in picture["series"] for x in series["x"]))
+
+
+def _words(text: str | Json, language: str) -> str:
+    return _plain(text if isinstance(text, str) else text[language])
+
+
+def _grid(axes: "Axes", picture: Json, series: Json) -> None:
+    """Draw a heat map or contours; all panels have the colours of all values."""
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    values = [z for each in picture["series"] for row in each.get("z") or () for z in row if z is not None]
+    heights = np.ma.masked_invalid(np.array(series.get("z") or [[]], dtype=float))
+    if heights.size == 0 or not values:
+        return
+    low, high = min(values), max(values)
+    style: Json = {"cmap": "cividis"}
+    if picture["kind"] == "heatmap":
+        axes.pcolormesh(series["x"], series["y"], heights, vmin=low, vmax=high, shading="nearest", **style)
+    else:
+        levels = MaxNLocator(20).tick_values(low, high)
+        axes.contourf(series["x"], series["y"], heights, levels=levels, **style)
+        axes.contour(series["x"], series["y"], heights, levels=levels, colors="black", linewidths=0.3, alpha=0.5, linestyles="solid")
 
 
 def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) -> None:
@@ -80,16 +154,12 @@ def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) ->
     x = [_plain(value) if isinstance(value, str) else value for value in series["x"]]
     y = [float("nan") if value is None else value for value in series["y"]]
     spread = [value or 0.0 for value in series["spread"]] if series.get("spread") else None
-    if picture["kind"] == "bars":
-        count = len(picture["series"])
-        places = list(dict.fromkeys(value for each in picture["series"] for value in each["x"]))
-        width = 0.8 / count
-        at = [places.index(value) + (index - (count - 1) / 2) * width for value in series["x"]]
-        axes.bar(at, y, width, yerr=spread, color=colour, label=name, capsize=2)
-        axes.set_xticks(range(len(places)), [_plain(str(value)) for value in places])
+    kind = series.get("kind") or picture["kind"]
+    if kind == "bars":
+        _bars(axes, picture, series, y, {"yerr": spread, "color": colour, "label": name, "capsize": 2, "error_kw": {"elinewidth": 0.8}})
         return
-    style: Json = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 3, "label": name}
-    if picture["kind"] == "points":
+    style: Json = {"color": colour, "marker": MARKERS[(index + index // len(OKABE_ITO)) % len(MARKERS)], "markersize": 3, "label": name}
+    if kind == "points":
         axes.errorbar(x, y, spread, linestyle="none", **style)
     elif spread and not any(isinstance(value, str) for value in x):
         axes.plot(x, y, linestyle=DASHES[index % len(DASHES)], **style)
@@ -97,6 +167,20 @@ def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) ->
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     else:
         axes.errorbar(x, y, spread, linestyle=DASHES[index % len(DASHES)], **style)
+
+
+def _bars(axes: "Axes", picture: Json, series: Json, y: list[float], style: Json) -> None:
+    """Draw a series of bars beside those of the other series that share its panel; among numbers where they are, else at 0, 1, …"""
+    alone = picture["arrangement"] in ("panels", "slider")
+    beside = [series] if alone else [each for each in picture["series"] if (each.get("kind") or picture["kind"]) == "bars"]
+    places = _places(picture)
+    numbers = all(isinstance(x, int | float) for x in places)
+    apart = min((b - a for a, b in pairwise(sorted(places))), default=1.0) if numbers else 1.0
+    width = (0.9 if alone else 0.8) * apart / len(beside)
+    shift = (next(i for i, each in enumerate(beside) if each is series) - (len(beside) - 1) / 2) * width
+    axes.bar([(x if numbers else places.index(x)) + shift for x in series["x"]], y, width, **style)
+    if not numbers:
+        axes.set_xticks(range(len(places)), [_plain(str(value)) for value in places])
 
 
 def _plain(text: str) -> str:

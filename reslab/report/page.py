@@ -30,7 +30,8 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
         UserError: if a directory holds neither a readable `study.json` nor trials.
     """
     environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "data_rows": pictures.data_rows, "marks": pictures.marks}
+    environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
+    environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows}
     environment.filters["dedent"] = dedent
     studies = [section(number, read_directory(directory)) for number, directory in enumerate(directories, start=1)]
     ledger = [

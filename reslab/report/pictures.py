@@ -1,7 +1,7 @@
 """The pictures of a study, as records: the page draws them with plotly, `--figures` with matplotlib, and both show the same numbers in a table.
 
-A picture has the fields of a study's chart: title, caption, x, y (each Korean and English), kind ("lines", "bars" or "points"), log_x, log_y, and
-series, each with its name, x, y, perhaps the spread over seeds and a text for each point.
+A picture has the fields of a study's chart (`reslab.studies.study.Chart`): title, caption, x, y (each Korean and English), kind, series, and so on.
+A record of before a field was there has what the field says by itself.
 """
 
 import json
@@ -18,18 +18,24 @@ from reslab.runs import Json
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
 """Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper); dashes and marks tell curves apart too."""
 
+GRIDS = ("heatmap", "contours")
+"""Kinds of pictures whose series have a value at each x and y."""
+
+PLAIN: Json = {"kind": "lines", "log_x": False, "log_y": False, "z": None, "arrangement": "together", "bands": [], "marks": []}
+"""What a picture is if it does not say."""
+
 MOST = 12
 """Curves in one picture: with more, none can be told from another."""
 
 
 def pictures(record: Json, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Json]:
     """Return a study's pictures: those that its record holds, then the training curves and the final errors if it trained."""
-    found = [_clean({"log_x": False, "log_y": False, **chart}) for chart in record["charts"]]
+    found = [_clean({**PLAIN, **chart}) for chart in record["charts"]]
     curves = _curves(trials)
     if curves:
-        found.append(_clean(_training(curves)))
+        found.append(_clean({**PLAIN, **_training(curves)}))
     if rows:
-        found.append(_clean(_final(rows)))
+        found.append(_clean({**PLAIN, **_final(rows)}))
     return found
 
 
@@ -67,9 +73,6 @@ def _training(curves: dict[str, list[list[Json]]]) -> Json:
         "x": {"ko": "에폭", "en": "epoch"},
         "y": {"ko": "훈련 오류 (%)", "en": "training error (%)"},
         "series": series,
-        "kind": "lines",
-        "log_x": False,
-        "log_y": False,
     }
 
 
@@ -96,8 +99,6 @@ def _final(rows: Sequence[dict[str, Any]]) -> Json:
         "y": {"ko": "오류 (%)", "en": "error (%)"},
         "series": series,
         "kind": "bars",
-        "log_x": False,
-        "log_y": False,
     }
 
 
@@ -120,8 +121,27 @@ def _clean(value: Any) -> Any:
     return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def data_rows(picture: Json) -> Iterator[tuple[Any, list[str]]]:
-    """Yield the rows of the table behind a picture: an x, and for every series what it has there."""
+def data_head(picture: Json) -> list[Any]:
+    """Return the columns' names of the table behind a picture: the x and the series, or, of a grid, the y and every x."""
+    if picture["kind"] not in GRIDS:
+        return [picture["x"], *(series["name"] for series in picture["series"])]
+    corner = {language: f"{picture['y'][language]} ↓ {picture['x'][language]} →" for language in ("ko", "en")}
+    return [corner, *(figure(x) for x in _columns(picture))]
+
+
+def _columns(picture: Json) -> list[Any]:
+    """Return every x of a grid's series."""
+    return list(dict.fromkeys(x for series in picture["series"] for x in series["x"]))
+
+
+def data_rows(picture: Json) -> Iterator[tuple[Any, str, list[str]]]:
+    """Yield the rows of the table behind a picture: a series' name or none, an x, and for every series what it has there; of a grid, a y."""
+    if picture["kind"] in GRIDS:
+        for series in picture["series"]:
+            for y, values in zip(series["y"], series.get("z") or [], strict=False):
+                at = dict(zip(series["x"], values, strict=False))
+                yield series["name"], figure(y), [figure(at.get(x)) for x in _columns(picture)]
+        return
     table: dict[tuple[Any, int], list[str]] = {}
     for column, series in enumerate(picture["series"]):
         seen: dict[Any, int] = {}
@@ -132,7 +152,7 @@ def data_rows(picture: Json) -> Iterator[tuple[Any, list[str]]]:
             text = f" {series['text'][index]}" if series.get("text") else ""
             row[column] = f"{figure(series['y'][index])}{f' ± {figure(spread)}' if spread is not None else ''}{text}"
     for (x, _), row in table.items():
-        yield x, row
+        yield "", figure(x), row
 
 
 def figure(value: Any) -> str:

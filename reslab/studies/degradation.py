@@ -14,9 +14,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from reslab.analysis.landscape import landscape
 from reslab.claims import Check, Claim, Comparison
 from reslab.runs import Json
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Trial, averaged, by_seed
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -98,6 +99,7 @@ class DegradationConfig(StudyConfig):
     """Depths of the plain and residual networks; the first and the last are compared."""
 
     depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
+    surface: int = Field(5, ge=1, description="points of the loss surfaces from the middle to each side")
 
 
 def grid(config: DegradationConfig) -> dict[str, list[TrialConfig]]:
@@ -119,7 +121,7 @@ def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Me
             Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"]),
         ],
         [construct(groups[f"plain-{shallow}"], groups[f"plain-{deep}"][0], progress)],
-        charts=[_chart(config, groups)],
+        charts=[_chart(config, groups), *surfaces(config, groups, progress)],
     )
 
 
@@ -166,13 +168,55 @@ def _chart(config: DegradationConfig, groups: Groups) -> Chart:
     return Chart(
         title={"ko": "깊이에 따른 훈련 오류", "en": "Training error over depth"},
         caption={
-            "ko": "평범한 신경망은 깊어지면 훈련 오류가 커지는지, 잔차 신경망은 어떤지 견주어 볼 것.",
-            "en": "Compare how the training error goes with depth, for plain and for residual networks.",
+            "ko": "점은 시드 평균, 띠는 표준편차 한 배. 평범한 신경망은 깊어지면 훈련 오류가 커지는지, 잔차 신경망은 어떤지 견주어 볼 것.",
+            "en": "Points are means over seeds, the band one standard deviation. Compare how the training error goes with depth, for plain and for "
+            "residual networks.",
         },
         x={"ko": "깊이 (층)", "en": "depth (layers)"},
         y={"ko": "훈련 오류 (%)", "en": "training error (%)"},
         series=series,
     )
+
+
+SURFACE_IMAGES = 64
+LEAST, MOST = 1e-6, 1e12
+"""Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they underflow."""
+
+
+def surfaces(config: DegradationConfig, groups: Groups, progress: Progress) -> list[Chart]:
+    """Return the loss around the weights of the deepest pair of networks of one seed; nothing if one of every pair diverged."""
+    depth = config.depths[-1]
+    kinds = ("plain", "resnet")
+    finished = [{trial.config.seed: trial for trial in groups[f"{kind}-{depth}"] if trial.result["status"] != "diverged"} for kind in kinds]
+    seed = min(finished[0].keys() & finished[1].keys(), default=None)
+    if seed is None:
+        return []
+    series = []
+    for done, (kind, trials) in enumerate(zip(kinds, finished, strict=True), start=1):
+        images, labels = (part[:SURFACE_IMAGES] for part in trials[seed].data().train)
+        surface = landscape(trials[seed].network(), images, labels, points=2 * config.surface + 1, seed=seed)
+        heights = surface.losses.nan_to_num(nan=MOST).clamp(LEAST, MOST).log10()
+        at = surface.coordinates.tolist()
+        series.append(Series(f"{kind}-{depth}", at, at, z=heights.T.tolist()))
+        progress("loss surfaces", done, len(kinds))
+    chart = Chart(
+        title={"ko": f"손실 곡면, 학습된 {depth}층 신경망", "en": f"Loss surfaces of trained networks of {depth} layers"},
+        caption={
+            "ko": f"가운데가 학습된 가중치(시드 {seed})이고, 거기서 두 무작위 방향으로 움직였을 때의 손실이다"
+            f"(훈련 영상 {SURFACE_IMAGES}장, log10, 두 그림의 색은 같은 눈금; Li et al. 2018의 방법). "
+            "등고선이 얼마나 고른지, 가운데의 골이 얼마나 깊고 넓은지, 벽이 얼마나 높은지 견주어 볼 것.",
+            "en": f"In the middle are the trained weights (seed {seed}), around them the loss when they move in two random directions "
+            f"({SURFACE_IMAGES} training images, log10, one colour scale for both; the method of Li et al. 2018). "
+            "Compare how regular the contours are, how deep and wide the valley in the middle is, and how high the walls.",
+        },
+        x={"ko": "첫 방향 (필터 노름)", "en": "first direction (filter norms)"},
+        y={"ko": "둘째 방향 (필터 노름)", "en": "second direction (filter norms)"},
+        series=series,
+        kind="contours",
+        z={"ko": "log10(교차 엔트로피)", "en": "log10(cross-entropy)"},
+        arrangement="panels",
+    )
+    return [chart]
 
 
 STUDY = Study(
@@ -186,7 +230,7 @@ STUDY = Study(
     config=DegradationConfig,
     presets={
         "default": {},
-        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1},
+        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1, "surface": 2},
         "full": {"data": "cifar10", "epochs": 16, "depths": (20, 32, 44, 56, 110)},
     },
     grid=grid,

@@ -24,6 +24,7 @@ run its training error, which is in the table of trials, says whether it was tra
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby, product
 from typing import NamedTuple
 
@@ -350,22 +351,22 @@ def _table(found: Found) -> Table:
 def _spectra(found: Found) -> Chart:
     first = next(iter(found["resnet"].values())).spectrum
     lengths = [float(length) for length in range(len(first.norm))]
-    paths = Series("all paths (binomial)", lengths, [count / 2 ** (len(lengths) - 1) for count in first.paths])
+    paths = Series("all paths (binomial)", lengths, [100 * count / 2 ** (len(lengths) - 1) for count in first.paths])
+    carried = [
+        over_seeds(f"{KINDS[group]}: gradient", lengths, {seed: (100 * looked.spectrum.share).tolist() for seed, looked in looks.items()})
+        for group, looks in found.items()
+    ]
     return Chart(
         title={"ko": "경로 길이에 따른 기울기", "en": "The gradient by path length"},
         caption={
-            "ko": "가로축은 경로가 지나는 블록 수. 경로의 수는 가운데에 몰려 있다. 기울기를 나르는 경로가 그보다 얼마나 짧은지 볼 것.",
-            "en": "Blocks that a path takes. Most paths are in the middle: see how much shorter those are that carry the gradient.",
+            "ko": "선은 그 길이의 경로가 전체 경로 2ⁿ개에서 차지하는 몫(이항 분포), 막대는 그 경로들이 나르는 기울기의 몫(수염은 표준편차 한 배). "
+            "경로는 가운데에 몰려 있다. 기울기를 나르는 막대가 그보다 얼마나 왼쪽에 있는지 볼 것.",
+            "en": "The line is the share of all 2ⁿ paths that have this length (binomial), the bars the share of the gradient that those paths carry "
+            "(whiskers: one standard deviation). Most paths are in the middle: see how far to the left of it the bars are.",
         },
         x={"ko": "경로 길이 (블록)", "en": "path length (blocks)"},
-        y={"ko": "몫", "en": "share"},
-        series=[
-            paths,
-            *(
-                over_seeds(KINDS[group], lengths, {seed: looked.spectrum.share.tolist() for seed, looked in looks.items()})
-                for group, looks in found.items()
-            ),
-        ],
+        y={"ko": "몫 (%)", "en": "share (%)"},
+        series=[*(replace(series, kind="bars") for series in carried), paths],
     )
 
 

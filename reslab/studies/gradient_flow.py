@@ -17,7 +17,7 @@ from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_f
 from reslab.claims import Claim, Comparison, Direction, Section
 from reslab.data import load_data
 from reslab.errors import UserError
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Text, over_seeds
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, over_seeds
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
 YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"
@@ -252,7 +252,7 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
         against_zero(IN_TRAINING, through("residual, BN", lambda steps: max(map(abs, steps)))),
         Comparison(STAYS_APART, through("plain, BN", lambda steps: steps[-1]), through("residual, BN", lambda steps: steps[-1])),
     ]
-    charts = [_norms(flows, config.depths[len(config.depths) // 2]), _rates(flows, config.depths), _in_training(finite)]
+    charts = [_norms(flows, config.depths[len(config.depths) // 2]), _rates(flows, config.depths), _heat(finite, trained_depth), _in_training(finite)]
     return Measurement(comparisons, tables=[_at_start(flows), _after_steps(training)], charts=charts)
 
 
@@ -311,6 +311,32 @@ def _rates(flows: dict[tuple[str, int], dict[int, GradientFlow]], depths: tuple[
         {"ko": "깊이(층)", "en": "depth (layers)"},
         {"ko": "블록당 배수", "en": "factor a block"},
         [over_seeds(kind, x, {s: [flows[kind, depth][s].growth for depth in depths] for s in flows[kind, depths[0]]}) for kind in KINDS],
+    )
+
+
+def _heat(finite: dict[str, dict[int, TrainingFlow]], depth: int) -> Chart:
+    series = []
+    for kind, by_seed in finite.items():
+        if not by_seed:
+            continue
+        norms = torch.stack([torch.stack([flow.backward for flow in run.flows], 1) for run in by_seed.values()])  # [seeds, blocks + 1, steps]
+        steps = [float(step) for step in next(iter(by_seed.values())).steps]
+        series.append(Series(kind, steps, [float(i) for i in range(norms.shape[1])], z=norms.double().log10().mean(0).tolist()))
+    return Chart(
+        {"ko": f"학습하는 동안 {depth}층 신경망을 거슬러 오는 기울기", "en": f"The gradient's way back through {depth} layers, in training"},
+        {
+            "ko": "색은 그 자리의 기울기 노름(log10, 시드 평균)이다. 손실은 위에 있고 기울기는 아래로 흐른다. 슬라이더로 신경망들을 견주어, "
+            "아래로 가며 밝아지는지(폭발) 어두워지는지(소실), 학습이 그것을 고치는지 볼 것. 발산한 실행은 뺐다.",
+            "en": "The colour is the gradient's norm there (log10, mean over seeds). The loss is at the top and the gradient goes down. "
+            "Move the slider over the networks: see where it gets brighter downwards (explodes) or darker (vanishes), and whether training mends it. "
+            "What diverged is left out.",
+        },
+        {"ko": "걸음", "en": "step"},
+        {"ko": "지나온 블록", "en": "blocks passed"},
+        series,
+        kind="heatmap",
+        z={"ko": "log10(기울기 노름)", "en": "log10(gradient norm)"},
+        arrangement="slider",
     )
 
 

@@ -199,8 +199,8 @@ def formulas() -> tuple[list[Check], Table]:
 # --- Singular values --------------------------------------------------------------------------------------------------
 
 
-def singular_values(network: nn.Module, images: Tensor, seed: int) -> list[Tensor]:
-    """Return all singular values of the last block of each stage that has an identity shortcut, at one image of 8×8.
+def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
+    """Return, by the block's name, all singular values of the last block of each stage that has an identity shortcut, at one image of 8×8.
 
     The statistics of BatchNorm are those of all the images, so that a network that is not trained has some that mean something.
     """
@@ -209,7 +209,7 @@ def singular_values(network: nn.Module, images: Tensor, seed: int) -> list[Tenso
     names = [block.name for block in last.values() if block.identity]
     with evaluating(network, images):
         found = jacobian(network, images[seed : seed + 1], names, method="all").blocks
-    return [block.values[0] for block in found if block.values is not None]
+    return {block.name: block.values[0] for block in found if block.values is not None}
 
 
 def share_under(limit: float, values: dict[int, Tensor]) -> dict[int, float]:
@@ -222,14 +222,17 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
     images = groups["v1"][0].data().train[0][:128]
     trials = [trial for members in groups.values() for trial in members]
     values: dict[str, dict[int, Tensor]] = {f"{kind}, {when}": {} for kind in groups for when in ("before", "after")}
+    trained: dict[str, dict[int, Tensor]] = {}
     smallest: dict[str, dict[int, float]] = {kind: {} for kind in groups}
     for done, trial in enumerate(trials):
         progress("singular values", done, len(trials))
         kind, seed = trial.group, trial.config.seed
         found = {"before": singular_values(trial.fresh_network(), images, seed), "after": singular_values(trial.network(), images, seed)}
-        smallest[kind][seed] = max(float(min(block.min() for block in blocks)) for blocks in found.values())
+        smallest[kind][seed] = max(float(min(block.min() for block in blocks.values())) for blocks in found.values())
         for when, blocks in found.items():
-            values[f"{kind}, {when}"][seed] = torch.cat(blocks)
+            values[f"{kind}, {when}"][seed] = torch.cat(list(blocks.values()))
+        for name, block in found["after"].items():
+            trained.setdefault(f"{kind}, {name}", {})[seed] = block
     progress("singular values", len(trials), len(trials))
     below, lost = ({name: share_under(limit, by_seed) for name, by_seed in values.items()} for limit in (1.0, NOTHING))
     least = {seed: min(share, below["v2, after"][seed]) for seed, share in below["v2, before"].items()}
@@ -240,24 +243,55 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
         Comparison(MANY_SHRINK, least, dict.fromkeys(least, 0.0)),
         Comparison(LOST, least_lost, dict.fromkeys(least_lost, 0.0)),
     ]
-    return Measurement(comparisons, checks, tables=[table], charts=[_spectrum_chart(values)])
+    return Measurement(comparisons, checks, tables=[table], charts=[_histograms(values), _sorted(trained)])
 
 
-def _spectrum_chart(values: dict[str, dict[int, Tensor]]) -> Chart:
-    at = torch.linspace(0, 1, 21, dtype=torch.float64)
-    series = [
-        over_seeds(name, (100 * at).tolist(), {seed: v.double().quantile(at).tolist() for seed, v in by_seed.items()})
-        for name, by_seed in values.items()
-    ]
+WIDTH, BINS = 0.1, 32
+"""The bins of the histograms, from 0 on, so that 1 is between two of them; the last holds what is larger too."""
+
+
+def _histograms(values: dict[str, dict[int, Tensor]]) -> Chart:
+    centres = [round((i + 0.5) * WIDTH, 2) for i in range(BINS)]
     return Chart(
-        {"ko": "블록의 특이값 분포", "en": "The singular values of a block"},
+        {"ko": "블록의 특이값 분포", "en": "The distribution of blocks' singular values"},
         {
-            "ko": "블록이 입력의 작은 변화를 늘이는 배수. 1 아래가 줄어드는 방향이다. v1은 마지막 ReLU 때문에 꽤 많은 방향이 0이 된다.",
-            "en": "By how much a block stretches a small change of its input; below 1 it shrinks. In v1 the last ReLU sends many directions to 0.",
+            "ko": "블록의 야코비안이 입력의 작은 변화를 늘이는 배수. 점선이 1이고, 그 왼쪽의 막대는 모두 줄어드는 방향이다. "
+            "v1에서는 마지막 ReLU가 막은 방향이 0에 쌓인다. 점선 왼쪽에 얼마나 있는지 볼 것. 마지막 막대에는 더 큰 값도 들어 있다.",
+            "en": "By how much a block's Jacobian stretches a small change of its input. The dotted line is 1; all bars to its left are directions "
+            "that shrink. In v1 the directions that the last ReLU blocks pile up at 0. See how much is to the left of the line. "
+            "The last bar also holds all larger values.",
+        },
+        {"ko": "특이값", "en": "singular value"},
+        {"ko": "특이값의 몫 (%)", "en": "share of singular values (%)"},
+        [over_seeds(name, centres, {seed: histogram(v) for seed, v in by_seed.items()}) for name, by_seed in values.items()],
+        kind="bars",
+        arrangement="panels",
+        marks=[1.0],
+    )
+
+
+def histogram(values: Tensor) -> list[float]:
+    """Return the share of values in each bin, in %."""
+    bins = (values.double() / WIDTH).floor().long().clamp(0, BINS - 1)
+    return (100 * torch.bincount(bins, minlength=BINS).double() / len(values)).tolist()
+
+
+def _sorted(trained: dict[str, dict[int, Tensor]]) -> Chart:
+    at = torch.linspace(0, 1, 21, dtype=torch.float64)
+    return Chart(
+        {"ko": "블록마다 크기순으로 늘어놓은 특이값, 학습 후", "en": "Singular values of each block in order, after training"},
+        {
+            "ko": "각 단계의 마지막 블록을 v1과 v2에서 견주었다. 선이 1보다 낮은 동안은 줄어드는 방향이다. v1의 선이 얼마나 오래 0에 머무는지, "
+            "단계에 따라 다른지 볼 것.",
+            "en": "The last block of each stage, v1 against v2. As long as a line is below 1 its directions shrink. See how long v1's lines stay "
+            "at 0, and whether that differs from stage to stage.",
         },
         {"ko": "작은 쪽에서 본 순위(%)", "en": "rank from the smallest (%)"},
         {"ko": "특이값", "en": "singular value"},
-        series,
+        [
+            over_seeds(name, (100 * at).tolist(), {seed: v.double().quantile(at).tolist() for seed, v in by_seed.items()})
+            for name, by_seed in trained.items()
+        ],
     )
 
 

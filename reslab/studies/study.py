@@ -156,13 +156,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each point under the mouse."""
+    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each point under the mouse.
+
+    `kind` is how it is drawn if not as the chart says. A series of a heat map or of contours has a value `z[row][column]` at each `y` and `x`.
+    """
 
     name: str
     x: Sequence[float] | Sequence[str]
     y: Sequence[float]
     spread: Sequence[float] | None = None
     text: Sequence[str] | None = None
+    kind: Literal["lines", "bars", "points"] | None = None
+    z: Sequence[Sequence[float]] | None = None
 
 
 def averaged(name: str, x: Sequence[float] | Sequence[str], columns: Sequence[Collection[float]]) -> Series:
@@ -177,17 +182,34 @@ def over_seeds(name: str, x: Sequence[float], values: Mapping[int, Sequence[floa
 
 
 @dataclass(frozen=True)
+class Band:
+    """A shaded part of a chart, from one `x` to another, both included, with its name above."""
+
+    name: Text
+    first: float | str
+    last: float | str
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A figure of the report, and a caption that says what to see in it."""
+    """A figure of the report, and a caption that says what to see in it.
+
+    `z` names the colours of a heat map or of contours. The series share one picture, or have a panel each, or a slider shows one at a time; all
+    panels and all places of the slider have the same axes and colours. `marks` are the `x` that the caption speaks of.
+    """
 
     title: Text
     caption: Text
     x: Text
     y: Text
     series: Sequence[Series]
-    kind: Literal["lines", "bars", "points"] = "lines"
+    kind: Literal["lines", "bars", "points", "heatmap", "contours"] = "lines"
     log_x: bool = False
     log_y: bool = False
+    z: Text | None = None
+    arrangement: Literal["together", "panels", "slider"] = "together"
+    bands: Sequence[Band] = ()
+    marks: Sequence[float] | Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -310,6 +332,15 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     return Finished(record, failures, reused)
 
 
+def rounded(value: Any) -> Any:
+    """Return a record with its floats to 5 significant digits: a picture shows no more."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def network_depth(config: TrialConfig) -> int:
     """Return the depth in the network's name or options: a guide to how long its trial takes."""
     return int(config.options.get("depth", "".join(filter(str.isdigit, config.model)) or 0))
@@ -340,7 +371,7 @@ def _record(study: Study, config: StudyConfig, groups: Groups, measurement: Meas
         "config": config.model_dump(mode="json"),
         "claims": [verdict.to_json() for verdict in measurement.verdicts()],
         "tables": [asdict(table) for table in measurement.tables],
-        "charts": [asdict(chart) for chart in measurement.charts],
+        "charts": [rounded(asdict(chart)) for chart in measurement.charts],
         "trials": trials,
         "failures": [{"config": failure.config.model_dump(mode="json"), "reason": failure.reason} for failure in failures],
     }

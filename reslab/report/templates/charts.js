@@ -4,7 +4,11 @@
 const charts = (() => {
   const COLOURS = {{ palette | json }};
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-  const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon"];
+  const SYMBOLS = {
+    circle: "M12 3a4 4 0 1 1-.01 0Z", square: "M8 3h8v8h-8Z", diamond: "M12 2l5 5-5 5-5-5Z", "triangle-up": "M12 2l5 9h-10Z",
+    x: "M9 2l3 3 3-3 2 2-3 3 3 3-2 2-3-3-3 3-2-2 3-3-3-3Z", cross: "M10.5 2h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5Z",
+    star: "M12 1l1.6 4h4.4l-3.5 2.7 1.3 4.3-3.8-2.6-3.8 2.6 1.3-4.3-3.5-2.7h4.4Z", pentagon: "M12 2l5 3.8-2 5.7h-6l-2-5.7Z",
+  }; // with their outlines in a legend of 24 by 14
   const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const FONT = getComputedStyle(document.body).fontFamily;
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -13,81 +17,184 @@ const charts = (() => {
   const colour = (index) => (index % COLOURS.length === 6 ? css("--ink") : COLOURS[index % COLOURS.length]);
   const faint = (hex) => `${hex.length === 7 ? hex : "#888888"}2e`;
 
-  /** Return a series as plotly's traces; the spread of a line is a band, of anything else whiskers. */
-  function traces(record, series, index, shown) {
-    const name = plain(words(series.name));
-    const common = { x: series.x, y: series.y, name, showlegend: false, visible: shown, hovertext: series.text?.map(plain) ?? undefined };
-    if (record.kind === "bars") return [{ ...common, type: "bar", marker: { color: colour(index) }, error_y: whiskers(series) }];
-    const marker = { symbol: SYMBOLS[index % SYMBOLS.length], size: series.x.length > 60 ? 4 : 7 };
+  const isGrid = (record) => record.kind === "heatmap" || record.kind === "contours";
+  const kindOf = (record, series) => series.kind ?? record.kind;
+  const symbol = (index) => Object.keys(SYMBOLS)[(index + Math.floor(index / COLOURS.length)) % 8]; // where colours come again, the marks are others
+  const narrow = matchMedia("(max-width: 44rem)");
+  const axisOf = (letter, panel) => (panel ? `${letter}${panel + 1}` : letter);
+
+  /** Return a series as plotly's traces in a panel; the spread of a line is a band, of anything else whiskers. */
+  function traces(record, series, index, panel) {
+    const common = { x: series.x, y: series.y, name: plain(words(series.name)), showlegend: false, xaxis: axisOf("x", panel), yaxis: axisOf("y", panel) };
+    if (isGrid(record)) return [grid(record, { ...common, z: series.z ?? [] })];
+    common.hovertext = series.text?.map(plain) ?? undefined;
+    const kind = kindOf(record, series);
+    if (kind === "bars") return [{ ...common, type: "bar", marker: { color: colour(index) }, error_y: whiskers(series) }];
+    const marker = { symbol: symbol(index), size: series.x.length > 60 ? 4 : 7 };
     const line = { color: colour(index), dash: DASHES[index % DASHES.length], width: 2 };
-    const drawn = { ...common, type: "scatter", mode: record.kind === "lines" ? "lines+markers" : "markers", line, marker: { ...marker, color: colour(index) } };
+    const drawn = { ...common, type: "scatter", mode: kind === "lines" ? "lines+markers" : "markers", line, marker: { ...marker, color: colour(index) } };
     const numeric = series.x.every((x) => typeof x === "number");
-    if (record.kind !== "lines" || !series.spread || !numeric) return [{ ...drawn, error_y: whiskers(series) }];
+    if (kind !== "lines" || !series.spread || !numeric) return [{ ...drawn, error_y: whiskers(series) }];
     const edge = (sign) => series.y.map((y, at) => (y === null ? null : y + sign * (series.spread[at] ?? 0)));
     const band = {
-      x: [...series.x, ...[...series.x].reverse()], y: [...edge(1), ...edge(-1).reverse()], visible: shown, type: "scatter", mode: "lines",
-      fill: "toself", fillcolor: faint(colour(index)), line: { width: 0 }, hoverinfo: "skip", showlegend: false,
+      ...common, x: [...series.x, ...[...series.x].reverse()], y: [...edge(1), ...edge(-1).reverse()], hovertext: undefined, type: "scatter", mode: "lines",
+      fill: "toself", fillcolor: faint(colour(index)), line: { width: 0 }, hoverinfo: "skip",
     };
     return [band, drawn];
   }
 
-  const whiskers = (series) => (series.spread ? { type: "data", array: series.spread, thickness: 1.2 } : undefined);
+  const whiskers = (series) => (series.spread ? { type: "data", array: series.spread, thickness: 1.2, color: css("--ink") } : undefined);
 
-  function layout(record) {
+  function grid(record, common) {
+    if (record.kind === "heatmap") return { ...common, type: "heatmap", coloraxis: "coloraxis" };
+    const [start, end, size] = heights(record);
+    const contours = { start, end, size };
+    return { ...common, type: "contour", coloraxis: "coloraxis", autocontour: false, contours, line: { width: 0.5, color: "#00000066" } };
+  }
+
+  /** Return the least and the greatest value of all series, and a round step of at most a twentieth of the way; for contours both are multiples of it. */
+  function heights(record) {
+    const values = record.series.flatMap((series) => (series.z ?? []).flat()).filter((z) => z !== null);
+    const [least, greatest] = [Math.min(...values), Math.max(...values)];
+    const exact = (greatest - least) / 20 || 1;
+    const power = 10 ** Math.floor(Math.log10(exact));
+    const step = power * [5, 2, 1].find((factor) => factor * power <= exact);
+    return record.kind === "contours" ? [Math.floor(least / step) * step, Math.ceil(greatest / step) * step, step] : [least, greatest, step];
+  }
+
+  function layout(record, panels) {
+    const side = isGrid(record) && !narrow.matches; // panels side by side; otherwise one under another
     const axis = (title, logarithmic, from) => ({
       title: { text: plain(words(title)), standoff: 8 }, type: logarithmic ? "log" : undefined, rangemode: from, automargin: true,
       gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), tickcolor: css("--line"),
     });
-    return {
-      xaxis: axis(record.x, record.log_x, "normal"), yaxis: axis(record.y, record.log_y, record.log_y ? "normal" : "tozero"),
+    const found = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: FONT, color: css("--quiet"), size: 13 },
-      margin: { l: 56, r: 12, t: 12, b: 48 }, height: 400, barmode: "group", hovermode: "closest",
+      margin: { l: 56, r: 12, t: 12, b: 48 }, height: 400, barmode: "group", hovermode: "closest", shapes: [], annotations: [],
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink") },
     };
+    panels.forEach((series, panel) => {
+      const last = side || panel === panels.length - 1;
+      const y = axis(record.y, record.log_y, record.log_y || isGrid(record) ? "normal" : "tozero");
+      found[`xaxis${panel ? panel + 1 : ""}`] = { ...axis(last ? record.x : "", record.log_x, "normal"), matches: panel ? "x" : undefined, showticklabels: last, anchor: axisOf("y", panel) };
+      found[`yaxis${panel ? panel + 1 : ""}`] = { ...y, matches: panel ? "y" : undefined, anchor: axisOf("x", panel) };
+      mark(found, record, panel);
+    });
+    if (record.bands.length) found.margin.t += 18;
+    if (isGrid(record)) {
+      found.margin.t = 32; // room for the buttons, which would cover the colours
+      const [cmin, cmax] = heights(record);
+      const colorbar = { title: { text: plain(words(record.z ?? "")), side: "right" }, thickness: 12, outlinewidth: 0 };
+      found.coloraxis = { colorscale: "Cividis", cmin, cmax, colorbar };
+    }
+    if (panels.length > 1) arrange(found, record, panels, side);
+    return found;
+  }
+
+  /** Add what is to be seen of bands and marks in a panel. */
+  function mark(found, record, panel) {
+    const names = [...new Set(record.series.flatMap((series) => series.x))];
+    const at = (x) => (typeof x === "number" ? x : names.indexOf(x));
+    const reach = (x) => (typeof x === "number" ? 0 : 0.46); // a name is as wide as its bars
+    const [xref, yref] = [axisOf("x", panel), `${axisOf("y", panel)} domain`];
+    for (const band of record.bands) {
+      const [x0, x1] = [at(band.first) - reach(band.first), at(band.last) + reach(band.last)];
+      found.shapes.push({ type: "rect", xref, yref, x0, x1, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: "#8a93a02e" });
+      if (panel === 0) found.annotations.push({ xref, yref, x: (x0 + x1) / 2, y: 1, yanchor: "bottom", showarrow: false, text: plain(words(band.name)) });
+    }
+    for (const x of record.marks) {
+      found.shapes.push({ type: "line", xref, yref, x0: at(x), x1: at(x), y0: 0, y1: 1, layer: "below", line: { color: css("--ink"), width: 1.5, dash: "dot" } });
+      found.annotations.push({ xref, yref, x: at(x), y: 1, yanchor: "top", yshift: 4, showarrow: false, text: "▼", font: { color: css("--ink"), size: 12 } });
+    }
+  }
+
+  /** Give every panel its place and its name. */
+  function arrange(found, record, panels, side) {
+    const [rows, columns] = side ? [1, panels.length] : [panels.length, 1];
+    found.grid = { rows, columns, pattern: "independent", xgap: 0.06, ygap: isGrid(record) ? 0.2 : 0.28 };
+    found.height = side ? 420 : 90 + rows * (isGrid(record) ? 230 : 135);
+    found.margin.t += isGrid(record) ? 6 : 22;
+    panels.forEach((series, panel) => {
+      const above = panel === 0 && record.bands.length ? 18 : 2;
+      const place = { xref: `${axisOf("x", panel)} domain`, yref: `${axisOf("y", panel)} domain`, x: 0, y: 1, xanchor: "left", yanchor: "bottom", yshift: above };
+      found.annotations.push({ ...place, showarrow: false, text: `<b>${plain(words(series.name))}</b>`, font: { color: css("--ink") } });
+      const y = found[`yaxis${panel ? panel + 1 : ""}`];
+      if (!isGrid(record) || (side && panel > 0)) y.title.text = "";
+      if (side && panel > 0) y.showticklabels = false;
+    });
+    if (isGrid(record)) return;
+    // One name for the axes of all panels, in the middle of them.
+    found.annotations.push({ xref: "paper", yref: "paper", x: 0, y: 0.5, xanchor: "right", xshift: -34, textangle: -90, showarrow: false, text: plain(words(record.y)) });
   }
 
   function start(figure) {
     const plot = figure.querySelector(".plot"), legend = figure.querySelector(".legend");
     const record = JSON.parse(figure.querySelector("script").textContent);
+    const together = !["panels", "slider"].includes(record.arrangement);
     const shown = record.series.map(() => true);
+    let chosen = 0;
     const draw = () => {
-      const data = record.series.flatMap((series, index) => traces(record, series, index, shown[index]));
-      Plotly.react(plot, data, layout(record), CONFIG);
-    };
-    const name = () => record.series.forEach((series, index) => (legend.children[index].lastChild.textContent = words(series.name)));
-    if (record.series.length > 1) {
-      record.series.forEach((series, index) => {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.setAttribute("aria-pressed", "true");
-        button.innerHTML = sample(record, index);
-        button.append(document.createElement("span"));
-        button.addEventListener("click", () => {
-          shown[index] = !shown[index];
-          button.setAttribute("aria-pressed", String(shown[index]));
-          draw();
-        });
-        legend.append(button);
+      const panels = record.arrangement === "panels" ? record.series : [null];
+      const data = record.series.flatMap((series, index) => {
+        const visible = record.arrangement === "slider" ? index === chosen : shown[index];
+        return traces(record, series, index, panels[0] ? index : 0).map((trace) => ({ ...trace, visible }));
       });
-      name();
-    }
+      Plotly.react(plot, data, layout(record, panels), CONFIG);
+    };
+    const several = record.series.length > 1;
+    const controls = several && together ? buttons(record, shown, draw) : several && record.arrangement === "slider" ? slider(record, (index) => ((chosen = index), draw())) : null;
+    legend.append(...(controls?.elements ?? []));
     const again = () => {
-      if (record.series.length > 1) name();
+      controls?.name();
       draw();
     };
-    draw();
+    again();
     language.onChange(again);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+    narrow.addEventListener("change", again);
   }
 
-  /** Return a legend's sample of a series: a bar, or a line with its dashes. */
-  function sample(record, index) {
+  /** Return a button for every series, which shows or hides it, and what names them in the page's language. */
+  function buttons(record, shown, draw) {
+    const elements = record.series.map((series, index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("aria-pressed", "true");
+      button.innerHTML = sample(kindOf(record, series), index);
+      button.append(document.createElement("span"));
+      button.addEventListener("click", () => {
+        shown[index] = !shown[index];
+        button.setAttribute("aria-pressed", String(shown[index]));
+        draw();
+      });
+      return button;
+    });
+    return { elements, name: () => elements.forEach((button, index) => (button.lastChild.textContent = words(record.series[index].name))) };
+  }
+
+  /** Return a slider over the series, and what names the one that is shown. */
+  function slider(record, choose) {
+    const label = document.createElement("label"), input = document.createElement("input"), output = document.createElement("output");
+    Object.assign(input, { type: "range", min: 0, max: record.series.length - 1, step: 1, value: 0 });
+    const name = () => {
+      output.textContent = words(record.series[input.value].name);
+      input.setAttribute("aria-valuetext", output.textContent);
+      input.setAttribute("aria-label", words({ ko: "그림 고르기", en: "Choose the picture" }));
+    };
+    input.addEventListener("input", () => (name(), choose(Number(input.value))));
+    label.className = "slider";
+    label.append(input, output);
+    return { elements: [label], name };
+  }
+
+  /** Return a legend's sample of a series: a bar, a point, or a line with its dashes. */
+  function sample(kind, index) {
     const stroke = { solid: "", dash: "6 3", dot: "2 2", dashdot: "6 2 2 2", longdash: "9 3", longdashdot: "9 2 2 2" }[DASHES[index % DASHES.length]];
-    const drawn = record.kind === "bars"
+    const drawn = kind === "bars"
       ? `<rect x="4" y="2" width="16" height="10" fill="${colour(index)}"/>`
-      : record.kind === "points"
-        ? `<circle cx="12" cy="7" r="4" fill="${colour(index)}"/>`
+      : kind === "points"
+        ? `<path d="${SYMBOLS[symbol(index)]}" fill="${colour(index)}"/>`
         : `<path d="M0 7H24" stroke="${colour(index)}" stroke-width="2.5" stroke-dasharray="${stroke}"/>`;
     return `<svg width="24" height="14" aria-hidden="true">${drawn}</svg>`;
   }
