@@ -11,7 +11,7 @@ from reslab.runs import Json, read_json
 from reslab.show import percent
 
 ROOT = Path(__file__).parents[1]
-RESULTS = sorted((ROOT / "results").glob("*/study.json"))
+RESULTS = sorted((ROOT / "results" / "studies").glob("*/study.json"))
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
@@ -29,7 +29,7 @@ def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def degradation() -> Json:
-    return read_json(ROOT / "results" / "degradation" / "study.json")
+    return read_json(ROOT / "results" / "studies" / "degradation" / "study.json")
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
