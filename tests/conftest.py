@@ -1,8 +1,14 @@
 """Shared fixtures. Caches of their own. One thread: tests run side by side, and results must not depend on how sums are split."""
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import settings
+
+with warnings.catch_warnings():  # the first time on a machine it lists the fonts, and writes the list without naming an encoding
+    warnings.simplefilter("ignore")
+    import matplotlib.font_manager  # noqa: F401  # for what importing it does
 
 settings.register_profile("reslab", deadline=None)  # a busy machine is not a failure
 settings.load_profile("reslab")

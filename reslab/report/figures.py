@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lambda *_: None) -> list[Path]:
-    """Write every picture of these studies to `out` as `STUDY-NUMBER.LANGUAGE.png` and `.svg`, and return their paths; an older one is replaced.
+    """Write every picture of these studies to `out` as `STUDY-TITLE.LANGUAGE.png` and `.svg`, and return their paths; an older one is replaced.
 
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
@@ -35,7 +35,9 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
         stem = re.sub(r"[^\w-]+", "-", study["record"]["study"])
         twice = sum(directory.resolve().name == other.resolve().name for other in directories) > 1
         stem = f"{stem}-{position}" if twice else stem
-        found += [(f"{stem}-{number}", picture) for number, picture in enumerate(study["pictures"], start=1)]
+        names = [_slug(picture["title"]["en"]) for picture in study["pictures"]]
+        for number, (name, picture) in enumerate(zip(names, study["pictures"], strict=True), start=1):
+            found.append((f"{stem}-{name if name and names.count(name) == 1 else number}", picture))
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib_draws_hangul():
@@ -48,6 +50,11 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
                     written.append(path)
             watch("drawing figures", done, len(found))
     return written
+
+
+def _slug(title: str) -> str:
+    """Return a title as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-")
 
 
 def draw(picture: Json, language: str) -> "Figure":
