@@ -230,7 +230,8 @@ def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Pat
     assert "    out += &lt;x&gt;" in page and "the sum" in page and "BSD 3-Clause" in page and "<dd>8</dd>" in page
     written = json.loads(done.stdout)
     assert written["report"] == str(tmp_path / "쪽.html")
-    assert {Path(path).name for path in written["figures"]} == {f"study-question.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
+    names = {f"study-question.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
+    assert {Path(path).name for path in written["figures"]} == names
     assert all(Path(path).read_bytes().startswith(b"\x89PNG" if path.endswith("png") else b"<?xml") for path in written["figures"])
     assert "<text" not in (figures / "study-question.ko.svg").read_text(encoding="utf-8")
 
