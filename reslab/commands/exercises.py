@@ -59,9 +59,8 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
             )
             for task in sheet.tasks.values()
         ]
-        show.print_table(
-            ("", {"ko": "과제", "en": "task"}[chosen], {"ko": "점수", "en": "points"}[chosen], {"ko": "분", "en": "min"}[chosen], ""), rows, 2
-        )
+        columns = {"ko": ("", "과제", "점수", "분", ""), "en": ("", "task", "points", "min", "")}[chosen]
+        show.print_table(columns, rows, 2)
 
 
 @exercise.command
@@ -91,7 +90,7 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
         raise UserError(f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir") from error
     Record(dir).set_language(chosen)
     done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
-    print(f"{file}\n{done}: reslab exercise check {sheet}{'' if dir == HERE else f' --dir {dir}'}")
+    print(f"{file}\n{done}: reslab exercise check {sheet}{_there(dir)}")
 
 
 @exercise.command
@@ -136,7 +135,7 @@ def check(
             raise UserError(f"task {each} is not of sheet {sheet}; it is of {sheets.sheet_of(each)}")
     file = dir / f"{sheets.SHEETS[sheet]}.py"
     if not file.is_file():
-        raise UserError(f"no {file}; begin with: reslab exercise start {sheet}{'' if dir == HERE else f' --dir {dir}'}")
+        raise UserError(f"no {file}; begin with: reslab exercise start {sheet}{_there(dir)}")
     drawn = random.randrange(2**31) if seed is None else seed
     with show.steps() as steps:
         steps("checking", 0, 1)
@@ -303,6 +302,11 @@ def checklist(*, dir: Path = HERE, lang: Language | None = None, json: Flag = Fa
         show.print_json(items)
     else:
         _print_checklist(items, chosen)
+
+
+def _there(directory: Path) -> str:
+    """Return what a command needs to find this directory."""
+    return "" if directory == HERE else f" --dir {directory}"
 
 
 def _language(given: Language | None, directory: Path) -> Language:

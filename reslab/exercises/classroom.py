@@ -81,11 +81,11 @@ def grade(
     tests = _digest(hidden) if hidden is not None else ""
     done = {record["key"]: record for record in _lines(details)}
 
-    def key(submission: Submission, task: str) -> str:
-        drawn = seed_of(submission.student, task, seed)
-        return f"{submission.student}/{submission.file.name}/{task}/{_digest(submission.file)}/{drawn}/{tests}"
-
-    missing = {each: [task for task in each.tasks if key(each, task) not in done] for each in found}
+    keys: dict[Submission, dict[str, str]] = {}  # what a result is known by, for every task of every submission
+    for each in found:
+        content = _digest(each.file)
+        keys[each] = {task: f"{each.student}/{each.file.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}" for task in each.tasks}
+    missing = {each: [task for task in each.tasks if keys[each][task] not in done] for each in found}
     missing = {each: tasks for each, tasks in missing.items() if tasks}
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool, details.open("a", encoding="utf-8", newline="\n") as log:
@@ -97,7 +97,7 @@ def grade(
             for count, future in enumerate(as_completed(futures), 1):
                 submission = futures[future]
                 for result in future.result():
-                    name = key(submission, result.task)
+                    name = keys[submission][result.task]
                     answer = words(submission.file, result.task)
                     done[name] = {"key": name, "student": submission.student, "words": answer, **result.to_json()}
                     log.write(json.dumps(done[name], ensure_ascii=False) + "\n")
@@ -108,7 +108,7 @@ def grade(
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    rows = [_row(each, [done[key(each, task)] for task in each.tasks]) for each in found]
+    rows = [_row(each, [done[key] for key in keys[each].values()]) for each in found]
     write_atomically(out, _csv(rows))
     return rows
 

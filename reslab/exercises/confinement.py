@@ -122,8 +122,8 @@ def _child(file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: thre
         if failed is not None:
             return found, Ended((), failed["failed"], failed["detail"], printed.text()), failed["task"]
         if failure is not None:
-            limits = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB", "time": f"{_seconds(records):g} s"}
-            return found, Ended((), failure, limits.get(failure, ""), printed.text()), at
+            allowed = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB", "time": f"{_seconds(records):g} s"}
+            return found, Ended((), failure, allowed.get(failure, ""), printed.text()), at
         if len(found) < len(tasks):  # it left before the end, by os._exit or a crash
             return found, Ended((), "exit", f"exit code {child.returncode}", printed.text()), at
         return found, None, at

@@ -1,5 +1,7 @@
 """A learner's record: language, opened hints and solutions, and points, in `progress.json` beside the answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,24 +59,11 @@ class Record:
                 when = datetime.now(UTC).isoformat(timespec="seconds")
                 record["tasks"][result.task] = {"points": result.points, "best": best, "of": result.of, "when": when}
 
-    def _changing(self) -> "_Change":
-        return _Change(self)
-
-
-class _Change:
-    """Reads the record under a lock, and writes it back."""
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.lock = FileLock(record.path.with_name(".progress.lock"))
-
-    def __enter__(self) -> dict[str, Any]:
-        self.record.path.parent.mkdir(parents=True, exist_ok=True)
-        self.lock.acquire()
-        self.content = self.record.read()
-        return self.content
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            write_json(self.record.path, self.content)
-        self.lock.release()
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """Give the record to change, under a lock, and write it back unless changing it failed."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_name(".progress.lock")):
+            record = self.read()
+            yield record
+            write_json(self.path, record)

@@ -1,7 +1,6 @@
 """Task 1.3: BatchNorm from tensors."""
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -67,10 +66,6 @@ def _batch_norm(
     return y, running_mean, running_var
 
 
-def _wrong_batch_norm(**options: Any) -> Callable[..., Any]:
-    return lambda *arguments: _batch_norm(*arguments, **options)
-
-
 TASK = Task(
     "1.3",
     [
@@ -79,13 +74,13 @@ TASK = Task(
             points=12,
             cases=_batches,
             mistakes={
-                "biased-variance-tracked": _wrong_batch_norm(tracked=0),
-                "unbiased-variance-used": _wrong_batch_norm(used=1),
-                "running-statistics-in-training": _wrong_batch_norm(running_in_training=True),
-                "batch-statistics-in-evaluation": _wrong_batch_norm(batch_in_evaluation=True),
-                "momentum-swapped": _wrong_batch_norm(swapped=True),
-                "eps-outside": _wrong_batch_norm(eps_outside=True),
-                "per-position": _wrong_batch_norm(over=(0,)),
+                "biased-variance-tracked": partial(_batch_norm, tracked=0),
+                "unbiased-variance-used": partial(_batch_norm, used=1),
+                "running-statistics-in-training": partial(_batch_norm, running_in_training=True),
+                "batch-statistics-in-evaluation": partial(_batch_norm, batch_in_evaluation=True),
+                "momentum-swapped": partial(_batch_norm, swapped=True),
+                "eps-outside": partial(_batch_norm, eps_outside=True),
+                "per-position": partial(_batch_norm, over=(0,)),
             },
         )
     ],

@@ -1,7 +1,6 @@
 """Task 1.4: a residual block from tensors."""
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -59,10 +58,6 @@ def _block(
     return F.relu(total) if last_relu else total
 
 
-def _wrong_block(**options: Any) -> Callable[..., Tensor]:
-    return lambda *arguments: _block(*arguments, **options)
-
-
 TASK = Task(
     "1.4",
     [
@@ -71,13 +66,13 @@ TASK = Task(
             points=12,
             cases=_blocks,
             mistakes={
-                "relu-before-addition": _wrong_block(early_relu=True),
-                "skip-detached": _wrong_block(detached=True),
-                "shortcut-without-stride": _wrong_block(shortcut_stride=False),
-                "no-last-relu": _wrong_block(last_relu=False),
-                "no-second-batchnorm": _wrong_block(second_bn=False),
-                "no-skip": _wrong_block(skip=False),
-                "in-place": _wrong_block(in_place=True),
+                "relu-before-addition": partial(_block, early_relu=True),
+                "skip-detached": partial(_block, detached=True),
+                "shortcut-without-stride": partial(_block, shortcut_stride=False),
+                "no-last-relu": partial(_block, last_relu=False),
+                "no-second-batchnorm": partial(_block, second_bn=False),
+                "no-skip": partial(_block, skip=False),
+                "in-place": partial(_block, in_place=True),
             },
             observe=with_gradient,
         )

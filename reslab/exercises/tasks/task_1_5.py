@@ -74,11 +74,11 @@ def _signals(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, imag
     return signals, F.cross_entropy(head(signals[-1]), labels)
 
 
-def _ratio(measure: Callable[[Tensor], Tensor], first: int = 0, last: int = -1) -> Callable[..., float]:
+def _ratio(measure: Callable[[Tensor], Tensor], first: int = 0) -> Callable[..., float]:
     def ratio(*tower: Any) -> float:
         signals, loss = _signals(*tower)
         gradients = torch.autograd.grad(loss, signals)
-        return float(measure(gradients[first]) / measure(gradients[last]))
+        return float(measure(gradients[first]) / measure(gradients[-1]))
 
     return ratio
 

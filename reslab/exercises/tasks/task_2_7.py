@@ -1,6 +1,7 @@
 """Task 2.7: a result that does not support the claim."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -80,10 +81,6 @@ def _say(
     return sorted(sentence for sentence, holds in allowed.items() if holds)
 
 
-def _wrongly(**options: Any) -> Callable[..., list[str]]:
-    return lambda *report: _say(*report, **options)
-
-
 def _differences(generator: Generator) -> Cases:
     for n, k in ((8, 3), (10, 5), (7, 2)):
         yield (normal(generator, n) / 50 - 0.005).tolist(), k
@@ -97,16 +94,16 @@ TASK = Task(
             points=9,
             cases=_reports,
             mistakes={
-                "inconclusive-as-no-difference": _wrongly(absence=True),
-                "seeds-chosen": _wrongly(as_planned=lambda plan, report: set(report) <= set(plan)),
-                "seeds-added": _wrongly(as_planned=lambda plan, report: set(plan) <= set(report)),
-                "any-seeds": _wrongly(as_planned=lambda plan, report: True),
-                "seeds-counted": _wrongly(as_planned=lambda plan, report: len(plan) == len(report)),
-                "order-of-the-seeds": _wrongly(as_planned=lambda plan, report: list(plan) == list(report)),
-                "margin-moved": _wrongly(margin_of="report"),
-                "significance-as-relevance": _wrongly(significance=True),
-                "on-the-mean": _wrongly(on_the_mean=True),
-                "equal-on-one-side": _wrongly(one_sided=True),
+                "inconclusive-as-no-difference": partial(_say, absence=True),
+                "seeds-chosen": partial(_say, as_planned=lambda plan, report: set(report) <= set(plan)),
+                "seeds-added": partial(_say, as_planned=lambda plan, report: set(plan) <= set(report)),
+                "any-seeds": partial(_say, as_planned=lambda plan, report: True),
+                "seeds-counted": partial(_say, as_planned=lambda plan, report: len(plan) == len(report)),
+                "order-of-the-seeds": partial(_say, as_planned=lambda plan, report: list(plan) == list(report)),
+                "margin-moved": partial(_say, margin_of="report"),
+                "significance-as-relevance": partial(_say, significance=True),
+                "on-the-mean": partial(_say, on_the_mean=True),
+                "equal-on-one-side": partial(_say, one_sided=True),
             },
         ),
         Part(

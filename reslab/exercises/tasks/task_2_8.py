@@ -1,7 +1,7 @@
 """Task 2.8: ResNet-50 from memory."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 from torch import Generator
 
@@ -86,10 +86,6 @@ def _stages(
     return [*rows, ("avgpool", width, 1, 0, 0), ("fc", 1000, 1, 0, 1000 * (width + bias))]
 
 
-def _wrong_stages(**options: Any) -> Callable[[int], list[Row]]:
-    return lambda image_size: _stages(image_size, **options)
-
-
 def _designs(generator: Generator) -> Cases:
     for kind in ("basic", "bottleneck", "basic", "bottleneck"):
         yield kind, [whole(generator, 2, 9) for _ in range(4)]
@@ -103,16 +99,16 @@ TASK = Task(
             points=9,
             cases=_image_sizes,
             mistakes={
-                "inner-width-as-output": _wrong_stages(inner_out=True),
-                "layer1-strided": _wrong_stages(first_strided=True),
-                "pool-not-strided": _wrong_stages(pool=False),
-                "projections-forgotten": _wrong_stages(projections=False),
-                "first-projection-forgotten": _wrong_stages(spared_first=True),
-                "batchnorm-forgotten": _wrong_stages(bn=0),
-                "running-statistics-counted": _wrong_stages(bn=4),
-                "bias-forgotten": _wrong_stages(bias=False),
-                "rounded-down": _wrong_stages(down=True),
-                "blocks-of-another": _wrong_stages(counts=(3, 4, 23, 3)),
+                "inner-width-as-output": partial(_stages, inner_out=True),
+                "layer1-strided": partial(_stages, first_strided=True),
+                "pool-not-strided": partial(_stages, pool=False),
+                "projections-forgotten": partial(_stages, projections=False),
+                "first-projection-forgotten": partial(_stages, spared_first=True),
+                "batchnorm-forgotten": partial(_stages, bn=0),
+                "running-statistics-counted": partial(_stages, bn=4),
+                "bias-forgotten": partial(_stages, bias=False),
+                "rounded-down": partial(_stages, down=True),
+                "blocks-of-another": partial(_stages, counts=(3, 4, 23, 3)),
             },
         ),
         Part(
