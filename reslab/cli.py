@@ -33,6 +33,8 @@ def main(typed: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a directory that is gone or may not be written
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept", debug, error)
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""The one exception that means "the request was wrong", and the nearest-name hint that its messages give."""
+"""The exceptions that are told in one line, and the nearest-name hint that their messages give."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,10 @@ from difflib import get_close_matches
 
 class UserError(ValueError):
     """A mistake in what was asked for: one line that says what was wrong, what was expected, what to do."""
+
+
+class DamagedError(UserError):
+    """A file that is not as it was written: truncated, altered, or another's."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -16,9 +16,9 @@ from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, PartName
 from reslab.data.places import Watch, silent
-from reslab.errors import UserError
+from reslab.errors import DamagedError, UserError
 from reslab.evaluation import look, trained
-from reslab.runs import Json, read_json, write_atomically
+from reslab.runs import Json, check_files, read_json, write_atomically
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES
 
@@ -108,8 +108,11 @@ def _read(run: Path) -> tuple[TrialConfig, Json, Json]:
     try:
         trial, result = read_json(run / "trial.json"), read_json(run / "result.json")
         config = TrialConfig(**trial["config"])
+        check_files(run)
     except FileNotFoundError as error:
         raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
+    except DamagedError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run} cannot be read as a run directory: {str(error).splitlines()[0]}") from error
     if result["status"] != "finished":

@@ -185,8 +185,7 @@ def _trials(bars: Any) -> "Callable[[list[Run], int, int], None]":
     def describe(run: "Run") -> str:
         config = run.config.model_dump()
         depth = config["options"].get("depth")
-        last = {"epoch": 0.0, **dict((list(run.metrics()) or [{}])[-1])}
-        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {last['epoch']:.0f}"
+        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {run.latest_metrics().get('epoch', 0):.0f}"
 
     tasks: list[Any] = []
 

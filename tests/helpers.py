@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.cli import main
+from reslab.runs import SUMS, sha256, write_sums
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
@@ -66,6 +67,11 @@ def snapshot(network: nn.Module) -> dict[str, object]:
     for name, buffer in network.named_buffers():
         state[f"buffer {name}"] = (id(buffer), buffer.tolist())
     return state
+
+
+def sum_up(directory: Path) -> None:
+    """Write SHA256SUMS of what a run directory holds now."""
+    write_sums(directory, {path.name: sha256(path) for path in sorted(directory.iterdir()) if path.is_file() and path.name != SUMS})
 
 
 class Fails(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fontTools.ttLib import TTFont
-from helpers import reslab_here
+from helpers import reslab_here, sum_up
 
 from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
@@ -56,6 +56,7 @@ def a_trial(directory: Path, number: int, group: str, *, done: bool = True, erro
     (path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
     if done:
         (path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    sum_up(path)
     return {"group": group, "directory": f"trials/{path.name}", "seed": number, "config": config, "result": result}
 
 

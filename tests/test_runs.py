@@ -47,12 +47,13 @@ def test_metrics_are_appended_cut_back_and_read_without_a_torn_last_line(tmp_pat
     run = Run(tmp_path, tiny_trial())
     run.create()
     run.append_metrics({"step": 1})
-    length = run.metrics_length
+    mark = run.mark_metrics()
     run.append_metrics({"step": 2})
     with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 3')
     assert [line["step"] for line in run.metrics()] == [1, 2]
-    run.cut_metrics(length)
+    assert run.holds(mark) and run.latest_metrics() == {"step": 2}
+    run.cut_metrics(mark.length)
     run.append_metrics({"step": 4})
     assert [line["step"] for line in run.metrics()] == [1, 4]
 

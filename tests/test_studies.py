@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import reslab, reslab_here
+from helpers import reslab, reslab_here, sum_up
 
 from reslab import studies
 from reslab.errors import UserError
@@ -119,6 +119,7 @@ def test_results_of_other_code_are_reused_with_a_warning(finished: Path, tmp_pat
     shutil.copytree(finished, out)
     result = next(out.glob("trials/*/result.json"))
     result.write_text(result.read_text(encoding="utf-8").replace(read_json(result)["code"], "0" * 16), encoding="utf-8")
+    sum_up(result.parent)
     again = reslab(*STUDY, "--out", out)
     assert again.returncode == 0 and "1 results were made by other code" in again.stderr
 

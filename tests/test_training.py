@@ -106,7 +106,7 @@ def _finish(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def test_divergence_is_a_result_not_a_crash(tmp_path: Path) -> None:
     result = run_trial(tiny_trial(learning_rate=1e30), tmp_path)
-    assert result["status"] == "diverged"
+    assert result["status"] == "diverged" and result["reason"] == "the mean loss of epoch 1 was not finite"
     assert result["train_error"] == result["test_error"] == 1.0  # a network that answers NaN is wrong
     assert result["train_loss"] is None
 

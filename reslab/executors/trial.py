@@ -54,6 +54,8 @@ def _work(fabric: Fabric, config: TrialConfig, run: Run) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):
+            if fabric.is_global_zero:
+                run.tidy()
             with torch.random.fork_rng(), threads(config.threads):
                 network = fresh_network(config)
                 outcome = Trainer(fabric, network, data_for(config, network), config, run).fit()

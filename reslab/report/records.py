@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from reslab.errors import UserError
-from reslab.runs import Json, read_json, read_metrics
+from reslab.errors import DamagedError, UserError
+from reslab.runs import METRICS, TRIAL, Json, check_files, read_json, read_metrics
 
 Text = dict[str, str]
 """Language -> sentence."""
@@ -73,7 +73,7 @@ def _finished(directory: Path, record: Json) -> StudyRecord:
         path = directory / entry["directory"]
         trial = _trial(path, entry["group"], entry["result"])
         trials.append(trial)
-        if not trial.metrics or not trial.config:
+        if not trial.metrics or not trial.config or _damaged(path):
             missing.append(entry["directory"])
     notes = []
     if missing:
@@ -90,6 +90,14 @@ def _finished(directory: Path, record: Json) -> StudyRecord:
         count = len(record["failures"])
         notes.append(
             {"ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.", "en": f"{count} trials failed; the small print says why."},
+        )
+    diverged = sum(trial.result is not None and trial.result.get("status") == "diverged" for trial in trials)
+    if diverged:
+        notes.append(
+            {
+                "ko": f"실행 {diverged}개가 발산했다. 손실이 유한하지 않게 된 때에 멈췄고, 그때 신경망의 오류로 셈에 들어 있다.",
+                "en": f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with the errors of the network then.",
+            }
         )
     return StudyRecord(record, trials, notes)
 
@@ -119,6 +127,14 @@ def _trial(path: Path, group: str | None, result: Json | None) -> Trial:
     if result is None:
         result = _read(path / "result.json") or None
     return Trial(group, list(_metrics(path)), config, result)
+
+
+def _damaged(path: Path) -> bool:
+    try:
+        check_files(path, TRIAL, METRICS)
+    except DamagedError:
+        return True
+    return False
 
 
 def _read(path: Path) -> Json:

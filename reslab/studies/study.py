@@ -12,7 +12,7 @@ from torch import nn
 
 from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide
 from reslab.data import Dataset, canonical
-from reslab.errors import UserError, suggest
+from reslab.errors import DamagedError, UserError, suggest
 from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
 from reslab.runs import Config, Json, Run, code_digest, one_line, read_json, write_json
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
@@ -295,7 +295,7 @@ class Directory(NamedTuple):
         Raises:
             UserError: if it cannot be used.
         """
-        if self.record.exists() and (other := read_json(self.record).get("study")) != study.name:
+        if self.record.exists() and (other := self._study()) != study.name:
             raise UserError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
@@ -305,6 +305,13 @@ class Directory(NamedTuple):
         except OSError as error:
             raise UserError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
         return self
+
+    def _study(self) -> Any:
+        """Return the name of the study whose record is here."""
+        try:
+            return read_json(self.record)["study"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{self.record} is damaged; delete it and run the study again, which keeps its trials") from error
 
 
 def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, watch: Watch, progress: Progress) -> Finished:
@@ -317,7 +324,14 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     configs = [trial for trials in grid.values() for trial in trials]
     # The longest trials first, so that no worker is left with a long one at the end.
     failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, executor, watch)
-    groups = {group: _finished(group, trials, directory) for group, trials in grid.items()}
+    groups: dict[str, list[Trial]] = {group: [] for group in grid}
+    for group, trials in grid.items():
+        for trial in trials:
+            run = Run(directory.trials, trial)
+            try:
+                groups[group] += [Trial(group, trial, run.result(), run)] if run.finished else []
+            except DamagedError as error:
+                failures.append(Failure(trial, str(error)))
     empty = [group for group, trials in groups.items() if not trials]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
@@ -344,11 +358,6 @@ def rounded(value: Any) -> Any:
 def network_depth(config: TrialConfig) -> int:
     """Return the depth in the network's name or options: a guide to how long its trial takes."""
     return int(config.options.get("depth", "".join(filter(str.isdigit, config.model)) or 0))
-
-
-def _finished(group: str, trials: Sequence[TrialConfig], directory: Directory) -> list[Trial]:
-    runs = [Run(directory.trials, config) for config in trials]
-    return [Trial(group, config, run.result(), run) for config, run in zip(trials, runs, strict=True) if run.finished]
 
 
 def _record(study: Study, config: StudyConfig, groups: Groups, measurement: Measurement, failures: Sequence[Failure]) -> Json:

@@ -8,8 +8,10 @@ evaluates and writes.
 import hashlib
 import io
 import math
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -18,8 +20,8 @@ from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from reslab.errors import UserError
-from reslab.runs import Config, Json, Run, write_atomically
+from reslab.errors import DamagedError, UserError
+from reslab.runs import METRICS, Config, Json, Mark, Run, read_sealed, write_atomically
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
@@ -187,6 +189,7 @@ class Trainer:
         auto = best_precision(self.config.device)
         return {
             "status": status,
+            **({"reason": f"the mean loss of epoch {math.ceil(self.step / self.steps_per_epoch)} was not finite"} if status == "diverged" else {}),
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
             "train_error": train["error"],
@@ -212,23 +215,46 @@ class Trainer:
                 "step": self.step,
                 "seconds": self.seconds,
                 "sums": self.sums,
-                "metrics_length": self.run.metrics_length,
+                "trial": self.config.digest(),
+                "metrics": tuple(self.run.mark_metrics()),
             },
             buffer,
         )
-        write_atomically(self.run.checkpoint, buffer.getvalue())
+        self.run.write_checkpoint(buffer.getvalue())
 
     def restore(self) -> None:
-        """Go back to the checkpoint, or to the start where there is none, and cut the metrics to match."""
+        """Go back to the newest whole checkpoint, or to the start where there is none, and cut the metrics to match."""
+        path = self.fabric.broadcast(self._whole_checkpoint() if self.fabric.is_global_zero else None)
         length = 0
-        if self.run.checkpoint.exists():
-            state = torch.load(self.run.checkpoint, map_location=self.fabric.device, weights_only=True)
+        if path is not None:
+            state = self._read(path)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
             if self.fabric.is_global_zero:
                 self.sums = state["sums"]
-            length = state["metrics_length"]
+            length = state["metrics"][0]
         self.fabric.barrier()  # every process has read what is there before process 0 goes on and writes
         if self.fabric.is_global_zero:
             self.run.cut_metrics(length)
+
+    def _read(self, path: Path) -> Json:
+        state: Json = torch.load(io.BytesIO(read_sealed(path)), map_location=self.fabric.device, weights_only=True)
+        return state
+
+    def _whole_checkpoint(self) -> Path | None:
+        """Return the newest checkpoint that is whole, this trial's, and in step with the metrics; one that is not is named and set aside."""
+        for path in (self.run.checkpoint, self.run.previous_checkpoint):
+            if not path.exists():
+                continue
+            try:
+                state = self._read(path)
+                if state["trial"] != self.config.digest():
+                    raise DamagedError(f"{path} is another trial's")
+                if not self.run.holds(Mark(*state["metrics"])):
+                    raise DamagedError(f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written")
+            except DamagedError as error:
+                print(f"reslab: {error}; it is kept as {self.run.set_aside(path).name}, and the run goes on from before it", file=sys.stderr)
+            else:
+                return path
+        return None
