@@ -214,6 +214,11 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
     assert pictures.data_head(a_chart(series=series)) == [TEXT, "one", "two"]
 
 
+def test_a_cell_is_short_and_has_a_true_minus() -> None:
+    values = (-6.4021, -3.0, -0.0, 25557032, 6.78e-17, None, "a-b", True)
+    assert [pictures.figure(value) for value in values] == ["−6.402", "−3", "0", "25,557,032", "6.78e−17", "", "a-b", "True"]
+
+
 def a_grid(kind: str, names: Sequence[str | dict[str, str]] = ("plain", "residual"), **changes: Any) -> dict[str, Any]:
     """A heat map behind a slider or two contour plots side by side, of 4 rows and 3 columns."""
     z = [[row + column / 10 for column in range(3)] for row in range(4)]

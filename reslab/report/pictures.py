@@ -154,10 +154,11 @@ def data_rows(picture: Json) -> Iterator[tuple[Any, str, list[str]]]:
 
 
 def figure(value: Any) -> str:
-    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, nothing for None."""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, true minus signs, nothing for None."""
+    if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
+        whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e15)
+        return (f"{value + 0:,.0f}" if whole else f"{value:.4g}").replace("-", "−")
+    return "" if value is None else str(value)
 
 
 def embedded(value: Any) -> Markup:

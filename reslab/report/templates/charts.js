@@ -93,6 +93,7 @@ const charts = (() => {
       found.coloraxis = { colorscale: "Cividis", cmin, cmax, colorbar };
     }
     if (panels.length > 1) arrange(found, record, panels, side);
+    if (ticks.tickangle) found.height += 60;
     return found;
   }
 
@@ -124,12 +125,12 @@ const charts = (() => {
       const place = { xref: `${axisOf("x", panel)} domain`, yref: `${axisOf("y", panel)} domain`, x: 0, y: 1, xanchor: "left", yanchor: "bottom", yshift: above };
       found.annotations.push({ ...place, showarrow: false, text: `<b>${plain(words(series.name))}</b>`, font: { color: css("--ink") } });
       const y = found[`yaxis${panel ? panel + 1 : ""}`];
-      if (!isGrid(record) || (side && panel > 0)) y.title.text = "";
+      if (!side || panel > 0) y.title.text = "";
       if (side && panel > 0) y.showticklabels = false;
     });
-    if (isGrid(record)) return;
+    if (side) return;
     // One name for the axes of all panels, in the middle of them.
-    found.annotations.push({ xref: "paper", yref: "paper", x: 0, y: 0.5, xanchor: "right", xshift: -34, textangle: -90, showarrow: false, text: plain(words(record.y)) });
+    found.annotations.push({ xref: "paper", yref: "paper", x: 0, y: 0.5, xanchor: "right", xshift: -40, textangle: -90, showarrow: false, text: plain(words(record.y)) });
   }
 
   function start(figure) {
