@@ -14,8 +14,9 @@ from helpers import reslab_here, sum_up
 
 from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
+from reslab.claims import Check, Claim, Comparison, check, decide
 from reslab.errors import UserError
-from reslab.report import explorer, hangul, pictures, records
+from reslab.report import explorer, hangul, pictures, records, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
@@ -145,6 +146,55 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
     assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
 
 
+def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:
+    sections = {"last": [], "new": ["batchnorm"], "odd": ["nonsense", {}], "mixed": ["overview", "gradient", "gradient"], "first": ["degradation"]}
+    studies = [
+        a_study(tmp_path / name, study=name, claims=[a_claim(id=f"{name}.{number}", section=section) for number, section in enumerate(found)])
+        for name, found in sections.items()
+    ]
+    page = without_scripts(write_report(studies, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert re.findall(r'<section id="([^"]+)" class="study">', page) == ["1-first", "2-mixed", "3-new", "4-last", "5-odd"]
+
+
+def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path) -> None:
+    trials = [a_trial(tmp_path / "study", number, "plain-20") for number in range(2)]
+    shutil.rmtree(tmp_path / "study" / "trials")
+    page = without_scripts(write_report([a_study(tmp_path / "study", trials=trials)], tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.count('role="note"') == 1 and "there are no training curves" in page and trials[0]["directory"] not in page
+
+
+@pytest.mark.parametrize(
+    ("reason", "ko", "en"),
+    [
+        ("measured {'v2': True, 'v1': False}, as claimed", "잰 값: v2: 예; v1: 아니오 (주장 그대로)", "measured: v2: yes; v1: no (as claimed)"),
+        ("measured [(2, 3), (1179648,)], not []", "잰 값: (2, 3), (1,179,648) (주장은 없음)", "measured: (2, 3), (1,179,648) (claimed: none)"),
+        ("measured 3×3 BN, as claimed", "잰 값: 3×3 BN (주장 그대로)", "measured: 3×3 BN (as claimed)"),
+        ("the whole interval is over -0.01", "구간 전체가 기준(−0.01)보다 크다", "the whole interval is over −0.01"),
+        ("the interval contains 0.5", "구간이 기준(0.5)을 품고 있다", "the interval contains 0.5"),
+    ],
+)
+def test_a_reason_is_worded_for_readers(reason: str, ko: str, en: str) -> None:
+    assert wording.reason(reason) == {"ko": ko, "en": en}
+
+
+def test_every_reason_that_claims_give_is_worded() -> None:
+    claim = Claim("a.b", "statistical", "overview", TEXT, "here", "higher", 0.125, "error")
+    exact = Claim("a.b", "exact", "overview", TEXT, "here")
+    differences = {
+        "few": [0.5],
+        "over": [0.5, 0.51, 0.52],
+        "under": [0.0, 0.01, 0.02],
+        "across": [0.0, 0.1, 0.2],
+        "flat": [0.5] * 3,
+        "at": [0.125] * 3,
+    }
+    given = [decide([Comparison(claim, dict(enumerate(found)), dict.fromkeys(range(len(found)), 0.0))])[0] for found in differences.values()]
+    given += [check(Check(exact, 3, expected)) for expected in (3, 4)]
+    assert len({verdict.reason for verdict in given}) == len(given)
+    assert all(isinstance(wording.reason(verdict.reason), dict) for verdict in given)
+    assert wording.reason(EVIL) == EVIL == wording.translated(EVIL)
+
+
 def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
     marks = pictures.marks(a_claim())
     assert marks is not None and marks == {"zero": 15, "margin": 51, "low": 105, "effect": 195, "high": 285}
@@ -163,6 +213,11 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
     rows = list(pictures.data_rows(a_chart(series=series)))
     assert rows == [("", "1", ["0.1235 ± 0.1", ""]), ("", "2", ["2,000", "1 a"]), ("", "2", ["", "2 b"]), ("", "3", ["", " c"])]
     assert pictures.data_head(a_chart(series=series)) == [TEXT, "one", "two"]
+
+
+def test_a_cell_is_short_and_has_a_true_minus() -> None:
+    values = (-6.4021, -3.0, -0.0, 25557032, 6.78e-17, None, "a-b", True)
+    assert [pictures.figure(value) for value in values] == ["−6.402", "−3", "0", "25,557,032", "6.78e−17", "", "a-b", "True"]
 
 
 def a_grid(kind: str, names: Sequence[str | dict[str, str]] = ("plain", "residual"), **changes: Any) -> dict[str, Any]:
@@ -311,6 +366,7 @@ def test_the_chapter_is_in_the_page_with_links_to_its_evidence() -> None:
     for text in found.values():
         assert '<a href="#1-degradation-x"><code>degradation.not-overfitting</code></a>' in text
         assert "<h1" not in text and "<h3>" in text and "<table>" in text
+        assert not text.startswith(("<p>English", "<p>한국어"))  # the ways to other files, which are not here
         assert all(link.startswith(("#1-", "https://")) for link in re.findall(r'href="([^"]*)"', text))
 
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from helpers_browser import Browser, browser, needs_browser
 from test_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
+from torch import nn
 
 from reslab import anatomy, zoo
 from reslab.report import explorer
@@ -187,16 +188,30 @@ def test_the_explorer_counts_every_network_of_the_zoo_as_its_reference(opened: B
     assert {name: counted[name] for name in names} == {name: [zoo.reference(name).params, zoo.reference(name).macs] for name in names}
 
 
-def shown(chrome: Browser, name: str, options: dict[str, str], size: int, n: int) -> list[dict[str, Any]]:
-    choice = json.dumps({"name": name, "n": n, **options})
+class Design(NamedTuple):
+    """A network with its options; of a family, how deep."""
+
+    name: str
+    options: dict[str, str]
+    n: int = 1
+
+    def network(self) -> nn.Module:
+        depth = {"depth": explorer.LAYERS_A_BLOCK[self.options.get("block", "basic")] * self.n + 2} if self.name in explorer.FAMILIES else {}
+        with torch.device("meta"):
+            return zoo.build(self.name, **self.options, **depth)
+
+
+def shown(chrome: Browser, asked: list[tuple[Design, int]]) -> list[list[dict[str, Any]]]:
+    """Return the stages that the page shows of these designs at these image sizes, in one call."""
+    choices = json.dumps([({"name": name, "n": n, **options}, size) for (name, options, n), size in asked])
     keys = "({ name, words, output, params, macs, field }) => ({ name, words, output, params, macs, field })"
-    stages: list[dict[str, Any]] = chrome.run(f"explorer.measure(explorer.design({choice}), {size}, {n}).map({keys})")
+    stages: list[list[dict[str, Any]]] = chrome.run(
+        f"{choices}.map(([choice, size]) => explorer.measure(explorer.design(choice), size, choice.n).map({keys}))"
+    )
     return stages
 
 
-def counted(name: str, options: dict[str, Any], size: int) -> list[dict[str, Any]]:
-    with torch.device("meta"):
-        network = zoo.build(name, **options)
+def counted(network: nn.Module, size: int) -> list[dict[str, Any]]:
     return [
         {
             "name": stage.name,
@@ -211,29 +226,45 @@ def counted(name: str, options: dict[str, Any], size: int) -> list[dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "size", "n"),
+    ("design", "size"),
     [
-        ("resnet18", {"shortcut": "A", "stride_in": "1x1"}, 225, 1),
-        ("cifar_preresnet", {"block": "bottleneck", "shortcut": "C", "stride_in": "3x3"}, 45, 2),
-        ("regnet_y_200mf", {}, 97, 1),
-        ("densenet_bc100_12", {}, 50, 1),
+        (Design("resnet18", {"shortcut": "A", "stride_in": "1x1"}), 225),
+        (Design("cifar_preresnet", {"block": "bottleneck", "shortcut": "C", "stride_in": "3x3"}, 2), 45),
+        (Design("regnet_y_200mf", {}), 97),
+        (Design("densenet_bc100_12", {}), 50),
     ],
 )
-def test_the_explorers_stages_are_those_of_reslab_models(opened: Browser, name: str, options: dict[str, str], size: int, n: int) -> None:
-    depth = {"depth": explorer.LAYERS_A_BLOCK[options["block"]] * n + 2} if name in explorer.FAMILIES else {}
-    assert shown(opened, name, options, size, n) == counted(name, {**options, **depth}, size)
+def test_the_explorers_stages_are_those_of_reslab_models(opened: Browser, design: Design, size: int) -> None:
+    assert shown(opened, [(design, size)]) == [counted(design.network(), size)]
+
+
+def designs(name: str) -> list[Design]:
+    """Return a network with whatever options the explorer offers for it; families at two depths."""
+    network = explorer.catalogue()["networks"][name]
+    options = [dict(zip(network["options"], chosen.split(), strict=False)) for chosen in network["designs"]]
+    return [Design(name, chosen, n) for chosen in options for n in ((1, 4) if name in explorer.FAMILIES else (1,))]
+
+
+def odd_sizes(name: str) -> tuple[int, int]:
+    return 37, explorer.catalogue()["networks"][name]["image"] + 1
+
+
+@pytest.fixture(scope="module")
+def all_shown(chrome: Browser, page: Path) -> dict[str, list[list[dict[str, Any]]]]:
+    """The stages that the page shows of every design at its sizes, by network."""
+    chrome.open(page)
+    asked = [(design, size) for name in explorer.offered() for design in designs(name) for size in odd_sizes(name)]
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    for (design, _), stages in zip(asked, shown(chrome, asked), strict=True):
+        found.setdefault(design.name, []).append(stages)
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", explorer.offered())
-def test_every_design_at_an_odd_size(opened: Browser, name: str) -> None:
-    """Whatever options it offers; families at two depths."""
-    network = explorer.catalogue()["networks"][name]
-    for values, n in ((chosen.split(), n) for chosen in network["designs"] for n in ((1, 4) if name in explorer.FAMILIES else (1,))):
-        options = dict(zip(network["options"], values, strict=False))
-        depth = {"depth": explorer.LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in explorer.FAMILIES else {}
-        for size in (37, network["image"] + 1):
-            assert shown(opened, name, options, size, n) == counted(name, {**options, **depth}, size)
+def test_every_design_at_odd_sizes(all_shown: dict[str, list[list[dict[str, Any]]]], name: str) -> None:
+    networks = (design.network() for design in designs(name))
+    assert all_shown[name] == [counted(network, size) for network in networks for size in odd_sizes(name)]
 
 
 CHOOSE = """((index, option, value) => {

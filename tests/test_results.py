@@ -1,12 +1,14 @@
 """The results that come with the lab: they are the ledger's, and the READMEs quote them rightly."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from reslab import studies
 from reslab.report.records import summary_rows
+from reslab.report.wording import reason, translated
 from reslab.runs import Json, read_json
 from reslab.show import percent
 
@@ -25,6 +27,31 @@ def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
         assert (decided[claim.id]["statement"], decided[claim.id]["margin"]) == (claim.statement, claim.margin)
     config = study.configure("default", {}).model_dump(mode="json")
     assert {key: value for key, value in record["config"].items() if value != config[key]} == {}
+
+
+ENGLISH = re.compile(r"\b[a-z]{4,}\b(?!-\d)")
+"""A word that is no name: names have digits or capitals, and those of networks are a few."""
+NETWORKS = {"plain", "residual", "resnet", "basic", "bottleneck", "pre-activation"}
+
+
+def in_english_alone(texts: Iterable[str]) -> set[str]:
+    """Return the texts with English words for which the page has no Korean."""
+    found = {text for text in texts if isinstance(translated(text), str)}
+    return {text for text in found if ENGLISH.search(text.partition(",")[0]) and text.partition(",")[0] not in NETWORKS}
+
+
+def test_the_korean_page_has_korean_for_every_unit() -> None:
+    units = {claim.unit for name in studies.names() for claim in studies.find(name).claims}
+    assert len(units) > 30 and in_english_alone(units) == set()
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_the_korean_page_has_korean_for_a_result(path: Path) -> None:
+    record = read_json(path)
+    columns = {column for table in record["tables"] for column in table["columns"]}
+    series = {series["name"] for chart in record["charts"] for series in chart["series"]}
+    assert in_english_alone(columns | series) == set()
+    assert {claim["reason"] for claim in record["claims"] if isinstance(reason(claim["reason"]), str)} == set()
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def torchvision_tour() -> Tour:
         Stop(
             {
                 "en": "Where the shape changes, a 1×1 projection and its BatchNorm replace the identity (option B): in a stage's first block only.",
-                "ko": "모양이 바뀌는 곳에서는 1×1 사영과 그 BatchNorm이 항등 경로를 대신한다(옵션 B). 스테이지의 첫 블록뿐이다.",
+                "ko": "모양이 바뀌는 곳에서는 1×1 투영과 그 BatchNorm이 항등 경로를 대신한다(옵션 B). 스테이지의 첫 블록뿐이다.",
             },
             "ResNet._make_layer",
             _lines(resnet.ResNet._make_layer, r"if stride != 1|conv1x1\(|norm_layer\(planes"),

@@ -39,11 +39,22 @@ def _html(text: str, evidence: Mapping[str, str]) -> Markup:
     while tokens and tokens[0].type != "heading_open":
         tokens = tokens[1:]
     tokens = tokens[3:]  # the title: its opening, its text, its end
+    if len(tokens) > 1 and _only_links(tokens[1].children or []):
+        tokens = tokens[3:]
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{int(token.tag[1]) + 1}"
         token.children = _without_local_links(token.children or [])
     return Markup(markdown.renderer.render(tokens, markdown.options, {}))
+
+
+def _only_links(tokens: list[Token]) -> bool:
+    """Return whether a paragraph has links and nothing but dots between them: the chapter's ways to other files."""
+    depth, outside = 0, ""
+    for token in tokens:
+        depth += token.nesting if token.type.startswith("link_") else 0
+        outside += "" if depth else token.content
+    return not outside.strip(" ·") and any(token.type == "link_open" for token in tokens)
 
 
 def _without_local_links(tokens: list[Token]) -> list[Token]:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
-from reslab.report import explorer, pictures
+from reslab.claims import SECTIONS
+from reslab.report import explorer, pictures, wording
 from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
 from reslab.report.records import StudyRecord, command, read_directory, summarise
@@ -26,14 +28,16 @@ _FONT = "/* the page's Hangul */"
 def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
     """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that and the whole chapter.
 
+    Studies stand in the chapter's order, whatever order they are given in.
+
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
     """
     environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
     environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows}
-    environment.filters["dedent"] = dedent
-    studies = [section(number, read_directory(directory)) for number, directory in enumerate(directories, start=1)]
+    environment.filters |= {"dedent": dedent, "translated": wording.translated, "reason": wording.reason}
+    studies = [section(number, study) for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)]
     ledger = [
         {"number": number, "study": study, "claim": claim, "anchor": f"{study['anchor']}-{claim['id']}"}
         for number, study in enumerate(studies)
@@ -52,6 +56,13 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     )
     write_atomically(out, page.replace(_FONT, font_face(page), 1))
     return out
+
+
+def place_in_chapter(study: StudyRecord) -> int:
+    """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes last."""
+    order = list(SECTIONS)
+    places = [order.index(claim["section"]) for claim in study.record["claims"] if claim.get("section") in order]
+    return mode(places) if places else len(order)
 
 
 def section(number: int, study: StudyRecord) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from reslab.report.records import Trial
+from reslab.report.wording import translated
 from reslab.runs import Json
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
@@ -30,13 +31,13 @@ MOST = 12
 
 def pictures(record: Json, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Json]:
     """Return a study's pictures: those that its record holds, then the training curves and the final errors if it trained."""
-    found = [_clean({**PLAIN, **chart}) for chart in record["charts"]]
+    found = list(record["charts"])
     curves = _curves(trials)
     if curves:
-        found.append(_clean({**PLAIN, **_training(curves)}))
+        found.append(_training(curves))
     if rows:
-        found.append(_clean({**PLAIN, **_final(rows)}))
-    return found
+        found.append(_final(rows))
+    return [_clean({**PLAIN, **chart, "series": [{**series, "name": translated(series["name"])} for series in chart["series"]]}) for chart in found]
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
@@ -56,10 +57,9 @@ def _training(curves: dict[str, list[list[Json]]]) -> Json:
     for group, seeds in list(curves.items())[:MOST]:
         length = min(map(len, seeds))  # a diverged run is shorter
         errors = 100 * np.array([[line["train_error"] for line in seed[:length]] for seed in seeds], dtype=float)
+        epochs = [line["epoch"] for line in seeds[0][:length]]
         spread = errors.std(0, ddof=1).tolist() if len(seeds) > 1 else None
-        series.append(
-            {"name": group, "x": [line["epoch"] for line in seeds[0][:length]], "y": errors.mean(0).tolist(), "spread": spread, "text": None}
-        )
+        series.append({"name": group, "x": epochs, "y": errors.mean(0).tolist(), "spread": spread})
     return {
         "title": {"ko": "학습하는 동안의 훈련 오류", "en": "Training error through training"},
         "caption": _shortened(
@@ -82,9 +82,7 @@ def _final(rows: Sequence[dict[str, Any]]) -> Json:
     series = []
     for split, name in names.items():
         spread = [100 * (row[f"{split}_std"] or 0.0) for row in shown]
-        series.append(
-            {"name": name, "x": [row["group"] for row in shown], "y": [100 * row[split] for row in shown], "spread": spread, "text": None},
-        )
+        series.append({"name": name, "x": [row["group"] for row in shown], "y": [100 * row[split] for row in shown], "spread": spread})
     return {
         "title": {"ko": "학습이 끝난 뒤의 오류", "en": "Errors after training"},
         "caption": _shortened(
@@ -156,10 +154,11 @@ def data_rows(picture: Json) -> Iterator[tuple[Any, str, list[str]]]:
 
 
 def figure(value: Any) -> str:
-    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, nothing for None."""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, true minus signs, nothing for None."""
+    if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
+        whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e15)
+        return (f"{value + 0:,.0f}" if whole else f"{value:.4g}").replace("-", "−")
+    return "" if value is None else str(value)
 
 
 def embedded(value: Any) -> Markup:

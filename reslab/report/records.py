@@ -76,7 +76,15 @@ def _finished(directory: Path, record: Json) -> StudyRecord:
         if not trial.metrics or not trial.config or _damaged(path):
             missing.append(entry["directory"])
     notes = []
-    if missing:
+    if missing and len(missing) == len(trials):
+        notes.append(
+            {
+                "ko": "실험의 결과(study.json)만 여기 있고 실행마다의 기록(trial.json, metrics.jsonl)은 없다. 그래서 학습 곡선은 없다.",
+                "en": "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): "
+                "there are no training curves.",
+            }
+        )
+    elif missing:
         some = f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
         notes.append(
             {

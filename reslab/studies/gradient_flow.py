@@ -290,8 +290,10 @@ def _norms(flows: dict[tuple[str, int], dict[int, GradientFlow]], depth: int) ->
     return Chart(
         {"ko": f"{depth}층 신경망의 기울기 노름, 블록마다", "en": f"Gradient norm by block, {depth} layers"},
         {
-            "ko": "마지막 블록 뒤의 노름을 1로 놓았다. 오른쪽에서 왼쪽으로 읽으면 기울기가 거슬러 오는 길이다.",
-            "en": "The norm after the last block is set to 1. Read from right to left, the way that the gradient goes.",
+            "ko": "마지막 블록 뒤의 노름을 1로 놓았다. 오른쪽에서 왼쪽으로 읽으면 기울기가 거슬러 오는 길이다. "
+            "왼쪽으로 가며 오르는 선은 폭발, 내리는 선은 소실이다.",
+            "en": "The norm after the last block is set to 1. Read from right to left, the way that the gradient goes. "
+            "A line that rises to the left explodes, one that falls vanishes.",
         },
         {"ko": "지나온 블록", "en": "blocks passed"},
         {"ko": "기울기 노름(마지막 = 1)", "en": "gradient norm (last = 1)"},
@@ -346,8 +348,10 @@ def _in_training(finite: dict[str, dict[int, TrainingFlow]]) -> Chart:
     return Chart(
         {"ko": "학습하는 동안", "en": "Through training"},
         {
-            "ko": "첫 블록과 마지막 블록의 기울기 노름의 비(log10). 발산한 신경망은 그리지 않았다.",
-            "en": "log10 of the gradient norm before the first block over that after the last. What diverged is not drawn.",
+            "ko": "첫 블록과 마지막 블록의 기울기 노름의 비(log10): 0이면 그대로, 위는 폭발, 아래는 소실이다. "
+            "학습이 어느 선을 얼마나 빨리 0으로 데려오는지 볼 것. 발산한 신경망은 그리지 않았다.",
+            "en": "log10 of the gradient norm before the first block over that after the last: 0 is unchanged, above it explodes, "
+            "below it vanishes. See which lines training brings to 0, and how soon. What diverged is not drawn.",
         },
         {"ko": "걸음", "en": "step"},
         {"ko": "log10(첫 블록 / 마지막 블록)", "en": "log10(first / last)"},

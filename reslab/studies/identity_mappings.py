@@ -243,8 +243,9 @@ def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) 
     relu = Chart(
         {"ko": "마지막 ReLU가 0으로 만드는 합의 비율", "en": "Share of sums that the last ReLU sets to 0"},
         {
-            "ko": "원래 순서(v1)의 유닛마다 x + F < 0인 자리의 비율. 여기서만 ReLU가 항등 경로를 바꾼다.",
-            "en": "For each unit in the original order (v1), where x + F < 0: only there does the ReLU change the identity path.",
+            "ko": "원래 순서(v1)의 유닛마다 x + F < 0인 자리의 비율. 여기서만 ReLU가 항등 경로를 바꾼다. 학습이 그 비율을 줄이는지 볼 것.",
+            "en": "For each unit in the original order (v1), where x + F < 0: only there does the ReLU change the identity path. "
+            "See whether training makes it rarer.",
         },
         {"ko": "유닛", "en": "unit"},
         {"ko": "x + F < 0인 비율", "en": "share of x + F < 0"},
@@ -262,8 +263,9 @@ def _bars(title: Text, names: list[str], errors: dict[str, dict[int, float]]) ->
     return Chart(
         title,
         {
-            "ko": "막대는 시드 평균, 수염은 표준편차 한 배. 왼쪽 끝이 원래 신경망이다.",
-            "en": "Bars are means over seeds, whiskers one standard deviation; the leftmost is the original.",
+            "ko": "막대는 시드 평균, 수염은 표준편차 한 배. 왼쪽 끝이 원래 신경망이다. 어느 막대가 수염보다 크게 그 위에 있는지 볼 것.",
+            "en": "Bars are means over seeds, whiskers one standard deviation; the leftmost is the original. "
+            "See which bars stand above it by more than the whiskers.",
         },
         {"ko": "변형", "en": "variant"},
         {"ko": "오류", "en": "error"},

@@ -284,8 +284,8 @@ def _damages(found: Found) -> list[Chart]:
     order = Chart(
         title={"ko": "블록의 순서를 바꾸었을 때", "en": "Blocks exchanged"},
         caption={
-            "ko": "같은 단계의 블록 두 개를 무작위로 맞바꾼 횟수에 따른 시험 오류.",
-            "en": "Test error over the number of random exchanges of two blocks of one stage.",
+            "ko": "같은 단계의 블록 두 개를 무작위로 맞바꾼 횟수에 따른 시험 오류. 선이 얼마나 가파르게 오르는지 견주어 볼 것.",
+            "en": "Test error over the number of random exchanges of two blocks of one stage. Compare how steeply the lines rise.",
         },
         x={"ko": "맞바꾼 횟수", "en": "exchanges"},
         y=TEST_ERROR,

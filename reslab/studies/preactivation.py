@@ -113,8 +113,10 @@ def measure(config: PreactivationConfig, groups: Groups, progress: Progress) -> 
         Chart(
             {"ko": f"깊이에 따른 {ko} 오류", "en": f"{en.capitalize()} error by depth"},
             {
-                "ko": "두 선이 벌어지면 사전 활성화(v2)의 이점이 깊이와 함께 커지는 것이다.",
-                "en": "Where the lines part, the advantage of pre-activation (v2) grows with depth.",
+                "ko": "v2의 선이 v1의 선 아래로 점점 벌어지면 사전 활성화의 이점이 깊이와 함께 커지는 것이다. "
+                "아래에 있는 선이 낫고, 띠(표준편차 한 배)가 겹치면 차이를 말하기 어렵다.",
+                "en": "Where v2's line falls away below v1's, the advantage of pre-activation grows with depth. "
+                "The lower line is better; where the bands (one standard deviation) overlap, little can be said.",
             },
             {"ko": "깊이(층)", "en": "depth (layers)"},
             {"ko": f"{ko} 오류", "en": f"{en} error"},

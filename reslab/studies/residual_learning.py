@@ -230,8 +230,10 @@ def _change_chart(before: dict[int, list[float]], after: dict[int, list[float]])
     return Chart(
         {"ko": "블록은 입력을 얼마나 바꾸나", "en": "How much a block changes its input"},
         {
-            "ko": "가장 깊은 v1 신경망에서 항등 지름길 블록마다 F의 크기를 x의 크기로 나눈 것. 학습하기 전부터 1보다 작은 블록이 많다.",
-            "en": "The size of F over that of x, for each block with an identity shortcut of the deepest v1. Many are below 1 before any training.",
+            "ko": "가장 깊은 v1 신경망에서 항등 지름길 블록마다 F의 크기를 x의 크기로 나눈 것. 학습하기 전부터 1보다 작은 블록이 많다. "
+            "학습하기 전과 뒤를 견주어 볼 것.",
+            "en": "The size of F over that of x, for each block with an identity shortcut of the deepest v1. Many are below 1 before any training. "
+            "Compare before and after training.",
         },
         {"ko": "항등 지름길 블록", "en": "block with an identity shortcut"},
         {"ko": "rms(F) / rms(x)", "en": "rms(F) / rms(x)"},

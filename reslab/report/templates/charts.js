@@ -64,8 +64,9 @@ const charts = (() => {
 
   function layout(record, panels) {
     const side = isGrid(record) && !narrow.matches; // panels side by side; otherwise one under another
-    const axis = (title, logarithmic, from) => ({
+    const axis = (title, logarithmic, from, values) => ({
       title: { text: plain(words(title)), standoff: 8 }, type: logarithmic ? "log" : undefined, rangemode: from, automargin: true,
+      exponentformat: logarithmic || Math.max(...values.filter(Number.isFinite)) < 0.01 ? "power" : "B", // 1.2M, but 5×10⁻⁴ and not 500μ
       gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), tickcolor: css("--line"),
     });
     const found = {
@@ -74,10 +75,13 @@ const charts = (() => {
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink") },
     };
+    const values = (letter) => [...new Set(record.series.flatMap((series) => series[letter]))];
+    const turned = values("x").length > 14 && values("x").every((x) => typeof x === "string") ? { tickangle: -90 } : {};
+    const ticks = record.log_x && values("x").length <= 10 ? { tickvals: values("x"), ticktext: values("x").map(String) } : turned; // where something was measured
     panels.forEach((series, panel) => {
       const last = side || panel === panels.length - 1;
-      const y = axis(record.y, record.log_y, record.log_y || isGrid(record) ? "normal" : "tozero");
-      found[`xaxis${panel ? panel + 1 : ""}`] = { ...axis(last ? record.x : "", record.log_x, "normal"), matches: panel ? "x" : undefined, showticklabels: last, anchor: axisOf("y", panel) };
+      const y = axis(record.y, record.log_y, record.log_y || isGrid(record) ? "normal" : "tozero", values("y"));
+      found[`xaxis${panel ? panel + 1 : ""}`] = { ...axis(last ? record.x : "", record.log_x, "normal", values("x")), ...ticks, matches: panel ? "x" : undefined, showticklabels: last, anchor: axisOf("y", panel) };
       found[`yaxis${panel ? panel + 1 : ""}`] = { ...y, matches: panel ? "y" : undefined, anchor: axisOf("x", panel) };
       mark(found, record, panel);
     });
@@ -89,6 +93,7 @@ const charts = (() => {
       found.coloraxis = { colorscale: "Cividis", cmin, cmax, colorbar };
     }
     if (panels.length > 1) arrange(found, record, panels, side);
+    if (ticks.tickangle) found.height += 60;
     return found;
   }
 
@@ -120,12 +125,12 @@ const charts = (() => {
       const place = { xref: `${axisOf("x", panel)} domain`, yref: `${axisOf("y", panel)} domain`, x: 0, y: 1, xanchor: "left", yanchor: "bottom", yshift: above };
       found.annotations.push({ ...place, showarrow: false, text: `<b>${plain(words(series.name))}</b>`, font: { color: css("--ink") } });
       const y = found[`yaxis${panel ? panel + 1 : ""}`];
-      if (!isGrid(record) || (side && panel > 0)) y.title.text = "";
+      if (!side || panel > 0) y.title.text = "";
       if (side && panel > 0) y.showticklabels = false;
     });
-    if (isGrid(record)) return;
+    if (side) return;
     // One name for the axes of all panels, in the middle of them.
-    found.annotations.push({ xref: "paper", yref: "paper", x: 0, y: 0.5, xanchor: "right", xshift: -34, textangle: -90, showarrow: false, text: plain(words(record.y)) });
+    found.annotations.push({ xref: "paper", yref: "paper", x: 0, y: 0.5, xanchor: "right", xshift: -40, textangle: -90, showarrow: false, text: plain(words(record.y)) });
   }
 
   function start(figure) {

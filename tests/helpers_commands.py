@@ -1,0 +1,53 @@
+"""Commands that a text names: parsed, not run."""
+
+import inspect
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+from reslab import arguments, bench, studies, zoo
+from reslab.analyzing import ANALYSES
+from reslab.cli import app
+
+
+def check_command(command: str) -> None:
+    """See that a command exists and takes these arguments, and that there is a study, analysis or network of that name."""
+    program, *words = shlex.split(command)
+    if program == "python":
+        module = find_spec(words[1])
+        assert words[0] == "-m" and module and module.origin
+        assert '__name__ == "__main__"' in Path(module.origin).read_text(encoding="utf-8")
+        return
+    function, bound, *_ = app.parse_args(words, print_error=False, exit_on_error=False)
+    assert function.__name__ not in ("help_print", "version_print")
+    if words[0] in CHECKS:
+        signature = inspect.signature(function)
+        given = {key: value for key, value in bound.arguments.items() if key in signature.parameters}
+        CHECKS[words[0]](**given)
+
+
+def check_study(name: str, preset: str = "default", settings: dict[str, str] | None = None, **_: object) -> None:
+    studies.find(name).configure(preset, arguments.words(settings or {}))
+
+
+def check_analyze(name: str, model: str | None = None, options: dict[str, str] | None = None, **_: object) -> None:
+    assert name in ANALYSES
+    if model is not None:
+        zoo.check(model, **arguments.words(options or {}))
+
+
+def check_models(name: str | None = None, diff: str | None = None, family: str | None = None, **_: object) -> None:
+    for model in filter(None, (name, diff)):
+        zoo.check(model)
+    assert family in {None, *map(zoo.family, zoo.names())}
+
+
+def check_train(model: str, options: dict[str, str] | None = None, **_: object) -> None:
+    zoo.check(model, num_classes=10, in_channels=1, **arguments.words(options or {}))
+
+
+def check_bench(name: str, **_: object) -> None:
+    assert find_spec(f"{bench.__name__}.{name}")
+
+
+CHECKS = {"study": check_study, "analyze": check_analyze, "models": check_models, "train": check_train, "bench": check_bench}
