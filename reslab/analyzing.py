@@ -148,12 +148,13 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
         UserError: if it is of another kind.
     """
     adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+    complaints = []
     for candidate in (value, str(value), (value,), (str(value),)):
         try:
             return adapter.validate_python(candidate)
         except ValidationError as error:
-            complaint = error.errors()[0]["msg"] if candidate is value else complaint
-    raise UserError(f"--{key.replace('_', '-')} {value}: {complaint}")
+            complaints.append(error.errors()[0]["msg"])
+    raise UserError(f"--{key.replace('_', '-')} {value}: {complaints[0]}")
 
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:

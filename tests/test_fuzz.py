@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 from helpers_fuzz import elsewhere, enough, sizes, told, watchdog
-from hypothesis import assume, example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from pydantic import ValidationError

@@ -3,10 +3,8 @@
 import contextlib
 import io
 import json
-import shutil
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 import torch
 from helpers import tiny_trial
 from helpers_fuzz import elsewhere, enough, sizes, told, watchdog
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from PIL import Image
@@ -168,9 +166,8 @@ def test_weights_files(inputs: Any) -> None:
             file.write_bytes(content)
             if command == "read":
                 network = zoo.build(NETWORK[0], **NETWORK[1])
-                with watchdog():
-                    with contextlib.suppress(UserError):
-                        weightfiles.load(network, weightfiles.read_weights(file), *NETWORK, "end")
+                with watchdog(), contextlib.suppress(UserError):
+                    weightfiles.load(network, weightfiles.read_weights(file), *NETWORK, "end")
             elif command == "weights":
                 told("weights", file, "--as", "cifar_resnet", "--depth", "8", "--in-channels", "1", "--zero-pad", "end", "--out", "x.safetensors")
             elif command == "evaluate":
@@ -277,13 +274,16 @@ def write_study(root: Path, changed: dict[str, bytes | str]) -> None:
             path.write_bytes(what)
 
 
+TOUR = torchvision_tour()
+
+
 @pytest.fixture
 def _page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is on every page and takes seconds: the explorer's networks, the tour, plotly's code, the font."""
     monkeypatch.setattr("reslab.report.explorer.catalogue", dict)
     monkeypatch.setattr("reslab.report.page.get_plotlyjs", str)
     monkeypatch.setattr("reslab.report.page.font_face", lambda page: "")
-    monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda made=torchvision_tour(): made)
+    monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: TOUR)
     monkeypatch.setattr("reslab.report.page.chapter", lambda anchors: None)
     monkeypatch.setattr("reslab.executors.run_trials", enough)
     monkeypatch.setattr("reslab.studies.study.run_trials", enough)
