@@ -1,6 +1,7 @@
-"""What every fuzzing test demands of the command line, and how many inputs it tries."""
+"""What every fuzzing test demands of the command line, how many inputs it tries, and what is made of files."""
 
 import contextlib
+import json
 import os
 import signal
 import tempfile
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from helpers import reslab_here
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
 from reslab.errors import UserError
 
@@ -84,3 +87,52 @@ def told(*words: str | Path) -> int:
 def enough(*_: object, **__: object) -> Any:
     """Stand in for what would be work."""
     raise UserError("that would be work")
+
+
+class Content(bytes):
+    """A file's bytes, which Hypothesis need not print."""
+
+    def __repr__(self) -> str:
+        return f"{len(self):,} bytes {self[:40]!r}"
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(("digits", "../..", "\0", "<b>", "Infinity"))
+)
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=5)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return where in a JSON value there is something: keys and indices from the outside in."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
+
+
+@st.composite
+def wrong_shape(draw: DrawFn, value: Any) -> bytes:
+    """Draw a JSON text of the value with one of its parts, at any depth, exchanged for another, or taken out."""
+    value = json.loads(json.dumps(value))
+    *outer, last = draw(st.sampled_from([place for place in places(value) if place]))
+    holder = value
+    for key in outer:
+        holder = holder[key]
+    if draw(st.booleans()) and isinstance(holder, dict):
+        del holder[last]
+    else:
+        holder[last] = draw(JSON)
+    return json.dumps(value).encode()
+
+
+@st.composite
+def damaged(draw: DrawFn, content: bytes) -> bytes:
+    """Draw what a disk or a transfer makes of a file."""
+    kind = draw(st.sampled_from(("cut", "flipped", "doubled", "zeros", "other")))
+    if kind == "flipped":
+        changed = bytearray(content)
+        for _ in range(draw(st.integers(1, 4))):
+            changed[draw(st.integers(0, len(content) - 1))] ^= 1 << draw(st.integers(0, 7))
+        return bytes(changed)
+    at = draw(st.integers(0, len(content)))
+    return {"cut": content[:at], "doubled": content[:at] + content, "zeros": content[:at] + bytes(len(content) - at), "other": b""}[kind] or draw(
+        st.binary(max_size=64) | st.just(b"\xff\xfe{\0}\0") | st.text(max_size=16).map(lambda text: text.encode("utf-16"))
+    )

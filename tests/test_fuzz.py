@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 from helpers_fuzz import elsewhere, enough, sizes, told, watchdog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from pydantic import ValidationError
@@ -98,7 +98,7 @@ def commands(of: App, *words: str) -> Iterator[tuple[tuple[str, ...], App]]:
 
 
 def settings_of() -> dict[str, list[str]]:
-    """Return what can be named after a command, and the options that it adds to the command's own: of a network, a study, an analysis, a benchmark."""
+    """Return what can be named after a command, and the options that it adds to the command's own."""
     models, families, _ = zoo._catalogue()
     takers: dict[str, Any] = {name: inspect.signature({**models, **families}[name]).parameters for name in (*NETWORKS[:6], *families)}
     takers |= {name: ["num_classes", "in_channels", "width_per_group"] for name in NETWORKS[6:]}
@@ -185,10 +185,28 @@ def _offline(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("_no_work")
-@sizes(250, 1500)
+@sizes(130, 1000)
 def test_command_lines(inputs: Any) -> None:
     @inputs
     @given(words=lines())
+    @example(words=["exercise", "grade", "a\x1cb\nc"])  # the message had several lines
+    @example(words=["analyze", "resnet18"])  # a progress bar that never began left an empty line
+    @example(words=["train", "resnet18", "--num-classes", "3"])  # options that the data set gives too …
+    @example(words=["train", "resnet18", "--name", "x"])  # … and those of the function that builds
+    @example(words=["train", "resnet20", "--weights", "digits"])  # it began with trained weights
+    @example(words=["models", "plain20", "--in-channels", "-1"])
+    @example(words=["models", "cifar_resnet", "--depth", "6000000002"])  # it built them all
+    @example(words=["models", "regnet", "--w0", "24", "--wa", "1", "--wm", "2", "--g", "8", "--d", "1000000000"])  # likewise
+    @example(words=["models", "efficientnet", "--phi", "-50"])
+    @example(words=["analyze", "tour", "--out", "a\0b"])
+    @example(words=["ship", "\ud800"])
+    @example(words=["models", "resnet20", "--depth", "[" * 100_000])
+    @example(words=["analyze", "sampled-paths", "resnet20", "--draws", "many"])
+    @example(words=["analyze", "importance", "cifar_resnet", "--depth", "8", "--seed", "9" * 30])
+    @example(words=["train", "resnet20", "--threads", "1000000000"])
+    @example(words=["study", "degradation", "--seeds", "1000000000"])
+    @example(words=["evaluate", "cifar_resnet", "--depth", "8", "--weights", "good.safetensors", "--size", "1000000000"])
+    @example(words=["report", "y" * 300])
     def holds(words: list[str]) -> None:
         with elsewhere() as here:
             (here / "file").write_text("not what was expected", encoding="utf-8")
@@ -217,7 +235,7 @@ def values_for(draw: DrawFn, fields: Any) -> dict[str, Any]:
     return draw(st.dictionaries(st.sampled_from(sorted(fields)) | TEXTS, ANYTHING, max_size=4))
 
 
-@sizes(150, 600)
+@sizes(130, 500)
 def test_configs(inputs: Any) -> None:
     @inputs
     @given(kind=st.sampled_from(list(SOUND)), data=st.data())
@@ -232,7 +250,7 @@ def test_configs(inputs: Any) -> None:
     holds()
 
 
-@sizes(100, 500)
+@sizes(70, 250)
 def test_settings_of_studies_and_recipes(inputs: Any) -> None:
     @inputs
     @given(name=st.sampled_from(studies.names()), preset=st.sampled_from(("default", "smoke")) | TEXTS, typed=st.booleans(), data=st.data())

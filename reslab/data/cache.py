@@ -253,7 +253,8 @@ def _names(paths: Sequence[str]) -> str:
 
 
 def _broken(paths: Sequence[str]) -> str:
-    return f"cannot decode {_names(paths)} (8-bit images of fewer than 90 million pixels that Pillow reads were expected); mend them, or leave them out: folder:PATH?broken=skip"
+    wanted = f"8-bit images that Pillow reads, of {MOST_PIXELS:,} pixels at most, were expected"
+    return f"cannot decode {_names(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
 
 
 def _tidy(where: Path, keep: Path) -> None:
