@@ -37,12 +37,18 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
     import torch
 
     from reslab import anatomy, zoo
+    from reslab.errors import UserError
 
     with torch.device("meta"):
         networks = {name: zoo.fresh(name, options)}
         if other is not None:
             networks[other if other != name else f"{other} (as it is)"] = zoo.fresh(other, {})
-    rows = {label: anatomy.stages(network, zoo.input_shape(network)) for label, network in networks.items()}
+    rows = {}
+    for label, network in networks.items():
+        try:
+            rows[label] = anatomy.stages(network, zoo.input_shape(network))
+        except RuntimeError as error:  # options may leave nothing of an image, or ask for one that is too large
+            raise UserError(f"{label} cannot run on an image of its size, {zoo.input_shape(network)}: {error}") from error
     found = anatomy.differences(*networks.values()) if other is not None else []
     totals = {label: (zoo.count_params(networks[label]), sum(row.macs for row in rows[label])) for label in networks}
     if as_json:
