@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from reslab import weightfiles, zoo
@@ -86,6 +87,7 @@ def analyze_model(
     function = getattr(import_module(f"reslab.analysis.{analysis.module}"), analysis.function)
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
+    asked = ", ".join(f"{key} {value}" for key, value in settings.items())
     if images is not None and images < 1:
         raise UserError(f"--images must be at least 1, got {images}")
     if "network" not in known:
@@ -105,7 +107,13 @@ def analyze_model(
         settings["labels"] = y
     if "progress" in known:
         settings["progress"] = lambda done, total: watch(name, done, total)
-    return _found(name, analysis, function(network, x, **settings), {"model": model, "weights": origin, "images": len(x), "data": source})
+    try:
+        result = function(network, x, **settings)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        if isinstance(error, UserError) or not asked:
+            raise
+        raise UserError(f"{name} cannot be computed with {asked}: {error}") from error
+    return _found(name, analysis, result, {"model": model, "weights": origin, "images": len(x), "data": source})
 
 
 def write(found: Found, directory: Path) -> list[Path]:
@@ -129,10 +137,24 @@ def write(found: Found, directory: Path) -> list[Path]:
 def _sorted_out(options: dict[str, Any], known: Mapping[str, inspect.Parameter]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of the analysis, and the others, which are the network's."""
     settings = {key: value for key, value in options.items() if key in known and key not in ("network", "images", "labels", "progress", "loss")}
-    for key, value in settings.items():
-        if "Sequence" in str(known[key].annotation) and not isinstance(value, tuple):
-            settings[key] = (value,)
-    return settings, {key: value for key, value in options.items() if key not in settings}
+    others = {key: value for key, value in options.items() if key not in settings}
+    return {key: _of_kind(key, value, known[key].annotation) for key, value in settings.items()}, others
+
+
+def _of_kind(key: str, value: Any, kind: Any) -> Any:
+    """Return a setting's value as its annotation wants it: one value is a sequence of one, and a typed-in 32 may be meant as text.
+
+    Raises:
+        UserError: if it is of another kind.
+    """
+    adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+    complaints = []
+    for candidate in (value, str(value), (value,), (str(value),)):
+        try:
+            return adapter.validate_python(candidate)
+        except ValidationError as error:
+            complaints.append(error.errors()[0]["msg"])
+    raise UserError(f"--{key.replace('_', '-')} {value}: {complaints[0]}")
 
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
@@ -176,7 +198,7 @@ def _subject(
         network.eval()
     else:
         given = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options}
-        network = own.network if own is not None else zoo.build(model, **given)
+        network = own.network if own is not None else zoo.fresh(model, given)
         dataset = dataset.fitted(zoo.input_shape(network)[1]) if kept is None else prepared_for(network, dataset, kept, None)[0]
     x, y = _first(dataset.batches(part), count)
     return network, own.loss if own is not None else None, x, y, f"{data} ({part})"

@@ -18,7 +18,7 @@ def value(text: str) -> Any:
         return tuple(value(part) for part in text.split(",") if part)
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of thousands of brackets
         return text
 
 

@@ -21,9 +21,10 @@ def main(typed: Sequence[str] | None = None) -> None:
     if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
         sys.stdout.reconfigure(errors="replace")
     try:
+        _see_that_the_system_takes(words)
         sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
-        _complain(" ".join(str(error).split()), debug, error)
+        _complain(str(error), debug, error)
     except UserError as error:
         _complain(str(error), debug, error)
     except ModuleNotFoundError as error:
@@ -40,8 +41,24 @@ def main(typed: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _see_that_the_system_takes(words: Sequence[str]) -> None:
+    """See that a file could have each word in its name.
+
+    Raises:
+        UserError: if not.
+    """
+    for word in words:
+        try:
+            taken = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            taken = False
+        if not taken:
+            raise UserError(f"{word!r} holds what no name of a file or network has")
+
+
 def _complain(message: str, debug: bool, error: Exception) -> None:
     if debug:
         raise error
-    print(f"reslab: {message}", file=sys.stderr)
+    line = " ".join(message.split())
+    print("reslab: " + "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), file=sys.stderr)
     sys.exit(2)

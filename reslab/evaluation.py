@@ -18,6 +18,7 @@ from reslab.training.evaluation import SCALES, evaluate, evaluate_multi_scale, e
 
 View = Literal["single", "ten-crop", "multi-scale"]
 STATISTICS_BATCH = 256
+LARGEST_SIZE = 2048
 
 
 def evaluate_file(
@@ -72,7 +73,7 @@ def trained(
     """
     weights = weightfiles.read_weights(file)
     options = {**weights.metadata.get("options", {}), **options}
-    network = zoo.build(model, **{"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
+    network = zoo.fresh(model, {"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
     weightfiles.load(network, weights, model, options, zero_pad)
     return network, *prepared_for(network, data, weights.metadata.get("preprocessing", {}), size)
 
@@ -81,10 +82,12 @@ def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], siz
     """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the weights' or the data's.
 
     Raises:
-        UserError: if the file's are for another number of channels.
+        UserError: if the file's are for another number of channels, or the size is out of range.
     """
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
+    if side is not None and not 2 <= side <= LARGEST_SIZE:
+        raise UserError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
     data = replace(data, size=side) if side is not None else data.fitted(own)
     if "mean" not in kept or "std" not in kept:
         return data, "data"

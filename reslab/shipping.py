@@ -63,7 +63,7 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
     Raises:
         UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card exists.
     """
-    config, result, trial = _read(run)
+    config, stated = _read(run)
     folder = weightfiles.trained_on(config.data)
     if folder not in ORIGINS:
         raise UserError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
@@ -90,10 +90,10 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         "images": {part: len(data.parts[part].labels) for part in PARTS},
         "split": data.split_rule,
         "seed": config.seed,
-        "steps": result["steps"],
-        "epochs": round(result["steps"] / (len(data.labels) // min(config.recipe.batch_size, len(data.labels)))),
+        "steps": stated["steps"],
+        "epochs": round(stated["steps"] / (len(data.labels) // min(config.recipe.batch_size, len(data.labels)))),
         "recipe": config.recipe.model_dump(mode="json"),
-        "versions": trial["environment"]["packages"],
+        "versions": stated["packages"],
         "command": command(config),
     }
     preprocessing = {**data.preprocessing, "data": folder}  # the name that was trained with may be a path of this machine
@@ -103,21 +103,26 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
     return Shipped(target, card_path, facts)
 
 
-def _read(run: Path) -> tuple[TrialConfig, Json, Json]:
-    """Return a finished run's config, its result, and `trial.json`."""
+def _read(run: Path) -> tuple[TrialConfig, Json]:
+    """Return a finished run's config, and what else its card states: status, steps, packages."""
     try:
         trial, result = read_json(run / "trial.json"), read_json(run / "result.json")
         config = TrialConfig(**trial["config"])
+        stated = {"status": str(result["status"]), "steps": int(result["steps"]), "packages": dict(trial["environment"]["packages"])}
         check_files(run)
     except FileNotFoundError as error:
         raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
     except DamagedError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run} cannot be read as a run directory: {str(error).splitlines()[0]}") from error
-    if result["status"] != "finished":
-        raise UserError(f"{run} {result['status']}: there is no trained network to ship")
-    return config, result, trial
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{run} cannot be read as a run directory: {error}") from error
+    if stated["status"] != "finished":
+        raise UserError(f"{run} {stated['status']}: there is no trained network to ship")
+    if config.recipe.name not in RECIPES:
+        raise UserError(
+            f"{run} was trained by a recipe of its own, {config.recipe.name!r}; a card states the command, which can name {', '.join(RECIPES)}"
+        )
+    return config, stated
 
 
 def _errors(network: nn.Module, data: Dataset, watch: Watch, when: str) -> dict[PartName, float]:

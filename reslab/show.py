@@ -37,12 +37,18 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
     import torch
 
     from reslab import anatomy, zoo
+    from reslab.errors import UserError
 
     with torch.device("meta"):
-        networks = {name: zoo.build(name, **options)}
+        networks = {name: zoo.fresh(name, options)}
         if other is not None:
-            networks[other if other != name else f"{other} (as it is)"] = zoo.build(other)
-    rows = {label: anatomy.stages(network, zoo.input_shape(network)) for label, network in networks.items()}
+            networks[other if other != name else f"{other} (as it is)"] = zoo.fresh(other, {})
+    rows = {}
+    for label, network in networks.items():
+        try:
+            rows[label] = anatomy.stages(network, zoo.input_shape(network))
+        except RuntimeError as error:  # options may leave nothing of an image, or ask for one that is too large
+            raise UserError(f"{label} cannot run on an image of its size, {zoo.input_shape(network)}: {error}") from error
     found = anatomy.differences(*networks.values()) if other is not None else []
     totals = {label: (zoo.count_params(networks[label]), sum(row.macs for row in rows[label])) for label in networks}
     if as_json:
@@ -191,6 +197,7 @@ def _trials(bars: Any) -> "Callable[[list[Run], int, int], None]":
 
     def watch(running: "list[Run]", done: int, total: int) -> None:
         if not tasks:
+            bars.start()
             tasks.append(bars.add_task("trials"))
         bars.update(tasks[0], total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
 
@@ -202,19 +209,26 @@ def _steps(bars: Any) -> Callable[[str, int, int], None]:
 
     def watch(what: str, done: int, total: int) -> None:
         if what not in tasks:
+            bars.start()
             tasks[what] = bars.add_task(what, total=total)
         bars.update(tasks[what], completed=done)
 
     return watch
 
 
-def _bars(quiet: bool = False) -> Any:
-    """Return rich's progress display, on standard error: a description, a bar, how many of how many, and the time."""
+@contextmanager
+def _bars(quiet: bool = False) -> "Iterator[Any]":
+    """Give rich's progress display, on standard error: a description, a bar, how many of how many, and the time. It starts with the first bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=quiet)
+    bars = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    try:
+        yield bars
+    finally:
+        if bars.live.is_started:  # to stop one that did not start would print an empty line
+            bars.stop()
 
 
 def print_evaluation(record: "Json") -> None:

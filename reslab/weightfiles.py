@@ -11,6 +11,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -51,24 +52,53 @@ def read_weights(path: Path) -> WeightFile:
     """
     if not path.is_file():
         raise UserError(f"no file {path}")
-    metadata: dict[str, Any] = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-            content: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    except SafetensorError:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error below
-                content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise UserError(f"{path} holds more than tensors and is refused, because reading it could run code") from error
-        except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
-            raise UserError(f"{path} is not a readable weights file; expected safetensors or a saved state dict") from error
+        content, facts = _content(path)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} holds more than tensors and is refused, because reading it could run code") from error
+    except Exception as error:  # on damaged bytes the readers raise whatever they come to
+        raise UserError(f"{path} is not a readable weights file; expected safetensors or a saved state dict") from error
+    metadata = _metadata(facts, path)
     tensors = _unwrap(content, path)
     state = renamed(tensors)
+    if len(state) < len(tensors):
+        raise UserError(f"{path} holds some tensor twice, under two names for the same; expected each once")
     changes = {original: name for original, name in zip(tensors, state, strict=True) if original != name}
     return WeightFile(state, metadata, changes)
+
+
+def _content(path: Path) -> tuple[Any, str]:
+    """Return what a file holds, and our metadata in it as text."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(METADATA_KEY, "{}")  # noqa: SIM118  # no mapping
+    except SafetensorError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error
+            return torch.load(path, map_location="cpu", weights_only=True), "{}"
+
+
+def _metadata(text: str, path: Path) -> dict[str, Any]:
+    """Return our metadata: either nothing, or facts of the kinds that `to_bytes` writes.
+
+    Raises:
+        UserError: if they are anything else.
+    """
+
+    def numbers(values: Any) -> bool:
+        return isinstance(values, list) and all(isinstance(value, int | float) and isfinite(value) for value in values)
+
+    try:
+        facts = json.loads(text)
+        kept, card = facts.get("preprocessing", {}), facts.get("card", {"made_for": {}})
+        sound = not facts or (isinstance(facts["model"], str) and isinstance(facts["options"], dict) and isinstance(card["made_for"], dict))
+        sound &= numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
+        sound &= isinstance(kept.get("size"), int | None)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again")
+    return dict(facts)
 
 
 def renamed(state: Mapping[str, Tensor]) -> State:
@@ -81,13 +111,12 @@ def renamed(state: Mapping[str, Tensor]) -> State:
 
 def _unwrap(content: Any, path: Path) -> Mapping[str, Tensor]:
     """Return the state dict in what a file holds, also where it is nested beside other things."""
-    while isinstance(content, Mapping):
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return content
-        inner = next((content[key] for key in NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+    for _ in NESTED_UNDER:  # each at most once: a mapping may hold itself
+        if not isinstance(content, Mapping):
             break
-        content = inner
+        if content and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
+            return content
+        content = next((content[key] for key in NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
     raise UserError(f"{path} holds no state dict; expected names and tensors, also nested under {', '.join(NESTED_UNDER)}")
 
 
@@ -132,7 +161,7 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> State:
     """Return the state if the network takes it exactly; counts of batches, which old files lack, are added as 0.
 
     Raises:
-        UserError: naming what is missing, what is extra, and which shapes differ.
+        UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ.
     """
     wanted = network.state_dict()
     state = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")} | dict(state)
@@ -143,14 +172,22 @@ def fit(state: Mapping[str, Tensor], network: nn.Module) -> State:
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
+    kinds = [
+        f"{name} is {state[name].dtype}, wanted {value.dtype}" for name, value in wanted.items() if name in state and not _takes(value, state[name])
+    ]
     complaints = [
         f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
-        for what, names in (("missing", missing), ("not in the network", extra), ("other shapes", shapes))
+        for what, names in (("missing", missing), ("not in the network", extra), ("other shapes", shapes), ("other kinds", kinds))
         if names
     ]
     if complaints:
         raise UserError(f"the weights do not fit: {'; '.join(complaints)}")
     return state
+
+
+def _takes(wanted: Tensor, given: Tensor) -> bool:
+    """Say whether a tensor's numbers mean the same in another's type: integers in the place of fractions are quantised, and stand for others."""
+    return given.layout == torch.strided and not given.is_meta and (given.is_floating_point() or not wanted.is_floating_point())
 
 
 # --- What tensors cannot tell -----------------------------------------------------------------------------------------

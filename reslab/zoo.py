@@ -4,7 +4,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -87,7 +88,7 @@ def required_options(name: str) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
-def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles.ZeroPadSide | None = None, **options: Any) -> nn.Module:
+def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfiles.ZeroPadSide | None = None, **options: Any) -> nn.Module:
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
 
     `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
@@ -102,7 +103,7 @@ def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles
         options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
     elif read is not None and "card" in read.metadata:
         options = {**read.metadata["card"]["made_for"], **options}
-    network = _network(name, options)
+    network = fresh(name, options)
     if read is not None:
         weightfiles.load(network, read, name, options, zero_pad)
     elif weights is not None:
@@ -110,17 +111,37 @@ def build(name: str, *, weights: str | Path | None = None, zero_pad: weightfiles
     return network
 
 
-def _network(name: str, options: dict[str, Any]) -> nn.Module:
-    """Return a fresh network of whatever kind its name says."""
+def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return a freshly initialised network of whatever kind its name says; `options` are the network's alone, so that none can name a file.
+
+    Raises:
+        UserError: if there is no such name, or no such network can be built with these options.
+    """
     if ":" in name:
-        return factory(name, options).network
-    if name.startswith("torchvision/"):
-        return _torchvision(name, options)
-    if name.startswith("timm/"):
-        return _timm(name, options)
-    return _build(name, options)
+        return factory(name, dict(options)).network
+    kinds = {"torchvision/": _torchvision, "timm/": _timm}
+    make = next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), _build)
+    modules = 0
+
+    def count(parent: nn.Module, child: str, module: nn.Module | None) -> None:
+        nonlocal modules
+        modules += 1
+        if modules > MOST_MODULES:
+            raise ValueError(f"these options ask for more than {MOST_MODULES:,} modules")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        return make(name, dict(options))
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # what builders and torch say of options that do not fit
+        raise UserError(f"{name}: {error}") from error
+    finally:
+        handle.remove()
 
 
+MOST_MODULES = 20_000
+"""Beyond this, a depth is a slip of the hand; resnet1202 has a quarter of it."""
 TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
     **{name: {"stride_in": "3x3"} for name in ("resnet50", "resnet101", "resnet152")},
     **{name: {"rounding": "torchvision"} for name in ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf")},
@@ -153,11 +174,8 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     for option in options:
         if option not in signature.parameters:
             raise UserError(f"{name} has no option {option!r}{suggest(option, signature.parameters)}")
-    try:
-        signature.bind(**options)
-        return builders[name](**options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from error
+    signature.bind(**options)
+    return builders[name](**options)
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -169,13 +187,10 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         raise UserError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
         raise UserError(f"{name} takes colour images only; this data has another number of channels")
-    try:
-        device = torch.get_default_device()
-        with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
-            network: nn.Module = get_model(short, weights=None, **options)
-        return network.to(device)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from error
+    device = torch.get_default_device()
+    with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
+        network: nn.Module = get_model(short, weights=None, **options)
+    return network.to(device)
 
 
 def _timm(name: str, options: dict[str, Any]) -> nn.Module:
@@ -189,10 +204,7 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
         raise UserError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
-    try:
-        network: nn.Module = timm.create_model(short, pretrained=False, **options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from error
+    network: nn.Module = timm.create_model(short, pretrained=False, **options)
     return network
 
 
@@ -230,14 +242,14 @@ def input_shape(network: nn.Module) -> tuple[int, int, int]:
     return getattr(network, "input_shape", (3, 224, 224))
 
 
-def check(name: str, **options: Any) -> None:
+def check(name: str, /, **options: Any) -> None:
     """Build a network with no memory behind it, to see that its name and options are right.
 
     Raises:
-        UserError: as `build` does.
+        UserError: as `fresh` does.
     """
     with torch.device("meta"):
-        build(name, **options)
+        fresh(name, options)
 
 
 def describe(name: str) -> Description:

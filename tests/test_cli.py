@@ -47,7 +47,7 @@ def test_models_of_one_family_and_the_open_ones() -> None:
         (["train", "resnet20", "--recipe", "fst"], "no recipe 'fst'; did you mean 'fast'"),
         (["train", "resnet20", "--set", "lr=1"], "expected KEY=VALUE with a setting of the recipe"),
         (["train", "resnet20", "--set", "learning_rate=-1"], "learning_rate: Input should be greater than 0, got -1"),
-        (["train", "resnet20", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
+        (["train", "resnet20", "--seed", "-1"], "--seed. Must be >= 0"),
         (["train"], "MODEL"),
         (["study", "degradation", "--seeds", "0"], "seeds: Input should be greater than or equal to 1, got 0"),
         (["study", "degradation", "--depths", "20,57"], "depth 57 is not 6n+2"),

@@ -212,7 +212,7 @@ def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:
     assert record["preprocessing"]["from"] == "data" and record["preprocessing"]["size"] == 20 and record["images"] == 2
     assert record["preprocessing"]["mean"] == pytest.approx(load_data(f"folder:{root}").statistics.mean)
     assert "from the data's own training part" in reslab_here(*command).stdout
-    assert "--size must be at least 2" in reslab_here(*command, "--size", "1").stderr
+    assert "--size must be from 2 to 2,048, got 1" in reslab_here(*command, "--size", "1").stderr
 
 
 def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:

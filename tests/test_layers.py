@@ -63,7 +63,7 @@ RESERVED = {
     "sklearn": {"data"},
     "scipy": {"claims", "exercises"},
     "psutil": {"exercises"},
-    "pydantic": {"runs", "training", "studies", "commands", "arguments"},
+    "pydantic": {"runs", "training", "studies", "commands", "arguments", "analyzing", "report"},
 }
 MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
 

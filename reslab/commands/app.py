@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from reslab import __version__
 
@@ -18,3 +19,7 @@ app = App(
 )
 
 Flag = Annotated[bool, Parameter(negative=())]
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]
+"""What torch's generators take."""
+Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]
+"""Of threads or processes: more than a system starts end the process with no word of why."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from reslab import arguments, show
-from reslab.commands.app import Flag, app
+from reslab.commands.app import Flag, Seed, app
 from reslab.errors import UserError
 from reslab.exercises.sheets import Language
 
@@ -100,7 +100,7 @@ def check(
     *,
     task: Tasks = (),
     dir: Path = HERE,
-    seed: int | None = None,
+    seed: Seed | None = None,
     lang: Language | None = None,
     json: Flag = False,
 ) -> int:
@@ -214,7 +214,7 @@ def grade(
     *,
     jobs: int | None = None,
     task: Tasks = (),
-    seed: int = 0,
+    seed: Seed = 0,
     hidden: Path | None = None,
     out: Path | None = None,
     json: Flag = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from reslab import arguments, show
-from reslab.commands.app import Flag, app
+from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.errors import UserError, suggest
 
 
@@ -19,11 +19,11 @@ def train(
     data: str = "digits",
     recipe: str = "fast",
     epochs: int | None = None,
-    seed: int = 0,
-    threads: int = 1,
+    seed: Seed = 0,
+    threads: Threads = 1,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "32", "bf16", "16"] = "auto",
-    devices: int = 1,
+    devices: Threads = 1,
     strategy: Literal["ddp"] = "ddp",
     compile: Flag = False,
     set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
@@ -87,7 +87,7 @@ def train(
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
     words = arguments.words(options)
-    zoo.check(model, num_classes=dataset.num_classes, in_channels=dataset.in_channels, **words)
+    zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
     try:
         settings = arguments.read_recipe(recipe, epochs, set)
         config = TrialConfig(

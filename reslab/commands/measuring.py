@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from reslab import arguments, show
-from reslab.commands.app import Flag, app
+from reslab.commands.app import Flag, Seed, app
 from reslab.errors import UserError, suggest
 
 
@@ -18,7 +18,7 @@ def analyze(
     data: str = "digits",
     part: Literal["heldout", "train", "test"] = "heldout",
     images: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     zero_pad: Literal["end", "centred"] | None = None,
     out: Path | None = None,
     download: Flag = False,

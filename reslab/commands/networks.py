@@ -111,7 +111,7 @@ def weights(
         raise UserError(f"{out} exists and is not overwritten; give another --out")
     words = arguments.words(options)
     read = weightfiles.read_weights(file)
-    network = zoo.build(as_, **words)
+    network = zoo.fresh(as_, words)
     weightfiles.load(network, read, as_, words, zero_pad)
     if out is not None:
         arguments.make_writable(out.parent)
@@ -206,8 +206,6 @@ def evaluate(
     from reslab.data import load_data
     from reslab.evaluation import evaluate_file
 
-    if size is not None and size < 2:
-        raise UserError(f"--size must be at least 2, got {size}")
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
         average = batchnorm == "true-average"

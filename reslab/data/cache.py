@@ -29,6 +29,8 @@ DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 GREY = ("1", "L", "LA")
 SECONDS_A_DAY = 86_400
+MOST_PIXELS = 89_478_485
+"""Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by itself."""
 
 
 class File(NamedTuple):
@@ -151,7 +153,8 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
     counts: list[int] = []
     skipped: list[str] = []
     try:
-        with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused
             mode = _mode(pool, root, parts, temporary)
             with (temporary / "pixels.bin").open("wb") as out:
                 for files in parts:
@@ -232,6 +235,8 @@ def _decode(path: Path, mode: str) -> Tensor | None:
         with Image.open(path) as image:
             if image.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
                 return None
+            if image.width * image.height > MOST_PIXELS:
+                return None
             if "transparency" in image.info:
                 return pil_to_tensor(image.convert("RGBA").convert(mode))
             return pil_to_tensor(image.convert(mode))
@@ -248,7 +253,8 @@ def _names(paths: Sequence[str]) -> str:
 
 
 def _broken(paths: Sequence[str]) -> str:
-    return f"cannot decode {_names(paths)} (8-bit images that Pillow reads were expected); mend them, or leave them out: folder:PATH?broken=skip"
+    wanted = f"8-bit images that Pillow reads, of {MOST_PIXELS:,} pixels at most, were expected"
+    return f"cannot decode {_names(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
 
 
 def _tidy(where: Path, keep: Path) -> None:

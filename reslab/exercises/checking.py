@@ -12,6 +12,9 @@ from typing import Any
 from reslab.exercises import confinement, sheets
 from reslab.exercises.sheets import Language
 
+UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError)
+"""What reading and parsing a learner's file may raise; the last two are Python's words for nesting that is too deep."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -50,7 +53,7 @@ def words(file: Path, task: str) -> str:
     """Return the answer in words to a task's question; nothing if there is none, or the file cannot be parsed."""
     try:
         statements = ast.parse(file.read_text(encoding="utf-8")).body
-    except (OSError, ValueError, SyntaxError):
+    except UNREADABLE:
         return ""
     name = f"IN_WORDS_{task.replace('.', '_')}"
     for statement in statements:

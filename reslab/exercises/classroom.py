@@ -14,7 +14,7 @@ from typing import Any
 
 from reslab.errors import UserError
 from reslab.exercises import sheets
-from reslab.exercises.checking import check, words
+from reslab.exercises.checking import UNREADABLE, check, words
 from reslab.runs import write_atomically
 
 
@@ -49,7 +49,7 @@ def _tasks(file: Path, only: Sequence[str]) -> tuple[str, ...]:
     try:
         defined = _functions(file.read_text(encoding="utf-8"))
         counts = {number: len(defined & set().union(*(_functions(task.stub) for task in tasks.values()))) for number, tasks in stubs.items()}
-    except (ValueError, SyntaxError):
+    except UNREADABLE:
         counts = {number: int(file.stem == name) for number, name in sheets.SHEETS.items()}
     number = max(counts, key=lambda each: counts[each])
     return tuple(task for task in stubs[number] if not only or task in only) if counts[number] else ()
@@ -146,10 +146,20 @@ def _digest(file: Path) -> str:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file of JSON lines; a line that a kill tore is closed and left out."""
+    """Return the records of a file of JSON lines; a line that a kill tore is closed and left out.
+
+    Raises:
+        UserError: if the file is damaged otherwise.
+    """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
+            raise ValueError("not what this program wrote")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); move it away to grade everything again") from error
     if text and not text.endswith("\n"):
         write_atomically(path, text[: text.rfind("\n") + 1])
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return lines

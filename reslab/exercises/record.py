@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from reslab.errors import UserError
 from reslab.exercises.checking import Checked
-from reslab.exercises.sheets import Language
+from reslab.exercises.sheets import LANGUAGES, Language
 from reslab.runs import read_json, write_json
 
 
@@ -30,9 +30,11 @@ class Record:
         if not self.path.exists():
             return empty
         try:
-            return empty | read_json(self.path)
-        except (OSError, ValueError, TypeError) as error:
+            record: dict[str, Any] = empty | read_json(self.path)
+            _check(record)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{self.path} cannot be read ({error}); move it away to begin a new record") from error
+        return record
 
     def set_language(self, language: Language) -> None:
         """Note the language in which the learner began."""
@@ -67,3 +69,18 @@ class Record:
             record = self.read()
             yield record
             write_json(self.path, record)
+
+
+def _check(record: dict[str, Any]) -> None:
+    """See that a record is of the kinds that are written.
+
+    Raises:
+        ValueError: if not.
+    """
+    kinds = {"hints": dict, "solutions": list, "tasks": dict}
+    sound = record["language"] in (None, *LANGUAGES) and all(isinstance(record[key], kind) for key, kind in kinds.items())
+    sound = sound and all(isinstance(opened, int) and opened > 0 for opened in record["hints"].values())
+    sound = sound and all(isinstance(name, str) for name in record["solutions"])
+    sound = sound and all(isinstance(task, dict) and isinstance(task.get("best"), int) for task in record["tasks"].values())
+    if not sound:
+        raise ValueError("not what this program wrote")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from reslab.errors import DamagedError, UserError
+from reslab.report import shape
 from reslab.runs import METRICS, TRIAL, Json, check_files, read_json, read_metrics
 
 Text = dict[str, str]
@@ -46,11 +47,14 @@ def read_study(directory: Path) -> Json:
         record = read_json(directory / "study.json")
     except FileNotFoundError as error:
         raise UserError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
         raise UserError(f"{directory / 'study.json'} is no study's record; run the study again")
-    return {"title": {"ko": record["study"], "en": record["study"]}, **EMPTY, **record}
+    record = {"title": {"ko": record["study"], "en": record["study"]}, **EMPTY, **record}
+    if complaint := shape.wrong(shape.Record, record):
+        raise UserError(f"{directory / 'study.json'} is no study's record ({complaint}); run the study again")
+    return record
 
 
 def read_directory(directory: Path) -> StudyRecord:
@@ -127,13 +131,13 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
 
 
 def _trial(path: Path, group: str | None, result: Json | None) -> Trial:
-    config = _read(path / "trial.json")
+    config = _read(path / "trial.json", shape.TrialFile)
     if group is None:
         settings = config.get("config", {})
         options = settings.get("options") or {}
         group = " ".join([str(settings.get("model", path.name)), *(f"{key}={value}" for key, value in options.items())])
     if result is None:
-        result = _read(path / "result.json") or None
+        result = _read(path / "result.json", shape.Result) or None
     return Trial(group, list(_metrics(path)), config, result)
 
 
@@ -145,23 +149,23 @@ def _damaged(path: Path) -> bool:
     return False
 
 
-def _read(path: Path) -> Json:
+def _read(path: Path, kind: type[shape.Shape]) -> Json:
     """Return a file's record, or an empty one if it is missing or broken."""
     try:
-        record = read_json(path)
-    except (OSError, ValueError):
+        record: Json = read_json(path)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return {} if shape.wrong(kind, record) else record
 
 
 def _metrics(path: Path) -> Iterator[Json]:
     """Yield the lines of metrics up to the first that cannot be read."""
     try:
         for line in read_metrics(path):
-            if not isinstance(line, dict) or not {"epoch", "train_error"} <= line.keys():
+            if shape.wrong(shape.Line, line):
                 return
             yield line
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
 
 

@@ -26,11 +26,11 @@ class StudyConfig(Config):
     """What every study can be told."""
 
     data: str = Field("digits", description="data set")
-    seeds: int = Field(5, ge=1, description="repeats of every trial; verdicts need at least 3")
-    first_seed: int = Field(0, ge=0, description="the seeds are this one and those that follow it: others, to see whether verdicts hold")
+    seeds: int = Field(5, ge=1, le=1000, description="repeats of every trial; verdicts need at least 3")
+    first_seed: int = Field(0, ge=0, lt=2**62, description="the seeds are this one and those that follow it: others, to see whether verdicts hold")
     recipe: str = Field("fast", description="how every network is trained")
-    epochs: int | None = Field(None, ge=1, description="length in epochs, in place of the recipe's own")
-    threads: int = Field(1, ge=1, description="CPU threads a trial; part of its identity, as it changes sums")
+    epochs: int | None = Field(None, ge=1, le=10**9, description="length in epochs, in place of the recipe's own")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads a trial; part of its identity, as it changes sums")
     device: Device = Field("cpu", description="where trials train; auto is the fastest here")
     precision: Precision = Field("32", description="of convolutions and matrix products; auto is the fastest here")
 
@@ -310,7 +310,7 @@ class Directory(NamedTuple):
         """Return the name of the study whose record is here."""
         try:
             return read_json(self.record)["study"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DamagedError(f"{self.record} is damaged; delete it and run the study again, which keeps its trials") from error
 
 

@@ -37,11 +37,11 @@ def block_widths(design: Design) -> list[int]:
     """Return the width of every block: the line `w0 + wa · j` quantised to `w0 · wm^s`, s whole, in multiples of 8 (Eq. 2 to 4).
 
     Raises:
-        ValueError: if the five numbers are no design: w0 a positive multiple of 8, wa ≥ 0, wm > 1, g and d at least 1.
+        ValueError: if the five numbers are no design: w0 a positive multiple of 8, wa ≥ 0, wm > 1, g at least 1, d from 1 to 1000.
     """
     w0, wa, wm, g, d = design
-    if w0 < 8 or w0 % 8 or wa < 0 or wm <= 1 or g < 1 or d < 1:
-        raise ValueError(f"w0 must be a positive multiple of 8, wa at least 0, wm over 1, g and d at least 1; got {design}")
+    if w0 < 8 or w0 % 8 or wa < 0 or wm <= 1 or g < 1 or not 1 <= d <= 1000:
+        raise ValueError(f"w0 must be a positive multiple of 8, wa at least 0, wm over 1, g at least 1, d from 1 to 1000; got {design}")
     steps = [round(log((w0 + wa * j) / w0) / log(wm)) for j in range(d)]
     return [8 * round(w0 * wm**step / 8) for step in steps]
 

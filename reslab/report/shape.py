@@ -1,0 +1,191 @@
+"""What the page takes for granted of the files it reads: said once, and checked before anything is drawn."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from reslab.claims import SECTIONS
+from reslab.runs import one_line
+
+
+class Shape(BaseModel):
+    """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Text(Shape):
+    """A sentence in both languages."""
+
+    ko: str
+    en: str
+
+
+Value = str | int | float | None
+Path = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
+"""Below the study's directory, never out of it."""
+
+
+class Claim(Shape):
+    """A claim with its verdict."""
+
+    id: str
+    kind: Literal["exact", "statistical", "cited"]
+    section: str
+    statement: Text
+    source: str
+    direction: Literal["higher", "lower", "not higher"] | None
+    margin: float | None
+    unit: str
+    corrects: Text | None = None
+    verdict: Literal["supported", "refuted", "inconclusive"]
+    effect: float | None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    level: float | None
+    n: int | None
+    method: str
+    reason: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.section not in SECTIONS:
+            raise ValueError(f"no section {self.section!r}")
+        if self.kind == "statistical" and (self.direction is None or self.margin is None):
+            raise ValueError("a statistical claim has a direction and a margin")
+        if self.interval is not None and (self.effect is None or self.level is None):
+            raise ValueError("an interval is of an effect, at a level")
+        return self
+
+
+class Table(Shape):
+    """Figures in rows."""
+
+    title: Text
+    columns: list[str]
+    rows: list[list[Value]]
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> Self:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a row has other columns than the table")
+        return self
+
+
+class Series(Shape):
+    """One line, or one grid, of a chart."""
+
+    name: str | Text
+    x: list[float] | list[str]
+    y: list[float | None] | list[str]
+    spread: list[float | None] | None = None
+    text: list[str] | None = None
+    kind: str | None = None
+    z: list[list[float | None]] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if self.z is None and any(len(part) != len(self.x) for part in (self.y, self.spread, self.text) if part is not None):
+            raise ValueError("the parts of a series differ in length")
+        return self
+
+
+class Band(Shape):
+    """A shaded part of a chart."""
+
+    name: Text
+    first: float | str
+    last: float | str
+
+
+class Chart(Shape):
+    """A picture: see `reslab.studies.study.Chart`."""
+
+    title: Text
+    caption: Text
+    x: Text
+    y: Text
+    series: list[Series]
+    kind: str = "lines"
+    log_x: bool = False
+    log_y: bool = False
+    z: Text | None = None
+    arrangement: str = "together"
+    bands: list[Band] = []
+    marks: list[float] | list[str] = []
+
+
+class Result(Shape):
+    """A trial's outcome."""
+
+    status: str = ""
+    params: int | None = None
+    train_error: float | None = None
+    test_error: float | None = None
+
+
+class Entry(Shape):
+    """A trial in a study's record."""
+
+    group: str
+    directory: Path
+    result: Result
+
+
+class FailedConfig(Shape):
+    """The config of a trial that failed, as far as it is shown."""
+
+    model: str
+    options: dict[str, Value]
+    seed: int
+
+
+class Failed(Shape):
+    """A trial that failed, and why."""
+
+    config: FailedConfig
+    reason: str
+
+
+class Record(Shape):
+    """What `study.json` holds."""
+
+    study: str
+    title: Text
+    question: Text | None
+    config: dict[str, Value | list[Value]]
+    claims: list[Claim]
+    tables: list[Table]
+    charts: list[Chart]
+    trials: list[Entry]
+    failures: list[Failed]
+
+
+class Settings(Shape):
+    """A trial's config, as far as it is shown."""
+
+    model: str | None = None
+    options: dict[str, Value] = {}
+    recipe: dict[str, JsonValue] = {}
+
+
+class TrialFile(Shape):
+    """What `trial.json` holds."""
+
+    config: Settings = Field(default_factory=Settings)
+    environment: dict[str, JsonValue] = {}
+
+
+class Line(Shape):
+    """A line of `metrics.jsonl`."""
+
+    epoch: float
+    train_error: float | None
+
+
+def wrong(kind: type[Shape], value: Any) -> str | None:
+    """Return what is wrong with a value read from a file, in one line; None if it is of the kind."""
+    try:
+        kind.model_validate(value)
+    except ValidationError as error:
+        return one_line(error)
+    return None
