@@ -1,8 +1,11 @@
 """The `reslab` command: what was typed, which command that is, and how mistakes are told."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import cyclopts
 
@@ -14,14 +17,18 @@ __all__ = ["app", "exercises", "experiments", "main", "measuring", "networks"]
 
 
 def main(typed: Sequence[str] | None = None) -> None:
-    """Run the command line (`sys.argv` by default): exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C."""
+    """Run the command line (`sys.argv` by default).
+
+    Exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C, 143 for SIGTERM.
+    """
     words = list(sys.argv[1:] if typed is None else typed)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
         sys.stdout.reconfigure(errors="replace")
     try:
-        sys.exit(app(words, exit_on_error=False, print_error=False))
+        with _stoppable():
+            sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
         _complain(" ".join(str(error).split()), debug, error)
     except UserError as error:
@@ -33,9 +40,30 @@ def main(typed: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT))
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, which stops everything as Ctrl-C does: whatever is on its way cleans up after itself."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Raise `Stopped` at a SIGTERM in here; an impatient second one cuts the cleaning up short."""
+    if threading.current_thread() is not threading.main_thread():  # where no signals arrive
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(message: str, debug: bool, error: Exception) -> None:

@@ -134,7 +134,7 @@ def _metrics(path: Path) -> Iterator[Json]:
     """Yield the lines of metrics up to the first that cannot be read."""
     try:
         for line in read_metrics(path):
-            if not isinstance(line, dict) or not {"epoch", "train_error"} <= line.keys():
+            if not isinstance(line, dict) or not all(isinstance(line.get(key), int | float) for key in ("epoch", "train_error")):
                 return
             yield line
     except (OSError, ValueError):
