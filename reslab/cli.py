@@ -26,8 +26,9 @@ def main(typed: Sequence[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
         sys.stdout.reconfigure(errors="replace")
+    told: list[int] = []
     try:
-        with _stoppable():
+        with _stoppable(told):
             sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
         _complain(" ".join(str(error).split()), debug, error)
@@ -40,24 +41,21 @@ def main(typed: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT))
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM, which stops everything as Ctrl-C does: whatever is on its way cleans up after itself."""
+        sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Raise `Stopped` at a SIGTERM in here; an impatient second one cuts the cleaning up short."""
+def _stoppable(told: list[int]) -> Iterator[None]:
+    """Have SIGTERM stop what is done in here as Ctrl-C does, and note it; an impatient second one cuts the cleaning up short."""
     if threading.current_thread() is not threading.main_thread():  # where no signals arrive
         yield
         return
 
-    def stop(*_: object) -> None:
-        raise Stopped
+    def stop(number: int, _: object) -> None:
+        told.append(number)  # and no exception of its own: Ray raises a plain one in its place
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

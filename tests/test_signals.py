@@ -79,7 +79,7 @@ COMMANDS = {
     "ray": Command("study degradation --preset smoke --epochs 900 --executor ray --out runs", training(1)),
     "check": Command("exercise check 01", running("reslab.exercises.child"), answers),
     "grade": Command("exercise grade exercises --jobs 2", running("reslab.exercises.child", 2), answers),
-    "bench-train": Command("bench train --images 256 --rounds 900", running("reslab", 3)),
+    "bench-train": Command("bench train --images 25600 --steps 1 --rounds 1 --warmup 0", running("reslab", 3)),
     "bench-executors": Command("bench executors --trials 2 --workers 2 --depth 8 --epochs 20", running("spawn_main", 2)),
     "bench-lowlevel": Command("bench lowlevel --rounds 1 --warmup 0 --batch 128", running("spawn_main")),
     "decode": Command(
