@@ -60,6 +60,10 @@ def _stoppable(told: list[int]) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except Exception as error:
+        if told:  # such as a DataLoader's, whose workers were told to stop too
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
