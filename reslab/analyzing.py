@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from reslab import weightfiles, zoo
-from reslab.analysis.result import Result
+from reslab.analysis.result import Result, drawn
 from reslab.data import load_data
 from reslab.data.dataset import PartName
 from reslab.data.places import Watch, silent
@@ -127,10 +127,10 @@ def write(found: Found, directory: Path) -> list[Path]:
     for path in paths:
         if path.exists():
             raise UserError(f"{path} exists and is not overwritten; give another --out")
-    write_atomically(paths[0], json.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode())
     figure = found.result.figure()
-    for path in paths[1:]:
-        figure.savefig(path)
+    contents = [json.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode(), *(drawn(figure, kind) for kind in ("svg", "png"))]
+    for path, content in zip(paths, contents, strict=True):
+        write_atomically(path, content)
     return paths
 
 

@@ -1,8 +1,11 @@
 """The `reslab` command: what was typed, which command that is, and how mistakes are told."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import cyclopts
 
@@ -14,15 +17,20 @@ __all__ = ["app", "exercises", "experiments", "main", "measuring", "networks"]
 
 
 def main(typed: Sequence[str] | None = None) -> None:
-    """Run the command line (`sys.argv` by default): exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C."""
+    """Run the command line (`sys.argv` by default).
+
+    Exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C, 143 for SIGTERM.
+    """
     words = list(sys.argv[1:] if typed is None else typed)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
         sys.stdout.reconfigure(errors="replace")
+    told: list[int] = []
     try:
         _see_that_the_system_takes(words)
-        sys.exit(app(words, exit_on_error=False, print_error=False))
+        with _stoppable(told):
+            sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
         _complain(str(error), debug, error)
     except UserError as error:
@@ -38,7 +46,29 @@ def main(typed: Sequence[str] | None = None) -> None:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept", debug, error)
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
+
+
+@contextmanager
+def _stoppable(told: list[int]) -> Iterator[None]:
+    """Have SIGTERM stop what is done in here as Ctrl-C does, and note it; an impatient second one cuts the cleaning up short."""
+    if threading.current_thread() is not threading.main_thread():  # where no signals arrive
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        told.append(number)  # and no exception of its own: Ray raises a plain one in its place
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except Exception as error:
+        if told:  # such as a DataLoader's, whose workers were told to stop too
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _see_that_the_system_takes(words: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], left:
         table.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False).print(table)  # names are not for Rich to read
 
 
 def show_network(name: str, other: str | None, options: dict[str, Any], as_json: bool) -> None:

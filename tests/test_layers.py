@@ -15,6 +15,7 @@ ROOT = Path(reslab.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "runs": set(),
+    "processes": set(),
     "claims": set(),
     "data": set(),
     "paper": set(),
@@ -30,8 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"residual"},
     "analysis/story": {"analysis", "zoo", "data"},  # what `python -m` prints
     "anatomy": {"zoo"},
-    "training": {"runs", "weightfiles"},
-    "executors": {"training", "zoo", "data", "runs"},
+    "training": {"runs", "weightfiles", "processes"},
+    "executors": {"training", "zoo", "data", "runs", "processes"},
     "evaluation": {"training", "zoo", "data", "weightfiles"},
     "shipping": {"evaluation", "training", "zoo", "data", "runs", "weightfiles"},
     "literature": set(),

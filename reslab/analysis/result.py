@@ -4,7 +4,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +37,8 @@ class Result:
         """Return the measurement as a figure."""
 
     def _repr_html_(self) -> str:
-        picture = io.StringIO()
-        self.figure().savefig(picture, format="svg")
-        return f"{self.to_frame().to_html()}{picture.getvalue()[picture.getvalue().index('<svg') :]}"
+        picture = drawn(self.figure(), "svg").decode()
+        return f"{self.to_frame().to_html()}{picture[picture.index('<svg') :]}"
 
 
 def new_figure(width: float = 7.0, height: float = 3.5) -> "Figure":
@@ -47,6 +46,13 @@ def new_figure(width: float = 7.0, height: float = 3.5) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def drawn(figure: "Figure", kind: str, **settings: Any) -> bytes:
+    """Return a figure as a file of this kind; settings as for matplotlib's `savefig`."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, **settings)
+    return file.getvalue()
 
 
 def as_view(network: nn.Module, images: Tensor) -> View:

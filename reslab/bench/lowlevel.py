@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torchvision.models import resnet18
 
 from reslab.bench.timing import machine, side_by_side
+from reslab.processes import end, following_parent, unheard
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 
 Steps = tuple[Callable[[], object], Callable[[], object]]
@@ -77,22 +78,26 @@ def peak_memory(name: str, batch: int) -> float | None:
     """Return how much three training steps add to a fresh process's peak resident memory, in MB; None where there is no /proc."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure_peak, args=(name, batch, theirs))
-    process.start()
+    process = context.Process(target=_measure_peak, args=(name, batch, theirs), daemon=True)
+    with unheard():
+        process.start()
     theirs.close()
-    peak: float | None = ours.recv()
-    process.join()
+    try:
+        peak: float | None = ours.recv()
+    finally:
+        end([process])
     return peak
 
 
 def _measure_peak(name: str, batch: int, connection: Connection) -> None:
-    images, labels = torch.randn(batch, 3, 64, 64), torch.randint(1000, (batch,))
-    before = _high_water_mark()
-    train, _ = STEPS[name](images, labels)
-    for _ in range(3):
-        train()
-    after = _high_water_mark()
-    connection.send(None if before is None or after is None else (after - before) / 1024)
+    with following_parent():
+        images, labels = torch.randn(batch, 3, 64, 64), torch.randint(1000, (batch,))
+        before = _high_water_mark()
+        train, _ = STEPS[name](images, labels)
+        for _ in range(3):
+            train()
+        after = _high_water_mark()
+        connection.send(None if before is None or after is None else (after - before) / 1024)
 
 
 def _high_water_mark() -> int | None:

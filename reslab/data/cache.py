@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -28,6 +30,8 @@ FORMAT = "2"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 GREY = ("1", "L", "LA")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
+"""What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program run."""
 SECONDS_A_DAY = 86_400
 MOST_PIXELS = 89_478_485
 """Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by itself."""
@@ -131,9 +135,12 @@ def _files_in(directory: Path) -> list[File]:
 
 
 def _read(cache: Path) -> Cached:
-    index = torch.load(cache / "index.pt", weights_only=True)
-    shapes, labels = index["shapes"], index["labels"]
-    pixels = torch.from_file(str(cache / "pixels.bin"), shared=False, size=int(shapes.prod(1).sum()), dtype=torch.uint8)
+    try:
+        index = torch.load(cache / "index.pt", weights_only=True)
+        shapes, labels = index["shapes"], index["labels"]
+        pixels = torch.from_file(str(cache / "pixels.bin"), shared=False, size=int(shapes.prod(1).sum()), dtype=torch.uint8)
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, UnpicklingError) as error:
+        raise UserError(f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images") from error
     everything = Ragged(pixels, shapes)
     uniform = bool((shapes == shapes[0]).all())
     dense = pixels.view(-1, *shapes[0].tolist()) if uniform else None
@@ -183,9 +190,9 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
 @contextmanager
 def _appearing(cache: Path) -> Iterator[Path]:
     """Give a temporary directory that becomes `cache` by a rename, unless something goes wrong or another process was first."""
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
+    temporary = cache.with_name(f"{cache.name}.{uuid4().hex}.tmp")  # in containers, processes have the numbers of killed ones
     try:
+        temporary.mkdir()
         yield temporary
         with (temporary / "pixels.bin").open("rb") as pixels:
             os.fsync(pixels.fileno())
@@ -223,7 +230,7 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
 
 def _header(path: Path) -> tuple[str, int]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.mode, image.width * image.height
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return "L", 0  # broken: named when it is decoded
@@ -232,7 +239,7 @@ def _header(path: Path) -> tuple[str, int]:
 def _decode(path: Path, mode: str) -> Tensor | None:
     """Return an image as `[C, H, W]` uint8, or None if it cannot be decoded to eight bits a channel."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
                 return None
             if image.width * image.height > MOST_PIXELS:

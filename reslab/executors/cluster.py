@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -72,11 +74,14 @@ def _cluster(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     import ray
 
+    heard = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = address or "this machine"
         raise UserError(f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head") from error
+    if callable(heard) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, heard)  # Ray has put its own in its place, which ends this process on the spot
     try:
         yield
     finally:

@@ -2,9 +2,9 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reslab.executors.memory import check_memory
 from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
+from reslab.processes import end, following_parent, unheard
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
@@ -54,7 +55,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
+        with unheard():
+            self.process.start()
         theirs.close()
         self.config: TrialConfig | None = None
 
@@ -79,22 +81,11 @@ class _Worker:
 
 
 def _serve(connection: Connection) -> None:
-    """Run trials until the pipe closes; die at once with the parent, so that nobody else writes what a new study goes on with."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-    while True:
-        try:
+    """Run trials until the pipe closes or the process is told to end."""
+    with following_parent(), suppress(EOFError, BrokenPipeError):
+        while True:
             config, root = connection.recv()
-        except EOFError:
-            return
-        connection.send(attempt(config, root))
+            connection.send(attempt(config, root))
 
 
 def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: int) -> list[Outcome]:
@@ -123,6 +114,5 @@ def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: in
                     worker.start(queue.pop(0), root)
             watch([Run(root, worker.config) for worker in busy if worker.config], len(outcomes), len(todo))
     finally:
-        for worker in busy:
-            worker.kill()
+        end(worker.process for worker in busy)
     return outcomes

@@ -7,11 +7,17 @@ log (JSON lines), so that whoever started it knows what stopped it.
 import argparse
 import importlib.util
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import psutil
 
 from reslab.exercises.confinement import GIB, LOADING, MEMORY, limit_this_process
 from reslab.exercises.grading import Judgement, judge
@@ -59,14 +65,26 @@ def attempt(work: Callable[[], Any]) -> dict[str, Any]:
         return {"failed": "load", "detail": f"{type(error).__name__}: {error}"[:300]}
 
 
+def follow(parent: int) -> None:
+    """End this process, and what it started, when there is no such parent any more; that may have been killed and could not do it."""
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(parent).wait()
+    if os.name == "posix":
+        with suppress(OSError):  # it leads no group
+            os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
 def main() -> None:
     """Run a file, and judge its tasks one after another."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("log", type=Path)
+    parser.add_argument("parent", type=int, help="the process whose end is this one's")
     parser.add_argument("tasks", nargs="+", help="such as 1.3:42, with the seed of its inputs")
     parser.add_argument("--hidden", type=Path)
     given = parser.parse_args()
+    threading.Thread(target=follow, args=(given.parent,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)

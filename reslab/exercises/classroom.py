@@ -89,11 +89,11 @@ def grade(
     missing = {each: tasks for each, tasks in missing.items() if tasks}
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool, details.open("a", encoding="utf-8", newline="\n") as log:
-        futures = {
-            pool.submit(check, each.file, {task: seed_of(each.student, task, seed) for task in tasks}, hidden=hidden, stop=stop): each
-            for each, tasks in missing.items()
-        }
         try:
+            futures = {
+                pool.submit(check, each.file, {task: seed_of(each.student, task, seed) for task in tasks}, hidden=hidden, stop=stop): each
+                for each, tasks in missing.items()
+            }
             for count, future in enumerate(as_completed(futures), 1):
                 submission = futures[future]
                 for result in future.result():

@@ -96,7 +96,15 @@ def _child(file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: thre
     with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
         log, room = Path(place) / "log.jsonl", Path(place) / "room"
         room.mkdir()
-        command = [sys.executable, "-m", "reslab.exercises.child", str(file.resolve()), str(log), *(f"{task}:{seed}" for task, seed in tasks.items())]
+        command = [
+            sys.executable,
+            "-m",
+            "reslab.exercises.child",
+            str(file.resolve()),
+            str(log),
+            str(os.getpid()),
+            *(f"{task}:{seed}" for task, seed in tasks.items()),
+        ]
         command += ["--hidden", str(hidden.resolve())] if hidden is not None else []
         child = subprocess.Popen(
             command,

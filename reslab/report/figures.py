@@ -7,11 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reslab.analysis.result import drawn
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
 from reslab.report.pictures import GRIDS, OKABE_ITO, PLAIN
 from reslab.report.records import read_directory
-from reslab.runs import Json
+from reslab.runs import Json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
                 figure = draw(picture, language)
                 for suffix in ("png", "svg"):
                     path = out / f"{stem}.{language}.{suffix}"
-                    figure.savefig(path, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+                    write_atomically(path, drawn(figure, suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else None))
                     written.append(path)
             watch("drawing figures", done, len(found))
     return written

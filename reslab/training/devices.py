@@ -1,15 +1,18 @@
 """What the machine offers: its device, its precision, its processes. With the loop, all that knows Lightning Fabric."""
 
+import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from lightning_fabric import Fabric
 
 from reslab.errors import UserError
+from reslab.processes import end, following_parent
 
 __all__ = [
     "Choice",
@@ -132,4 +135,17 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
         return
     strategy = "ddp" if under_torchrun else "ddp_spawn"
     fabric = Fabric(accelerator=where.device, devices=here, num_nodes=world // here, strategy=strategy, precision=_FABRICS[where.precision])
-    fabric.launch(work, *args)
+    if under_torchrun:
+        fabric.launch(work, *args)
+        return
+    others = multiprocessing.active_children()
+    try:
+        fabric.launch(partial(_following, work), *args)
+    finally:
+        end(child for child in multiprocessing.active_children() if child not in others)
+
+
+def _following(work: Callable[..., None], fabric: Fabric, *args: Any) -> None:
+    """Do a spawned process's part."""
+    with following_parent():
+        work(fabric, *args)

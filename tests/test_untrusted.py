@@ -1,0 +1,135 @@
+"""Files of strangers run nothing, write nowhere else, and say nothing in another's name. What others show already is in their own tests:
+weights files in test_weightfiles, the page in test_report and test_report_browser, learners' code in test_exercises_running."""
+
+import io
+import json
+import pickle
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import reslab_here, tiny_trial
+from helpers_images import image_folder
+from PIL import EpsImagePlugin, Image
+from test_report import EVIL, a_study, a_trial, without_scripts
+
+from reslab import show
+from reslab.data import cache, load_data
+from reslab.errors import UserError
+from reslab.executors import local, run_trials
+from reslab.report.page import write_report
+from reslab.runs import Run
+
+
+class Bomb:
+    """What makes a directory where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return (os.mkdir, (self.mark,))
+
+
+def test_the_bomb_goes_off(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "mark")))
+    assert (tmp_path / "mark").is_dir()
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    config = tiny_trial()
+    run = Run(tmp_path, config)
+    run.create()
+    torch.save({"network": Bomb(tmp_path / "mark")}, run.checkpoint)
+    run_trials([config], tmp_path, local(1), lambda *_: None)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_code_in_a_cache_of_decoded_images_does_not_run(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images")
+    load_data(f"folder:{root}")
+    (index,) = (root / cache.DIRECTORY).glob("*/index.pt")
+    torch.save({"shapes": Bomb(tmp_path / "mark")}, index)
+    with pytest.raises(UserError, match="is damaged, or not this lab's; remove it, and it is made again"):
+        load_data(f"folder:{root}")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_cache_whose_pixels_are_cut_off_is_told(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images")
+    load_data(f"folder:{root}")
+    (pixels,) = (root / cache.DIRECTORY).glob("*/pixels.bin")
+    pixels.write_bytes(pixels.read_bytes()[:-1])
+    with pytest.raises(UserError, match="remove it, and it is made again"):
+        load_data(f"folder:{root}")
+
+
+def test_pickles_and_archives_are_only_those_that_were_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their checksums are torchvision's; without them CIFAR's pickles would run what they hold, and tar archives write where they like."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch", "batches.meta"):
+        (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
+    with pytest.raises(UserError, match="cifar10 is not in"):
+        load_data(f"cifar10:{tmp_path}")
+
+    def deliver(url: str, file: str, *_: object) -> None:
+        with tarfile.open(file, "w:gz") as archive:
+            member = tarfile.TarInfo("../outside")
+            member.size = 1
+            archive.addfile(member, io.BytesIO(b"x"))
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", deliver)
+    with pytest.raises(UserError, match="could not be downloaded"):
+        load_data(f"cifar10:{tmp_path}", download=True)
+    assert list(tmp_path.rglob("*.tar.gz")) and not list(tmp_path.parent.glob("outside")) and not (tmp_path / "mark").exists()
+
+
+def test_postscript_under_another_name_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+    Image.new("RGB", (8, 8)).save(root / "train" / "가" / "00.png", format="EPS")
+    run: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *words: run.append(words))
+    with pytest.raises(UserError, match=r"cannot decode train/가/00\.png"):
+        load_data(f"folder:{root}")
+    assert not run
+
+
+def test_a_run_directory_cannot_have_a_function_called(tmp_path: Path) -> None:
+    """A network may be named package.module:factory where a user types it, and not where a file says so."""
+    config = tiny_trial().model_copy(update={"model": "os:mkdir", "options": {"path": str(tmp_path / "mark")}})
+    run = Run(tmp_path, config)
+    run.create()
+    run.finish({"status": "finished", "steps": 1})
+    done = reslab_here("ship", run.path, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "has no name of its own" in done.stderr
+    assert not (tmp_path / "mark").exists()
+
+
+def test_metrics_and_environments_cannot_inject_into_the_page(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    entry = a_trial(study, 1, "group")
+    path = study / entry["directory"]
+    (path / "metrics.jsonl").write_text(json.dumps({"epoch": EVIL, "train_error": f"</script>{EVIL}"}) + "\n", encoding="utf-8")
+    trial = {"config": {"recipe": {"name": EVIL}}, "environment": {EVIL: EVIL}, "code": EVIL}
+    (path / "trial.json").write_text(json.dumps(trial), encoding="utf-8")
+    a_study(study, trials=[entry])
+    page = write_report([study], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert EVIL not in page and f"</script>{EVIL}" not in page and "&lt;script&gt;alert(1)" in without_scripts(page)
+    assert len(re.findall("<script", page)) == len(re.findall("</script>", page))
+
+
+def test_names_in_a_table_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_table(("student",), [("[red]x[/] [/nothing]",)])
+    assert "[red]x[/] [/nothing]" in capsys.readouterr().out
+
+
+def test_the_help_says_how_far_learners_code_is_confined() -> None:
+    for command in ("check", "grade"):
+        text = " ".join(reslab_here("exercise", command, "--help").stdout.split())
+        assert "not ill will: check only files you trust" in text or "They run with your rights: grade strangers' files in a container" in text
