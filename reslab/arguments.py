@@ -39,16 +39,16 @@ def words(options: dict[str, str]) -> dict[str, Any]:
     return {key.replace("-", "_"): value(text) for key, text in options.items()}
 
 
-def read_recipe(name: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":
-    """Return the named recipe with `KEY=VALUE` settings changed."""
+def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":
+    """Return the named recipe, as it is for a data set, with `KEY=VALUE` settings changed."""
     from pydantic import ValidationError
 
     from reslab.runs import one_line
-    from reslab.training.recipes import RECIPES, Recipe
+    from reslab.training.recipes import RECIPES, Recipe, recipe_for
 
     if name not in RECIPES:
         raise UserError(f"no recipe {name!r}{suggest(name, RECIPES)}")
-    values = RECIPES[name].model_dump()
+    values = recipe_for(data, name).model_dump()
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or key not in values:

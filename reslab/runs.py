@@ -89,9 +89,17 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json_text(value))
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON says; whatever is wrong with it, the error is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a UTF-8 JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def sha256(path: Path) -> str:
@@ -206,9 +214,13 @@ class Run:
             raise DamagedError(f"{self.path / TRIAL} is damaged: it does not hold the config that the directory is named after; delete it")
 
     def tidy(self) -> None:
-        """Remove what killed processes had not finished writing; for the process that alone works here."""
+        """Remove what killed processes had not finished writing; for the process that alone works here.
+
+        Another that has just come may be writing `trial.json`, though, before it waits for its turn.
+        """
         for path in self.path.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if not path.name.startswith(f".{TRIAL}."):
+                path.unlink(missing_ok=True)
 
     @property
     def finished(self) -> bool:
@@ -279,7 +291,7 @@ class Run:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LINE_BYTES))
             lines = file.read().split(b"\n")[:-1]
         with suppress(IndexError, ValueError):
-            return dict(json.loads(lines[-1]))
+            return dict(parse_json(lines[-1]))
         return {}
 
 
@@ -291,4 +303,4 @@ def read_metrics(directory: Path) -> Iterator[Json]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):
-                yield json.loads(line)
+                yield parse_json(line)

@@ -20,7 +20,7 @@ from reslab.errors import DamagedError, UserError
 from reslab.evaluation import look, trained
 from reslab.runs import Json, check_files, read_json, write_atomically
 from reslab.training.loop import TrialConfig
-from reslab.training.recipes import RECIPES
+from reslab.training.recipes import RECIPES, recipe_for
 
 PARTS: dict[PartName, str] = {"train": "training", "heldout": "held-out", "test": "test"}
 
@@ -114,7 +114,7 @@ def _read(run: Path) -> tuple[TrialConfig, Json]:
         raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
     except DamagedError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run} cannot be read as a run directory: {error}") from error
     if stated["status"] != "finished":
         raise UserError(f"{run} {stated['status']}: there is no trained network to ship")
@@ -144,7 +144,7 @@ def command(config: TrialConfig) -> str:
     """Return the command that trains a network again; a folder of images is named without the place where it was."""
     kind, _, place = config.data.partition(":")
     data = f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind
-    base, recipe = RECIPES[config.recipe.name].model_dump(mode="json"), config.recipe.model_dump(mode="json")
+    base, recipe = recipe_for(config.data, config.recipe.name).model_dump(mode="json"), config.recipe.model_dump(mode="json")
     words = ["reslab", "train", config.model, "--data", data, "--recipe", config.recipe.name]
     if config.recipe.epochs is not None:
         words += ["--epochs", str(config.recipe.epochs)]

@@ -263,6 +263,6 @@ def test_settings_of_studies_and_recipes(inputs: Any) -> None:
         with watchdog(), contextlib.suppress(UserError):
             study.grid(study.configure(preset, given))
         with watchdog(), contextlib.suppress(UserError):
-            arguments.read_recipe("fast", None, tuple(f"{key}={value}" for key, value in given.items()))
+            arguments.read_recipe("fast", "digits", None, tuple(f"{key}={value}" for key, value in given.items()))
 
     holds()

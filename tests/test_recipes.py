@@ -3,7 +3,18 @@
 import pytest
 from pydantic import ValidationError
 
-from reslab.training.recipes import FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET, RECIPES, OneCycle, Recipe, ScaleCrop
+from reslab.training.recipes import (
+    FAST,
+    FAST_CIFAR,
+    PAPER_CIFAR,
+    PAPER_CIFAR_WARMUP,
+    PAPER_IMAGENET,
+    RECIPES,
+    OneCycle,
+    Recipe,
+    ScaleCrop,
+    recipe_for,
+)
 
 
 def test_the_papers_schedule() -> None:
@@ -50,3 +61,9 @@ def test_recipes_are_frozen_and_refuse_contradictions() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         Recipe(**{**FAST.model_dump(), "lr": 5})
     assert all(name == recipe.name for name, recipe in RECIPES.items())
+
+
+def test_fast_is_one_thing_for_the_digits_and_another_for_larger_data() -> None:
+    assert recipe_for("digits", "fast") is FAST
+    assert recipe_for("cifar10", "fast") is recipe_for("folder:/a place", "fast") is FAST_CIFAR and FAST_CIFAR.name == "fast"
+    assert recipe_for("cifar10", "paper-cifar") is PAPER_CIFAR

@@ -44,8 +44,11 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     config = tiny_trial()
     run = Run(tmp_path, config)
     run.create()
-    torch.save({"network": Bomb(tmp_path / "mark")}, run.checkpoint)
-    run_trials([config], tmp_path, local(1), lambda *_: None)
+    buffer = io.BytesIO()
+    torch.save({"network": Bomb(tmp_path / "mark")}, buffer)
+    run.write_checkpoint(buffer.getvalue())  # sealed as our own are
+    (failure,) = run_trials([config], tmp_path, local(1), lambda *_: None)
+    assert "UnpicklingError" in failure.reason and not run.finished
     assert not (tmp_path / "mark").exists()
 
 

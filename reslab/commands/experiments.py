@@ -44,7 +44,7 @@ def train(
         digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH, with images in
         PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
     recipe
-        How to train: fast, paper-cifar, paper-cifar-warmup, paper-imagenet.
+        How to train: fast (7 epochs on the digits, 16 on larger data), paper-cifar, paper-cifar-warmup, paper-imagenet.
     epochs
         Length in epochs, in place of the recipe's own.
     seed
@@ -89,7 +89,7 @@ def train(
     words = arguments.words(options)
     zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
     try:
-        settings = arguments.read_recipe(recipe, epochs, set)
+        settings = arguments.read_recipe(recipe, data, epochs, set)
         config = TrialConfig(
             model=model,
             options=words,

@@ -15,7 +15,7 @@ from typing import Any
 from reslab.errors import UserError
 from reslab.exercises import sheets
 from reslab.exercises.checking import UNREADABLE, check, words
-from reslab.runs import write_atomically
+from reslab.runs import parse_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         text = path.read_text(encoding="utf-8")
-        lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines: list[dict[str, Any]] = [parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
             raise ValueError("not what this program wrote")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); move it away to grade everything again") from error
     if text and not text.endswith("\n"):
         write_atomically(path, text[: text.rfind("\n") + 1])

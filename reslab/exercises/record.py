@@ -32,7 +32,7 @@ class Record:
         try:
             record: dict[str, Any] = empty | read_json(self.path)
             _check(record)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{self.path} cannot be read ({error}); move it away to begin a new record") from error
         return record
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from reslab.analysis.result import drawn
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
-from reslab.report.pictures import GRIDS, OKABE_ITO, PLAIN
+from reslab.report.pictures import OKABE_ITO, PLAIN
 from reslab.report.records import read_directory
+from reslab.report.shape import GRIDS
 from reslab.runs import Json, write_atomically
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
 def place_in_chapter(study: StudyRecord) -> int:
     """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes last."""
     order = list(SECTIONS)
-    places = [order.index(claim["section"]) for claim in study.record["claims"] if claim.get("section") in order]
+    places = [order.index(claim["section"]) for claim in study.record["claims"]]
     return mode(places) if places else len(order)
 
 

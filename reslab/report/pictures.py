@@ -13,14 +13,12 @@ import numpy as np
 from markupsafe import Markup
 
 from reslab.report.records import Trial
+from reslab.report.shape import GRIDS
 from reslab.report.wording import translated
 from reslab.runs import Json
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
 """Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper); dashes and marks tell curves apart too."""
-
-GRIDS = ("heatmap", "contours")
-"""Kinds of pictures whose series have a value at each x and y."""
 
 PLAIN: Json = {"kind": "lines", "log_x": False, "log_y": False, "z": None, "arrangement": "together", "bands": [], "marks": []}
 """What a picture is if it does not say."""

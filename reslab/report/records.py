@@ -47,7 +47,7 @@ def read_study(directory: Path) -> Json:
         record = read_json(directory / "study.json")
     except FileNotFoundError as error:
         raise UserError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
         raise UserError(f"{directory / 'study.json'} is no study's record; run the study again")
@@ -153,7 +153,7 @@ def _read(path: Path, kind: type[shape.Shape]) -> Json:
     """Return a file's record, or an empty one if it is missing or broken."""
     try:
         record: Json = read_json(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return {} if shape.wrong(kind, record) else record
 
@@ -165,7 +165,7 @@ def _metrics(path: Path) -> Iterator[Json]:
             if shape.wrong(shape.Line, line):
                 return
             yield line
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return
 
 

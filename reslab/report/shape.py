@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from reslab.claims import SECTIONS
 from reslab.runs import one_line
 
+GRIDS = ("heatmap", "contours")
+"""Kinds of pictures whose series have a value at each x and y."""
+
 
 class Shape(BaseModel):
     """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
@@ -82,12 +85,6 @@ class Series(Shape):
     kind: str | None = None
     z: list[list[float | None]] | None = None
 
-    @model_validator(mode="after")
-    def _of_one_length(self) -> Self:
-        if self.z is None and any(len(part) != len(self.x) for part in (self.y, self.spread, self.text) if part is not None):
-            raise ValueError("the parts of a series differ in length")
-        return self
-
 
 class Band(Shape):
     """A shaded part of a chart."""
@@ -111,7 +108,14 @@ class Chart(Shape):
     z: Text | None = None
     arrangement: str = "together"
     bands: list[Band] = []
-    marks: list[float] | list[str] = []
+    marks: list[float | str] = []
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        for series in self.series if self.kind not in GRIDS else []:
+            if any(len(part) != len(series.x) for part in (series.y, series.spread, series.text) if part is not None):
+                raise ValueError("the parts of a series differ in length")
+        return self
 
 
 class Result(Shape):

@@ -17,7 +17,7 @@ from reslab.executors import Executor, Failure, Watch, build_network, data_for, 
 from reslab.runs import Config, Json, Run, code_digest, one_line, read_json, write_json
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
-from reslab.training.recipes import RECIPES, Recipe
+from reslab.training.recipes import RECIPES, Recipe, recipe_for
 
 Text = dict[Literal["ko", "en"], str]
 
@@ -64,7 +64,7 @@ class StudyConfig(Config):
 
     def training(self) -> Recipe:
         """Return the recipe with this config's length."""
-        recipe = RECIPES[self.recipe]
+        recipe = recipe_for(self.data, self.recipe)
         return recipe.model_copy(update={"epochs": self.epochs, "iterations": None}) if self.epochs else recipe
 
     def trials(self, model: str, **options: int | float | str | bool) -> list[TrialConfig]:
@@ -310,7 +310,7 @@ class Directory(NamedTuple):
         """Return the name of the study whose record is here."""
         try:
             return read_json(self.record)["study"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedError(f"{self.record} is damaged; delete it and run the study again, which keeps its trials") from error
 
 
