@@ -5,13 +5,14 @@ The references come from a network whose weights and images are given by a formu
 
 import importlib.metadata
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from torch import Tensor, nn
 
 from reslab import weightfiles, zoo
@@ -40,9 +41,12 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Yield what there is to know about this machine, the quick things first."""
-    yield Finding("Python", platform.python_version(), sys.version_info >= (3, 11))
-    for package in ("torch", "torchvision"):
-        yield Finding(package, importlib.metadata.version(package))
+    stated = _stated()
+    releases = {"Python": platform.python_version(), **{package: importlib.metadata.version(package) for package in ("torch", "torchvision")}}
+    for what, release in releases.items():
+        needed = stated.get(what)
+        fine = needed.contains(release, prereleases=True) if needed else None
+        yield Finding(what, f"{release}, and reslab needs {needed}" if needed else release, fine)
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if find_spec(module) is None]
         yield Finding(f"extra {extra}", f"missing: {', '.join(absent)}; pip install 'reslab[{extra}]'" if absent else "installed")
@@ -54,6 +58,16 @@ def examine() -> Iterator[Finding]:
     yield Finding("cache", str(user_cache()), _writable())
     for what, check in CHECKS.items():
         yield check(what)
+
+
+def _stated() -> dict[str, SpecifierSet]:
+    """Return the releases that reslab's own metadata allow, by package; nothing where it runs without being installed."""
+    try:
+        facts = importlib.metadata.metadata("reslab")
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    needed = map(Requirement, facts.get_all("Requires-Dist") or [])
+    return {"Python": SpecifierSet(facts["Requires-Python"]), **{requirement.name: requirement.specifier for requirement in needed}}
 
 
 def formula_network() -> tuple[nn.Module, Tensor, Tensor]:

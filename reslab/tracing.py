@@ -236,7 +236,7 @@ def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
     """Return the nodes whose value comes from the images and goes into the output."""
     sources = flows(graph)
     found: set[fx.Node] = set()
-    pending = [next(reversed(graph.nodes))]
+    pending = [graph.output_node()]
     while pending:
         node = pending.pop()
         if node not in found:

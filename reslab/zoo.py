@@ -187,7 +187,7 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         raise UserError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
         raise UserError(f"{name} takes colour images only; this data has another number of channels")
-    device = torch.get_default_device()
+    device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
     with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
         network: nn.Module = get_model(short, weights=None, **options)
     return network.to(device)

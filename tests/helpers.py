@@ -31,7 +31,8 @@ def timeless(record: dict[str, object]) -> dict[str, object]:
 
 def reslab(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with warnings as errors."""
-    flags = ["-X", "warn_default_encoding", "-W", "error", "-W", "ignore::EncodingWarning:plotly.validator_cache"]  # plotly opens its own files so
+    theirs = ("plotly.validator_cache", "torch.distributed.nn.jit.instantiator")  # they open their own files so, the second in torch 2.6
+    flags = ["-X", "warn_default_encoding", "-W", "error", *(f"-Wignore::EncodingWarning:{module}" for module in theirs)]
     command = [sys.executable, *flags, "-m", "reslab", *map(str, arguments)]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment)

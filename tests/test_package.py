@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,6 +16,7 @@ import pytest
 from helpers import reslab_here
 from helpers_commands import check_command
 from helpers_images import image_folder
+from packaging.requirements import Requirement
 from torch.distributed.run import get_args_parser
 
 ROOT = Path(__file__).parent.parent
@@ -158,3 +160,12 @@ def test_the_citation_has_the_version_of_the_package() -> None:
     import reslab
 
     assert f"\nversion: {reslab.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_oldest_releases_are_the_lower_bounds_of_the_project() -> None:
+    """So that `make test-oldest` tests what pyproject.toml promises."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = map(Requirement, [*project["dependencies"], *chain(*project["optional-dependencies"].values())])
+    lowest = {requirement.name: str(requirement.specifier) for requirement in needed if requirement.name != "reslab"}
+    lines = (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(f"{name}{bound.replace('>=', '==')}" for name, bound in lowest.items()) == sorted(line for line in lines if line[:1] != "#")

@@ -301,7 +301,7 @@ def conv_bn(run: Pass, conv: str, bn: str, x: Tensor, stride: int) -> Tensor:
     z = conv2d(x, run.params[f"{conv}.weight"], stride)
     if run.training:
         mean, var = batch_statistics(z)
-        run.new_stats |= track(run.stats, bn, mean, var, z.numel() // z.shape[1])
+        run.new_stats.update(track(run.stats, bn, mean, var, z.numel() // z.shape[1]))  # torch 2.6 compiles neither |= nor | of dicts
     else:
         mean, var = run.stats[f"{bn}.running_mean"], run.stats[f"{bn}.running_var"]
     if run.keep:
@@ -394,7 +394,7 @@ def forward(params: Tensors, stats: Tensors, images: Tensor, *, training: bool =
     """Return the logits `[B, classes]` of images `[B, 3, H, W]`, and the running statistics after this batch (unchanged in evaluation)."""
     run = Pass(params, stats, training=training, keep=False)
     logits = _forward(run, images, stride_in)
-    return logits, stats | run.new_stats
+    return logits, {**stats, **run.new_stats}
 
 
 class Step(NamedTuple):
@@ -425,7 +425,7 @@ def loss_and_gradients(
     g = relu_backward(max_pool_backward(g, where, x.shape), x)
     g_images = conv_bn_backward(run, "conv1", "bn1", g, stride=2, need_g_x=need_g_images)
     gradients = {name: run.gradients[name] for name in params}
-    return Step(cross_entropy(logits, labels), gradients, stats | run.new_stats, g_images if need_g_images else None)
+    return Step(cross_entropy(logits, labels), gradients, {**stats, **run.new_stats}, g_images if need_g_images else None)
 
 
 def sgd_step(
