@@ -169,3 +169,10 @@ def test_the_oldest_releases_are_the_lower_bounds_of_the_project() -> None:
     lowest = {requirement.name: str(requirement.specifier) for requirement in needed if requirement.name != "reslab"}
     lines = (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8").splitlines()
     assert sorted(f"{name}{bound.replace('>=', '==')}" for name, bound in lowest.items()) == sorted(line for line in lines if line[:1] != "#")
+
+
+def test_every_promise_names_tests_that_are_there() -> None:
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", (ROOT / "PROMISES.md").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    for file, test in named:
+        assert re.search(rf"^def {test or 'test_'}", (ROOT / "tests" / file).read_text(encoding="utf-8"), flags=re.MULTILINE), (file, test)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reslab import studies
+from reslab import studies, zoo
 from reslab.report.records import summary_rows
 from reslab.report.wording import reason, translated
 from reslab.runs import Json, read_json
@@ -31,7 +31,7 @@ def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
 
 ENGLISH = re.compile(r"\b[a-z]{4,}\b(?!-\d)")
 """A word that is no name: names have digits or capitals, and those of networks are a few."""
-NETWORKS = {"plain", "residual", "resnet", "basic", "bottleneck", "pre-activation"}
+NETWORKS = {*map(zoo.family, zoo.names()), "residual", "basic", "bottleneck", "pre-activation", "torchvision"}
 
 
 def in_english_alone(texts: Iterable[str]) -> set[str]:
