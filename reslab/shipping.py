@@ -198,7 +198,7 @@ the last column was measured after that rounding. `reslab evaluate {model} --wei
 - Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; SGD with {sgd};
   seed {facts["seed"]}. Nothing was chosen on the test part.
 - Made by: `{facts["command"]}`, then `reslab ship` of its run directory.
-- With {", ".join(f"{name} {version}" for name, version in facts["versions"].items())}. Other versions and machines round differently.
+- With {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.
 
 ## What it is not for
 

@@ -103,7 +103,7 @@ def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward passes over eight images and not over all: they are not what is tried."""
     digits = load_data("digits")
     few = {part: type(some)(some.images[:8], some.labels[:8]) for part, some in digits.parts.items()}
-    monkeypatch.setattr("reslab.data.digits._digits", lambda: type(digits)(**{**vars(digits), "parts": few}))
+    monkeypatch.setattr("reslab.data.digits._digits", lambda: replace(digits, parts=few))
 
 
 @pytest.mark.usefixtures("_few_images")
