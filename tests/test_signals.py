@@ -114,6 +114,7 @@ def stop(command: Command, how: str, place: Path) -> str:
     token = uuid.uuid4().hex
     environment = {**os.environ, TOKEN: token, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     errors = place / "stderr"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell begin with it ignored, and children inherit that
     with errors.open("wb") as stderr:
         started = [sys.executable, "-m", "reslab", *command.words.split()]
         process = subprocess.Popen(started, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
