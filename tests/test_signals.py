@@ -33,6 +33,7 @@ class Command(NamedTuple):
     prepare: Callable[[Path], object] = lambda place: None
     writes: bool = False
     """Whether the process itself writes, so that one that is killed may leave a temporary file."""
+    seconds: float = GONE_WITHIN
 
 
 def training(count: int) -> Callable[[Path, list[psutil.Process]], bool]:
@@ -76,7 +77,7 @@ COMMANDS = {
     "train": Command("train cifar_resnet --depth 8 --epochs 900 --out runs", training(1), writes=True),
     "train-2": Command("train cifar_resnet --depth 8 --epochs 900 --devices 2 --device cpu --out runs", training(1)),
     "study": Command("study degradation --preset smoke --epochs 900 --workers 2 --out runs", training(2)),
-    "ray": Command("study degradation --preset smoke --epochs 900 --executor ray --out runs", training(1)),
+    "ray": Command("study degradation --preset smoke --epochs 900 --executor ray --out runs", training(1), seconds=15.0),  # Ray's own end first
     "check": Command("exercise check 01", running("reslab.exercises.child"), answers),
     "grade": Command("exercise grade exercises --jobs 2", running("reslab.exercises.child", 2), answers),
     "bench-train": Command("bench train --images 25600 --steps 1 --rounds 1 --warmup 0", running("reslab", 3)),
@@ -126,7 +127,7 @@ def stop(command: Command, how: str, place: Path) -> str:
             time.sleep(0.02)
         send, what, code = HOW[how]
         begun = time.monotonic()
-        deadline = begun + GONE_WITHIN * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        deadline = begun + command.seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         send(process.pid, what)
         assert process.wait(max(0.0, deadline - time.monotonic())) == code
         while left := alive(token):
