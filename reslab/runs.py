@@ -125,6 +125,11 @@ def read_sealed(path: Path) -> bytes:
     return content
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that nothing takes it for a good one, and return where it is."""
+    return path.replace(path.with_name(f"{path.name}.damaged"))
+
+
 def write_sums(directory: Path, sums: Mapping[str, str]) -> None:
     """Write `SHA256SUMS`, itself sealed, from the hash of each file."""
     write_atomically(directory / SUMS, sealed("".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()))
@@ -252,10 +257,6 @@ class Run:
         if self.checkpoint.exists():
             self.checkpoint.replace(self.previous_checkpoint)
         write_atomically(self.checkpoint, sealed(content))
-
-    def set_aside(self, path: Path) -> Path:
-        """Rename a damaged file, so that nothing takes it for a good one, and return where it is."""
-        return path.replace(path.with_name(f"{path.name}.damaged"))
 
     def mark_metrics(self) -> Mark:
         """Return how far `metrics.jsonl` has come, once that is on the disk: what a checkpoint stores and a resume cuts back to."""

@@ -16,7 +16,7 @@ from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, PartName
 from reslab.data.places import Watch, silent
-from reslab.errors import DamagedError, UserError
+from reslab.errors import UserError
 from reslab.evaluation import look, trained
 from reslab.runs import Json, check_files, read_json, write_atomically
 from reslab.training.loop import TrialConfig
@@ -109,13 +109,11 @@ def _read(run: Path) -> tuple[TrialConfig, Json]:
         trial, result = read_json(run / "trial.json"), read_json(run / "result.json")
         config = TrialConfig(**trial["config"])
         stated = {"status": str(result["status"]), "steps": int(result["steps"]), "packages": dict(trial["environment"]["packages"])}
-        check_files(run)
     except FileNotFoundError as error:
         raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
-    except DamagedError:
-        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run} cannot be read as a run directory: {error}") from error
+    check_files(run)
     if stated["status"] != "finished":
         raise UserError(f"{run} {stated['status']}: there is no trained network to ship")
     if config.recipe.name not in RECIPES:

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from reslab.errors import DamagedError, UserError
-from reslab.runs import METRICS, Config, Json, Mark, Run, read_sealed, write_atomically
+from reslab.runs import METRICS, Config, Json, Mark, Run, read_sealed, set_aside, write_atomically
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
@@ -254,7 +254,7 @@ class Trainer:
                 if not self.run.holds(Mark(*state["metrics"])):
                     raise DamagedError(f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written")
             except DamagedError as error:
-                print(f"reslab: {error}; it is kept as {self.run.set_aside(path).name}, and the run goes on from before it", file=sys.stderr)
+                print(f"reslab: {error}; it is kept as {set_aside(path).name}, and the run goes on from before it", file=sys.stderr)
             else:
                 return path
         return None
