@@ -12,6 +12,7 @@ from helpers_images import image_folder, write_image
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from reslab.data import Augment, cache, canonical, load_data
 from reslab.data.dataset import held_out
@@ -271,3 +272,7 @@ def test_the_held_out_part_takes_a_tenth_of_each_class(labels: list[int]) -> Non
 def test_a_constant_channel_is_refused() -> None:
     with pytest.raises(UserError, match="the same everywhere"):
         measure(torch.full((3, 3, 4, 4), 7, dtype=torch.uint8))
+
+
+def test_the_names_of_images_are_those_of_torchvisions_folders() -> None:
+    assert cache.SUFFIXES == IMG_EXTENSIONS

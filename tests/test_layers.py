@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers_images import image_folder
 
 import reslab
+from reslab.data import load_data
 
 ROOT = Path(reslab.__file__).parent
 
@@ -117,17 +119,20 @@ def test_the_check_can_fail() -> None:
     assert violations("successors", "from reslab.successors.regnet import Block") == ["reslab.successors.regnet"]
 
 
-DIGITS = ["data/__init__", "data/dataset", "data/images", "data/augment", "data/places", "data/digits", "training/loop", "training/evaluation"]
-
-
-@pytest.mark.parametrize("name", DIGITS)
-def test_the_digits_need_no_torchvision(name: str) -> None:
-    """It takes a second or two to import, which every worker process would pay; what needs it imports it inside a function."""
-    statements = ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")).body
-    at_import = [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
-    found = imports(ast.unparse(ast.Module(at_import, [])))
-    assert not {module for module in found if module.split(".")[0] == "torchvision"}
-    assert {module.removeprefix("reslab.").replace(".", "/") for module in found if module.startswith("reslab.data.")} <= set(DIGITS)
+def test_training_on_what_is_decoded_needs_no_torchvision(tmp_path: Path) -> None:
+    """It takes a second or two to import, which every start and every worker process would pay."""
+    folder = image_folder(tmp_path / "images", train=20)
+    load_data(f"folder:{folder}")
+    code = """
+import sys
+sys.modules["torchvision"] = None  # importing it raises ImportError from here on
+from reslab.cli import main
+for data in sys.argv[2:]:
+    assert main(["train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--data", data, "--out", sys.argv[1]]) == 0
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "runs"), "digits", f"folder:{folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_reslab_or_its_command_line_loads_neither_torch_nor_plotly() -> None:

@@ -76,7 +76,7 @@ def train(
 
     from reslab import zoo
     from reslab.data import canonical, load_data
-    from reslab.executors import local, run_trials
+    from reslab.executors import loaded, run_trials
     from reslab.runs import Run, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
@@ -106,7 +106,7 @@ def train(
         raise UserError(one_line(error)) from error
     arguments.make_writable(out)
     with show.trials(quiet=not is_main_process()) as watch:
-        failures = run_trials([config], out, local(1), watch)
+        failures = run_trials([config], out, loaded(dataset), watch)
     if failures:
         raise UserError(failures[0].reason)
     if not is_main_process():

@@ -20,7 +20,6 @@ from uuid import uuid4
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import Watch, user_cache
@@ -30,6 +29,8 @@ FORMAT = "2"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 GREY = ("1", "L", "LA")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""How the names of image files end, in small letters: those that torchvision's folders take."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
 """What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program run."""
 SECONDS_A_DAY = 86_400
@@ -238,6 +239,8 @@ def _header(path: Path) -> tuple[str, int]:
 
 def _decode(path: Path, mode: str) -> Tensor | None:
     """Return an image as `[C, H, W]` uint8, or None if it cannot be decoded to eight bits a channel."""
+    from torchvision.transforms.v2.functional import pil_to_tensor  # here, as torchvision takes a second to import and a cache needs none of it
+
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from reslab.data.augment import Augment
-from reslab.data.cache import File, decoded
+from reslab.data.cache import SUFFIXES, File, decoded
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.places import Watch
 from reslab.errors import UserError
@@ -89,24 +88,23 @@ def _files(part: Path, names: list[str], classes: list[str] | None = None) -> li
     """
     training = classes is None
     below = len(str(part.parent)) + 1  # where the path below the root begins; slicing is faster than Path's arithmetic
-    files = []
-    for name in names:
-        found = sorted(_walk(str(part / name)))
+    files: list[File] = []
+    for label, name in enumerate(names):
+        found = sorted(_walk(str(part / name), below, classes.index(name) if classes else label))
         if len(found) < (2 if training else 1):
-            raise UserError(f"{part / name} has {len(found)} images ({', '.join(IMG_EXTENSIONS)}); expected at least {2 if training else 1}")
-        label = (classes or names).index(name)
-        files += [File(path[below:].replace(os.sep, "/"), label, size, time) for path, size, time in found]
+            raise UserError(f"{part / name} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {2 if training else 1}")
+        files += found
     return files
 
 
-def _walk(directory: str) -> Iterator[tuple[str, int, int]]:
-    """Yield path, size and time of the image files below a directory; hidden ones are none."""
+def _walk(directory: str, below: int, label: int) -> Iterator[File]:
+    """Yield the image files below a directory, whose paths below the root begin at a place of their text; hidden ones are none."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path)
-            elif entry.name.lower().endswith(IMG_EXTENSIONS):
+                yield from _walk(entry.path, below, label)
+            elif entry.name.lower().endswith(SUFFIXES):
                 found = entry.stat()
-                yield entry.path, found.st_size, found.st_mtime_ns
+                yield File(entry.path[below:].replace(os.sep, "/"), label, found.st_size, found.st_mtime_ns)

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import datasets
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from reslab.data.augment import Augment
 from reslab.data.cache import Cached, kept
@@ -51,6 +49,8 @@ def cifar10_jpeg75(place: str, download: bool, watch: Watch) -> Dataset:
 
 def as_jpeg(image: Tensor) -> Tensor:
     """Return `[C, H, W]` uint8 as it comes out of a JPEG file of Pillow's quality 75."""
+    from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image  # here, as in _load
+
     file = io.BytesIO()
     to_pil_image(image).save(file, "JPEG", quality=75)
     with Image.open(file) as decoded:
@@ -77,13 +77,13 @@ class _Source(NamedTuple):
     """A data set of torchvision's: its name here, its class, and the directory below the root that its files are in."""
 
     name: str
-    kind: Callable[..., Any]
+    kind: str
     folder: str
 
 
-_CIFAR10 = _Source("cifar10", datasets.CIFAR10, "cifar-10-batches-py")
-_CIFAR100 = _Source("cifar100", datasets.CIFAR100, "cifar-100-python")
-_FASHION_MNIST = _Source("fashion_mnist", datasets.FashionMNIST, "FashionMNIST/raw")
+_CIFAR10 = _Source("cifar10", "CIFAR10", "cifar-10-batches-py")
+_CIFAR100 = _Source("cifar100", "CIFAR100", "cifar-100-python")
+_FASHION_MNIST = _Source("fashion_mnist", "FashionMNIST", "FashionMNIST/raw")
 
 
 class _Split(NamedTuple):
@@ -115,10 +115,12 @@ def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split,
     Raises:
         UserError: if the files are not in the root, damaged, or cannot be downloaded.
     """
+    from torchvision import datasets  # here, as torchvision takes a second to import and a cache needs none of it
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's own, about how old NumPy pickled
-            splits = [source.kind(root, train=train, download=download) for train in (True, False)]
+            splits = [getattr(datasets, source.kind)(root, train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
         name = source.name
         if download:

@@ -4,11 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reslab.executors.trial import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trial
-from reslab.executors.workers import default_workers, local
+from reslab.executors.workers import default_workers, loaded, local
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
-__all__ = ["Executor", "Failure", "Watch", "build_network", "data_for", "default_workers", "fresh_network", "local", "run_trial", "run_trials"]
+__all__ = [
+    "Executor",
+    "Failure",
+    "Watch",
+    "build_network",
+    "data_for",
+    "default_workers",
+    "fresh_network",
+    "loaded",
+    "local",
+    "run_trial",
+    "run_trials",
+]
 
 
 def run_trials(configs: Sequence[TrialConfig], root: Path, executor: Executor, watch: Watch) -> list[Failure]:

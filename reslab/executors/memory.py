@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.executors.trial import data_for, fresh_network
 from reslab.training.loop import TrialConfig
@@ -54,8 +55,9 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> t
     """
     config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)
     with torch.random.fork_rng(), torch.no_grad():
-        network = fresh_network(config).train()
-        images, _ = data_for(config, network).training_batch(torch.arange(2), None)
+        given = load_data(data)
+        network = fresh_network(config, given).train()
+        images, _ = data_for(config, network, given).training_batch(torch.arange(2), None)
         with _Bytes() as counter:
             network(images)
     return sum(parameter.nbytes for parameter in network.parameters()), counter.total // 2

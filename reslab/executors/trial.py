@@ -39,57 +39,58 @@ Executor = Callable[[Sequence[TrialConfig], Path, Watch], list[Outcome]]
 """Runs trials, whose results go into their directories below a root, and returns what became of each."""
 
 
-def run_trial(config: TrialConfig, root: Path) -> Json:
+def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> Json:
     """Train one trial, or go on with it, or return its result if it has one already.
 
-    Two processes that want the same trial at once take turns, and the second finds the result of the first.
+    `data` is its data set where this process has loaded it already, which takes most of a second for tens of thousands of files. Two processes
+    that want the same trial at once take turns, and the second finds the result of the first.
     """
     run = Run(root, config)
     run.create()
-    launch(config, _work, config, run)
+    launch(config, _work, config, run, data if config.devices == 1 else None)  # other processes map it for themselves
     return run.result()
 
 
-def _work(fabric: Fabric, config: TrialConfig, run: Run) -> None:
+def _work(fabric: Fabric, config: TrialConfig, run: Run, data: Dataset | None) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):
             if fabric.is_global_zero:
                 run.tidy()
             with torch.random.fork_rng(), threads(config.threads):
-                network = fresh_network(config)
-                outcome = Trainer(fabric, network, data_for(config, network), config, run).fit()
+                data = data or load_data(config.data)
+                network = fresh_network(config, data)
+                outcome = Trainer(fabric, network, data_for(config, network, data), config, run).fit()
             if fabric.is_global_zero:
                 run.finish(outcome)
     fabric.barrier()
 
 
-def build_network(config: TrialConfig, **loading: Any) -> nn.Module:
+def build_network(config: TrialConfig, data: Dataset, **loading: Any) -> nn.Module:
     """Return a trial's network, made for its data set."""
-    data = load_data(config.data)
     options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **config.options}
     return zoo.build(config.model, **options, **loading)
 
 
-def fresh_network(config: TrialConfig) -> nn.Module:
+def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
     """Return a trial's network as it is before training, bit for bit; this seeds the process's generator."""
     torch.manual_seed(config.seed)
-    return build_network(config)
+    return build_network(config, data)
 
 
-def data_for(config: TrialConfig, network: nn.Module) -> Dataset:
+def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:
     """Return a trial's data set as its network sees it and its recipe augments it."""
-    data, recipe = load_data(config.data), config.recipe
+    recipe = config.recipe
     if isinstance(recipe.augment, ScaleCrop):
         return data.scale_cropped(**recipe.augment.model_dump())
     data = data.fitted(zoo.input_shape(network)[1])
     return data.cut_out(recipe.cutout) if recipe.cutout else data
 
 
-def attempt(config: TrialConfig, root: Path) -> Outcome:
+def attempt(config: TrialConfig, root: Path, data: Dataset | None = None) -> Outcome:
     """Run a trial and return how it failed, if it did."""
     try:
-        run_trial(config, root)
+        run_trial(config, root, data)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
         return Failure(config, f"{type(error).__name__}: {first_line}", traceback.format_exc())

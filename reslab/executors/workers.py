@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from reslab.data import Dataset
 from reslab.executors.memory import check_memory
 from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
 from reslab.processes import end, following_parent, unheard
@@ -28,14 +29,19 @@ def local(workers: int) -> Executor:
     return _serial if workers == 1 else partial(_parallel, workers=workers)
 
 
-def _serial(todo: Sequence[TrialConfig], root: Path, watch: Watch) -> list[Outcome]:
+def loaded(data: Dataset) -> Executor:
+    """Return the executor that is this process, where the data set of all the trials has been loaded already."""
+    return partial(_serial, data=data)
+
+
+def _serial(todo: Sequence[TrialConfig], root: Path, watch: Watch, data: Dataset | None = None) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for config in todo:
         stop = threading.Event()
         watcher = threading.Thread(target=_watch_one, args=(watch, Run(root, config), len(outcomes), len(todo), stop))
         watcher.start()
         try:
-            outcomes.append(attempt(config, root))
+            outcomes.append(attempt(config, root, data))
         finally:
             stop.set()
             watcher.join()

@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from torchvision.models import resnet18
 
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 
@@ -48,6 +47,8 @@ def _gradient_terms(params: lowlevel.Tensors, stats: lowlevel.Tensors, generator
 def _agreement(params: lowlevel.Tensors, stats: lowlevel.Tensors, images: torch.Tensor, labels: torch.Tensor) -> None:
     print("\n3. Beside torchvision's ResNet-18 and torch's autograd, same weights (float64)")
     params, stats = ({name: t.double() if t.is_floating_point() else t for name, t in tensors.items()} for tensors in (params, stats))
+    from torchvision.models import resnet18  # here, as the catalogue of networks imports every file of this package
+
     network = resnet18(num_classes=10).double()
     network.load_state_dict(params | stats)
     loss = F.cross_entropy(network(images.double()), labels)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 from torch import nn
 
 from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide
-from reslab.data import Dataset, canonical
+from reslab.data import Dataset, canonical, load_data
 from reslab.errors import DamagedError, UserError, suggest
 from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
 from reslab.runs import Config, Json, Run, code_digest, one_line, read_json, write_json
@@ -126,16 +126,20 @@ class Trial(NamedTuple):
 
     def network(self) -> nn.Module:
         """Return the trained network, in evaluation mode."""
-        return build_network(self.config, weights=self.run.weights).eval()
+        return build_network(self.config, load_data(self.config.data), weights=self.run.weights).eval()
 
     def fresh_network(self) -> nn.Module:
         """Return the network as it was before training, bit for bit, in training mode."""
-        with torch.random.fork_rng():
-            return fresh_network(self.config)
+        return self._fresh(load_data(self.config.data))
 
     def data(self) -> Dataset:
         """Return the data set as the network sees it."""
-        return data_for(self.config, self.fresh_network())
+        data = load_data(self.config.data)
+        return data_for(self.config, self._fresh(data), data)
+
+    def _fresh(self, data: Dataset) -> nn.Module:
+        with torch.random.fork_rng():
+            return fresh_network(self.config, data)
 
 
 Groups = Mapping[str, Sequence[Trial]]
