@@ -67,9 +67,10 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
     folder = weightfiles.trained_on(config.data)
     if folder not in ORIGINS:
         raise UserError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
-    if config.options or config.model not in zoo.names():
+    model = zoo.named(config.model, config.options)
+    if model is None:
         raise UserError(f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab models` lists")
-    target = out / folder / f"{config.model}.safetensors"
+    target = out / folder / f"{model}.safetensors"
     card_path = target.with_suffix(".md")
     for path in (target, card_path):
         if path.exists():
@@ -97,8 +98,8 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         "command": command(config),
     }
     preprocessing = {**data.preprocessing, "data": folder}  # the name that was trained with may be a path of this machine
-    content = weightfiles.to_bytes(network, config.model, {}, preprocessing, facts)
-    write_atomically(card_path, card(config.model, folder, facts, len(content)))
+    content = weightfiles.to_bytes(network, model, {}, preprocessing, facts)
+    write_atomically(card_path, card(model, folder, facts, len(content)))
     write_atomically(target, content)
     return Shipped(target, card_path, facts)
 
@@ -143,7 +144,8 @@ def command(config: TrialConfig) -> str:
     kind, _, place = config.data.partition(":")
     data = f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind
     base, recipe = recipe_for(config.data, config.recipe.name).model_dump(mode="json"), config.recipe.model_dump(mode="json")
-    words = ["reslab", "train", config.model, "--data", data, "--recipe", config.recipe.name]
+    options = [word for key, value in config.options.items() for word in (f"--{key}", str(value))]
+    words = ["reslab", "train", config.model, *options, "--data", data, "--recipe", config.recipe.name]
     if config.recipe.epochs is not None:
         words += ["--epochs", str(config.recipe.epochs)]
     for key in ("seed", "threads", "device", "precision"):

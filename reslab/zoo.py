@@ -5,7 +5,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,6 +79,19 @@ def names() -> list[str]:
 def families() -> list[str]:
     """Return the names of the open families, each of any size: `build("cifar_resnet", depth=26)`."""
     return list(_catalogue()[1])
+
+
+def named(model: str, options: Mapping[str, Any]) -> str | None:
+    """Return the name that a network has in the catalogue, None if it has none: `named("cifar_resnet", {"depth": 56})` is "resnet56"."""
+    models, open_families, _ = _catalogue()
+    if model in models:
+        return None if options else model
+    for name, builder in models.items():
+        if isinstance(builder, partial) and builder.func is open_families.get(model):
+            fixed = inspect.signature(builder.func).bind_partial(*builder.args, **builder.keywords).arguments
+            if fixed == options:
+                return name
+    return None
 
 
 def required_options(name: str) -> list[str]:

@@ -152,6 +152,14 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     assert again.returncode == 2 and "exists and is not overwritten" in again.stderr
 
 
+def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path) -> None:
+    made = shipping.ship(pretended_run(tmp_path, model="cifar_plain", options={"depth": 20}), tmp_path / "out")
+    assert made.weights.name == "plain20.safetensors"
+    assert made.facts["command"].startswith("reslab train cifar_plain --depth 20 --data digits")
+    network = zoo.build("plain20", weights=made.weights)
+    assert zoo.count_params(network) == made.facts["params"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -181,6 +189,7 @@ def test_the_command_trains_the_same_again() -> None:
     assert (
         shipping.command(config()) == "reslab train resnet20 --data digits --recipe fast --epochs 7 --seed 5 --threads 1 --device cpu --precision 32"
     )
+    assert shipping.command(config(model="cifar_resnet", options={"depth": 20})).startswith("reslab train cifar_resnet --depth 20 --data digits ")
     changed = config(recipe=PAPER_CIFAR.model_copy(update={"iterations": 9, "learning_rate": 0.2}), data="folder:/a/cifar10-jpeg", threads=2)
     assert shipping.command(changed) == (
         "reslab train resnet20 --data folder:cifar10-jpeg --recipe paper-cifar --seed 5 --threads 2 --device cpu --precision 32 "

@@ -107,3 +107,19 @@ def test_counting_without_values_counts_what_counting_with_them_does(name: str, 
                 assert network(images).shape == (2, 3)
             counts.append(counter.macs)
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "name"),
+    [
+        ("resnet20", {}, "resnet20"),
+        ("cifar_resnet", {"depth": 56}, "resnet56"),
+        ("cifar_preresnet", {"depth": 164, "block": "bottleneck"}, "preresnet164"),
+        ("cifar_resnet", {"depth": 26}, None),
+        ("cifar_resnet", {"depth": 56, "shortcut": "B"}, None),
+        ("resnet20", {"shortcut": "B"}, None),
+        ("reslab.studies.variants:stochastic_depth", {"depth": 20}, None),
+    ],
+)
+def test_a_network_of_a_family_has_the_name_that_the_catalogue_gives_it(model: str, options: dict[str, object], name: str | None) -> None:
+    assert zoo.named(model, options) == name
