@@ -122,7 +122,10 @@ COLOURS = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
 
 
 def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
-    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source."""
+    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source.
+
+    A claim that several studies decided, with other seeds or data, stands several times in a row, each time with the command of its study.
+    """
     from collections import Counter
 
     from rich.console import Console
@@ -131,15 +134,19 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     from reslab.claims import SECTIONS
 
     words, console = WORDS[lang], Console(highlight=False)
+    ids = [record["id"] for record in records]
     for section, title in SECTIONS.items():
-        members = [record for record in records if record["section"] == section]
+        members = sorted((record for record in records if record["section"] == section), key=lambda record: ids.index(record["id"]))
         marks = [record["verdict"] or record["kind"] for record in members]
         counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(marks).most_common())
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for mark, record in zip(marks, members, strict=True):
-            table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", _claim(record, words, lang))
+            text = _claim(record, words, lang)
+            if ids.count(record["id"]) > 1:
+                text.append(f"{record['command']}\n", "dim")
+            table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", text)
         if members:
             console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", table, sep="\n")
     if any(record["verdict"] is None for record in records):

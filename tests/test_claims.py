@@ -182,3 +182,11 @@ def test_claims_are_printed_by_section_within_the_terminal(
     told = {"en": ("The chapter says: an older one", "Supported if the effect is under -0.5."), "ko": ("이 장의 말: 옛말", "효과가 -0.5보다 작으면")}
     for text in ("Effect -1.1 (points), 95 %" if lang == "en" else "효과 -1.1 (points), 95 %", "n = 3.", *told[lang]):
         assert text in words
+
+
+def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (Claim(f"a.{name}", "exact", "overview", {"ko": "참", "en": "true"}, "someone") for name in ("one", "two"))
+    records = [{**undecided(claim), "command": f"reslab study s --first-seed {seed}"} for seed in (0, 5) for claim in (one, two)]
+    print_claims(records)
+    words = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "a." in line or "--first-seed" in line]
+    assert words == ["a.one", "0", "a.one", "5", "a.two", "0", "a.two", "5"]
