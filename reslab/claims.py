@@ -79,11 +79,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim with its measurements: one value a seed on each side."""
+    """A claim with its measurements: one value a seed on each side.
+
+    `untested` says why they cannot decide, where a condition that was fixed beforehand has it so (`untrained`, `no_room`). `resolution` is the step
+    of the grid that values were read off, if they were: each stands for a step's width, and the interval takes account of that.
+    """
 
     claim: Claim
     treatment: Mapping[int, float]
     control: Mapping[int, float]
+    untested: str | None = None
+    resolution: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,24 @@ class Verdict:
         return undecided(self.claim) | {"verdict": self.decision} | {key: getattr(self, key) for key in OUTCOME}
 
 
+TRAINED = 0.2
+"""A network with a larger mean training error has not learned its task, and says nothing of networks that have."""
+
+
+def untrained(train_errors: Mapping[str, Mapping[int, float]]) -> str | None:
+    """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if all have been trained."""
+    means = {name: float(np.mean(list(errors.values()))) for name, errors in train_errors.items()}
+    found = [f"{name} has {100 * error:.1f} % training error" for name, error in means.items() if not error <= TRAINED]
+    return f"not trained, so nothing is concluded: {', '.join(found)} (limit {100 * TRAINED:g} %)" if found else None
+
+
+def no_room(claim: Claim, control: Mapping[int, float]) -> str | None:
+    """Return why nothing can be lower than the control by the claim's margin, for values that cannot be under 0; None if something can."""
+    assert claim.direction == "lower" and claim.margin is not None
+    mean = float(np.mean(list(control.values())))
+    return f"no room to be lower by {claim.margin:g}: the mean of what is compared with is {mean:.4g}" if mean <= claim.margin else None
+
+
 OUTCOME = tuple(field.name for field in fields(Verdict) if field.name not in ("claim", "decision"))
 
 
@@ -151,15 +175,16 @@ class _Estimate:
         return float(2 * stats.t.sf(abs(self.effect - threshold) / self.error, self.df))
 
 
-def _estimate(treatment: Mapping[int, float], control: Mapping[int, float]) -> _Estimate:
-    """Return the paired estimate if both sides ran the same seeds, else Welch's."""
+def _estimate(treatment: Mapping[int, float], control: Mapping[int, float], resolution: float) -> _Estimate:
+    """Return the paired estimate if both sides ran the same seeds, else Welch's; values read off a grid vary by its step's variance as well."""
+    step = resolution**2 / 12  # of a uniform distribution as wide as the step
     if treatment.keys() == control.keys():
         difference = np.array([treatment[seed] - control[seed] for seed in sorted(treatment)])
         n = len(difference)
-        error = _standard_error(difference)
+        error = float(np.hypot(_standard_error(difference), np.sqrt(2 * step / n)))
         return _Estimate(float(difference.mean()), error, n - 1, n, "paired t")
     a, b = np.array(list(treatment.values())), np.array(list(control.values()))
-    error_a, error_b = _standard_error(a), _standard_error(b)
+    error_a, error_b = (float(np.hypot(_standard_error(side), np.sqrt(step / len(side)))) for side in (a, b))
     error = float(np.hypot(error_a, error_b))
     df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else np.inf
     return _Estimate(float(a.mean() - b.mean()), error, float(df), min(len(a), len(b)), "Welch t")
@@ -187,30 +212,32 @@ def cite(evidence: Citation) -> Verdict:
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
     """Return a verdict for each comparison, Holm-adjusted together, in their order.
 
-    Fewer than three seeds on a side is inconclusive, with that reason, and takes no share of the error rate.
+    What is untested, or has fewer than three seeds on a side, is inconclusive for that reason, and takes no share of the error rate.
 
     Raises:
-        ValueError: if a measurement is missing or not finite.
+        ValueError: if a measurement is not finite, or is missing and nothing says that the claim is untested.
     """
     for comparison in comparisons:
         if comparison.claim.direction is None or comparison.claim.margin is None:
             raise ValueError(f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with")
         values = [*comparison.treatment.values(), *comparison.control.values()]
-        if not comparison.treatment or not comparison.control or not np.isfinite(values).all():
+        missing = comparison.untested is None and not (comparison.treatment and comparison.control)
+        if missing or not np.isfinite(values).all():
             raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
 
     verdicts: dict[int, Verdict] = {}
     testable: list[tuple[float, int, float, _Estimate]] = []
-    for index, (claim, treatment, control) in enumerate((c.claim, c.treatment, c.control) for c in comparisons):
+    for index, comparison in enumerate(comparisons):
+        claim, treatment, control = comparison.claim, comparison.treatment, comparison.control
         n = min(len(treatment), len(control))
-        if n < MINIMUM_SEEDS:
-            effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values())))
-            reason = f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
+        if comparison.untested or n < MINIMUM_SEEDS:
+            effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values()))) if n else None
+            reason = comparison.untested or f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
             verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
             continue
         assert claim.margin is not None
         threshold = 0.0 - claim.margin if claim.direction == "lower" else claim.margin  # and not -0
-        estimate = _estimate(treatment, control)
+        estimate = _estimate(treatment, control, comparison.resolution)
         testable.append((estimate.p_value(threshold), index, threshold, estimate))
 
     level = 1 - error_rate
