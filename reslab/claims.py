@@ -9,7 +9,7 @@ Exact claims (a count, a shape, an identity) are checked once; cited ones (histo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -81,8 +81,8 @@ class Claim:
 class Comparison:
     """A claim with its measurements: one value a seed on each side.
 
-    `untested` says why they cannot decide, where a condition that was fixed beforehand has it so (`untrained`, `no_room`). `resolution` is the step
-    of the grid that values were read off, if they were: each stands for a step's width, and the interval takes account of that.
+    `untested` says why they cannot decide, where they cannot (`untrained`, `with_room`). `resolution` is the step of the grid that values were read
+    off, if they were: the difference of two such values may be wrong by as much, in all seeds alike, and the interval is wider by that.
     """
 
     claim: Claim
@@ -129,21 +129,22 @@ class Verdict:
 
 
 TRAINED = 0.2
-"""A network with a larger mean training error has not learned its task, and says nothing of networks that have."""
+"""A network with a larger training error has not learned its task, and says nothing of networks that have."""
 
 
 def untrained(train_errors: Mapping[str, Mapping[int, float]]) -> str | None:
-    """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if all have been trained."""
-    means = {name: float(np.mean(list(errors.values()))) for name, errors in train_errors.items()}
-    found = [f"{name} has {100 * error:.1f} % training error" for name, error in means.items() if not error <= TRAINED]
+    """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if every one has been trained."""
+    worst = {name: float(np.max(list(errors.values()))) for name, errors in train_errors.items()}
+    found = [f"{name} has up to {100 * error:.1f} % training error" for name, error in worst.items() if not error <= TRAINED]
     return f"not trained, so nothing is concluded: {', '.join(found)} (limit {100 * TRAINED:g} %)" if found else None
 
 
-def no_room(claim: Claim, control: Mapping[int, float]) -> str | None:
-    """Return why nothing can be lower than the control by the claim's margin, for values that cannot be under 0; None if something can."""
+def with_room(comparison: Comparison) -> Comparison:
+    """Return a comparison of values that cannot be under 0: untested where the control itself is no larger than the margin to be lower by."""
+    claim, mean = comparison.claim, float(np.mean(list(comparison.control.values())))
     assert claim.direction == "lower" and claim.margin is not None
-    mean = float(np.mean(list(control.values())))
-    return f"no room to be lower by {claim.margin:g}: the mean of what is compared with is {mean:.4g}" if mean <= claim.margin else None
+    reason = f"no room to be lower by {claim.margin:g}: the mean of what is compared with is {mean:.4g}"
+    return replace(comparison, untested=reason) if mean <= claim.margin else comparison
 
 
 OUTCOME = tuple(field.name for field in fields(Verdict) if field.name not in ("claim", "decision"))
@@ -156,38 +157,37 @@ def undecided(claim: Claim) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A mean difference with its standard error and degrees of freedom."""
+    """A mean difference with its standard error, its degrees of freedom, and how far all of it may be off."""
 
     effect: float
     error: float
     df: float
     n: int
     method: str
+    off: float
 
     def interval(self, level: float) -> tuple[float, float]:
-        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error if self.error else 0.0
+        half = self.off + (float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error if self.error else 0.0)
         return self.effect - half, self.effect + half
 
     def p_value(self, threshold: float) -> float:
-        """Return the two-sided p-value of "the effect equals the threshold"."""
+        """Return the two-sided p-value of "the effect equals the threshold", whichever way it is off."""
+        distance = max(abs(self.effect - threshold) - self.off, 0.0)
         if self.error == 0:
-            return 1.0 if self.effect == threshold else 0.0
-        return float(2 * stats.t.sf(abs(self.effect - threshold) / self.error, self.df))
+            return 0.0 if distance else 1.0
+        return float(2 * stats.t.sf(distance / self.error, self.df))
 
 
-def _estimate(treatment: Mapping[int, float], control: Mapping[int, float], resolution: float) -> _Estimate:
-    """Return the paired estimate if both sides ran the same seeds, else Welch's; values read off a grid vary by its step's variance as well."""
-    step = resolution**2 / 12  # of a uniform distribution as wide as the step
+def _estimate(treatment: Mapping[int, float], control: Mapping[int, float], off: float) -> _Estimate:
+    """Return the paired estimate if both sides ran the same seeds, else Welch's."""
     if treatment.keys() == control.keys():
         difference = np.array([treatment[seed] - control[seed] for seed in sorted(treatment)])
-        n = len(difference)
-        error = float(np.hypot(_standard_error(difference), np.sqrt(2 * step / n)))
-        return _Estimate(float(difference.mean()), error, n - 1, n, "paired t")
+        return _Estimate(float(difference.mean()), _standard_error(difference), len(difference) - 1, len(difference), "paired t", off)
     a, b = np.array(list(treatment.values())), np.array(list(control.values()))
-    error_a, error_b = (float(np.hypot(_standard_error(side), np.sqrt(step / len(side)))) for side in (a, b))
+    error_a, error_b = _standard_error(a), _standard_error(b)
     error = float(np.hypot(error_a, error_b))
     df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else np.inf
-    return _Estimate(float(a.mean() - b.mean()), error, float(df), min(len(a), len(b)), "Welch t")
+    return _Estimate(float(a.mean() - b.mean()), error, float(df), min(len(a), len(b)), "Welch t", off)
 
 
 def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
@@ -212,7 +212,8 @@ def cite(evidence: Citation) -> Verdict:
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
     """Return a verdict for each comparison, Holm-adjusted together, in their order.
 
-    What is untested, or has fewer than three seeds on a side, is inconclusive for that reason, and takes no share of the error rate.
+    What is untested, or has fewer than three seeds on a side, is inconclusive for that reason. The latter takes no share of the error rate; the
+    former does, as whether it is tested may depend on what was measured.
 
     Raises:
         ValueError: if a measurement is not finite, or is missing and nothing says that the claim is untested.
@@ -227,12 +228,15 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
 
     verdicts: dict[int, Verdict] = {}
     testable: list[tuple[float, int, float, _Estimate]] = []
+    untested = 0
     for index, comparison in enumerate(comparisons):
         claim, treatment, control = comparison.claim, comparison.treatment, comparison.control
         n = min(len(treatment), len(control))
-        if comparison.untested or n < MINIMUM_SEEDS:
+        if comparison.untested is not None or n < MINIMUM_SEEDS:
+            untested += comparison.untested is not None
             effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values()))) if n else None
-            reason = comparison.untested or f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
+            few = f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
+            reason = few if comparison.untested is None else comparison.untested
             verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
             continue
         assert claim.margin is not None
@@ -244,7 +248,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     stopped = False
     for rank, (p, index, threshold, estimate) in enumerate(sorted(testable, key=lambda item: item[:2])):
         if not stopped:  # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
-            share = error_rate / (len(testable) - rank)
+            share = error_rate / (len(testable) + untested - rank)
             level, stopped = 1 - share, p > share
         verdicts[index] = _verdict(comparisons[index].claim, threshold, estimate, level)
     return [verdicts[index] for index in range(len(comparisons))]
@@ -258,6 +262,6 @@ def _verdict(claim: Claim, threshold: float, estimate: _Estimate, level: float) 
         decision = "supported" if above == (claim.direction == "higher") else "refuted"
     where = "over" if above else "under" if below else "around"
     reason = f"the whole interval is {where} {threshold:g}" if above or below else f"the interval contains {threshold:g}"
-    if estimate.error == 0:
+    if estimate.error == estimate.off == 0:
         reason = f"no spread: all {estimate.n} differences are equal, so the interval is a point, {where if above or below else 'at'} {threshold:g}"
     return Verdict(claim, decision, estimate.effect, (low, high), level, estimate.n, estimate.method, reason)

@@ -157,6 +157,8 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     """Return what is said of a claim beside its verdict, and an empty line."""
     from rich.text import Text
 
+    from reslab.report.wording import reason
+
     text = Text()
     text.append(f"{record['id']}\n", "bold")
     text.append(f"{record['statement'][lang]}\n")
@@ -166,7 +168,8 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
         effect, low, high = (f"{value:+.4g}" for value in (record["effect"], *record["interval"]))
         text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
     elif record["reason"]:
-        text.append(f"{record['reason']}\n")
+        said = reason(record["reason"])
+        text.append(f"{said if isinstance(said, str) else said[lang]}\n")
     if record["kind"] == "statistical":
         text.append(words[record["direction"]].format(f"{record['margin']:g}") + "\n")
     text.append(f"{words['source']}: {record['source']}\n", "dim")

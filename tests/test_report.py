@@ -14,7 +14,7 @@ from helpers import reslab_here, sum_up
 
 from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
-from reslab.claims import Check, Claim, Comparison, check, decide, no_room, untrained
+from reslab.claims import Check, Claim, Comparison, check, decide, untrained, with_room
 from reslab.errors import UserError
 from reslab.report import explorer, hangul, pictures, records, wording
 from reslab.report.chapter import _html, chapter
@@ -171,7 +171,7 @@ def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path
         ("measured 3×3 BN, as claimed", "잰 값: 3×3 BN (주장 그대로)", "measured: 3×3 BN (as claimed)"),
         ("the whole interval is over -0.01", "구간 전체가 기준(−0.01)보다 크다", "the whole interval is over −0.01"),
         ("the interval contains 0.5", "구간이 기준(0.5)을 품고 있다", "the interval contains 0.5"),
-        ("every network diverged: plain, BN", "신경망이 모두 발산했다: plain, BN", "every network diverged: plain, BN"),
+        ("2 of 5 networks diverged: plain, BN", "신경망 5개 가운데 2개가 발산했다: plain, BN", "2 of 5 networks diverged: plain, BN"),
     ],
 )
 def test_a_reason_is_worded_for_readers(reason: str, ko: str, en: str) -> None:
@@ -191,9 +191,8 @@ def test_every_reason_that_claims_give_is_worded() -> None:
     }
     given = [decide([Comparison(claim, dict(enumerate(found)), dict.fromkeys(range(len(found)), 0.0))])[0] for found in differences.values()]
     lower, control = replace(claim, direction="lower"), {0: 0.1, 1: 0.15}
-    for untested in (untrained({"plain-56": {0: 0.5, 1: 0.6}, "short": {0: 0.9}}), no_room(lower, control)):
-        assert untested
-        given += decide([Comparison(lower, control, control, untested=untested)])
+    untested = Comparison(lower, control, control, untested=untrained({"plain-56": {0: 0.5, 1: 0.6}, "short": {0: 0.9}}))
+    given += decide([untested, with_room(Comparison(lower, control, control))])
     given += [check(Check(exact, 3, expected)) for expected in (3, 4)]
     assert len({verdict.reason for verdict in given}) == len(given)
     assert all(isinstance(wording.reason(verdict.reason), dict) for verdict in given)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
 from reslab.runs import Run, read_json
-from reslab.studies.study import Directory, run_study
+from reslab.studies.study import Directory, Groups, Trial, not_trained, run_study
 
 STUDY = ("study", "degradation", "--preset", "smoke", "--data", "digits")
 FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", "n", "source"}
@@ -54,6 +55,30 @@ def test_other_seeds_are_other_trials() -> None:
     study = studies.find("degradation")
     first, second = (study.configure("smoke", {"seeds": 2, "first_seed": start}) for start in (0, 2))
     assert [[trial.seed for trial in trials] for trials in study.grid(second).values()] == [[2, 3]] * len(study.grid(first))
+
+
+def pretended(name: str, path: Path, train_error: Callable[[str], float]) -> Groups:
+    """Return the groups of a study as if its trials had ended with a training error that depends on the group, and 10 % test error."""
+    study = studies.find(name)
+    grid = study.grid(study.configure("smoke", {}))
+    results = {group: {"train_error": train_error(group), "test_error": 0.1} for group in grid}
+    return {group: [Trial(group, trial, results[group], Run(path, trial)) for trial in trials] for group, trials in grid.items()}
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.0, "inconclusive"), (0.1, "supported")])
+def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str, tmp_path: Path) -> None:
+    study = studies.find("preactivation")
+    groups = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
+    found = {v.claim.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    decided = found["preactivation.v2-trains-better-at-depth"]
+    assert decided.decision == verdict and decided.reason.startswith("no room") == (error == 0)
+
+
+def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
+    groups = pretended("preactivation", tmp_path, lambda group: 0.9 if group == "v2-14" else 0.0)
+    assert not_trained(groups, "v1-8", "v1-14") is None
+    reason = not_trained(groups, "v1-14", "v2-14")
+    assert reason is not None and "v2-14 has 90.0 %" in reason and "v1-14" not in reason
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What the BatchNorm study computes, on networks and errors whose answer is known."""
 
-from math import log10
+from math import inf, log10
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,12 @@ from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchn
 from reslab.claims import Comparison, decide
 from reslab.executors import local, run_trial
 from reslab.runs import Run
-from reslab.studies import batchnorm_role
-from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, along_first_epoch, best_rate, branch_share, largest_usable, turned
+from reslab.studies import batchnorm_role, descent
+from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, best_rate, branch_share, early_loss, largest_usable
+from reslab.studies.descent import Look, bounded_log10, drift, input_moments, look, stepped, turned
 from reslab.studies.study import Directory, Trial, run_study
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import Steps
 
 
 def test_the_largest_usable_rate_of_each_seed() -> None:
@@ -43,26 +46,109 @@ def test_batchnorm_makes_the_branch_smaller() -> None:
 
 def test_a_gradient_that_overflowed_has_turned_by_a_right_angle(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = tuple(LayerShift("layer", 1.0, 1.0, cosine) for cosine in (1.0, 0.5, float("nan")))
-    monkeypatch.setattr(batchnorm_role, "covariate_shift", lambda *_, **__: CovariateShift(layers, 0.1))
+    monkeypatch.setattr(descent, "covariate_shift", lambda *_, **__: CovariateShift(layers, 0.1))
     assert turned(nn.Identity(), torch.zeros(1), torch.zeros(1), 0.1) == pytest.approx(0.75)  # the first layer has none before it
 
 
-def test_the_first_epoch_is_replayed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_trial(epochs=1)
-    trial = Trial("with", config, run_trial(config, tmp_path), Run(tmp_path, config))
+def of_constant_rate(iterations: int) -> TrialConfig:
+    """Return a trial whose first steps are the same however long it is."""
+    return tiny_trial(epochs=None, iterations=iterations, schedule=Steps(milestones=(0.999,)))  # type: ignore[arg-type]  # iterations instead
+
+
+def test_training_is_repeated_bit_for_bit_and_looked_into_where_levels_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, shorter = of_constant_rate(7), of_constant_rate(6)  # into the second epoch of five steps
+    trial, end = (Trial("with", c, run_trial(c, tmp_path), Run(tmp_path, c)) for c in (config, shorter))
     seen: list[dict[str, Tensor]] = []
 
-    def record(network: nn.Module, *_: object) -> float:
+    def record(network: nn.Module, *_: object) -> Look:
         seen.append({name: value.clone() for name, value in network.state_dict().items()})
-        return 0.0
+        return Look(len(seen), 2.0 * len(seen), 0.0)
 
-    monkeypatch.setattr(batchnorm_role, "turned", record)
+    monkeypatch.setattr(descent, "look", record)
+    monkeypatch.setattr(descent, "LEVELS", (1e9, 1e9))
+    monkeypatch.setattr(descent, "WINDOW", 5)
     files = {path: path.stat().st_mtime_ns for path in trial.run.path.iterdir()}
-    along_first_epoch(trial)
-    trained = trial.network().state_dict()
-    assert len(seen) == 4 and all(torch.equal(value, trained[name]) for name, value in seen[-1].items())
-    assert not torch.equal(seen[0]["fc.weight"], trained["fc.weight"])
+    assert descent.descent(trial, 0.1) == Look(1.5, 3.0, 0.0)  # the mean of the looks at steps 5 and 6
+    trained = end.network().state_dict()
+    assert len(seen) == 2 and all(torch.equal(value, trained[name]) for name, value in seen[1].items())
     assert {path: path.stat().st_mtime_ns for path in trial.run.path.iterdir()} == files
+    monkeypatch.setattr(descent, "LEVELS", (1e9, 0.0))
+    assert descent.descent(trial, 0.1) is None
+
+
+def test_a_look_is_at_a_step_and_leaves_the_network_as_it_is() -> None:
+    torch.manual_seed(0)
+    network, images, labels = zoo.build("cifar_resnet", depth=8, in_channels=1).train(), torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    moved = stepped(network, images, labels, 0.5)
+    near, far = (look(network, images, labels, rate) for rate in (1e-3, 0.5))
+    assert near.turned < far.turned and near.drift < far.drift
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    nn.functional.cross_entropy(network(images), labels).backward()
+    optimizer.step()
+    assert all(torch.allclose(value, after, atol=1e-6) for value, after in zip(moved.parameters(), network.parameters(), strict=True))
+
+
+def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretended networks: with BatchNorm less of everything, best at rate 0.1; without it, best at 0.01."""
+    study = studies.find("batchnorm_role")
+    config = study.configure("smoke", {"seeds": 3, "epochs": 2})
+    looked: list[tuple[float, float]] = []
+
+    def pretend(trial: Trial, rate: float) -> Look:
+        looked.append((trial.config.recipe.learning_rate, rate))
+        return Look(-2.0, -2.0, -2.0) if trial.config.model == "cifar_resnet" else Look(0.0, 0.0, 0.0)
+
+    def trial(group: str, config: TrialConfig) -> Trial:
+        run = Run(tmp_path, config)
+        run.create()
+        better = (0.1 if group.startswith("with,") else 0.01) == config.recipe.learning_rate
+        for loss in (5.0, 0.01 if group.startswith("with,") else 1.0):
+            run.append_metrics({"loss": loss})
+        return Trial(group, config, {"status": "finished", **dict.fromkeys(("train_error", "test_error", "heldout_error"), 0.1 - 0.05 * better)}, run)
+
+    monkeypatch.setattr(batchnorm_role, "descent", pretend)
+    groups = {group: [trial(group, one) for one in trials] for group, trials in study.grid(config).items()}
+    decided = {v.claim.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
+    names = ("no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss", "converges-faster")
+    assert [decided[name].decision for name in names] == ["refuted", "supported", "supported", "supported"]
+    assert looked == [(0.01, 0.01)] * 6
+    monkeypatch.setattr(batchnorm_role, "descent", lambda *_: None)
+    decided = {v.claim.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
+    assert {decided[name].reason for name in names[:3]} == {"not every network learned enough to be looked into"}
+
+
+def test_the_drift_of_inputs_is_in_their_standard_deviations() -> None:
+    before = [(torch.tensor([0.0, 1.0, 5.0]), torch.tensor([1.0, 2.0, 0.0])), (torch.tensor([0.0]), torch.tensor([0.0]))]
+    after = [(torch.tensor([3.0, 0.0, 9.0]), torch.ones(3)), (torch.tensor([7.0]), torch.ones(1))]
+    assert drift(before, after) == pytest.approx((3 + 0.5) / 2)  # channels and layers that did not vary are left out
+    assert drift(before[1:], after[1:]) == inf
+    assert bounded_log10(inf) == bounded_log10(float("nan")) == 9 and bounded_log10(0.0) == -9 and bounded_log10(0.01) == -2
+
+
+def test_the_moments_are_those_of_the_inputs_of_every_convolution_but_the_first() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)).double()
+    images = torch.randn(8, 1, 3, 3, dtype=torch.float64)
+    nn.init.ones_(network[0].weight)  # or BatchNorm's eps is felt
+    statistics = network[1].running_mean.clone()
+    ((mean, std),) = input_moments(network, images)
+    assert mean.shape == std.shape == (2,)
+    assert torch.allclose(mean, torch.zeros(2).double(), atol=1e-9) and torch.allclose(std, torch.ones(2).double(), atol=0.02)  # unbiased: √(72/71)
+    assert torch.equal(network[1].running_mean, statistics)  # looked at, not trained
+
+
+def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
+    config = tiny_trial(epochs=1)
+    trial = Trial("with", config, run_trial(config, tmp_path), Run(tmp_path, config))
+    (line,) = trial.run.metrics()
+    assert early_loss(trial) == pytest.approx(log10(line["loss"]))  # there is no second
+    for loss in (0.01, 5.0):
+        trial.run.append_metrics({**line, "loss": loss})
+        assert early_loss(trial) == -2
+    trial.run.cut_metrics(0)
+    trial.run.append_metrics({**line, "loss": None})
+    assert early_loss(trial) == 9  # diverged
 
 
 def test_opposite_data_turn_the_verdicts_round() -> None:

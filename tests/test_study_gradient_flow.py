@@ -12,7 +12,19 @@ from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_f
 from reslab.claims import decide
 from reslab.data import load_data
 from reslab.studies import gradient_flow as study_module
-from reslab.studies.gradient_flow import BN_ALONE, KINDS, PLAIN_BN_EXPLODES, PLAIN_VANISHES, build, decades, measure, trained_flow
+from reslab.studies.gradient_flow import (
+    BN_ALONE,
+    KINDS,
+    PLAIN_BN_EXPLODES,
+    PLAIN_VANISHES,
+    STAYS_APART,
+    TINY,
+    VANISHING_CAUSES,
+    build,
+    decades,
+    measure,
+    trained_flow,
+)
 from reslab.studies.study import Measurement
 
 
@@ -35,7 +47,7 @@ def test_the_four_kinds_are_what_they_say_and_come_from_the_seed() -> None:
     assert torch.equal(made["plain, BN"].conv1.weight, made["plain"].conv1.weight)  # type: ignore[arg-type]  # tensors
 
 
-def test_training_that_diverges_or_dies_is_none() -> None:
+def test_training_that_diverges_is_none_and_a_gradient_that_dies_counts() -> None:
     images, labels = (part[:32] for part in load_data("digits").train)
     network = build("residual", 8, 0, 10, 1)
     assert isinstance(trained_flow(build("residual, BN", 8, 0, 10, 1), images, labels, 1, 0), TrainingFlow)
@@ -45,7 +57,18 @@ def test_training_that_diverges_or_dies_is_none() -> None:
     assert trained_flow(network, images, labels, 1, 0) is None
     dead = build("plain", 8, 0, 10, 1)
     nn.init.zeros_(dead.get_submodule("layer2.0.conv1").weight)  # type: ignore[arg-type]  # a parameter
-    assert trained_flow(dead, images, labels, 1, 0) is None
+    flow = trained_flow(dead, images, labels, 1, 0)
+    assert flow is not None and [decades(step) for step in flow.flows] == pytest.approx([math.log10(TINY)] * 2)
+    heat = study_module._heat({"plain": {0: flow}}, 8)
+    assert heat.series[0].z is not None and min(map(min, heat.series[0].z)) == pytest.approx(math.log10(TINY))
+
+
+def test_where_networks_diverged_nothing_is_concluded_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "trained_flow", lambda *_: None)
+    found = measure(SMALL, {}, lambda *_: None)
+    reasons = {verdict.claim.id: verdict.reason for verdict in found.verdicts()}
+    assert reasons[VANISHING_CAUSES.id] == reasons[STAYS_APART.id] == "3 of 3 networks diverged: plain, BN"
+    assert not any(chart.series for chart in found.charts[2:])
 
 
 @pytest.fixture(scope="module")

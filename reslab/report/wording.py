@@ -78,11 +78,11 @@ def _minus(number: str) -> str:
 
 
 _SIDE = {"over": "크다", "under": "작다"}
-_UNTRAINED = r"(\S+) has (\S+) % training error"
+_UNTRAINED = r"(\S+) has up to (\S+) % training error"
 
 
 def _not_trained(which: str, limit: str) -> Words:
-    ko = ", ".join(f"{name}의 훈련 오류가 {error} %" for name, error in re.findall(_UNTRAINED, which))
+    ko = ", ".join(f"{name}의 훈련 오류가 최대 {error} %" for name, error in re.findall(_UNTRAINED, which))
     return {
         "ko": f"학습되지 않았으므로 결론을 내리지 않는다: {ko}(한계는 {limit} %)",
         "en": f"not trained, so nothing is concluded: {which} (limit {limit} %)",
@@ -103,7 +103,10 @@ _REASONS: dict[str, Callable[..., Words]] = {
         "en": f"{n} seed{'' if n == '1' else 's'}: at least {least} are needed to conclude anything",
     },
     r"not trained, so nothing is concluded: (.+) \(limit (\S+) %\)": _not_trained,
-    r"every network diverged: (.+)": lambda kind: {"ko": f"신경망이 모두 발산했다: {kind}", "en": f"every network diverged: {kind}"},
+    r"(\d+) of (\d+) networks diverged: (.+)": lambda gone, n, kind: {
+        "ko": f"신경망 {n}개 가운데 {gone}개가 발산했다: {kind}",
+        "en": f"{gone} of {n} networks diverged: {kind}",
+    },
     r"no room to be lower by (\S+): the mean of what is compared with is (\S+)": lambda margin, mean: {
         "ko": f"{margin}만큼 작아질 자리가 없다: 견줄 대상의 평균이 {mean}이다",
         "en": f"no room to be lower by {margin}: the mean of what is compared with is {mean}",

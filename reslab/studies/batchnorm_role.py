@@ -1,7 +1,9 @@
 """What does BatchNorm do for a residual network? The four things that the chapter credits it with, each measured.
 
 1. *Less internal covariate shift.* "How Does Batch Normalization Help Optimization?" (Santurkar et al. 2018, arXiv:1805.11604) finds no
-   less of it, and a smoother loss instead. Both are measured along the first epoch, each network at its own best learning rate.
+   less of it, and a smoother loss instead. Both, and how far the layers' inputs drift, are measured where the two have come down to the same
+   losses, for a step of the same rate, the one that is best without BatchNorm: else the larger step, or how far each has learned, would be
+   what is measured.
 2. *Larger learning rates.* The same network at many rates, with and without. "Understanding Batch Normalization" (Bjorck et al. 2018,
    arXiv:1806.02375): the larger rate is the mechanism; at the rate that the other network can use, BatchNorm gains little.
 3. *Regularisation by the noise of batch statistics.* The gap between test and training error, with and without, and at a small and a large batch
@@ -14,7 +16,8 @@ The networks without BatchNorm have the initial weights of their twins, and noth
 """
 
 from collections.abc import Mapping, Sequence
-from math import isfinite, log10
+from itertools import pairwise
+from math import inf, log10
 from statistics import mean
 
 import torch
@@ -22,14 +25,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab import zoo
-from reslab.analysis.batchnorm import covariate_shift, loss_smoothness, without_batchnorm
+from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
 from reslab.claims import Citation, Claim, Comparison
 from reslab.data import load_data
 from reslab.residual import preserve, view
+from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
 from reslab.studies.study import Chart, CifarDepth, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Trial, averaged, by_seed
-from reslab.training.devices import fabric_here
-from reslab.training.loop import Trainer, TrialConfig, generator
+from reslab.training.loop import TrialConfig, generator
 
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
 BJORCK = "Bjorck et al. 2018 (arXiv:1806.02375)"
@@ -40,22 +43,40 @@ SHIFT = Claim(
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "배치 정규화는 내부 공변량 변화(앞 층들이 갱신될 때 층의 기울기가 돌아가는 정도)를 0.1 넘게 줄이지 않는다.",
-        "en": "BatchNorm does not lower internal covariate shift, how far the layers before turn a layer's gradient by their update, by over 0.1.",
+        "ko": "손실이 같은 곳에서 같은 학습률로 한 걸음 갈 때, 배치 정규화는 내부 공변량 변화(앞 층들이 갱신되면 층의 기울기가 돌아가는 정도, "
+        "1 − 코사인)를 절반보다 작게 줄이지 않는다.",
+        "en": "Where the loss is the same, and for a step of the same learning rate, BatchNorm does not bring internal covariate shift (how far an "
+        "update of the layers before turns a layer's gradient, 1 − cosine) to under half.",
     },
     source=f"{SANTURKAR}, section 2.2",
     direction="not higher",
-    margin=0.1,
-    unit="1 − cosine, without − with BatchNorm",
+    margin=0.3,
+    unit="log10 (1 − cosine), without − with BatchNorm",
     corrects={"ko": "배치 정규화는 내부 공변량 변화를 감소시킨다", "en": "BatchNorm reduces internal covariate shift"},
+)
+STEADIER = Claim(
+    id="batchnorm_role.steadier-layer-inputs",
+    kind="statistical",
+    section="batchnorm",
+    statement={
+        "ko": "손실이 같은 곳에서 같은 학습률로 한 걸음 갈 때, 합성곱에 들어오는 값의 채널 평균(표준편차 단위)이 움직이는 거리는 "
+        "배치 정규화가 있으면 없을 때의 절반보다 작다.",
+        "en": "Where the loss is the same, and for a step of the same learning rate, the channel means of what enters convolutions (in standard "
+        "deviations) drift less than half as far with BatchNorm as without.",
+    },
+    source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 2: the change of the inputs' distribution in training",
+    direction="lower",
+    margin=0.3,
+    unit="log10 of the drift",
 )
 SMOOTHER = Claim(
     id="batchnorm_role.smoother-loss",
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "배치 정규화가 있으면 기울기 방향으로 움직인 거리에 대한 기울기의 변화(β)가 절반 아래로 작다. 곧 손실이 더 매끄럽다.",
-        "en": "With BatchNorm, the gradient changes less than half as much per distance moved along it (β): the loss is smoother.",
+        "ko": "손실이 같은 곳에서, 움직인 거리에 대한 기울기의 변화(β)는 배치 정규화가 있으면 없을 때의 절반보다 작다. 곧 손실이 더 매끄럽다.",
+        "en": "Where the loss is the same, the gradient changes less than half as much per distance moved (β) with BatchNorm as without: the loss "
+        "is smoother.",
     },
     source=f"{SANTURKAR}, section 3.1, Fig. 4",
     direction="lower",
@@ -90,17 +111,17 @@ MECHANISM = Claim(
     corrects={"ko": "학습률 증가와 규제는 서로 다른 두 효과이다", "en": "the larger rate and the regularisation are two separate effects"},
 )
 FASTER = Claim(
-    id="batchnorm_role.lower-error-after-as-many-steps",
+    id="batchnorm_role.converges-faster",
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "각자 가장 좋은 학습률로 같은 단계만큼 학습하면, 배치 정규화가 있는 쪽의 훈련 오류가 1 %p 넘게 작다. 곧 더 빨리 수렴한다.",
-        "en": "Each at its best rate and after as many steps, the network with BatchNorm has a training error lower by over 1 point: it is faster.",
+        "ko": "각자 가장 좋은 학습률에서, 둘째 에포크의 훈련 손실은 배치 정규화가 있으면 없을 때의 절반보다 작다. 곧 더 빨리 수렴한다.",
+        "en": "Each at its best rate, the network with BatchNorm has under half of the other's training loss in the second epoch: it is faster.",
     },
     source=f"Ioffe & Szegedy 2015 (arXiv:1502.03167), abstract; {BJORCK}, abstract",
     direction="lower",
-    margin=0.01,
-    unit="training error",
+    margin=0.3,
+    unit="log10 of the training loss",
 )
 REGULARISES = Claim(
     id="batchnorm_role.smaller-gap",
@@ -120,8 +141,10 @@ NOISE = Claim(
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "배치 정규화가 있는 신경망은 작은 미니배치(통계의 노이즈가 크다)로 학습하면 시험 오류와 훈련 오류의 차이가 1 %p 넘게 작다.",
-        "en": "With BatchNorm, small batches, whose statistics are noisier, make the gap between test and training error smaller by over 1 point.",
+        "ko": "배치 정규화가 있는 신경망을 작은 미니배치로 학습하면 시험 오류와 훈련 오류의 차이가 1 %p 넘게 작다(원인은 묻지 않는다. "
+        "배치가 작으면 통계의 노이즈와 함께 기울기의 노이즈와 걸음 수도 커진다).",
+        "en": "With BatchNorm, small batches make the gap between test and training error smaller by over 1 point (whatever the cause: not only the "
+        "statistics' noise grows, but that of gradients, and the number of steps).",
     },
     source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.4",
     direction="lower",
@@ -181,9 +204,7 @@ SMALL_BATCH = Claim(
 )
 
 USABLE_ERROR = 0.5
-POINTS = 4
-ROUGHEST = 1e9
-"""Stands for a β that overflowed: after a step, the loss was not finite."""
+LEVELS_SAID = ", ".join(f"{100 * level:g} %" for level in LEVELS)
 
 
 class BatchnormRoleConfig(StudyConfig):
@@ -191,7 +212,7 @@ class BatchnormRoleConfig(StudyConfig):
 
     depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
     depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest")
-    rates: tuple[float, ...] = Field((0.003, 0.01, 0.03, 0.1, 0.3, 1.0), min_length=2, description="learning rates, smallest first")
+    rates: tuple[float, ...] = Field((0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first")
     batches: tuple[int, int] = Field((16, 128), description="the small and the large batch")
 
 
@@ -210,27 +231,35 @@ def grid(config: BatchnormRoleConfig) -> dict[str, list[TrialConfig]]:
 
 
 def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> Measurement:
-    """Return the ten comparisons and the citation."""
+    """Return the eleven comparisons and the citation."""
     train, test, heldout = ({group: by_seed(trials, f"{part}_error") for group, trials in groups.items()} for part in ("train", "test", "heldout"))
     gaps = {group: {seed: error - train[group][seed] for seed, error in errors.items()} for group, errors in test.items()}
     best = {kind: best_rate({rate: heldout[f"{kind}, rate {rate:g}"] for rate in config.rates}) for kind in ("with", "without")}
     usable = {kind: {rate: train[f"{kind}, rate {rate:g}"] for rate in config.rates} for kind in best}
     chosen = {kind: f"{kind}, rate {rate:g}" for kind, rate in best.items()}
-    shift, roughness = zip(*(_early(groups[group], kind, progress) for kind, group in chosen.items()), strict=True)
-    shifts, betas = dict(zip(best, shift, strict=True)), dict(zip(best, roughness, strict=True))
+    loss = {kind: {trial.config.seed: early_loss(trial) for trial in groups[group]} for kind, group in chosen.items()}
+    epochs = max(len(list(trial.run.metrics())) for trial in groups[chosen["with"]])
+    shared = {kind: f"{kind}, rate {best['without']:g}" for kind in best}
+    looks = {kind: _looks(groups[group], best["without"], kind, progress) for kind, group in shared.items()}
+    unseen = "not every network learned enough to be looked into" if None in [look for kind in looks.values() for look in kind.values()] else None
+    turned, beta, drift = (
+        {kind: {seed: getattr(look, name) for seed, look in found.items() if look} for kind, found in looks.items()} for name in Look._fields
+    )
     start = at_initialisation(config, progress)
     deep = config.depths[-1]
     off = {kind: {seed: abs(ratio) for seed, ratio in start[f"residual, {kind}", deep].items()} for kind in best}
     small, large = config.batches
+    grid_step = max(log10(after / before) for before, after in pairwise(sorted(config.rates)))
     columns = {"test error": test, "test − training error": gaps}
     at_best = {name: {kind: values[group] for kind, group in chosen.items()} for name, values in columns.items()}
     return Measurement(
         comparisons=[
-            Comparison(SHIFT, shifts["without"], shifts["with"]),
-            Comparison(SMOOTHER, betas["with"], betas["without"]),
-            Comparison(RATE, largest_usable(usable["with"]), largest_usable(usable["without"])),
-            Comparison(MECHANISM, test[chosen["without"]], test[f"with, rate {best['without']:g}"]),
-            Comparison(FASTER, train[chosen["with"]], train[chosen["without"]]),
+            Comparison(SHIFT, turned["without"], turned["with"], untested=unseen),
+            Comparison(STEADIER, drift["with"], drift["without"], untested=unseen),
+            Comparison(SMOOTHER, beta["with"], beta["without"], untested=unseen),
+            Comparison(RATE, largest_usable(usable["with"]), largest_usable(usable["without"]), resolution=grid_step),
+            Comparison(MECHANISM, test[chosen["without"]], test[shared["with"]]),
+            Comparison(FASTER, loss["with"], loss["without"], untested=None if epochs > 1 else "there is no second epoch"),
             Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]]),
             Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"]),
             Comparison(STABLE, off["with"], off["without"]),
@@ -238,7 +267,7 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
             Comparison(BRANCH, start["branch, with", deep], start["branch, without", deep]),
         ],
         citations=[Citation(SMALL_BATCH, "supported", "larger rates help in some compute regimes only, and hardly when the batch is small")],
-        tables=[_table(best, at_best | {"1 − cosine": shifts, "log10 β": betas})],
+        tables=[_at_best(best, at_best | {"log10 loss, epoch 2": loss}), _on_the_way(best["without"], turned, beta, drift)],
         charts=[_rates(config, usable), _gradients(config, start)],
     )
 
@@ -256,45 +285,19 @@ def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> dict[int, flo
     return {seed: log10(max([rate for rate in rates if errors[rate][seed] < USABLE_ERROR], default=below)) for seed in sorted(seeds)}
 
 
-def _early(trials: Sequence[Trial], kind: str, progress: Progress) -> tuple[dict[int, float], dict[int, float]]:
-    """Return the shift and log10 β of each seed, averaged over points of the first epoch."""
-    shifts, betas = {}, {}
+def early_loss(trial: Trial) -> float:
+    """Return log10 of the mean training loss of the second epoch, or of the last of a run that ended sooner."""
+    loss = [line["loss"] for line in trial.run.metrics()][:2][-1]
+    return bounded_log10(inf if loss is None else loss)
+
+
+def _looks(trials: Sequence[Trial], rate: float, kind: str, progress: Progress) -> dict[int, Look | None]:
+    """Return what each seed's network shows on its way down."""
+    found = {}
     for done, trial in enumerate(trials, start=1):
-        shifts[trial.config.seed], betas[trial.config.seed] = along_first_epoch(trial)
-        progress(f"replaying first epochs {kind} BatchNorm", done, len(trials))
-    return shifts, betas
-
-
-def along_first_epoch(trial: Trial) -> tuple[float, float]:
-    """Train as the trial did, to the end of its first epoch; return the mean shift (1 − cosine) and log10 β at quarters of it.
-
-    The batch is the next of the epoch, or the first again at its end, and the rate that of the step just taken.
-    """
-    with torch.random.fork_rng():
-        trainer = Trainer(fabric_here(trial.config), trial.fresh_network(), trial.data(), trial.config, trial.run)
-        trainer.model.train()
-        order = torch.randperm(trainer.images, generator=generator(trial.config.seed, "order", 0))
-        batches = order[: trainer.steps_per_epoch * trainer.batch_size].split(trainer.batch_size)
-        stops = {round(point * len(batches) / POINTS) for point in range(1, POINTS + 1)}
-        shifts, betas = [], []
-        for step, index in enumerate(batches, start=1):
-            trainer.iterate(index)
-            if step in stops:
-                images, labels = trainer.data.training_batch(batches[step % len(batches)], None)
-                rate = trainer.recipe.rate(step - 1, trainer.total_steps)
-                shifts.append(turned(trainer.network, images, labels, rate))
-                beta = loss_smoothness(trainer.network, images, labels, learning_rate=rate).beta
-                betas.append(log10(beta if isfinite(beta) else ROUGHEST))
-    return mean(shifts), mean(betas)
-
-
-def turned(network: nn.Module, images: Tensor, labels: Tensor, rate: float) -> float:
-    """Return 1 − cosine of the layers' gradients before and after the layers before them are updated: the mean over all layers but the first.
-
-    A layer whose gradient is not a number after the update counts as turned by a right angle.
-    """
-    layers = covariate_shift(network, images, labels, learning_rate=rate).layers[1:]
-    return mean(1 - layer.cosine if isfinite(layer.cosine) else 1.0 for layer in layers)
+        found[trial.config.seed] = descent(trial, rate)
+        progress(f"training again {kind} BatchNorm", done, len(trials))
+    return found
 
 
 def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[tuple[str, int], dict[int, float]]:
@@ -331,11 +334,22 @@ def branch_share(network: nn.Module, images: Tensor) -> float:
     return mean(shares)
 
 
-def _table(best: Mapping[str, float], columns: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Table:
+def _at_best(best: Mapping[str, float], columns: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Table:
     return Table(
         title={"ko": "각자 가장 좋은 학습률에서 (시드 평균)", "en": "Each at its best learning rate (means over seeds)"},
         columns=["BatchNorm", "best rate", *columns],
         rows=[[kind, rate, *(mean(values[kind].values()) for values in columns.values())] for kind, rate in best.items()],
+    )
+
+
+def _on_the_way(rate: float, *seen: Mapping[str, Mapping[int, float]]) -> Table:
+    return Table(
+        title={
+            "ko": f"훈련 손실이 추측의 {LEVELS_SAID}에 이르렀을 때 학습률 {rate:g}의 한 걸음 (평균)",
+            "en": f"A step of rate {rate:g} where the training loss has come to {LEVELS_SAID} of a guess's (means)",
+        },
+        columns=["BatchNorm", "log10 (1 − cosine)", "log10 β", "log10 of the drift"],
+        rows=[[kind, *(mean(values[kind].values()) if values[kind] else None for values in seen)] for kind in ("with", "without")],
     )
 
 
@@ -375,7 +389,7 @@ STUDY = Study(
         "ko": "배치 정규화는 실제로 무엇을 바꾸는가: 입력 분포, 학습률, 규제, 기울기?",
         "en": "What does BatchNorm really change: input distributions, learning rates, regularisation, gradients?",
     },
-    claims=(SHIFT, SMOOTHER, RATE, MECHANISM, FASTER, REGULARISES, NOISE, STABLE, EXPLODES, BRANCH, SMALL_BATCH),
+    claims=(SHIFT, STEADIER, SMOOTHER, RATE, MECHANISM, FASTER, REGULARISES, NOISE, STABLE, EXPLODES, BRANCH, SMALL_BATCH),
     config=BatchnormRoleConfig,
     presets={
         "default": {},

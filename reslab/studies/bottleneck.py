@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from reslab import zoo
-from reslab.claims import Citation, Claim, Comparison
+from reslab.claims import Citation, Claim, Comparison, with_room
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed
 from reslab.training.loop import TrialConfig
 
@@ -93,7 +93,7 @@ def measure(config: BottleneckConfig, groups: Groups, progress: Progress) -> Mea
     return Measurement(
         comparisons=[
             Comparison(NOT_WORSE, by_seed(bottleneck, "test_error"), by_seed(basic, "test_error")),
-            Comparison(BETTER, by_seed(bottleneck, "train_error"), by_seed(basic, "train_error")),
+            with_room(Comparison(BETTER, by_seed(bottleneck, "train_error"), by_seed(basic, "train_error"))),
         ],
         citations=[
             Citation(

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from reslab.analysis.landscape import landscape
-from reslab.claims import Check, Claim, Comparison
+from reslab.claims import Check, Claim, Comparison, with_room
 from reslab.runs import Json
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig
@@ -118,7 +118,7 @@ def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Me
             Comparison(DEEPER_PLAIN, train[f"plain-{deep}"], train[f"plain-{shallow}"]),
             Comparison(NOT_OVERFITTING, gap[f"plain-{deep}"], gap[f"plain-{shallow}"]),
             Comparison(RESIDUAL_HOLDS, train[f"resnet-{deep}"], train[f"resnet-{shallow}"]),
-            Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"]),
+            with_room(Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"])),
         ],
         [construct(groups[f"plain-{shallow}"], groups[f"plain-{deep}"][0], progress)],
         charts=[_chart(config, groups), *surfaces(config, groups, progress)],

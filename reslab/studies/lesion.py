@@ -1,13 +1,13 @@
 """The lesion study: what does a trained network lose with some of its blocks? (Veit et al. 2016, section 4.1; Huang et al. 2016)
 
-Four networks of one depth, trained alike: residual, plain, pre-activation, and residual with stochastic depth. After training, nothing is
+Three networks of one depth, trained alike: residual, pre-activation, and residual with stochastic depth. After training, nothing is
 trained again: one block is removed (its shortcut stays), k blocks at random, or pairs of blocks of one shape are exchanged.
 
-Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything after it. Here the plain
-twin has the same layers, BatchNorm included; a unit of it is removed by putting the parameter-free shortcut in its place, so all that
-differs is whether the network was trained with shortcuts. (Where depth kept it from training at all, as the whole network's error in the
-table shows, it has little left to lose: then compare at a smaller depth.) Blocks that change the shape ("transitions") are counted apart. Errors
-are of the test images. A plain network's units are not exchanged: the analysis does that in chains of residual blocks only.
+Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything after it. Here the control is
+a plain network with BatchNorm, and a residual one of the same layers; a unit of the plain one is removed by putting the parameter-free shortcut
+in its place, so all that differs is whether the network was trained with shortcuts. Both are shallower, as a deep plain network is not trained
+well enough to have much to lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A plain
+network's units are not exchanged: the analysis does that in chains of residual blocks only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,22 @@ from torch import Tensor
 
 from reslab.analysis.removal import Damage, Removals, remove_each, remove_random, reorder
 from reslab.claims import Claim, Comparison
-from reslab.studies.study import Band, Chart, CifarDepth, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, Trial, averaged
+from reslab.studies.study import (
+    Band,
+    Chart,
+    CifarDepth,
+    Groups,
+    Measurement,
+    Progress,
+    Series,
+    Study,
+    StudyConfig,
+    Table,
+    Text,
+    Trial,
+    averaged,
+    not_trained,
+)
 from reslab.studies.variants import whole
 from reslab.training.loop import TrialConfig
 
@@ -46,36 +61,47 @@ SMOOTHLY = Claim(
     kind="statistical",
     section="ensemble",
     statement={
-        "ko": "블록을 무작위로 더 많이 제거할수록 성능은 서서히 나빠진다. 오류 증가의 절반 이상이 한 단계에서 일어나는 절벽은 없다.",
-        "en": "With more blocks removed at random, performance gets gradually worse: no single step makes half of the error's whole rise.",
+        "ko": "블록을 무작위로 더 많이 제거할수록 성능은 서서히 나빠진다. 제거하는 수를 한 눈금 늘릴 때 오류 증가의 절반 이상이 한꺼번에 일어나는 "
+        "절벽은 없다.",
+        "en": "With more blocks removed at random, performance gets gradually worse: no step to the next number of them makes half of the error's "
+        "whole rise.",
     },
     source=f"{VEIT}, section 4.1: the error rises smoothly with the number of removed modules",
     direction="lower",
     margin=0.0,
-    unit="largest step's share of the rise of the test error",
+    unit="largest step's share of the rise of the test error, − ½",
     corrects=CHAPTER,
 )
-TRANSITIONS = Claim(
-    id="lesion.transitions-matter-more",
-    kind="statistical",
-    section="ensemble",
-    statement={
-        "ko": "모양을 바꾸는 블록을 제거하면 다른 블록을 제거할 때보다 시험 오류가 2 %p 넘게 더 커진다.",
-        "en": "Removing a block that changes the shape raises the test error by over 2 points more than removing another.",
-    },
-    source=f"{VEIT}, section 4.1: removing downsampling blocks has a modest impact, other blocks none",
-    direction="higher",
-    margin=0.02,
-    unit="rise of the test error",
-    corrects=CHAPTER,
-)
+
+
+def _transitions(name: str, ko: str, en: str) -> Claim:
+    return Claim(
+        id=f"lesion.transitions-matter-more{name}",
+        kind="statistical",
+        section="ensemble",
+        statement={
+            "ko": f"{ko} 신경망에서 모양을 바꾸는 블록을 제거하면 다른 블록을 제거할 때보다 시험 오류가 2 %p 넘게 더 커진다.",
+            "en": f"In a {en} network, removing a block that changes the shape raises the test error by over 2 points more than removing another.",
+        },
+        source=f"{VEIT}, section 4.1: removing downsampling blocks has a modest impact, other blocks none",
+        direction="higher",
+        margin=0.02,
+        unit="rise of the test error",
+        corrects=CHAPTER,
+    )
+
+
+TRANSITIONS = _transitions("", "v1", "v1")
+TRANSITIONS_V2 = _transitions("-in-v2", "사전 활성화(v2)", "pre-activation (v2)")
 PLAIN_BREAKS = Claim(
     id="lesion.plain-breaks",
     kind="statistical",
     section="ensemble",
     statement={
-        "ko": "배치 정규화가 있는 평범한 신경망에서 같은 단위 하나를 제거하면, 잔차 신경망에서 제거할 때보다 시험 오류가 20 %p 넘게 더 커진다.",
-        "en": "Removing the same unit from a plain network with BatchNorm raises the test error by over 20 points more than from a residual one.",
+        "ko": "배치 정규화가 있는 평범한 신경망에서 층 두 개짜리 단위 하나를 제거하면, 같은 깊이(기본 20층)의 잔차 신경망에서 제거할 때보다 "
+        "시험 오류가 20 %p 넘게 더 커진다.",
+        "en": "Removing one unit of two layers from a plain network with BatchNorm raises the test error by over 20 points more than from a residual "
+        "network of the same depth (20 by default).",
     },
     source=f"{VEIT}, section 4.1: VGG falls to chance; it had no BatchNorm, this control has",
     direction="higher",
@@ -123,20 +149,33 @@ STOCHASTIC_DEPTH = Claim(
 )
 
 TEST_ERROR: Text = {"ko": "시험 오류 (%)", "en": "test error (%)"}
-KINDS = {"resnet": "residual", "plain": "plain, with BatchNorm", "preresnet": "pre-activation", "stochastic": "residual, stochastic depth"}
+KINDS = {
+    "resnet": "residual",
+    "preresnet": "pre-activation",
+    "stochastic": "residual, stochastic depth",
+    "plain": "plain control, with BatchNorm",
+    "control": "residual control",
+}
+"""The groups; the last two are shallower."""
 
 
 class LesionConfig(StudyConfig):
-    """The depth of the networks."""
+    """The depths of the networks."""
 
     depth: CifarDepth = Field(56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged")
+    control: CifarDepth = Field(20, description="depth of the plain network and of the residual one beside it; small enough for both to train")
     draws: int = Field(3, ge=1, description="random choices of the blocks to remove or exchange, for each number")
 
 
 def grid(config: LesionConfig) -> dict[str, list[TrialConfig]]:
     """Return the trials: a group a kind of network."""
-    groups = {kind: config.trials(f"cifar_{kind}", depth=config.depth) for kind in ("resnet", "plain", "preresnet")}
-    return groups | {"stochastic": config.trials("reslab.studies.variants:stochastic_depth", depth=config.depth)}
+    return {
+        "resnet": config.trials("cifar_resnet", depth=config.depth),
+        "preresnet": config.trials("cifar_preresnet", depth=config.depth),
+        "stochastic": config.trials("reslab.studies.variants:stochastic_depth", depth=config.depth),
+        "plain": config.trials("cifar_plain", depth=config.control),
+        "control": config.trials("cifar_resnet", depth=config.control),
+    }
 
 
 class Lesions(NamedTuple):
@@ -144,7 +183,7 @@ class Lesions(NamedTuple):
 
     each: Removals
     some: Damage
-    exchanged: Damage | None  # None for a plain network
+    exchanged: Damage | None  # None for the controls
 
     def rise(self, transitions: bool = False) -> float:
         """Return the mean rise of the error with one block removed, of those that keep the shape or those that change it."""
@@ -180,7 +219,7 @@ def lesions(trial: Trial, images: Tensor, labels: Tensor, draws: int) -> Lesions
     return Lesions(
         remove_each(network, images, labels),
         remove_random(network, images, labels, draws=draws, seed=seed),
-        reorder(network, images, labels, draws=draws, seed=seed) if trial.group != "plain" else None,
+        reorder(network, images, labels, draws=draws, seed=seed) if trial.group not in ("plain", "control") else None,
     )
 
 
@@ -197,19 +236,26 @@ def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measure
     def values(group: str, value: Callable[[Lesions], float]) -> dict[int, float]:
         return {seed: value(lesion) for seed, lesion in found[group].items()}
 
+    def comparison(claim: Claim, treatment: dict[int, float], control: dict[int, float], *trained: str) -> Comparison:
+        return Comparison(claim, treatment, control, untested=not_trained(groups, *trained))
+
+    rise, transition, half = (
+        {group: values(group, of) for group in groups} for of in (Lesions.rise, lambda lesion: lesion.rise(transitions=True), Lesions.half)
+    )
     nothing = {group: dict.fromkeys(found[group], 0.0) for group in groups}
     return Measurement(
         [
-            Comparison(ONE_BLOCK, values("resnet", Lesions.rise), nothing["resnet"]),
-            Comparison(SMOOTHLY, values("resnet", lambda lesion: largest_step(lesion.some)), dict.fromkeys(found["resnet"], 0.5)),
-            Comparison(TRANSITIONS, values("resnet", lambda lesion: lesion.rise(transitions=True)), values("resnet", Lesions.rise)),
-            Comparison(PLAIN_BREAKS, values("plain", Lesions.rise), values("resnet", Lesions.rise)),
-            Comparison(REORDERING, values("resnet", one_exchange), nothing["resnet"]),
-            Comparison(PREACTIVATION, values("preresnet", Lesions.rise), nothing["preresnet"]),
-            Comparison(STOCHASTIC_DEPTH, values("stochastic", Lesions.half), values("resnet", Lesions.half)),
+            comparison(ONE_BLOCK, rise["resnet"], nothing["resnet"], "resnet"),
+            comparison(SMOOTHLY, values("resnet", lambda lesion: largest_step(lesion.some)), dict.fromkeys(found["resnet"], 0.5), "resnet"),
+            comparison(TRANSITIONS, transition["resnet"], rise["resnet"], "resnet"),
+            comparison(TRANSITIONS_V2, transition["preresnet"], rise["preresnet"], "preresnet"),
+            comparison(PLAIN_BREAKS, rise["plain"], rise["control"], "plain", "control"),
+            comparison(REORDERING, values("resnet", one_exchange), nothing["resnet"], "resnet"),
+            comparison(PREACTIVATION, rise["preresnet"], nothing["preresnet"], "preresnet"),
+            comparison(STOCHASTIC_DEPTH, half["stochastic"], half["resnet"], "stochastic", "resnet"),
         ],
         tables=[_table(found)],
-        charts=[_each(found), *_damages(found)],
+        charts=[_each(found, config.control), *_damages(found)],
     )
 
 
@@ -241,26 +287,33 @@ def _table(found: Found) -> Table:
     )
 
 
-def _each(found: Found) -> Chart:
-    blocks = [block.name for block in next(iter(found["resnet"].values())).each.blocks]
+def _each(found: Found, control: int) -> Chart:
+    blocks = _names(found["resnet"])
     stages = [list(names) for _, names in groupby(blocks, key=lambda name: name.split(".")[0])]
     return Chart(
         title={"ko": "블록 하나를 제거했을 때", "en": "One block removed"},
         caption={
             "ko": "제거한 블록별 시험 오류(수염은 표준편차 한 배), 맨 왼쪽은 아무것도 제거하지 않았을 때. 회색 띠가 한 단계이고, "
-            "모양을 바꾸는 블록에는 ▼와 점선이 있다. 지름길로 학습한 신경망에서는 어느 블록의 막대가 높은지, 평범한 신경망에서는 어떤지 볼 것.",
+            f"모양을 바꾸는 블록에는 ▼와 점선이 있다. 두 대조군은 {control}층이라 막대가 없는 자리는 블록이 없는 자리다. "
+            "지름길로 학습한 신경망에서는 어느 블록의 막대가 높은지, 평범한 신경망에서는 어떤지 볼 것.",
             "en": "Test error without each block (whiskers: one standard deviation); at the far left nothing is removed. A grey band is a stage; "
-            "▼ and a dotted line mark the blocks that change the shape. See which blocks cost much in the networks that were trained with "
-            "shortcuts, and which in the plain one.",
+            f"▼ and a dotted line mark the blocks that change the shape. The two controls have {control} layers: where a bar is missing, there is "
+            "no such block. See which blocks cost much in the networks that were trained with shortcuts, and which in the plain one.",
         },
         x={"ko": "제거한 블록", "en": "removed block"},
         y=TEST_ERROR,
-        series=[_series(group, ["–", *blocks], [_with_none(lesion.each) for lesion in lesions.values()]) for group, lesions in found.items()],
+        series=[
+            _series(group, ["–", *_names(lesions)], [_with_none(lesion.each) for lesion in lesions.values()]) for group, lesions in found.items()
+        ],
         kind="bars",
         arrangement="panels",
         bands=[Band({"ko": f"{number}단계", "en": f"stage {number}"}, names[0], names[-1]) for number, names in enumerate(stages, start=1)],
         marks=[name for name in blocks if changes(name)],
     )
+
+
+def _names(lesions: Mapping[int, Lesions]) -> list[str]:
+    return [block.name for block in next(iter(lesions.values())).each.blocks]
 
 
 def _with_none(each: Removals) -> Tensor:
@@ -315,11 +368,11 @@ STUDY = Study(
         "ko": "학습이 끝난 신경망에서 블록을 빼거나 순서를 바꾸면 무엇을 잃는가? 지름길 없이 학습한 신경망은 어떤가?",
         "en": "What does a trained network lose when blocks are removed or exchanged, and what does one trained without shortcuts lose?",
     },
-    claims=(ONE_BLOCK, SMOOTHLY, TRANSITIONS, PLAIN_BREAKS, REORDERING, PREACTIVATION, STOCHASTIC_DEPTH),
+    claims=(ONE_BLOCK, SMOOTHLY, TRANSITIONS, TRANSITIONS_V2, PLAIN_BREAKS, REORDERING, PREACTIVATION, STOCHASTIC_DEPTH),
     config=LesionConfig,
     presets={
         "default": {},
-        "smoke": {"depth": 20, "seeds": 3, "epochs": 1, "draws": 2},
+        "smoke": {"depth": 20, "control": 14, "seeds": 3, "epochs": 1, "draws": 2},
         "full": {"data": "cifar10", "epochs": 16, "depth": 110},
     },
     grid=grid,

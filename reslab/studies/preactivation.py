@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from reslab.claims import Claim, Comparison
+from reslab.claims import Claim, Comparison, with_room
 from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, over_seeds
 from reslab.training.loop import TrialConfig
 
@@ -130,7 +130,7 @@ def measure(config: PreactivationConfig, groups: Groups, progress: Progress) -> 
             Comparison(BETTER, test[f"v2-{deep}"], test[f"v1-{deep}"]),
             Comparison(NOT_WHEN_SHALLOW, test[f"v1-{shallow}"], test[f"v2-{shallow}"]),
             Comparison(GROWS, advantage(test, deep), advantage(test, shallow)),
-            Comparison(EASIER_TO_TRAIN, train[f"v2-{deep}"], train[f"v1-{deep}"]),
+            with_room(Comparison(EASIER_TO_TRAIN, train[f"v2-{deep}"], train[f"v1-{deep}"])),
         ],
         charts=charts,
     )

@@ -16,7 +16,7 @@ from reslab.analysis.responses import responses
 from reslab.analysis.result import evaluating
 from reslab.claims import Check, Claim, Comparison
 from reslab.residual import view
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, over_seeds
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, not_trained, over_seeds
 from reslab.training.loop import TrialConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -202,8 +202,9 @@ def measure(config: ResidualLearningConfig, groups: Groups, progress: Progress) 
     before = {t.config.seed: changes(t.fresh_network(), images) for t in groups[f"resnet-{deep}"]}
     after_mean, before_mean = ({seed: fmean(ratios) for seed, ratios in found.items()} for found in (after, before))
 
+    residual, plain = f"resnet-{deep}", f"plain-{deep}"
     comparisons = [
-        Comparison(SMALLER_THAN_PLAIN, strength[f"resnet-{deep}"], strength[f"plain-{deep}"]),
+        Comparison(SMALLER_THAN_PLAIN, strength[residual], strength[plain], untested=not_trained(groups, plain)),
         Comparison(SMALLER_WHEN_DEEPER, strength[f"resnet-{deep}"], strength[f"resnet-{shallow}"]),
         Comparison(SMALL_CHANGE, after_mean, dict.fromkeys(after_mean, 1.0)),
         Comparison(TRAINING_SHRINKS, after_mean, before_mean),

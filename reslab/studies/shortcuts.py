@@ -5,7 +5,7 @@ The chapter sets zero padding against projection. Four networks of each depth, t
 
 from pydantic import Field
 
-from reslab.claims import Claim, Comparison
+from reslab.claims import Claim, Comparison, with_room
 from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed
 from reslab.training.loop import TrialConfig
 
@@ -77,7 +77,7 @@ def measure(config: ShortcutsConfig, groups: Groups, progress: Progress) -> Meas
 
     return Measurement(
         [
-            Comparison(ANY_HELPS, error("A", "train"), error("none", "train")),
+            with_room(Comparison(ANY_HELPS, error("A", "train"), error("none", "train"))),
             Comparison(PROJECTION_NOT_NEEDED, error("A", "test"), error("B", "test")),
             Comparison(ALL_PROJECTIONS, error("B", "test"), error("C", "test")),
         ]

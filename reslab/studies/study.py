@@ -10,7 +10,7 @@ import torch
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from torch import nn
 
-from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide
+from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide, untrained
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import DamagedError, UserError, suggest
 from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
@@ -234,6 +234,11 @@ class Measurement:
 def by_seed(trials: Sequence[Trial], value: str) -> dict[int, float]:
     """Return a value of each trial's result, such as `train_error`, by seed."""
     return {trial.config.seed: trial.result[value] for trial in trials}
+
+
+def not_trained(groups: Groups, *names: str) -> str | None:
+    """Return why a comparison of trained networks of these groups tests nothing; None if all have been trained."""
+    return untrained({name: by_seed(groups[name], "train_error") for name in names})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -107,20 +108,25 @@ class Trainer:
         self.restore()
         saved = time.monotonic()
         start = saved - self.seconds
-        order = self._order(self.step // self.steps_per_epoch)
         self.model.train()
-        diverged = False
-        while self.step < self.total_steps and not diverged:
-            position = self.step % self.steps_per_epoch
-            self.iterate(order[position * self.batch_size : (position + 1) * self.batch_size])
+        for index in self.batches():
+            self.iterate(index)
             self.seconds = time.monotonic() - start
-            if self.step % self.steps_per_epoch == 0 or self.step == self.total_steps:
-                diverged = not self._record_epoch(position + 1)
-                order = self._order(self.step // self.steps_per_epoch)
-            if not diverged and self._agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
+            done = self.step % self.steps_per_epoch
+            if (done == 0 or self.step == self.total_steps) and not self._record_epoch(done or self.steps_per_epoch):
+                return self._outcome("diverged")
+            if self._agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
                 self.save()
                 saved = time.monotonic()
-        return self._outcome("diverged" if diverged else "finished")
+        return self._outcome("finished")
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield the training images of every step that is left, `[B]`, in an order that depends on the seed and the epoch."""
+        for epoch, steps in groupby(range(self.step, self.total_steps), key=lambda step: step // self.steps_per_epoch):
+            order = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
+            for step in steps:
+                position = step % self.steps_per_epoch
+                yield order[position * self.batch_size : (position + 1) * self.batch_size]
 
     def iterate(self, index: Tensor) -> None:
         """Take one step of SGD on the training images at `index`, `[B]`, of which this process takes its share."""
@@ -152,9 +158,6 @@ class Trainer:
         if self.fabric.world_size > 1:
             total: Any = self.fabric.all_reduce(self.sums, reduce_op="sum")
             self.sums = total if self.fabric.is_global_zero else torch.zeros_like(self.sums)
-
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
 
     def _record_epoch(self, steps: int) -> bool:
         """Write a line of metrics for the epoch that ends here; say whether its loss was finite."""
