@@ -10,7 +10,7 @@ Exact claims (a count, a shape, an identity) are checked once; cited ones (histo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -153,6 +153,28 @@ OUTCOME = tuple(field.name for field in fields(Verdict) if field.name not in ("c
 def undecided(claim: Claim) -> dict[str, Any]:
     """Return the same record of a claim that nothing was measured for yet: no verdict, and nothing that goes with one."""
     return asdict(claim) | dict.fromkeys(["verdict", *OUTCOME])
+
+
+class Agreement(NamedTuple):
+    """The claims that were decided more than once: alike each time, inconclusive in some cases only, or supported here and refuted there."""
+
+    alike: list[str]
+    in_part: list[str]
+    both_ways: list[str]
+
+
+def agreement(records: Sequence[Mapping[str, Any]]) -> Agreement:
+    """Return how the verdicts of several studies agree, given each one's records of its claims."""
+    verdicts: dict[str, list[Decision]] = {}
+    for record in records:
+        if record["verdict"] is not None:
+            verdicts.setdefault(record["id"], []).append(record["verdict"])
+    found = Agreement([], [], [])
+    for id, decided in verdicts.items():
+        kinds = set(decided)
+        if len(decided) > 1:
+            (found.both_ways if kinds >= {"supported", "refuted"} else found.in_part if len(kinds) > 1 else found.alike).append(id)
+    return found
 
 
 @dataclass(frozen=True)

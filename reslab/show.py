@@ -106,6 +106,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "The chapter says",
         "source": "Source",
         "how": "`reslab study STUDY` decides a claim: STUDY is what its id begins with.",
+        "again": "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and refuted there.",
     },
     "ko": {
         **{"supported": "지지됨", "refuted": "반박됨", "inconclusive": "판단 보류", "exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
@@ -116,6 +117,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "how": "`reslab study 이름`이 주장을 판정한다. 이름은 주장의 id 앞부분이다.",
+        "again": "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 {}개.",
     },
 }
 COLOURS = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
@@ -131,7 +133,7 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from reslab.claims import SECTIONS
+    from reslab.claims import SECTIONS, agreement
 
     words, console = WORDS[lang], Console(highlight=False)
     ids = [record["id"] for record in records]
@@ -151,6 +153,11 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
             console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", table, sep="\n")
     if any(record["verdict"] is None for record in records):
         console.print(words["how"])
+    repeated = agreement(records)
+    if any(repeated):
+        console.print(words["again"].format(*map(len, repeated)))
+    for id in repeated.both_ways:
+        console.print(f"  {id}")
 
 
 def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:

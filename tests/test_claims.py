@@ -9,7 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from reslab.claims import SECTIONS, Check, Citation, Claim, Comparison, Direction, Section, check, cite, decide, undecided, untrained, with_room
+from reslab.claims import (
+    SECTIONS,
+    Check,
+    Citation,
+    Claim,
+    Comparison,
+    Direction,
+    Section,
+    agreement,
+    check,
+    cite,
+    decide,
+    undecided,
+    untrained,
+    with_room,
+)
 from reslab.show import Lang, print_claims
 
 
@@ -225,3 +240,15 @@ def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_command
     print_claims(records)
     words = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "a." in line or "--first-seed" in line]
     assert words == ["a.one", "0", "a.one", "5", "a.two", "0", "a.two", "5"]
+
+
+def test_verdicts_of_several_studies_agree_or_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    decisions = {"alike": "SSS", "in_part": "RI", "both_ways": "SIR", "once": "S", "never": ""}
+    words = {"S": "supported", "R": "refuted", "I": "inconclusive"}
+    records = [
+        {**undecided(claim("higher")), "id": id, "command": "", "verdict": words[word]} for id, letters in decisions.items() for word in letters
+    ]
+    records.append({**undecided(claim("higher")), "id": "never", "command": ""})
+    assert agreement(records)._asdict() == {name: [name] for name in ("alike", "in_part", "both_ways")}
+    print_claims(records)
+    assert " ".join(capsys.readouterr().out.split()).endswith("1 supported here and refuted there. both_ways")
