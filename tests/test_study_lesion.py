@@ -11,6 +11,7 @@ from reslab.analysis.removal import Damage, Removals
 from reslab.executors import local, run_trial
 from reslab.residual import Block, view
 from reslab.runs import Run
+from reslab.studies import lesion
 from reslab.studies.lesion import Lesions, changes, largest_step, one_exchange
 from reslab.studies.study import Directory, Trial, run_study
 from reslab.studies.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth, whole
@@ -35,10 +36,40 @@ def test_blocks_that_change_the_shape_are_apart() -> None:
         not block.identity for block in view(network, torch.zeros(2, 3, 8, 8)).blocks
     ]
     each = Removals([Block(name, "add", not changes(name)) for name in names], 0.1, torch.tensor([0.2, 0.2, 0.6, 0.2, 0.8, 0.2]))
-    lesion = Lesions(each, damage(0.1, 0.2, 0.5, 0.7), damage(0.1, 0.15))
-    assert lesion.rise() == pytest.approx(0.1) and lesion.rise(transitions=True) == pytest.approx(0.6)
-    assert lesion.half() == pytest.approx(0.4)  # 4 of 6 and not 1: the nearer to a half
-    assert one_exchange(lesion) == pytest.approx(0.05)
+    lost = Lesions(each, damage(0.1, 0.2, 0.5, 0.7), damage(0.1, 0.15))
+    assert lost.rise() == pytest.approx(0.1) and lost.rise(transitions=True) == pytest.approx(0.6)
+    assert lost.half() == pytest.approx(0.4)  # 4 of 6 and not 1: the nearer to a half
+    assert one_exchange(lost) == pytest.approx(0.05)
+
+
+def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretended networks: a block costs 1 point in residual ones and 50 in the plain control, a transition 30 in v2 alone."""
+    study = studies.find("lesion")
+    config = study.configure("smoke", {})
+    errors = {"resnet": 0.0, "preresnet": 0.0, "stochastic": 0.0, "plain": 0.0, "control": 0.0}
+
+    def pretend(trial: Trial, *_: object) -> Lesions:
+        rise = 0.5 if trial.group == "plain" else 0.01
+        names = ["layer1.0", "layer1.1", "layer2.0"]
+        without = torch.tensor([rise, rise, 0.3 if trial.group == "preresnet" else rise]) + 0.001 * trial.config.seed
+        some = damage(0.0, *((0.1, 0.2, 0.3) if trial.group == "stochastic" else (0.3, 0.6, 0.9)))
+        return Lesions(Removals([Block(name, "add", not changes(name)) for name in names], 0.0, without), some, damage(0.0, 0.01))
+
+    def verdicts() -> dict[str, str]:
+        groups = {
+            group: [Trial(group, one, {"train_error": errors[group]}, Run(tmp_path, one)) for one in trials]
+            for group, trials in study.grid(config).items()
+        }
+        return {v.claim.id.partition(".")[2]: v.decision for v in study.measure(config, groups, lambda *_: None).verdicts()}
+
+    monkeypatch.setattr(lesion, "lesions", pretend)
+    expected = dict.fromkeys([claim.id.partition(".")[2] for claim in study.claims], "supported") | {"transitions-matter-more": "refuted"}
+    assert verdicts() == expected
+    errors["control"] = 0.5
+    assert verdicts() == expected | {"plain-breaks": "inconclusive"}
+    errors["resnet"] = 0.5
+    left = {"transitions-matter-more-in-v2", "one-block-costs-little-in-v2"}
+    assert {name for name, decision in verdicts().items() if decision != "inconclusive"} == left
 
 
 @pytest.mark.parametrize("make", [lambda: stochastic_depth(10, 1, 14), lambda: short_paths(10, 1, 14, 2)])
