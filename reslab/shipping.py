@@ -3,7 +3,7 @@
     OUT/DATA/MODEL.safetensors    kernels and matrices in float16; the metadata hold every figure of the card
     OUT/DATA/MODEL.md             the card
 
-The errors are measured twice, of the network as it was trained and of what the file gives back.
+The errors of the network as it was trained are those that its run measured; those of what the file gives back are measured here.
 """
 
 import json
@@ -81,13 +81,12 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
     data = load_data(config.data, watch=watch)
     network, data, _ = trained(config.model, run / "weights.safetensors", data, zero_pad=None, options={})
-    before = _errors(network, data, watch, "as trained")
     network.load_state_dict(weightfiles.halved(network.state_dict()))
-    after = _errors(network, data, watch, "after rounding")
+    rounded = _errors(network, data, watch)
     facts = {
         "made_for": {"num_classes": data.num_classes, "in_channels": data.in_channels},
         "params": zoo.count_params(network),
-        "errors": {part: {"trained": before[part], "shipped": after[part]} for part in PARTS},
+        "errors": {part: {"trained": stated["errors"][part], "shipped": rounded[part]} for part in PARTS},
         "images": {part: len(data.parts[part].labels) for part in PARTS},
         "split": data.split_rule,
         "seed": config.seed,
@@ -105,11 +104,12 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
 
 
 def _read(run: Path) -> tuple[TrialConfig, Json]:
-    """Return a finished run's config, and what else its card states: status, steps, packages."""
+    """Return a finished run's config, and what else its card states: status, steps, errors, packages."""
     try:
         trial, result = read_json(run / "trial.json"), read_json(run / "result.json")
         config = TrialConfig(**trial["config"])
         stated = {"status": str(result["status"]), "steps": int(result["steps"]), "packages": dict(trial["environment"]["packages"])}
+        stated["errors"] = {part: float(result[f"{part}_error"]) for part in PARTS}
     except FileNotFoundError as error:
         raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -124,11 +124,11 @@ def _read(run: Path) -> tuple[TrialConfig, Json]:
     return config, stated
 
 
-def _errors(network: nn.Module, data: Dataset, watch: Watch, when: str) -> dict[PartName, float]:
+def _errors(network: nn.Module, data: Dataset, watch: Watch) -> dict[PartName, float]:
     """Return the error on each part."""
     errors = {}
     for part, name in PARTS.items():
-        error = look(network, data, part, "single", _called(f"{name} images, {when}", watch))["error"]
+        error = look(network, data, part, "single", _called(f"{name} images", watch))["error"]
         assert error is not None
         errors[part] = error
     return errors

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reslab import studies, zoo
+from reslab.claims import agreement
 from reslab.report.records import summary_rows
 from reslab.report.wording import reason, translated
 from reslab.runs import Json, read_json
@@ -14,6 +15,7 @@ from reslab.show import percent
 
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted((ROOT / "results" / "studies").glob("*/study.json"))
+OTHER_SEEDS = sorted((ROOT / "results" / "seeds").glob("*/*/study.json"))
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
@@ -27,6 +29,19 @@ def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
         assert (decided[claim.id]["statement"], decided[claim.id]["margin"]) == (claim.statement, claim.margin)
     config = study.configure("default", {}).model_dump(mode="json")
     assert {key: value for key, value in record["config"].items() if value != config[key]} == {}
+
+
+@pytest.mark.parametrize("path", OTHER_SEEDS, ids=lambda path: f"{path.parent.name}-{path.parent.parent.name}")
+def test_a_result_for_other_seeds_is_the_default_study_with_those(path: Path) -> None:
+    record, default = read_json(path), read_json(ROOT / "results" / "studies" / path.parent.name / "study.json")
+    assert {key: value for key, value in record["config"].items() if value != default["config"][key]} == {"first_seed": int(path.parent.parent.name)}
+    assert [(claim["id"], claim["margin"]) for claim in record["claims"]] == [(claim["id"], claim["margin"]) for claim in default["claims"]]
+
+
+def test_no_verdict_is_turned_round_by_other_seeds() -> None:
+    records = [claim for path in (*RESULTS, *OTHER_SEEDS) for claim in read_json(path)["claims"]]
+    agreed = agreement(records)
+    assert len(agreed.alike) > len(agreed.in_part) and agreed.both_ways == []
 
 
 ENGLISH = re.compile(r"\b[a-z]{4,}\b(?!-\d)")
