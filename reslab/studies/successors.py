@@ -20,7 +20,7 @@ from reslab.data import load_data
 from reslab.runs import Json
 from reslab.studies.costs import cost_charts, cost_tables
 from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, weight_table
-from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained
+from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed
 from reslab.training.loop import TrialConfig
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -197,16 +197,12 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
         reuses[trial.config.seed] = reuse_of(trial)
     progress("cutting connections", len(reuses), len(reuses))
     weights = {seed: input_and_rest(reuse.trained) for seed, reuse in reuses.items()}
-
-    def compound(claim: Claim, other: str) -> Comparison:
-        return Comparison(claim, error["efficientnet-compound"], error[other], untested=not_trained(groups, other))
-
     return Measurement(
         comparisons=[
             Comparison(CARDINALITY_OVER_DEPTH, error["resnext"], error["resnet-deeper"]),
             Comparison(CARDINALITY_OVER_WIDTH, error["resnext"], error["resnet-wider"]),
-            compound(COMPOUND_OVER_DEPTH, "efficientnet-deeper"),
-            compound(COMPOUND_OVER_WIDTH, "efficientnet-wider"),
+            Comparison(COMPOUND_OVER_DEPTH, error["efficientnet-compound"], error["efficientnet-deeper"]),
+            Comparison(COMPOUND_OVER_WIDTH, error["efficientnet-compound"], error["efficientnet-wider"]),
             Comparison(OLD_FEATURES_USED, {s: r.old_cut for s, r in reuses.items()}, {s: r.errors[0] for s, r in reuses.items()}),
             Comparison(BLOCK_INPUT_LEAST, {s: w[0] for s, w in weights.items()}, {s: w[1] for s, w in weights.items()}),
         ],
