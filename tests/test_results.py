@@ -38,6 +38,14 @@ def test_a_result_for_other_seeds_is_the_default_study_with_those(path: Path) ->
     assert [(claim["id"], claim["margin"]) for claim in record["claims"]] == [(claim["id"], claim["margin"]) for claim in default["claims"]]
 
 
+def test_the_log_quotes_the_errors_on_cifar() -> None:
+    record, log = read_json(ROOT / "results" / "cifar10-jpeg" / "degradation" / "study.json"), (ROOT / "LOG.md").read_text(encoding="utf-8")
+    for trial in record["trials"]:
+        errors = " | ".join(f"{100 * trial['result'][f'{part}_error']:.2f}" for part in ("train", "heldout", "test"))
+        assert f"| {trial['group']} | {errors} |" in log
+    assert {claim["verdict"] for claim in record["claims"] if claim["kind"] == "statistical"} == {"inconclusive"}  # one seed
+
+
 def test_no_verdict_is_turned_round_by_other_seeds() -> None:
     records = [claim for path in (*RESULTS, *OTHER_SEEDS) for claim in read_json(path)["claims"]]
     agreed = agreement(records)
