@@ -30,6 +30,14 @@ def test_the_split_of_the_digits_is_the_stated_one() -> None:
     assert torch.equal(data.heldout[1], target[8::11])
 
 
+def test_a_few_images_are_spread_over_their_part() -> None:
+    data = load_data("digits")
+    every = torch.cat([labels for _, labels in data.batches("heldout")])
+    found = {count: torch.cat([labels for _, labels in data.spread("heldout", count)]) for count in (1, 4, len(every), 10**6)}
+    assert torch.equal(found[1], every[:1]) and torch.equal(found[10**6], every) and torch.equal(found[len(every)], every)
+    assert torch.equal(found[4], every[[0, len(every) // 4, len(every) // 2, 3 * len(every) // 4]])
+
+
 def test_an_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'digits'"):
         load_data("digit")

@@ -117,10 +117,19 @@ class Dataset:
 
     def batches(self, part: PartName) -> Iterator[Split]:
         """Yield the part in order, each image seen once: as it is, or its single view at `size`."""
+        return self._batches(part, torch.arange(len(self.parts[part].labels)))
+
+    def spread(self, part: PartName, count: int) -> Iterator[Split]:
+        """Yield so many images of the part in the same way, or all that it has, evenly spread over it: a folder's come class by class."""
+        total = len(self.parts[part].labels)
+        count = min(count, total)
+        return self._batches(part, torch.arange(count) * total // max(count, 1))
+
+    def _batches(self, part: PartName, chosen: Tensor) -> Iterator[Split]:
         images, labels = self.parts[part]
         side = self.size if isinstance(images, Ragged) or self.size else max(images.shape[2:])
         step = max(1, min(BATCH_IMAGES, BATCH_PIXELS // (side or 1) ** 2))
-        for index in torch.arange(len(labels)).split(step):
+        for index in chosen.split(step):
             yield self._single_views(_take(images, index)), labels[index.to(labels.device)]
 
     def resized(self, part: PartName, shorter: int, batch: int) -> Iterator[Split]:
