@@ -49,6 +49,7 @@ ANALYSES = {
     "covariate-shift": Analysis("batchnorm", "covariate_shift", 128, False),
     "tour": Analysis("torchvision_tour", "torchvision_tour", 0, False),
 }
+ANALYSES["lesion"] = ANALYSES["removal"]  # as Veit et al. 2016 call it
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def analyze(
 
     - gradient-flow: signals and gradients at every block; training-flow: the same through training
     - paths: the gradient by path length, exactly; sampled-paths: Veit et al.'s estimate of it
-    - removal: the error without each block; random-removal, reorder: without k blocks, or with blocks exchanged
+    - removal, or lesion: the error without each block; random-removal, reorder: without k blocks, or with blocks exchanged
     - importance: dL/dg of each block's gate
     - jacobian: how much each block stretches and shrinks; responses: what its layers add
     - shattering: how fast gradients change along a line of inputs; landscape: the loss around the weights
