@@ -56,6 +56,13 @@ def test_changes_are_those_of_hooks() -> None:
     assert measured == pytest.approx(found, rel=1e-4)
 
 
+def test_every_seed_has_an_image() -> None:
+    torch.manual_seed(0)
+    network, images = zoo.build("cifar_preresnet", depth=8, in_channels=1), torch.randn(4, 1, 8, 8)
+    first, again = (singular_values(network, images, seed) for seed in (1, 4 * 10**6 + 1))
+    assert first and all(torch.equal(values, again[name]) for name, values in first.items())
+
+
 def test_a_block_that_is_the_identity_has_singular_values_of_one() -> None:
     network = zoo.build("cifar_preresnet", depth=14, in_channels=1)
     images = torch.randn(8, 1, 8, 8)

@@ -200,15 +200,16 @@ def formulas() -> tuple[list[Check], Table]:
 
 
 def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
-    """Return, by the block's name, all singular values of the last block of each stage that has an identity shortcut, at one image of 8×8.
+    """Return, by the block's name, all singular values of the last block of each stage that has an identity shortcut, at the seed's image of 8×8.
 
     The statistics of BatchNorm are those of all the images, so that a network that is not trained has some that mean something.
     """
     images = F.adaptive_avg_pool2d(images, 8)
     last = {block.stage: block for block in view(network, images[:2]).blocks}
     names = [block.name for block in last.values() if block.identity]
+    image = seed % len(images)
     with evaluating(network, images):
-        found = jacobian(network, images[seed : seed + 1], names, method="all").blocks
+        found = jacobian(network, images[image : image + 1], names, method="all").blocks
     return {block.name: block.values[0] for block in found if block.values is not None}
 
 
