@@ -104,7 +104,8 @@ def settings_of() -> dict[str, list[str]]:
     takers |= {name: ["num_classes", "in_channels", "width_per_group"] for name in NETWORKS[6:]}
     takers |= {name: studies.find(name).config.model_fields for name in studies.names()} | {"all": StudyConfig.model_fields}
     for name, each in ANALYSES.items():
-        takers[name] = inspect.signature(getattr(import_module(f"reslab.analysis.{each.module}"), each.function)).parameters
+        parameters = inspect.signature(getattr(import_module(f"reslab.analysis.{each.module}"), each.function)).parameters
+        takers[name] = [*takers.get(name, ()), *parameters]  # a study may have the name of an analysis
     for name in BENCHES:
         takers[f"bench {name}"] = inspect.signature(import_module(f"reslab.bench.{name}").bench).parameters
     return {name: [f"--{option.replace('_', '-')}" for option in options] for name, options in takers.items()}
@@ -173,7 +174,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in BENCHES:
         module = import_module(f"reslab.bench.{name}")
         monkeypatch.setattr(module, "bench", functools.wraps(module.bench)(enough))  # with the signature that the command reads
-    for each in ANALYSES.values():
+    for each in dict.fromkeys(ANALYSES.values()):  # one has two names
         module = import_module(f"reslab.analysis.{each.module}")
         monkeypatch.setattr(module, each.function, functools.wraps(getattr(module, each.function))(enough))
 
