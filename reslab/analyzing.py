@@ -201,7 +201,7 @@ def _subject(
         given = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options}
         network = own.network if own is not None else zoo.fresh(model, given)
         dataset = dataset.fitted(zoo.input_shape(network)[1]) if kept is None else prepared_for(network, dataset, kept, None)[0]
-    x, y = _first(dataset.batches(part) if count is None else dataset.spread(part, count), count)
+    x, y = _first(dataset.batches(part), None) if count is None else dataset.sample(part, count)
     return network, own.loss if own is not None else None, x, y, f"{data} ({part})"
 
 

@@ -6,14 +6,17 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reslab import studies
 from reslab.cli import main
-from reslab.runs import SUMS, sha256, write_sums
+from reslab.runs import SUMS, Run, sha256, write_sums
+from reslab.studies.study import Groups, Trial
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
@@ -22,6 +25,14 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
     """Return a trial of an 8-layer network that takes about a second."""
     settings = {"epochs": epochs, "batch_size": 256, **recipe}
     return TrialConfig(model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed)
+
+
+def pretended(name: str, path: Path, train_error: Callable[[str], float]) -> Groups:
+    """Return the groups of a study as if its trials had ended with a training error that depends on the group, and 10 % test error."""
+    study = studies.find(name)
+    grid = study.grid(study.configure("smoke", {}))
+    results = {group: {"train_error": train_error(group), "test_error": 0.1} for group in grid}
+    return {group: [Trial(group, trial, results[group], Run(path, trial)) for trial in trials] for group, trials in grid.items()}
 
 
 def timeless(record: dict[str, object]) -> dict[str, object]:

@@ -1,11 +1,14 @@
 """The digits, their split, and augmentation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reslab.data import Augment, load_data
+from reslab.data.dataset import Part
 from reslab.errors import UserError
 
 
@@ -30,12 +33,24 @@ def test_the_split_of_the_digits_is_the_stated_one() -> None:
     assert torch.equal(data.heldout[1], target[8::11])
 
 
-def test_a_few_images_are_spread_over_their_part() -> None:
+def test_a_few_images_are_the_first_ones() -> None:
     data = load_data("digits")
-    every = torch.cat([labels for _, labels in data.batches("heldout")])
-    found = {count: torch.cat([labels for _, labels in data.spread("heldout", count)]) for count in (1, 4, len(every), 10**6)}
-    assert torch.equal(found[1], every[:1]) and torch.equal(found[10**6], every) and torch.equal(found[len(every)], every)
-    assert torch.equal(found[4], every[[0, len(every) // 4, len(every) // 2, 3 * len(every) // 4]])
+    images, labels = data.heldout
+    for count in (1, 4, len(labels), 10**6):
+        few, their_labels = data.sample("heldout", count)
+        assert torch.equal(few, images[:count]) and torch.equal(their_labels, labels[:count])
+
+
+def test_a_few_images_are_spread_over_a_part_that_comes_class_by_class() -> None:
+    data = load_data("digits")
+    order = data.parts["heldout"].labels.argsort(stable=True)
+    data = replace(data, parts={**data.parts, "heldout": Part(*(part[order] for part in data.parts["heldout"]))})
+    images, labels = data.heldout
+    for count in (1, 4, 10, len(labels), 10**6):
+        few, their_labels = data.sample("heldout", count)
+        places = [i * len(labels) // count for i in range(count)] if count < len(labels) else slice(None)
+        assert torch.equal(few, images[places]) and torch.equal(their_labels, labels[places])
+    assert set(data.sample("heldout", 20)[1].tolist()) == set(range(10))
 
 
 def test_an_unknown_data_set_suggests_the_nearest() -> None:

@@ -8,17 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import reslab, reslab_here, sum_up
+from helpers import pretended, reslab, reslab_here, sum_up
 
 from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
 from reslab.runs import Run, read_json
-from reslab.studies.study import Directory, Groups, Trial, not_trained, run_study
+from reslab.studies.study import Directory, not_trained, run_study
 
 STUDY = ("study", "degradation", "--preset", "smoke", "--data", "digits")
 FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", "n", "source"}
@@ -55,14 +54,6 @@ def test_other_seeds_are_other_trials() -> None:
     study = studies.find("degradation")
     first, second = (study.configure("smoke", {"seeds": 2, "first_seed": start}) for start in (0, 2))
     assert [[trial.seed for trial in trials] for trials in study.grid(second).values()] == [[2, 3]] * len(study.grid(first))
-
-
-def pretended(name: str, path: Path, train_error: Callable[[str], float]) -> Groups:
-    """Return the groups of a study as if its trials had ended with a training error that depends on the group, and 10 % test error."""
-    study = studies.find(name)
-    grid = study.grid(study.configure("smoke", {}))
-    results = {group: {"train_error": train_error(group), "test_error": 0.1} for group in grid}
-    return {group: [Trial(group, trial, results[group], Run(path, trial)) for trial in trials] for group, trials in grid.items()}
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(0.0, "inconclusive"), (0.1, "supported")])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import pretended
 from helpers import reslab as run_reslab
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,6 +160,15 @@ def test_the_table_and_the_charts_say_what_was_measured() -> None:
     weights, cut = reuse.reuse_charts([seed, seed])
     assert [len(series.x) for series in weights.series] == [4] * 6 and weights.series[0].y[2:] == [0.0, 0.0]
     assert cut.series[0].y == [100 * error for error in seed.errors] and cut.series[0].spread == [0.0] * 5
+
+
+def test_a_rival_that_was_not_trained_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = pretended("successors", tmp_path, lambda group: 0.4 if group == "efficientnet-deeper" else 0.0)
+    monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
+    config = successors.STUDY.configure("smoke", {})
+    verdicts = {verdict.claim.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
+    untested = [name for name, verdict in verdicts.items() if verdict.reason.startswith("not trained")]
+    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].decision == "inconclusive"
 
 
 # --- What others printed, and the whole zoo ---------------------------------------------------------------------------

@@ -119,11 +119,17 @@ class Dataset:
         """Yield the part in order, each image seen once: as it is, or its single view at `size`."""
         return self._batches(part, torch.arange(len(self.parts[part].labels)))
 
-    def spread(self, part: PartName, count: int) -> Iterator[Split]:
-        """Yield so many images of the part in the same way, or all that it has, evenly spread over it: a folder's come class by class."""
-        total = len(self.parts[part].labels)
-        count = min(count, total)
-        return self._batches(part, torch.arange(count) * total // max(count, 1))
+    def sample(self, part: PartName, count: int) -> Split:
+        """Return so many images of the part in the same way, or all that it has.
+
+        They are the first ones, but where the images come class by class, as a folder's do, they are evenly spread over the part.
+        """
+        labels = self.parts[part].labels
+        count = min(count, len(labels))
+        by_class = bool((labels.diff() >= 0).all())
+        index = torch.arange(count)
+        found = list(self._batches(part, index * len(labels) // count if by_class else index))
+        return torch.cat([images for images, _ in found]), torch.cat([some for _, some in found])
 
     def _batches(self, part: PartName, chosen: Tensor) -> Iterator[Split]:
         images, labels = self.parts[part]

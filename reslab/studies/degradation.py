@@ -193,7 +193,7 @@ def surfaces(config: DegradationConfig, groups: Groups, progress: Progress) -> l
         return []
     series = []
     for done, (kind, trials) in enumerate(zip(kinds, finished, strict=True), start=1):
-        images, labels = (part[:SURFACE_IMAGES] for part in trials[seed].data().train)
+        images, labels = trials[seed].data().sample("train", SURFACE_IMAGES)
         surface = landscape(trials[seed].network(), images, labels, points=2 * config.surface + 1, seed=seed)
         heights = surface.losses.nan_to_num(nan=MOST).clamp(LEAST, MOST).log10()
         at = surface.coordinates.tolist()

@@ -230,12 +230,12 @@ def measure(config: EnsemblePathsConfig, groups: Groups, progress: Progress) -> 
 
 
 def look(trial: Trial, images: int) -> Looked:
-    """Return what a trained network shows on the test images; the spectrum is of the first `images` of them."""
-    network = trial.network()
-    x, y = trial.data().test
+    """Return what a trained network shows on the test images; the spectrum and the repair are of a few of them."""
+    network, data = trial.network(), trial.data()
+    (x, y), (few, their_labels) = data.test, data.sample("test", images)
     gated = view(network, x[:2])
     early, late = halves(gated)
-    return Looked(path_spectrum(gated, x[:images], y[:images]), repair(gated, x[:images]), _error(gated, x, y, early), _error(gated, x, y, late))
+    return Looked(path_spectrum(gated, few, their_labels), repair(gated, few), _error(gated, x, y, early), _error(gated, x, y, late))
 
 
 def stages(gated: View) -> list[list[int]]:

@@ -214,7 +214,8 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
     """Return rates and ratios at initialisation and through training, for each seed."""
     data = load_data(config.data).fitted(32)
     images, labels = data.train
-    batch, seeds, deep = slice(0, config.images), config.seed_range, config.depths[-1]
+    few, their_labels = data.sample("train", config.images)
+    seeds, deep = config.seed_range, config.depths[-1]
     (trained_depth,), (hundreds,) = config.trained_depths, config.hundreds
 
     def start(kind: str, depth: int, seed: int) -> nn.Module:
@@ -224,7 +225,7 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
     places = [(kind, depth) for kind in KINDS for depth in config.depths] + [("residual, BN", hundreds)]
     for done, (kind, depth) in enumerate(places):
         progress("at initialisation", done, len(places))
-        flows[kind, depth] = {seed: gradient_flow(start(kind, depth, seed), images[batch], labels[batch]) for seed in seeds}
+        flows[kind, depth] = {seed: gradient_flow(start(kind, depth, seed), few, their_labels) for seed in seeds}
     progress("at initialisation", len(places), len(places))
     training: dict[str, dict[int, TrainingFlow | None]] = {}
     for done, kind in enumerate(KINDS):

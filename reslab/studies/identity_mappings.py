@@ -225,7 +225,7 @@ NEEDED = {"shared activation": ["layer2.0", "layer3.0"], "first unit": "3×3 BN 
 def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the comparisons of both tables, the share of negative sums before and after training, and v2's special units."""
     train, test = ({group: by_seed(trials, f"{part}_error") for group, trials in groups.items()} for part in ("train", "test"))
-    images = groups["original"][0].data().train[0][:256]
+    images = groups["original"][0].data().sample("train", 256)[0]
     before, after = {}, {}
     for done, trial in enumerate(groups["original"]):
         progress("negative sums", done, len(groups["original"]))

@@ -190,7 +190,7 @@ def changes(network: nn.Module, images: Tensor) -> list[float]:
 def measure(config: ResidualLearningConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the algebra, the singular values before and after training, and the sizes of the residuals."""
     shallow, deep = config.depths[0], config.depths[-1]
-    images = groups[f"resnet-{deep}"][0].data().train[0][:128]
+    images = groups[f"resnet-{deep}"][0].data().sample("train", 128)[0]
     total = sum(len(trials) for trials in groups.values())
     layers: dict[str, dict[int, list[float]]] = {group: {} for group in groups}
     for done, trial in enumerate(trial for trials in groups.values() for trial in trials):

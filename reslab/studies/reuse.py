@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
-import torch
-
 from reslab.analysis.feature_reuse import Connection, dense_blocks, feature_reuse, severed
 from reslab.analysis.result import evaluating
 from reslab.studies.study import Chart, Series, Table, Trial, averaged
@@ -24,7 +22,7 @@ class Reuse(NamedTuple):
 def reuse_of(trial: Trial) -> Reuse:
     """Return what the trial's DenseNet does with old features."""
     network, data = trial.network(), trial.data()
-    images, _ = data.training_batch(torch.arange(min(len(data.labels), 2048)), None)
+    images, _ = data.sample("train", 2048)
 
     def error_without(distances: range) -> float:
         with severed(network, distances), evaluating(network, images):

@@ -220,7 +220,7 @@ def share_under(limit: float, values: dict[int, Tensor]) -> dict[int, float]:
 
 def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the formulas' checks, and the singular values of networks before and after training."""
-    images = groups["v1"][0].data().train[0][:128]
+    images = groups["v1"][0].data().sample("train", 128)[0]
     trials = [trial for members in groups.values() for trial in members]
     values: dict[str, dict[int, Tensor]] = {f"{kind}, {when}": {} for kind in groups for when in ("before", "after")}
     trained: dict[str, dict[int, Tensor]] = {}

@@ -20,7 +20,7 @@ from reslab.data import load_data
 from reslab.runs import Json
 from reslab.studies.costs import cost_charts, cost_tables
 from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, weight_table
-from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed
+from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -196,13 +196,17 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
         progress("cutting connections", done, len(groups["densenet"]))
         reuses[trial.config.seed] = reuse_of(trial)
     progress("cutting connections", len(reuses), len(reuses))
+
+    def beats(claim: Claim, network: str, rival: str) -> Comparison:
+        return Comparison(claim, error[network], error[rival], untested=not_trained(groups, rival))
+
     weights = {seed: input_and_rest(reuse.trained) for seed, reuse in reuses.items()}
     return Measurement(
         comparisons=[
-            Comparison(CARDINALITY_OVER_DEPTH, error["resnext"], error["resnet-deeper"]),
-            Comparison(CARDINALITY_OVER_WIDTH, error["resnext"], error["resnet-wider"]),
-            Comparison(COMPOUND_OVER_DEPTH, error["efficientnet-compound"], error["efficientnet-deeper"]),
-            Comparison(COMPOUND_OVER_WIDTH, error["efficientnet-compound"], error["efficientnet-wider"]),
+            beats(CARDINALITY_OVER_DEPTH, "resnext", "resnet-deeper"),
+            beats(CARDINALITY_OVER_WIDTH, "resnext", "resnet-wider"),
+            beats(COMPOUND_OVER_DEPTH, "efficientnet-compound", "efficientnet-deeper"),
+            beats(COMPOUND_OVER_WIDTH, "efficientnet-compound", "efficientnet-wider"),
             Comparison(OLD_FEATURES_USED, {s: r.old_cut for s, r in reuses.items()}, {s: r.errors[0] for s, r in reuses.items()}),
             Comparison(BLOCK_INPUT_LEAST, {s: w[0] for s, w in weights.items()}, {s: w[1] for s, w in weights.items()}),
         ],
