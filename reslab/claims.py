@@ -201,9 +201,10 @@ class _Estimate:
 
 
 def _estimate(treatment: Mapping[int, float], control: Mapping[int, float], off: float) -> _Estimate:
-    """Return the paired estimate if both sides ran the same seeds, else Welch's."""
-    if treatment.keys() == control.keys():
-        difference = np.array([treatment[seed] - control[seed] for seed in sorted(treatment)])
+    """Return the paired estimate over the seeds that both sides ran, or Welch's where these are too few."""
+    shared = sorted(treatment.keys() & control.keys())
+    if len(shared) >= MINIMUM_SEEDS:
+        difference = np.array([treatment[seed] - control[seed] for seed in shared])
         return _Estimate(float(difference.mean()), _standard_error(difference), len(difference) - 1, len(difference), "paired t", off)
     a, b = np.array(list(treatment.values())), np.array(list(control.values()))
     error_a, error_b = _standard_error(a), _standard_error(b)
@@ -238,14 +239,13 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     former does, as whether it is tested may depend on what was measured.
 
     Raises:
-        ValueError: if a measurement is not finite, or is missing and nothing says that the claim is untested.
+        ValueError: if a measurement is not finite.
     """
     for comparison in comparisons:
         if comparison.claim.direction is None or comparison.claim.margin is None:
             raise ValueError(f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with")
         values = [*comparison.treatment.values(), *comparison.control.values()]
-        missing = comparison.untested is None and not (comparison.treatment and comparison.control)
-        if missing or not np.isfinite(values).all():
+        if not np.isfinite(values).all():
             raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
 
     verdicts: dict[int, Verdict] = {}
@@ -257,7 +257,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
         if comparison.untested is not None or n < MINIMUM_SEEDS:
             untested += comparison.untested is not None
             effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values()))) if n else None
-            few = f"{n} seed{'s' if n > 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
+            few = f"{n} seed{'s' if n != 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
             reason = few if comparison.untested is None else comparison.untested
             verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
             continue

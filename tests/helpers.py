@@ -27,11 +27,13 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
     return TrialConfig(model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed)
 
 
-def pretended(name: str, path: Path, train_error: Callable[[str], float]) -> Groups:
-    """Return the groups of a study as if its trials had ended with a training error that depends on the group, and 10 % test error."""
+def pretended(
+    name: str, path: Path, train_error: Callable[[str], float], test_error: Callable[[str], float] = lambda _: 0.1, status: str = "finished"
+) -> Groups:
+    """Return the groups of a smoke study as if its trials had ended with these errors, which depend on the group."""
     study = studies.find(name)
     grid = study.grid(study.configure("smoke", {}))
-    results = {group: {"train_error": train_error(group), "test_error": 0.1} for group in grid}
+    results = {group: {"status": status, "train_error": train_error(group), "test_error": test_error(group)} for group in grid}
     return {group: [Trial(group, trial, results[group], Run(path, trial)) for trial in trials] for group, trials in grid.items()}
 
 

@@ -14,6 +14,7 @@ from helpers_commands import check_command
 from reslab import studies
 from reslab.claims import SECTIONS
 from reslab.exercises.checklist import CHECKLIST
+from reslab.runs import read_json
 
 HERE = Path(__file__).parent.parent / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"
@@ -127,6 +128,41 @@ def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, langu
         assert all(TASK.fullmatch(task) for task in tasks)
         if part.name in in_ledger:
             assert set(named) == {f"`{id.split('.')[0]}`" for id in part.claims()}, part.title
+
+
+# --- What was measured ------------------------------------------------------------------------------------------------
+
+RESULTS = HERE.parent / "results" / "studies"
+VERDICTS = {
+    KOREAN: {"지지": "supported", "반박": "refuted", "보류": "inconclusive"},
+    ENGLISH: {verdict: verdict for verdict in ("supported", "refuted", "inconclusive")},
+}
+
+
+def passages(part: Part) -> list[str]:
+    """Return the rows of tables and the paragraphs."""
+    return [piece for text in part.prose().split("\n\n") for piece in (text.splitlines() if text.lstrip().startswith("|") else [text])]
+
+
+@pytest.mark.parametrize("name", [KOREAN, ENGLISH])
+def test_it_says_of_every_claim_what_the_results_say(name: str) -> None:
+    """Of a claim without a word on it, it is supported; a signed number in its row of a table is its effect."""
+    found = {claim["id"]: claim for path in RESULTS.glob("*/study.json") for claim in read_json(path)["claims"]}
+    for part in parts(name):
+        for passage in passages(part):
+            words = {verdict for word, verdict in VERDICTS[name].items() if re.search(rf"(?<!\w){word}", passage)}
+            named = re.findall(r"`([^`\s]+)`", passage)
+            measured = [found[code] for code in named if code in found]
+            for claim in measured:
+                assert claim["verdict"] in words | {"supported"}, claim["id"]
+                said = re.search(rf"`{re.escape(claim['id'])}`: ?(?:판단 )?(\w+)", passage)
+                assert not said or any(said[1].startswith(w) and v == claim["verdict"] for w, v in VERDICTS[name].items()), said
+            if passage.startswith("|") and len(measured) == 1:
+                (claim,) = measured
+                assert words <= {claim["verdict"]}, passage
+                for sign, number in re.findall(r"([+−])(\d+\.\d+)", passage):
+                    effect, digits = float(number) * (-1 if sign == "−" else 1), len(number.partition(".")[2])
+                    assert effect == round(claim["effect"], digits), passage
 
 
 # --- What it names is there -------------------------------------------------------------------------------------------

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import reslab, reslab_here
+from helpers import reslab_here
 
 from reslab import zoo
+from reslab.cli import main
+from reslab.errors import UserError
 
 
 @pytest.mark.parametrize("command", ["", "models", "train", "evaluate", "study", "report", "claims"])
@@ -113,8 +115,9 @@ def test_level_2_trains_by_name(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["result"]["train_error"] < 0.5
 
 
-def test_debug_shows_the_traceback() -> None:
-    assert "Traceback" in reslab("train", "resnet57", "--debug").stderr
+def test_debug_lets_an_error_through_for_its_traceback() -> None:
+    with pytest.raises(UserError, match="no network"):
+        main(["train", "resnet57", "--debug"])
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> None:
     arguments = ["train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256", "--out", tmp_path / "훈련"]
-    first = reslab(*arguments, "--json")
+    first = reslab_here(*arguments, "--json")
     assert first.returncode == 0, first.stderr
     record = json.loads(first.stdout)
     assert record["config"]["options"] == {"depth": 8} and record["result"]["status"] == "finished"

@@ -100,8 +100,9 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     assert children and not any(child.is_running() for child in children)
 
 
-def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path) -> None:
-    first = reslab("exercise", "start", "01", "--lang", "ko", cwd=tmp_path)
+def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = reslab_here("exercise", "start", "01", "--lang", "ko")
     file = tmp_path / "exercises" / "01_gradient_analysis.py"
     assert first.returncode == 0 and "reslab exercise check 01" in first.stdout and "목표:" in file.read_text(encoding="utf-8")
     file.write_text("mine", encoding="utf-8")

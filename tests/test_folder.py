@@ -91,13 +91,14 @@ def test_images_of_many_sizes_are_never_resized_together(tmp_path: Path) -> None
     for image, file in zip(images[torch.arange(4)], files, strict=True):
         assert torch.equal(image, pixels(file))
     assert measure(images).mean == pytest.approx(torch.cat([pixels(file).flatten(1) for file in files], 1).double().mean(1).div(255).tolist())
-    with pytest.raises(UserError, match="differ in size and are never all in memory"):
+    with pytest.raises(UserError, match="give the size"):
         data.test  # noqa: B018  # the access is what is tested
     with pytest.raises(UserError, match="give the size"):
         next(data.batches("test"))
     fitted = data.fitted(7)
     ((batch, seen),) = fitted.batches("test")
     assert batch.shape == (4, 3, 7, 7) and torch.equal(seen, labels)
+    assert torch.equal(fitted.test[0], batch) and torch.equal(fitted.test[1], labels)
     assert fitted.augment == Augment(shift=0, flip=True) and data.fitted(32).augment == Augment(shift=4, flip=True)
     whole = list(data.resized("test", 16, batch=1))
     assert sorted(tuple(x.shape[2:]) for x, _ in whole) == [(16, 40), (16, 40), (21, 16), (21, 16)]

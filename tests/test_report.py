@@ -171,6 +171,16 @@ def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path
         ("measured 3×3 BN, as claimed", "잰 값: 3×3 BN (주장 그대로)", "measured: 3×3 BN (as claimed)"),
         ("the whole interval is over -0.01", "구간 전체가 기준(−0.01)보다 크다", "the whole interval is over −0.01"),
         ("the interval contains 0.5", "구간이 기준(0.5)을 품고 있다", "the interval contains 0.5"),
+        (
+            "the costs differ by more than 7%: basic-8, b-11",
+            "비용이 7% 넘게 다르다: basic-8, b-11",
+            "the costs differ by more than 7%: basic-8, b-11",
+        ),
+        (
+            "the largest usable rate may be outside the grid: with BatchNorm, without BatchNorm",
+            "쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: 배치 정규화 있음, 배치 정규화 없음",
+            "the largest usable rate may be outside the grid: with BatchNorm, without BatchNorm",
+        ),
         ("2 of 5 networks diverged: plain, BN", "신경망 5개 가운데 2개가 발산했다: plain, BN", "2 of 5 networks diverged: plain, BN"),
     ],
 )

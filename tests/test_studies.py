@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from reslab.executors import Failure, local
 from reslab.runs import Run, read_json
 from reslab.studies.study import Directory, not_trained, run_study
 
+pytestmark = pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
+
 STUDY = ("study", "degradation", "--preset", "smoke", "--data", "digits")
 FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", "n", "source"}
 
@@ -27,7 +30,8 @@ FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smoke study that was killed while it ran, and finished by the same command."""
     out = tmp_path_factory.mktemp("실험 기록") / "성능 저하"
-    process = subprocess.Popen([sys.executable, "-m", "reslab", *STUDY, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "reslab", *STUDY, "--workers", "1", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(out.glob("trials/*/result.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -65,6 +69,38 @@ def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str,
     assert decided.decision == verdict and decided.reason.startswith("no room") == (error == 0)
 
 
+SIDES = [
+    ("shortcuts", "identity-beats-none", "train", "A-8", "none-8"),
+    ("shortcuts", "zero-padding-is-not-worse-than-projection", "test", "A-8", "B-8"),
+    ("shortcuts", "projecting-everywhere-is-not-better", "test", "B-8", "C-8"),
+    ("bottleneck", "not-worse-at-equal-computation", "test", "bottleneck-11", "basic-8"),
+    ("bottleneck", "trains-better-at-equal-computation", "train", "bottleneck-11", "basic-8"),
+    ("preactivation", "v2-is-not-worse-at-depth", "test", "v2-14", "v1-14"),
+    ("preactivation", "v2-is-better-at-depth", "test", "v2-14", "v1-14"),
+    ("preactivation", "v2-has-no-advantage-when-shallow", "test", "v1-8", "v2-8"),
+    ("preactivation", "v2-trains-better-at-depth", "train", "v2-14", "v1-14"),
+]
+
+
+@pytest.mark.parametrize(("name", "claim", "part", "treatment", "control"), SIDES)
+def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, treatment: str, control: str, tmp_path: Path) -> None:
+    study = studies.find(name)
+    mine: dict[str, float] = {treatment: 0.15, control: 0.03}
+    errors = {"train": lambda _: 0.05, "test": lambda _: 0.05} | {part: lambda group: mine.get(group, 0.07)}
+    verdicts = study.measure(study.configure("smoke", {}), pretended(name, tmp_path, errors["train"], errors["test"]), lambda *_: None).verdicts()
+    assert next(v.effect for v in verdicts if v.claim.id == f"{name}.{claim}") == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("name", ["ensemble_paths", "identity_mappings", "lesion", "residual_learning", "skip_gradient", "successors"])
+def test_networks_that_diverged_are_not_looked_into_and_nothing_is_concluded(name: str, tmp_path: Path) -> None:
+    """There are no weights to load: a look would fail."""
+    study = studies.find(name)
+    groups = pretended(name, tmp_path, lambda _: 0.9, status="diverged")
+    measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
+    assert {verdict.decision for verdict in measurement.verdicts() if verdict.claim.kind == "statistical"} == {"inconclusive"}
+    json.dumps([asdict(figure) for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
+
+
 def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
     groups = pretended("preactivation", tmp_path, lambda group: 0.9 if group == "v2-14" else 0.0)
     assert not_trained(groups, "v1-8", "v1-14") is None
@@ -73,7 +109,7 @@ def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
-    whole = reslab(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
+    whole = reslab_here(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
     assert whole.returncode == 0, whole.stderr
     for trial in json.loads(whole.stdout)["trials"]:
         weights = [(root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")]
@@ -85,14 +121,14 @@ def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finis
     shutil.copytree(finished, out)
     before = (out / "study.json").read_bytes()
     times = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*") if path.is_file() and path.name != ".lock"}
-    assert reslab(*STUDY, "--out", out).returncode == 0
+    assert reslab_here(*STUDY, "--out", out).returncode == 0
     assert (out / "study.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
     gone = next(out.glob("trials/*/"))
     weights = (gone / "weights.safetensors").read_bytes()
     shutil.rmtree(gone)
-    assert reslab(*STUDY, "--out", out).returncode == 0
+    assert reslab_here(*STUDY, "--out", out).returncode == 0
     assert (gone / "weights.safetensors").read_bytes() == weights
     assert {path for path, stamp in times.items() if path.stat().st_mtime_ns != stamp} == {path for path in times if path.parent == gone}
 
@@ -118,11 +154,10 @@ def test_the_report_needs_no_network_and_escapes_what_it_shows(finished: Path, t
     record = read_json(out / "study.json")
     record["title"]["en"] = "<script>alert(1)</script>"
     (out / "study.json").write_text(json.dumps(record), encoding="utf-8")
-    assert reslab("report", out, "--out", tmp_path / "evil.html").returncode == 0
+    assert reslab_here("report", out, "--out", tmp_path / "evil.html").returncode == 0
     assert "<script>alert(1)" not in (tmp_path / "evil.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_claims_lists_verdicts_of_a_directory(finished: Path) -> None:
     records = json.loads(reslab_here("claims", finished, "--json").stdout)
     assert {record["verdict"] for record in records} <= {"supported", "refuted", "inconclusive"}
@@ -136,7 +171,7 @@ def test_results_of_other_code_are_reused_with_a_warning(finished: Path, tmp_pat
     result = next(out.glob("trials/*/result.json"))
     result.write_text(result.read_text(encoding="utf-8").replace(read_json(result)["code"], "0" * 16), encoding="utf-8")
     sum_up(result.parent)
-    again = reslab(*STUDY, "--out", out)
+    again = reslab_here(*STUDY, "--out", out)
     assert again.returncode == 0 and "1 results were made by other code" in again.stderr
 
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from reslab import studies, zoo
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
 from reslab.claims import Comparison, decide
+from reslab.errors import UserError
 from reslab.executors import local, run_trial
 from reslab.runs import Run
 from reslab.studies import batchnorm_role, descent
-from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, best_rate, branch_share, early_loss, largest_usable
+from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, best_rate, beyond, branch_share, early_loss, largest_usable
 from reslab.studies.descent import Look, bounded_log10, drift, input_moments, look, stepped, turned
 from reslab.studies.study import Directory, Trial, run_study
 from reslab.training.loop import TrialConfig
@@ -25,6 +26,22 @@ from reslab.training.recipes import Steps
 def test_the_largest_usable_rate_of_each_seed() -> None:
     errors = {0.01: {0: 0.4, 1: 0.9, 2: 0.9}, 0.1: {0: 0.1, 1: 0.49, 2: 0.5}, 1.0: {0: 0.3, 1: 0.9, 2: 1.0}}
     assert largest_usable(errors) == pytest.approx({0: 0, 1: -1, 2: log10(0.001)})
+
+
+def test_limits_at_the_ends_of_the_grid_are_not_compared() -> None:
+    rates = (0.01, 0.1, 1.0)
+    below, at = largest_usable({rate: {0: 1.0} for rate in rates})[0], [log10(rate) for rate in rates]
+    assert beyond(rates, {"with": {0: at[0], 1: at[1]}, "without": {0: at[1]}}) is None
+    reason = "the largest usable rate may be outside the grid: "
+    assert beyond(rates, {"with": {0: at[1], 1: at[2]}, "without": {0: at[1]}}) == f"{reason}with BatchNorm"
+    assert beyond(rates, {"with": {0: at[2]}, "without": {0: below}}) == f"{reason}with BatchNorm, without BatchNorm"
+
+
+@pytest.mark.parametrize("name", ["rates", "batches"])
+@pytest.mark.parametrize(("values", "message"), [((0, 1), "greater than 0"), ((2, 1), "must grow"), ((1, 1), "must grow")])
+def test_rates_and_batches_that_cannot_be_compared_are_refused(name: str, values: tuple[int, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        studies.find("batchnorm_role").configure("default", {name: values})
 
 
 def test_the_best_rate_is_of_the_mean() -> None:

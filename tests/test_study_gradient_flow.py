@@ -38,6 +38,11 @@ def test_decades_and_growth_by_hand() -> None:
     assert decades(flow(0.1, 1.0)) == pytest.approx(-1.0)
 
 
+def test_a_gradient_that_vanished_altogether_shrinks_at_a_finite_rate() -> None:
+    flow = GradientFlow((), torch.empty(0), torch.tensor([0.0, 0.0, 1.0]), torch.empty(0), 0.0)
+    assert flow.growth == pytest.approx(TINY**0.5) and decades(flow) == pytest.approx(math.log10(TINY))
+
+
 def test_the_four_kinds_are_what_they_say_and_come_from_the_seed() -> None:
     made = {kind: build(kind, 8, 1, 10, 1) for kind in KINDS}
     assert [any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) for network in made.values()] == ["BN" in kind for kind in KINDS]

@@ -6,38 +6,27 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import pretended
 
 from reslab import studies, zoo
 from reslab.claims import Check, check, decide
 from reslab.errors import UserError
 from reslab.executors import local
-from reslab.runs import Run
-from reslab.studies import identity_mappings, preactivation
+from reslab.studies import identity_mappings
 from reslab.studies.identity_mappings import NEEDED, ORDER_CLAIMS, SHORTCUTS, SNIPPET, negative_sums, snippet
 from reslab.studies.preactivation import GROWS, NOT_WHEN_SHALLOW, advantage
-from reslab.studies.study import Directory, Groups, Trial, run_study
-
-
-def pretend(study_name: str, errors: dict[str, float], root: Path) -> tuple[object, Groups]:
-    """Return a study's smoke config and groups whose trials have these errors, a little more for each seed."""
-    study = studies.find(study_name)
-    config = study.configure("smoke", {})
-    groups = {
-        group: [
-            Trial(group, trial, {"train_error": errors[group] + trial.seed / 1000, "test_error": errors[group]}, Run(root, trial)) for trial in trials
-        ]
-        for group, trials in study.grid(config).items()
-    }
-    return config, groups
+from reslab.studies.study import Directory, Trial, run_study
 
 
 @pytest.mark.parametrize(("deep_v1", "grows"), [(0.30, "supported"), (0.10, "refuted")])
 def test_the_advantage_is_a_difference_of_differences(deep_v1: float, grows: str, tmp_path: Path) -> None:
     errors = {"v1-8": 0.2, "v2-8": 0.2, "v1-14": deep_v1, "v2-14": 0.10}
-    config, groups = pretend("preactivation", errors, tmp_path)
-    measurement = preactivation.measure(config, groups, lambda *_: None)  # type: ignore[arg-type]  # a PreactivationConfig
+    study = studies.find("preactivation")
+    measurement = study.measure(
+        study.configure("smoke", {}), pretended("preactivation", tmp_path, lambda _: 0.0, errors.__getitem__), lambda *_: None
+    )
     verdicts = {verdict.claim.id: verdict for verdict in measurement.verdicts()}
-    assert verdicts.keys() == {claim.id for claim in studies.find("preactivation").claims}
+    assert verdicts.keys() == {claim.id for claim in study.claims}
     assert verdicts[GROWS.id].decision == grows and verdicts[GROWS.id].effect == pytest.approx(deep_v1 - 0.10)
     assert verdicts[NOT_WHEN_SHALLOW.id].decision == "supported"
     assert [series.name for series in measurement.charts[0].series] == ["v1", "v2"]
@@ -91,11 +80,12 @@ def test_v2_has_what_the_snippet_has_not() -> None:
 
 def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = dict.fromkeys(["original", *SHORTCUTS, *ORDER_CLAIMS], 0.2) | {"convolution": 0.1, "dropout": 0.5, "bn-after-addition": 0.1}
-    config, groups = pretend("identity_mappings", errors, tmp_path)
+    study = studies.find("identity_mappings")
+    groups = pretended("identity_mappings", tmp_path, errors.__getitem__, errors.__getitem__)
     monkeypatch.setattr(Trial, "network", Trial.fresh_network)  # nothing was trained
-    measurement = identity_mappings.measure(config, groups, lambda *_: None)  # type: ignore[arg-type]  # an IdentityMappingsConfig
+    measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
     verdicts = {verdict.claim.id.removeprefix("identity_mappings."): verdict.decision for verdict in measurement.verdicts()}
-    assert len(verdicts) == len(studies.find("identity_mappings").claims)
+    assert len(verdicts) == len(study.claims)
     assert verdicts["convolution-trains-worse"] == verdicts["bn-after-addition-is-worse"] == "refuted"
     assert verdicts["dropout-trains-worse"] == verdicts["full-pre-activation-is-not-worse"] == "supported"
     assert verdicts["training-makes-the-change-rarer"] == "refuted"  # before is after

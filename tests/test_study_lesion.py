@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_trial
+from helpers import pretended, tiny_trial
 
 from reslab import studies, zoo
 from reslab.analysis.removal import Damage, Removals
@@ -46,7 +46,8 @@ def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_noth
     """Pretended networks: a block costs 1 point in residual ones and 50 in the plain control, a transition 30 in v2 alone."""
     study = studies.find("lesion")
     config = study.configure("smoke", {})
-    errors = {"resnet": 0.0, "preresnet": 0.0, "stochastic": 0.0, "plain": 0.0, "control": 0.0}
+    errors = dict.fromkeys(study.grid(config), 0.0)
+    gone: set[str] = set()  # groups whose networks diverged
 
     def pretend(trial: Trial, *_: object) -> Lesions:
         rise = 0.5 if trial.group == "plain" else 0.01
@@ -56,16 +57,16 @@ def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_noth
         return Lesions(Removals([Block(name, "add", not changes(name)) for name in names], 0.0, without), some, damage(0.0, 0.01))
 
     def verdicts() -> dict[str, str]:
-        groups = {
-            group: [Trial(group, one, {"train_error": errors[group]}, Run(tmp_path, one)) for one in trials]
-            for group, trials in study.grid(config).items()
-        }
+        given = {status: pretended("lesion", tmp_path, errors.__getitem__, status=status) for status in ("finished", "diverged")}
+        groups = {group: given["diverged" if group in gone else "finished"][group] for group in errors}
         return {v.claim.id.partition(".")[2]: v.decision for v in study.measure(config, groups, lambda *_: None).verdicts()}
 
     monkeypatch.setattr(lesion, "lesions", pretend)
     expected = dict.fromkeys([claim.id.partition(".")[2] for claim in study.claims], "supported") | {"transitions-matter-more": "refuted"}
     assert verdicts() == expected
-    errors["control"] = 0.5
+    gone, errors["stochastic"] = {"stochastic"}, 0.9
+    assert verdicts() == expected | {"stochastic-depth-makes-robust": "inconclusive"}
+    gone, errors["stochastic"], errors["control"] = set(), 0.0, 0.5
     assert verdicts() == expected | {"plain-breaks": "inconclusive"}
     errors["resnet"] = 0.5
     left = {"transitions-matter-more-in-v2", "one-block-costs-little-in-v2"}

@@ -89,11 +89,12 @@ IMAGES = {"digits": (1, 1, 8, 8), "cifar10": (1, 3, 32, 32)}
 def test_rivals_cost_the_same_in_every_preset(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def shapes(name: str) -> SimpleNamespace:
         shape = IMAGES[name]
-        return SimpleNamespace(num_classes=10, in_channels=shape[1], batches=lambda _: iter([(torch.empty(shape), None)]))
+        seen = SimpleNamespace(sample=lambda *_: (torch.empty(shape), None))
+        return SimpleNamespace(num_classes=10, in_channels=shape[1], fitted=lambda _: seen)
 
-    monkeypatch.setattr(successors, "load_data", shapes)
+    monkeypatch.setattr(costs, "load_data", shapes)
     config = successors.STUDY.configure(preset, {})
-    found = {group: successors.cost(trials[0]) for group, trials in successors.grid(config).items()}
+    found = {group: costs.cost(trials[0]) for group, trials in successors.grid(config).items()}
     assert check_equal(found) == "supported"
     wider = found["resnet-wider"]
     assert check_equal(found | {"resnet-wider": wider._replace(params=round(1.1 * wider.params))}) == "refuted"
@@ -102,8 +103,8 @@ def test_rivals_cost_the_same_in_every_preset(preset: str, monkeypatch: pytest.M
     assert check_equal(found | {"efficientnet-deeper": deeper._replace(macs=round(0.9 * deeper.macs))}) == "refuted"
 
 
-def check_equal(found: dict[str, successors.Cost]) -> str:
-    return check(successors.Check(successors.EQUAL_COST, successors.equal_costs(found), True)).decision
+def check_equal(found: dict[str, costs.Cost]) -> str:
+    return check(successors.Check(successors.EQUAL_COST, successors.dearer(found) == [], True)).decision
 
 
 # --- Feature reuse ----------------------------------------------------------------------------------------------------
@@ -148,15 +149,18 @@ def test_cutting_what_is_not_used_changes_nothing_and_what_is_used_something() -
 def test_the_blocks_input_is_compared_with_the_blocks_own_features_from_the_second_block_on() -> None:
     """First blocks, first layers and what follows a block do not count."""
     counted = [Connection(2, 2, 0, 1.0, 0.5), Connection(2, 2, 1, 1.0, 2.0), Connection(3, 2, 0, 1.0, 0.7), Connection(3, 2, 1, 1.0, 3.0)]
-    others = [Connection(1, 2, 0, 1.0, 9.0), Connection(2, 1, 0, 1.0, 9.0), Connection(2, 3, 0, 1.0, 9.0), Connection(3, 3, 2, 1.0, 9.0)]
+    others = [Connection(1, 2, 0, 1.0, 9.0), Connection(2, 1, 0, 1.0, 9.0), Connection(2, 4, 0, 1.0, 9.0), Connection(3, 4, 2, 1.0, 9.0)]
     assert reuse.input_and_rest([*counted, *others]) == (pytest.approx(0.6), pytest.approx(2.5))
+    later = [Connection(3, 3, 0, 1.0, 0.0), Connection(3, 3, 1, 1.0, 4.0), Connection(3, 3, 2, 1.0, 6.0)]
+    assert reuse.input_and_rest([*counted, *later, *others]) == (pytest.approx(0.4), pytest.approx(10 / 3))  # a layer counts once, however late
 
 
 def test_the_table_and_the_charts_say_what_was_measured() -> None:
     seed = measured(True)
-    table = reuse.weight_table([seed.trained, seed.trained])
+    (table,) = reuse.reuse_tables([seed, seed])
     assert len(table.rows) == 3 * 4 and table.rows[0][3:] == [None, None, None]
     assert table.rows[2][:3] == [1, 3, 0.0]  # the third layer of the first block takes nothing from the block's input
+    assert reuse.reuse_tables([]) == reuse.reuse_charts([]) == []
     weights, cut = reuse.reuse_charts([seed, seed])
     assert [len(series.x) for series in weights.series] == [4] * 6 and weights.series[0].y[2:] == [0.0, 0.0]
     assert cut.series[0].y == [100 * error for error in seed.errors] and cut.series[0].spread == [0.0] * 5
@@ -169,6 +173,17 @@ def test_a_rival_that_was_not_trained_decides_nothing(tmp_path: Path, monkeypatc
     verdicts = {verdict.claim.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
     untested = [name for name, verdict in verdicts.items() if verdict.reason.startswith("not trained")]
     assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].decision == "inconclusive"
+
+
+def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = pretended("successors", tmp_path, lambda _: 0.0)
+    monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
+    of = {group: costs.cost(trials[0].config) for group, trials in groups.items()}
+    dear = of["resnet-wider"]._replace(params=2 * of["resnet-wider"].params)
+    monkeypatch.setattr(successors, "cost", lambda trial: dear if trial == groups["resnet-wider"][0].config else costs.cost(trial))
+    verdicts = {v.claim.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    untested = [name for name, verdict in verdicts.items() if verdict.reason == "the costs differ by more than 7%: resnext, resnet-wider"]
+    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].decision == "refuted"
 
 
 # --- What others printed, and the whole zoo ---------------------------------------------------------------------------

@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 
+TINY = torch.finfo(torch.float32).tiny
+"""Stands for a gradient that vanished altogether: norms and their ratios count as no smaller."""
+
+
 @dataclass(frozen=True)
 class GradientFlow(Result):
     """Signals and gradients before the first block and after each, and the gradients of each block's parameters.
@@ -61,7 +65,7 @@ class GradientFlow(Result):
     @property
     def growth(self) -> float:
         """Return by what factor the gradient's norm changes per block on its way back: the slope of a line through the logarithms."""
-        return float(torch.exp(-_slope(self.backward.double().log())))
+        return float(torch.exp(-_slope(self.backward.double().clamp(min=TINY).log())))
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row a block: what it takes in, and what its output's and its parameters' gradients are."""

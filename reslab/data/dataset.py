@@ -82,9 +82,7 @@ class Dataset:
 
     def _whole(self, part: PartName) -> Split:
         images, labels = self.parts[part]
-        if isinstance(images, Ragged):
-            raise UserError(f"the images of {self.name} differ in size and are never all in memory; take them in batches: data.batches({part!r})")
-        return self._prepare(images), labels
+        return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._prepare(images), labels)
 
     def fitted(self, size: int) -> "Dataset":
         """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size stay as they are."""

@@ -107,6 +107,14 @@ _REASONS: dict[str, Callable[..., Words]] = {
         "ko": f"신경망 {n}개 가운데 {gone}개가 발산했다: {kind}",
         "en": f"{gone} of {n} networks diverged: {kind}",
     },
+    r"the costs differ by more than (\S+): (.+), (.+)": lambda limit, one, other: {
+        "ko": f"비용이 {limit} 넘게 다르다: {one}, {other}",
+        "en": f"the costs differ by more than {limit}: {one}, {other}",
+    },
+    r"the largest usable rate may be outside the grid: (.+)": lambda kinds: {
+        "ko": f"쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: {', '.join(glossary()[kind] for kind in kinds.split(', '))}",
+        "en": f"the largest usable rate may be outside the grid: {kinds}",
+    },
     r"no room to be lower by (\S+): the mean of what is compared with is (\S+)": lambda margin, mean: {
         "ko": f"{margin}만큼 작아질 자리가 없다: 견줄 대상의 평균이 {mean}이다",
         "en": f"no room to be lower by {margin}: the mean of what is compared with is {mean}",

@@ -21,7 +21,7 @@ from math import inf, log10
 from statistics import mean
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from reslab import zoo
@@ -31,7 +31,22 @@ from reslab.claims import Citation, Claim, Comparison
 from reslab.data import load_data
 from reslab.residual import preserve, view
 from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
-from reslab.studies.study import Chart, CifarDepth, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Trial, averaged, by_seed
+from reslab.studies.gradient_flow import decades
+from reslab.studies.study import (
+    Chart,
+    CifarDepth,
+    CifarDepths,
+    Groups,
+    Measurement,
+    Progress,
+    Study,
+    StudyConfig,
+    Table,
+    Trial,
+    averaged,
+    by_seed,
+    not_trained,
+)
 from reslab.training.loop import TrialConfig, generator
 
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
@@ -156,8 +171,10 @@ STABLE = Claim(
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "지름길이 있는 신경망에서는 배치 정규화가 첫 블록과 마지막 블록의 기울기 크기 차이를 3배 넘게 줄인다(초기화 때).",
-        "en": "With shortcuts, BatchNorm brings the gradients at the first and the last block closer by over a factor of 3 at initialisation.",
+        "ko": "지름길이 있는 깊은 신경망(기본 56층)에서는, 초기화 때 첫 블록과 마지막 블록의 기울기 크기의 비가 배치 정규화가 있으면 없을 때보다 "
+        "3배 넘게 1에 가깝다.",
+        "en": "With shortcuts, the ratio of a deep network's gradient at the first block to that at the last (56 layers by default) is over a factor "
+        "of 3 closer to 1 with BatchNorm than without, at initialisation.",
     },
     source=f"{DE_SMITH}, abstract",
     direction="lower",
@@ -169,8 +186,10 @@ EXPLODES = Claim(
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "지름길이 없는 신경망에서는 배치 정규화가 있어도 기울기가 안정되지 않고, 첫 블록까지 되돌아오며 10배 넘게 폭발한다(초기화 때).",
-        "en": "Without shortcuts, BatchNorm does not stabilise the gradient: on its way back to the first block it grows over tenfold (untrained).",
+        "ko": "지름길이 없는 깊은 신경망(기본 56층)에서는 배치 정규화가 있어도 기울기가 안정되지 않고, 첫 블록까지 되돌아오며 10배 넘게 "
+        "폭발한다(초기화 때).",
+        "en": "Without shortcuts, BatchNorm does not stabilise a deep network's gradient (56 layers by default): on its way back to the first "
+        "block it grows over tenfold at initialisation.",
     },
     source="Yang et al. 2019 (arXiv:1902.08129)",
     direction="higher",
@@ -183,8 +202,10 @@ BRANCH = Claim(
     kind="statistical",
     section="batchnorm",
     statement={
-        "ko": "배치 정규화가 있으면 초기화 때 블록의 합에서 가지가 차지하는 몫이 0.1 넘게 작아, 블록이 항등 함수에 가깝다.",
-        "en": "With BatchNorm, the branch's share of a block's sum at initialisation is smaller by over 0.1: blocks are nearer to the identity.",
+        "ko": "깊은 v2 신경망(기본 56층)에서 배치 정규화가 있으면, 초기화 때 블록의 합에서 가지가 차지하는 몫이 0.1 넘게 작아 블록이 "
+        "항등 함수에 가깝다.",
+        "en": "In deep v2 networks (56 layers by default), the branch's share of a block's sum at initialisation is smaller by over 0.1 with "
+        "BatchNorm: blocks are nearer to the identity.",
     },
     source=f"{DE_SMITH}, abstract",
     direction="lower",
@@ -212,8 +233,17 @@ class BatchnormRoleConfig(StudyConfig):
 
     depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
     depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest")
-    rates: tuple[float, ...] = Field((0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first")
-    batches: tuple[int, int] = Field((16, 128), description="the small and the large batch")
+    rates: tuple[PositiveFloat, ...] = Field(
+        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first"
+    )
+    batches: tuple[PositiveInt, PositiveInt] = Field((16, 128), description="the small and the large batch")
+
+    @field_validator("rates", "batches")
+    @classmethod
+    def _growing(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if list(values) != sorted(set(values)):
+            raise ValueError(f"must grow, got {', '.join(f'{value:g}' for value in values)}")
+        return values
 
 
 def grid(config: BatchnormRoleConfig) -> dict[str, list[TrialConfig]]:
@@ -241,6 +271,7 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
     epochs = max(len(list(trial.run.metrics())) for trial in groups[chosen["with"]])
     shared = {kind: f"{kind}, rate {best['without']:g}" for kind in best}
     looks = {kind: _looks(groups[group], best["without"], kind, progress) for kind, group in shared.items()}
+    chosen_untrained = not_trained(groups, *chosen.values())
     unseen = "not every network learned enough to be looked into" if None in [look for kind in looks.values() for look in kind.values()] else None
     turned, beta, drift = (
         {kind: {seed: getattr(look, name) for seed, look in found.items() if look} for kind, found in looks.items()} for name in Look._fields
@@ -249,6 +280,8 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
     deep = config.depths[-1]
     off = {kind: {seed: abs(ratio) for seed, ratio in start[f"residual, {kind}", deep].items()} for kind in best}
     small, large = config.batches
+    by_batch = [f"with, batch {size}" for size in config.batches]
+    limit = {kind: largest_usable(errors) for kind, errors in usable.items()}
     grid_step = max(log10(after / before) for before, after in pairwise(sorted(config.rates)))
     columns = {"test error": test, "test − training error": gaps}
     at_best = {name: {kind: values[group] for kind, group in chosen.items()} for name, values in columns.items()}
@@ -257,11 +290,11 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
             Comparison(SHIFT, turned["without"], turned["with"], untested=unseen),
             Comparison(STEADIER, drift["with"], drift["without"], untested=unseen),
             Comparison(SMOOTHER, beta["with"], beta["without"], untested=unseen),
-            Comparison(RATE, largest_usable(usable["with"]), largest_usable(usable["without"]), resolution=grid_step),
-            Comparison(MECHANISM, test[chosen["without"]], test[shared["with"]]),
+            Comparison(RATE, limit["with"], limit["without"], untested=beyond(config.rates, limit), resolution=grid_step),
+            Comparison(MECHANISM, test[chosen["without"]], test[shared["with"]], untested=not_trained(groups, chosen["without"], shared["with"])),
             Comparison(FASTER, loss["with"], loss["without"], untested=None if epochs > 1 else "there is no second epoch"),
-            Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]]),
-            Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"]),
+            Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]], untested=chosen_untrained),
+            Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"], untested=not_trained(groups, *by_batch)),
             Comparison(STABLE, off["with"], off["without"]),
             Comparison(EXPLODES, start["plain, with", deep], dict.fromkeys(start["plain, with", deep], 0.0)),
             Comparison(BRANCH, start["branch, with", deep], start["branch, without", deep]),
@@ -283,6 +316,13 @@ def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> dict[int, flo
     below = rates[0] ** 2 / rates[1]
     seeds = set.intersection(*(set(by_rate) for by_rate in errors.values()))
     return {seed: log10(max([rate for rate in rates if errors[rate][seed] < USABLE_ERROR], default=below)) for seed in sorted(seeds)}
+
+
+def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> str | None:
+    """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if all lie inside."""
+    smallest, largest = log10(rates[0]), log10(rates[-1])
+    outside = [kind for kind, limits in limit.items() if not all(smallest <= value < largest for value in limits.values())]
+    return f"the largest usable rate may be outside the grid: {', '.join(f'{kind} BatchNorm' for kind in outside)}" if outside else None
 
 
 def early_loss(trial: Trial) -> float:
@@ -313,7 +353,7 @@ def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[t
                     torch.manual_seed(seed)
                     network = zoo.build(family, depth=depth, num_classes=data.num_classes, in_channels=data.in_channels)
                 for kind, twin in (("with", network), ("without", without_batchnorm(network))):
-                    value = branch_share(twin, images) if name == "branch" else log10(gradient_flow(twin, images, labels).first_over_last)
+                    value = branch_share(twin, images) if name == "branch" else decades(gradient_flow(twin, images, labels))
                     found.setdefault((f"{name}, {kind}", depth), {})[seed] = value
     progress("gradients at initialisation", len(config.depths), len(config.depths))
     return found

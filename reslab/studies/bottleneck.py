@@ -6,17 +6,20 @@ changes, so that the blocks alone differ. Multiply-adds and parameters are in th
 with fewer blocks the bottlenecks cost more, since their projections are wider.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from statistics import mean
 
-import torch
 from pydantic import Field
 
-from reslab import zoo
 from reslab.claims import Citation, Claim, Comparison, with_room
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed
+from reslab.studies.costs import Cost, cost
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
+TOLERANCE = 0.07
+"""How far apart, relatively, the multiply-adds of a pair may be that are called equal."""
 
 NOT_WORSE = Claim(
     id="bottleneck.not-worse-at-equal-computation",
@@ -89,11 +92,16 @@ def grid(config: BottleneckConfig) -> dict[str, list[TrialConfig]]:
 def measure(config: BottleneckConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the comparisons at the deepest pair, and what the papers found on larger data."""
     deep = config.depths[-1]
-    basic, bottleneck = groups[f"basic-{deep}"], groups[f"bottleneck-{partner(deep)}"]
+    basic, bottleneck = f"basic-{deep}", f"bottleneck-{partner(deep)}"
+    costs = {group: cost(trials[0].config) for group, trials in groups.items()}
+    _, macs = costs[bottleneck].apart(costs[basic])
+    unequal = f"the costs differ by more than {TOLERANCE:.0%}: {basic}, {bottleneck}" if abs(macs) > TOLERANCE else None
+    train, test = ({group: by_seed(groups[group], f"{part}_error") for group in (basic, bottleneck)} for part in ("train", "test"))
+    better = with_room(Comparison(BETTER, train[bottleneck], train[basic]))
     return Measurement(
         comparisons=[
-            Comparison(NOT_WORSE, by_seed(bottleneck, "test_error"), by_seed(basic, "test_error")),
-            with_room(Comparison(BETTER, by_seed(bottleneck, "train_error"), by_seed(basic, "train_error"))),
+            Comparison(NOT_WORSE, test[bottleneck], test[basic], untested=unequal or not_trained(groups, basic)),
+            replace(better, untested=unequal or better.untested),
         ],
         citations=[
             Citation(
@@ -103,20 +111,16 @@ def measure(config: BottleneckConfig, groups: Groups, progress: Progress) -> Mea
             ),
             Citation(CIFAR, "supported", "5.93 % (ResNet-164) against 6.61 % (ResNet-110), original units, both with 1.7 M parameters"),
         ],
-        tables=[_table(groups)],
+        tables=[_table(groups, costs)],
         charts=[_chart(config, groups)],
     )
 
 
-def _table(groups: Groups) -> Table:
+def _table(groups: Groups, costs: Mapping[str, Cost]) -> Table:
     rows: list[list[str | int | float | None]] = []
     for group, trials in groups.items():
-        image = next(trials[0].data().batches("test"))[0][:1]
-        with torch.device("meta"):
-            network = trials[0].fresh_network()
-            macs = zoo.count_macs(network, image.to("meta"))
         errors = [100 * mean(by_seed(trials, f"{part}_error").values()) for part in ("train", "test")]
-        rows.append([group, int(group.partition("-")[2]), macs, zoo.count_params(network), *errors])
+        rows.append([group, int(group.partition("-")[2]), costs[group].macs, costs[group].params, *errors])
     return Table(
         title={"ko": "계산량과 오류 (시드 평균)", "en": "Computation and errors (means over seeds)"},
         columns=["network", "layers", "MACs", "parameters", "training error (%)", "test error (%)"],

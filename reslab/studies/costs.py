@@ -1,8 +1,37 @@
-"""The whole zoo's parameters and multiply-adds, and beside them the errors that others print: tables and charts of a study."""
+"""What networks cost: a trial's, and the whole zoo's parameters and multiply-adds, beside the errors that others print: tables and charts."""
+
+from typing import NamedTuple
+
+import torch
 
 from reslab import literature, zoo
+from reslab.data import load_data
 from reslab.literature import Printed
+from reslab.runs import Json
 from reslab.studies.study import Chart, Series, Table, Text
+from reslab.training.loop import TrialConfig
+
+
+class Cost(NamedTuple):
+    """Parameters, and multiply-adds for one image."""
+
+    params: int
+    macs: int
+
+    def apart(self, other: "Cost") -> tuple[float, float]:
+        """Return how far these costs are from the other's, relatively."""
+        return self.params / other.params - 1, self.macs / other.macs - 1
+
+
+def cost(trial: TrialConfig) -> Cost:
+    """Return what a trial's network costs on an image of its data set."""
+    data = load_data(trial.data)
+    options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **trial.options}
+    with torch.device("meta"):
+        network = zoo.build(trial.model, **options)
+    image, _ = data.fitted(zoo.input_shape(network)[1]).sample("test", 1)
+    return Cost(zoo.count_params(network), zoo.count_macs(network, image.to("meta")))
+
 
 MACS: Text = {"ko": "곱셈-덧셈 수(이미지 한 장)", "en": "multiply-adds for one image"}
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab import zoo
-from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_flow, through_training, without_batchnorm
+from reslab.analysis.gradient_flow import TINY, GradientFlow, TrainingFlow, gradient_flow, through_training, without_batchnorm
 from reslab.claims import Claim, Comparison, Direction, Section
 from reslab.data import load_data
 from reslab.errors import UserError
@@ -47,8 +47,9 @@ EITHER: Text = {
 PLAIN_BN_EXPLODES = _claim(
     "plain-with-batchnorm-explodes",
     "degradation",
-    "초기화 상태에서, 배치 정규화를 쓴 평범한 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커진다.",
-    "At initialisation the gradient norm of a plain network with BatchNorm grows by over 10 % a block towards the input.",
+    "초기화 상태에서, 배치 정규화를 쓴 깊은 평범한 신경망(기본 110층)의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커진다.",
+    "At initialisation the gradient norm of a deep plain network with BatchNorm (110 layers by default) grows by over 10 % a block towards the "
+    "input.",
     YANG,
     "higher",
     0.1,
@@ -58,8 +59,9 @@ PLAIN_BN_EXPLODES = _claim(
 PLAIN_VANISHES = _claim(
     "plain-without-batchnorm-vanishes",
     "degradation",
-    "초기화 상태에서, 배치 정규화가 없는 평범한 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 줄어든다.",
-    "At initialisation the gradient norm of a plain network without BatchNorm shrinks by over 10 % a block towards the input.",
+    "초기화 상태에서, 배치 정규화가 없는 깊은 평범한 신경망(기본 110층)의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 줄어든다.",
+    "At initialisation the gradient norm of a deep plain network without BatchNorm (110 layers by default) shrinks by over 10 % a block towards the "
+    "input.",
     f"the classic problem that {HE_2015}, recalls",
     "lower",
     0.1,
@@ -69,8 +71,9 @@ PLAIN_VANISHES = _claim(
 RESIDUAL_BN_SLOW = _claim(
     "residual-with-batchnorm-grows-slowly",
     "gradient",
-    "초기화 상태에서, 배치 정규화를 쓴 잔차 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커지지는 않는다.",
-    "At initialisation the gradient norm of a residual network with BatchNorm grows by no more than 10 % a block towards the input.",
+    "초기화 상태에서, 배치 정규화를 쓴 깊은 잔차 신경망(기본 110층)의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커지지는 않는다.",
+    "At initialisation the gradient norm of a deep residual network with BatchNorm (110 layers by default) grows by no more than 10 % a block "
+    "towards the input.",
     YANG,
     "not higher",
     0.1,
@@ -79,9 +82,10 @@ RESIDUAL_BN_SLOW = _claim(
 RESIDUAL_EXPLODES = _claim(
     "residual-without-batchnorm-explodes",
     "gradient",
-    "초기화 상태에서, 배치 정규화가 없는 잔차 신경망의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커진다.",
-    "At initialisation the gradient norm of a residual network without BatchNorm grows by over 10 % a block towards the input.",
-    "each block adds its branch's variance to its input's",
+    "초기화 상태에서, 배치 정규화가 없는 깊은 잔차 신경망(기본 110층)의 기울기 노름은 입력 쪽으로 가면서 블록마다 10 % 넘게 커진다.",
+    "At initialisation the gradient norm of a deep residual network without BatchNorm (110 layers by default) grows by over 10 % a block towards the "
+    "input.",
+    "Zhang et al. 2019, Fixup Initialization (arXiv:1901.09321), section 2: each block adds its branch's variance to its input's",
     "higher",
     0.1,
     RATE,
@@ -90,8 +94,9 @@ RESIDUAL_EXPLODES = _claim(
 BN_ALONE = _claim(
     "batchnorm-alone-keeps-gradients",
     "batchnorm",
-    "배치 정규화만 있으면, 지름길이 없어도, 가장 깊은 신경망에서 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
-    "With BatchNorm alone, without shortcuts, the gradient norms at the first and last block of the deepest network stay within a factor of 100.",
+    "배치 정규화만 있으면, 지름길이 없어도, 초기화 때 깊은 신경망(기본 110층)에서 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
+    "With BatchNorm alone, without shortcuts, the gradient norms at the first and last block of a deep network (110 layers by default) are within a "
+    "factor of 100 at initialisation.",
     f"the chapter; {YANG} derive the opposite",
     "not higher",
     2.0,
@@ -101,8 +106,9 @@ BN_ALONE = _claim(
 SKIP_ALONE = _claim(
     "skips-alone-keep-gradients",
     "residual-learning",
-    "지름길만 있으면, 배치 정규화가 없어도, 가장 깊은 신경망에서 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
-    "With shortcuts alone, without BatchNorm, the gradient norms at the first and last block of the deepest network stay within a factor of 100.",
+    "지름길만 있으면, 배치 정규화가 없어도, 초기화 때 깊은 신경망(기본 110층)에서 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
+    "With shortcuts alone, without BatchNorm, the gradient norms at the first and last block of a deep network (110 layers by default) are within a "
+    "factor of 100 at initialisation.",
     "the chapter",
     "not higher",
     2.0,
@@ -112,8 +118,9 @@ SKIP_ALONE = _claim(
 BOTH = _claim(
     "both-together-keep-gradients",
     "gradient",
-    "지름길과 배치 정규화가 함께 있으면 가장 깊은 신경망에서도 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
-    "With shortcuts and BatchNorm together the gradient norms at the first and last block of the deepest network stay within a factor of 100.",
+    "지름길과 배치 정규화가 함께 있으면, 초기화 때 깊은 신경망(기본 110층)에서도 첫 블록과 마지막 블록의 기울기 노름이 100배 안에 머문다.",
+    "With shortcuts and BatchNorm together the gradient norms at the first and last block of a deep network (110 layers by default) are within a "
+    "factor of 100 at initialisation.",
     YANG,
     "not higher",
     2.0,
@@ -181,10 +188,6 @@ class GradientFlowConfig(StudyConfig):
     hundreds: CifarDepths = Field((302,), min_length=1, max_length=1, description="depth of the very deep residual network")
     images: int = Field(128, ge=2, description="images in the batch at initialisation")
     steps: int = Field(60, ge=1, description="steps of SGD, batch 64, learning rate 0.05")
-
-
-TINY = torch.finfo(torch.float32).tiny
-"""Stands for a gradient that vanished altogether: norms and their ratios count as no smaller."""
 
 
 def build(kind: str, depth: int, seed: int, num_classes: int, in_channels: int) -> nn.Module:

@@ -120,6 +120,52 @@ STABLE_INPUTS = Claim(
         "en": "BatchNorm matters because it stabilises the distribution of layers' inputs",
     },
 )
+NOT_LESS_SHIFT = Claim(
+    id="history.batchnorm-does-not-reduce-covariate-shift",
+    kind="cited",
+    section="batchnorm",
+    statement={
+        "ko": "내부 공변량 변화를 앞 층들이 갱신될 때 층의 기울기가 달라지는 정도로 재면, 배치 정규화는 그것을 줄이지 않는다.",
+        "en": "If internal covariate shift is measured by how an update of the layers before changes a layer's gradient, BatchNorm does not reduce "
+        "it.",
+    },
+    source="Santurkar et al. 2018 (arXiv:1805.11604), section 2.2, Fig. 2",
+    corrects={"ko": "배치 정규화는 내부 공변량 변화를 감소시킨다", "en": "BatchNorm reduces internal covariate shift"},
+)
+SMOOTHER = Claim(
+    id="history.batchnorm-smooths-the-loss",
+    kind="cited",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화는 손실과 기울기가 움직인 거리에 비해 덜 변하게 한다. 곧 손실을 더 매끄럽게 한다.",
+        "en": "With BatchNorm loss and gradients change less for the distance moved: it makes the loss smoother.",
+    },
+    source="Santurkar et al. 2018 (arXiv:1805.11604), section 3.1, Fig. 4",
+)
+LARGER_RATES = Claim(
+    id="history.larger-rates-are-what-batchnorm-gives",
+    kind="cited",
+    section="batchnorm",
+    statement={
+        "ko": "배치 정규화가 주는 것은 무엇보다 큰 학습률이며, 빠른 수렴과 좋은 일반화(규제 효과)는 거기서 나온다.",
+        "en": "What BatchNorm gives is above all larger learning rates; the faster convergence and the better generalisation (the regularisation) "
+        "come of them.",
+    },
+    source="Bjorck et al. 2018 (arXiv:1806.02375), abstract and section 2",
+    corrects={"ko": "학습률 증가와 규제는 서로 다른 두 효과이다", "en": "the larger rate and the regularisation are two separate effects"},
+)
+CONJECTURE = Claim(
+    id="history.small-changes-are-easier-is-a-conjecture",
+    kind="cited",
+    section="residual-learning",
+    statement={
+        "ko": "작은 변화(잔차)가 배우기 쉽다는 것은 He 등이 증명한 것이 아니라 추측한 것이다. 최적의 함수가 0보다 항등에 가깝다면 그러리라는 것이다.",
+        "en": "That small changes (residuals) are easier to learn is not derived by He et al. but conjectured: it should be so if the optimal "
+        "function is closer to the identity than to zero.",
+    },
+    source=f"{HE_2015}, sections 1 and 3.1",
+    corrects={"ko": "작은 변화는 큰 변화보다 학습하기 쉽다", "en": "Small changes are easier to learn than large ones"},
+)
 FEWER_STEPS = Claim(
     id="history.batchnorm-takes-fewer-steps",
     kind="cited",
@@ -184,6 +230,14 @@ CITATIONS = (
         "supported",
         "noise of changing mean and variance added after every BatchNorm: less stable inputs than without any, hardly worse",
     ),
+    Citation(NOT_LESS_SHIFT, "supported", "“networks with BatchNorm often exhibit an increase in ICS”"),
+    Citation(SMOOTHER, "supported", "VGG with BatchNorm: along the gradient the loss and the gradient vary less, and β is smaller, step after step"),
+    Citation(
+        LARGER_RATES,
+        "supported",
+        "“primarily enables training with larger learning rates, which is the cause for faster convergence and better generalization”",
+    ),
+    Citation(CONJECTURE, "supported", "“we hypothesize”; the responses of trained layers (Fig. 7) are offered as support"),
     Citation(FEWER_STEPS, "supported", "“achieves the same accuracy with 14 times fewer training steps”; at the old rate the gain is smaller"),
     Citation(WITHOUT_BN, "supported", "“even for networks with 10,000 layers” (Fixup); SkipInit is one learnable factor a branch, which starts at 0"),
     Citation(YEARS, "supported", "DenseNet was on arXiv in August 2016 and ResNeXt in November 2016"),

@@ -35,6 +35,7 @@ from reslab.studies.study import (
     Trial,
     averaged,
     not_trained,
+    sound,
 )
 from reslab.studies.variants import whole
 from reslab.training.loop import TrialConfig
@@ -225,9 +226,9 @@ def lesions(trial: Trial, images: Tensor, labels: Tensor, draws: int) -> Lesions
 
 def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the comparisons, each a mean over blocks or draws of one network, paired by seed."""
-    trials = [trial for members in groups.values() for trial in members]
+    trials = [trial for members in groups.values() for trial in sound(members)]
     found: dict[str, dict[int, Lesions]] = {group: {} for group in groups}
-    images, labels = trials[0].data().test
+    images, labels = groups["resnet"][0].data().test
     for done, trial in enumerate(trials):
         progress("removing blocks", done, len(trials))
         found[trial.group][trial.config.seed] = lesions(trial, images, labels, config.draws)
@@ -243,6 +244,7 @@ def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measure
         {group: values(group, of) for group in groups} for of in (Lesions.rise, lambda lesion: lesion.rise(transitions=True), Lesions.half)
     )
     nothing = {group: dict.fromkeys(found[group], 0.0) for group in groups}
+    shown = {group: lesions for group, lesions in found.items() if lesions}
     return Measurement(
         [
             comparison(ONE_BLOCK, rise["resnet"], nothing["resnet"], "resnet"),
@@ -254,8 +256,8 @@ def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measure
             comparison(PREACTIVATION, rise["preresnet"], nothing["preresnet"], "preresnet"),
             comparison(STOCHASTIC_DEPTH, half["stochastic"], half["resnet"], "stochastic", "resnet"),
         ],
-        tables=[_table(found)],
-        charts=[_each(found, config.control), *_damages(found)],
+        tables=[_table(shown)],
+        charts=[_each(shown, config.control), *_damages(shown)] if shown else [],
     )
 
 
@@ -288,7 +290,7 @@ def _table(found: Found) -> Table:
 
 
 def _each(found: Found, control: int) -> Chart:
-    blocks = _names(found["resnet"])
+    blocks = max(map(_names, found.values()), key=len)  # the controls have fewer
     stages = [list(names) for _, names in groupby(blocks, key=lambda name: name.split(".")[0])]
     return Chart(
         title={"ko": "블록 하나를 제거했을 때", "en": "One block removed"},

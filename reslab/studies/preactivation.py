@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from reslab.claims import Claim, Comparison, with_room
-from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, over_seeds
+from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, not_trained, over_seeds
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2016 (arXiv:1603.05027)"
@@ -45,7 +45,7 @@ NOT_WHEN_SHALLOW = Claim(
     kind="statistical",
     section="identity",
     statement={
-        "ko": "가장 얕은 신경망에서는 v2가 v1보다 나을 것이 없다.",
+        "ko": "가장 얕은 신경망에서는 v2가 v1보다 뚜렷이 나을 것이 없다.",
         "en": "In the shallowest networks v2 has no notable advantage over v1.",
     },
     source=f"{PAPER}, section 4.2: the ReLU's effect is not severe with fewer layers",
@@ -58,8 +58,8 @@ GROWS = Claim(
     kind="statistical",
     section="identity",
     statement={
-        "ko": "v1에 대한 v2의 이점은 가장 얕은 신경망보다 가장 깊은 신경망에서 크다.",
-        "en": "The advantage of v2 over v1 is larger in the deepest networks than in the shallowest.",
+        "ko": "v1에 대한 v2의 이점은 가장 얕은 신경망보다 가장 깊은 신경망에서 뚜렷이 크다.",
+        "en": "The advantage of v2 over v1 is notably larger in the deepest networks than in the shallowest.",
     },
     source=f"{PAPER}, Table 3",
     direction="higher",
@@ -126,10 +126,10 @@ def measure(config: PreactivationConfig, groups: Groups, progress: Progress) -> 
     ]
     return Measurement(
         [
-            Comparison(NOT_WORSE, test[f"v2-{deep}"], test[f"v1-{deep}"]),
-            Comparison(BETTER, test[f"v2-{deep}"], test[f"v1-{deep}"]),
-            Comparison(NOT_WHEN_SHALLOW, test[f"v1-{shallow}"], test[f"v2-{shallow}"]),
-            Comparison(GROWS, advantage(test, deep), advantage(test, shallow)),
+            Comparison(NOT_WORSE, test[f"v2-{deep}"], test[f"v1-{deep}"], untested=not_trained(groups, f"v1-{deep}")),
+            Comparison(BETTER, test[f"v2-{deep}"], test[f"v1-{deep}"], untested=not_trained(groups, f"v1-{deep}")),
+            Comparison(NOT_WHEN_SHALLOW, test[f"v1-{shallow}"], test[f"v2-{shallow}"], untested=not_trained(groups, f"v2-{shallow}")),
+            Comparison(GROWS, advantage(test, deep), advantage(test, shallow), untested=not_trained(groups, f"v1-{shallow}", f"v2-{shallow}")),
             with_room(Comparison(EASIER_TO_TRAIN, train[f"v2-{deep}"], train[f"v1-{deep}"])),
         ],
         charts=charts,

@@ -16,7 +16,7 @@ from reslab.analysis.responses import responses
 from reslab.analysis.result import evaluating
 from reslab.claims import Check, Claim, Comparison
 from reslab.residual import view
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, not_trained, over_seeds
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -77,8 +77,8 @@ SMALLER_WHEN_DEEPER = Claim(
     kind="statistical",
     section="residual-learning",
     statement={
-        "ko": "더 깊은 잔차 신경망의 층 응답은 덜 깊은 것보다 작다.",
-        "en": "The layers' responses are smaller in a deeper residual network than in a shallower one.",
+        "ko": "더 깊은 잔차 신경망의 층 응답은 덜 깊은 것보다 뚜렷이 작다.",
+        "en": "The layers' responses are notably smaller in a deeper residual network than in a shallower one.",
     },
     source=f"{HE_2015}, section 4.2, Fig. 7",
     direction="lower",
@@ -188,31 +188,37 @@ def changes(network: nn.Module, images: Tensor) -> list[float]:
 
 
 def measure(config: ResidualLearningConfig, groups: Groups, progress: Progress) -> Measurement:
-    """Return the algebra, the singular values before and after training, and the sizes of the residuals."""
-    shallow, deep = config.depths[0], config.depths[-1]
-    images = groups[f"resnet-{deep}"][0].data().sample("train", 128)[0]
-    total = sum(len(trials) for trials in groups.values())
+    """Return the algebra, the layers' responses, and the sizes of the residuals before and after training."""
+    shallow, residual, plain = f"resnet-{config.depths[0]}", f"resnet-{config.depths[-1]}", f"plain-{config.depths[-1]}"
+    images = groups[residual][0].data().sample("train", 128)[0]
+    trials = [trial for members in groups.values() for trial in sound(members)]
     layers: dict[str, dict[int, list[float]]] = {group: {} for group in groups}
-    for done, trial in enumerate(trial for trials in groups.values() for trial in trials):
-        progress("responses", done, total)
+    before: dict[int, list[float]] = {}
+    after: dict[int, list[float]] = {}
+    for done, trial in enumerate(trials):
+        progress("responses", done, len(trials))
         layers[trial.group][trial.config.seed] = [layer.std for layer in responses(trial.network(), images).layers]
-    progress("responses", total, total)
+        if trial.group == residual:
+            before[trial.config.seed] = changes(trial.fresh_network(), images)
+            after[trial.config.seed] = changes(trial.network(), images)
+    progress("responses", len(trials), len(trials))
     strength = {group: {seed: fmean(stds) for seed, stds in by_seed.items()} for group, by_seed in layers.items()}
-    after = {t.config.seed: changes(t.network(), images) for t in groups[f"resnet-{deep}"]}
-    before = {t.config.seed: changes(t.fresh_network(), images) for t in groups[f"resnet-{deep}"]}
     after_mean, before_mean = ({seed: fmean(ratios) for seed, ratios in found.items()} for found in (after, before))
 
-    residual, plain = f"resnet-{deep}", f"plain-{deep}"
+    def comparison(claim: Claim, treatment: dict[int, float], control: dict[int, float], *trained: str) -> Comparison:
+        return Comparison(claim, treatment, control, untested=not_trained(groups, *trained))
+
     comparisons = [
-        Comparison(SMALLER_THAN_PLAIN, strength[residual], strength[plain], untested=not_trained(groups, plain)),
-        Comparison(SMALLER_WHEN_DEEPER, strength[f"resnet-{deep}"], strength[f"resnet-{shallow}"]),
-        Comparison(SMALL_CHANGE, after_mean, dict.fromkeys(after_mean, 1.0)),
-        Comparison(TRAINING_SHRINKS, after_mean, before_mean),
+        comparison(SMALLER_THAN_PLAIN, strength[residual], strength[plain], residual, plain),
+        comparison(SMALLER_WHEN_DEEPER, strength[residual], strength[shallow], residual, shallow),
+        comparison(SMALL_CHANGE, after_mean, dict.fromkeys(after_mean, 1.0), residual),
+        comparison(TRAINING_SHRINKS, after_mean, before_mean, residual),
     ]
     return Measurement(comparisons, algebra(), charts=[_response_chart(layers), _change_chart(before, after)])
 
 
 def _response_chart(layers: dict[str, dict[int, list[float]]]) -> Chart:
+    layers = {group: by_seed for group, by_seed in layers.items() if by_seed}
     length = {group: len(next(iter(by_seed.values()))) for group, by_seed in layers.items()}
     return Chart(
         {"ko": "층의 응답", "en": "The layers' responses"},
@@ -227,7 +233,7 @@ def _response_chart(layers: dict[str, dict[int, list[float]]]) -> Chart:
 
 
 def _change_chart(before: dict[int, list[float]], after: dict[int, list[float]]) -> Chart:
-    places = [float(i) for i in range(1, len(next(iter(after.values()))) + 1)]
+    places = [float(i) for i in range(1, len(next(iter(after.values()), [])) + 1)]
     return Chart(
         {"ko": "블록은 입력을 얼마나 바꾸나", "en": "How much a block changes its input"},
         {

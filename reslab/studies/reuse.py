@@ -37,19 +37,26 @@ def reuse_of(trial: Trial) -> Reuse:
 
 
 def input_and_rest(connections: Sequence[Connection]) -> tuple[float, float]:
-    """Return the mean relative weight on the block's input, and on the block's own features, over layers from the second block on."""
+    """Return the relative weight on the block's input, and on the block's own features, each the mean over layers from the second block on."""
     last = max(c.reader for c in connections)  # what follows a block is no layer of it
-    layers = [c for c in connections if c.block > 1 and 1 < c.reader < last]
-    return mean(c.relative for c in layers if c.source == 0), mean(c.relative for c in layers if c.source > 0)
+    layers: dict[tuple[int, int], list[Connection]] = {}
+    for connection in connections:
+        if connection.block > 1 and 1 < connection.reader < last:
+            layers.setdefault((connection.block, connection.reader), []).append(connection)
+    on_input = [c.relative for layer in layers.values() for c in layer if c.source == 0]
+    on_rest = [mean(c.relative for c in layer if c.source > 0) for layer in layers.values()]
+    return mean(on_input), mean(on_rest)
 
 
-def weight_table(seeds: Sequence[Sequence[Connection]]) -> Table:
-    """Return Fig. 5 as a table: the mean over seeds of the relative weight that each reader gives each source."""
+def reuse_tables(reuses: Sequence[Reuse]) -> list[Table]:
+    """Return Fig. 5 as a table: the mean over seeds of the relative weight that each reader gives each source; nothing of no network."""
+    if not reuses:
+        return []
     cells: dict[tuple[int, int], dict[int, list[float]]] = {}
-    for connection in (c for connections in seeds for c in connections):
+    for connection in (c for reuse in reuses for c in reuse.trained):
         cells.setdefault((connection.block, connection.reader), {}).setdefault(connection.source, []).append(connection.relative)
     sources = range(1 + max(max(row) for row in cells.values()))
-    return Table(
+    table = Table(
         {
             "ko": "DenseNet의 가중치: 읽는 층이 각 출처에 주는 평균 절댓값(그 층의 평균이 1, 출처 0은 블록의 입력, 마지막 줄은 블록 다음 층)",
             "en": "DenseNet's weights: mean absolute value that each reader gives each source (the reader's mean is 1; source 0 is the block's "
@@ -58,10 +65,13 @@ def weight_table(seeds: Sequence[Sequence[Connection]]) -> Table:
         ["block", "reader", *(f"source {source}" for source in sources)],
         [[*key, *(mean(row[source]) if source in row else None for source in sources)] for key, row in sorted(cells.items())],
     )
+    return [table]
 
 
 def reuse_charts(reuses: Sequence[Reuse]) -> list[Chart]:
-    """Return the weights by distance, trained and not, and the test error by the length of what is cut."""
+    """Return the weights by distance, trained and not, and the test error by the length of what is cut; nothing of no network."""
+    if not reuses:
+        return []
 
     def by_distance(name: str, seeds: Sequence[Sequence[Connection]], block: int) -> Series:
         distances = sorted({c.distance for c in seeds[0] if c.block == block})

@@ -6,7 +6,7 @@ The chapter sets zero padding against projection. Four networks of each depth, t
 from pydantic import Field
 
 from reslab.claims import Claim, Comparison, with_room
-from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"
@@ -78,8 +78,8 @@ def measure(config: ShortcutsConfig, groups: Groups, progress: Progress) -> Meas
     return Measurement(
         [
             with_room(Comparison(ANY_HELPS, error("A", "train"), error("none", "train"))),
-            Comparison(PROJECTION_NOT_NEEDED, error("A", "test"), error("B", "test")),
-            Comparison(ALL_PROJECTIONS, error("B", "test"), error("C", "test")),
+            Comparison(PROJECTION_NOT_NEEDED, error("A", "test"), error("B", "test"), untested=not_trained(groups, f"B-{deep}")),
+            Comparison(ALL_PROJECTIONS, error("B", "test"), error("C", "test"), untested=not_trained(groups, f"C-{deep}")),
         ]
     )
 

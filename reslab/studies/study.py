@@ -241,6 +241,11 @@ def not_trained(groups: Groups, *names: str) -> str | None:
     return untrained({name: by_seed(groups[name], "train_error") for name in names})
 
 
+def sound(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials whose networks can be looked into: those that did not diverge."""
+    return [trial for trial in trials if trial.result["status"] != "diverged"]
+
+
 @dataclass(frozen=True)
 class Study:
     """A question, the claims that answer it, the trials and the measurement that decide them.
@@ -341,6 +346,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
                 groups[group] += [Trial(group, trial, run.result(), run)] if run.finished else []
             except DamagedError as error:
                 failures.append(Failure(trial, str(error)))
+    failures.sort(key=lambda failure: configs.index(failure.config))  # and not in the order in which they failed
     empty = [group for group, trials in groups.items() if not trials]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")

@@ -9,18 +9,13 @@ show, and five halvings make the cost jump where a side passes a power of two. D
 
 from collections.abc import Mapping
 from statistics import mean
-from typing import NamedTuple
 
-import torch
 from pydantic import Field
 
-from reslab import zoo
 from reslab.claims import Check, Claim, Comparison
-from reslab.data import load_data
-from reslab.runs import Json
-from reslab.studies.costs import cost_charts, cost_tables
-from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, weight_table
-from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained
+from reslab.studies.costs import Cost, cost, cost_charts, cost_tables
+from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
+from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained, sound
 from reslab.training.loop import TrialConfig
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -99,13 +94,14 @@ BLOCK_INPUT_LEAST = Claim(
     kind="statistical",
     section="successors",
     statement={
-        "ko": "학습된 DenseNet의 둘째 블록부터, 층은 블록의 입력(전이층의 출력)에 같은 블록의 다른 특징보다 작은 가중치를 준다.",
-        "en": "From a trained DenseNet's second block on, layers give the block's input (the transition's output) less weight than its own features.",
+        "ko": "학습된 DenseNet의 둘째 블록부터, 층은 블록의 입력(전이층의 출력)에 같은 블록의 다른 특징보다 뚜렷이 작은 가중치를 준다.",
+        "en": "From a trained DenseNet's second block on, layers give the block's input (the transition's output) notably less weight than the "
+        "block's own features.",
     },
     source=f"{DENSENET}: the least weight goes to the outputs of the transition layer",
     direction="lower",
     margin=0.05,
-    unit="mean absolute weight, over the layer's mean",
+    unit="mean absolute weight over the layer's mean, of the input − of the own features",
     corrects={"ko": "DenseNet은 feature reuse를 극대화한다", "en": "DenseNet maximises feature reuse"},
 )
 EQUAL_COST = Claim(
@@ -158,33 +154,15 @@ def grid(config: SuccessorsConfig) -> dict[str, list[TrialConfig]]:
     }
 
 
-class Cost(NamedTuple):
-    """Parameters, and multiply-adds for one image."""
-
-    params: int
-    macs: int
-
-
-def cost(trial: TrialConfig) -> Cost:
-    """Return what a trial's network costs on an image of its data set."""
-    data = load_data(trial.data)
-    images, _ = next(data.batches("test"))
-    options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **trial.options}
-    with torch.device("meta"):
-        network = zoo.build(trial.model, **options)
-        return Cost(zoo.count_params(network), zoo.count_macs(network, torch.empty(1, *images.shape[1:])))
-
-
-def equal_costs(costs: Mapping[str, Cost]) -> bool:
-    """Return whether each network costs what its rivals do: ResNeXt in both ways, EfficientNet in multiply-adds."""
+def dearer(costs: Mapping[str, Cost]) -> list[str]:
+    """Return the rivals that do not cost what their network does: ResNeXt's in parameters and multiply-adds, EfficientNet's in multiply-adds."""
+    found = []
     for network, rivals in RIVALS.items():
         for rival in rivals:
-            ratios = [costs[rival].macs / costs[network].macs]
-            if network == "resnext":
-                ratios.append(costs[rival].params / costs[network].params)
-            if max(abs(ratio - 1) for ratio in ratios) > TOLERANCE:
-                return False
-    return True
+            params, macs = costs[rival].apart(costs[network])
+            if abs(macs) > TOLERANCE or (network == "resnext" and abs(params) > TOLERANCE):
+                found.append(rival)
+    return found
 
 
 def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Measurement:
@@ -192,13 +170,19 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
     error = {group: by_seed(trials, "test_error") for group, trials in groups.items()}
     costs = {group: cost(trials[0].config) for group, trials in groups.items()}
     reuses: dict[int, Reuse] = {}
-    for done, trial in enumerate(groups["densenet"]):
-        progress("cutting connections", done, len(groups["densenet"]))
+    trials = sound(groups["densenet"])
+    for done, trial in enumerate(trials):
+        progress("cutting connections", done, len(trials))
         reuses[trial.config.seed] = reuse_of(trial)
-    progress("cutting connections", len(reuses), len(reuses))
+    progress("cutting connections", len(trials), len(trials))
+    unequal = dearer(costs)
 
     def beats(claim: Claim, network: str, rival: str) -> Comparison:
-        return Comparison(claim, error[network], error[rival], untested=not_trained(groups, rival))
+        reason = f"the costs differ by more than {TOLERANCE:.0%}: {network}, {rival}" if rival in unequal else not_trained(groups, rival)
+        return Comparison(claim, error[network], error[rival], untested=reason)
+
+    def of_densenet(claim: Claim, treatment: Mapping[int, float], control: Mapping[int, float]) -> Comparison:
+        return Comparison(claim, treatment, control, untested=not_trained(groups, "densenet"))
 
     weights = {seed: input_and_rest(reuse.trained) for seed, reuse in reuses.items()}
     return Measurement(
@@ -207,11 +191,11 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
             beats(CARDINALITY_OVER_WIDTH, "resnext", "resnet-wider"),
             beats(COMPOUND_OVER_DEPTH, "efficientnet-compound", "efficientnet-deeper"),
             beats(COMPOUND_OVER_WIDTH, "efficientnet-compound", "efficientnet-wider"),
-            Comparison(OLD_FEATURES_USED, {s: r.old_cut for s, r in reuses.items()}, {s: r.errors[0] for s, r in reuses.items()}),
-            Comparison(BLOCK_INPUT_LEAST, {s: w[0] for s, w in weights.items()}, {s: w[1] for s, w in weights.items()}),
+            of_densenet(OLD_FEATURES_USED, {s: r.old_cut for s, r in reuses.items()}, {s: r.errors[0] for s, r in reuses.items()}),
+            of_densenet(BLOCK_INPUT_LEAST, {s: w[0] for s, w in weights.items()}, {s: w[1] for s, w in weights.items()}),
         ],
-        checks=[Check(EQUAL_COST, equal_costs(costs), True)],
-        tables=[equal_cost_table(groups, costs), weight_table([reuse.trained for reuse in reuses.values()]), *cost_tables()],
+        checks=[Check(EQUAL_COST, not unequal, True)],
+        tables=[equal_cost_table(groups, costs), *reuse_tables(list(reuses.values())), *cost_tables()],
         charts=[*reuse_charts(list(reuses.values())), *cost_charts()],
     )
 
@@ -222,7 +206,7 @@ def equal_cost_table(groups: Groups, costs: Mapping[str, Cost]) -> Table:
 
     def row(group: str) -> list[str | int | float | None]:
         mine, theirs = costs[group], costs[against.get(group, group)]
-        apart = [f"{100 * (a / b - 1):+.1f} %" if group in against else None for a, b in zip(mine, theirs, strict=True)]
+        apart = [f"{100 * share:+.1f} %" if group in against else None for share in mine.apart(theirs)]
         train, test = (100 * mean(by_seed(groups[group], f"{part}_error").values()) for part in ("train", "test"))
         return [group, mine.params, apart[0], mine.macs, apart[1], train, test]
 
