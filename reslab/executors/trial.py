@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
@@ -14,9 +14,12 @@ from torch import nn
 from reslab import zoo
 from reslab.data import Dataset, load_data
 from reslab.runs import Json, Run
-from reslab.training.devices import Fabric, launch, threads
+from reslab.training.devices import launch, threads
 from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import ScaleCrop
+
+if TYPE_CHECKING:
+    from reslab.training.devices import Fabric
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> J
     return run.result()
 
 
-def _work(fabric: Fabric, config: TrialConfig, run: Run, data: Dataset | None) -> None:
+def _work(fabric: "Fabric", config: TrialConfig, run: Run, data: Dataset | None) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):

@@ -6,18 +6,19 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
-from lightning_fabric import Fabric
 
 from reslab.errors import UserError
 from reslab.processes import end, following_parent
 
+if TYPE_CHECKING:  # it imports torch's compiler, which takes seconds and which commands that do not train can do without
+    from lightning_fabric import Fabric as Fabric
+
 __all__ = [
     "Choice",
     "Device",
-    "Fabric",
     "Placement",
     "Precision",
     "best_device",
@@ -111,8 +112,10 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def fabric_here(where: Placement) -> Fabric:
+def fabric_here(where: Placement) -> "Fabric":
     """Return the fabric of a trial that is this process alone."""
+    from lightning_fabric import Fabric
+
     return Fabric(accelerator=where.device, devices=1, precision=_FABRICS[where.precision])
 
 
@@ -133,6 +136,8 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     if world == 1:
         fabric_here(where).launch(work, *args)
         return
+    from lightning_fabric import Fabric
+
     strategy = "ddp" if under_torchrun else "ddp_spawn"
     fabric = Fabric(accelerator=where.device, devices=here, num_nodes=world // here, strategy=strategy, precision=_FABRICS[where.precision])
     if under_torchrun:
@@ -145,7 +150,7 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
         end(child for child in multiprocessing.active_children() if child not in others)
 
 
-def _following(work: Callable[..., None], fabric: Fabric, *args: Any) -> None:
+def _following(work: Callable[..., None], fabric: "Fabric", *args: Any) -> None:
     """Do a spawned process's part."""
     with following_parent():
         work(fabric, *args)

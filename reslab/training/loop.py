@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
@@ -27,6 +26,9 @@ from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
 from reslab.weightfiles import to_bytes
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 PartName = Literal["train", "heldout", "test"]
 CHECKPOINT_SECONDS = 20.0
@@ -79,7 +81,7 @@ def generator(seed: int, purpose: str, index: int) -> Generator:
 class Trainer:
     """The state of one training run: network, optimiser, step, and the sums of the current epoch."""
 
-    def __init__(self, fabric: Fabric, network: nn.Module, data: Data, config: TrialConfig, run: Run) -> None:
+    def __init__(self, fabric: "Fabric", network: nn.Module, data: Data, config: TrialConfig, run: Run) -> None:
         self.fabric, self.config, self.recipe, self.run, self.network = fabric, config, config.recipe, run, network
         self.data = data.to(fabric.device)
         self.images = len(data.labels)
