@@ -80,7 +80,7 @@ NOT_POWERS = Claim(
     kind="exact",
     section="successors",
     statement={
-        "ko": "B3부터는 어떤 φ도 공개된 계수를 주지 않는다. 반올림을 감안해도 그렇다. B1과 B2에는 그런 φ가 있다(약 0.5와 1.07).",
+        "ko": "B3부터는 어떤 φ도 공개된 계수를 α^φ, β^φ, γ^φ로 주지 않는다. 반올림을 감안해도 그렇다. B1과 B2에는 그런 φ가 있다(약 0.5와 1.07).",
         "en": "From B3 on no φ gives the published coefficients as α^φ, β^φ, γ^φ, even rounded; for B1 and B2 one does (about 0.5 and 1.07).",
     },
     source=f"{EFFICIENTNET}, Eq. 3 and section 4; rounding: coefficients to 0.1, sides to 4 pixels",

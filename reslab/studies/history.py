@@ -100,7 +100,8 @@ ADOPTED = Claim(
     section="shortcuts",
     statement={
         "ko": "논문은 표 2의 ImageNet 비교와 모든 CIFAR 신경망에 A안을, 50층 이상의 ImageNet 신경망에 B안을 썼고, 투영이 꼭 필요하지는 않다고 했다.",
-        "en": "The paper used A in Table 2's ImageNet networks and in all CIFAR ones, B from 50 layers on, and found projections not essential.",
+        "en": "The paper used A in Table 2's ImageNet networks and in all CIFAR ones, B in ImageNet networks of 50 layers and more, and found "
+        "projections not essential.",
     },
     source=f"{HE_2015}, sections 4.1 and 4.2, Tables 2 and 3; {HE_2016}, Table 1",
     corrects={"ko": "B안이 논문에서 채택되었다", "en": "Option B was adopted by the paper"},
