@@ -68,7 +68,7 @@ def _training(curves: dict[str, list[list[Json]]]) -> Json:
             },
             len(curves),
         ),
-        "x": {"ko": "에폭", "en": "epoch"},
+        "x": {"ko": "에포크", "en": "epoch"},
         "y": {"ko": "훈련 오류 (%)", "en": "training error (%)"},
         "series": series,
     }

@@ -360,9 +360,9 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
         [(s.name, s.blocks, "×".join(map(str, s.output)), s.params, s.macs) for s in stages(net50.network, net50.shape)],
     )
     cost = Chart(
-        {"ko": "한 픽셀의 값: 병목과 기본 블록", "en": "What a pixel costs: bottleneck and basic block"},
+        {"ko": "픽셀 하나에 드는 계산량: 병목과 기본 블록", "en": "What a pixel costs: bottleneck and basic block"},
         {
-            "ko": "256채널 병목은 64채널 기본 블록보다 조금 싸고, 같은 폭의 기본 블록보다 17배 싸다.",
+            "ko": "256채널 병목은 64채널 기본 블록보다 조금 싸고, 비용이 같은 폭의 기본 블록의 17분의 1이다.",
             "en": "A bottleneck of 256 channels costs a little less than a basic block of 64, and 17 times less than a basic block of its own width.",
         },
         {"ko": "블록", "en": "block"},

@@ -385,7 +385,7 @@ def _at_best(best: Mapping[str, float], columns: Mapping[str, Mapping[str, Mappi
 def _on_the_way(rate: float, *seen: Mapping[str, Mapping[int, float]]) -> Table:
     return Table(
         title={
-            "ko": f"훈련 손실이 추측의 {LEVELS_SAID}에 이르렀을 때 학습률 {rate:g}의 한 걸음 (평균)",
+            "ko": f"훈련 손실이 무작위로 찍을 때의 {LEVELS_SAID}에 이르렀을 때 학습률 {rate:g}의 한 걸음 (평균)",
             "en": f"A step of rate {rate:g} where the training loss has come to {LEVELS_SAID} of a guess's (means)",
         },
         columns=["BatchNorm", "log10 (1 − cosine)", "log10 β", "log10 of the drift"],

@@ -33,7 +33,7 @@ def cost(trial: TrialConfig) -> Cost:
     return Cost(zoo.count_params(network), zoo.count_macs(network, image.to("meta")))
 
 
-MACS: Text = {"ko": "곱셈-덧셈 수(이미지 한 장)", "en": "multiply-adds for one image"}
+MACS: Text = {"ko": "곱셈-누산 수(이미지 한 장)", "en": "multiply-adds for one image"}
 
 
 def names() -> list[str]:
@@ -48,7 +48,7 @@ def cost_charts() -> list[Chart]:
         families.setdefault(zoo.family(name), []).append(name)
     return [
         Chart(
-            {"ko": "동물원 전체의 매개변수와 연산량", "en": "Parameters against multiply-adds, the whole zoo"},
+            {"ko": "실려 있는 모든 신경망의 매개변수와 연산량", "en": "Parameters against multiply-adds, the whole zoo"},
             {
                 "ko": "점 하나가 신경망 하나이다. 논문의 이미지 크기에서 세었다(ImageNet은 224×224 안팎, CIFAR은 32×32). "
                 "한 비용으로 다른 비용을 알 수는 없다.",
@@ -65,7 +65,7 @@ def cost_charts() -> list[Chart]:
             log_y=True,
         ),
         Chart(
-            {"ko": "논문들이 적은 ImageNet 오류(이 연구실이 잰 것이 아님)", "en": "ImageNet errors as others print them (not measured by this lab)"},
+            {"ko": "논문들이 적은 ImageNet 오류(이 실험실이 잰 것이 아님)", "en": "ImageNet errors as others print them (not measured by this lab)"},
             {
                 "ko": "점의 모양은 누가 쟀는지를 나타낸다. 훈련법과 시험법이 저마다 다르므로, 같은 모양끼리만 바로 견줄 수 있다.",
                 "en": "The mark says who measured. Each trained and tested in its own way, so only points of one mark can be compared directly.",

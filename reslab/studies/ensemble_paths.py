@@ -124,7 +124,7 @@ SHORT_TRAINING = Claim(
     kind="statistical",
     section="ensemble",
     statement={
-        "ko": "매 단계 블록의 43 %만 무작위로 켜서 짧은 경로로만 같은 걸음 수를 학습해도 시험 오류는 2 %p 넘게 커지지 않는다.",
+        "ko": "걸음마다 전체 블록의 43 %만 무작위로 켜서, 짧은 경로만으로 같은 걸음 수를 학습해도 시험 오류는 2 %p 넘게 커지지 않는다.",
         "en": "Training for as many steps on short paths only, 43 % of the blocks on at random in each, raises the test error by no more than 2 "
         "points.",
     },

@@ -172,7 +172,7 @@ FEWER_STEPS = Claim(
     kind="cited",
     section="batchnorm",
     statement={
-        "ko": "Inception 신경망은 배치 정규화와 더 큰 학습률로 14분의 1의 학습 단계 만에 같은 정확도에 이르렀다.",
+        "ko": "Inception 신경망은 배치 정규화와 더 큰 학습률로 14분의 1의 학습 걸음만으로 같은 정확도에 이르렀다.",
         "en": "With BatchNorm and a larger learning rate, an Inception network reached the same accuracy in 14 times fewer training steps.",
     },
     source="Ioffe & Szegedy 2015 (arXiv:1502.03167), abstract and section 4.2, Fig. 3",

@@ -171,7 +171,7 @@ SNIPPET = Claim(
     kind="exact",
     section="identity",
     statement={
-        "ko": "56층 v2 신경망에서 모양이 바뀌는 두 유닛은 지름길도 활성화된 입력을 받고, 첫 유닛에는 앞선 활성화가 없으며, "
+        "ko": "56층 v2 신경망에서 모양이 바뀌는 두 유닛은 지름길도 활성화된 입력을 받고, 첫 유닛에는 자기만의 활성화가 따로 없으며, "
         "마지막 덧셈 뒤에 BN과 ReLU가 한 번 더 있다.",
         "en": "In a v2 network of 56 layers the two units that change the shape give the shortcut the activated input too, the first unit has no "
         "activation of its own, and one more BN and ReLU follow the last addition.",

@@ -40,7 +40,7 @@ IDENTITY_IS_EASY = Claim(
     kind="exact",
     section="residual-learning",
     statement={
-        "ko": "가지가 0이면 v2 블록은 모든 입력에서, v1 블록은 x ≥ 0인 입력에서 항등 사상이다. 평범한 블록은 같은 때 0을 낸다.",
+        "ko": "가지가 0이면 v2 블록은 모든 입력에서, v1 블록은 x ≥ 0인 입력에서 항등 사상이다. 그렇게 가지가 0일 때 평범한 블록은 0을 낸다.",
         "en": "With a branch of zero a v2 block is the identity for every input, and a v1 block for inputs x ≥ 0; a plain block then gives 0.",
     },
     source=f"{HE_2015}, section 1: “it would be easier to push the residual to zero”",

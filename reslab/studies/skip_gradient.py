@@ -64,7 +64,7 @@ def _shrinks(kind: str, jacobian: str) -> Claim:
         kind="statistical",
         section="gradient",
         statement={
-            "ko": f"{kind} 블록의 {jacobian}는 수가 아니라 행렬이고, 학습 전에도 후에도 가장 작은 특이값이 1보다 훨씬 작은 블록이 있다.",
+            "ko": f"{kind} 블록의 {jacobian}는 수가 아니라 행렬이고, 학습 전에도 후에도 가장 작은 특잇값이 1보다 훨씬 작은 블록이 있다.",
             "en": f"A {kind} block's {jacobian} is a matrix; before as after training the smallest singular value of some block is far below 1.",
         },
         source=f"follows from no paper: {HE_2016}, Eq. 5, has I + J_F, of which nothing keeps the singular values above 1",
@@ -81,7 +81,7 @@ MANY_SHRINK = Claim(
     kind="statistical",
     section="gradient",
     statement={
-        "ko": "학습 전에도 후에도 v2 블록의 특이값 가운데 4분의 1이 넘게 1보다 작다.",
+        "ko": "학습 전에도 후에도 v2 블록의 특잇값 가운데 4분의 1이 넘게 1보다 작다.",
         "en": "Before as after training, more than a quarter of a v2 block's singular values are below 1.",
     },
     source="singular values of the blocks' Jacobians",
@@ -95,7 +95,7 @@ LOST = Claim(
     kind="statistical",
     section="gradient",
     statement={
-        "ko": "학습 전에도 후에도 v1 블록의 특이값 가운데 10분의 1이 넘게 0이다. 마지막 ReLU가 막아, 그 방향으로는 아무것도 전해지지 않는다.",
+        "ko": "학습 전에도 후에도 v1 블록의 특잇값 가운데 10분의 1이 넘게 0이다. 마지막 ReLU가 막아, 그 방향으로는 아무것도 전해지지 않는다.",
         "en": "Before as after training, over a tenth of a v1 block's singular values are 0: the last ReLU lets nothing of those directions through.",
     },
     source="singular values of the blocks' Jacobians",
@@ -254,7 +254,7 @@ WIDTH, BINS = 0.1, 32
 def _histograms(values: dict[str, dict[int, Tensor]]) -> Chart:
     centres = [round((i + 0.5) * WIDTH, 2) for i in range(BINS)]
     return Chart(
-        {"ko": "블록의 특이값 분포", "en": "The distribution of blocks' singular values"},
+        {"ko": "블록의 특잇값 분포", "en": "The distribution of blocks' singular values"},
         {
             "ko": "블록의 야코비안이 입력의 작은 변화를 늘이는 배수. 점선이 1이고, 그 왼쪽의 막대는 모두 줄어드는 방향이다. "
             "v1에서는 마지막 ReLU가 막은 방향이 0에 쌓인다. 점선 왼쪽에 얼마나 있는지 볼 것. 마지막 막대에는 더 큰 값도 들어 있다.",
@@ -262,8 +262,8 @@ def _histograms(values: dict[str, dict[int, Tensor]]) -> Chart:
             "that shrink. In v1 the directions that the last ReLU blocks pile up at 0. See how much is to the left of the line. "
             "The last bar also holds all larger values.",
         },
-        {"ko": "특이값", "en": "singular value"},
-        {"ko": "특이값의 몫 (%)", "en": "share of singular values (%)"},
+        {"ko": "특잇값", "en": "singular value"},
+        {"ko": "특잇값의 몫 (%)", "en": "share of singular values (%)"},
         [over_seeds(name, centres, {seed: histogram(v) for seed, v in by_seed.items()}) for name, by_seed in values.items() if by_seed],
         kind="bars",
         arrangement="panels",
@@ -280,7 +280,7 @@ def histogram(values: Tensor) -> list[float]:
 def _sorted(trained: dict[str, dict[int, Tensor]]) -> Chart:
     at = torch.linspace(0, 1, 21, dtype=torch.float64)
     return Chart(
-        {"ko": "블록마다 크기순으로 늘어놓은 특이값, 학습 후", "en": "Singular values of each block in order, after training"},
+        {"ko": "블록마다 크기순으로 늘어놓은 특잇값, 학습 후", "en": "Singular values of each block in order, after training"},
         {
             "ko": "각 단계의 마지막 블록을 v1과 v2에서 견주었다. 선이 1보다 낮은 동안은 줄어드는 방향이다. v1의 선이 얼마나 오래 0에 머무는지, "
             "단계에 따라 다른지 볼 것.",
@@ -288,7 +288,7 @@ def _sorted(trained: dict[str, dict[int, Tensor]]) -> Chart:
             "at 0, and whether that differs from stage to stage.",
         },
         {"ko": "작은 쪽에서 본 순위(%)", "en": "rank from the smallest (%)"},
-        {"ko": "특이값", "en": "singular value"},
+        {"ko": "특잇값", "en": "singular value"},
         [
             over_seeds(name, (100 * at).tolist(), {seed: v.double().quantile(at).tolist() for seed, v in by_seed.items()})
             for name, by_seed in trained.items()
