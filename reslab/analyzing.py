@@ -117,17 +117,27 @@ def analyze_model(
     return _found(name, analysis, result, {"model": model, "weights": origin, "images": len(x), "data": source})
 
 
-def write(found: Found, directory: Path) -> list[Path]:
-    """Write the table as JSON and the figure as SVG and PNG, over nothing that is there.
+def places(name: str, model: str | None, directory: Path) -> list[Path]:
+    """Return where an analysis's table (JSON) and figure (SVG and PNG) go.
 
     Raises:
-        UserError: if a file of that name exists.
+        UserError: if one of them is there already.
     """
-    stem = "-".join(str(found.record[key]).replace("/", "-").replace(":", "-") for key in ("analysis", "model") if key in found.record)
+    stem = "-".join(word.replace("/", "-").replace(":", "-") for word in (name, model) if word)
     paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
     for path in paths:
         if path.exists():
             raise UserError(f"{path} exists and is not overwritten; give another --out")
+    return paths
+
+
+def write(found: Found, directory: Path) -> list[Path]:
+    """Write the table and the figure, over nothing that is there.
+
+    Raises:
+        UserError: if a file of that name exists.
+    """
+    paths = places(found.record["analysis"], found.record.get("model"), directory)
     figure = found.result.figure()
     contents = [json.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode(), *(drawn(figure, kind) for kind in ("svg", "png"))]
     for path, content in zip(paths, contents, strict=True):

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 def value(text: str) -> Any:
     """Return a typed-in value: JSON where it is JSON, a tuple where it has commas, else the text itself."""
-    if "," in text:
-        return tuple(value(part) for part in text.split(",") if part)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # the latter of thousands of brackets
-        return text
+        return tuple(value(part) for part in text.split(",") if part) if "," in text else text
 
 
 def numbers(what: str, text: str) -> tuple[float, ...]:
@@ -36,7 +34,7 @@ def numbers(what: str, text: str) -> tuple[float, ...]:
 
 def words(options: dict[str, str]) -> dict[str, Any]:
     """Return typed-in options with Python's names and values."""
-    return {key.replace("-", "_"): value(text) for key, text in options.items()}
+    return {key.replace("-", "_"): text if key == "data" else value(text) for key, text in options.items()}  # a path may have commas
 
 
 def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":

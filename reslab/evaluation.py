@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reslab import weightfiles, zoo
 from reslab.data.dataset import BATCH_PIXELS, Dataset, PartName, Split
@@ -72,7 +72,7 @@ def trained(
         UserError: if weights, network and images do not go together.
     """
     weights = weightfiles.read_weights(file)
-    options = {**weights.metadata.get("options", {}), **options}
+    options = {**weights.options(model), **options}
     network = zoo.fresh(model, {"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
     weightfiles.load(network, weights, model, options, zero_pad)
     return network, *prepared_for(network, data, weights.metadata.get("preprocessing", {}), size)
@@ -102,7 +102,8 @@ def look(network: nn.Module, data: Dataset, part: PartName, view: View, watch: W
     total = len(data.parts[part].labels)
     if view == "single":
         return evaluate(network, _watched(data.batches(part), watch, "evaluating", total))
-    size = data.size or zoo.input_shape(network)[1]
+    images = data.parts[part].images
+    size = data.size or (min(images.shape[2:]) if isinstance(images, Tensor) else zoo.input_shape(network)[1])
     if view == "ten-crop":
         whole = data.resized(part, round(size * 8 / 7), max(1, BATCH_PIXELS // (10 * size**2)))
         return evaluate_ten_crop(network, _watched(whole, watch, "evaluating ten crops", total), size)

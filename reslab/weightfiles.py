@@ -43,6 +43,12 @@ class WeightFile(NamedTuple):
     metadata: dict[str, Any]
     renamed: dict[str, str]
 
+    def options(self, model: str) -> dict[str, Any]:
+        """Return the options that the file's own metadata give for a network; none if they are another's."""
+        if self.metadata.get("model") != model:
+            return {}
+        return {**self.metadata["options"], **self.metadata.get("card", {"made_for": {}})["made_for"]}
+
 
 def read_weights(path: Path) -> WeightFile:
     """Read a safetensors file, or a pickled one of nothing but tensors.
@@ -237,6 +243,8 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     in every tensor that writes or reads it, changes no value, only their order.
     """
     state = dict(state)
+    if hasattr(network, "bn_last"):
+        raise UserError("centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own channels")
     padded = _padded_blocks(network)
     order: list[int] | None = None  # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
     for block in [name.removesuffix(".downsample") for name, _ in network.named_modules() if name.endswith(".downsample")]:

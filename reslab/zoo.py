@@ -105,8 +105,8 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfi
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
 
     `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
-    `weights="digits"` those that come with the lab, and the classes and channels that they are for; else `weights` is a file. A file that is
-    not this lab's needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
+    `weights="digits"` those that come with the lab; else `weights` is a file. A file of this lab's brings its network's options with it; one that is
+    not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options, or the weights do not fit.
@@ -114,8 +114,8 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfi
     read = None if weights is None or weights == "torchvision" else weightfiles.read_weights(weightfiles.locate(weights, name))
     if weights == "torchvision":
         options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
-    elif read is not None and "card" in read.metadata:
-        options = {**read.metadata["card"]["made_for"], **options}
+    elif read is not None:
+        options = {**read.options(name), **options}
     network = fresh(name, options)
     if read is not None:
         weightfiles.load(network, read, name, options, zero_pad)

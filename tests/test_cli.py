@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import reslab_here
+from helpers import reslab_here, sum_up
 
 from reslab import zoo
+from reslab.arguments import value, words
 from reslab.cli import main
 from reslab.errors import UserError
 
@@ -82,6 +83,10 @@ def test_bench_says_what_it_does_not_know() -> None:
     assert "bench train has no setting 'rouds'; did you mean 'rounds'" in reslab_here("bench", "train", "--rouds", "3").stderr
     assert "--rounds x: expected a value such as 5" in reslab_here("bench", "train", "--rounds", "x").stderr
     assert "bench train needs 32×32 colour images" in reslab_here("bench", "train", "--data", "digits").stderr
+    assert "--rounds 0: expected a value such as 10" in reslab_here("bench", "lowlevel", "--rounds", "0").stderr
+    assert "64 are fewer than --batch 128" in reslab_here("bench", "train", "--images", "64").stderr
+    assert "--workers must be at least 2" in reslab_here("bench", "executors", "--workers", "1").stderr
+    assert "depth 9 is not 6n+2" in reslab_here("bench", "executors", "--quick", "--depth", "9").stderr
 
 
 @pytest.mark.slow  # 15 s
@@ -138,7 +143,29 @@ def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> N
     weights = Path(record["directory"]) / "weights.safetensors"
     stamp = weights.stat().st_mtime_ns
     second = reslab_here(*arguments)
-    assert "finished after 5 iterations" in second.stdout and weights.stat().st_mtime_ns == stamp
+    assert "finished after 5 iterations" in second.stdout and weights.stat().st_mtime_ns == stamp and "warning" not in second.stderr
+    result = weights.with_name("result.json")
+    result.write_text(result.read_text(encoding="utf-8").replace(record["result"]["code"], "0" * 16), encoding="utf-8")
+    sum_up(weights.parent)
+    assert "this result was made by other code" in reslab_here(*arguments).stderr
+
+
+def test_a_trial_that_fails_shows_where_with_debug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("odd weights")
+
+    monkeypatch.setattr("reslab.executors.trial.launch", broken)
+    arguments = ["train", "cifar_plain", "--depth", "8", "--out", str(tmp_path)]
+    assert reslab_here(*arguments).stderr.splitlines()[-1] == "reslab: ValueError: odd weights"
+    with pytest.raises(UserError) as told:
+        main([*arguments, "--debug"])
+    assert 'raise ValueError("odd weights")' in str(told.value.__cause__)
+
+
+def test_values_are_json_before_they_are_parts() -> None:
+    assert value("20,56") == (20, 56) and value("0.5") == 0.5 and value("a,1") == ("a", 1)
+    assert value('{"kind":"steps","milestones":[0.5,0.75]}') == {"kind": "steps", "milestones": [0.5, 0.75]}
+    assert words({"data": "folder:a,b", "depths": "8,14"}) == {"data": "folder:a,b", "depths": (8, 14)}
 
 
 def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ def test_errors_by_hand_and_the_mode_is_left() -> None:
     assert network.training
 
 
+def test_a_label_without_a_score_is_one_line() -> None:
+    with pytest.raises(UserError, match="label 5 needs outputs for 6 classes or more; the network gives 5"):
+        tally([(torch.zeros(2, 5), torch.tensor([0, 5]))])
+
+
+def test_crops_of_images_of_one_size_are_of_that_size() -> None:
+    """The digits' network has never seen another: enlarged to the paper's 32×32 nine of ten digits were wrong."""
+    done = reslab_here("evaluate", "resnet20", "--weights", "digits", "--view", "ten-crop", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["top1_error"] < 0.3, done.stdout
+
+
 def test_two_classes_have_a_top_5_error_of_zero() -> None:
     assert tally([(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))])["top5_error"] == 0
 

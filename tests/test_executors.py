@@ -78,6 +78,14 @@ def test_workers_that_would_not_fit_the_memory_are_refused_before_they_start(tmp
     memory.check_memory([tiny_trial(0)], 1000)
 
 
+def test_without_a_number_there_are_as_many_workers_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [tiny_trial(seed) for seed in range(4)]
+    for free, count in ((10**10, 4), (10**9, 2), (1, 1), (None, 4)):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        assert memory.most_that_fit(configs, 4) == count
+    assert memory.bytes_needed(configs[0].model_copy(update={"device": "cuda"})) == memory.PROCESS  # the rest is in the GPU's
+
+
 def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:
     small, large = (memory.bytes_needed(tiny_trial(batch_size=size)) for size in (64, 128))
     assert small < large < 2 * small

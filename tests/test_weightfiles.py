@@ -82,10 +82,29 @@ def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) 
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(again(images), network(images))
     assert weightfiles.read_weights(path).metadata["preprocessing"]["std"] == [0.2]
+    assert torch.equal(reslab.build("resnet50", weights=path).eval()(images), network(images))  # the file brings its options
     with pytest.raises(UserError, match="metadata says stride_in 3x3, not 1x1"):
         reslab.build("resnet50", num_classes=2, stride_in="1x1", weights=path)
     with pytest.raises(UserError, match="metadata says model resnet50, not resnet101"):
         reslab.build("resnet101", num_classes=2, weights=path)
+    done = reslab_here("weights", path, "--as", "resnet50", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "again.safetensors")
+    assert done.returncode == 0, done.stderr
+    read = weightfiles.read_weights(tmp_path / "again.safetensors")
+    assert read.metadata["preprocessing"] == {"mean": [0.4], "std": [0.1]} and read.options("resnet50") == {"num_classes": 2, "stride_in": "3x3"}
+
+
+def test_a_file_that_is_written_again_keeps_how_images_are_prepared(tmp_path: Path) -> None:
+    shipped = weightfiles.shipped()["digits", "resnet20"]
+    done = reslab_here("weights", shipped, "--as", "resnet20", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "a.safetensors")
+    assert done.returncode == 0, done.stderr
+    kept = weightfiles.read_weights(shipped).metadata["preprocessing"]
+    assert weightfiles.read_weights(tmp_path / "a.safetensors").metadata["preprocessing"] == {**kept, "mean": [0.4], "std": [0.1]}
+
+
+def test_centred_zeros_are_refused_where_they_are_not_understood(tmp_path: Path) -> None:
+    torch.save(reslab.build("preresnet20").state_dict(), tmp_path / "a.pt")
+    with pytest.raises(UserError, match="in v1 networks only"):
+        reslab.build("preresnet20", weights=tmp_path / "a.pt", zero_pad="centred")
 
 
 def test_what_does_not_fit_is_refused_by_name_and_shape(tmp_path: Path) -> None:
@@ -120,13 +139,26 @@ def test_files_that_could_run_code_or_are_damaged_are_refused(tmp_path: Path, ca
 def test_the_command_reports_and_writes(tmp_path: Path) -> None:
     torch.save(third_party(lived_in(reslab.build("resnet20"))), tmp_path / "x.th")
     out = tmp_path / "y.safetensors"
-    arguments = ("weights", tmp_path / "x.th", "--as", "resnet20", "--zero-pad", "centred", "--mean", "0.5,0.5,0.5", "--out", out)
+    arguments = (
+        "weights",
+        tmp_path / "x.th",
+        "--as",
+        "resnet20",
+        "--zero-pad",
+        "centred",
+        "--mean",
+        "0.5,0.5,0.5",
+        "--std",
+        "0.2,0.2,0.2",
+        "--out",
+        out,
+    )
     done = reslab_here(*arguments)
     assert done.returncode == 0 and "module.linear.weight -> fc.weight" in done.stdout
     again = reslab_here(*arguments)
     assert again.returncode == 2 and "is not overwritten" in again.stderr
     assert json.loads(reslab_here("weights", out, "--as", "resnet20", "--json").stdout)["renamed"] == {}
-    assert weightfiles.read_weights(out).metadata["preprocessing"] == {"mean": [0.5, 0.5, 0.5]}
+    assert weightfiles.read_weights(out).metadata["preprocessing"] == {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
 
 
 def test_torchvisions_weights_need_v15(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,11 +188,21 @@ def test_timms_weights_load_and_compute_the_same(tmp_path: Path, name: str) -> N
         assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("text", ["0.5,half", "", "0.5,"])
-def test_means_that_are_not_numbers_are_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *((["--mean", text, "--std", "1"], "expected numbers, one a channel") for text in ("0.5,half", "", "0.5,")),
+        (["--mean", "0.5"], "--mean and --std go together"),
+        (["--mean", "0.5", "--std", "0"], "expected finite numbers, and deviations over 0"),
+        (["--mean", "nan", "--std", "1"], "expected finite numbers, and deviations over 0"),
+    ],
+)
+def test_means_and_deviations_that_cannot_be_are_refused(tmp_path: Path, words: list[str], message: str) -> None:
     torch.save(reslab.build("resnet20").state_dict(), tmp_path / "a.pt")
-    done = reslab_here("weights", tmp_path / "a.pt", "--as", "resnet20", "--zero-pad", "end", "--mean", text, "--out", tmp_path / "b.safetensors")
-    assert done.returncode == 2 and "expected numbers, one a channel" in done.stderr and not (tmp_path / "b.safetensors").exists()
+    command = ("weights", tmp_path / "a.pt", "--as", "resnet20", "--zero-pad", "end", *words)
+    done = reslab_here(*command, "--out", tmp_path / "b.safetensors")
+    assert done.returncode == 2 and message in done.stderr and not (tmp_path / "b.safetensors").exists()
+    assert reslab_here(*command).returncode == 2  # where nothing is written there is nothing to keep them in
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from reslab.bench.timing import machine
+from reslab.data.places import Watch, silent
+from reslab.errors import UserError
 from reslab.executors import local, run_trials
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
@@ -14,17 +16,28 @@ from reslab.training.recipes import FAST
 QUICK = {"trials": 2, "depth": 8, "epochs": 1}
 
 
-def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7) -> dict[str, Any]:
-    """Return how many times as fast `workers` processes train digit networks as one process does, starting them included."""
+def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7, watch: Watch = silent) -> dict[str, Any]:
+    """Return how many times as fast `workers` processes train digit networks as one process does, starting them included.
+
+    Raises:
+        UserError: if there is nothing to compare, or a trial fails.
+    """
+    if workers < 2:
+        raise UserError("--workers must be at least 2: they are compared with one process")
     recipe = FAST.model_copy(update={"epochs": epochs})
     configs = [TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed) for seed in range(trials)]
     with TemporaryDirectory() as where:
         seconds = {}
         for count in (1, workers):
             start = time.perf_counter()
-            failures = run_trials(configs, Path(where) / str(count), local(count), lambda *_: None)
+
+            def told(_: object, done: int, total: int, count: int = count) -> None:
+                watch(f"training, {count} at a time", done, total)
+
+            failures = run_trials(configs, Path(where) / str(count), local(count), told)
             seconds[count] = time.perf_counter() - start
-            assert not failures, failures[0].traceback
+            if failures:
+                raise failures[0].error()
         weights = [[Run(Path(where) / str(count), config).weights.read_bytes() for config in configs] for count in seconds]
     return {
         "machine": machine(),

@@ -8,6 +8,8 @@ from statistics import median
 
 import torch
 
+from reslab.data.places import Watch
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -26,15 +28,17 @@ class Timing:
         return median(ratios), ratios[0], ratios[-1]
 
 
-def side_by_side(variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int) -> dict[str, Timing]:
-    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones."""
+def side_by_side(variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, watch: Watch, what: str) -> dict[str, Timing]:
+    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as `watch` is told."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(warmup + rounds):
+        watch(what, number, warmup + rounds)
         for name, call in variants.items():
             start = time.perf_counter()
             call()
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - start)
+    watch(what, warmup + rounds, warmup + rounds)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 

@@ -18,6 +18,7 @@ from reslab.bench.timing import Timing, machine, side_by_side
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
+from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.runs import Run
 from reslab.training.devices import best_precision, fabric_here
@@ -102,7 +103,16 @@ def _random_images(count: int) -> Dataset:
 
 
 def bench(
-    *, data: str = "", images: int = 2560, batch: int = 128, steps: int = 4, rounds: int = 5, warmup: int = 1, loaders: int = 2, epochs: int = 0
+    *,
+    data: str = "",
+    images: int = 2560,
+    batch: int = 128,
+    steps: int = 4,
+    rounds: int = 5,
+    warmup: int = 1,
+    loaders: int = 2,
+    epochs: int = 0,
+    watch: Watch = silent,
 ) -> dict[str, Any]:
     """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its precision.
 
@@ -111,12 +121,14 @@ def bench(
     `epochs` trains both so long afterwards, from scratch, and compares their errors on the held-out images.
 
     Raises:
-        UserError: if the data are not 32×32 in colour.
+        UserError: if the data are not 32×32 in colour, or fewer than a batch.
     """
-    chosen = load_data(data) if data else _random_images(images)
+    chosen = load_data(data, watch=watch) if data else _random_images(images)
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
         raise UserError(f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out")
+    if len(pixels) < batch:
+        raise UserError(f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}")
     precision = best_precision("cpu")
     threads = torch.get_num_threads()
     recipe = PAPER_CIFAR.model_copy(update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)})
@@ -150,10 +162,13 @@ def bench(
             "whole epoch": (ordinary.epoch, epoch),
         }
         for what, (theirs, ours) in pairs.items():
-            timings = side_by_side({"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup)
+            timings = side_by_side({"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup, watch=watch, what=what)
             result[what] = _compared(timings["ordinary"], timings["reslab"])
     if epochs:
-        result["held-out error"] = {"reslab": _error_of_lab(chosen, config), "ordinary": _error_of_ordinary(chosen, config, loaders)}
+        result["held-out error"] = {
+            "reslab": _error_of_lab(chosen, config, watch),
+            "ordinary": _error_of_ordinary(chosen, config, loaders, watch),
+        }
     return result
 
 
@@ -161,14 +176,18 @@ def _compared(ordinary: Timing, lab: Timing) -> dict[str, Any]:
     return {"reslab s": lab.median, "ordinary s": ordinary.median, "times faster": ordinary.ratio(lab)}
 
 
-def _error_of_lab(data: Dataset, config: TrialConfig) -> float | None:
+def _error_of_lab(data: Dataset, config: TrialConfig, watch: Watch) -> float | None:
     with _trainer(data, config) as trainer:
+        watch("training, reslab", 0, 1)
         trainer.fit()
+        watch("training, reslab", 1, 1)
         return evaluate(trainer.network, data.batches("heldout"))["error"]
 
 
-def _error_of_ordinary(data: Dataset, config: TrialConfig, loaders: int) -> float | None:
-    ordinary = Ordinary(data, config, loaders)
-    for _ in range(config.recipe.epochs or 0):
+def _error_of_ordinary(data: Dataset, config: TrialConfig, loaders: int, watch: Watch) -> float | None:
+    ordinary, epochs = Ordinary(data, config, loaders), config.recipe.epochs or 0
+    for epoch in range(epochs):
+        watch("training, ordinary", epoch, epochs)
         ordinary.epoch()
+    watch("training, ordinary", epochs, epochs)
     return evaluate(ordinary.network, data.batches("heldout"))["error"]

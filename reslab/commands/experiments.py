@@ -77,7 +77,7 @@ def train(
     from reslab import zoo
     from reslab.data import canonical, load_data
     from reslab.executors import loaded, run_trials
-    from reslab.runs import Run, one_line
+    from reslab.runs import Run, code_digest, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
 
@@ -108,11 +108,13 @@ def train(
     with show.trials(quiet=not is_main_process()) as watch:
         failures = run_trials([config], out, loaded(dataset), watch)
     if failures:
-        raise UserError(failures[0].reason)
+        raise failures[0].error()
     if not is_main_process():
         return 0
     run = Run(out, config)
     result = run.result()
+    if result["code"] != code_digest():
+        print("warning: this result was made by other code than this; another --out measures again", file=sys.stderr)
     if json:
         show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
     else:
@@ -150,7 +152,7 @@ def study(
     fresh
         Start over in a new directory beside the old one, which is kept.
     workers
-        Trials at a time on this machine (by default as many as the cores allow); never changes a result.
+        Trials at a time on this machine (by default as many as cores and memory allow); never changes a result.
     executor
         Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
     address
@@ -162,7 +164,7 @@ def study(
         `--depths 20,56`.
     """
     from reslab import studies
-    from reslab.executors import default_workers, local
+    from reslab.executors import local
     from reslab.executors.cluster import on_ray
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
@@ -175,12 +177,14 @@ def study(
         raise UserError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
         raise UserError("--address is a Ray cluster's; give --executor ray too")
+    if workers is not None and executor == "ray":
+        raise UserError("--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for")
     root = out or Path("runs")
     paths = [root / each for each in names] if name == "all" or out is None else [out]
     directories = [Directory(arguments.unused(path) if fresh else path).prepare(each) for path, each in zip(paths, chosen, strict=True)]
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
-        runner = on_ray(address) if executor == "ray" else local(workers or default_workers(config.threads))
+        runner = on_ray(address) if executor == "ray" else local(workers)
         with show.trials_and_steps() as (watch, steps):
             finished = run_study(each, config, directory, runner, watch, steps)
         report = write_report([directory.path], directory.path / "report.html")

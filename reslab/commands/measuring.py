@@ -70,10 +70,11 @@ def analyze(
     options
         Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
     """
-    from reslab.analyzing import analyze_model, write
+    from reslab.analyzing import analyze_model, places, write
 
     if out is not None:
         arguments.make_writable(out)
+        places(name, model, out)  # before the work, and not after it
     with show.steps() as steps:
         found = analyze_model(
             name,
@@ -125,13 +126,15 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
         raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
     module = import_module(f"reslab.bench.{name}")
     words = arguments.words(settings)
-    known = signature(module.bench).parameters
+    known = {key: parameter.default for key, parameter in signature(module.bench).parameters.items() if key != "watch"}
     for key, value in words.items():
         if key not in known:
             raise UserError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
-        if not isinstance(value, type(known[key].default)) or (isinstance(value, int) and value < 0):
-            raise UserError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key].default!r}")
-    figures = module.bench(**{**(module.QUICK if quick else {}), **words})
+        least = 0 if key in ("warmup", "loaders") or known[key] == 0 else 1
+        if not isinstance(value, type(known[key])) or (isinstance(value, int) and value < least):
+            raise UserError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key]!r}")
+    with show.steps() as steps:
+        figures = module.bench(**{**(module.QUICK if quick else {}), **words}, watch=steps)
     show.print_json(figures) if json else show.print_bench(figures)
 
 

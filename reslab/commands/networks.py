@@ -91,6 +91,9 @@ def weights(
     options
         Options of the network, such as `--stride-in 3x3` or `--num-classes 100`.
     """
+    from itertools import chain
+    from math import isfinite
+
     from reslab import weightfiles, zoo
     from reslab.runs import write_atomically
 
@@ -109,17 +112,21 @@ def weights(
         raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
     if out is not None and out.exists():
         raise UserError(f"{out} exists and is not overwritten; give another --out")
-    words = arguments.words(options)
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std go together: give both or neither")
+    if mean is not None and (out is None or out.suffix != ".safetensors"):
+        raise UserError("--mean and --std are kept in a file that is written: add --out NAME.safetensors")
+    prepared = {key: arguments.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
+    if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
+        raise UserError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
     read = weightfiles.read_weights(file)
+    words = {**read.options(as_), **arguments.words(options)}
     network = zoo.fresh(as_, words)
     weightfiles.load(network, read, as_, words, zero_pad)
     if out is not None:
         arguments.make_writable(out.parent)
-        prepared = {key: arguments.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
-        preprocessing = prepared or read.metadata.get("preprocessing")
-        explicit = {**read.metadata.get("options", {}), **words}
         content = (
-            weightfiles.to_bytes(network, as_, explicit, preprocessing)
+            weightfiles.to_bytes(network, as_, words, {**read.metadata.get("preprocessing", {}), **prepared})
             if out.suffix == ".safetensors"
             else weightfiles.to_onnx(network, zoo.input_shape(network))
         )

@@ -18,16 +18,27 @@ PROCESS = 400e6
 """Bytes of a process that has imported everything and holds a small data set: about what was measured with torch 2.14."""
 
 
+def most_that_fit(configs: Sequence[TrialConfig], workers: int) -> int:
+    """Return how many workers fit the memory that is free, where the system tells: `workers` at most, and at least one."""
+    free = free_memory()
+    fit = [count for count in range(1, workers + 1) if free is None or needed(configs, count) <= free]
+    return max(fit, default=1)
+
+
 def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
-    """See that the `workers` largest trials fit the memory that is free, where the system tells.
+    """See that so many workers fit the memory that is free, where the system tells.
 
     Raises:
         UserError: if they do not.
     """
     free = free_memory()
-    needed = sum(sorted((bytes_needed(config) for config in configs), reverse=True)[:workers])
-    if free is not None and needed > free:
-        raise UserError(f"{workers} workers need about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give fewer --workers")
+    if free is not None and (total := needed(configs, workers)) > free:
+        raise UserError(f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give fewer --workers")
+
+
+def needed(configs: Sequence[TrialConfig], workers: int) -> float:
+    """Return about how many bytes the `workers` largest trials take together."""
+    return sum(sorted((bytes_needed(config) for config in configs), reverse=True)[:workers])
 
 
 def free_memory() -> int | None:
@@ -39,7 +50,9 @@ def free_memory() -> int | None:
 
 
 def bytes_needed(config: TrialConfig) -> float:
-    """Return about how much memory a trial takes: the process, weights with gradients and momenta, and a batch's activations."""
+    """Return about how much main memory a trial takes: the process and, on the CPU, weights, gradients, momenta and a batch's activations."""
+    if config.device != "cpu":
+        return PROCESS
     try:
         weights, activations = _footprint(config.model, tuple(sorted(config.options.items())), config.data)
     except UserError:  # it will not train; that is for the trial itself to say

@@ -13,6 +13,7 @@ from torch import nn
 
 from reslab import zoo
 from reslab.data import Dataset, load_data
+from reslab.errors import UserError
 from reslab.runs import Json, Run
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Trainer, TrialConfig
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 
+class ElsewhereError(Exception):
+    """An exception of another process, of which only the traceback's text is left."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A trial that ended with an exception or a dead worker."""
@@ -29,6 +34,12 @@ class Failure:
     config: TrialConfig
     reason: str
     traceback: str = ""
+
+    def error(self) -> UserError:
+        """Return the mistake to be told, caused by what the traceback shows."""
+        error = UserError(self.reason)
+        error.__cause__ = ElsewhereError(f"\n{self.traceback}") if self.traceback else None
+        return error
 
 
 Outcome = Failure | None
@@ -96,5 +107,6 @@ def attempt(config: TrialConfig, root: Path, data: Dataset | None = None) -> Out
         run_trial(config, root, data)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
-        return Failure(config, f"{type(error).__name__}: {first_line}", traceback.format_exc())
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return Failure(config, kind + first_line, traceback.format_exc())
     return None

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from reslab.data import Dataset
-from reslab.executors.memory import check_memory
+from reslab.executors.memory import check_memory, most_that_fit
 from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
 from reslab.processes import end, following_parent, unheard
 from reslab.runs import Run
@@ -24,8 +24,8 @@ def default_workers(threads: int) -> int:
     return max(1, cores // threads)
 
 
-def local(workers: int) -> Executor:
-    """Return the executor on this machine: one worker is this process; more are spawned, with their memory checked first."""
+def local(workers: int | None) -> Executor:
+    """Return the executor on this machine: one worker is this process, more are spawned; None is as many as cores and memory allow."""
     return _serial if workers == 1 else partial(_parallel, workers=workers)
 
 
@@ -68,7 +68,8 @@ class _Worker:
 
     def start(self, config: TrialConfig, root: Path) -> None:
         self.config = config
-        self.connection.send((config, root))
+        with suppress(OSError):  # it has just died, as `outcome` will find
+            self.connection.send((config, root))
 
     def outcome(self) -> Outcome:
         """Return what became of the trial; the pipe's end means that the process died."""
@@ -94,11 +95,15 @@ def _serve(connection: Connection) -> None:
             connection.send(attempt(config, root))
 
 
-def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: int) -> list[Outcome]:
-    count = min(workers, len(todo))
+def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: int | None) -> list[Outcome]:
+    if workers is None:
+        count = most_that_fit(todo, min(default_workers(max(config.threads for config in todo)), len(todo)))
+    else:
+        count = min(workers, len(todo))
     if count == 1:
         return _serial(todo, root, watch)
-    check_memory(todo, count)
+    if workers is not None:
+        check_memory(todo, count)
     outcomes: list[Outcome] = []
     queue = list(todo)
     busy: list[_Worker] = []

@@ -81,7 +81,7 @@ def has_bf16() -> bool:
     """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16)."""
     if platform.machine().lower() in ("x86_64", "amd64"):  # where oneDNN's own answer includes emulation
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # Apple's builds are without oneDNN
 
 
 def check(device: Device, precision: Precision) -> None:

@@ -68,9 +68,15 @@ def _multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) -> Itera
 
 
 def tally(answers: Iterable[Split]) -> dict[str, float | None]:
-    """Return error, top-5 error and loss from scores `[B, classes]` (logits, or logarithms of probabilities) and labels."""
+    """Return error, top-5 error and loss from scores `[B, classes]` (logits, or logarithms of probabilities) and labels.
+
+    Raises:
+        UserError: if a label is of a class that has no score.
+    """
     loss, wrong, wrong5, n = 0.0, 0, 0, 0
     for scores, labels in answers:
+        if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
+            raise UserError(f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}")
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
         finite = scores.isfinite().all(1)
