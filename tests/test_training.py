@@ -43,6 +43,28 @@ class KilledError(Exception):
     pass
 
 
+def test_the_scale_of_float16_is_kept_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none without a GPU, so one is pretended."""
+    precision, given = "lightning_fabric.plugins.precision.Precision", []
+    monkeypatch.setattr(f"{precision}.state_dict", lambda _: {"scale": 512.0})
+    monkeypatch.setattr(f"{precision}.load_state_dict", lambda _, state: given.append(state))
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    iterate = Trainer.iterate
+
+    def killed(self: Trainer, index: torch.Tensor) -> None:
+        if self.step:
+            raise KilledError
+        iterate(self, index)
+
+    monkeypatch.setattr(Trainer, "iterate", killed)
+    with pytest.raises(KilledError):
+        run_trial(tiny_trial(), tmp_path)
+    assert given == []
+    with pytest.raises(KilledError):
+        run_trial(tiny_trial(), tmp_path)
+    assert given == [{"scale": 512.0}]
+
+
 @pytest.mark.parametrize("after", [1, 4, 7])
 @pytest.mark.parametrize("augment", [True, False])
 def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(

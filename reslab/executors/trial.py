@@ -67,6 +67,8 @@ def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> J
 
 def _work(fabric: "Fabric", config: TrialConfig, run: Run, data: Dataset | None) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
+    if config.device == "cuda":
+        torch.backends.cudnn.deterministic = True  # else it may add up gradients in another order each time
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):
             if fabric.is_global_zero:

@@ -217,6 +217,7 @@ class Trainer:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),  # float16's scale of the loss
                 "step": self.step,
                 "seconds": self.seconds,
                 "sums": self.sums,
@@ -235,6 +236,8 @@ class Trainer:
             state = self._read(path)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if state.get("precision"):
+                self.fabric.strategy.precision.load_state_dict(state["precision"])
             self.step, self.seconds = state["step"], state["seconds"]
             if self.fabric.is_global_zero:
                 self.sums = state["sums"]
