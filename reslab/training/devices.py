@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -32,6 +33,9 @@ __all__ = [
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["32", "bf16", "16"]
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for one another, as they do while process 0 evaluates; that one died they notice at once."""
 
 _FABRICS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -137,8 +141,9 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
         fabric_here(where).launch(work, *args)
         return
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
-    strategy = "ddp" if under_torchrun else "ddp_spawn"
+    strategy = DDPStrategy(start_method="popen" if under_torchrun else "spawn", timeout=PATIENCE)
     fabric = Fabric(accelerator=where.device, devices=here, num_nodes=world // here, strategy=strategy, precision=_FABRICS[where.precision])
     if under_torchrun:
         fabric.launch(work, *args)
