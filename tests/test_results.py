@@ -52,6 +52,23 @@ def test_no_verdict_is_turned_round_by_other_seeds() -> None:
     assert len(agreed.alike) > len(agreed.in_part) and agreed.both_ways == []
 
 
+def test_the_log_lists_the_verdicts_that_depend_on_the_seeds() -> None:
+    verdicts: dict[str, list[tuple[str, float]]] = {}
+    for path in (*RESULTS, *OTHER_SEEDS):  # seeds 0, 100, 200
+        for claim in read_json(path)["claims"]:
+            if claim["kind"] == "statistical":
+                verdicts.setdefault(claim["id"], []).append((claim["verdict"], claim["effect"]))
+    assert {len(decided) for decided in verdicts.values()} == {3}
+    differ = {id: decided for id, decided in verdicts.items() if len({verdict for verdict, _ in decided}) > 1}
+    rows = [
+        f"| `{id}` | {', '.join(verdict for verdict, _ in decided)} | {', '.join(f'{effect:+.3f}'.replace('-', '−') for _, effect in decided)} |"
+        for id, decided in sorted(differ.items())
+    ]
+    log = (ROOT / "LOG.md").read_text(encoding="utf-8")
+    assert f"Each of the {len(verdicts)} statistical claims" in log and f"**{len(verdicts) - len(differ)} alike each time" in log
+    assert "\n".join(rows) in log
+
+
 ENGLISH = re.compile(r"\b[a-z]{4,}\b(?!-\d)")
 """A word that is no name: names have digits or capitals, and those of networks are a few."""
 NETWORKS = {*map(zoo.family, zoo.names()), "residual", "basic", "bottleneck", "pre-activation", "torchvision"}

@@ -69,6 +69,12 @@ def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str,
     assert decided.decision == verdict and decided.reason.startswith("no room") == (error == 0)
 
 
+def test_one_depth_is_a_list_of_one() -> None:
+    assert studies.find("shortcuts").configure("default", {"depths": 20}).depths == (20,)  # type: ignore[attr-defined]  # its config
+    with pytest.raises(UserError, match="at least 2"):
+        studies.find("degradation").configure("default", {"depths": 20})
+
+
 SIDES = [
     ("shortcuts", "identity-beats-none", "train", "A-8", "none-8"),
     ("shortcuts", "zero-padding-is-not-worse-than-projection", "test", "A-8", "B-8"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_origin
 
 import torch
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
@@ -33,6 +33,13 @@ class StudyConfig(Config):
     threads: int = Field(1, ge=1, le=1024, description="CPU threads a trial; part of its identity, as it changes sums")
     device: Device = Field("cpu", description="where trials train; auto is the fastest here")
     precision: Precision = Field("32", description="of convolutions and matrix products; auto is the fastest here")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take `--depths 20` for a list of one."""
+        several = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
+        return (value,) if several and isinstance(value, int | float) else value
 
     @field_validator("data")
     @classmethod
