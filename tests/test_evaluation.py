@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import reslab_here, timeless
-from helpers_images import image_folder
+from helpers_images import image_folder, write_image
 from torch import Tensor, nn
 
 from reslab import weightfiles, zoo
@@ -17,9 +17,10 @@ from reslab.errors import UserError
 from reslab.evaluation import shuffled
 from reslab.executors import run_trial
 from reslab.runs import Run
+from reslab.training import loop
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import check_pools_globally, evaluate, evaluate_multi_scale, evaluate_ten_crop, tally
-from reslab.training.loop import TrialConfig
+from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET, Recipe, ScaleCrop
 
 
@@ -213,6 +214,32 @@ def test_train_and_evaluate_from_the_command_line(tmp_path: Path, monkeypatch: p
     assert done.returncode == 0, done.stderr
     for part in ("(4 images), single view at the images' own size", "from the weights' metadata", "BatchNorm statistics: true-average"):
         assert part in done.stdout
+
+
+def test_images_that_have_changed_since_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    root = image_folder(tmp_path / "x", [(32, 32)])
+    config = trial(root, PAPER_CIFAR, epochs=2, batch_size=4)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
+    iterate = Trainer.iterate
+
+    def interrupted(self: Trainer, index: Tensor) -> None:
+        if self.step:
+            raise KeyboardInterrupt
+        iterate(self, index)
+
+    monkeypatch.setattr(Trainer, "iterate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(config, tmp_path / "runs")
+    write_image(root / "train" / "b c" / "00.png", (32, 32), "RGB", seed=99)
+    monkeypatch.setattr(Trainer, "iterate", iterate)
+    result = run_trial(config, tmp_path / "runs")
+    assert "is of other images than folder:" in capsys.readouterr().err
+    assert timeless(result) == timeless(run_trial(config, tmp_path / "fresh"))
+
+    words = ("train", "cifar_resnet", "--depth", "8", "--data", f"folder:{root}", "--epochs", "1", "--out", tmp_path / "mine")
+    assert "other images" not in reslab_here(*words).stderr and "other images" not in reslab_here(*words).stderr
+    write_image(root / "test" / "b c" / "00.png", (32, 32), "RGB", seed=98)
+    assert "this result is of other images than folder:" in reslab_here(*words).stderr
 
 
 def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def train(
     result = run.result()
     if result["code"] != code_digest():
         print("warning: this result was made by other code than this; another --out measures again", file=sys.stderr)
+    if result.get("images", dataset.fingerprint) != dataset.fingerprint:
+        print(f"warning: this result is of other images than {data} has now; another --out measures again", file=sys.stderr)
     if json:
         show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
     else:
@@ -190,6 +192,10 @@ def study(
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
+        if finished.of_other_images:
+            print(
+                f"warning: {finished.of_other_images} results are of other images than the data set has now; --fresh measures again", file=sys.stderr
+            )
         for failure in finished.failures:
             print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
         failed |= bool(finished.failures)

@@ -25,7 +25,7 @@ from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import Watch, user_cache
 from reslab.errors import UserError
 
-FORMAT = "2"
+FORMAT = "3"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 GREY = ("1", "L", "LA")
@@ -50,7 +50,8 @@ class File(NamedTuple):
 class Cached(NamedTuple):
     """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels, what was skipped.
 
-    `classes` are the names of the classes where the cache is all there is to tell them.
+    `classes` are the names of the classes where the cache is all there is to tell them; `fingerprint` is of all pixels, sizes and labels, and is
+    empty where there is no cache.
     """
 
     parts: list[tuple[Images, Tensor]]
@@ -58,6 +59,7 @@ class Cached(NamedTuple):
     shortest: int
     skipped: list[str]
     classes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 def digest(parts: Sequence[Sequence[File]]) -> str:
@@ -150,7 +152,7 @@ def _read(cache: Path) -> Cached:
         stop = start + count
         parts.append((everything.slice(start, stop) if dense is None else dense[start:stop], labels[start:stop]))
         start = stop
-    return Cached(parts, Statistics(*index["statistics"]), int(shapes[:, 1:].amin()), index["skipped"], tuple(index["classes"]))
+    return Cached(parts, Statistics(*index["statistics"]), int(shapes[:, 1:].amin()), index["skipped"], tuple(index["classes"]), index["fingerprint"])
 
 
 def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, watch: Watch) -> None:
@@ -163,7 +165,7 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
     try:
         with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused
-            mode = _mode(pool, root, parts, temporary)
+            mode = _mode(pool, root, parts, temporary, watch)
             with (temporary / "pixels.bin").open("wb") as out:
                 for files in parts:
                     counts.append(0)
@@ -204,22 +206,28 @@ def _appearing(cache: Path) -> Iterator[Path]:
 
 
 def _write_index(temporary: Path, shapes: Tensor, labels: Tensor, counts: list[int], skipped: list[str], classes: Sequence[str] = ()) -> None:
-    """Write what lies where in the pixels, and the first part's statistics, for which the pixels are read back."""
+    """Write what lies where in the pixels, and the fingerprint and the first part's statistics, for which the pixels are read back."""
     index: dict[str, Any] = {"shapes": shapes.contiguous(), "labels": labels, "counts": counts, "skipped": skipped, "classes": list(classes)}
+    with (temporary / "pixels.bin").open("rb") as pixels:
+        text = hashlib.file_digest(pixels, "sha256")
+    text.update(repr((shapes.tolist(), labels.tolist(), counts)).encode())
+    index["fingerprint"] = text.hexdigest()[:16]
     torch.save({**index, "statistics": ((0.0,), (1.0,), ((1.0,),))}, temporary / "index.pt")
     statistics = measure(_read(temporary).parts[0][0])
     torch.save({**index, "statistics": tuple(statistics)}, temporary / "index.pt")
 
 
-def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path) -> str:
+def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, watch: Watch) -> str:
     """Return "L" if every image is grey, else "RGB", from the files' headers; see that the disk has room.
 
     Raises:
         UserError: if it has not.
     """
-    grey, area = True, 0
+    grey, area, done = True, 0, 0
     for files in parts:
         for some in _chunks(files):
+            done += len(some)
+            watch("reading the images' headers", done, sum(map(len, parts)))
             for mode, size in pool.map(lambda file: _header(root / file.path), some):
                 grey &= mode in GREY
                 area += size

@@ -32,7 +32,8 @@ class Dataset:
     """Images in three parts. Choices are made on `heldout`; `test` is read once, at the end.
 
     Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are; `statistics` are the
-    training part's, and standardise all three.
+    training part's, and standardise all three. `fingerprint` is of all images and labels, where they may change: it is empty where they come
+    with a library, or could not be kept.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Dataset:
     split_rule: str
     unit: float = 255.0
     size: int | None = None
+    fingerprint: str = ""
 
     @property
     def num_classes(self) -> int:

@@ -48,6 +48,7 @@ def folder(argument: str, download: bool, watch: Watch) -> Dataset:
         statistics=found.statistics,
         augment=Augment(shift=found.shortest // 8, flip=True),
         split_rule=HELD_OUT_RULE,
+        fingerprint=found.fingerprint,
     )
 
 

@@ -106,6 +106,7 @@ def _of(name: str, found: Cached) -> Dataset:
         statistics=found.statistics,
         augment=Augment(shift=found.shortest // 8, flip=True),
         split_rule=HELD_OUT_RULE,
+        fingerprint=found.fingerprint,
     )
 
 

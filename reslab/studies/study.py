@@ -1,6 +1,7 @@
 """What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -293,6 +294,7 @@ class Finished(NamedTuple):
     record: Json
     failures: list[Failure]
     reused_from_other_code: int
+    of_other_images: int
 
 
 class Directory(NamedTuple):
@@ -365,7 +367,16 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     if not directory.record.exists() or read_json(directory.record) != record:
         write_json(directory.record, record)
     reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
-    return Finished(record, failures, reused)
+    return Finished(record, failures, reused, _of_other_images(config.data, groups))
+
+
+def _of_other_images(data: str, groups: Groups) -> int:
+    """Return how many results are of other images than the data set has now, as far as that can be told."""
+    seen = [trial.result["images"] for trials in groups.values() for trial in trials if "images" in trial.result]
+    with suppress(UserError):  # the data set is not here, and the results were enough
+        now = load_data(data).fingerprint if seen else ""
+        return sum(images != now for images in seen)
+    return 0
 
 
 def rounded(value: Any) -> Any:

@@ -37,7 +37,7 @@ STEPS_TO_AGREE = 10
 
 
 class TrialConfig(Config):
-    """Everything that a trial's result depends on; its hash names the run directory."""
+    """Everything that a trial's result depends on, the images of a data set aside; its hash names the run directory."""
 
     model: str
     options: dict[str, int | float | str | bool] = Field(default_factory=dict, description="passed to the model's builder")
@@ -57,6 +57,10 @@ class Data(Protocol):
     @property
     def labels(self) -> Tensor:
         """Return the training labels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what changes with the images and labels; empty where they cannot change."""
 
     @property
     def preprocessing(self) -> Json:
@@ -195,6 +199,7 @@ class Trainer:
         return {
             "status": status,
             **({"reason": f"the mean loss of epoch {math.ceil(self.step / self.steps_per_epoch)} was not finite"} if status == "diverged" else {}),
+            **({"images": self.data.fingerprint} if self.data.fingerprint else {}),
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
             "train_error": train["error"],
@@ -222,6 +227,7 @@ class Trainer:
                 "seconds": self.seconds,
                 "sums": self.sums,
                 "trial": self.config.digest(),
+                "images": self.data.fingerprint,
                 "metrics": tuple(self.run.mark_metrics()),
             },
             buffer,
@@ -259,6 +265,8 @@ class Trainer:
                 state = self._read(path)
                 if state["trial"] != self.config.digest():
                     raise DamagedError(f"{path} is another trial's")
+                if state.get("images") not in (None, self.data.fingerprint):
+                    raise DamagedError(f"{path} is of other images than {self.config.data} has now")
                 if not self.run.holds(Mark(*state["metrics"])):
                     raise DamagedError(f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written")
             except DamagedError as error:
