@@ -38,8 +38,9 @@ def test_a_result_for_other_seeds_is_the_default_study_with_those(path: Path) ->
     assert [(claim["id"], claim["margin"]) for claim in record["claims"]] == [(claim["id"], claim["margin"]) for claim in default["claims"]]
 
 
-def test_the_log_quotes_the_errors_on_cifar() -> None:
-    record, log = read_json(ROOT / "results" / "cifar10-jpeg" / "degradation" / "study.json"), (ROOT / "LOG.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "cifar10-jpeg").glob("*/study.json")), ids=lambda path: path.parent.name)
+def test_the_log_quotes_the_errors_on_cifar(path: Path) -> None:
+    record, log = read_json(path), (ROOT / "LOG.md").read_text(encoding="utf-8")
     for trial in record["trials"]:
         errors = " | ".join(f"{100 * trial['result'][f'{part}_error']:.2f}" for part in ("train", "heldout", "test"))
         assert f"| {trial['group']} | {errors} |" in log
