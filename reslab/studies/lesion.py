@@ -165,6 +165,7 @@ class LesionConfig(StudyConfig):
 
     depth: CifarDepth = Field(56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged")
     control: CifarDepth = Field(20, description="depth of the plain network and of the residual one beside it; small enough for both to train")
+    images: int = Field(1000, ge=1, description="test images whose errors are counted; some fifty passes over them for each network")
     draws: int = Field(3, ge=1, description="random choices of the blocks to remove or exchange, for each number")
 
 
@@ -228,7 +229,7 @@ def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measure
     """Return the comparisons, each a mean over blocks or draws of one network, paired by seed."""
     trials = [trial for members in groups.values() for trial in sound(members)]
     found: dict[str, dict[int, Lesions]] = {group: {} for group in groups}
-    images, labels = groups["resnet"][0].data().test
+    images, labels = groups["resnet"][0].data().sample("test", config.images)
     for done, trial in enumerate(trials):
         progress("removing blocks", done, len(trials))
         found[trial.group][trial.config.seed] = lesions(trial, images, labels, config.draws)
