@@ -223,11 +223,11 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
     Raises:
         UserError: if it has not.
     """
-    grey, area, done = True, 0, 0
+    grey, area, done, total = True, 0, 0, sum(map(len, parts))
     for files in parts:
         for some in _chunks(files):
             done += len(some)
-            watch("reading the images' headers", done, sum(map(len, parts)))
+            watch("reading the images' headers", done, total)
             for mode, size in pool.map(lambda file: _header(root / file.path), some):
                 grey &= mode in GREY
                 area += size

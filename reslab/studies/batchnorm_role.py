@@ -271,7 +271,6 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
     epochs = max(len(list(trial.run.metrics())) for trial in groups[chosen["with"]])
     shared = {kind: f"{kind}, rate {best['without']:g}" for kind in best}
     looks = {kind: _looks(groups[group], best["without"], kind, progress) for kind, group in shared.items()}
-    chosen_untrained = not_trained(groups, *chosen.values())
     unseen = "not every network learned enough to be looked into" if None in [look for kind in looks.values() for look in kind.values()] else None
     turned, beta, drift = (
         {kind: {seed: getattr(look, name) for seed, look in found.items() if look} for kind, found in looks.items()} for name in Look._fields
@@ -293,7 +292,7 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
             Comparison(RATE, limit["with"], limit["without"], untested=beyond(config.rates, limit), resolution=grid_step),
             Comparison(MECHANISM, test[chosen["without"]], test[shared["with"]], untested=not_trained(groups, chosen["without"], shared["with"])),
             Comparison(FASTER, loss["with"], loss["without"], untested=None if epochs > 1 else "there is no second epoch"),
-            Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]], untested=chosen_untrained),
+            Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]], untested=not_trained(groups, *chosen.values())),
             Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"], untested=not_trained(groups, *by_batch)),
             Comparison(STABLE, off["with"], off["without"]),
             Comparison(EXPLODES, start["plain, with", deep], dict.fromkeys(start["plain, with", deep], 0.0)),

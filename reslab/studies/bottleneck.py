@@ -13,13 +13,11 @@ from statistics import mean
 from pydantic import Field
 
 from reslab.claims import Citation, Claim, Comparison, with_room
-from reslab.studies.costs import Cost, cost
+from reslab.studies.costs import TOLERANCE, Cost, cost, unequal
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
-TOLERANCE = 0.07
-"""How far apart, relatively, the multiply-adds of a pair may be that are called equal."""
 
 NOT_WORSE = Claim(
     id="bottleneck.not-worse-at-equal-computation",
@@ -95,13 +93,13 @@ def measure(config: BottleneckConfig, groups: Groups, progress: Progress) -> Mea
     basic, bottleneck = f"basic-{deep}", f"bottleneck-{partner(deep)}"
     costs = {group: cost(trials[0].config) for group, trials in groups.items()}
     _, macs = costs[bottleneck].apart(costs[basic])
-    unequal = f"the costs differ by more than {TOLERANCE:.0%}: {basic}, {bottleneck}" if abs(macs) > TOLERANCE else None
+    dearer = unequal(basic, bottleneck) if abs(macs) > TOLERANCE else None
     train, test = ({group: by_seed(groups[group], f"{part}_error") for group in (basic, bottleneck)} for part in ("train", "test"))
     better = with_room(Comparison(BETTER, train[bottleneck], train[basic]))
     return Measurement(
         comparisons=[
-            Comparison(NOT_WORSE, test[bottleneck], test[basic], untested=unequal or not_trained(groups, basic)),
-            replace(better, untested=unequal or better.untested),
+            Comparison(NOT_WORSE, test[bottleneck], test[basic], untested=dearer or not_trained(groups, basic)),
+            replace(better, untested=dearer or better.untested),
         ],
         citations=[
             Citation(

@@ -11,6 +11,14 @@ from reslab.runs import Json
 from reslab.studies.study import Chart, Series, Table, Text
 from reslab.training.loop import TrialConfig
 
+TOLERANCE = 0.07
+"""How far apart, relatively, two costs may be that are called equal."""
+
+
+def unequal(network: str, rival: str) -> str:
+    """Return why networks of other cost are not compared."""
+    return f"the costs differ by more than {TOLERANCE:.0%}: {network}, {rival}"
+
 
 class Cost(NamedTuple):
     """Parameters, and multiply-adds for one image."""

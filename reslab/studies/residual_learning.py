@@ -205,14 +205,11 @@ def measure(config: ResidualLearningConfig, groups: Groups, progress: Progress) 
     strength = {group: {seed: fmean(stds) for seed, stds in by_seed.items()} for group, by_seed in layers.items()}
     after_mean, before_mean = ({seed: fmean(ratios) for seed, ratios in found.items()} for found in (after, before))
 
-    def comparison(claim: Claim, treatment: dict[int, float], control: dict[int, float], *trained: str) -> Comparison:
-        return Comparison(claim, treatment, control, untested=not_trained(groups, *trained))
-
     comparisons = [
-        comparison(SMALLER_THAN_PLAIN, strength[residual], strength[plain], residual, plain),
-        comparison(SMALLER_WHEN_DEEPER, strength[residual], strength[shallow], residual, shallow),
-        comparison(SMALL_CHANGE, after_mean, dict.fromkeys(after_mean, 1.0), residual),
-        comparison(TRAINING_SHRINKS, after_mean, before_mean, residual),
+        Comparison(SMALLER_THAN_PLAIN, strength[residual], strength[plain], not_trained(groups, residual, plain)),
+        Comparison(SMALLER_WHEN_DEEPER, strength[residual], strength[shallow], not_trained(groups, residual, shallow)),
+        Comparison(SMALL_CHANGE, after_mean, dict.fromkeys(after_mean, 1.0), not_trained(groups, residual)),
+        Comparison(TRAINING_SHRINKS, after_mean, before_mean, not_trained(groups, residual)),
     ]
     return Measurement(comparisons, algebra(), charts=[_response_chart(layers), _change_chart(before, after)])
 

@@ -13,7 +13,7 @@ from statistics import mean
 from pydantic import Field
 
 from reslab.claims import Check, Claim, Comparison
-from reslab.studies.costs import Cost, cost, cost_charts, cost_tables
+from reslab.studies.costs import TOLERANCE, Cost, cost, cost_charts, cost_tables, unequal
 from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
 from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained, sound
 from reslab.training.loop import TrialConfig
@@ -21,8 +21,6 @@ from reslab.training.loop import TrialConfig
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
 DENSENET = "Huang et al. 2017 (arXiv:1608.06993), section 5 and Fig. 5"
 EFFICIENTNET = "Tan & Le 2019 (arXiv:1905.11946)"
-TOLERANCE = 0.07
-"""How far apart, relatively, two costs may be that are called equal."""
 
 CARDINALITY_OVER_DEPTH = Claim(
     id="successors.cardinality-beats-depth",
@@ -175,15 +173,13 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
         progress("cutting connections", done, len(trials))
         reuses[trial.config.seed] = reuse_of(trial)
     progress("cutting connections", len(trials), len(trials))
-    unequal = dearer(costs)
+    others = dearer(costs)
 
     def beats(claim: Claim, network: str, rival: str) -> Comparison:
-        reason = f"the costs differ by more than {TOLERANCE:.0%}: {network}, {rival}" if rival in unequal else not_trained(groups, rival)
+        reason = unequal(network, rival) if rival in others else not_trained(groups, rival)
         return Comparison(claim, error[network], error[rival], untested=reason)
 
-    def of_densenet(claim: Claim, treatment: Mapping[int, float], control: Mapping[int, float]) -> Comparison:
-        return Comparison(claim, treatment, control, untested=not_trained(groups, "densenet"))
-
+    untrained = not_trained(groups, "densenet")
     weights = {seed: input_and_rest(reuse.trained) for seed, reuse in reuses.items()}
     return Measurement(
         comparisons=[
@@ -191,10 +187,10 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
             beats(CARDINALITY_OVER_WIDTH, "resnext", "resnet-wider"),
             beats(COMPOUND_OVER_DEPTH, "efficientnet-compound", "efficientnet-deeper"),
             beats(COMPOUND_OVER_WIDTH, "efficientnet-compound", "efficientnet-wider"),
-            of_densenet(OLD_FEATURES_USED, {s: r.old_cut for s, r in reuses.items()}, {s: r.errors[0] for s, r in reuses.items()}),
-            of_densenet(BLOCK_INPUT_LEAST, {s: w[0] for s, w in weights.items()}, {s: w[1] for s, w in weights.items()}),
+            Comparison(OLD_FEATURES_USED, {s: r.old_cut for s, r in reuses.items()}, {s: r.errors[0] for s, r in reuses.items()}, untrained),
+            Comparison(BLOCK_INPUT_LEAST, {s: w[0] for s, w in weights.items()}, {s: w[1] for s, w in weights.items()}, untrained),
         ],
-        checks=[Check(EQUAL_COST, not unequal, True)],
+        checks=[Check(EQUAL_COST, not others, True)],
         tables=[equal_cost_table(groups, costs), *reuse_tables(list(reuses.values())), *cost_tables()],
         charts=[*reuse_charts(list(reuses.values())), *cost_charts()],
     )

@@ -35,7 +35,7 @@ Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["32", "bf16", "16"]
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for one another, as they do while process 0 evaluates; that one died they notice at once."""
+"""How long processes wait for one another, as they do while process 0 evaluates. One that died is noticed at once."""
 
 _FABRICS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
