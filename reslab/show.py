@@ -309,6 +309,33 @@ def print_bench(figures: "Json") -> None:
             print(f"{what}: " + (", ".join(f"{key} {figure(value)}" for key, value in values.items()) if isinstance(values, dict) else str(values)))
 
 
+def print_race(record: "Json") -> None:
+    """Print how accurate and how fast each contender was, and how they compare."""
+
+    def spread(values: tuple[float, float | None], scale: float, digits: int) -> str:
+        average, deviation = values
+        return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
+
+    first = next(iter(next(iter(record["runs"].values())).values()))
+    print(" · ".join(f"{key} {value}" for key, value in first["machine"].items()))
+    columns = ("network", "seeds", f"{record['part']} accuracy (%)", "training (s)", "whole process (s)")
+    rows = [
+        (
+            name,
+            str(len(found["seeds"])),
+            spread(found["accuracy"], 100, 2),
+            spread(found["training_seconds"], 1, 1),
+            spread(found["process_seconds"], 1, 1),
+        )
+        for name, found in record["summary"].items()
+    ]
+    print_table(columns, rows)
+    if compared := record["compared"]:
+        training, whole = (figure(compared[key]) for key in ("training_seconds", "process_seconds"))
+        print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
+        print_claims(compared["claims"])
+
+
 def figure(value: Any) -> str:
     """Return a number with two digits, or a ratio as its median and its spread."""
     if isinstance(value, tuple):

@@ -1,10 +1,13 @@
 """Commands that look inside a network, and that time the lab."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from reslab import arguments, show
-from reslab.commands.app import Flag, Seed, app
+from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.errors import UserError, suggest
 
 
@@ -121,7 +124,7 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
 
     import reslab.bench
 
-    names = [info.name for info in pkgutil.iter_modules(reslab.bench.__path__) if info.name != "timing"]
+    names = [info.name for info in pkgutil.iter_modules(reslab.bench.__path__) if info.name not in ("airbench", "race", "timing")]
     if name not in names:
         raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
     module = import_module(f"reslab.bench.{name}")
@@ -136,6 +139,92 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
     with show.steps() as steps:
         figures = module.bench(**{**(module.QUICK if quick else {}), **words}, watch=steps)
     show.print_json(figures) if json else show.print_bench(figures)
+
+
+@app.command
+def speedrun(
+    *,
+    data: str = "digits",
+    against: Literal["airbench94"] | None = None,
+    part: Literal["heldout", "test"] = "heldout",
+    seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    first_seed: Seed = 0,
+    epochs: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    threads: Threads | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "32", "bf16", "16"] = "auto",
+    out: Path = Path("runs/speedrun"),
+    download: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Train a residual network to the most accuracy in the fewest seconds: `reslab speedrun --data cifar10 --download`.
+
+    Its recipe is in `reslab/studies/speedrun.py`. With `--against airbench94` the best known recipe for CIFAR-10 runs too, in turn with it. Each
+    run is a process of its own, and the table has the time from its start to its end as well as that of the training alone. Run again, it does
+    only what is missing.
+
+    Parameters
+    ----------
+    data
+        As for `reslab train`; the images are of one size.
+    against
+        What to race against: airbench94 (K. Jordan 2024), which is not a residual network.
+    part
+        Part of the data that it is evaluated on. For choices: heldout. For final figures: test, and the held-out images are trained on too.
+    seeds
+        How many runs of each, of different seeds.
+    first_seed
+        The first of the seeds.
+    epochs
+        Length of the training of either, in epochs (by default the recipe's own).
+    threads
+        CPU threads (by default all cores).
+    device
+        Where to train; auto is the fastest that is here.
+    precision
+        Of convolutions and matrix products; auto is the fastest that the device computes in itself.
+    out
+        Where run directories are made, one a run.
+    download
+        Download the data set if it is not there.
+    json
+        Print the results as JSON.
+    """
+    from reslab.bench import race
+    from reslab.data import canonical, load_data
+    from reslab.executors import default_workers
+    from reslab.training.devices import best_device, best_precision, check
+    from reslab.training.sprint import SprintConfig
+
+    chosen = best_device() if device == "auto" else device
+    exact = best_precision(chosen).value if precision == "auto" else precision
+    check(chosen, exact)
+    arguments.make_writable(out)
+    contenders = ["speedrun", *([against] if against else [])]
+    results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
+    with show.steps() as steps:
+        race.parts(load_data(data, download=download, watch=steps), part)
+        for seed in range(first_seed, first_seed + seeds):
+            for name in contenders:
+                config = SprintConfig(
+                    contender=name,
+                    data=canonical(data),
+                    part=part,
+                    epochs=epochs or race.find(name).epochs,
+                    seed=seed,
+                    threads=threads or default_workers(1),
+                    device=chosen,
+                    precision=exact,
+                )
+                results[name][seed] = race.run(config, out, steps)
+    record = {
+        "data": data,
+        "part": part,
+        "runs": results,
+        "summary": {name: race.summary(runs) for name, runs in results.items()},
+        "compared": race.compared(results["speedrun"], results[against]) if against else None,
+    }
+    show.print_json(record) if json else show.print_race(record)
 
 
 @app.command

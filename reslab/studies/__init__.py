@@ -8,7 +8,7 @@ from reslab.studies.study import Study
 
 __all__ = ["find", "names"]
 
-_MACHINERY = {"costs", "descent", "laws", "reuse", "study", "variants"}
+_MACHINERY = {"costs", "descent", "laws", "reuse", "speedrun", "study", "variants"}
 
 
 def names() -> list[str]:

@@ -1,0 +1,213 @@
+"""Sprints, each in a process of its own, one after another in turn, and timed from outside and from inside."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from math import log
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Literal
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from reslab import zoo
+from reslab.bench.timing import machine
+from reslab.claims import Claim, Comparison, decide
+from reslab.data import Augment, Dataset, load_data
+from reslab.data.dataset import PartName
+from reslab.data.images import Ragged
+from reslab.data.places import Watch
+from reslab.errors import UserError
+from reslab.processes import end, following_parent, unheard
+from reslab.runs import Json, Run, write_atomically
+from reslab.training.devices import fabric_here, threads
+from reslab.training.evaluation import evaluate
+from reslab.training.loop import generator
+from reslab.training.sprint import Batches, Contender, Pixels, SprintConfig
+from reslab.weightfiles import to_bytes
+
+CONTENDERS = {"speedrun": "reslab.studies.speedrun", "airbench94": "reslab.bench.airbench"}
+
+
+def find(contender: str) -> Contender:
+    """Return a contender."""
+    found: Contender = import_module(CONTENDERS[contender]).CONTENDER
+    return found
+
+
+def run(config: SprintConfig, root: Path, watch: Watch) -> Json:
+    """Return the result of a sprint, which is run now if it has none yet. One that was interrupted starts again, as its time counts.
+
+    Raises:
+        UserError: if its process ends with an error.
+    """
+    place = Run(root, config)
+    place.create()
+    with FileLock(place.path / ".lock"):
+        if not place.finished:
+            place.tidy()
+            place.cut_metrics(0)
+            start = time.perf_counter()
+            outcome = _in_a_process(config, place, watch)
+            place.finish({**outcome, "process_seconds": round(time.perf_counter() - start, 3)})
+    return place.result()
+
+
+def _in_a_process(config: SprintConfig, place: Run, watch: Watch) -> Json:
+    """Return what a new process makes of the sprint, once it has ended."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, config, place), daemon=True)
+    with unheard():
+        process.start()
+    theirs.close()
+    label = f"{config.contender} s{config.seed}"
+    try:
+        while not ours.poll(0.5):
+            if at := place.latest_metrics():
+                watch(label, at["step"], at["steps"])
+        outcome: Json = ours.recv()
+        process.join()
+    except EOFError as error:
+        process.join()
+        raise UserError(f"the process of {label} died (exit code {process.exitcode})") from error
+    finally:
+        end([process])
+    if "error" in outcome:
+        raise UserError(f"{label}: {outcome['error']}")
+    watch(label, outcome["steps"], outcome["steps"])
+    return outcome
+
+
+def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
+    with following_parent():
+        try:
+            connection.send(sprint(config, place))
+        except UserError as error:
+            connection.send({"error": str(error)})
+
+
+def sprint(config: SprintConfig, place: Run) -> Json:
+    """Train and evaluate a contender here, write its weights, and return the outcome. The clock runs from the whitening to the last step."""
+    contender, data, fabric = find(config.contender), load_data(config.data), fabric_here(config)
+    training, evaluated = parts(data.to(fabric.device), config.part)
+    assert isinstance(data.augment, Augment)
+    with threads(config.threads):
+        torch.manual_seed(config.seed)
+        batches = Batches(training, contender.batch_size, shift=data.augment.shift // 2, flip=data.augment.flip, seed=config.seed)
+        report = Metrics(place)
+        processor = time.process_time()
+        network = contender.train(batches, data.num_classes, fabric, config.epochs, report)
+        seconds, processor = report.seconds(), time.process_time() - processor
+        with fabric.autocast():
+            scores = evaluate(network, evaluated.in_order())
+        here = machine()
+    options = {"num_classes": data.num_classes, "in_channels": data.in_channels}
+    write_atomically(place.weights, to_bytes(network, contender.model, options, data.preprocessing))
+    return {
+        "accuracy": 1 - scores["error"] if scores["error"] is not None else None,
+        "loss": scores["loss"],
+        "steps": report.step,
+        "params": zoo.count_params(network),
+        "images": data.fingerprint,
+        "training_seconds": round(seconds, 3),
+        "processor_seconds": round(processor, 3),
+        "machine": here,
+    }
+
+
+class Metrics:
+    """A report that writes a line of metrics at most once a second: each makes a GPU wait. Its clock starts now."""
+
+    def __init__(self, place: Run) -> None:
+        self.place, self.start, self.written, self.step = place, time.perf_counter(), -1.0, 0
+
+    def __call__(self, step: int, steps: int, loss: Tensor) -> None:
+        """Note a step."""
+        self.step = step
+        if self.seconds() - self.written >= 1 or step == steps:
+            value = loss.item()
+            self.written = self.seconds()
+            self.place.append_metrics({"step": step, "steps": steps, "loss": value, "seconds": round(self.written, 3)})
+
+    def seconds(self) -> float:
+        """Return the time since the start."""
+        return time.perf_counter() - self.start
+
+
+def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixels]:
+    """Return the images to train on, in an order that mixes the classes, and those to be evaluated on.
+
+    Raises:
+        UserError: if the images differ in size.
+    """
+    training = _pixels(data, "train") if part == "heldout" else _pixels(data, "train", "heldout")
+    order = torch.randperm(len(training), generator=generator(0, "images", 0)).to(training.labels.device)
+    return replace(training, images=training.images[order], labels=training.labels[order]), _pixels(data, part)
+
+
+def _pixels(data: Dataset, *names: PartName) -> Pixels:
+    images = [data.parts[name].images for name in names]
+    tensors = [some for some in images if not isinstance(some, Ragged)]
+    if len(tensors) < len(images):
+        raise UserError(f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits")
+    labels = torch.cat([data.parts[name].labels for name in names])
+    return Pixels(torch.cat(tensors), labels, data.statistics.mean, data.statistics.std, data.unit)
+
+
+SOONER = Claim(
+    id="speedrun.sooner",
+    kind="statistical",
+    section="successors",
+    statement={
+        "en": "The speedrun trains in notably less time than airbench94",
+        "ko": "스피드런은 airbench94보다 눈에 띄게 짧은 시간에 학습을 마친다",
+    },
+    source="measured side by side",
+    direction="lower",
+    margin=0.05,
+    unit="training time, as a natural logarithm",
+)
+AS_ACCURATE = Claim(
+    id="speedrun.as-accurate",
+    kind="statistical",
+    section="successors",
+    statement={"en": "The speedrun does not err notably more than airbench94", "ko": "스피드런의 오류율은 airbench94보다 눈에 띄게 높지 않다"},
+    source="measured side by side",
+    direction="not higher",
+    margin=0.003,
+    unit="error rate",
+)
+
+
+def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
+    """Return the ratio of the times, ours over the anchor's, of each seed (median, lowest, highest), and whether it is sooner and as accurate."""
+
+    def ratio(key: str) -> tuple[float, float, float]:
+        ratios = sorted(ours[seed][key] / theirs[seed][key] for seed in ours)
+        return median(ratios), ratios[0], ratios[-1]
+
+    def comparison(claim: Claim, value: Callable[[Json], float]) -> Comparison:
+        return Comparison(claim, {seed: value(ours[seed]) for seed in ours}, {seed: value(theirs[seed]) for seed in theirs})
+
+    sooner = comparison(SOONER, lambda result: log(result["training_seconds"]))
+    as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])
+    return {
+        **{key: ratio(key) for key in ("training_seconds", "process_seconds", "processor_seconds")},
+        "claims": [verdict.to_json() for verdict in decide([sooner, as_accurate])],
+    }
+
+
+def summary(results: Mapping[int, Json]) -> Json:
+    """Return the mean and the standard deviation over seeds (None of one seed) of what is measured."""
+
+    def spread(key: str) -> tuple[float, float | None]:
+        values = [result[key] for result in results.values()]
+        return mean(values), stdev(values) if len(values) > 1 else None
+
+    return {"seeds": list(results), **{key: spread(key) for key in ("accuracy", "training_seconds", "process_seconds", "processor_seconds")}}

@@ -1,0 +1,136 @@
+"""A residual network, and the recipe that trains it, for the most accuracy in the fewest seconds of an ordinary processor.
+
+What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics and no scale, label
+smoothing, mirroring every other epoch, and the length of the logits (K. Jordan 2024, arXiv:2404.00498, and airbench94_muon.py in
+github.com/KellerJordan/cifar10-airbench); Muon (Jordan et al. 2024). What LOG.md says each of its own choices gave was measured on held-out images.
+"""
+
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from reslab.training.muon import Muon
+from reslab.training.sprint import Batches, Contender, Report
+from reslab.training.whitening import Whitening
+
+if TYPE_CHECKING:
+    from reslab.training.devices import Fabric
+
+BATCH_SIZE = 500
+EPOCHS = 4.0
+WIDTHS = (64, 256, 256)
+FILTER_RATE = 0.24  # by how much a step turns a filter, at first; all rates fall to 0 in a straight line
+FILTER_MOMENTUM = 0.6
+BIAS_RATE, HEAD_RATE, MOMENTUM = 0.053, 0.67, 0.85  # for gradients summed over the batch
+WEIGHT_DECAY = 2e-6  # an image, of biases and head
+LABEL_SMOOTHING = 0.2
+WHITENING_BIAS = 0.375  # the part of the training in which the whitened patches' bias learns
+WHITENING_IMAGES = 5000
+
+
+class SpeedResNet(nn.Module):
+    """Whitened 2×2 patches, three residual stages, the maximum over all places, and a classifier."""
+
+    input_shape = (3, 32, 32)
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
+        super().__init__()
+        w1, w2, w3 = WIDTHS
+        self.whiten = Whitening(in_channels)
+        self.down1, self.block1 = ConvPool(self.whiten.out_channels, w1), Residual(w1)
+        self.down2, self.block2 = PoolConv(w1, w2), Residual(w2)
+        self.down3, self.block3 = PoolConv(w2, w3), Residual(w3)
+        self.head = nn.Linear(w3, num_classes, bias=False)
+        nn.init.normal_(self.head.weight)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        """Return the logits."""
+        x = F.relu(self.whiten(x))  # 31×31
+        x = self.block1(self.down1(x))  # 15×15
+        x = self.block2(self.down2(x))  # 7×7
+        x = self.block3(self.down3(x))  # 3×3
+        return self.head(x.amax((2, 3))) / self.head.in_features
+
+
+class Residual(nn.Module):
+    """x + F(x), where F is one convolution, BatchNorm and ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.norm = convolution(channels, channels), batch_norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + F(x)."""
+        return x + F.relu(self.norm(self.conv(x)))
+
+
+class ConvPool(nn.Module):
+    """A convolution at full resolution, then pooling: for the few channels of the first stage."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv, self.norm = convolution(c_in, c_out), batch_norm(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps half as wide and high."""
+        return F.relu(self.norm(F.max_pool2d(self.conv(x), 2)))
+
+
+class PoolConv(ConvPool):
+    """Pooling, then the convolution: a quarter of the multiplications."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps half as wide and high."""
+        return F.relu(self.norm(self.conv(F.max_pool2d(x, 2))))
+
+
+def convolution(c_in: int, c_out: int) -> nn.Conv2d:
+    """Return a 3×3 convolution that keeps the size."""
+    return nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return a BatchNorm that learns its bias and not its scale, and whose running statistics follow fast."""
+    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
+    """Return the network trained."""
+    images = batches.pixels.standardised(batches.pixels.images[:WHITENING_IMAGES])
+    network = SpeedResNet(num_classes, images.shape[1]).to(memory_format=torch.channels_last)
+    network.whiten.fit(images)
+    filters = [module.conv.weight for module in network.modules() if isinstance(module, Residual | ConvPool)]
+    biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    decay = WEIGHT_DECAY * batches.batch_size
+    groups = [
+        {"params": biases, "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
+        {"params": [network.head.weight], "lr": HEAD_RATE, "weight_decay": decay / HEAD_RATE},
+        {"params": [network.whiten.bias], "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
+    ]
+    muon = Muon(filters, FILTER_RATE, FILTER_MOMENTUM)
+    sgd = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
+    steps = ceil(len(batches) * epochs)
+    whole, first = (lambda step: 1 - step / steps), (lambda step: max(0.0, 1 - step / (WHITENING_BIAS * steps)))
+    schedules = LambdaLR(muon, whole), LambdaLR(sgd, [whole, whole, first])
+    model, *optimizers = fabric.setup(network, muon, sgd)
+    for step, (x, y) in enumerate(islice(batches, steps), start=1):
+        network.whiten.bias.requires_grad_(step <= WHITENING_BIAS * steps)
+        loss = F.cross_entropy(model(x), y, label_smoothing=LABEL_SMOOTHING, reduction="sum")
+        fabric.backward(loss)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        report(step, steps, loss.detach() / len(y))
+    return network
+
+
+CONTENDER = Contender("reslab.studies.speedrun:SpeedResNet", BATCH_SIZE, EPOCHS, train)

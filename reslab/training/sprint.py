@@ -1,0 +1,132 @@
+"""A sprint: training that is over in a few epochs, with every image in memory. What all contenders share; the recipe is each one's own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from reslab.runs import Config
+from reslab.training.devices import Device, Precision
+from reslab.training.evaluation import Split
+from reslab.training.loop import generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+SMALLEST_SIDE = 16
+"""Pixels: a 2×2 convolution without padding and three poolings leave one pixel of this."""
+LEAST_STEPS = 10
+"""Steps an epoch has, however few the images."""
+
+
+class SprintConfig(Config):
+    """Everything that a sprint's result depends on, its images and the machine aside."""
+
+    contender: str
+    data: str
+    part: Literal["heldout", "test"] = Field(description="what it is evaluated on; for test, it is trained on the held-out images too")
+    epochs: float = Field(gt=0)
+    seed: int = Field(ge=0)
+    threads: int = Field(ge=1)
+    device: Device
+    precision: Precision
+
+    @property
+    def devices(self) -> int:
+        """Return the number of processes that share a batch."""
+        return 1
+
+
+Report = Callable[[int, int, Tensor], None]
+"""Called by a contender with the step just done, from 1, the number of all, and the mean loss of its batch."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images as they are stored, `[N, C, H, W]`, and their labels `[N]`; how stored values become standardised ones."""
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unit: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def standardised(self, images: Tensor) -> Float[Tensor, "b c h w"]:
+        """Return stored images standardised, in channels-last memory, and enlarged where they are smaller than three poolings need."""
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.std))
+        values = (images.float() / self.unit - mean) / std
+        return resized(values, max(SMALLEST_SIDE, values.shape[-1])).contiguous(memory_format=torch.channels_last)
+
+    def in_order(self, size: int = 500) -> Iterator[Split]:
+        """Yield all images once, as they are."""
+        for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
+            yield self.standardised(images), labels
+
+
+class Batches:
+    """Training images without end, each once an epoch: in a new order, shifted by up to `shift` pixels with the edge reflected, and mirrored.
+
+    Half of the images, drawn once, are mirrored in even epochs and the other half in odd ones, so that two epochs show both sides of each image
+    (Jordan 2024, arXiv:2404.00498, section 3.6). The last images of an epoch that are less than a batch are left out.
+    """
+
+    def __init__(self, pixels: Pixels, batch_size: int, *, shift: int, flip: bool, seed: int) -> None:
+        self.pixels, self.shift, self.flip, self.seed = pixels, shift, flip, seed
+        self.batch_size = max(1, min(batch_size, len(pixels) // LEAST_STEPS))
+
+    def __len__(self) -> int:
+        """Return the number of batches an epoch."""
+        return len(self.pixels) // self.batch_size
+
+    def __iter__(self) -> Iterator[Split]:
+        images = self.pixels.images
+        mirrored = torch.rand(len(images), generator=generator(self.seed, "mirror", 0)) < 0.5
+        for epoch in count():
+            draws = generator(self.seed, "epoch", epoch)
+            order = torch.randperm(len(images), generator=draws)
+            for index in order.split(self.batch_size)[: len(self)]:
+                flips = mirrored[index] ^ (epoch % 2 == 1) if self.flip else torch.zeros(len(index), dtype=torch.bool)
+                shifts = torch.randint(-self.shift, self.shift + 1, (2, len(index)), generator=draws)
+                yield self.pixels.standardised(moved(images, index, shifts, flips)), self.pixels.labels[index.to(images.device)]
+
+
+def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+    """Return the images at `index`, `[B]`, shifted by `shifts` (down and right, `[2, B]`) pixels and mirrored where `flips`, in one gather.
+
+    What comes in at an edge is the reflection of what is there.
+    """
+    (h, w), device = images.shape[2:], images.device
+    rows, columns = (reflected(torch.arange(side) - shift[:, None], side) for side, shift in zip((h, w), shifts, strict=True))  # [B, H] and [B, W]
+    columns = torch.where(flips[:, None], columns.flip(1), columns)
+    index, rows, columns = (places.to(device) for places in (index, rows, columns))
+    return images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def reflected(places: Tensor, side: int) -> Tensor:
+    """Return places a little outside 0 … side-1 reflected into it: -1 becomes 1."""
+    inside = places.abs()
+    return (side - 1) - ((side - 1) - inside).abs()
+
+
+def resized(images: Float[Tensor, "b c h w"], side: int) -> Tensor:
+    """Return the images with sides of `side` pixels (bilinear, antialiased)."""
+    return images if images.shape[-1] == side else F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network and the recipe that trains it: `train(batches, num_classes, fabric, epochs, report)` returns it trained."""
+
+    model: str
+    batch_size: int
+    epochs: float
+    train: "Callable[[Batches, int, Fabric, float, Report], nn.Module]"

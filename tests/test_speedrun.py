@@ -1,0 +1,245 @@
+"""The speedrun: its parts against what they should be, and the race."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import reslab_here
+from helpers_images import image_folder
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from reslab import residual, zoo
+from reslab.analysis.paths import path_spectrum
+from reslab.bench import airbench, race
+from reslab.data import load_data
+from reslab.errors import UserError
+from reslab.runs import Run
+from reslab.studies import speedrun
+from reslab.training.muon import Muon, orthogonalised
+from reslab.training.sprint import SMALLEST_SIDE, Batches, Pixels, SprintConfig, moved, resized
+from reslab.training.whitening import Whitening, whitening_filters
+from reslab.weightfiles import read_weights
+
+CONFIG = SprintConfig(contender="speedrun", data="digits", part="heldout", epochs=1, seed=0, threads=1, device="cpu", precision="32")
+
+
+def pixels(count: int = 64, channels: int = 3, side: int = 32) -> Pixels:
+    drawn = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, channels, side, side), generator=drawn, dtype=torch.uint8)
+    return Pixels(images, torch.arange(count), (0.5,) * channels, (0.25,) * channels, 255.0)
+
+
+# --- Muon
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000))
+def test_orthogonalising_keeps_the_singular_vectors_and_levels_the_values(m: int, n: int, seed: int) -> None:
+    matrix = torch.randn(m, n, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+    u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
+    levelled = u.T @ orthogonalised(matrix, iterations=5) @ vt.T
+    assert torch.allclose(levelled, levelled.diagonal().diag(), atol=1e-9)  # the same vectors
+    large = values / values.norm() > 0.02  # those that five iterations bring near 1
+    assert ((levelled.diagonal()[large] > 0.5) & (levelled.diagonal()[large] < 1.5)).all()
+
+
+def test_orthogonalising_nothing_gives_nothing() -> None:
+    assert not orthogonalised(torch.zeros(3, 5)).any()
+
+
+def test_muon_turns_a_filter_by_its_rate_whatever_the_size_of_filter_and_gradient() -> None:
+    torch.manual_seed(0)
+    start, gradient = torch.randn(8, 4, 3, 3), torch.randn(8, 4, 3, 3)
+    ends = []
+    for size, force in ((1.0, 1.0), (100.0, 1e-3)):
+        weight = nn.Parameter(size * start)
+        muon = Muon([weight], lr=0.1, momentum=0.6)
+        for _ in range(2):
+            weight.grad = force * gradient
+            muon.step()
+        ends.append(weight.detach().clone())
+    assert torch.allclose(ends[0], ends[1], atol=1e-5)
+    before = ends[0].norm()
+    assert before == pytest.approx(8**0.5, rel=0.1)  # a filter bank of norm √8, less a step
+
+
+def test_muon_leaves_alone_what_has_no_gradient() -> None:
+    weight = nn.Parameter(torch.ones(2, 2, 1, 1))
+    Muon([weight], lr=0.1, momentum=0.6).step()
+    assert (weight == 1).all()
+
+
+# --- whitening
+
+
+def test_whitened_patches_are_uncorrelated_and_of_mean_square_one() -> None:
+    torch.manual_seed(0)
+    images = F.avg_pool2d(torch.randn(50, 3, 18, 18), 3, stride=1)  # neighbours are alike
+    answers = F.conv2d(images, whitening_filters(images, side=2, eps=0.0)).transpose(0, 1).flatten(1)
+    assert torch.allclose(answers @ answers.T / answers.shape[1], torch.eye(12), atol=1e-3)
+    layer = Whitening(3)
+    layer.fit(images)
+    both = layer(images)
+    assert torch.allclose(both[:, :12], -both[:, 12:], atol=1e-5)
+    assert [name for name, _ in layer.named_parameters()] == ["bias"]
+
+
+# --- batches
+
+
+@given(st.integers(-2, 2), st.integers(-2, 2), st.booleans())
+def test_moving_is_cropping_what_was_padded_by_reflection_and_mirroring(down: int, right: int, flip: bool) -> None:
+    images = pixels(3, side=8).images
+    got = moved(images, torch.tensor([2]), torch.tensor([[down], [right]]), torch.tensor([flip]))
+    padded = F.pad(images[2:].float(), (2,) * 4, "reflect")
+    expected = padded[:, :, 2 - down : 10 - down, 2 - right : 10 - right]
+    assert torch.equal(got.float(), expected.flip(3) if flip else expected)
+
+
+def test_two_epochs_show_both_sides_of_every_image_once() -> None:
+    data = pixels(40)
+    batches = Batches(data, 8, shift=0, flip=True, seed=3)
+    assert (len(batches), batches.batch_size) == (10, 4)  # at least ten steps an epoch
+    sides: dict[int, list[Tensor]] = {}
+    for x, y in islice(batches, 2 * len(batches)):
+        for image, label in zip(x, y.tolist(), strict=True):
+            sides.setdefault(label, []).append(image)
+    assert sorted(sides) == list(range(40))
+    assert all(torch.equal(first, second.flip(2)) for first, second in sides.values())
+
+
+def test_batches_depend_on_the_seed_alone() -> None:
+    first, again, other = (next(iter(Batches(pixels(), 32, shift=2, flip=True, seed=seed)))[0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_small_images_are_enlarged() -> None:
+    (images, _), *_ = pixels(4, channels=1, side=8).in_order()
+    assert images.shape == (4, 1, SMALLEST_SIDE, SMALLEST_SIDE)
+    assert resized(images, SMALLEST_SIDE) is images
+
+
+# --- the networks
+
+
+@pytest.mark.parametrize("side", [16, 28, 32])
+def test_the_network_is_residual_and_takes_any_size_from_16(side: int) -> None:
+    network = speedrun.SpeedResNet(num_classes=7, in_channels=1).eval()
+    x = torch.randn(2, 1, side, side)
+    view = residual.view(network, x)
+    assert torch.equal(view(x), network(x))
+    assert network(x).shape == (2, 7)
+    assert len(view.blocks) == 3
+    assert not torch.equal(view(x, torch.zeros(3)), network(x))
+
+
+def test_airbench94_is_its_papers_network() -> None:
+    """1,972,792 numbers learn (a fixed 2×2 whitening of 288 besides), and 0.36 PFLOPs are 9.9 epochs of 48 batches of 1024, forward and back."""
+    network = airbench.Airbench94()
+    convolutions = 24 * 64 * 9 + 64 * 64 * 9 + 64 * 256 * 9 + 3 * 256 * 256 * 9
+    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == convolutions + 256 * 10 + 24 + 2 * (64 + 256 + 256)
+    macs = zoo.count_macs(network, torch.zeros(1, 3, 32, 32))
+    assert 2 * 3 * macs * 1024 * 476 == pytest.approx(0.36e15, rel=0.05)
+
+
+def test_airbench94s_rate_is_a_triangle() -> None:
+    steps = 476
+    rates = [airbench.rate(step, steps) for step in range(steps + 1)]
+    assert (rates[0], max(rates), rates.index(1.0)) == (0.2, 1.0, 109)
+    assert rates[-1] == pytest.approx(0.07)
+
+
+def test_lookahead_sets_the_network_to_the_average() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(1.0)
+    lookahead = airbench.Lookahead(network)
+    network.weight.data.fill_(3.0)
+    lookahead.update(0.75)
+    assert network.weight.item() == pytest.approx(1.5)
+    network.weight.data.fill_(9.0)
+    lookahead.update(1.0)
+    assert network.weight.item() == pytest.approx(1.5)
+
+
+# --- the race
+
+
+def test_the_race_trains_both_reports_and_does_nothing_twice(tmp_path: Path) -> None:
+    words = ("speedrun", "--data", "digits", "--against", "airbench94", "--epochs", "1", "--threads", "1", "--out", tmp_path)
+    record = json.loads(reslab_here(*words, "--json").stdout)
+    for runs in record["runs"].values():
+        result = runs["0"]
+        assert result["accuracy"] > 0.3  # ten steps: far above one in ten
+        assert 0 < result["training_seconds"] < result["process_seconds"]
+    assert record["runs"]["speedrun"]["0"]["accuracy"] > 0.9
+    ratio = record["runs"]["speedrun"]["0"]["training_seconds"] / record["runs"]["airbench94"]["0"]["training_seconds"]
+    assert record["compared"]["training_seconds"] == [ratio] * 3
+    assert [claim["verdict"] for claim in record["compared"]["claims"]] == ["inconclusive"] * 2  # one seed
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    again = reslab_here(*words)
+    assert "airbench94" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
+
+
+def test_a_sprint_is_the_same_again_and_its_weights_are_to_be_looked_into(tmp_path: Path) -> None:
+    places = [Run(tmp_path / name, CONFIG) for name in "ab"]
+    for place in places:
+        place.create()
+    first, again = (race.sprint(CONFIG, place) for place in places)
+    assert (first["accuracy"], first["loss"]) == (again["accuracy"], again["loss"])
+    network = speedrun.SpeedResNet(in_channels=1).eval()
+    network.load_state_dict(read_weights(places[0].weights).state)
+    x, y = next(iter(race.parts(load_data("digits"), "heldout")[1].in_order()))
+    assert (network(x).argmax(1) == y).float().mean() == pytest.approx(first["accuracy"])
+    assert path_spectrum(network, x[:8], y[:8]).norm.shape == (4,)
+
+
+def test_for_the_test_images_the_held_out_ones_are_trained_on_too() -> None:
+    data = load_data("digits")
+    counts = {part: len(labels) for part, (_, labels) in data.parts.items()}
+    sizes = {"heldout": tuple(map(len, race.parts(data, "heldout"))), "test": tuple(map(len, race.parts(data, "test")))}
+    assert sizes == {"heldout": (counts["train"], counts["heldout"]), "test": (counts["train"] + counts["heldout"], counts["test"])}
+
+
+def test_images_of_class_after_class_are_mixed(tmp_path: Path) -> None:
+    data = load_data(f"folder:{image_folder(tmp_path, train=20)}")
+    training, evaluated = race.parts(data, "heldout")
+    assert (training.labels.diff() < 0).any()
+    assert torch.equal(evaluated.labels, data.parts["heldout"].labels)
+
+
+def test_what_cannot_be_raced_is_refused(tmp_path: Path) -> None:
+    for words, message in (
+        (("--epochs", "0"), "epochs"),
+        (("--seeds", "0"), "seeds"),
+        (("--against", "airbench95"), "against"),
+        (("--data", "digit"), "digits"),
+    ):
+        done = reslab_here("speedrun", "--out", tmp_path, *words)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_fails_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="speedrun s0"):
+        race.run(CONFIG.model_copy(update={"data": "folder:/nowhere"}), tmp_path, lambda *_: None)
+
+
+def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
+    def results(seconds: float, accuracy: float) -> dict[int, dict[str, float]]:
+        keys = ("training_seconds", "process_seconds", "processor_seconds")
+        return {seed: {**dict.fromkeys(keys, seconds + 0.01 * seed), "accuracy": accuracy + 0.0001 * seed} for seed in range(3)}
+
+    def verdicts(ours: tuple[float, float], theirs: tuple[float, float]) -> list[str]:
+        return [claim["verdict"] for claim in race.compared(results(*ours), results(*theirs))["claims"]]
+
+    assert verdicts((50, 0.9), (100, 0.9)) == ["supported", "supported"]
+    assert verdicts((100, 0.9), (50, 0.9)) == ["refuted", "supported"]
+    assert verdicts((50, 0.8), (100, 0.9)) == ["supported", "refuted"]
