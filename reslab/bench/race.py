@@ -25,7 +25,7 @@ from reslab.data.places import Watch
 from reslab.errors import UserError
 from reslab.processes import end, following_parent, unheard
 from reslab.runs import Json, Run, write_atomically
-from reslab.training.devices import fabric_here, threads
+from reslab.training.devices import fabric_here, keep_freed_memory, threads
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import generator
 from reslab.training.sprint import Batches, Contender, Pixels, SprintConfig
@@ -94,6 +94,7 @@ def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
 
 def sprint(config: SprintConfig, place: Run) -> Json:
     """Train and evaluate a contender here, write its weights, and return the outcome. The clock runs from the whitening to the last step."""
+    keep_freed_memory()
     contender, data, fabric = find(config.contender), load_data(config.data), fabric_here(config)
     training, evaluated = parts(data.to(fabric.device), config.part)
     assert isinstance(data.augment, Augment)
