@@ -1,6 +1,7 @@
 """What the commands print: JSON, tables, verdicts, networks, progress."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reslab.data import Dataset
     from reslab.runs import Json, Run
 
 
@@ -309,6 +311,18 @@ def print_bench(figures: "Json") -> None:
             print(f"{what}: " + (", ".join(f"{key} {figure(value)}" for key, value in values.items()) if isinstance(values, dict) else str(values)))
 
 
+def warn_of_old(result: "Json", data: "Dataset") -> None:
+    """Say on standard error if a result was made by other code than this, or of other images than there are now."""
+    from reslab.runs import code_digest
+
+    for old, what in (
+        (result["code"] != code_digest(), "was made by other code than this"),
+        (result.get("images", data.fingerprint) != data.fingerprint, f"is of other images than {data.name} has now"),
+    ):
+        if old:
+            print(f"warning: this result {what}; another --out measures again", file=sys.stderr)
+
+
 def print_race(record: "Json") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
 
@@ -330,6 +344,9 @@ def print_race(record: "Json") -> None:
         for name, found in record["summary"].items()
     ]
     print_table(columns, rows)
+    for name, runs in record["runs"].items():
+        for seed, result in runs.items():
+            print(f"{name} s{seed}: {result['directory']}")
     if compared := record["compared"]:
         training, whole = (figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")

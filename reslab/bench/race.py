@@ -55,7 +55,7 @@ def run(config: SprintConfig, root: Path, watch: Watch) -> Json:
             start = time.perf_counter()
             outcome = _in_a_process(config, place, watch)
             place.finish({**outcome, "process_seconds": round(time.perf_counter() - start, 3)})
-    return place.result()
+    return {**place.result(), "directory": str(place.path)}
 
 
 def _in_a_process(config: SprintConfig, place: Run, watch: Watch) -> Json:
@@ -98,12 +98,15 @@ def sprint(config: SprintConfig, place: Run) -> Json:
     contender, data, fabric = find(config.contender), load_data(config.data), fabric_here(config)
     training, evaluated = parts(data.to(fabric.device), config.part)
     assert isinstance(data.augment, Augment)
+    torch.backends.cudnn.benchmark = True  # every batch has the same shape
     with threads(config.threads):
         torch.manual_seed(config.seed)
         batches = Batches(training, contender.batch_size, shift=data.augment.shift // 2, flip=data.augment.flip, seed=config.seed)
         report = Metrics(place)
         processor = time.process_time()
         network = contender.train(batches, data.num_classes, fabric, config.epochs, report)
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
         seconds, processor = report.seconds(), time.process_time() - processor
         with fabric.autocast():
             scores = evaluate(network, evaluated.in_order())

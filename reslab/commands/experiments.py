@@ -77,7 +77,7 @@ def train(
     from reslab import zoo
     from reslab.data import canonical, load_data
     from reslab.executors import loaded, run_trials
-    from reslab.runs import Run, code_digest, one_line
+    from reslab.runs import Run, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
 
@@ -113,10 +113,7 @@ def train(
         return 0
     run = Run(out, config)
     result = run.result()
-    if result["code"] != code_digest():
-        print("warning: this result was made by other code than this; another --out measures again", file=sys.stderr)
-    if result.get("images", dataset.fingerprint) != dataset.fingerprint:
-        print(f"warning: this result is of other images than {data} has now; another --out measures again", file=sys.stderr)
+    show.warn_of_old(result, dataset)
     if json:
         show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
     else:

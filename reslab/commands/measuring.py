@@ -203,7 +203,8 @@ def speedrun(
     contenders = ["speedrun", *([against] if against else [])]
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
     with show.steps() as steps:
-        race.parts(load_data(data, download=download, watch=steps), part)
+        dataset = load_data(data, download=download, watch=steps)
+        race.parts(dataset, part)  # what it cannot do is said before anything starts
         for seed in range(first_seed, first_seed + seeds):
             for name in contenders:
                 config = SprintConfig(
@@ -217,6 +218,7 @@ def speedrun(
                     precision=exact,
                 )
                 results[name][seed] = race.run(config, out, steps)
+                show.warn_of_old(results[name][seed], dataset)
     record = {
         "data": data,
         "part": part,
