@@ -160,6 +160,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off what takes seconds or leaves the machine, each at the last call before it."""
     monkeypatch.setattr("reslab.executors.run_trials", enough)  # training, for `train` …
     monkeypatch.setattr("reslab.studies.study.run_trials", enough)  # … and for `study`
+    monkeypatch.setattr("reslab.bench.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
     monkeypatch.setattr("reslab.evaluation.look", enough)  # forward passes over a whole part
     monkeypatch.setattr("reslab.evaluation.true_average", enough)  # likewise

@@ -2,10 +2,10 @@
 
 import multiprocessing
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
-from math import log
+from math import isfinite, log
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -16,6 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from reslab import zoo
+from reslab.bench import airbench
 from reslab.bench.timing import machine
 from reslab.claims import Claim, Comparison, decide
 from reslab.data import Augment, Dataset, load_data
@@ -23,21 +24,17 @@ from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
 from reslab.data.places import Watch
 from reslab.errors import UserError
+from reslab.executors.trial import ElsewhereError, reason
 from reslab.processes import end, following_parent, unheard
 from reslab.runs import Json, Run, write_atomically
+from reslab.studies import speedrun
 from reslab.training.devices import fabric_here, keep_freed_memory, threads
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import generator
-from reslab.training.sprint import Batches, Contender, Pixels, SprintConfig
+from reslab.training.sprint import Batches, Pixels, SprintConfig
 from reslab.weightfiles import to_bytes
 
-CONTENDERS = {"speedrun": "reslab.studies.speedrun", "airbench94": "reslab.bench.airbench"}
-
-
-def find(contender: str) -> Contender:
-    """Return a contender."""
-    found: Contender = import_module(CONTENDERS[contender]).CONTENDER
-    return found
+CONTENDERS = {"speedrun": speedrun.CONTENDER, "airbench94": airbench.SGD, "airbench94-muon": airbench.MUON}
 
 
 def run(config: SprintConfig, root: Path, watch: Watch) -> Json:
@@ -63,42 +60,54 @@ def _in_a_process(config: SprintConfig, place: Run, watch: Watch) -> Json:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, config, place), daemon=True)
-    with unheard():
-        process.start()
-    theirs.close()
     label = f"{config.contender} s{config.seed}"
     try:
-        while not ours.poll(0.5):
+        with unheard():
+            process.start()
+        theirs.close()
+        outcome = _outcome(ours, place, label, watch)
+        process.join()
+    finally:
+        if process.is_alive():
+            end([process])
+    if outcome is None:
+        raise UserError(f"the process of {label} died (exit code {process.exitcode})")
+    if "reason" in outcome:
+        raise UserError(f"{label}: {outcome['reason']}") from ElsewhereError(f"\n{outcome['traceback']}")
+    return outcome
+
+
+def _outcome(connection: Connection, place: Run, label: str, watch: Watch) -> Json | None:
+    """Return what the process sends, and watch how far it is until then; None if it dies."""
+    try:
+        while not connection.poll(0.5):
             if at := place.latest_metrics():
                 watch(label, at["step"], at["steps"])
-        outcome: Json = ours.recv()
-        process.join()
-    except EOFError as error:
-        process.join()
-        raise UserError(f"the process of {label} died (exit code {process.exitcode})") from error
-    finally:
-        end([process])
-    if "error" in outcome:
-        raise UserError(f"{label}: {outcome['error']}")
-    watch(label, outcome["steps"], outcome["steps"])
+        outcome: Json = connection.recv()
+    except (EOFError, OSError):
+        return None
+    if "steps" in outcome:
+        watch(label, outcome["steps"], outcome["steps"])
     return outcome
 
 
 def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
+    """Be the process of one sprint."""
     with following_parent():
+        keep_freed_memory()
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
         try:
-            connection.send(sprint(config, place))
-        except UserError as error:
-            connection.send({"error": str(error)})
+            outcome = sprint(config, place)
+        except Exception as error:
+            outcome = {"reason": reason(error), "traceback": traceback.format_exc()}
+        connection.send(outcome)
 
 
 def sprint(config: SprintConfig, place: Run) -> Json:
     """Train and evaluate a contender here, write its weights, and return the outcome. The clock runs from the whitening to the last step."""
-    keep_freed_memory()
-    contender, data, fabric = find(config.contender), load_data(config.data), fabric_here(config)
+    contender, data, fabric = CONTENDERS[config.contender], load_data(config.data), fabric_here(config)
     training, evaluated = parts(data.to(fabric.device), config.part)
     assert isinstance(data.augment, Augment)
-    torch.backends.cudnn.benchmark = True  # every batch has the same shape
     with threads(config.threads):
         torch.manual_seed(config.seed)
         batches = Batches(training, contender.batch_size, shift=data.augment.shift // 2, flip=data.augment.flip, seed=config.seed)
@@ -110,15 +119,16 @@ def sprint(config: SprintConfig, place: Run) -> Json:
         seconds, processor = report.seconds(), time.process_time() - processor
         with fabric.autocast():
             scores = evaluate(network, evaluated.in_order())
-        here = machine()
+        here = machine() | {"device": device_name(fabric.device), "precision": config.precision}
     options = {"num_classes": data.num_classes, "in_channels": data.in_channels}
     write_atomically(place.weights, to_bytes(network, contender.model, options, data.preprocessing))
     return {
-        "accuracy": 1 - scores["error"] if scores["error"] is not None else None,
+        "status": "finished" if report.finite else "diverged",
+        "accuracy": 1 - (scores["error"] or 0.0),
         "loss": scores["loss"],
         "steps": report.step,
         "params": zoo.count_params(network),
-        "images": data.fingerprint,
+        **({"images": data.fingerprint} if data.fingerprint else {}),
         "training_seconds": round(seconds, 3),
         "processor_seconds": round(processor, 3),
         "machine": here,
@@ -129,49 +139,58 @@ class Metrics:
     """A report that writes a line of metrics at most once a second: each makes a GPU wait. Its clock starts now."""
 
     def __init__(self, place: Run) -> None:
-        self.place, self.start, self.written, self.step = place, time.perf_counter(), -1.0, 0
+        self.place, self.start, self.written, self.step, self.finite = place, time.perf_counter(), -1.0, 0, True
 
     def __call__(self, step: int, steps: int, loss: Tensor) -> None:
         """Note a step."""
         self.step = step
         if self.seconds() - self.written >= 1 or step == steps:
             value = loss.item()
+            self.finite = isfinite(value)
             self.written = self.seconds()
-            self.place.append_metrics({"step": step, "steps": steps, "loss": value, "seconds": round(self.written, 3)})
+            self.place.append_metrics({"step": step, "steps": steps, "loss": value if self.finite else None, "seconds": round(self.written, 3)})
 
     def seconds(self) -> float:
         """Return the time since the start."""
         return time.perf_counter() - self.start
 
 
-def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixels]:
-    """Return the images to train on, in an order that mixes the classes, and those to be evaluated on.
+def device_name(device: torch.device) -> str:
+    """Return what a time depends on: the model of a GPU, else the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def check(data: Dataset) -> None:
+    """See that a sprint can be run on the data.
 
     Raises:
-        UserError: if the images differ in size.
+        UserError: if the images differ in size, are cut out of larger ones, or are too few.
     """
+    if any(isinstance(images, Ragged) for images, _ in data.parts.values()) or not isinstance(data.augment, Augment):
+        raise UserError(f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits")
+    if len(data.labels) < 2:
+        raise UserError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")
+
+
+def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixels]:
+    """Return the images to train on, in an order that mixes the classes, and those to be evaluated on."""
     training = _pixels(data, "train") if part == "heldout" else _pixels(data, "train", "heldout")
     order = torch.randperm(len(training), generator=generator(0, "images", 0)).to(training.labels.device)
     return replace(training, images=training.images[order], labels=training.labels[order]), _pixels(data, part)
 
 
 def _pixels(data: Dataset, *names: PartName) -> Pixels:
-    images = [data.parts[name].images for name in names]
-    tensors = [some for some in images if not isinstance(some, Ragged)]
-    if len(tensors) < len(images):
-        raise UserError(f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits")
+    images = [images for images, _ in map(data.parts.__getitem__, names) if isinstance(images, Tensor)]
     labels = torch.cat([data.parts[name].labels for name in names])
-    return Pixels(torch.cat(tensors), labels, data.statistics.mean, data.statistics.std, data.unit)
+    mean, std = (data.unit * torch.tensor(values, device=labels.device)[:, None, None] for values in (data.statistics.mean, data.statistics.std))
+    return Pixels(torch.cat(images), labels, mean, std)
 
 
 SOONER = Claim(
     id="speedrun.sooner",
     kind="statistical",
     section="successors",
-    statement={
-        "en": "The speedrun trains in notably less time than airbench94",
-        "ko": "스피드런은 airbench94보다 눈에 띄게 짧은 시간에 학습을 마친다",
-    },
+    statement={"en": "The speedrun trains in notably less time than the other", "ko": "스피드런은 상대보다 눈에 띄게 짧은 시간에 학습을 마친다"},
     source="measured side by side",
     direction="lower",
     margin=0.05,
@@ -181,7 +200,10 @@ AS_ACCURATE = Claim(
     id="speedrun.as-accurate",
     kind="statistical",
     section="successors",
-    statement={"en": "The speedrun does not err notably more than airbench94", "ko": "스피드런의 오류율은 airbench94보다 눈에 띄게 높지 않다"},
+    statement={
+        "en": "The speedrun does not err notably more than the other",
+        "ko": "스피드런의 오류율이 상대의 오류율보다 눈에 띄게 높지는 않다",
+    },
     source="measured side by side",
     direction="not higher",
     margin=0.003,
@@ -190,14 +212,19 @@ AS_ACCURATE = Claim(
 
 
 def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
-    """Return the ratio of the times, ours over the anchor's, of each seed (median, lowest, highest), and whether it is sooner and as accurate."""
+    """Return the ratio of the times, ours over the anchor's, of each seed (median, lowest, highest), and whether it is sooner and as accurate.
+
+    Runs of different machines, which a directory that was moved may hold, decide nothing.
+    """
+    machines = [result["machine"] for side in (ours, theirs) for result in side.values()]
+    untested = None if all(machine == machines[0] for machine in machines) else "the runs are of different machines"
 
     def ratio(key: str) -> tuple[float, float, float]:
         ratios = sorted(ours[seed][key] / theirs[seed][key] for seed in ours)
         return median(ratios), ratios[0], ratios[-1]
 
     def comparison(claim: Claim, value: Callable[[Json], float]) -> Comparison:
-        return Comparison(claim, {seed: value(ours[seed]) for seed in ours}, {seed: value(theirs[seed]) for seed in theirs})
+        return Comparison(claim, {seed: value(ours[seed]) for seed in ours}, {seed: value(theirs[seed]) for seed in theirs}, untested)
 
     sooner = comparison(SOONER, lambda result: log(result["training_seconds"]))
     as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])

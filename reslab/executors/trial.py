@@ -108,7 +108,11 @@ def attempt(config: TrialConfig, root: Path, data: Dataset | None = None) -> Out
     try:
         run_trial(config, root, data)
     except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        return Failure(config, kind + first_line, traceback.format_exc())
+        return Failure(config, reason(error), traceback.format_exc())
     return None
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong in one line."""
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}"

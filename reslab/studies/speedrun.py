@@ -1,8 +1,8 @@
 """A residual network, and the recipe that trains it, for the most accuracy in the fewest seconds of an ordinary processor.
 
 What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics and no scale, label
-smoothing, mirroring every other epoch, and the length of the logits (K. Jordan 2024, arXiv:2404.00498, and airbench94_muon.py in
-github.com/KellerJordan/cifar10-airbench); Muon (Jordan et al. 2024). What LOG.md says each of its own choices gave was measured on held-out images.
+smoothing, mirroring every other epoch, the scale of the logits, and Muon with its rates (K. Jordan 2024, arXiv:2404.00498, and airbench94_muon.py
+in github.com/KellerJordan/cifar10-airbench). The network is its own. LOG.md has what was tried, and what it gave on held-out images.
 """
 
 from itertools import islice
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from reslab.training.muon import Muon
-from reslab.training.sprint import Batches, Contender, Report
+from reslab.training.sprint import Batches, Contender, Report, batch_norm
 from reslab.training.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -95,25 +95,24 @@ def convolution(c_in: int, c_out: int) -> nn.Conv2d:
     return nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return a BatchNorm that learns its bias and not its scale, and whose running statistics follow fast."""
-    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
-    norm.weight.requires_grad_(False)
-    return norm
-
-
 def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
     """Return the network trained."""
-    images = batches.pixels.standardised(batches.pixels.images[:WHITENING_IMAGES])
+    images = batches.first(WHITENING_IMAGES)
     network = SpeedResNet(num_classes, images.shape[1]).to(memory_format=torch.channels_last)
     network.whiten.fit(images)
-    filters = [module.conv.weight for module in network.modules() if isinstance(module, Residual | ConvPool)]
+    descend(network, network.whiten.bias, network.head.weight, batches, fabric, epochs, report)
+    return network
+
+
+def descend(network: nn.Module, whitening_bias: Tensor, head: Tensor, batches: Batches, fabric: "Fabric", epochs: float, report: Report) -> None:
+    """Train a network: the filters of its convolutions by Muon, what else learns by SGD with Nesterov's momentum."""
+    filters = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     decay = WEIGHT_DECAY * batches.batch_size
     groups = [
         {"params": biases, "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
-        {"params": [network.head.weight], "lr": HEAD_RATE, "weight_decay": decay / HEAD_RATE},
-        {"params": [network.whiten.bias], "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
+        {"params": [head], "lr": HEAD_RATE, "weight_decay": decay / HEAD_RATE},
+        {"params": [whitening_bias], "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
     ]
     muon = Muon(filters, FILTER_RATE, FILTER_MOMENTUM)
     sgd = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
@@ -122,7 +121,7 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
     schedules = LambdaLR(muon, whole), LambdaLR(sgd, [whole, whole, first])
     model, *optimizers = fabric.setup(network, muon, sgd)
     for step, (x, y) in enumerate(islice(batches, steps), start=1):
-        network.whiten.bias.requires_grad_(step <= WHITENING_BIAS * steps)
+        whitening_bias.requires_grad_(step <= WHITENING_BIAS * steps)
         loss = F.cross_entropy(model(x), y, label_smoothing=LABEL_SMOOTHING, reduction="sum")
         fabric.backward(loss)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -130,7 +129,6 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
             optimizer.zero_grad()
             schedule.step()
         report(step, steps, loss.detach() / len(y))
-    return network
 
 
 CONTENDER = Contender("reslab.studies.speedrun:SpeedResNet", BATCH_SIZE, EPOCHS, train)

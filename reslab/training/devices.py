@@ -119,7 +119,7 @@ def threads(count: int) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Have the allocator keep what is freed for the next step, in place of giving it back to the system and having each page made anew.
 
-    Under Linux's glibc; elsewhere nothing is done. It takes nothing but time away from a result.
+    Under Linux's glibc; elsewhere nothing is done. Results stay the same; the process may hold more memory.
     """
     with suppress(AttributeError):  # other C libraries have no mallopt
         if sys.platform == "linux":

@@ -1,5 +1,6 @@
 """Muon: momentum whose every step is made orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Jordan's coefficients of x → a·x + b·x³ + c·x⁵. They climb from 0 as steeply as they can, and stop near 1 rather than at it."""
+
+TINY = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
@@ -27,10 +30,13 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
+                if "velocity" not in self.state[weight]:
+                    self.state[weight]["velocity"] = torch.zeros_like(weight)
+                velocity = self.state[weight]["velocity"]
                 velocity.mul_(group["momentum"]).add_(weight.grad)
                 ahead = weight.grad + group["momentum"] * velocity
-                weight.mul_(len(weight) ** 0.5 / weight.norm())
+                filters = len(weight)
+                weight.mul_(math.sqrt(filters) / weight.norm().clamp(min=TINY))
                 weight.sub_(orthogonalised(ahead.flatten(1)).view_as(weight), alpha=group["lr"])
 
 
@@ -42,7 +48,7 @@ def orthogonalised(matrix: Float[Tensor, "m n"], iterations: int = 3) -> Float[T
     """
     a, b, c = QUINTIC
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    x = wide / wide.norm().clamp(min=1e-7)
+    x = wide / wide.norm().clamp(min=TINY)
     for _ in range(iterations):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

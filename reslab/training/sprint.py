@@ -6,7 +6,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,18 +16,17 @@ from reslab.training.evaluation import Split
 from reslab.training.loop import generator
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from reslab.training.devices import Fabric
 
-SMALLEST_SIDE = 16
-"""Pixels: a 2×2 convolution without padding and three poolings leave one pixel of this."""
 LEAST_STEPS = 10
-"""Steps an epoch has, however few the images."""
+"""Steps that an epoch has, however few the images."""
 
 
 class SprintConfig(Config):
     """Everything that a sprint's result depends on, its images and the machine aside."""
 
     contender: str
+    against: str = Field("", description="what it races: a race has runs of its own, one beside the other")
     data: str
     part: Literal["heldout", "test"] = Field(description="what it is evaluated on; for test, it is trained on the held-out images too")
     epochs: float = Field(gt=0)
@@ -49,22 +47,19 @@ Report = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images as they are stored, `[N, C, H, W]`, and their labels `[N]`; how stored values become standardised ones."""
+    """Images as they are stored, `[N, C, H, W]`, and their labels `[N]`; mean and standard deviation of stored values, `[C, 1, 1]`."""
 
     images: Tensor
     labels: Tensor
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    unit: float
+    mean: Tensor
+    std: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def standardised(self, images: Tensor) -> Float[Tensor, "b c h w"]:
-        """Return stored images standardised, in channels-last memory, and enlarged where they are smaller than three poolings need."""
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.std))
-        values = (images.float() / self.unit - mean) / std
-        return resized(values, max(SMALLEST_SIDE, values.shape[-1])).contiguous(memory_format=torch.channels_last)
+        """Return stored images standardised, in channels-last memory."""
+        return ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def in_order(self, size: int = 500) -> Iterator[Split]:
         """Yield all images once, as they are."""
@@ -81,7 +76,11 @@ class Batches:
 
     def __init__(self, pixels: Pixels, batch_size: int, *, shift: int, flip: bool, seed: int) -> None:
         self.pixels, self.shift, self.flip, self.seed = pixels, shift, flip, seed
-        self.batch_size = max(1, min(batch_size, len(pixels) // LEAST_STEPS))
+        self.batch_size = max(2, min(batch_size, len(pixels) // LEAST_STEPS))
+
+    def first(self, count: int) -> Float[Tensor, "n c h w"]:
+        """Return the first training images, as they are."""
+        return self.pixels.standardised(self.pixels.images[:count])
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
@@ -117,9 +116,11 @@ def reflected(places: Tensor, side: int) -> Tensor:
     return (side - 1) - ((side - 1) - inside).abs()
 
 
-def resized(images: Float[Tensor, "b c h w"], side: int) -> Tensor:
-    """Return the images with sides of `side` pixels (bilinear, antialiased)."""
-    return images if images.shape[-1] == side else F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return a BatchNorm that learns its bias and not its scale, and whose running statistics follow fast (Jordan 2024, arXiv:2404.00498)."""
+    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-ENOUGH_PATCHES = 1_000_000
+SMALLEST_SIDE = 16
+"""Pixels that smaller images are enlarged to: a 2×2 convolution without padding and three poolings leave one of them."""
+CHUNK = 500
 
 
 class Whitening(nn.Module):
@@ -18,14 +20,14 @@ class Whitening(nn.Module):
 
     def __init__(self, channels: int, side: int = 2) -> None:
         super().__init__()
-        numbers = torch.eye(channels * side**2).unflatten(1, (channels, side, side))  # of the patch, until `fit`
+        numbers = torch.eye(channels * side**2).unflatten(1, (channels, side, side))  # of a patch, one a filter
         self.out_channels = 2 * len(numbers)
         self.register_buffer("filters", torch.cat([numbers, -numbers]))
         self.bias = nn.Parameter(torch.zeros(self.out_channels))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f h2 w2"]:
         """Return the components of each patch, and their negatives."""
-        return F.conv2d(x, self.filters, self.bias)
+        return F.conv2d(enlarged(x), self.filters, self.bias)
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> None:
         """Set the filters to those that whiten the patches of these images."""
@@ -33,16 +35,22 @@ class Whitening(nn.Module):
         self.filters.copy_(torch.cat([filters, -filters]))
 
 
+def enlarged(images: Float[Tensor, "b c h w"]) -> Tensor:
+    """Return images whose shorter side has at least 16 pixels: smaller ones a whole number of times as large (bilinear)."""
+    factor = -(-SMALLEST_SIDE // min(images.shape[2:]))
+    return images if factor == 1 else F.interpolate(images, scale_factor=float(factor), mode="bilinear")
+
+
 def whitening_filters(images: Float[Tensor, "n c h w"], side: int, eps: float = 5e-4) -> Float[Tensor, "f c side side"]:
-    """Return the filters whose answers over all `side`×`side` patches are uncorrelated and of mean square 1, the largest component first.
+    """Return the filters whose answers over all `side`×`side` patches have a mean square of 1 and mean products of 0, the largest component first.
 
     There are c·side² of them, each an eigenvector of the patches' second moments over the root of its eigenvalue; `eps` keeps components that
     are all but absent from being blown up. Their signs are arbitrary, so that a network wants each filter and its negative.
     """
-    channels = images.shape[1]
-    per_image = (images.shape[2] - side + 1) * (images.shape[3] - side + 1)
-    some = images[: max(1, ENOUGH_PATCHES // per_image)]
-    patches = F.unfold(some.float(), side).transpose(1, 2).flatten(0, 1)  # [patches, c·side²]
-    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))  # in ascending order, a vector a column
+    moments, count = torch.zeros(()), 0
+    for some in images.split(CHUNK):
+        patches = F.unfold(enlarged(some).float(), side).transpose(1, 2).flatten(0, 1).cpu()  # [patches, c·side²]
+        moments, count = moments + patches.T @ patches, count + len(patches)
+    values, vectors = torch.linalg.eigh(moments / count)  # in ascending order, a vector a column
     filters = (vectors / (values + eps).sqrt()).T.flip(0)
-    return filters.unflatten(1, (channels, side, side))
+    return filters.unflatten(1, (images.shape[1], side, side)).to(images.device)
