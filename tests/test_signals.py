@@ -83,6 +83,7 @@ COMMANDS = {
     "bench-train": Command("bench train --images 25600 --steps 1 --rounds 1 --warmup 0", running("reslab", 3)),
     "bench-executors": Command("bench executors --trials 2 --workers 2 --depth 8 --epochs 20", running("spawn_main", 2)),
     "bench-lowlevel": Command("bench lowlevel --rounds 1 --warmup 0 --batch 128", running("spawn_main")),
+    "speedrun": Command("speedrun --epochs 900 --threads 1 --out runs", training(1)),
     "decode": Command(
         "train cifar_resnet --depth 8 --data folder:images", lambda place, _: any(place.rglob("*.tmp/pixels.bin")), many_images, writes=True
     ),
