@@ -269,6 +269,7 @@ def test_images_that_differ_in_size_are_refused(tmp_path: Path) -> None:
         race.check(load_data(f"folder:{image_folder(tmp_path, sizes=((8, 8), (9, 9)), train=20)}"))
 
 
+@pytest.mark.slow  # emulated, five seconds
 def test_bfloat16_trains_too(tmp_path: Path) -> None:
     """On any processor, if slowly: one step and a half."""
     config = CONFIG.model_copy(update={"precision": "bf16", "epochs": 0.15})
