@@ -330,7 +330,7 @@ def print_race(record: "Json") -> None:
         average, deviation = values
         return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
 
-    first = next(iter(next(iter(record["runs"].values())).values()))
+    first = next(iter(record["runs"]["speedrun"].values()))
     print(" · ".join(f"{key} {value}" for key, value in first["machine"].items()))
     columns = ("network", "seeds", f"{record['part']} accuracy (%)", "training (s)", "whole process (s)")
     rows = [

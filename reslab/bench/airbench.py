@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from reslab.studies import speedrun
-from reslab.training.sprint import Batches, Contender, Report, batch_norm
+from reslab.training.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
 from reslab.training.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -31,12 +31,11 @@ BIAS_RATE = 64.0  # times the learning rate, for the biases of BatchNorm
 LABEL_SMOOTHING = 0.2
 MUON_RATE = 0.24
 WHITENING_BIAS_EPOCHS = 3
-WHITENING_IMAGES = 5000
 LOOKAHEAD_STEPS = 5
 WIDTHS = (64, 256, 256)
 
 
-class Airbench94(nn.Module):
+class Airbench94(Sprinter):
     """Fixed whitening filters, three groups of two convolutions, the maximum over all places, and a classifier."""
 
     input_shape = (3, 32, 32)
@@ -110,10 +109,7 @@ def rate(step: int, steps: int) -> float:
 
 def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
     """Return the network trained."""
-    images = batches.first(WHITENING_IMAGES)
-    network = Airbench94(num_classes, images.shape[1]).to(memory_format=torch.channels_last)
-    network.whiten.fit(images)
-
+    network = whitened(Airbench94, batches, num_classes)
     steps = ceil(len(batches) * epochs)
     step_length = 1024 * (1 + 1 / (1 - MOMENTUM))  # of Nesterov's momentum, under gradients that stay the same
     lr, decay = LEARNING_RATE / step_length, WEIGHT_DECAY * batches.batch_size / step_length
@@ -143,10 +139,8 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
 
 def train_with_muon(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
     """Return the network trained as `airbench94_muon.py` does."""
-    images = batches.first(WHITENING_IMAGES)
-    network = Airbench94Muon(num_classes, images.shape[1]).to(memory_format=torch.channels_last)
-    network.whiten.fit(images)
-    speedrun.descend(network, network.whiten.bias, network.head.weight, MUON_RATE, batches, fabric, epochs, report)
+    network = whitened(Airbench94Muon, batches, num_classes)
+    speedrun.descend(network, MUON_RATE, batches, fabric, epochs, report)
     return network
 
 

@@ -120,11 +120,13 @@ def sprint(config: SprintConfig, place: Run) -> Json:
         with fabric.autocast():
             scores = evaluate(network, evaluated.in_order())
         here = machine() | {"device": device_name(fabric.device), "precision": config.precision}
+    error = scores["error"]
+    assert error is not None  # only a loss can be
     options = {"num_classes": data.num_classes, "in_channels": data.in_channels}
     write_atomically(place.weights, to_bytes(network, contender.model, options, data.preprocessing))
     return {
         "status": "finished" if report.finite else "diverged",
-        "accuracy": 1 - (scores["error"] or 0.0),
+        "accuracy": 1 - error,
         "loss": scores["loss"],
         "steps": report.step,
         "params": zoo.count_params(network),

@@ -200,8 +200,8 @@ def speedrun(
     from reslab.training.sprint import SprintConfig
 
     chosen = best_device() if device == "auto" else device
-    fastest = best_precision(chosen).value
-    exact = precision if precision != "auto" else "bf16" if fastest == "bf16" else "32"
+    auto: Literal["bf16", "32"] = "bf16" if best_precision(chosen).value == "bf16" else "32"
+    exact = auto if precision == "auto" else precision
     check(chosen, exact)
     arguments.make_writable(out)
     contenders = ["speedrun", *([against] if against else [])]

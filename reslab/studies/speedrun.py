@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from reslab.training.muon import Muon
-from reslab.training.sprint import Batches, Contender, Report, batch_norm
+from reslab.training.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
 from reslab.training.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ BIAS_RATE, HEAD_RATE, MOMENTUM = 0.053, 0.67, 0.85  # for gradients summed over 
 WEIGHT_DECAY = 2e-6  # an image, of biases and head
 LABEL_SMOOTHING = 0.2
 WHITENING_BIAS = 0.375  # the part of the training in which the whitened patches' bias learns
-WHITENING_IMAGES = 5000
 
 
-class SpeedResNet(nn.Module):
+class SpeedResNet(Sprinter):
     """Whitened 2×2 patches, three residual stages, the maximum over all places, and a classifier."""
 
     input_shape = (3, 32, 32)
@@ -97,24 +96,20 @@ def convolution(c_in: int, c_out: int) -> nn.Conv2d:
 
 def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
     """Return the network trained."""
-    images = batches.first(WHITENING_IMAGES)
-    network = SpeedResNet(num_classes, images.shape[1]).to(memory_format=torch.channels_last)
-    network.whiten.fit(images)
-    descend(network, network.whiten.bias, network.head.weight, FILTER_RATE, batches, fabric, epochs, report)
+    network = whitened(SpeedResNet, batches, num_classes)
+    descend(network, FILTER_RATE, batches, fabric, epochs, report)
     return network
 
 
-def descend(
-    network: nn.Module, whitening_bias: Tensor, head: Tensor, filter_rate: float, batches: Batches, fabric: "Fabric", epochs: float, report: Report
-) -> None:
+def descend(network: Sprinter, filter_rate: float, batches: Batches, fabric: "Fabric", epochs: float, report: Report) -> None:
     """Train a network: the filters of its convolutions by Muon, what else learns by SGD with Nesterov's momentum."""
     filters = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     decay = WEIGHT_DECAY * batches.batch_size
     groups = [
         {"params": biases, "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
-        {"params": [head], "lr": HEAD_RATE, "weight_decay": decay / HEAD_RATE},
-        {"params": [whitening_bias], "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
+        {"params": [network.head.weight], "lr": HEAD_RATE, "weight_decay": decay / HEAD_RATE},
+        {"params": [network.whiten.bias], "lr": BIAS_RATE, "weight_decay": decay / BIAS_RATE},
     ]
     muon = Muon(filters, filter_rate, FILTER_MOMENTUM)
     sgd = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
@@ -123,7 +118,7 @@ def descend(
     schedules = LambdaLR(muon, whole), LambdaLR(sgd, [whole, whole, first])
     model, *optimizers = fabric.setup(network, muon, sgd)
     for step, (x, y) in enumerate(islice(batches, steps), start=1):
-        whitening_bias.requires_grad_(step <= WHITENING_BIAS * steps)
+        network.whiten.bias.requires_grad_(step <= WHITENING_BIAS * steps)
         loss = F.cross_entropy(model(x), y, label_smoothing=LABEL_SMOOTHING, reduction="sum")
         fabric.backward(loss)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):

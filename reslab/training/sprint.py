@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,14 @@ from reslab.runs import Config
 from reslab.training.devices import Device, Precision
 from reslab.training.evaluation import Split
 from reslab.training.loop import generator
+from reslab.training.whitening import Whitening
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 LEAST_STEPS = 10
 """Steps that an epoch has, however few the images."""
+WHITENING_IMAGES = 5000
 
 
 class SprintConfig(Config):
@@ -78,10 +80,6 @@ class Batches:
         self.pixels, self.shift, self.flip, self.seed = pixels, shift, flip, seed
         self.batch_size = max(2, min(batch_size, len(pixels) // LEAST_STEPS))
 
-    def first(self, count: int) -> Float[Tensor, "n c h w"]:
-        """Return the first training images, as they are."""
-        return self.pixels.standardised(self.pixels.images[:count])
-
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
         return len(self.pixels) // self.batch_size
@@ -93,7 +91,7 @@ class Batches:
             draws = generator(self.seed, "epoch", epoch)
             order = torch.randperm(len(images), generator=draws)
             for index in order.split(self.batch_size)[: len(self)]:
-                flips = mirrored[index] ^ (epoch % 2 == 1) if self.flip else torch.zeros(len(index), dtype=torch.bool)
+                flips = (mirrored[index] ^ (epoch % 2 == 1)) & self.flip
                 shifts = torch.randint(-self.shift, self.shift + 1, (2, len(index)), generator=draws)
                 yield self.pixels.standardised(moved(images, index, shifts, flips)), self.pixels.labels[index.to(images.device)]
 
@@ -121,6 +119,25 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm
+
+
+class Sprinter(nn.Module):
+    """A network that begins with whitened patches and ends in a linear classifier."""
+
+    whiten: Whitening
+    head: nn.Linear
+
+
+AnySprinter = TypeVar("AnySprinter", bound=Sprinter)
+
+
+def whitened(build: Callable[[int, int], AnySprinter], batches: Batches, num_classes: int) -> AnySprinter:
+    """Return a fresh network, `build(num_classes, in_channels)`, that whitens the patches of the first training images."""
+    images = batches.pixels.standardised(batches.pixels.images[:WHITENING_IMAGES])
+    network = build(num_classes, images.shape[1])
+    network.to(memory_format=torch.channels_last)
+    network.whiten.fit(images)
+    return network
 
 
 @dataclass(frozen=True)
