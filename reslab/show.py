@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.table import Table
+
     from reslab.data import Dataset
     from reslab.runs import Json, Run
 
@@ -133,7 +135,6 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     from collections import Counter
 
     from rich.console import Console
-    from rich.table import Table
 
     from reslab.claims import SECTIONS, agreement
 
@@ -141,18 +142,9 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     ids = [record["id"] for record in records]
     for section, title in SECTIONS.items():
         members = sorted((record for record in records if record["section"] == section), key=lambda record: ids.index(record["id"]))
-        marks = [record["verdict"] or record["kind"] for record in members]
-        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(marks).most_common())
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for mark, record in zip(marks, members, strict=True):
-            text = _claim(record, words, lang)
-            if ids.count(record["id"]) > 1:
-                text.append(f"{record['command']}\n", "dim")
-            table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", text)
+        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(map(_mark, members)).most_common())
         if members:
-            console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", table, sep="\n")
+            console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", _claims(members, lang), sep="\n")
     if any(record["verdict"] is None for record in records):
         console.print(words["how"])
     repeated = agreement(records)
@@ -160,6 +152,28 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
         console.print(words["again"].format(*map(len, repeated)))
     for id in repeated.both_ways:
         console.print(f"  {id}")
+
+
+def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":
+    """Return a table of claims; those that stand in it several times name the command that decided them."""
+    from rich.table import Table
+
+    words = WORDS[lang]
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    ids = [record["id"] for record in records]
+    for record in records:
+        text = _claim(record, words, lang)
+        if ids.count(record["id"]) > 1:
+            text.append(f"{record['command']}\n", "dim")
+        table.add_row(f"[{COLOURS.get(_mark(record), 'dim')}]{words[_mark(record)]}[/]", text)
+    return table
+
+
+def _mark(record: "Json") -> str:
+    """Return what stands before a claim: its verdict, or its kind where it is undecided."""
+    return record["verdict"] or record["kind"]
 
 
 def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
@@ -311,20 +325,21 @@ def print_bench(figures: "Json") -> None:
             print(f"{what}: " + (", ".join(f"{key} {figure(value)}" for key, value in values.items()) if isinstance(values, dict) else str(values)))
 
 
-def warn_of_old(result: "Json", data: "Dataset") -> None:
+def warn_of_old(results: "Sequence[Json]", data: "Dataset") -> None:
     """Say on standard error if a result was made by other code than this, or of other images than there are now."""
     from reslab.runs import code_digest
 
-    for old, what in (
-        (result["code"] != code_digest(), "was made by other code than this"),
-        (result.get("images", data.fingerprint) != data.fingerprint, f"is of other images than {data.name} has now"),
-    ):
+    code = sum(result["code"] != code_digest() for result in results)
+    images = sum(result.get("images", data.fingerprint) != data.fingerprint for result in results)
+    for old, what in ((code, "of other code than this"), (images, f"of other images than {data.name} has now")):
         if old:
-            print(f"warning: this result {what}; another --out measures again", file=sys.stderr)
+            which = "this result is" if len(results) == 1 else f"{old} of {len(results)} results are"
+            print(f"warning: {which} {what}; another --out measures again", file=sys.stderr)
 
 
 def print_race(record: "Json") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
+    from rich.console import Console
 
     def spread(values: tuple[float, float | None], scale: float, digits: int) -> str:
         average, deviation = values
@@ -350,7 +365,7 @@ def print_race(record: "Json") -> None:
     if compared := record["compared"]:
         training, whole = (figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
-        print_claims(compared["claims"])
+        Console(highlight=False).print(_claims(compared["claims"]))
 
 
 def figure(value: Any) -> str:

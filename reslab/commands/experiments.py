@@ -113,7 +113,7 @@ def train(
         return 0
     run = Run(out, config)
     result = run.result()
-    show.warn_of_old(result, dataset)
+    show.warn_of_old([result], dataset)
     if json:
         show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
     else:

@@ -229,9 +229,7 @@ def speedrun(
         race.check(dataset)
         for config in configs:
             results[config.contender][config.seed] = race.run(config, out, steps)
-    for runs in results.values():
-        for result in runs.values():
-            show.warn_of_old(result, dataset)
+    show.warn_of_old([result for runs in results.values() for result in runs.values()], dataset)
     record = {
         "data": data,
         "part": part,
