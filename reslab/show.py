@@ -164,10 +164,10 @@ def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":
     table.add_column(overflow="fold")
     ids = [record["id"] for record in records]
     for record in records:
-        text = _claim(record, words, lang)
+        mark, text = _mark(record), _claim(record, words, lang)
         if ids.count(record["id"]) > 1:
             text.append(f"{record['command']}\n", "dim")
-        table.add_row(f"[{COLOURS.get(_mark(record), 'dim')}]{words[_mark(record)]}[/]", text)
+        table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", text)
     return table
 
 
@@ -331,9 +331,12 @@ def warn_of_old(results: "Sequence[Json]", data: "Dataset") -> None:
 
     code = sum(result["code"] != code_digest() for result in results)
     images = sum(result.get("images", data.fingerprint) != data.fingerprint for result in results)
-    for old, what in ((code, "of other code than this"), (images, f"of other images than {data.name} has now")):
+    for old, one, several, what in (
+        (code, "was", "were", "made by other code than this"),
+        (images, "is", "are", f"of other images than {data.name} has now"),
+    ):
         if old:
-            which = "this result is" if len(results) == 1 else f"{old} of {len(results)} results are"
+            which = f"this result {one}" if len(results) == 1 else f"{old} of {len(results)} results {several}"
             print(f"warning: {which} {what}; another --out measures again", file=sys.stderr)
 
 

@@ -182,7 +182,7 @@ def test_the_interval_shown_is_the_one_that_decided(values: list[float]) -> None
         assert (verdict.decision == "inconclusive") == (low <= 1.0 <= high)
 
 
-@pytest.mark.parametrize("n", [3, 5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [3, 5, pytest.param(10, marks=pytest.mark.slow)])  # more seeds take longer and are the same law
 def test_simulated_false_verdicts_stay_under_nominal(n: int) -> None:
     """Every effect is exactly on its margin, so that any decided verdict is false; four claims share 5 %."""
     rng = np.random.default_rng(n)
@@ -195,7 +195,7 @@ def test_simulated_false_verdicts_stay_under_nominal(n: int) -> None:
     assert false / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 3), (3, 5), pytest.param(5, 10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (3, 5), pytest.param(5, 10, marks=pytest.mark.slow)])  # as above
 def test_simulated_false_verdicts_stay_under_nominal_where_seeds_do_not_pair(n: int, m: int) -> None:
     """The sides have other spreads, the control's mean is off by exactly the margin; four claims share 5 %."""
     rng = np.random.default_rng(100 * n + m)

@@ -93,18 +93,19 @@ class Batches:
             for index in order.split(self.batch_size)[: len(self)]:
                 flips = (mirrored[index] ^ (epoch % 2 == 1)) & self.flip
                 shifts = torch.randint(-self.shift, self.shift + 1, (2, len(index)), generator=draws)
-                yield self.pixels.standardised(moved(images, index, shifts, flips)), self.pixels.labels[index.to(images.device)]
+                chosen = index.to(images.device)
+                yield self.pixels.standardised(moved(images, chosen, shifts, flips)), self.pixels.labels[chosen]
 
 
 def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Return the images at `index`, `[B]`, shifted by `shifts` (down and right, `[2, B]`) pixels and mirrored where `flips`, in one gather.
+    """Return the images at `index`, `[B]` and on their device, shifted by `shifts` (down and right, `[2, B]`) pixels and mirrored where `flips`, in one gather.
 
     What comes in at an edge is the reflection of what is there.
     """
     (h, w), device = images.shape[2:], images.device
     rows, columns = (reflected(torch.arange(side) - shift[:, None], side) for side, shift in zip((h, w), shifts, strict=True))  # [B, H] and [B, W]
     columns = torch.where(flips[:, None], columns.flip(1), columns)
-    index, rows, columns = (places.to(device) for places in (index, rows, columns))
+    rows, columns = rows.to(device), columns.to(device)
     return images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
