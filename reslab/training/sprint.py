@@ -98,9 +98,9 @@ class Batches:
 
 
 def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Return the images at `index`, `[B]` and on their device, shifted by `shifts` (down and right, `[2, B]`) pixels and mirrored where `flips`, in one gather.
+    """Return the images at `index`, `[B]` and on their device, shifted by `shifts` (down and right, `[2, B]`) pixels and mirrored where `flips`.
 
-    What comes in at an edge is the reflection of what is there.
+    It is one gather. What comes in at an edge is the reflection of what is there.
     """
     (h, w), device = images.shape[2:], images.device
     rows, columns = (reflected(torch.arange(side) - shift[:, None], side) for side, shift in zip((h, w), shifts, strict=True))  # [B, H] and [B, W]
