@@ -13,6 +13,7 @@ from reslab.errors import UserError
 NAMES = zoo.names()
 OF_MODULES = [name for name in NAMES if not name.startswith("lowlevel/")]  # Level 2 has no module but the adapter
 LATER = [name for name in NAMES if zoo.family(name) in ("densenet", "efficientnet", "regnet", "resnext", "wide_resnet", "wrn")]
+DEEPER = ("lowlevel/resnet101", "lowlevel/resnet152", "resnet101", "resnet152", "preresnet200")  # by the code of shallower ones
 SMALL = ("densenet121", "densenet_bc100_12", "efficientnet_b0", "regnet_x_200mf", "regnet_y_200mf", "resnext50_32x4d")  # of the later ones
 WITH_SQUEEZE = ("efficientnet", "regnet")
 
@@ -32,7 +33,11 @@ def test_parameters_and_multiply_adds_are_the_references(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LATER and name not in SMALL else []) for name in NAMES if name != "resnet1202"],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in DEEPER or (name in LATER and name not in SMALL) else [])
+        for name in NAMES
+        if name != "resnet1202"
+    ],
 )
 def test_forward_and_gradients_are_finite(name: str) -> None:
     network = zoo.build(name, num_classes=7, in_channels=2)

@@ -2,7 +2,8 @@
 
 What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics and no scale, label
 smoothing, mirroring every other epoch, the scale of the logits, Muon and the other rates (K. Jordan 2024, arXiv:2404.00498, and airbench94_muon.py
-in github.com/KellerJordan/cifar10-airbench). The network is its own. LOG.md has what was tried, and what it gave on held-out images.
+in github.com/KellerJordan/cifar10-airbench); fewer multiplications a convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is its own.
+LOG.md has what was tried, and what it gave on held-out images.
 """
 
 from itertools import islice
@@ -18,12 +19,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from reslab.training.muon import Muon
 from reslab.training.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
 from reslab.training.whitening import Whitening
+from reslab.training.winograd import FastConvolutions
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 BATCH_SIZE = 250
-EPOCHS = 6.0
+EPOCHS = 8.0
 WIDTHS = (64, 256, 256)
 FILTER_RATE = 0.085  # by how much a step turns a filter, at first; all rates fall to 0 in a straight line
 FILTER_MOMENTUM = 0.6
@@ -89,7 +91,8 @@ def convolution(c_in: int, c_out: int) -> nn.Conv2d:
 def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
     """Return the network trained."""
     network = whitened(SpeedResNet, batches, num_classes)
-    descend(network, FILTER_RATE, batches, fabric, epochs, report)
+    with FastConvolutions():
+        descend(network, FILTER_RATE, batches, fabric, epochs, report)
     return network
 
 

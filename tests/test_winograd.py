@@ -1,0 +1,94 @@
+"""Winograd's convolution against torch's."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from reslab.training import winograd as module
+from reslab.training.winograd import FastConvolutions, winograd
+
+
+def outcomes(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, pull: Tensor) -> list[Tensor]:
+    """Return the convolution, and the gradients of both of its arguments."""
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    y = convolution(x, weight)
+    return [y.detach(), *torch.autograd.grad(y, (x, weight), pull)]
+
+
+def direct(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=1)
+
+
+@given(
+    b=st.integers(1, 3),
+    c=st.integers(1, 4),
+    o=st.integers(1, 4),
+    h=st.integers(1, 13),
+    w=st.integers(1, 13),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    seed=st.integers(0, 99),
+)
+def test_it_is_the_convolution_of_any_size_and_so_are_its_gradients(
+    b: int, c: int, o: int, h: int, w: int, layout: torch.memory_format, seed: int
+) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+    shapes = ((b, c, h, w), (o, c, 3, 3), (b, o, h, w))
+    x, weight, pull = (torch.randn(*shape, generator=drawn, dtype=torch.double).contiguous(memory_format=layout) for shape in shapes)
+    for got, expected in zip(outcomes(winograd, x, weight, pull), outcomes(direct, x, weight, pull), strict=True):
+        assert got.shape == expected.shape
+        assert torch.allclose(got, expected, atol=1e-11)
+
+
+def test_its_gradients_have_gradients() -> None:
+    torch.manual_seed(0)
+    x, weight = (torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((1, 2, 5, 3), (2, 2, 3, 3)))
+    assert torch.autograd.gradgradcheck(winograd, (x, weight))
+
+
+def test_in_float32_its_error_is_some_1e_5_of_the_largest_value() -> None:
+    """Direct convolution's is some 1e-7."""
+    torch.manual_seed(0)
+    x, weight, pull = torch.randn(8, 64, 15, 15), torch.randn(256, 64, 3, 3), torch.randn(8, 256, 15, 15)
+    exact = outcomes(direct, x.double(), weight.double(), pull.double())
+    for got, expected in zip(outcomes(winograd, x, weight, pull), exact, strict=True):
+        assert got.dtype == torch.float32
+        assert (got - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+def test_only_the_convolutions_that_it_suits_are_replaced_and_only_while_it_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Tensor] = []
+
+    def noted(x: Tensor, weight: Tensor) -> Tensor:
+        used.append(weight)
+        return winograd(x, weight)
+
+    monkeypatch.setattr(module, "winograd", noted)
+    torch.manual_seed(0)
+    x = torch.randn(2, 64, 5, 5).contiguous(memory_format=torch.channels_last)
+    wide = nn.Conv2d(64, 256, 3, padding=1, bias=False)
+    others = [
+        nn.Conv2d(64, 64, 3, padding=1, bias=False),
+        nn.Conv2d(64, 256, 3, padding=1),
+        nn.Conv2d(64, 256, 3, bias=False),
+        nn.Conv2d(64, 256, 3, padding=1, stride=2, bias=False),
+        nn.Conv2d(64, 256, 3, padding=1, dilation=2, bias=False),
+        nn.Conv2d(64, 1024, 3, padding=1, groups=2, bias=False),
+        nn.Conv2d(64, 256, 5, padding=1, bias=False),
+        nn.Conv2d(64, 256, 3, padding="same", bias=False),
+    ]
+    expected = [layer(x) for layer in others]
+    with FastConvolutions():
+        y = wide(x)
+        assert all(torch.equal(layer(x), before) for layer, before in zip(others, expected, strict=True))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert wide(x).dtype == torch.bfloat16
+        F.conv2d(x.double(), wide.weight.double(), padding=1)
+    assert torch.equal(wide(x), direct(x, wide.weight))
+    assert len(used) == 1 and used[0] is wide.weight
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(y, direct(x, wide.weight), atol=1e-4)
