@@ -42,7 +42,7 @@ def script(code: str, *arguments: str | Path, through: tuple[str, ...] = ()) -> 
 @pytest.mark.parametrize(
     ("command", "kills"),
     [
-        ("train", 3),
+        ("train", 5),
         pytest.param("train", 60, marks=pytest.mark.slow),  # minutes
         pytest.param("study", 60, marks=pytest.mark.slow),  # minutes
     ],

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering, F(4×4, 3×3), for the convolutions of a training (Lavin, Gray 2016, arXiv:1509.09308, section 4).
+"""Winograd's minimal filtering, F(4×4, 3×3), for the convolutions of a network in training (Lavin, Gray 2016, arXiv:1509.09308, section 4).
 
 On a processor, torch asks oneDNN for direct convolution; on a GPU, cuDNN chooses for itself.
 """
@@ -15,10 +15,10 @@ from torch.overrides import TorchFunctionMode
 STEP, SIDE = 4, 6
 """Outputs of a tile along one side, and the pixels that they depend on."""
 LEAST_CHANNELS = 64 * 256
-"""In times out: with fewer, direct convolution is as fast (two cores with AVX2)."""
+"""Channels in times channels out: with fewer, direct convolution is as fast (two cores with AVX2)."""
 
-# The paper's Bᵀ, G and Aᵀ: pixels and filter are polynomials that are evaluated at 0, 1, -1, 2, -2 and infinity and multiplied there; what their
-# product's coefficients are is interpolated.
+# The paper's Bᵀ, G and Aᵀ: pixels and filter, as polynomials, are evaluated at 0, 1, -1, 2, -2 and infinity and multiplied there; the coefficients
+# of the product are interpolated.
 PIXELS = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))
 FILTER = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
 OUTPUTS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
@@ -60,7 +60,7 @@ def along_both_sides(matrix: Sequence[Sequence[float]], squares: Float[Tensor, "
 
 
 class Patches(torch.autograd.Function):
-    """`patches`, with a gradient that takes a fraction of the time of the one of torch's `unfold`."""
+    """`patches`, with a gradient several times as fast as that of torch's `unfold`."""
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor) -> Tensor:
