@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reslab import studies, zoo
+from reslab.bench import race
 from reslab.claims import agreement
 from reslab.report.records import summary_rows
 from reslab.report.wording import reason, translated
@@ -116,3 +117,22 @@ def test_the_readmes_quote_the_degradation_study(name: str, degradation: Json) -
 def test_the_pictures_of_the_readmes_are_there(name: str) -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8"))
     assert pictures and all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_race_says_what_its_runs_say_and_is_quoted_rightly() -> None:
+    record = read_json(ROOT / "results" / "speedrun" / "race.json")
+    runs = {name: {int(seed): result for seed, result in results.items()} for name, results in record["runs"].items()}
+    assert {name: list(results) for name, results in runs.items()} == {"speedrun": [0, 1, 2], "airbench94": [0, 1, 2]}
+    compared = race.compared(runs["speedrun"], runs["airbench94"])
+    for now, then in zip(compared["claims"], record["compared"]["claims"], strict=True):
+        assert (now["id"], now["verdict"], now["interval"]) == (then["id"], then["verdict"], pytest.approx(then["interval"]))
+    log = (ROOT / "LOG.md").read_text(encoding="utf-8")
+    for name, results in runs.items():
+        for seed, result in results.items():
+            seconds = [f"{result[key]:,.0f}" for key in ("training_seconds", "process_seconds", "processor_seconds")]
+            assert f"| {name} | {seed} | {100 * result['accuracy']:.2f} | {' | '.join(seconds)} |" in log
+    _, as_accurate = compared["claims"]
+    points = [100 * value for value in (as_accurate["effect"], *as_accurate["interval"], race.summary(runs["airbench94"])["accuracy"][0])]
+    for document in ("LOG.md", "README.md", "README.ko.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        assert [number for number in (*compared["training_seconds"], *points) if f"{number:.2f}" not in text] == []
