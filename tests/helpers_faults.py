@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning_fabric  # noqa: F401  # here, and not in every fork: it takes seconds
+import sklearn.datasets  # noqa: F401
 from helpers import timeless
 from safetensors.torch import load_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import reslab, reslab_here, snapshot
+from helpers import reslab_here, snapshot
 
 from reslab import zoo
 from reslab.analyzing import ANALYSES
@@ -117,9 +117,12 @@ def nothing():
 """
 
 
-def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path) -> None:
+def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
-    done = reslab("analyze", "gradient-flow", "my_own:everything", "--json", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # it is found without
+    monkeypatch.delitem(sys.modules, "my_own", raising=False)
+    done = reslab_here("analyze", "gradient-flow", "my_own:everything", "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["images"] == 12 and len(record["rows"]) == 8 and record["data"] == "my_own:everything's loader"

@@ -136,13 +136,13 @@ for data in sys.argv[2:]:
 
 
 def test_importing_loads_what_is_slow_only_where_it_is_used() -> None:
-    """Neither torch for the command line, nor torch's compiler, which comes with Fabric, for the studies."""
+    """Neither torch for the command line, nor torch's compiler, which comes with Fabric, nor scipy.stats for the studies."""
     code = """
 import sys
 import reslab, reslab.cli, reslab.runs
 print([name for name in ("torch", "plotly", "scipy", "numpy") if name in sys.modules])
 import reslab.studies
-print([name for name in ("lightning_fabric", "torch._dynamo", "plotly", "torchvision") if name in sys.modules])
+print([name for name in ("lightning_fabric", "torch._dynamo", "plotly", "torchvision", "scipy.stats") if name in sys.modules])
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     assert out.stdout.split("\n")[:2] == ["[]", "[]"]

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from helpers import pretended, reslab, reslab_here, sum_up
+from helpers import pretended, reslab_here, sum_up
 
 from reslab import studies
 from reslab.errors import UserError
@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.poll() is None, "the study ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
     process.wait()
-    done = reslab(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
+    done = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
     assert done.returncode == 0, done.stderr
     assert "degradation.residual-does-not-degrade" in done.stdout and str(out.name) in done.stdout.replace("\n", "")
     return out
