@@ -65,7 +65,12 @@ def test_both_readmes_show_the_same_commands_and_code() -> None:
 
 
 EXPECTED = {("exercise", "check"): 1}  # for a file that nobody has filled in
-SMALLER = {"study": ["--preset", "smoke", "--workers", "1", "--seeds", "1"], "train": ["--epochs", "1"], "models": ["--family", "resnet"]}
+SMALLER = {
+    "study": ["--preset", "smoke", "--workers", "1", "--seeds", "1"],
+    "train": ["--epochs", "1"],
+    "models": ["--family", "resnet"],
+    "analyze": ["--images", "50"],
+}
 
 
 def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
