@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy import special  # scipy.stats takes many times as long to load
+from scipy import special  # its stdtr is Student's t distribution, as scipy.stats.t, which takes many times as long to load
 
 Kind = Literal["exact", "statistical", "cited"]
 Direction = Literal["higher", "lower", "not higher"]

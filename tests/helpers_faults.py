@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning_fabric  # noqa: F401  # here, and not in every fork: it takes seconds
-import sklearn.datasets  # noqa: F401
+import sklearn.datasets  # noqa: F401  # as well
 from helpers import timeless
 from safetensors.torch import load_file
 

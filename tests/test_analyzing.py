@@ -120,7 +120,7 @@ def nothing():
 def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # it is found without
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # without the working directory, where it is found all the same
     monkeypatch.delitem(sys.modules, "my_own", raising=False)
     done = reslab_here("analyze", "gradient-flow", "my_own:everything", "--json")
     assert done.returncode == 0, done.stderr

@@ -127,10 +127,18 @@ def test_the_race_says_what_its_runs_say_and_is_quoted_rightly() -> None:
     for now, then in zip(compared["claims"], record["compared"]["claims"], strict=True):
         assert (now["id"], now["verdict"], now["interval"]) == (then["id"], then["verdict"], pytest.approx(then["interval"]))
     log = (ROOT / "LOG.md").read_text(encoding="utf-8")
+    times = {"training": "training_seconds", "whole process": "process_seconds", "processor time": "processor_seconds"}
     for name, results in runs.items():
+        summary = race.summary(results)
+        spreads = [f"{mean:,.0f} ± {spread:,.0f}" for mean, spread in map(summary.__getitem__, times.values())]
+        mean, spread = summary["accuracy"]
+        assert f"| *mean ± standard deviation* | | {100 * mean:.2f} ± {100 * spread:.2f} | {' | '.join(spreads)} |" in log
         for seed, result in results.items():
-            seconds = [f"{result[key]:,.0f}" for key in ("training_seconds", "process_seconds", "processor_seconds")]
+            seconds = [f"{result[key]:,.0f}" for key in times.values()]
             assert f"| {name} | {seed} | {100 * result['accuracy']:.2f} | {' | '.join(seconds)} |" in log
+    for name, key in times.items():
+        assert list(compared[key]) == record["compared"][key]
+        assert f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in compared[key])} |" in log
     _, as_accurate = compared["claims"]
     points = [100 * value for value in (as_accurate["effect"], *as_accurate["interval"], race.summary(runs["airbench94"])["accuracy"][0])]
     for document in ("LOG.md", "README.md", "README.ko.md"):
