@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 BATCH_SIZE = 250
-EPOCHS = 8.0
+EPOCHS = 11.0
 WIDTHS = (64, 256, 256)
 FILTER_RATE = 0.085  # by how much a step turns a filter, at first; all rates fall to 0 in a straight line
 FILTER_MOMENTUM = 0.6
