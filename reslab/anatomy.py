@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from reslab.state import in_mode
 from reslab.zoo import FlopCounter, count_params
 
 
@@ -44,11 +45,10 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
                 rows.append(Stage(name, describe(module), tuple(output.shape[1:]), count_params(module), macs, field))
 
         handles = [module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output)) for name, module in opened(network)]
-        training = network.training
         try:
-            network.eval()(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+            with in_mode(network, training=False):
+                network(torch.empty(1, *input_shape, device=next(network.parameters()).device))
         finally:
-            network.train(training)
             for handle in handles:
                 handle.remove()
     return rows
@@ -68,7 +68,6 @@ def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, L
     """Return the network's convolutions and classifiers by name, in the order in which they run. It may be on the meta device."""
     found: dict[str, Layer] = {}
     names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-    training = network.training
 
     def leave(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         assert isinstance(module, nn.Conv2d | nn.Linear)
@@ -77,10 +76,9 @@ def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, L
 
     handles = [module.register_forward_hook(leave) for module in names]
     try:
-        with FlopCounter() as counter, torch.no_grad():
-            network.eval()(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+        with in_mode(network, training=False), FlopCounter() as counter, torch.no_grad():
+            network(torch.empty(1, *input_shape, device=next(network.parameters()).device))
     finally:
-        network.train(training)
         for handle in handles:
             handle.remove()
     return found

@@ -4,10 +4,8 @@ The blocks come from the graph of the network and not from the names of its clas
 with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
-import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -17,9 +15,13 @@ from torch import Tensor, fx, nn
 from reslab import tracing
 from reslab.errors import UserError
 from reslab.gating import Block, Plan, make_plan, option_a, slice_graph
+from reslab.state import preserve
 from reslab.tracing import Declarations
 
-__all__ = ["Block", "View", "option_a", "preserve", "view"]
+__all__ = ["Block", "View", "option_a", "preserve", "unwrapped", "view"]
+
+_MAKERS = (nn.Conv2d, nn.BatchNorm2d)
+"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their input."""
 
 Live = tuple[Any, ...]
 """The values that are needed from one cut of the network to the next: for a chain of blocks, one tensor first, and perhaps sizes."""
@@ -32,6 +34,7 @@ class View(tracing.Whole):
         super().__init__(network)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
+        self._opened = tracing.opened(network)
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self._plan.blocks
 
@@ -43,7 +46,7 @@ class View(tracing.Whole):
             gates: float `[n]` or `[n, B]`; none means all ones, which is the network bit for bit.
 
         Raises:
-            UserError: if the gates do not fit.
+            UserError: if the gates do not fit, or a hook has come to where the view would pass it by.
         """
         if gates is not None:
             self._check(gates, x.shape[0])
@@ -58,6 +61,8 @@ class View(tracing.Whole):
 
     def stem(self, x: Tensor) -> Live:
         """Return what is live where the first block begins."""
+        if not torch.compiler.is_compiling():
+            _check_hooks(self._opened)
         live: Live = self._function("segment", 0)(self, x, None)
         return live
 
@@ -104,7 +109,7 @@ class View(tracing.Whole):
     def conv_bn_pairs(self) -> list[tuple[str, str]]:
         """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
         calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
-        pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.track_running_stats]
+        pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.running_mean is not None]
         return [
             (str(conv.target).removeprefix("network."), str(bn.target).removeprefix("network."))
             for conv, bn in pairs
@@ -112,9 +117,15 @@ class View(tracing.Whole):
         ]
 
     def in_place_relus(self) -> list[str]:
-        """Return the paths of the ReLUs whose input nothing else uses, so that they may overwrite it."""
-        relus = [node for node in self._single_calls() if type(self.get_submodule(str(node.target))) is nn.ReLU]
-        return [str(node.target).removeprefix("network.") for node in relus if len(node.all_input_nodes[0].users) == 1]
+        """Return the paths of the ReLUs that may overwrite their input: a layer or an addition has just made it, and nothing else uses it."""
+        calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
+        ends = {place.end for place in self._plan.places}
+        relus = [node for node, module in calls.items() if type(module) is nn.ReLU]
+        return [
+            str(node.target).removeprefix("network.")
+            for node in relus
+            if len((made := node.all_input_nodes[0]).users) == 1 and (made in ends or isinstance(calls.get(made), _MAKERS))
+        ]
 
     def _single_calls(self) -> list[fx.Node]:
         """Return the calls of modules that are called once."""
@@ -141,7 +152,8 @@ class View(tracing.Whole):
         """Return the plan for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
         modes = tuple(self.get_submodule(path).training for path in self.fixed)
         if modes not in self._plans:
-            self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
+            with preserve(self.network):
+                self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
             _adopt_constants(self)
         return self._plans[modes]
 
@@ -175,7 +187,7 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     """Return the gated view of a network, which shares its parameters.
 
     Args:
-        network: any network of one input; it is left as it was found.
+        network: any network of one input, also inside DataParallel, DistributedDataParallel or torch.compile; it is left as it was found.
         example: a batch that it takes; the view is checked on it against the network, bit for bit.
         blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of the modules whose
             outputs are added (`None` for an identity shortcut), and as a third, what follows the addition.
@@ -183,8 +195,10 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     Raises:
         UserError: if the network cannot be seen through, has no blocks, or is not what was declared.
     """
+    network = unwrapped(network)
     declarations = dict(blocks or {})
     _check_declarations(network, declarations)
+    _check_hooks(tracing.opened(network))
 
     def evaluate(module: nn.Module, *gates: Tensor) -> Any:
         with preserve(network), torch.no_grad():
@@ -204,34 +218,25 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
             if not error.leaf.by_mode or error.path in fixed:
                 raise
             fixed |= {error.path}
-    with preserve(network):
-        made = View(network, declarations, fixed)
+    made = View(network, declarations, fixed)
     _compare(expected, evaluate(made), declarations)
     _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
     return made
 
 
-@contextmanager
-def preserve(network: nn.Module) -> Iterator[None]:
-    """Give the network back as it was: modes, buffers, gradients, `requires_grad`, and the random generators, also after an error."""
-    modes = {module: module.training for module in network.modules()}
-    buffers = {buffer: buffer.clone() for buffer in network.buffers()}
-    parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
-    python = random.getstate()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for buffer, value in buffers.items():
-                if not torch.equal(buffer, value):  # a needless write would break a graph that waits for its backward pass
-                    buffer.copy_(value)
-        for parameter, (gradient, requires_grad) in parameters.items():
-            parameter.grad = gradient
-            parameter.requires_grad_(requires_grad)
+def unwrapped(network: Any) -> nn.Module:
+    """Return the network that is inside DataParallel, DistributedDataParallel and torch.compile.
+
+    Raises:
+        UserError: if it is no network, or a TorchScript program, whose inside cannot be seen.
+    """
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(network.module)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UserError("the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from")
+    if not isinstance(network, nn.Module):
+        raise UserError(f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name")
+    return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network  # as torch.compile calls it
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------------
@@ -243,6 +248,16 @@ def _adopt_constants(made: View) -> None:
         if isinstance(value, Tensor):
             delattr(made, name)
             made.register_buffer(name, value, persistent=False)
+
+
+def _check_hooks(opened: Mapping[str, nn.Module]) -> None:
+    """Refuse hooks on modules whose inside is run by the graph, which would pass them by."""
+    for name, module in opened.items():
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+            raise UserError(
+                f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it runs what is inside; "
+                "remove the hook, or put it on a layer"
+            )
 
 
 def _run(module: nn.Module, example: Tensor, *gates: Tensor) -> Any:

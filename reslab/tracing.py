@@ -113,7 +113,7 @@ class Tracer(fx.Tracer):
         if isinstance(m, _FUSED):
             self.leaves[module_qualified_name] = Leaf(f"torch's own {type(m).__name__} cannot be traced", by_mode=False)
             return True
-        return super().is_leaf_module(m, module_qualified_name)
+        return is_layer(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record the call, and trace through it, call it as a leaf, or write out its declaration."""
@@ -164,6 +164,20 @@ class Tracer(fx.Tracer):
     def _paths(self) -> dict[nn.Module, str]:
         paths: dict[nn.Module, str] = getattr(self, "submodule_paths", None) or {}
         return paths
+
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Say whether a module is one of torch's own, which a graph calls as a whole."""
+    return type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, _CONTAINERS)
+
+
+def opened(network: nn.Module) -> dict[str, nn.Module]:
+    """Return, by name, the modules of which a graph holds the inside and not a call: all but torch's own layers, and what these are made of."""
+    closed = {part for layer in network.modules() if is_layer(layer) for part in layer.modules()}
+    return {name: module for name, module in network.named_modules() if module not in closed}
 
 
 def trace(root: Whole, declarations: Declarations, fixed: Collection[str] = ()) -> Traced:

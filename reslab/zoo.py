@@ -5,20 +5,23 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from reslab import weightfiles
 from reslab.errors import UserError, suggest
+from reslab.state import in_mode
 
 Builder = Callable[..., nn.Module]
 PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors")
@@ -298,11 +301,27 @@ _KEEP_SHAPE = {_BATCH_NORM, torch.ops.aten.relu.default, torch.ops.aten.silu.def
 
 
 class FlopCounter(TorchDispatchMode):
-    """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at 1000 layers."""
+    """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at 1000 layers.
+
+    Attention is computed as the matrix products that it is made of: the fused kernels of a CPU are in no table of counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+        self._unfused = ExitStack()
+
+    def __enter__(self) -> Self:
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        self._unfused.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        self._unfused.enter_context(sdpa_kernel(SDPBackend.MATH))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._unfused.close()
 
     @property
     def macs(self) -> int:
@@ -325,11 +344,6 @@ def count_macs(network: nn.Module, images: torch.Tensor) -> int:
 
     A multiply-add counts as one, as in the paper's "FLOPs"; torch counts it as two.
     """
-    training = network.training
-    network.eval()
-    try:
-        with FlopCounter() as counter, torch.no_grad():
-            network(images)
-    finally:
-        network.train(training)
+    with in_mode(network, training=False), FlopCounter() as counter, torch.no_grad():
+        network(images)
     return counter.macs

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import UserError
+from reslab.state import in_mode
 from reslab.training.evaluation import Split
 
 
@@ -48,14 +49,11 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
     hooks: list[Any] = [layer.register_forward_pre_hook(moment) for layer, moment in zip(layers, moments, strict=True)]
     seen = [layer.num_batches_tracked.clone() if layer.num_batches_tracked is not None else None for layer in layers]
     device = next(network.parameters()).device
-    training = network.training
-    network.train()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with in_mode(network, training=True), torch.no_grad(), torch.random.fork_rng():
             for images, _ in batches:
                 network(images.to(device))
     finally:
-        network.train(training)
         for hook in hooks:
             hook.remove()
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.errors import UserError
+from reslab.state import in_mode
 
 Split = tuple[Tensor, Tensor]
 SCALES = (224, 256, 384, 480, 640)
@@ -22,8 +22,8 @@ def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | 
 
     The batches hold each image once. A network that answers with NaN or infinity is wrong. The network's mode is restored.
     """
-    with _evaluating(network):
-        return tally((network(images).float(), labels) for images, labels in _at(network, batches))
+    with in_mode(network, training=False), torch.no_grad():
+        return tally((_scores(network, images), labels) for images, labels in _at(network, batches))
 
 
 def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -> dict[str, float | None]:
@@ -36,9 +36,9 @@ def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -
 
     def answer(images: Tensor) -> Tensor:
         crops = torch.stack(ten_crop(images, [size, size]))  # [10, B, C, size, size]
-        return mean_of_softmax(network(crops.flatten(0, 1)).unflatten(0, crops.shape[:2]))
+        return mean_of_softmax(_scores(network, crops.flatten(0, 1)).unflatten(0, crops.shape[:2]))
 
-    with _evaluating(network):
+    with in_mode(network, training=False), torch.no_grad():
         return tally((answer(images), labels) for images, labels in _at(network, batches))
 
 
@@ -54,7 +54,7 @@ def evaluate_multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) 
     Raises:
         UserError: if the network does not end in global average pooling and a linear classifier.
     """
-    with _evaluating(network):
+    with in_mode(network, training=False), torch.no_grad():
         return tally(_multi_scale(network, scales))
 
 
@@ -64,14 +64,14 @@ def _multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) -> Itera
         if not checked:
             check_pools_globally(network, views[-1][0][:1])
             checked = True
-        yield mean_of_softmax(torch.stack([network(images) for images, _ in views])), views[0][1]
+        yield mean_of_softmax(torch.stack([_scores(network, images) for images, _ in views])), views[0][1]
 
 
 def tally(answers: Iterable[Split]) -> dict[str, float | None]:
     """Return error, top-5 error and loss from scores `[B, classes]` (logits, or logarithms of probabilities) and labels.
 
     Raises:
-        UserError: if a label is of a class that has no score.
+        UserError: if there are no images, or a label is of a class that has no score.
     """
     loss, wrong, wrong5, n = 0.0, 0, 0, 0
     for scores, labels in answers:
@@ -83,6 +83,8 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         top = scores.topk(min(5, scores.shape[1])).indices
         wrong += len(labels) - int(((scores.argmax(1) == labels) & finite).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
+    if not n:
+        raise UserError("there are no images to measure an error on")
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
 
 
@@ -133,19 +135,21 @@ class _GlobalMeans(TorchDispatchMode):
         return out
 
 
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        network.train(training)
+def _scores(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the network's scores `[B, classes]` in float32.
+
+    Raises:
+        UserError: if it gives anything else.
+    """
+    scores = network(images)
+    if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
+        found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise UserError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")
+    return scores.float()
 
 
 def _at(network: nn.Module, batches: Iterable[Split]) -> Iterator[Split]:
     """Yield the batches on the network's device."""
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     for images, labels in batches:
         yield images.to(device), labels.to(device)

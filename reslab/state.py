@@ -1,0 +1,83 @@
+"""The state of a network, which whoever looks at it gives back as it was found."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Container = dict[Any, Any] | list[Any] | set[Any]
+
+
+@contextmanager
+def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put the whole network in training or evaluation mode for a while; afterwards every part has the mode that it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def preserve(network: nn.Module) -> Iterator[None]:
+    """Give the network back as it was: attributes, gradients, `requires_grad`, and the random generators, also after an error.
+
+    Attributes are modes, hooks, submodules, and whatever a forward keeps on its module. The tensors among them, buffers too, are copies
+    meanwhile: the network's own are not written to, so that a graph that waits for its backward pass finds them as they were.
+    """
+    attributes: dict[int, tuple[Container, list[Any]]] = {}
+    for module in network.modules():
+        _remember(vars(module), attributes)
+    parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
+    python = random.getstate()
+    try:
+        _copy_tensors(network)
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        for container, content in attributes.values():
+            _restore(container, content)
+        for parameter, (gradient, requires_grad) in parameters.items():
+            parameter.grad = gradient
+            parameter.requires_grad_(requires_grad)
+
+
+def _remember(value: Any, found: dict[int, tuple[Container, list[Any]]]) -> None:
+    """Note what is in a container, and in the containers in it."""
+    if isinstance(value, dict | list | set) and id(value) not in found:
+        found[id(value)] = value, list(value.items() if isinstance(value, dict) else value)
+    elif not isinstance(value, tuple):
+        return
+    for part in value.values() if isinstance(value, dict) else value:
+        _remember(part, found)
+
+
+def _restore(container: Container, content: list[Any]) -> None:
+    """Put back what was in a container, unless it is there still."""
+    if isinstance(container, list):
+        if len(container) != len(content) or any(now is not then for now, then in zip(container, content, strict=True)):
+            container[:] = content
+        return
+    if isinstance(container, dict):
+        same = len(container) == len(content) and all(now[0] == then[0] and now[1] is then[1] for now, then in zip(container.items(), content, strict=True))
+    else:
+        same = container == set(content)
+    if not same:
+        container.clear()
+        container.update(content)
+
+
+def _copy_tensors(network: nn.Module) -> None:
+    """Give every module copies of the tensors that it keeps beside its parameters; one that several keep stays one."""
+    copies: dict[int, Tensor] = {}
+    for module in network.modules():
+        for kept in (vars(module), module._buffers):
+            for name, value in list(kept.items()):
+                if isinstance(value, Tensor):
+                    kept[name] = copies.setdefault(id(value), value.clone())
