@@ -2,9 +2,11 @@
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -211,28 +213,61 @@ def _subject(
         given = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options}
         network = own.network if own is not None else zoo.fresh(model, given)
         dataset = dataset.fitted(zoo.input_shape(network)[1]) if kept is None else prepared_for(network, dataset, kept, None)[0]
-    x, y = _first(dataset.batches(part), None) if count is None else dataset.sample(part, count)
+    x, y = dataset.sample(part, len(dataset.parts[part].labels) if count is None else count)
     return network, own.loss if own is not None else None, x, y, f"{data} ({part})"
 
 
-def _first(batches: Iterable[tuple[Tensor, Tensor]], count: int | None) -> tuple[Tensor, Tensor]:
-    """Return the first `count` images and labels, or all."""
+MOST_IMAGES = 10_000
+"""Of a loader that an analysis takes whole: CIFAR-10's test part; a loader may have no end."""
+IMAGES = ("images", "image", "pixel_values", "inputs", "input", "input_ids", "x")
+LABELS = ("labels", "label", "targets", "target", "y")
+"""Names of images and labels in batches that are mappings."""
+
+
+def _first(batches: Iterable[Any], count: int | None) -> tuple[Tensor, Tensor]:
+    """Return the first `count` images and labels, or all, of `MOST_IMAGES` at most.
+
+    Raises:
+        UserError: if there are none.
+    """
     images: list[Tensor] = []
     labels: list[Tensor] = []
-    for x, y in batches:
+    most = MOST_IMAGES if count is None else count
+    for batch in batches:
+        if sum(map(len, images)) >= most:
+            if count is None:
+                warnings.warn(f"the loader has more than {most:,} images; the first {most:,} are taken (--images says how many)", stacklevel=2)
+            break
+        x, y = _pair(batch)
         images.append(x)
         labels.append(y)
-        if count is not None and sum(map(len, labels)) >= count:
-            break
     if not images:
         raise UserError("there are no images to look at")
-    return torch.cat(images)[:count], torch.cat(labels)[:count]
+    return torch.cat(images)[:most], torch.cat(labels)[:most]
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called so.
+
+    Raises:
+        UserError: if they are not to be found, or do not go together.
+    """
+    found: list[Any] = []
+    if isinstance(batch, Mapping):
+        found = [next((batch[name] for name in names if name in batch), None) for names in (IMAGES, LABELS)]
+    elif isinstance(batch, Sequence):
+        found = list(batch[:2])
+    if len(found) != 2 or not all(isinstance(value, Tensor) and value.dim() for value in found) or len(found[0]) != len(found[1]):
+        kind = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+        raise UserError(f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}")
+    return found[0], found[1]
 
 
 def _found(name: str, analysis: Analysis, result: Result, about: dict[str, Any]) -> Found:
     frame = result.to_frame()
     frame = frame.reset_index(drop=frame.index.name is None)
-    summary = {key: getattr(result, key) for key in analysis.summary}
+    values = {key: getattr(result, key) for key in analysis.summary}
+    summary = {key: value if isfinite(value) else None for key, value in values.items()}  # JSON has no word for 0/0
     record: dict[str, Any] = {"analysis": name, **about, "summary": summary, "rows": json.loads(frame.to_json(orient="records"))}
     if hasattr(result, "text"):
         record["text"] = result.text()

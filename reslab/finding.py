@@ -14,6 +14,12 @@ from reslab.errors import UserError
 
 Kind = Literal["add", "concat", "unit"]
 
+_PLAIN = (operator.add, operator.iadd, torch.add, "add", "add_")
+_SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, torch.subtract, torch.rsub, "sub", "sub_", "subtract", "subtract_")
+"""A skip like additions, but for one that takes from a value its own statistics, as normalisations do."""
+_OTHER_SUMS = (torch.stack, torch.lerp, torch.addmm, torch.baddbmm, "lerp", "lerp_", "addmm", "baddbmm")
+"""Those by which a skip may be written and in which no branch is seen."""
+
 
 class Candidate(NamedTuple):
     """A block in the graph."""
@@ -25,6 +31,7 @@ class Candidate(NamedTuple):
     end: fx.Node  # the addition; for the other kinds, the branch itself
     identity: bool  # whether the shortcut does nothing
     name: str
+    plain: bool = False  # whether the end is the sum of the shortcut and the branches, unweighted and none of them subtracted
 
 
 class Finder:
@@ -37,15 +44,18 @@ class Finder:
         self.parent = tracing.immediate_dominators(self.sources)
         self.rank = {node: position for position, node in enumerate(traced.graph.nodes)}
         self.identities = {call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)}
+        self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}  # as Python's sum() begins
 
     def blocks(self) -> list[Candidate]:
         """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a plain network.
 
         Raises:
-            UserError: if the two sides of an outermost addition are equally long.
+            UserError: if the two sides of an outermost addition are equally long, or a skip is written as something else.
         """
         additions = self._additions()
-        found = additions + self._dense_layers({block.end for block in additions}) or self._units()
+        found = additions + self._dense_layers({block.end for block in additions})
+        self._refuse_other_sums()
+        found = found or self._units()
         return _unique(sorted(found, key=lambda block: self.rank[block.end]))
 
     def _additions(self) -> list[Candidate]:
@@ -63,23 +73,43 @@ class Finder:
         return found
 
     def _is_addition(self, node: fx.Node) -> bool:
-        """Say whether a node adds two values that both come from the images."""
-        function = node.op == "call_function" and node.target in (operator.add, operator.iadd, torch.add)
-        method = node.op == "call_method" and node.target in ("add", "add_")
-        return (function or method) and len(node.args) == 2 and all(arg in self.sources for arg in node.args)
+        """Say whether a node adds, or subtracts, two values that both come from the images."""
+        if len(self._added(node)) != 2:
+            return False
+        return node.target in _PLAIN or (node.target in _SUBTRACTIONS and self._learns(self._between(self.parent[node], node)))
+
+    def _learns(self, nodes: set[fx.Node]) -> bool:
+        """Say whether the nodes call modules, or take parameters."""
+        return any(node.op == "call_module" or any(source.op == "get_attr" for source in node.all_input_nodes) for node in nodes)
+
+    def _refuse_other_sums(self) -> None:
+        """Refuse a value that is joined with one made from it, outside of the blocks, by what may be a sum."""
+        for node in self.sources:
+            if (
+                node.target in _OTHER_SUMS
+                and node not in self.covered
+                and self.parent.get(node) in self.sources[node]
+                and len(self.sources[node]) > 1
+            ):
+                where = _scope(node) or "the network itself"
+                raise UserError(f"in {where} a skip may be written as {node.name}, in which no branch is seen; write it as an addition, x + f(x)")
+
+    def _added(self, node: fx.Node) -> list[fx.Node]:
+        """Return the terms of an addition that come from the images, however they are passed."""
+        return [arg for arg in (*node.args, *node.kwargs.values()) if isinstance(arg, fx.Node) and arg in self.sources]
 
     def _declared(self, node: fx.Node) -> Candidate:
         shortcut, branch = node.all_input_nodes
         start = self.parent[node]
         name = next(path for path, addition in self.traced.declared.items() if addition is node)
-        return Candidate("add", start, shortcut, [branch], node, self._length(start, shortcut) == 0, _outside(name))
+        return Candidate("add", start, shortcut, [branch], node, self._length(start, shortcut) == 0, _outside(name), plain=True)
 
     def _residual(self, node: fx.Node) -> Candidate:
         """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the shorter of the two sides."""
         start = self.parent[node]
-        terms = list(self._terms(node, start))
+        terms = self._terms(node, start)
         if all(self._length(start, term) for term in terms):
-            terms = [arg for arg in node.args if isinstance(arg, fx.Node)]
+            terms = self._added(node)
         first, second = sorted(self._length(start, term) for term in terms)[:2]
         if first == second:
             where = _scope(node)
@@ -90,16 +120,20 @@ class Finder:
         shortcut = min(terms, key=lambda term: self._length(start, term))
         branches = [term for term in terms if term is not shortcut]
         inside = _common([_scope(node), self._path(start, branches)])
-        return Candidate("add", start, shortcut, branches, node, first == 0, inside or self._path(start, branches))
+        plain = all(each.target in _PLAIN and "alpha" not in each.kwargs for each in self._additions_of(node, start))
+        return Candidate("add", start, shortcut, branches, node, first == 0, inside or self._path(start, branches), plain)
 
-    def _terms(self, node: fx.Node, start: fx.Node) -> Iterator[fx.Node]:
-        """Yield the terms of a sum written as several additions: `x + f(x) + g(x)`."""
-        for arg in node.args:
-            assert isinstance(arg, fx.Node)  # as _is_addition found
+    def _additions_of(self, node: fx.Node, start: fx.Node) -> Iterator[fx.Node]:
+        """Yield the additions that a sum is written as."""
+        yield node
+        for arg in self._added(node):
             if self._is_addition(arg) and self.parent[arg] is start and len(arg.users) == 1:
-                yield from self._terms(arg, start)
-            else:
-                yield arg
+                yield from self._additions_of(arg, start)
+
+    def _terms(self, node: fx.Node, start: fx.Node) -> list[fx.Node]:
+        """Return the terms of a sum written as one or several additions: `x + f(x) + g(x)`."""
+        additions = list(self._additions_of(node, start))
+        return [arg for each in additions for arg in self._added(each) if arg not in additions]
 
     def _dense_layers(self, ends: set[fx.Node]) -> list[Candidate]:
         """Return the dense layers: values that are concatenated with their own common ancestor."""

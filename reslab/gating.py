@@ -39,6 +39,7 @@ class Place(NamedTuple):
     branches: list[fx.Node]
     end: fx.Node  # the addition, the dense layer's gated features, or the bridged unit
     output: fx.Node  # of the block's module: after an activation that follows the addition
+    plain: bool  # whether the end is just the sum of shortcut and branches
 
 
 class Plan(NamedTuple):
@@ -140,7 +141,7 @@ def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced:
         order = list(graph.nodes).index
         whole = call is not None and call.input is block.input and order(call.output) >= order(block.end)  # else it is the branch alone
         output = call.output if call is not None and whole else block.end
-        return Place(block.input, block.shortcut, block.branches, block.end, output)
+        return Place(block.input, block.shortcut, block.branches, block.end, output, block.plain)
     (branch,) = block.branches
     with graph.inserting_after(branch):
         if block.kind == "concat":
@@ -148,7 +149,7 @@ def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced:
         else:
             end = graph.call_function(bridged, (block.input, branch, gates, index))
     branch.replace_all_uses_with(end, delete_user_cb=lambda user: user is not end)
-    return Place(block.input, block.shortcut, block.branches, end, end)
+    return Place(block.input, block.shortcut, block.branches, end, end, plain=False)
 
 
 def _summing(end: fx.Node, term: fx.Node) -> fx.Node:

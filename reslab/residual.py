@@ -16,9 +16,9 @@ from reslab import tracing
 from reslab.errors import UserError
 from reslab.gating import Block, Plan, make_plan, option_a, slice_graph
 from reslab.state import preserve
-from reslab.tracing import Declarations
+from reslab.tracing import Declarations, tensors_of
 
-__all__ = ["Block", "View", "option_a", "preserve", "unwrapped", "view"]
+__all__ = ["Block", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
 
 _MAKERS = (nn.Conv2d, nn.BatchNorm2d)
 """Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their input."""
@@ -168,7 +168,7 @@ class View(tracing.Whole):
                 graph = slice_graph([place.input], place.output)
             elif what == "input":
                 graph = slice_graph(plan.cuts[index], place.input)
-            elif plan.blocks[index].kind == "add" and not place.end.kwargs:
+            elif place.plain:
                 graph = slice_graph(plan.cuts[index], (place.shortcut, place.branches))
             else:
                 raise UserError(f"block {plan.blocks[index].name} is no plain sum of a shortcut and a branch")
@@ -272,7 +272,7 @@ def _run(module: nn.Module, example: Tensor, *gates: Tensor) -> Any:
 
 def _compare(expected: Any, got: Any, declarations: Declarations) -> None:
     """Refuse a view that differs from its network: in any bit, or, for declared blocks, by more than rounding."""
-    for one, other in zip(tracing.tensors_of(expected), tracing.tensors_of(got), strict=True):
+    for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
         if declarations:
             scale, difference = one.abs().max().item(), (one - other).abs().max().item()
             if not difference <= 1e-4 * scale:

@@ -1,5 +1,6 @@
 """The state of a network, which whoever looks at it gives back as it was found."""
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from reslab.errors import UserError
 
 Container = dict[Any, Any] | list[Any] | set[Any]
 
@@ -48,6 +52,21 @@ def preserve(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
+def copied(network: nn.Module) -> nn.Module:
+    """Return a copy of the network, also of one that keeps what it has computed, as pruning and weight normalisation do.
+
+    Raises:
+        UserError: if something in it cannot be copied.
+    """
+    kept = [value for module in network.modules() for value in tree_leaves(vars(module)) if isinstance(value, Tensor) and not value.is_leaf]
+    try:
+        return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
+    except Exception as error:
+        raise UserError(
+            f"this {type(network).__name__} cannot be copied, and a copy is what would be changed: {' '.join(str(error).split())}"
+        ) from error
+
+
 def _remember(value: Any, found: dict[int, tuple[Container, list[Any]]]) -> None:
     """Note what is in a container, and in the containers in it."""
     if isinstance(value, dict | list | set) and id(value) not in found:
@@ -65,7 +84,9 @@ def _restore(container: Container, content: list[Any]) -> None:
             container[:] = content
         return
     if isinstance(container, dict):
-        same = len(container) == len(content) and all(now[0] == then[0] and now[1] is then[1] for now, then in zip(container.items(), content, strict=True))
+        same = len(container) == len(content) and all(
+            now[0] == then[0] and now[1] is then[1] for now, then in zip(container.items(), content, strict=True)
+        )
     else:
         same = container == set(content)
     if not same:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import reslab
 from reslab.analysis import jacobian as module
 from reslab.analysis.jacobian import dense_jacobian, extremes, jacobian
-from reslab.analysis.result import evaluating
+from reslab.analysis.subject import evaluating
 from reslab.errors import UserError
 from reslab.residual import view
 
@@ -147,7 +147,7 @@ def test_the_network_is_left_as_found(fails: bool, monkeypatch: pytest.MonkeyPat
     before = snapshot(network)
     if fails:
         monkeypatch.setattr(module, "jacrev", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(UserError, match="ZeroDivisionError"):
             jacobian(network, torch.randn(2, 1, 4, 4, generator=torch.Generator()), batch_statistics=True)
     else:
         jacobian(network, torch.ones(2, 1, 4, 4), batch_statistics=True)

@@ -75,7 +75,7 @@ def test_the_network_is_left_as_it_was_also_after_an_error() -> None:
         raise RuntimeError("broken loss")
 
     gradient_flow(network, images, labels)
-    with pytest.raises(RuntimeError, match="broken loss"):
+    with pytest.raises(UserError, match="RuntimeError: broken loss"):
         gradient_flow(network, images, labels, loss=broken)
     assert all(torch.equal(a, b) for a, b in zip(buffers, network.buffers(), strict=True))
     assert modes == [module.training for module in network.modules()] and torch.equal(rng, torch.get_rng_state())

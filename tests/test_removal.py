@@ -8,7 +8,7 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from reslab import zoo
-from reslab.analysis.inference import fast_copy
+from reslab.analysis.inference import FastView, fast_view
 from reslab.analysis.removal import importance, kendall_tau, remove_each, remove_random, reorder
 from reslab.errors import UserError
 from reslab.residual import view
@@ -47,10 +47,11 @@ def test_the_fast_copy_answers_as_the_network(name: str) -> None:
         network(images)
     network.eval()
     with torch.no_grad():
-        fast = fast_copy(view(network, images), "32")
-        assert (fast(fast.prepare(images)) - network(images)).norm() <= 1e-4 * network(images).norm()
-        bf16 = fast_copy(view(network, images), "bf16")
-        assert (bf16(bf16.prepare(images)).float() - network(images)).norm() <= 0.1 * network(images).norm()
+        fast = fast_view(view(network, images), images)
+        assert isinstance(fast, FastView) and (fast(images) - network(images)).norm() <= 1e-4 * network(images).norm()
+        bf16 = fast_view(view(network, images), images, "bf16")
+        assert isinstance(bf16, FastView) and bf16(images).dtype == torch.bfloat16
+        assert (bf16(images).float() - network(images)).norm() <= 0.1 * network(images).norm()
 
 
 def test_removing_none_and_all(trained: tuple[nn.Module, Tensor, Tensor]) -> None:

@@ -3,7 +3,6 @@
 Both functions measure one network on one batch, with the BatchNorms in training mode; `without_batchnorm` makes the twin to compare with.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reslab.analysis.loss import loss_of
-from reslab.analysis.result import Loss, Result, as_network, batchnorms, evaluating, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, analysis, as_network, batchnorms, evaluating
 from reslab.errors import UserError
-from reslab.residual import View
+from reslab.residual import View, unwrapped
+from reslab.state import copied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +103,7 @@ class CovariateShift(Result):
         return figure
 
 
+@analysis
 def loss_smoothness(
     network: nn.Module,
     images: Tensor,
@@ -116,7 +118,7 @@ def loss_smoothness(
     Args:
         network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
         images: `[B, C, H, W]`.
-        labels: int64 `[B]`.
+        labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: the step's unit.
         multiples: steps, in learning rates.
         loss: of (outputs, labels); the mean cross-entropy.
@@ -149,6 +151,7 @@ def loss_smoothness(
     return Smoothness(value.item(), norm, steps, torch.tensor(losses, dtype=torch.float64), torch.tensor(changes, dtype=torch.float64))
 
 
+@analysis
 def covariate_shift(
     network: nn.Module,
     images: Tensor,
@@ -166,7 +169,7 @@ def covariate_shift(
     Args:
         network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
         images: `[B, C, H, W]`.
-        labels: int64 `[B]`.
+        labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: of the update.
         layers: names; none means all.
         loss: of (outputs, labels); the mean cross-entropy.
@@ -203,13 +206,13 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
     Raises:
         UserError: if there is none, or one is of a class of its own, which may do more than normalise.
     """
-    network = network.network if isinstance(network, View) else network
+    network = network.network if isinstance(network, View) else unwrapped(network)
     if not batchnorms(network):
         raise UserError("the network has no BatchNorm to take out")
     for name, module in network.named_modules():
         if module in batchnorms(network) and not type(module).__module__.startswith("torch.nn."):
             raise UserError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
-    made = nn.ModuleDict({"network": copy.deepcopy(network)})  # so that a network that is a BatchNorm has a place of its own
+    made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
     normalisers = set(batchnorms(made))
     for name, module in list(made.named_modules(remove_duplicate=False)):
         if module in normalisers:

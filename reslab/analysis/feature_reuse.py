@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reslab.analysis.result import Result, check_weights, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis, check_weights
 from reslab.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class FeatureReuse(Result):
         return figure
 
 
+@analysis
 def feature_reuse(network: nn.Module) -> FeatureReuse:
     """Return the mean absolute weight from each source to each reader of each dense block: over outputs, the source's channels and kernel.
 

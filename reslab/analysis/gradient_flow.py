@@ -4,7 +4,6 @@ The removal of blocks is in `removal`, the reading of torchvision's code in `tor
 `python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without BatchNorm, over depth.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
-from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
-from reslab.residual import Block, View, preserve
+from reslab.residual import Block, View
+from reslab.state import copied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,23 +117,24 @@ class TrainingFlow(Result):
         return figure
 
 
+@analysis
 def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the flow of one batch, in the network's current mode.
 
     Args:
         network: any network with blocks or repeated units, or its view.
         images: `[B, C, H, W]`.
-        labels: int64 `[B]`.
-        loss: of logits and labels.
+        labels: int64 `[B]`, or whatever the loss takes.
+        loss: of outputs and labels.
 
     Raises:
         UserError: if the network has no blocks, or labels and images do not fit.
     """
     view = as_view(network, images)
-    check_batch(images, labels)
+    check_batch(images, labels, loss)
     blocks = [view.parameters_of(index) for index in range(len(view))]
     weights = list(dict.fromkeys(parameter for block in blocks for parameter in block))
-    with preserve(view.network), torch.enable_grad():
+    with torch.enable_grad():
         for parameter in weights:
             parameter.requires_grad_()
         live: Any = view.stem(images)
@@ -155,6 +157,7 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     )
 
 
+@analysis
 def through_training(
     network: nn.Module,
     images: Tensor,
@@ -166,6 +169,7 @@ def through_training(
     learning_rate: float = 0.05,
     momentum: float = 0.9,
     seed: int = 0,
+    loss: Loss = F.cross_entropy,
     progress: Progress | None = None,
 ) -> TrainingFlow:
     """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the network stays as it is.
@@ -175,11 +179,11 @@ def through_training(
     """
     if min(steps, every, batch_size) < 1:
         raise UserError(f"steps, every and batch_size must be at least 1, got {steps}, {every} and {batch_size}")
-    check_batch(images, labels)
+    check_batch(images, labels, loss)
     generator = torch.Generator().manual_seed(seed)
-    with preserve(network):
-        torch.manual_seed(seed)  # for layers that draw
-        trained = copy.deepcopy(network.network if isinstance(network, View) else network).train().requires_grad_()
+    torch.manual_seed(seed)  # for layers that draw
+    trained = copied(network.network if isinstance(network, View) else network).train().requires_grad_()
+    with torch.enable_grad():
         view = as_view(trained, images)
         optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
         at, flows = [], []
@@ -187,9 +191,9 @@ def through_training(
             batch = torch.randperm(len(labels), generator=generator)[:batch_size]
             if step % every == 0 or step == steps:
                 at.append(step)
-                flows.append(gradient_flow(view, images[batch], labels[batch]))
+                flows.append(gradient_flow(view, images[batch], labels[batch], loss=loss))
             optimizer.zero_grad()
-            F.cross_entropy(trained(images[batch]), labels[batch]).backward()
+            loss_value(loss, trained(images[batch]), labels[batch]).backward()
             optimizer.step()
             if progress is not None:
                 progress(step, steps)

@@ -1,46 +1,70 @@
-"""A copy of a network for many evaluations: BatchNorms folded, ReLUs in place, channels last, in the precision asked for."""
+"""A view for many evaluations: of a copy with BatchNorms folded, ReLUs in place, channels last, in the precision asked for."""
 
-import copy
+from contextlib import suppress
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from reslab.residual import View
+from reslab.analysis.subject import ROUNDING, agree
+from reslab.residual import Live, View
+from reslab.state import copied
 
 Precision = Literal["32", "bf16"]
 
+BF16_ROUNDING = 0.1
+"""As `ROUNDING`, of bfloat16's eight bits through a deep network."""
+
 
 class FastView(View):
-    """A view of a copy, for evaluation only. Made by `fast_copy`."""
+    """A view of a copy, for evaluation only, that takes images in any layout and precision. Made by `fast_view`."""
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Return images `[B, C, H, W]` in the layout and precision that this copy computes in."""
-        dtype = next(self.parameters()).dtype
-        return images.to(dtype, memory_format=torch.channels_last) if images.dim() == 4 else images.to(dtype)
+    def stem(self, x: Tensor) -> Live:
+        """Return what is live where the first block begins, of images in the layout and precision that this copy computes in."""
+        if x.is_floating_point():
+            x = x.to(next(self.parameters()).dtype)
+        return super().stem(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
 
 
-def fast_copy(view: View, precision: Precision) -> FastView:
-    """Return a copy of a view that computes the same in evaluation mode, sooner.
+def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
+    """Return a view that answers as this one does in evaluation mode, sooner; this one where there is none.
 
-    A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back; the float32 logits then
-    differ by rounding. "bf16" casts everything to bfloat16 after that.
+    A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back; float32 logits then differ
+    by rounding. "bf16" casts everything to bfloat16 after that. Whether the copy answers as the network does is seen on these images, with
+    all blocks and without every second one: a network may share, prune or hook what is folded, and much else.
+
+    Args:
+        view: of a network in evaluation mode.
+        images: a batch.
+        precision: "32" or "bf16".
     """
-    network = copy.deepcopy(view.network).eval().requires_grad_(False)
+    with suppress(Exception):  # whatever stands in the way of such a copy, the network itself is there
+        fast = _fast_copy(view)
+        if _answers_as(fast, view, images, ROUNDING):
+            if precision == "32":
+                return fast
+            fast.to(torch.bfloat16)
+            if _answers_as(fast, view, images, BF16_ROUNDING):
+                return fast
+    return view
+
+
+def _fast_copy(view: View) -> FastView:
+    network = copied(view.network).eval().requires_grad_(False)
     for conv, bn in view.conv_bn_pairs():
-        before, after = network.get_submodule(conv).double(), network.get_submodule(bn).double()
+        before, after = network.get_submodule(conv), network.get_submodule(bn)
         assert isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d)  # as conv_bn_pairs says
-        _replace(network, conv, fuse_conv_bn_eval(before, after).float())
-        _replace(network, bn, nn.Identity())
+        dtype = before.weight.dtype
+        network.set_submodule(conv, fuse_conv_bn_eval(before.double(), after.double()).to(dtype))
+        network.set_submodule(bn, nn.Identity())
     for relu in view.in_place_relus():
-        _replace(network, relu, nn.ReLU(inplace=True))
+        network.set_submodule(relu, nn.ReLU(inplace=True))
     network.to(memory_format=torch.channels_last)
-    if precision == "bf16":
-        network.to(torch.bfloat16)
     return FastView(network.eval(), view.declarations, frozenset(view.fixed))
 
 
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module)
+def _answers_as(fast: View, view: View, images: Tensor, tolerance: float) -> bool:
+    every_second = torch.arange(len(view), device=images.device) % 2.0
+    alike = agree(fast(images), view.network(images), tolerance)
+    return alike and agree(fast(images, every_second), view(images, every_second), tolerance)

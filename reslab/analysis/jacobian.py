@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call, jacrev, vjp
+from torch.func import jacrev, vjp
 
-from reslab.analysis.result import Result, as_view, evaluating, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Progress, analysis, answers_alone, as_view, evaluating
 from reslab.errors import UserError
 from reslab.residual import View
+from reslab.state import copied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +112,7 @@ class Jacobians(Result):
         return figure
 
 
+@analysis
 def jacobian(
     network: nn.Module,
     images: Tensor,
@@ -121,6 +124,7 @@ def jacobian(
     tolerance: float = 1e-6,
     batch_statistics: bool = False,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Jacobians:
     """Return the singular values of blocks' Jacobians, from each block's input to its module's output (v1's final ReLU included), at each image.
 
@@ -136,10 +140,11 @@ def jacobian(
         batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones, which mean nothing
             before training.
         seed: of the iteration's start.
+        progress: told of the blocks done.
 
     Raises:
-        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name, or runs what torch cannot
-            differentiate forward (its fused attention) where only the extremes are asked for.
+        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name, answers otherwise beside other
+            images, or runs what torch cannot differentiate forward (its fused attention) where only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
         raise UserError(f'no method {method!r}; there are "auto", "all" and "extreme"')
@@ -148,28 +153,29 @@ def jacobian(
     seen = as_view(network, images)
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
-        within = _Within(seen)
-        cast = {name: value.detach().to(dtype) if value.is_floating_point() else value for name, value in within.state_dict(keep_vars=True).items()}
-        with torch.no_grad():
-            inputs = functional_call(within, cast, (images.to(dtype), None))
-        return Jacobians(tuple(_measure(within, cast, index, inputs[index], method, steps, seed) for index in indices), tolerance)
+        exact = View(copied(seen.network).to(dtype).requires_grad_(False), seen.declarations, frozenset(seen.fixed))
+        images = images.to(dtype) if images.is_floating_point() else images
+        if not answers_alone(exact.network, images):
+            raise UserError(
+                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block has a Jacobian at one image"
+            )
+        inputs = _inputs(exact, images)
+        found = []
+        for index in indices:
+            found.append(_measure(exact, index, inputs[index], method, steps, seed))
+            if progress is not None:
+                progress(len(found), len(indices))
+    return Jacobians(tuple(found), tolerance)
 
 
-class _Within(nn.Module):
-    """A view whose forward goes to the blocks' inputs, or through one block: what `functional_call` needs."""
-
-    def __init__(self, seen: View) -> None:
-        super().__init__()
-        self.seen = seen
-
-    def forward(self, x: Tensor, index: int | None) -> Tensor | list[Tensor]:
-        if index is not None:
-            return self.seen.module(index, x)
-        live, inputs = self.seen.stem(x), []
-        for block in range(len(self.seen)):
-            inputs.append(self.seen.input(block, live))
-            live = self.seen.block(block, live)
-        return inputs
+@torch.no_grad()
+def _inputs(seen: View, images: Tensor) -> list[Tensor]:
+    """Return every block's input."""
+    live, inputs = seen.stem(images), []
+    for index in range(len(seen)):
+        inputs.append(seen.input(index, live))
+        live = seen.block(index, live)
+    return inputs
 
 
 def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
@@ -184,13 +190,13 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
     return [known.index(name) for name in names]
 
 
-def _measure(within: _Within, cast: dict[str, Tensor], index: int, inputs: Tensor, method: Method, steps: int, seed: int) -> BlockJacobian:
+def _measure(seen: View, index: int, inputs: Tensor, method: Method, steps: int, seed: int) -> BlockJacobian:
     def block(x: Tensor) -> Tensor:
         """Return the block's output for one image, both flat."""
         image = x.reshape(1, *inputs.shape[1:]).clone()  # a ReLU in place must not change the input
-        return functional_call(within, cast, (image, index)).flatten()
+        return seen.module(index, image).flatten()
 
-    found = within.seen.blocks[index]
+    found = seen.blocks[index]
     points = inputs.detach().flatten(1)
     n = points.shape[1]
     m = block(points[0]).numel()

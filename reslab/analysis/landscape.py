@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from reslab.analysis.loss import loss_of
-from reslab.analysis.result import Result, as_network, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, Progress, analysis, as_network
 from reslab.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class Landscape(Result):
         return figure
 
 
+@analysis
 def landscape(
     network: nn.Module,
     images: Tensor,
@@ -70,21 +74,25 @@ def landscape(
     radius: float = 1.0,
     seed: int = 0,
     batch_statistics: bool = False,
+    loss: Loss = F.cross_entropy,
+    progress: Progress | None = None,
 ) -> Landscape:
-    """Return the mean cross-entropy on a batch, on a line or a plane of weights along random filter-normalised directions.
+    """Return the loss on a batch, on a line or a plane of weights along random filter-normalised directions.
 
     Args:
-        network: a network with logits `[B, K]`, or its view; measured in evaluation mode, as in the paper.
+        network: a network, or its view; measured in evaluation mode, as in the paper.
         images: `[B, C, H, W]`, taken in one forward a point.
-        labels: int64 `[B]`.
+        labels: int64 `[B]`, or whatever the loss takes.
         dimensions: of the surface.
         points: along each axis, an odd number, so that one is at the weights themselves.
         radius: the axes go from minus to plus this, in filter norms.
         seed: of the directions.
         batch_statistics: normalise with the batch at each point and not with the stored statistics, which belong to the centre only.
+        loss: of outputs and labels; the mean cross-entropy.
+        progress: told of the points done.
 
     Raises:
-        UserError: if the network has NaN weights, or the images, labels or settings do not fit.
+        UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
     """
     if points < 3 or points % 2 == 0:
         raise UserError(f"points must be odd and at least 3, so that one is at the centre, got {points}")
@@ -98,29 +106,59 @@ def landscape(
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
     half = torch.linspace(0, radius, points // 2 + 1, dtype=torch.float64)
     coordinates = torch.cat([-half.flip(0)[:-1], half])  # symmetric, and exactly 0 in the middle
-    losses = []
-    with loss_of(network, images, labels, batch_statistics=batch_statistics) as loss, torch.no_grad():
-        for place in torch.cartesian_prod(*[coordinates] * dimensions).reshape(-1, dimensions).tolist():
+    places = torch.cartesian_prod(*[coordinates] * dimensions).reshape(-1, dimensions).tolist()
+    losses: list[float] = []
+    with loss_of(network, images, labels, loss, batch_statistics=batch_statistics) as loss_at, torch.no_grad():
+        for place in places:
             moved = {
                 name: sum((step * direction[name] for step, direction in zip(place, directions, strict=True)), start=weight)
                 for name, weight in weights.items()
             }
-            losses.append(loss(moved).item())
+            losses.append(loss_at(moved).item())
+            if progress is not None:
+                progress(len(losses), len(places))
     return Landscape(coordinates, torch.tensor(losses, dtype=torch.float64).reshape([points] * dimensions), seed)
 
 
 def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """Return a random direction in which each filter has the norm of the network's own (Li et al. 2018, section 4).
 
-    A filter is what makes one output channel of a convolution, or one output of a linear layer. Biases and BatchNorm's parameters do not move.
+    A filter is what makes one output channel of a convolution, or one output of a linear layer, from several numbers. Nothing else moves: no
+    bias, normalisation, scale per channel, embedding or token.
+
+    Raises:
+        UserError: if the network has no filters.
     """
+    owners = {parameter: module for module in network.modules() for parameter in module._parameters.values()}
     direction = {}
     for name, parameter in network.named_parameters():
         weight = parameter.detach()
-        if weight.dim() < 2:
+        if "bias" in name.rpartition(".")[2] or not _holds_filters(owners[parameter], weight):
             direction[name] = torch.zeros_like(weight)
             continue
         random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
-        scale = weight.flatten(1).norm(dim=1) / random.flatten(1).norm(dim=1)
-        direction[name] = random * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        direction[name] = random * (_filter_norms(owners[parameter], weight) / _filter_norms(owners[parameter], random))
+    if not any(step.any() for step in direction.values()):
+        raise UserError("the network has no filters to move: no weight of a convolution or a linear layer")
     return direction
+
+
+_TABLES_AND_SCALES = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.PReLU)
+"""Of torch's own layers with parameters of several dimensions, those that look up or scale."""
+
+
+def _holds_filters(owner: nn.Module, weight: Tensor) -> bool:
+    """Say whether a parameter is made of filters: two outputs or more, or a layer's one output, each of several numbers."""
+    if weight.dim() < 2 or isinstance(owner, _TABLES_AND_SCALES):
+        return False
+    layer = isinstance(owner, nn.Linear | nn.Bilinear | _ConvNd)
+    return weight[0].numel() > 1 and (layer or len(weight) > 1)
+
+
+def _filter_norms(owner: nn.Module, weight: Tensor) -> Tensor:
+    """Return the norm of the filter that each number is of, in the weight's shape."""
+    if isinstance(owner, _ConvTransposeNd):  # [in, out / groups, …]: each group of inputs makes outputs of its own
+        grouped = weight.unflatten(0, (owner.groups, -1))
+        kernel = tuple(range(3, grouped.dim()))
+        return torch.linalg.vector_norm(grouped, dim=(1, *kernel), keepdim=True).expand_as(grouped).flatten(0, 1)
+    return torch.linalg.vector_norm(weight.flatten(1), dim=1).reshape(-1, *[1] * (weight.dim() - 1)).expand_as(weight)

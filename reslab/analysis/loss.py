@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reslab.analysis.result import Loss, batchnorms, check_batch, evaluating, loss_value
+from reslab.analysis.subject import Loss, batchnorms, check_batch, check_repeatable, evaluating, loss_value
 
 
 @contextmanager
@@ -20,14 +20,25 @@ def loss_of(
     the batch.
 
     Raises:
-        UserError: if the images, labels and outputs do not fit.
+        UserError: if the images, labels and outputs do not fit, or the network draws random numbers.
     """
-    check_batch(images, labels)
+    check_batch(images, labels, loss)
+    names = {parameter: name for name, parameter in network.named_parameters()}  # each once
+    places = {f"{path}.{name}".removeprefix("."): names[value] for path, name, value in _held(network)}
 
     def evaluate(parameters: Mapping[str, Tensor]) -> Tensor:
-        return loss_value(loss, functional_call(network, dict(parameters), (images,)), labels)
+        given = {place: parameters[name] for place, name in places.items() if name in parameters}
+        return loss_value(loss, functional_call(network, given, (images,), tie_weights=False), labels)
 
     with evaluating(network):
         for module in batchnorms(network):
             module.training = batch_statistics
+        check_repeatable(network, images)
         yield evaluate
+
+
+def _held(network: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """Yield every module's own parameters, each module once: torch puts back those of a module that has two names in the wrong order."""
+    for path, module in network.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            yield path, name, parameter

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
-from reslab.residual import View, preserve
+from reslab.residual import View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +109,7 @@ class _Link(NamedTuple):
         return pulled
 
 
+@analysis
 def path_spectrum(
     network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress | None = None
 ) -> PathSpectrum:
@@ -120,15 +122,15 @@ def path_spectrum(
     Args:
         network: a chain of residual blocks, or its view.
         images: `[B, C, H, W]`.
-        labels: int64 `[B]`.
+        labels: int64 `[B]`, or whatever the loss takes.
         loss: in place of the mean cross-entropy.
         progress: told of the blocks done.
 
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.
     """
-    view = _chain(network, images, labels)
-    with preserve(view.network), torch.enable_grad():
+    view = _chain(network, images, labels, loss)
+    with torch.enable_grad():
         links, gradient = _record(view, images, labels, loss)
         by_length = [gradient]
         while links:
@@ -142,26 +144,37 @@ def path_spectrum(
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
 
 
+@analysis
 def sample_paths(
-    network: nn.Module, images: Tensor, labels: Tensor, *, lengths: Sequence[int] | None = None, draws: int = 10, seed: int = 0
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    lengths: Sequence[int] | None = None,
+    draws: int = 10,
+    seed: int = 0,
+    loss: Loss = F.cross_entropy,
+    progress: Progress | None = None,
 ) -> SampledPaths:
     """Return Veit et al.'s sampled estimate of the same: random single paths of each length (2016, section 4.2).
 
     Raises:
         UserError: as `path_spectrum`, and for lengths that no path has.
     """
-    view = _chain(network, images, labels)
+    view = _chain(network, images, labels, loss)
     n = len(view)
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
         raise UserError(f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}")
     generator = torch.Generator().manual_seed(seed)
     norms = []
-    with preserve(view.network), torch.enable_grad():
-        links, gradient = _record(view, images, labels, F.cross_entropy)
-        for length in lengths:
+    with torch.enable_grad():
+        links, gradient = _record(view, images, labels, loss)
+        for done, length in enumerate(lengths, start=1):
             draw = [_along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist())) for _ in range(draws)]
             norms.append(torch.stack([g.flatten(1).norm(dim=1).mean() for g in draw]).mean())
+            if progress is not None:
+                progress(done, len(lengths))
     return SampledPaths(lengths, torch.stack(norms), [comb(n, length) for length in lengths])
 
 
@@ -173,10 +186,10 @@ def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:
     return gradient
 
 
-def _chain(network: nn.Module, images: Tensor, labels: Tensor) -> View:
+def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> View:
     """Return the network's view, refused if it is no chain or the batch does not fit."""
     view = as_view(network, images)
-    check_batch(images, labels)
+    check_batch(images, labels, loss)
     if not view.is_chain:
         kinds = ", ".join(sorted({block.kind for block in view.blocks}))
         raise UserError(f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one")

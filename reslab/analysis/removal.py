@@ -1,5 +1,6 @@
 """What a trained network loses with its blocks: one removed, k removed at random, or reordered (Veit et al. 2016, section 3)."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,10 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from reslab.analysis.inference import Precision, fast_copy
-from reslab.analysis.result import Loss, Progress, Result, as_view, check_batch, loss_value, new_figure
+from reslab.analysis.inference import Precision, fast_view
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import (
+    Loss,
+    Progress,
+    analysis,
+    answers_alone,
+    as_view,
+    check_batch,
+    check_logits,
+    check_repeatable,
+    loss_value,
+)
 from reslab.errors import UserError
-from reslab.residual import Block, Live, View, preserve
+from reslab.residual import Block, Live, View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,31 +124,31 @@ class Importance(Result):
         return figure
 
 
+@analysis
 def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress | None = None) -> Removals:
     """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and not n².
 
-    A copy of the network is used, with its BatchNorms folded into the convolutions before them, which moves float32 logits by about 1e-5 of
-    their size; `precision="bf16"` computes in bfloat16, which moved trained networks' error rates by less than half a point.
+    Where it answers as the network does, a copy is used, with BatchNorms folded into the convolutions before them, which moves float32 logits by
+    about 1e-5 of their size; `precision="bf16"` computes in bfloat16, which moved trained networks' error rates by less than half a point.
 
     Args:
-        network: any network with blocks, or its view.
-        images: `[N, C, H, W]`, of any number: they are run in batches.
+        network: any network of logits `[B, classes]` with blocks, or its view.
+        images: `[N, C, H, W]`, of any number: they are run in batches, or as one where an answer depends on the others in its batch.
         labels: int64 `[N]`.
         precision: "32" or "bf16".
         progress: told of the images done.
 
     Raises:
-        UserError: if the network has no blocks, or labels and images do not fit.
+        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not fit.
     """
     view = as_view(network, images)
-    check_batch(images, labels)
     n = len(view)
     wrong = torch.zeros(n + 1, dtype=torch.int64)
     with torch.inference_mode():
-        fast = fast_copy(view, precision)
+        fast, batch = _prepared(view, images, labels, precision)
         gates = 1 - torch.eye(n, device=images.device)
-        for done, x, y in _batches(images, labels):
-            live = fast.stem(fast.prepare(x))
+        for done, x, y in _batches(images, labels, batch):
+            live = fast.stem(x)
             for index in range(n):
                 without = fast.block(index, _copy(live), gates[index])
                 wrong[index] += _errors(_to_the_end(fast, index + 1, without), y)
@@ -148,6 +160,7 @@ def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision
     return Removals(view.blocks, whole, torch.tensor(each))
 
 
+@analysis
 def remove_random(
     network: nn.Module,
     images: Tensor,
@@ -185,6 +198,7 @@ def remove_random(
     return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
 
 
+@analysis
 def reorder(
     network: nn.Module,
     images: Tensor,
@@ -229,6 +243,7 @@ def reorder(
     return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
 
 
+@analysis
 def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to first order, is minus that.
 
@@ -236,8 +251,8 @@ def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss
         UserError: as `remove_each`.
     """
     view = as_view(network, images)
-    check_batch(images, labels)
-    with preserve(view.network), torch.enable_grad():
+    check_batch(images, labels, loss)
+    with torch.enable_grad():
         gates = torch.ones(len(view), device=images.device, requires_grad=True)
         value = loss_value(loss, view(images, gates), labels)
         (gradient,) = torch.autograd.grad(value, gates)
@@ -270,12 +285,11 @@ def _sweep(
     progress: Progress | None,
 ) -> list[float]:
     """Return the error of every setting, of which the first is the network as it is; the stem is run once a batch."""
-    check_batch(images, labels)
     wrong = torch.zeros(settings, dtype=torch.int64)
     with torch.inference_mode():
-        fast = fast_copy(view, precision)
-        for done, x, y in _batches(images, labels):
-            stem = fast.stem(fast.prepare(x))
+        fast, batch = _prepared(view, images, labels, precision)
+        for done, x, y in _batches(images, labels, batch):
+            stem = fast.stem(x)
             for setting in range(settings):
                 wrong[setting] += _errors(run(fast, _copy(stem), setting), y)
                 if progress is not None:
@@ -284,9 +298,25 @@ def _sweep(
     return errors
 
 
-def _batches(images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    for start in range(0, len(labels), BATCH):
-        stop = min(start + BATCH, len(labels))
+def _prepared(view: View, images: Tensor, labels: Tensor, precision: Precision) -> tuple[View, int]:
+    """Return what answers as the network in evaluation mode, in which it is put, and how many images are a batch.
+
+    Raises:
+        UserError: if no error of it can be counted, or it would be one of chance.
+    """
+    check_batch(images, labels)
+    view.network.eval()
+    check_repeatable(view.network, images)
+    batch = BATCH
+    if len(images) > BATCH and not answers_alone(view.network, images):
+        warnings.warn(f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch", stacklevel=4)
+        batch = len(images)
+    return fast_view(view, images[:batch], precision), batch
+
+
+def _batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    for start in range(0, len(labels), batch):
+        stop = min(start + batch, len(labels))
         yield stop, images[start:stop], labels[start:stop]
 
 
@@ -304,5 +334,6 @@ def _to_the_end(view: View, start: int, live: Live) -> Tensor:
 
 def _errors(logits: Tensor, labels: Tensor) -> int:
     """Return how many answers are wrong; NaN and infinity are."""
+    check_logits(logits, labels)
     logits = logits.float()
     return len(labels) - int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())

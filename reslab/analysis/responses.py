@@ -1,14 +1,16 @@
 """How strong are the layers' responses? Their standard deviations, layer by layer (He et al. 2015, section 4.2 and Fig. 7)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
-from reslab.analysis.result import Result, as_network, batchnorms, evaluating, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis, as_network, evaluating
 from reslab.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Responses(Result):
         return figure
 
 
+@analysis
 def responses(network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False) -> Responses:
     """Return the standard deviation of each convolution's response: after its BatchNorm and before what follows, a ReLU or an addition.
 
@@ -63,40 +66,56 @@ def responses(network: nn.Module, images: Tensor, *, kernel: int | None = 3, bat
         UserError: if the network has NaN weights, does not take the images, or has no such convolution.
     """
     network = as_network(network, images)
-    found: list[Response] = []
-    with evaluating(network, images if batch_statistics else None), torch.no_grad(), _recording(network, kernel, found):
+    with evaluating(network, images if batch_statistics else None), torch.no_grad(), _Recorder(network, kernel) as recorder:
         network(images)
-    if not found:
+    if not recorder.found:
         size = "" if kernel is None else f" of size {kernel}×{kernel}; kernel=None measures all sizes"
         raise UserError(f"the network has no convolution{size}")
-    return Responses(tuple(found))
+    return Responses(tuple(recorder.found))
 
 
-@contextmanager
-def _recording(network: nn.Module, kernel: int | None, found: list[Response]) -> Iterator[None]:
-    """Append the responses of every forward in this context to `found`; the hooks are removed after it."""
-    names = {module: name for name, module in network.named_modules()}
-    newest: Tensor | None = None  # the output of the last measured convolution
+class _Recorder(TorchFunctionMode):
+    """Notes the response of every convolution that runs under it, and of the BatchNorm that takes its output.
 
-    def measure_convolution(module: nn.Module, _: Any, out: Tensor) -> None:
-        nonlocal newest
-        newest = None
-        if kernel is None or set(module.kernel_size) == {kernel}:  # type: ignore[arg-type]  # a tuple of ints, which nn.Module does not know
-            newest = out
-            found.append(Response(names[module], names[module], _std(out)))
+    It sees the operations themselves, and so not what a layer of its own class has behind them, such as an activation.
+    """
 
-    def measure_batchnorm(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        if newest is not None and inputs[0] is newest:
-            found[-1] = Response(found[-1].convolution, names[module], _std(out))
+    def __init__(self, network: nn.Module, kernel: int | None) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.found: list[Response] = []
+        self._newest: Tensor | None = None  # the output of the last measured convolution
+        self._inside = ""  # the layer that runs
+        self._names: dict[nn.Module, str] = {module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)}
 
-    convolutions = [module for module in network.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
-    handles = [module.register_forward_hook(measure_convolution) for module in convolutions]
-    handles += [module.register_forward_hook(measure_batchnorm) for module in batchnorms(network)]
-    try:
-        yield
-    finally:
-        for handle in handles:
+    def __enter__(self) -> Self:
+        self._handles = [module.register_forward_pre_hook(self._enter_layer) for module in self._names]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for handle in self._handles:
             handle.remove()
+
+    def _enter_layer(self, module: nn.Module, _: Any) -> None:
+        self._inside = self._names[module]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in _CONVOLUTIONS:
+            self._newest = None
+            if self.kernel is None or set(args[1].shape[2:]) == {self.kernel}:
+                self._newest = out
+                self.found.append(Response(self._inside, self._inside, _std(out)))
+        elif func in _BATCH_NORMS and args[0] is self._newest:
+            self.found[-1] = Response(self.found[-1].convolution, self._inside, _std(out))
+        return out
+
+
+_CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+_BATCH_NORMS = (F.batch_norm, torch.batch_norm)
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
 
 
 def _std(values: Tensor) -> float:

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reslab.analysis.result import Result, as_network, evaluating, new_figure
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis, answers_alone, as_network, evaluating
 from reslab.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Shattering(Result):
         return figure
 
 
+@analysis
 def shattering(
     network: nn.Module,
     images: Tensor,
@@ -72,16 +74,23 @@ def shattering(
         seed: of the two noises.
 
     Raises:
-        UserError: if the network has NaN weights or no such output, does not take the images, or these are not two different ones.
+        UserError: if the network has NaN weights or no such output, answers otherwise beside other images, does not take the images, or these are not
+            two different ones.
     """
     if not 1 <= lags < points:
         raise UserError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
     if len(images) != 2 or torch.equal(images[0], images[1]):
         raise UserError(f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}")
     network = as_network(network, images)
+    if not images.is_floating_point():
+        raise UserError(f"between images of {images.dtype} there is no line")
     places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(-1, *[1] * (images.dim() - 1))
     line = torch.lerp(images[:1], images[1:], places)
     with evaluating(network, line if batch_statistics else None):
+        if not answers_alone(network, images):
+            raise UserError(
+                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so that no point has a gradient of its own"
+            )
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
     noise = np.random.default_rng(seed).standard_normal((points, 1000))
     return Shattering(gradients, autocorrelation(gradients, lags), autocorrelation(noise, lags), autocorrelation(noise.cumsum(0), lags))

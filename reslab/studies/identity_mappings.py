@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab import zoo
-from reslab.analysis.result import evaluating
+from reslab.analysis.subject import evaluating
 from reslab.anatomy import Operations
 from reslab.claims import Check, Citation, Claim, Comparison, Direction
 from reslab.studies.study import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reslab import zoo
 from reslab.analysis.responses import responses
-from reslab.analysis.result import evaluating
+from reslab.analysis.subject import evaluating
 from reslab.claims import Check, Claim, Comparison
 from reslab.residual import view
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, not_trained, over_seeds, sound

@@ -5,7 +5,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from reslab.analysis.feature_reuse import Connection, dense_blocks, feature_reuse, severed
-from reslab.analysis.result import evaluating
+from reslab.analysis.subject import evaluating
 from reslab.studies.study import Chart, Series, Table, Trial, averaged
 from reslab.training.evaluation import evaluate
 
