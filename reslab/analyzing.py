@@ -234,13 +234,13 @@ def _first(batches: Iterable[Any], count: int | None) -> tuple[Tensor, Tensor]:
     labels: list[Tensor] = []
     most = MOST_IMAGES if count is None else count
     for batch in batches:
-        if sum(map(len, images)) >= most:
-            if count is None:
-                warnings.warn(f"the loader has more than {most:,} images; the first {most:,} are taken (--images says how many)", stacklevel=2)
-            break
         x, y = _pair(batch)
         images.append(x)
         labels.append(y)
+        if (found := sum(map(len, images))) >= most + (count is None):  # one more tells that there are more
+            if count is None:
+                warnings.warn(f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)", stacklevel=2)
+            break
     if not images:
         raise UserError("there are no images to look at")
     return torch.cat(images)[:most], torch.cat(labels)[:most]

@@ -1,6 +1,7 @@
-"""The exceptions that are told in one line, and the nearest-name hint that their messages give."""
+"""The exceptions that are told in one line, how others become such, and the nearest-name hint that their messages give."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -10,6 +11,17 @@ class UserError(ValueError):
 
 class DamagedError(UserError):
     """A file that is not as it was written: truncated, altered, or another's."""
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell in one line, after what it means, whatever goes wrong in here: in code that is not the lab's, such as a network's."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from reslab import tracing
-from reslab.errors import UserError
+from reslab.errors import UserError, told
 from reslab.gating import Block, Plan, make_plan, option_a, slice_graph
 from reslab.state import preserve
 from reslab.tracing import Declarations, tensors_of
@@ -203,9 +203,19 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     def evaluate(module: nn.Module, *gates: Tensor) -> Any:
         with preserve(network), torch.no_grad():
             network.eval()
-            return _run(module, example, *gates)
+            return module(example, *gates)
 
-    expected = evaluate(network)
+    with told(f"the network does not take the example {list(example.shape) if isinstance(example, Tensor) else type(example).__name__}"):
+        expected = evaluate(network)
+    with told(f"cannot see through this {type(network).__name__}"):
+        made = View(network, declarations, _fixed(network, example, declarations))
+        _compare(expected, evaluate(made), declarations)
+        _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
+    return made
+
+
+def _fixed(network: nn.Module, example: Tensor, declarations: Declarations) -> frozenset[str]:
+    """Return the modules whose forward branches on their mode, and which need a graph for each; see that no other hides a skip."""
     fixed: frozenset[str] = frozenset()
     while True:
         try:
@@ -213,22 +223,18 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
                 network.eval()
                 whole = tracing.Whole(network)
                 tracing.Hidden(whole, tracing.trace(whole, declarations, fixed)).run(example)
-            break
+            return fixed
         except tracing.CannotSeeError as error:
             if not error.leaf.by_mode or error.path in fixed:
                 raise
             fixed |= {error.path}
-    made = View(network, declarations, fixed)
-    _compare(expected, evaluate(made), declarations)
-    _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
-    return made
 
 
 def unwrapped(network: Any) -> nn.Module:
     """Return the network that is inside DataParallel, DistributedDataParallel and torch.compile.
 
     Raises:
-        UserError: if it is no network, or a TorchScript program, whose inside cannot be seen.
+        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a shape yet.
     """
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(network.module)
@@ -236,6 +242,8 @@ def unwrapped(network: Any) -> nn.Module:
         raise UserError("the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from")
     if not isinstance(network, nn.Module):
         raise UserError(f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name")
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
+        raise UserError("the network has lazy layers, which have no shape yet; run it once on images")
     return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network  # as torch.compile calls it
 
 
@@ -258,16 +266,6 @@ def _check_hooks(opened: Mapping[str, nn.Module]) -> None:
                 f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it runs what is inside; "
                 "remove the hook, or put it on a layer"
             )
-
-
-def _run(module: nn.Module, example: Tensor, *gates: Tensor) -> Any:
-    try:
-        return module(example, *gates)
-    except UserError:
-        raise
-    except Exception as error:
-        shape = list(example.shape) if isinstance(example, Tensor) else type(example).__name__
-        raise UserError(f"the network does not take the example {shape}: {' '.join(str(error).split())}") from error
 
 
 def _compare(expected: Any, got: Any, declarations: Declarations) -> None:

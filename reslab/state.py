@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from reslab.errors import UserError
+from reslab.errors import told
 
 Container = dict[Any, Any] | list[Any] | set[Any]
 
@@ -49,7 +49,8 @@ def preserve(network: nn.Module) -> Iterator[None]:
             _restore(container, content)
         for parameter, (gradient, requires_grad) in parameters.items():
             parameter.grad = gradient
-            parameter.requires_grad_(requires_grad)
+            if parameter.requires_grad != requires_grad:
+                parameter.requires_grad_(requires_grad)
 
 
 def copied(network: nn.Module) -> nn.Module:
@@ -59,12 +60,8 @@ def copied(network: nn.Module) -> nn.Module:
         UserError: if something in it cannot be copied.
     """
     kept = [value for module in network.modules() for value in tree_leaves(vars(module)) if isinstance(value, Tensor) and not value.is_leaf]
-    try:
+    with told(f"this {type(network).__name__} cannot be copied, and it is a copy that would be changed"):
         return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
-    except Exception as error:
-        raise UserError(
-            f"this {type(network).__name__} cannot be copied, and a copy is what would be changed: {' '.join(str(error).split())}"
-        ) from error
 
 
 def _remember(value: Any, found: dict[int, tuple[Container, list[Any]]]) -> None:

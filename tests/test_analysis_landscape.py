@@ -130,3 +130,22 @@ def test_misuse_is_refused_in_one_line() -> None:
     nn.init.constant_(next(network.parameters()), float("nan"))
     with pytest.raises(UserError, match=r"conv1\.weight holds NaN"):
         landscape(network, IMAGES, LABELS, points=3)
+
+
+def test_only_filters_move_each_by_its_norm() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.up, self.bn = nn.Conv2d(2, 4, 3), nn.ConvTranspose2d(4, 6, 2, groups=2), nn.BatchNorm2d(6)
+            self.scale, self.positions, self.embed = nn.Parameter(torch.ones(6, 1, 1)), nn.Parameter(torch.ones(1, 5, 6)), nn.Embedding(3, 6)
+
+    network = Scaled()
+    direction = filter_normalised(network, torch.Generator().manual_seed(0))
+    assert {name for name, step in direction.items() if step.any()} == {"conv.weight", "up.weight"}
+    up, step = network.up.weight.detach(), direction["up.weight"]
+    for output in range(6):  # a transposed convolution's inputs come first, and each group of them makes half of the outputs
+        group, place = divmod(output, 3)
+        inputs = slice(2 * group, 2 * group + 2)
+        assert torch.isclose(up[inputs, place].norm(), step[inputs, place].norm(), rtol=1e-5)
+    with pytest.raises(UserError, match="no filters to move"):
+        filter_normalised(nn.BatchNorm2d(3), torch.Generator())

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from helpers import Fails, snapshot
-from torch import nn
+from torch import Tensor, nn
 
 import reslab
 from reslab.analysis.responses import responses
@@ -61,6 +61,22 @@ def test_a_view_and_other_peoples_networks() -> None:
     assert len(result.layers) == 16  # the 3×3 layers; the stem is 7×7
     everything = responses(network, torch.randn(1, 3, 32, 32), kernel=None)
     assert len(everything.layers) == 53
+
+
+def test_an_activation_inside_a_layer_comes_after_the_response() -> None:
+    class Activated(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).relu()
+
+    class Convolved(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).relu_()
+
+    images, conv, own = torch.randn(8, 1, 8, 8), nn.Conv2d(1, 4, 3), Convolved(1, 4, 3)
+    own.load_state_dict(conv.state_dict())
+    apart, together = (responses(nn.Sequential(conv, bn), images, batch_statistics=True).layers[0] for bn in (nn.BatchNorm2d(4), Activated(4)))
+    assert together == apart and apart.layer == "1"
+    assert responses(nn.Sequential(own), images).layers == responses(nn.Sequential(conv), images).layers
 
 
 def test_the_figure_and_the_table_show_themselves() -> None:

@@ -12,7 +12,7 @@ import torch
 from helpers import reslab_here, snapshot
 
 from reslab import zoo
-from reslab.analyzing import ANALYSES
+from reslab.analyzing import ANALYSES, analyze_model
 from reslab.data import load_data
 from reslab.errors import UserError
 
@@ -114,6 +114,24 @@ def everything():
 
 def nothing():
     return 7
+
+def batches_of(make):
+    images, labels = torch.randn(4, 3, 32, 32), torch.randint(4, (4,))
+    return {"network": resnet18(num_classes=4), "loader": (make(images, labels) for _ in iter(int, 1))}  # which has no end
+
+def triples():
+    return batches_of(lambda images, labels: (images, labels, ["name"] * 4))
+
+def mappings():
+    return batches_of(lambda images, labels: {"index": 3, "image": images, "label": labels})
+
+def lonely():
+    return batches_of(lambda images, labels: {"picture": images})
+
+def silent():
+    network = resnet18(num_classes=4)
+    torch.nn.init.zeros_(network.fc.weight)
+    return {**batches_of(lambda images, labels: [images, labels]), "network": network}
 """
 
 
@@ -128,6 +146,19 @@ def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path, monkeypa
     assert record["images"] == 12 and len(record["rows"]) == 8 and record["data"] == "my_own:everything's loader"
 
 
+def test_loaders_of_triples_and_mappings_and_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_own", raising=False)
+    monkeypatch.setattr("reslab.analyzing.MOST_IMAGES", 6)
+    for name in ("triples", "mappings"):
+        assert analyze_model("importance", f"my_own:{name}", images=5).record["images"] == 5
+    with pytest.warns(UserWarning, match="the loader has 8 images or more; the first 6 are taken"):
+        assert analyze_model("removal", "my_own:triples").record["images"] == 6
+    nowhere = analyze_model("paths", "my_own:silent", images=4).record  # no gradient comes back from a head of zeros
+    assert nowhere["summary"] == {"mean_length": None} and nowhere["rows"][0]["share"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -138,6 +169,7 @@ def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path, monkeypa
         (["paths", "resnet20", "--images", "0"], "--images must be at least 1"),
         (["paths", "torchvision/resnet18"], "takes colour images only"),
         (["paths", "my_own:nothing"], "my_own:nothing must return a network"),
+        (["paths", "my_own:lonely"], "this one gave a mapping of picture"),
         (["paths", "my_own:none"], "my_own:none could not be called"),
         (["paths", "timm/resnet18x"], "timm has no network 'resnet18x'"),
         (["tour", "resnet20"], "tour takes no network"),

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -222,6 +223,58 @@ def test_in_place_additions_and_sums_of_three() -> None:
     assert torch.equal(gated(x, torch.zeros(2)), x.relu())
 
 
+class Sum(nn.Module):
+    """A block whose sum is written in some way, of its input, a branch, and the branch's first half."""
+
+    def __init__(self, written: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.written = linear(), nn.Sequential(nn.Tanh(), linear()), written
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.first(x)
+        return self.written(x, self.second(half), half)
+
+
+@pytest.mark.parametrize(
+    ("written", "removed"),
+    [
+        (lambda x, f, _: torch.add(input=x, other=f), 1),
+        (lambda x, f, _: torch.add(x, f, alpha=0.5), 1),
+        (lambda x, f, _: sum([x, f]), 1),
+        (lambda x, f, _: f.add_(x), 1),
+        (lambda x, f, _: x - f, 1),
+        (lambda x, f, _: f.sub(x), -1),
+        (lambda x, f, half: x + f - half, 1),
+    ],
+)
+def test_a_sum_in_any_spelling_is_a_block(written: Callable[[Tensor, Tensor, Tensor], Tensor], removed: int) -> None:
+    network, x = nn.Sequential(linear(), Sum(written)), torch.randn(2, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert [(block.name, block.kind, block.identity) for block in gated.blocks] == [("1", "add", True)]
+    assert torch.equal(gated(x), network(x)) and torch.equal(gated(x, torch.zeros(1)), removed * network[0](x))
+    try:  # what is not just the shortcut plus the branches has no sides
+        shortcut, branches = gated.sides(0, gated.stem(x))
+    except UserError as error:
+        assert "is no plain sum" in str(error)
+    else:
+        assert torch.allclose(sum(branches, shortcut), network(x))
+
+
+@pytest.mark.parametrize("written", [lambda x, f, _: torch.stack([x, f]).sum(0), lambda x, f, _: torch.lerp(x, f, 0.5)])
+def test_a_skip_in_which_no_branch_is_seen_is_named(written: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    with pytest.raises(UserError, match=r"in 1 a skip may be written as (stack|lerp)"):
+        view(nn.Sequential(linear(), Sum(written), Sum(written)), torch.randn(2, 3, dtype=torch.float64))
+
+
+def test_a_value_less_its_own_mean_is_no_block() -> None:
+    class Centred(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x - x.mean(0)
+
+    x = torch.randn(2, 3, dtype=torch.float64)
+    assert [block.name for block in view(nn.Sequential(Centred(), Toy(linear())), x).blocks] == ["1"]
+
+
 # --- An ordinary module -----------------------------------------------------------------------------------------------
 
 
@@ -261,6 +314,49 @@ def test_it_runs_in_distributed_data_parallel(tmp_path: Path) -> None:
         assert all(parameter.grad is not None for parameter in network.parameters())
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_wrappers_are_seen_through_and_torchscript_is_named() -> None:
+    network, x = zoo.build("cifar_resnet", depth=8).eval(), torch.randn(2, 3, 16, 16)
+    wrapped: list[nn.Module] = [nn.DataParallel(network), torch.compile(network, backend="eager")]  # type: ignore[list-item]  # a module, too
+    for each in wrapped:
+        assert view(each, x).network is network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is an old way
+        traced = torch.jit.trace(network, x)
+    with pytest.raises(UserError, match="TorchScript"):
+        view(traced, x)
+
+
+def test_a_hook_that_the_view_would_pass_by_is_refused_and_one_on_a_layer_acts() -> None:
+    network, x = zoo.build("cifar_resnet", depth=8).eval(), torch.randn(2, 3, 16, 16)
+    gated, seen = view(network, x), []
+    on_layer = network.get_submodule("layer2.0.conv1").register_forward_hook(lambda *_: seen.append("layer"))
+    gated(x)
+    assert seen == ["layer"]
+    on_block = network.get_submodule("layer2.0").register_forward_hook(lambda *_: seen.append("block"))
+    for use in (lambda: gated(x), lambda: view(network, x)):
+        with pytest.raises(UserError, match=r"layer2\.0 \(BasicBlock\) has a hook"):
+            use()
+    on_block.remove()
+    assert torch.equal(gated(x), network(x)) and "block" not in seen
+    on_layer.remove()
+
+
+def test_what_a_forward_keeps_on_its_network_is_no_trace() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.features = nn.Sequential(linear(), Toy(linear())), []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.newest = self.network(x)
+            self.features.append(self.newest)
+            return self.newest
+
+    network, x = Keeps(), torch.randn(2, 3, dtype=torch.float64)
+    view(network, x)
+    assert not hasattr(network, "newest") and network.features == []
 
 
 # --- What cannot be seen through --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a trained network loses with its blocks: one removed, k removed at random, or reordered (Veit et al. 2016, section 3)."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -321,8 +322,8 @@ def _batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, 
 
 
 def _copy(live: Live) -> Live:
-    """Return the values in memory of their own, which in-place activations may change."""
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in live)
+    """Return the values in other memory, which in-place activations may change; what was in one piece of memory still is."""
+    return copy.deepcopy(live)
 
 
 def _to_the_end(view: View, start: int, live: Live) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reslab.errors import UserError
+from reslab.errors import UserError, told
 from reslab.residual import View, preserve, tensors_of, unwrapped, view
 
 P = ParamSpec("P")
@@ -36,15 +36,9 @@ def analysis(function: Callable[P, R]) -> Callable[P, R]:
         for name in ("images", "labels"):
             if name in given.arguments:
                 given.arguments[name] = _detached(name, given.arguments[name])
-        try:
-            with preserve(network.network if isinstance(network, View) else network):
-                return function(*given.args, **given.kwargs)
-        except UserError:
-            raise
-        except Exception as error:
-            what = function.__name__.replace("_", " ")
-            told = " ".join(str(error).split()) or "no more is said"
-            raise UserError(f"{what} cannot be computed for this {type(network).__name__}: {type(error).__name__}: {told}") from error
+        what = f"{function.__name__.replace('_', ' ')} cannot be computed for this {type(network).__name__}"
+        with told(what), preserve(network.network if isinstance(network, View) else network):
+            return function(*given.args, **given.kwargs)
 
     return careful
 
@@ -53,12 +47,14 @@ def _detached(name: str, values: Any) -> Tensor:
     """Return images or labels without the graph that they may come from.
 
     Raises:
-        UserError: if they are no tensor, or none.
+        UserError: if they are no tensor, none, or not finite.
     """
     if not isinstance(values, Tensor):
         raise UserError(f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one")
     if not values.dim() or not len(values):
         raise UserError(f"{name} must be a tensor [B, …] of one or more, got {list(values.shape)}")
+    if not values.isfinite().all():
+        raise UserError(f"{name} hold NaN or infinity; finite numbers were expected")
     return values.detach()
 
 
@@ -83,23 +79,21 @@ def as_network(network: nn.Module, images: Tensor) -> nn.Module:
     """
     check_weights(network)
     network = network.network if isinstance(network, View) else network
-    with evaluating(network), torch.no_grad():
-        try:
-            network(images[:2])
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"the network does not take images {list(images.shape)}: {' '.join(str(error).split())}") from error
+    with told(f"the network does not take images {list(images.shape)}"), evaluating(network), torch.no_grad():
+        network(images[:2])
     return network
 
 
+@torch.no_grad()
 def check_weights(network: nn.Module) -> None:
     """Refuse a network whose numbers cannot be a trained or a fresh one's.
 
     Raises:
-        UserError: if a parameter or a BatchNorm's statistics are not finite, a variance is below 0, or another buffer holds NaN.
+        UserError: if it has none, being on the meta device, or a parameter, a BatchNorm's statistics or a buffer hold what no network computes with.
     """
     for name, parameter in network.named_parameters():
+        if parameter.is_meta:
+            raise UserError(f"parameter {name} is on the meta device, where there are shapes and no numbers")
         if not parameter.isfinite().all():
             raise UserError(f"parameter {name} holds NaN or infinity; an analysis of it would mean nothing")
     for name, buffer in network.named_buffers():

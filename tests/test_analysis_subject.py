@@ -1,0 +1,272 @@
+"""Networks as people have them: every analysis measures the network itself, or says in one line why not, and leaves it as it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import snapshot
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from reslab import zoo
+from reslab.analysis.batchnorm import covariate_shift, loss_smoothness, without_batchnorm
+from reslab.analysis.gradient_flow import gradient_flow, through_training
+from reslab.analysis.inference import FastView, fast_view
+from reslab.analysis.jacobian import jacobian
+from reslab.analysis.landscape import landscape
+from reslab.analysis.paths import path_spectrum, sample_paths
+from reslab.analysis.removal import importance, remove_each, remove_random
+from reslab.analysis.responses import responses
+from reslab.analysis.shattering import shattering
+from reslab.errors import UserError
+from reslab.residual import view
+
+X, Y = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+
+ANALYSES: dict[str, Callable[..., Any]] = {
+    "gradient_flow": gradient_flow,
+    "through_training": lambda network, x, y: through_training(network, x, y, steps=1, batch_size=4),
+    "path_spectrum": path_spectrum,
+    "sample_paths": lambda network, x, y: sample_paths(network, x, y, lengths=[1], draws=1),
+    "remove_each": remove_each,
+    "remove_random": lambda network, x, y: remove_random(network, x, y, counts=[1], draws=1),
+    "importance": importance,
+    "jacobian": lambda network, x, _: jacobian(network, x[:1], method="extreme", steps=1),
+    "responses": lambda network, x, _: responses(network, x, kernel=None),
+    "shattering": lambda network, x, _: shattering(network, x[:2], points=4, lags=1),
+    "landscape": lambda network, x, y: landscape(network, x, y, points=3, dimensions=1),
+    "loss_smoothness": lambda network, x, y: loss_smoothness(network, x, y, multiples=[1.0]),
+    "covariate_shift": covariate_shift,
+}
+
+
+class Block(nn.Module):
+    """A block of a convolution and a BatchNorm of any number of dimensions."""
+
+    def __init__(self, conv: type[nn.Module] = nn.Conv2d, bn: type[nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.conv, self.bn = conv(4, 4, 3, padding=1), bn(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.bn(self.conv(x)))
+
+
+def tower(*blocks: nn.Module, conv: type[nn.Module] = nn.Conv2d, pool: type[nn.Module] = nn.AdaptiveAvgPool2d) -> nn.Sequential:
+    return nn.Sequential(conv(1, 4, 3, padding=1), *blocks, pool(1), nn.Flatten(), nn.Linear(4, 10)).eval()
+
+
+def changed(change: Callable[[nn.Module], object]) -> nn.Module:
+    """Return a tower whose convolutions were changed."""
+    network = tower(Block(), Block())
+    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+        change(layer)
+    network(X)
+    return network
+
+
+def tied() -> nn.Module:
+    network = tower(Block(), Block())
+    network[2].conv.weight = network[1].conv.weight  # type: ignore[union-attr]  # a Block's
+    return network
+
+
+def without_statistics() -> nn.Module:
+    return tower(Block(bn=lambda width: nn.BatchNorm2d(width, track_running_stats=False)))  # type: ignore[arg-type]  # as good as a class
+
+
+class Words(nn.Module):
+    """A network of token ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc = nn.Embedding(50, 8), nn.Linear(8, 10)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)) for _ in range(2))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.fc(x.mean(1))  # type: ignore[no-any-return]  # modules return Any
+
+
+class Gives(nn.Module):
+    """A tower that gives something else than logits."""
+
+    def __init__(self, what: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.what, self.network = what, tower(Block())
+
+    def forward(self, x: Tensor) -> Any:
+        return self.what(self.network(x))
+
+
+def always_dropping() -> nn.Module:
+    class Drops(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.3)  # in evaluation mode too
+
+    return tower(Block(), Drops())
+
+
+PEOPLES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "shared modules": (lambda: tower(*[Block()] * 2), X),
+    "tied weights": (tied, X),
+    "pruned": (lambda: changed(lambda layer: prune.l1_unstructured(layer, "weight", 0.5)), X),
+    "spectrally normed": (lambda: changed(nn.utils.spectral_norm), X),
+    "weight-normed": (lambda: changed(nn.utils.parametrizations.weight_norm), X),
+    "without statistics": (without_statistics, X),
+    "hooked": (lambda: changed(lambda layer: layer.register_forward_hook(lambda module, inputs, out: 2 * out)), X),
+    "DataParallel": (lambda: nn.DataParallel(tower(Block())), X),
+    "float64": (lambda: tower(Block()).double(), X.double()),
+    "bfloat16": (lambda: tower(Block()).bfloat16(), X.bfloat16()),
+    "1-D": (lambda: tower(Block(nn.Conv1d, nn.BatchNorm1d), conv=nn.Conv1d, pool=nn.AdaptiveAvgPool1d), X[:, :, 0]),
+    "3-D": (lambda: tower(Block(nn.Conv3d, nn.BatchNorm3d), conv=nn.Conv3d, pool=nn.AdaptiveAvgPool3d), X.reshape(6, 1, 4, 4, 4)),
+    "token ids": (Words, torch.arange(72).reshape(6, 12) % 50),
+    "a dict": (lambda: Gives(lambda logits: {"out": logits}), X),
+    "a tuple": (lambda: Gives(lambda logits: (logits, logits)), X),
+    "a score": (lambda: Gives(lambda logits: logits[:, 0]), X),
+    "pixels": (lambda: Gives(lambda logits: logits[:, :, None, None].expand(-1, -1, 2, 2)), X),
+    "dropout always on": (always_dropping, X),
+    "images with a graph": (lambda: tower(Block()), X.clone().requires_grad_() * 1),
+    "one image": (lambda: tower(Block()).train(), X[:1]),
+    "frozen": (lambda: tower(Block()).requires_grad_(False), X),
+}
+REFUSED = {  # by those that measure an error or a loss
+    **dict.fromkeys(("a dict", "a tuple", "a score", "pixels"), "logits|need outputs"),
+    "dropout always on": "other answers when it is asked again",
+}
+
+
+@pytest.mark.parametrize("whose", PEOPLES)
+def test_every_analysis_measures_it_or_says_why_not(whose: str) -> None:
+    make, images = PEOPLES[whose]
+    labels, network = Y[: len(images)], make()
+    before = snapshot(network)
+    for name, analyse in ANALYSES.items():
+        torch.manual_seed(0)
+        try:
+            analyse(network, images, labels)
+        except UserError as error:
+            assert "\n" not in str(error), name
+        assert {key: value for key, value in snapshot(network).items() if key != "torch"} == {k: v for k, v in before.items() if k != "torch"}, name
+    if whose in REFUSED:
+        with pytest.raises(UserError, match=REFUSED[whose]):
+            remove_each(network, images, labels)
+    else:
+        inner = network.module if isinstance(network, nn.DataParallel) else network
+        with torch.no_grad():
+            if isinstance(inner, nn.Sequential):
+                inner[-1].bias -= inner.eval()(images).mean(0)  # type: ignore[operator]  # so that its answers vary
+            own = inner.eval()(images).argmax(1)
+        assert remove_each(network, images, own).error == 0, "the error on the network's own answers"
+
+
+def test_what_is_faster_is_taken_where_it_answers_as_the_network() -> None:
+    plain, blocks = [], ("shared modules", "tied weights", "pruned", "hooked", "without statistics", "3-D")
+    for whose in (*blocks, "frozen", "float64"):
+        make, images = PEOPLES[whose]
+        network = make().eval()
+        gated = view(network, images)
+        with torch.no_grad():
+            fast = fast_view(gated, images)
+            assert (fast(images) - network(images)).norm() <= 1e-4 * network(images).norm()
+        plain += [whose] if not isinstance(fast, FastView) else []
+    assert set(plain) <= set(blocks), "an ordinary network is folded"
+
+
+@pytest.mark.parametrize("before", [nn.Dropout(0.1), nn.Identity(), nn.Flatten(0, 0)])
+def test_a_relu_behind_what_changes_nothing_does_not_write_into_the_shortcut(before: nn.Module) -> None:
+    class PreActivated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.relu, self.conv = before, nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv(self.relu(self.before(x)))  # type: ignore[no-any-return]  # modules return Any
+
+    network, images = tower(PreActivated()), torch.randn(40, 1, 8, 8)
+    with torch.no_grad():
+        network[-1].bias -= network(images).mean(0)  # type: ignore[operator]  # so that its answers vary
+        own = network(images).argmax(1)
+    assert remove_each(network, images, own).error == 0
+    assert isinstance(fast_view(view(network, images), images), FastView)
+
+
+def test_images_whose_answers_depend_on_one_another_are_one_batch() -> None:
+    network, images = without_statistics(), torch.randn(251, 1, 4, 4)
+    with torch.no_grad():
+        own = network(images).argmax(1)
+    with pytest.warns(UserWarning, match="all 251 images are one batch"):
+        assert remove_each(network, images, own).error == 0
+    for analyse in ("jacobian", "shattering"):
+        with pytest.raises(UserError, match="depends on the others in its batch"):
+            ANALYSES[analyse](network, images[:6], own[:6])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_statistics_that_no_images_give_are_refused(value: float) -> None:
+    network = tower(Block())
+    network[1].bn.running_var[0] = value  # type: ignore[index,union-attr]  # a Block's
+    for analyse in (remove_each, path_spectrum, ANALYSES["landscape"]):
+        with pytest.raises(UserError, match=r"1\.bn"):
+            analyse(network, X, Y)
+
+
+def test_own_losses_are_used_and_labels_are_whatever_they_take() -> None:
+    network, wanted = tower(Block()), torch.rand(6, 10)
+    settings: dict[str, dict[str, Any]] = {
+        "through_training": {"steps": 1, "batch_size": 4},
+        "sample_paths": {"lengths": [1], "draws": 1},
+        "landscape": {"points": 3, "dimensions": 1},
+        "loss_smoothness": {"multiples": [1.0]},
+    }
+    takers = (gradient_flow, through_training, path_spectrum, sample_paths, importance, landscape, loss_smoothness, covariate_shift)
+    for analyse in takers:
+        calls: list[Tensor] = []
+
+        def own(outputs: Tensor, targets: Tensor, calls: list[Tensor] = calls) -> Tensor:
+            calls.append(outputs)
+            return F.mse_loss(outputs, targets)
+
+        analyse(network, X, wanted, loss=own, **settings.get(analyse.__name__, {}))  # type: ignore[operator]  # one of several signatures
+        assert calls, analyse.__name__
+    with pytest.raises(UserError, match=r"gives one number as a tensor; this one gave \[6, 10\]"):
+        importance(network, X, wanted, loss=lambda outputs, targets: outputs - targets)
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "message"),
+    [
+        (lambda: "resnet20", X, r"`reslab.build\(NAME\)` makes one by name"),
+        (lambda: tower(Block()), [(X, Y)], "images must be a tensor .*got list"),
+        (lambda: tower(Block()), X[:0], "of one or more"),
+        (lambda: tower(Block()), X * float("nan"), "images hold NaN"),
+        (lambda: tower(Block()).to("meta"), X, "meta device"),
+        (lambda: tower(Block(), conv=lambda *_, **__: nn.LazyConv2d(4, 3)), X, "lazy layers"),
+    ],
+)
+def test_what_is_no_network_and_no_images_is_refused(network: Callable[[], Any], images: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        importance(network(), images, Y)
+    with pytest.raises(TypeError, match="missing"):
+        importance(tower(Block()), X)  # type: ignore[call-arg]  # a mistake in the call is Python's to tell
+
+
+def test_batchnorm_is_taken_out_of_a_pruned_network() -> None:
+    network = without_batchnorm(changed(lambda layer: prune.l1_unstructured(layer, "weight", 0.5)))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()) and network(X).shape == (6, 10)
+
+
+def test_attention_is_counted() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.module(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]  # modules return Any
+
+    for place in ("cpu", "meta"):
+        assert zoo.count_macs(Attention().to(place), torch.empty(1, 32, 16, device=place)) == 32 * 16 * 64 + 2 * 32 * 32 * 16

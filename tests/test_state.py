@@ -1,0 +1,106 @@
+"""A network's state comes back as it was found, whatever was done to it meanwhile."""
+
+import io
+
+import pytest
+import torch
+from helpers import snapshot
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, spectral_norm
+
+from reslab import anatomy, zoo
+from reslab.errors import UserError
+from reslab.state import copied, in_mode, preserve
+from reslab.training.batchnorm import true_average
+from reslab.training.evaluation import evaluate
+
+
+class Keeps(nn.Module):
+    """Keeps what it computed: in an attribute, a list, and a dict of lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.newest: Tensor | None = None
+        self.all: list[Tensor] = []
+        self.by_name: dict[str, list[Tensor]] = {"out": []}
+        self.count = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.newest = self.layer(x)
+        self.all.append(self.newest)
+        self.by_name["out"].append(self.newest)
+        self.count += 1
+        return self.newest
+
+
+def test_what_a_forward_keeps_is_as_before() -> None:
+    network, x = Keeps(), torch.randn(2, 3)
+    with preserve(network):
+        network(x)
+        network.another = nn.Linear(3, 3)  # type: ignore[assignment]  # an attribute that is new
+        network.layer.register_forward_hook(lambda *_: None)
+    assert network.newest is None and network.all == [] and network.by_name == {"out": []} and network.count == 0
+    assert not hasattr(network, "another") and not network.layer._forward_hooks
+    network(x)
+    kept = network.newest
+    with pytest.raises(RuntimeError, match="midway"), preserve(network):
+        network(x)
+        raise RuntimeError("midway")
+    assert network.newest is kept and len(network.all) == len(network.by_name["out"]) == 1 and network.count == 1
+
+
+def test_a_backward_pass_that_waits_is_not_broken() -> None:
+    network, x = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval(), torch.randn(4, 3)
+    loss = network(x).sum()  # its graph holds the running statistics
+    with preserve(network):
+        network.train()(x)
+        assert network[1].running_mean.any()
+    loss.backward()
+    assert not network[1].running_mean.any() and not network.training
+
+
+MEASURES = {
+    "count_macs": lambda network, x, _: zoo.count_macs(network, x),
+    "stages": lambda network, *_: anatomy.stages(network, (3, 8, 8)),
+    "layers": lambda network, *_: anatomy.layers(network, (3, 8, 8)),
+    "evaluate": lambda network, x, y: evaluate(network, [(x, y)]),
+    "true_average": lambda network, x, y: true_average(network, [(x, y)]),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_measuring_leaves_every_parts_mode(name: str) -> None:
+    network = zoo.build("cifar_resnet", depth=8).train()
+    network.layer1.eval()  # frozen, as fine-tuning does
+    before = [module.training for module in network.modules()]
+    MEASURES[name](network, torch.randn(4, 3, 8, 8), torch.arange(4))
+    assert [module.training for module in network.modules()] == before
+    with pytest.raises(RuntimeError, match="midway"), in_mode(network, training=False):
+        raise RuntimeError("midway")
+    assert [module.training for module in network.modules()] == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        spectral_norm,
+        parametrizations.weight_norm,
+    ],
+)
+def test_networks_that_keep_what_they_compute_are_copied(change: object) -> None:
+    network, x = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), torch.randn(2, 3)
+    change(network[0])  # type: ignore[operator]  # one of the above
+    network.eval()(x)
+    before = snapshot(network)
+    twin = copied(network)
+    assert torch.equal(twin(x), network(x)) and snapshot(network) == before
+    assert not {id(parameter) for parameter in twin.parameters()} & {id(parameter) for parameter in network.parameters()}
+
+
+def test_what_cannot_be_copied_is_told_in_one_line() -> None:
+    network = nn.Linear(3, 3)
+    network.file = io.TextIOWrapper(io.BytesIO())  # type: ignore[assignment]  # which Python does not copy
+    with pytest.raises(UserError, match=r"this Linear cannot be copied.*TextIOWrapper"):
+        copied(network)
