@@ -1,6 +1,7 @@
 """Errors by hand, the paper's views against brute force, and BatchNorm's true averages against closed forms."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,21 @@ def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:
     ):
         done = reslab_here("evaluate", "cifar_resnet", "--weights", tmp_path / f"{name}.safetensors", "--data", data)
         assert done.returncode == 2 and message in done.stderr.strip().splitlines()[-1] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "what", [lambda scores: {"out": scores}, lambda scores: (scores, scores), lambda scores: scores[:, :, None, None], lambda scores: scores[:, 0]]
+)
+def test_what_is_no_score_has_no_error_rate(what: Callable[[Tensor], object]) -> None:
+    class Gives(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> object:
+            return what(self.linear(x))
+
+    with pytest.raises(UserError, match=r"scores \[5, classes\], and the network gives"):
+        evaluate(Gives(), [(torch.randn(5, 3), torch.zeros(5, dtype=torch.int64))])
+    with pytest.raises(UserError, match="no images"):
+        evaluate(nn.Linear(3, 4), [])

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "finding": {"tracing"},
     "gating": {"tracing", "finding"},
     "residual": {"state", "tracing", "gating"},
-    "analysis": {"residual"},
+    "analysis": {"residual", "state"},
     "analysis/story": {"analysis", "zoo", "data"},  # what `python -m` prints
     "anatomy": {"state", "zoo"},
     "training": {"runs", "state", "weightfiles", "processes"},
