@@ -107,7 +107,7 @@ class Finder:
     def _residual(self, node: fx.Node) -> Candidate:
         """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the shorter of the two sides."""
         start = self.parent[node]
-        terms = self._terms(node, start)
+        terms = list(self._terms(node, start))
         if all(self._length(start, term) for term in terms):
             terms = self._added(node)
         first, second = sorted(self._length(start, term) for term in terms)[:2]
@@ -120,20 +120,25 @@ class Finder:
         shortcut = min(terms, key=lambda term: self._length(start, term))
         branches = [term for term in terms if term is not shortcut]
         inside = _common([_scope(node), self._path(start, branches)])
-        plain = all(each.target in _PLAIN and "alpha" not in each.kwargs for each in self._additions_of(node, start))
+        plain = self._is_plain(node, start)
         return Candidate("add", start, shortcut, branches, node, first == 0, inside or self._path(start, branches), plain)
 
-    def _additions_of(self, node: fx.Node, start: fx.Node) -> Iterator[fx.Node]:
-        """Yield the additions that a sum is written as."""
-        yield node
+    def _terms(self, node: fx.Node, start: fx.Node) -> Iterator[fx.Node]:
+        """Yield the terms of a sum written as several additions: `x + f(x) + g(x)`."""
         for arg in self._added(node):
-            if self._is_addition(arg) and self.parent[arg] is start and len(arg.users) == 1:
-                yield from self._additions_of(arg, start)
+            if self._is_part(arg, start):
+                yield from self._terms(arg, start)
+            else:
+                yield arg
 
-    def _terms(self, node: fx.Node, start: fx.Node) -> list[fx.Node]:
-        """Return the terms of a sum written as one or several additions: `x + f(x) + g(x)`."""
-        additions = list(self._additions_of(node, start))
-        return [arg for each in additions for arg in self._added(each) if arg not in additions]
+    def _is_part(self, arg: fx.Node, start: fx.Node) -> bool:
+        """Say whether a term of a sum from `start` is itself an addition, of further terms."""
+        return self._is_addition(arg) and self.parent[arg] is start and len(arg.users) == 1
+
+    def _is_plain(self, node: fx.Node, start: fx.Node) -> bool:
+        """Say whether a sum is of its terms as they are, unweighted and none of them subtracted."""
+        parts = [arg for arg in self._added(node) if self._is_part(arg, start)]
+        return node.target in _PLAIN and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
 
     def _dense_layers(self, ends: set[fx.Node]) -> list[Candidate]:
         """Return the dense layers: values that are concatenated with their own common ancestor."""
