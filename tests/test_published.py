@@ -157,7 +157,7 @@ def test_a_damaged_file_is_not_read(tmp_path: Path) -> None:
     """The real checksums guard what would be unpickled."""
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
-    with pytest.raises(UserError, match="cifar10 is damaged in .*: data_batch_1, data_batch_2"):
+    with pytest.raises(UserError, match=r"cifar10 is damaged in .*: data_batch_1, data_batch_2"):
         load_data(f"cifar10:{tmp_path}")
 
 
