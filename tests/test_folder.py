@@ -24,6 +24,9 @@ from reslab.data.images import Ragged, measure
 from reslab.errors import UserError
 
 
+LINKS = pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
+
+
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from here on."""
@@ -331,8 +334,8 @@ def _link_to_itself(root: Path) -> None:
         (_no_classes, "train has no directories; expected one for each class"),
         (_other_classes, "has classes that .* has not: 다"),
         (_two_spellings, r"has class 가 twice, .*: '\\u1100\\u1161' and '\\uac00'; make one of them"),
-        (_class_in_itself, "train/가 has 0 images"),
-        (_link_to_itself, "cannot read folder:.*: Too many levels of symbolic links: .*train/가/x"),
+        pytest.param(_class_in_itself, "train/가 has 0 images", marks=LINKS),
+        pytest.param(_link_to_itself, "cannot read folder:.*: .*train/가/x", marks=LINKS),
     ],
 )
 def test_a_layout_that_is_not_the_expected_one_is_told(tmp_path: Path, break_it: object, message: str) -> None:
@@ -358,6 +361,7 @@ def test_classes_that_are_numbers_are_in_the_order_of_text_which_is_said(tmp_pat
     assert data.classes == tuple(sorted(names)) and data.preprocessing["classes"] == sorted(names)
 
 
+@LINKS
 def test_each_directory_is_read_once_whatever_links_to_it(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "images", classes=["a", "b"])
     write_image(root / "train" / "a" / "sub" / "09.png", (8, 8))

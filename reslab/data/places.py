@@ -24,7 +24,7 @@ def full_path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{text!r} is no place: {error}; expected a path") from error
+        raise UserError(f"{text!r} is no place: {str(error).rstrip('.')}; expected a path") from error
 
 
 def user_cache() -> Path:
