@@ -23,7 +23,6 @@ from reslab.data.dataset import held_out
 from reslab.data.images import Ragged, measure
 from reslab.errors import UserError
 
-
 LINKS = pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
 
 
