@@ -1,5 +1,6 @@
 """What `reslab evaluate` does: a file's weights, a data set's images, prepared as the file says, in one of the paper's views."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,7 @@ def evaluate_file(
         "top1_error": figures["error"],
         "top5_error": figures["top5_error"],
         "loss": figures["loss"],
+        "classes": list(data.classes),
         "preprocessing": {"from": source, "mean": data.statistics.mean, "std": data.statistics.std, "size": data.size},
         "seconds": round(perf_counter() - start, 3),
     }
@@ -72,18 +74,26 @@ def trained(
         UserError: if weights, network and images do not go together.
     """
     weights = weightfiles.read_weights(file)
+    kept = weights.metadata.get("preprocessing", {})
     options = {**weights.options(model), **options}
-    network = zoo.fresh(model, {"num_classes": data.num_classes, "in_channels": data.in_channels, **options})
+    network = zoo.fresh(model, {"num_classes": len(kept.get("classes") or data.classes), "in_channels": data.in_channels, **options})
     weightfiles.load(network, weights, model, options, zero_pad)
-    return network, *prepared_for(network, data, weights.metadata.get("preprocessing", {}), size)
+    return network, *prepared_for(network, data, kept, size)
 
 
 def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None) -> tuple[Dataset, Literal["weights", "data"]]:
     """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the weights' or the data's.
 
+    Labels are those that the classes have in the file, by their names.
+
     Raises:
-        UserError: if the file's are for another number of channels, or the size is out of range.
+        UserError: if the file's are for another number of channels or other classes, or the size is out of range.
     """
+    if kept.get("classes"):  # files of others, and our old ones, name none
+        known = len(kept["classes"])
+        if data.num_classes < known:
+            warnings.warn(f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart", stacklevel=2)
+        data = data.labelled(kept["classes"])
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
     if side is not None and not 2 <= side <= LARGEST_SIZE:

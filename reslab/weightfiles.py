@@ -100,6 +100,7 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
         sound = not facts or (isinstance(facts["model"], str) and isinstance(facts["options"], dict) and isinstance(card["made_for"], dict))
         sound &= numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
         sound &= isinstance(kept.get("size"), int | None)
+        sound &= isinstance(classes := kept.get("classes", []), list) and all(isinstance(name, str) for name in classes)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:

@@ -53,6 +53,32 @@ def test_a_few_images_are_spread_over_a_part_that_comes_class_by_class() -> None
     assert set(data.sample("heldout", 20)[1].tolist()) == set(range(10))
 
 
+def test_labels_follow_the_names_of_classes() -> None:
+    data = load_data("digits")
+    names = ["ten", *reversed(data.classes)]
+    other = data.labelled(names)
+    assert other.classes == tuple(names) and other.num_classes == 11
+    for part in ("train", "heldout", "test"):
+        assert [names[label] for label in other.parts[part].labels] == [data.classes[label] for label in data.parts[part].labels]
+        assert other.parts[part].images is data.parts[part].images
+    with pytest.raises(UserError, match="digits has classes that are not among 0, 1, 2, 3, 4 and 4 more: 9; name its classes alike"):
+        data.labelled(names[-1:1:-1])
+
+
+def test_a_few_images_are_spread_over_classes_in_any_order() -> None:
+    data = load_data("digits")
+    order = data.parts["heldout"].labels.argsort(stable=True)
+    data = replace(data, parts={**data.parts, "heldout": Part(*(part[order] for part in data.parts["heldout"]))})
+    other = data.labelled(data.classes[::-1])
+    assert torch.equal(other.sample("heldout", 20)[0], data.sample("heldout", 20)[0])
+
+
+def test_a_data_set_is_shown_in_a_line() -> None:
+    data = load_data("digits")
+    assert repr(data) == "Dataset digits: 1,307 / 163 / 327 images to train on, held out and to test on, 1 × 8 × 8, of 10 classes"
+    assert repr(data.parts["test"]) == "Part of 327 images"
+
+
 def test_an_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'digits'"):
         load_data("digit")

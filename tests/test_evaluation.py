@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.data.images import resize_shorter
+from reslab.data.places import silent
 from reslab.errors import UserError
-from reslab.evaluation import shuffled
+from reslab.evaluation import evaluate_file, prepared_for, shuffled
 from reslab.executors import run_trial
 from reslab.runs import Run
 from reslab.training import loop
@@ -186,7 +188,7 @@ def test_the_imagenet_recipe_trains_on_images_of_any_size_and_repeats(tmp_path: 
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert timeless(first) == timeless(second)
     kept = weightfiles.read_weights(weights[0]).metadata["preprocessing"]
-    assert kept["size"] == 16 and kept["data"] == f"folder:{root}" and len(kept["mean"]) == 3
+    assert kept["size"] == 16 and kept["classes"] == ["b c", "가"] and kept["data"] == f"folder:{root}" and len(kept["mean"]) == 3
     for view in ("single", "ten-crop", "multi-scale"):
         done = reslab_here("evaluate", "cifar_resnet", "--weights", weights[0], "--data", config.data, "--view", view, "--json")
         assert done.returncode == 0, done.stderr
@@ -252,6 +254,44 @@ def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:
     assert record["preprocessing"]["mean"] == pytest.approx(load_data(f"folder:{root}").statistics.mean)
     assert "from the data's own training part" in reslab_here(*command).stdout
     assert "--size must be from 2 to 2,048, got 1" in reslab_here(*command, "--size", "1").stderr
+
+
+def of_classes(path: Path, classes: list[str] | None) -> Path:
+    """Write weights that say the second of these classes of whatever they see."""
+    network = zoo.build("cifar_resnet", depth=8, num_classes=3)
+    with torch.no_grad():
+        network.fc.weight.zero_()  # type: ignore[union-attr,operator]  # a linear layer
+        network.fc.bias.copy_(torch.tensor([0.0, 1.0, 0.5]))  # type: ignore[union-attr,operator]  # likewise
+    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, **({} if classes is None else {"classes": classes})}
+    path.write_bytes(weightfiles.to_bytes(network, "cifar_resnet", {"depth": 8}, preprocessing))
+    return path
+
+
+def test_classes_are_those_of_the_weights_by_name(tmp_path: Path) -> None:
+    """A network that always says b is right on b alone, wherever b is among the data's classes."""
+
+    def errors(file: Path, names: str) -> dict[str, Any]:
+        root = tmp_path / names
+        if not root.exists():
+            image_folder(root, classes=list(names), train=2, test=1)
+        return evaluate_file("cifar_resnet", file, load_data(f"folder:{root}"), options={"depth": 8}, watch=silent)
+
+    abc = of_classes(tmp_path / "abc.safetensors", ["a", "b", "c"])
+    assert errors(abc, "abc")["top1_error"] == pytest.approx(2 / 3) and errors(abc, "abc")["classes"] == ["a", "b", "c"]
+    cba = of_classes(tmp_path / "cba.safetensors", ["c", "b", "a"])
+    assert errors(cba, "abc")["top1_error"] == pytest.approx(2 / 3) and errors(cba, "abc")["classes"] == ["c", "b", "a"]
+    with pytest.warns(UserWarning, match="has 2 of the 3 classes that the weights tell apart"):
+        assert errors(abc, "bc")["top1_error"] == 0.5  # b is the data's first class and the weights' second
+    with pytest.raises(UserError, match="has classes that are not among a, b, c: d; name its classes alike"):
+        errors(abc, "bcd")
+    assert errors(of_classes(tmp_path / "old.safetensors", None), "bcd")["top1_error"] == pytest.approx(2 / 3)  # by their places: the second is c
+
+
+def test_an_own_network_sees_labels_by_name_too(tmp_path: Path) -> None:
+    data = load_data(f"folder:{image_folder(tmp_path, classes=['b', 'c'])}")
+    kept = {"mean": [0.5] * 3, "std": [0.5] * 3, "classes": ["c", "b"]}
+    seen, _ = prepared_for(zoo.build("cifar_resnet", depth=8, num_classes=2), data, kept, None)
+    assert seen.parts["test"].labels.tolist() == [1, 1, 0, 0]
 
 
 def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:

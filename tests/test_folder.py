@@ -3,21 +3,27 @@
 import errno
 import os
 import shutil
+import unicodedata
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers_fuzz import watchdog
 from helpers_images import image_folder, write_image
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from reslab.data import Augment, cache, canonical, load_data
+from reslab.data import Augment, cache, canonical, folder, load_data
 from reslab.data.dataset import held_out
 from reslab.data.images import Ragged, measure
 from reslab.errors import UserError
+
+LINKS = pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
 
 
 @pytest.fixture
@@ -82,6 +88,101 @@ def test_decoded_once_and_again_when_anything_differs(tmp_path: Path, decoded: l
     assert len(list((root / cache.DIRECTORY).iterdir())) == 1  # earlier states are gone
 
 
+def in_place(first: Path, second: Path) -> None:
+    contents = first.read_bytes(), second.read_bytes()
+    for path, content in zip((second, first), contents, strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+
+
+def by_renaming(first: Path, second: Path) -> None:
+    first.rename(first.with_suffix(".aside"))
+    second.rename(first)
+    first.with_suffix(".aside").rename(second)
+
+
+def whole_directories(first: Path, second: Path) -> None:
+    by_renaming(first.parent, second.parent)
+
+
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("exchange", [in_place, by_renaming, whole_directories])
+def test_images_exchanged_for_others_of_their_size_and_time_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: Callable[[Path, Path], None], dated: bool
+) -> None:
+    """Also where the system dates no changes: there it is the contents that are compared."""
+    monkeypatch.setattr(cache, "CHANGES_ARE_DATED", dated and os.name == "posix")
+    root = image_folder(tmp_path, test=1, mode="L")
+    files = [root / "test" / name / "00.png" for name in ("b c", "가")]
+    for level, file in enumerate(files):
+        Image.new("L", (8, 8), 10 * level).save(file.with_suffix(".bmp"))  # of one size in bytes
+        file.unlink()
+    for file in files:
+        os.utime(file.with_suffix(".bmp"), ns=(10**18, 10**18))
+    levels, prints = [], set()
+    for _ in range(2):
+        data = load_data(f"folder:{root}")
+        levels.append([int(image.max()) for image in data.parts["test"].images])  # type: ignore[union-attr]  # one size
+        prints.add(data.fingerprint)
+        exchange(*(file.with_suffix(".bmp") for file in files))
+    assert levels == [[0, 10], [10, 0]] and len(prints) == 2
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "webp"])
+def test_images_are_seen_upright(tmp_path: Path, kind: str) -> None:
+    root = image_folder(tmp_path, test=0)
+    corner = np.zeros((6, 10), np.uint8)
+    corner[:2, :2] = 255  # of the upright image
+    for orientation, stored in enumerate(
+        (corner, corner[:, ::-1], corner[::-1, ::-1], corner[::-1], corner.T, corner.T[::-1], corner.T[::-1, ::-1], corner.T[:, ::-1]), start=1
+    ):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = root / "test" / "가" / f"{orientation}.{kind}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(stored)).convert("RGB").save(
+            file, exif=exif, **({"quality": 100} if kind == "jpg" else {"lossless": True})
+        )
+    shutil.rmtree(root / "train" / "b c")
+    with pytest.warns(UserWarning, match="only one class, 가: any network is right on it"):
+        images = load_data(f"folder:{root}").parts["test"].images[torch.arange(8)]
+    assert all(torch.equal(image > 127, (torch.from_numpy(corner) > 127).expand(3, -1, -1)) for image in images)
+
+
+def test_an_image_with_damaged_notes_is_seen_as_it_is(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, test=1)
+    for name in ("b c", "가"):
+        with Image.open(root / "test" / name / "00.png") as image:
+            image.save(root / "test" / name / "00.png", exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff")
+    assert torch.equal(load_data(f"folder:{root}").parts["test"].images[0], pixels(root / "test" / "b c" / "00.png"))  # type: ignore[index]  # one size
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_what_transparency_hides_is_white(tmp_path: Path, mode: str) -> None:
+    root = image_folder(tmp_path, test=0, mode="L" if mode in ("LA", "L") else "RGB")
+    for number, hidden in enumerate((50, 200)):
+        clear = np.zeros((8, 8), np.uint8)
+        clear[4:] = 255  # what is seen: a black half
+        levels = np.where(clear == 255, 0, hidden).astype(np.uint8)
+        if mode in ("LA", "RGBA"):
+            image = Image.fromarray(np.stack([levels] * (len(mode) - 1) + [clear], -1))
+            extra = {}
+        elif mode == "P":
+            image = Image.fromarray((levels > 0).astype(np.uint8)).convert("P")
+            image.putpalette([0, 0, 0, hidden, hidden, hidden])
+            extra = {"transparency": 1}
+        else:
+            image = Image.fromarray(levels).convert(mode)
+            extra = {"transparency": hidden if mode == "L" else (hidden,) * 3}
+        for name in ("b c", "가"):
+            (root / "test" / name).mkdir(parents=True, exist_ok=True)
+            image.save(root / "test" / name / f"{number}.png", **extra)
+    data = load_data(f"folder:{root}")
+    assert data.in_channels == (1 if mode in ("LA", "L") else 3)
+    seen = torch.cat([torch.full((4, 8), 255), torch.zeros(4, 8)])
+    assert all(torch.equal(image, seen.expand_as(image)) for image in data.parts["test"].images)  # type: ignore[union-attr]  # one size
+
+
 def test_images_of_many_sizes_are_never_resized_together(tmp_path: Path) -> None:
     root = image_folder(tmp_path, [(9, 12), (20, 8), (8, 8)])
     data = load_data(f"folder:{root}")
@@ -123,7 +224,6 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
     torn.write_bytes(torn.read_bytes()[:60])
     (root / "test" / "가" / "00.png").write_text("no image", encoding="utf-8")
     Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(root / "test" / "b c" / "00.png")
-    (root / "test" / "가" / "notes.txt").write_text("not an image by its name", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot decode train/가/01.png .*folder:PATH\?broken=skip"):
         load_data(f"folder:{root}")
     assert not list((root / cache.DIRECTORY).iterdir())
@@ -133,6 +233,44 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
     assert [len(part.labels) for part in data.parts.values()] == [5, 2, 2]
     with pytest.raises(UserError, match=r"cannot decode train/가/01\.png, test/b c/00\.png"):  # the cache does not hide them
         load_data(f"folder:{root}")
+
+
+@pytest.mark.parametrize("broken", ["sixteen bits", "torn"])
+def test_what_is_left_out_does_not_decide_whether_the_others_are_grey(tmp_path: Path, broken: str) -> None:
+    root = image_folder(tmp_path, mode="L")
+    bad = root / "train" / "가" / "00.png"
+    if broken == "torn":  # a sound header of colours
+        write_image(bad, (40, 40))
+        bad.write_bytes(bad.read_bytes()[:200])
+    else:
+        Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(bad)
+    with pytest.warns(UserWarning, match="train/가/00.png cannot be decoded and is left out"):
+        data = load_data(f"folder:{root}?broken=skip")
+    assert data.in_channels == 1 and [len(part.labels) for part in data.parts.values()] == [5, 2, 4]
+    assert torch.equal(data.parts["test"].images[0], pixels(root / "test" / "b c" / "00.png"))  # type: ignore[index]  # one size
+
+
+def test_classes_that_lose_their_last_image_of_a_part_are_named(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    for lost in ("train/가/03.png", "test/b c/00.png", "test/b c/01.png"):
+        (root / lost).write_bytes(b"")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        load_data(f"folder:{root}?broken=skip")
+    assert [str(note.message) for note in notes][1:] == ["no held-out image is left of 가", "no test image is left of b c"]
+
+
+def test_files_that_are_no_images_by_their_names_are_said_to_be_left_out(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    for name in ("test/가/notes.txt", "train/b c/deep/x.gif", "train/b c/.DS_Store"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    write_image(root / "train" / "loose.png", (8, 8))
+    with pytest.warns(
+        UserWarning, match=r"left out, as they are in no class or not named \.jpg.*: train/loose\.png, train/b c/deep/x\.gif, test/가/notes"
+    ):
+        data = load_data(f"folder:{root}")
+    assert [len(part.labels) for part in data.parts.values()] == [6, 2, 4]
 
 
 def test_a_part_of_broken_images_only_is_refused(tmp_path: Path) -> None:
@@ -170,6 +308,21 @@ def _other_classes(root: Path) -> None:
     write_image(root / "test" / "다" / "00.png", (8, 8))
 
 
+def _two_spellings(root: Path) -> None:
+    write_image(root / "train" / unicodedata.normalize("NFD", "가") / "00.png", (8, 8))
+    if len(list((root / "train").iterdir())) == 2:
+        pytest.skip("this file system takes both spellings for one")
+
+
+def _class_in_itself(root: Path) -> None:
+    shutil.rmtree(root / "train" / "가")
+    (root / "train" / "가").symlink_to("..", target_is_directory=True)
+
+
+def _link_to_itself(root: Path) -> None:
+    (root / "train" / "가" / "x").symlink_to("x")
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -179,12 +332,76 @@ def _other_classes(root: Path) -> None:
         (_one_image, "train/가 has 1 images .* expected at least 2"),
         (_no_classes, "train has no directories; expected one for each class"),
         (_other_classes, "has classes that .* has not: 다"),
+        (_two_spellings, r"has class 가 twice, .*: '\\u1100\\u1161' and '\\uac00'; make one of them"),
+        pytest.param(_class_in_itself, "train/가 has 0 images", marks=LINKS),
+        pytest.param(_link_to_itself, "cannot read folder:.*: .*train/가/x", marks=LINKS),
     ],
 )
 def test_a_layout_that_is_not_the_expected_one_is_told(tmp_path: Path, break_it: object, message: str) -> None:
     root = image_folder(tmp_path)
     break_it(root)  # type: ignore[operator]  # a function
     with pytest.raises(UserError, match=message):
+        load_data(f"folder:{root}")
+
+
+def test_a_test_part_may_spell_its_classes_another_way(tmp_path: Path) -> None:
+    """An archive made on a Mac may have names in the decomposed form."""
+    root = image_folder(tmp_path)
+    (root / "test" / "가").rename(root / "test" / unicodedata.normalize("NFD", "가"))
+    data = load_data(f"folder:{root}")
+    assert data.classes == ("b c", "가") and data.parts["test"].labels.tolist() == [0, 0, 1, 1]
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_text_which_is_said(tmp_path: Path) -> None:
+    names = [str(number) for number in range(1, 12)]
+    root = image_folder(tmp_path, classes=names, train=2, test=1)
+    with pytest.warns(UserWarning, match="are numbers, and labels count them in the order of text: label 0 is 1, 1 is 10, 2 is 11"):
+        data = load_data(f"folder:{root}")
+    assert data.classes == tuple(sorted(names)) and data.preprocessing["classes"] == sorted(names)
+
+
+@LINKS
+def test_each_directory_is_read_once_whatever_links_to_it(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images", classes=["a", "b"])
+    write_image(root / "train" / "a" / "sub" / "09.png", (8, 8))
+    outside = tmp_path / "elsewhere"
+    write_image(outside / "c" / "00.png", (8, 8))
+    (outside / "c" / "back").symlink_to(outside, target_is_directory=True)
+    links = {"loop": ".", "root": "../..", "part": "..", "all": "/", "0": "sub", "again": "sub", "far": outside / "c", "farther": outside / "c"}
+    for name, target in links.items():
+        (root / "train" / "a" / name).symlink_to(target, target_is_directory=True)
+    assert [file.path for file in folder._listed(root)[1][0] if file.label == 0] == [
+        "train/a/00.png",
+        "train/a/01.png",
+        "train/a/02.png",
+        "train/a/03.png",
+        "train/a/far/00.png",
+    ]  # and train/a/sub/09.png is held out
+
+
+def test_directories_may_be_named_like_images(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    write_image(root / "test" / "가" / "x.png" / "y.png", (8, 8))
+    assert len(load_data(f"folder:{root}").parts["test"].labels) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_what_is_no_regular_file_is_no_image(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    os.mkfifo(root / "train" / "가" / "0.png")
+    (root / "train" / "가" / "00a.png").symlink_to("/dev/zero")
+    (root / "test" / "가" / "2.png").symlink_to("nothing")
+    with watchdog(), pytest.raises(UserError, match=r"cannot decode train/가/0\.png, train/가/00a\.png"):
+        load_data(f"folder:{root}")
+    with pytest.warns(UserWarning, match=r"train/가/0\.png, train/가/00a\.png, test/가/2\.png cannot be decoded and are left out"):
+        assert [len(part.labels) for part in load_data(f"folder:{root}?broken=skip").parts.values()] == [6, 2, 4]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_directory_is_told_in_one_line(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    (root / "train" / "가").chmod(0)
+    with pytest.raises(UserError, match=r"cannot read folder:.*: Permission denied: .*train/가"):
         load_data(f"folder:{root}")
 
 
@@ -198,6 +415,10 @@ def test_names_with_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("folder:x?broken=no", "must be skip or refuse"),
         ("digits:x", "leave out what is after the colon"),
         ("foldr:x", "no data set 'foldr'; did you mean 'folder'"),
+        ("x", "no data set 'x'; did you mean 'folder:x'"),
+        ("folder:~nosuchuser/x", "'~nosuchuser/x' is no place: "),
+        ("cifar10:~nosuchuser", "'~nosuchuser' is no place: "),
+        ("cifar10:a\0b", "is no place: embedded null byte"),
     ):
         with pytest.raises(UserError, match=message.replace("?", r"\?")):
             canonical(name)
@@ -210,6 +431,10 @@ def test_a_folder_that_cannot_be_written_to_is_cached_elsewhere(tmp_path: Path, 
     monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
     load_data(f"folder:{root}")
     assert list((tmp_path / "cache").rglob("pixels.bin")) and not list(root.rglob("pixels.bin"))
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").touch()
+    with pytest.raises(UserError, match=r"decoded images can be written neither to .* nor to "):
+        load_data(f"folder:{root}")
 
 
 def test_a_build_that_stops_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ FACTS = {
     "model": NETWORK[0],
     "options": NETWORK[1],
     "zero_pad": "end",
-    "preprocessing": {"data": "digits", "mean": [0.3], "std": [0.4], "size": None},
+    "preprocessing": {"data": "digits", "mean": [0.3], "std": [0.4], "size": None, "classes": list("0123456789")},
 }
 DTYPES = (torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 
@@ -118,6 +118,8 @@ def test_weights_files(inputs: Any) -> None:
     @example(content=safe(SOUND, {"model": NETWORK[0]}), command="evaluate")
     @example(content=safe(SOUND, {**FACTS, "preprocessing": {"mean": ["0.3"], "std": [0]}}), command="evaluate")
     @example(content=safe(SOUND, {**FACTS, "preprocessing": {"size": 10**9}}), command="evaluate")
+    @example(content=safe(SOUND, {**FACTS, "preprocessing": {"classes": "0123456789"}}), command="evaluate")
+    @example(content=safe(SOUND, {**FACTS, "preprocessing": {"classes": [0]}}), command="analyze")
     @example(content=safe(SOUND, {**FACTS, "options": {"weights": "x"}}), command="evaluate")
     @example(content=safe(SOUND, {**FACTS, "options": {"depth": 6 * 10**9 + 2}}), command="evaluate")
     @example(content=safe({name: value.to(torch.int8) for name, value in SOUND.items()}), command="read")  # quantised weights were taken as they are

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Generator
 
 from reslab.data import ScaleCrop
-from reslab.data.images import measure, resize_shorter, single_view
+from reslab.data.images import LONGEST, measure, resize_shorter, single_view
 
 SPREAD = ((0.06, 0.05, 0.04), (0.05, 0.06, 0.05), (0.04, 0.05, 0.07))
 
@@ -22,7 +22,19 @@ def image(h: int, w: int, channels: int = 3) -> torch.Tensor:
 def test_the_shorter_side_is_as_asked_and_proportions_are_kept(h: int, w: int, side: int) -> None:
     height, width = resize_shorter(image(h, w), side).shape[1:]
     assert min(height, width) == side
-    assert max(height, width) == pytest.approx(side * max(h, w) / min(h, w), abs=1)
+    assert max(height, width) == pytest.approx(side * min(LONGEST, max(h, w) / min(h, w)), abs=1)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 501), (3, 501, 1), (1, 2, 90)])
+def test_of_a_strip_of_pixels_the_middle_is_resized(shape: tuple[int, int, int]) -> None:
+    """All of it would be a thousand times the square that a network sees."""
+    strip = image(*shape[1:], channels=shape[0])
+    start = (max(shape) - LONGEST * min(shape[1:])) // 2
+    middle = strip.narrow(1 if shape[1] > shape[2] else 2, start, LONGEST * min(shape[1:]))
+    assert torch.equal(resize_shorter(strip, 9), resize_shorter(middle, 9))
+    assert single_view(strip, 224).shape == (shape[0], 224, 224)
+    (crop,) = ScaleCrop((256, 480), 224, 0.0, SPREAD if shape[0] == 3 else ((0.05,),))([strip], 255.0, Generator().manual_seed(0))
+    assert crop.shape == (shape[0], 224, 224)
 
 
 def test_resizing_agrees_with_pillow() -> None:

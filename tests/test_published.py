@@ -77,6 +77,31 @@ def test_what_was_read_once_is_memory_mapped_afterwards_and_read_again_when_it_c
         load_data(f"cifar10:{cifar}")
 
 
+@pytest.mark.parametrize("dated", [True, False])
+def test_files_exchanged_for_others_of_their_size_and_time_are_read_again(cifar: Path, monkeypatch: pytest.MonkeyPatch, dated: bool) -> None:
+    monkeypatch.setattr("reslab.data.cache.CHANGES_ARE_DATED", dated and os.name == "posix")
+    paths = [cifar / "cifar-10-batches-py" / name for name in ("data_batch_1", "test_batch")]
+    for path in paths:
+        os.utime(path, ns=(10**18, 10**18))
+    before = load_data(f"cifar10:{cifar}").parts["test"].images.clone()  # type: ignore[union-attr]  # one size
+    paths[0].rename(cifar / "aside")
+    paths[1].rename(paths[0])
+    (cifar / "aside").rename(paths[1])
+    assert not torch.equal(load_data(f"cifar10:{cifar}").parts["test"].images, before)  # type: ignore[arg-type]  # one size
+
+
+def test_a_user_without_a_home_reads_what_is_given(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "RESLAB_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert len(load_data(f"cifar10:{cifar}").parts["train"].labels) == 90
+    with pytest.raises(UserError, match="has no home directory to keep things in; set "):
+        load_data("cifar10")
+
+
 def test_without_a_place_for_the_cache_the_images_stay_in_memory(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -122,7 +147,7 @@ def test_nothing_is_downloaded_unless_asked_for(name: str, tmp_path: Path, monke
         monkeypatch.setattr(f"torchvision.datasets.{where}.download_and_extract_archive", offline)
     monkeypatch.setenv("RESLAB_DATA", str(tmp_path))
     monkeypatch.setattr(published, "DEBIAN", tmp_path / "none")
-    with pytest.raises(UserError, match=r"is not in .*; say where it is \(.*:ROOT\), or add --download"):
+    with pytest.raises(UserError, match=r"is not in .*; say where it is \(.*:ROOT\), or add --download .*in Python, download=True"):
         load_data(name)
     with pytest.raises(UserError, match="could not be downloaded into"):
         load_data(name, download=True)
@@ -132,8 +157,34 @@ def test_a_damaged_file_is_not_read(tmp_path: Path) -> None:
     """The real checksums guard what would be unpickled."""
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
-    with pytest.raises(UserError, match="cifar10 is not in"):
+    with pytest.raises(UserError, match=r"cifar10 is damaged in .*: data_batch_1, data_batch_2"):
         load_data(f"cifar10:{tmp_path}")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fashion-MNIST's files have no checksums: each says how many bytes it has."""
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    sound = {
+        f"{part}-{kind}": idx(np.zeros(shape, np.uint8) + np.arange(20, dtype=np.uint8).reshape(-1, *[1] * (len(shape) - 1)) % 10)
+        for part in ("train", "t10k")
+        for kind, shape in (("images-idx3-ubyte", (20, 28, 28)), ("labels-idx1-ubyte", (20,)))
+    }
+    for name in sound:
+        for content in (sound[name][:-1], b"", bytes(1000)):
+            for each, whole in sound.items():
+                (raw / each).write_bytes(content if each == name else whole)
+            with pytest.raises(UserError, match=f"fashion_mnist is damaged in .*: {name} not as published"):
+                load_data(f"fashion_mnist:{tmp_path}")
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(10, dtype=np.uint8)))  # whole, and of other images
+    with pytest.raises(UserError, match="fashion_mnist is damaged"):
+        load_data(f"fashion_mnist:{tmp_path}")
+    debian = tmp_path / "debian"
+    debian.mkdir()
+    (debian / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(1000))[:-9])
+    monkeypatch.setattr(published, "DEBIAN", debian)
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz is damaged"):
+        load_data("fashion_mnist")
 
 
 def test_folders_are_not_downloaded(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@ weights files in test_weightfiles, the page in test_report and test_report_brows
 
 import io
 import json
+import os
 import pickle
 import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import reslab_here, tiny_trial
+from helpers_fuzz import watchdog
 from helpers_images import image_folder
 from PIL import EpsImagePlugin, Image
 from test_report import EVIL, a_study, a_trial, without_scripts
@@ -62,6 +65,69 @@ def test_code_in_a_cache_of_decoded_images_does_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def endless(part: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a million million zeros, which takes eight bytes."""
+    return torch.zeros(1, dtype=torch.long).expand(10**6).expand(10**6, -1)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("shapes", lambda given: -given),
+        ("shapes", lambda given: given * 2**40),
+        ("shapes", lambda given: given.float()),
+        ("shapes", endless),
+        ("labels", lambda given: given + 100),
+        ("labels", lambda given: given - 1),
+        ("labels", lambda given: given.tolist()),
+        ("counts", lambda given: [len(given), -1, 10**30]),
+        ("counts", lambda given: given[:2]),
+        ("statistics", lambda given: given[0]),
+        ("statistics", lambda given: ((float("nan"),) * 3, *given[1:])),
+        ("statistics", lambda given: (given[0], (0.0,) * 3, given[2])),
+        ("classes", lambda given: 7),
+        ("skipped", lambda given: [7]),
+        ("fingerprint", lambda given: None),
+        ("fingerprint", None),
+    ],
+)
+def test_an_index_that_is_whole_and_wrong_inside_is_told(tmp_path: Path, key: str, wrong: Callable[[object], object] | None) -> None:
+    root = image_folder(tmp_path / "images")
+    load_data(f"folder:{root}")
+    (path,) = (root / cache.DIRECTORY).glob("*/index.pt")
+    index = torch.load(path, weights_only=True)
+    given = index.pop(key)
+    torch.save(index if wrong is None else {**index, key: wrong(given)}, path)
+    with pytest.raises(UserError, match="remove it, and it is made again") as told:
+        load_data(f"folder:{root}")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize("name", ["index.pt", "pixels.bin"])
+def test_a_cache_of_fifos_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    root = image_folder(tmp_path / "images")
+    load_data(f"folder:{root}")
+    (path,) = (root / cache.DIRECTORY).glob(f"*/{name}")
+    path.unlink()
+    os.mkfifo(path)
+    with watchdog(), pytest.raises(UserError, match="remove it, and it is made again"):
+        load_data(f"folder:{root}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
+def test_only_caches_are_removed_where_caches_are(tmp_path: Path) -> None:
+    """A folder of a stranger's may have its cache's name for a link to something that is dear to somebody."""
+    root = image_folder(tmp_path / "images")
+    dear = tmp_path / "home"
+    (dear / "work").mkdir(parents=True)
+    (dear / "work" / "thesis.txt").write_text("years", encoding="utf-8")
+    (dear / "fedcba9876543210").mkdir()  # a cache of an earlier state
+    (root / cache.DIRECTORY).symlink_to(dear, target_is_directory=True)
+    load_data(f"folder:{root}")
+    assert (dear / "work" / "thesis.txt").exists() and not (dear / "fedcba9876543210").exists()
+
+
 def test_a_cache_whose_pixels_are_cut_off_is_told(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "images")
     load_data(f"folder:{root}")
@@ -77,7 +143,7 @@ def test_pickles_and_archives_are_only_those_that_were_published(tmp_path: Path,
     folder.mkdir()
     for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch", "batches.meta"):
         (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
-    with pytest.raises(UserError, match="cifar10 is not in"):
+    with pytest.raises(UserError, match=r"cifar10 is damaged in .*: data_batch_1, data_batch_2, .* not as published"):
         load_data(f"cifar10:{tmp_path}")
 
     def deliver(url: str, file: str, *_: object) -> None:

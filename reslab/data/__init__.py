@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.dataset import Dataset
-from reslab.data.places import Watch, silent
+from reslab.data.places import Watch, full_path, silent
 from reslab.errors import UserError, suggest
 
 __all__ = ["DATA", "Augment", "Dataset", "ScaleCrop", "canonical", "load_data"]
@@ -29,9 +29,12 @@ def load_data(name: str, *, download: bool = False, watch: Watch = silent) -> Da
     Raises:
         UserError: if there is no such data set (the message suggests the nearest), or its files are missing or damaged.
     """
-    kind, _, place = canonical(name).partition(":")
-    module, _, function = DATA[kind].partition(":")
-    loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, watch)
+    try:
+        kind, _, place = canonical(name).partition(":")
+        module, _, function = DATA[kind].partition(":")
+        loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, watch)
+    except OSError as error:  # a directory that may not be read, a link to itself, a disk that is gone
+        raise UserError(f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}") from error
     return loaded
 
 
@@ -43,6 +46,8 @@ def canonical(name: str) -> str:
     """
     kind, colon, place = name.partition(":")
     if kind not in DATA:
+        if Path(name).is_dir():
+            raise UserError(f"no data set {name!r}; did you mean 'folder:{name}'?")
         raise UserError(f"no data set {kind!r}{suggest(kind, DATA)}")
     if kind == "digits" and colon:
         raise UserError("the digits come with scikit-learn and are in no place of yours; leave out what is after the colon")
@@ -51,4 +56,4 @@ def canonical(name: str) -> str:
 
         root, skip_broken = parse(place)
         return f"folder:{root}{'?broken=skip' if skip_broken else ''}"
-    return f"{kind}:{Path(place).expanduser().resolve()}" if place else kind
+    return f"{kind}:{full_path(place)}" if place else kind

@@ -1,11 +1,12 @@
 """Images read and decoded once, into one memory-mapped file of bytes that processes share.
 
-A cache is a directory named by what it was made from: the relative path, size and time of every file. Anything that differs has
-another name, so a cache is right or not there; it appears whole, by a rename.
+A cache is a directory named by what it was made from: the relative path, size and times of every file, and which file it is. Anything that
+differs has another name, so a cache is right or not there; it appears whole, by a rename. A copy of the images is of other files, and decoded again.
 """
 
 import hashlib
 import os
+import re
 import shutil
 import time
 import warnings
@@ -13,38 +14,67 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import Watch, user_cache
-from reslab.errors import UserError
+from reslab.errors import UserError, first_few
 
-FORMAT = "3"
+FORMAT = "4"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
-GREY = ("1", "L", "LA")
+GREY = ("1", "L", "LA", "La")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """How the names of image files end, in small letters: those that torchvision's folders take."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
 """What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program run."""
+TURNS: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets an image upright, by the orientation that its camera noted (EXIF 2.3, section 4.6.4 A)."""
+BACKGROUND = "white"
+"""What is seen through the transparent parts of an image, as on paper."""
+CHANGES_ARE_DATED = os.name == "posix"
+"""Whether the system dates every change of a file (st_ctime) and lets nobody set that date; elsewhere st_ctime is when the file was made."""
+NAME = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32}\.tmp)?")
+"""What caches, and unfinished ones, are called: nothing else is ever removed."""
 SECONDS_A_DAY = 86_400
 MOST_PIXELS = 89_478_485
 """Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by itself."""
 
 
 class File(NamedTuple):
-    """An image file: its path below the root, its class, size in bytes and modification time in nanoseconds."""
+    """An image file: its path below the root, its class, size in bytes, modification time in nanoseconds, and what `state` says of it."""
 
     path: str
     label: int
     size: int
     time: int
+    state: str
+
+
+def file(name: str, label: int, path: str | Path, status: os.stat_result) -> File:
+    """Return a file under its name below the root."""
+    return File(name, label, status.st_size, status.st_mtime_ns, state(path, status))
+
+
+def state(path: str | Path, status: os.stat_result) -> str:
+    """Return what no exchange of files of one size and time leaves as it was: which file it is and when it changed, or its content's hash."""
+    if CHANGES_ARE_DATED:
+        return f"{status.st_ino} {status.st_ctime_ns}"
+    with Path(path).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class Cached(NamedTuple):
@@ -68,19 +98,28 @@ def digest(parts: Sequence[Sequence[File]]) -> str:
     for files in parts:
         text.update(f"part {len(files)}\n".encode())
         for file in files:
-            text.update(f"{file.path}\0{file.label}\0{file.size}\0{file.time}\n".encode(errors="surrogateescape"))
+            text.update("\0".join(map(str, file)).encode(errors="surrogateescape") + b"\n")
     return text.hexdigest()[:16]
 
 
 def place(root: Path) -> Path:
-    """Return where the caches of `root` are: in it, or in the user's cache directory where it cannot be written to."""
+    """Return where the caches of `root` are: in it, or in the user's cache directory where it cannot be written to.
+
+    Raises:
+        UserError: if neither can be written to.
+    """
     inside = root / DIRECTORY
     with suppress(OSError):
         inside.mkdir(exist_ok=True)
-    if os.access(inside, os.W_OK):
+    if inside.is_dir() and os.access(inside, os.W_OK):
         return inside
     outside = user_cache() / "folders" / hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:16]
-    outside.mkdir(parents=True, exist_ok=True)
+    try:
+        outside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"decoded images can be written neither to {inside} nor to {outside} ({error.strerror}); make one of them writable"
+        ) from error
     return outside
 
 
@@ -95,11 +134,11 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, watc
     if not cache.exists():
         _make(root, parts, skip_broken, cache, watch)
         _tidy(where, cache)
-    found = _read(cache)
+    found = _read(cache, 1 + max(file.label for files in parts for file in files))
     if found.skipped:
         if not skip_broken:
             raise UserError(_broken(found.skipped))
-        warnings.warn(f"{_names(found.skipped)} cannot be decoded and {'is' if len(found.skipped) == 1 else 'are'} left out", stacklevel=2)
+        warnings.warn(f"{first_few(found.skipped)} cannot be decoded and {'is' if len(found.skipped) == 1 else 'are'} left out", stacklevel=2)
     return found
 
 
@@ -108,7 +147,10 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
 
     Where it cannot be written, everything stays in memory.
     """
-    where = user_cache() / "published" / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
+    try:
+        where = user_cache() / "published" / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
+    except UserError:  # a user without a home
+        return make()
     files = _files_in(directory)
     if files and (cache := where / digest([files])).exists():
         return _read(cache)
@@ -134,60 +176,124 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
 def _files_in(directory: Path) -> list[File]:
     """Return the files of a directory, none if there is no such directory, as what a cache is known by."""
     found = sorted(path for path in directory.glob("*") if path.is_file())
-    return [File(path.name, 0, (status := path.stat()).st_size, status.st_mtime_ns) for path in found]
+    return [file(path.name, 0, path, path.stat()) for path in found]
 
 
-def _read(cache: Path) -> Cached:
+def _read(cache: Path, classes: int | None = None) -> Cached:
+    """Return what a cache holds, whose labels are of so many classes, or of those that it names.
+
+    Raises:
+        UserError: if it is not as it was written.
+    """
     try:
-        index = torch.load(cache / "index.pt", weights_only=True)
-        shapes, labels = index["shapes"], index["labels"]
-        pixels = torch.from_file(str(cache / "pixels.bin"), shared=False, size=int(shapes.prod(1).sum()), dtype=torch.uint8)
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, UnpicklingError) as error:
+        if not (cache / "index.pt").is_file():  # a FIFO would have us wait for ever
+            raise ValueError
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols
+            index = torch.load(cache / "index.pt", weights_only=True)
+        if not _sound(index, classes):
+            raise ValueError
+        parts = _parts(cache, index)
+    except Exception as error:  # on damaged bytes torch raises whatever it comes to
         raise UserError(f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images") from error
+    shortest = int(index["shapes"][:, 1:].amin())
+    return Cached(parts, Statistics(*index["statistics"]), shortest, index["skipped"], tuple(index["classes"]), index["fingerprint"])
+
+
+def _sound(index: Any, classes: int | None) -> bool:
+    """Say whether an index holds what `_write_index` writes: each thing of its kind, in its range, and as many as there have to be."""
+    shapes, labels, counts = (index[key] for key in ("shapes", "labels", "counts"))
+    statistics = [torch.tensor(values) for values in index["statistics"]]
+    channels = int(shapes[0, 0])
+    return (
+        all(tensor.dtype == torch.int64 and tensor.is_contiguous() for tensor in (shapes, labels))
+        and labels.ndim == 1
+        and shapes.shape == (len(labels), 3)
+        and 0 <= int(labels.amin()) <= int(labels.amax()) < (len(index["classes"]) if classes is None else classes)
+        and channels in (1, 3)
+        and bool((shapes[:, 0] == channels).all() and (shapes >= 1).all() and (shapes <= MOST_PIXELS).all())
+        and all(isinstance(count, int) and count > 0 for count in counts)
+        and (len(counts), sum(counts)) == (3, len(labels))
+        and [tuple(values.shape) for values in statistics] == [(channels,), (channels,), (channels, channels)]
+        and all(bool(values.isfinite().all()) for values in statistics)
+        and bool((statistics[1] > 0).all())
+        and all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in (index["skipped"], index["classes"]))
+        and isinstance(index["fingerprint"], str)
+    )
+
+
+def _parts(cache: Path, index: dict[str, Any]) -> list[tuple[Images, Tensor]]:
+    """Return the images and labels of each part, mapped into memory.
+
+    Raises:
+        ValueError: if the pixels are not as many as there should be.
+    """
+    shapes, labels, path = index["shapes"], index["labels"], cache / "pixels.bin"
+    size = int(shapes.prod(1).sum())
+    if not path.is_file() or path.stat().st_size != size:
+        raise ValueError
+    pixels = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     everything = Ragged(pixels, shapes)
     uniform = bool((shapes == shapes[0]).all())
     dense = pixels.view(-1, *shapes[0].tolist()) if uniform else None
-    parts, start = [], 0
+    parts: list[tuple[Images, Tensor]] = []
+    start = 0
     for count in index["counts"]:
         stop = start + count
         parts.append((everything.slice(start, stop) if dense is None else dense[start:stop], labels[start:stop]))
         start = stop
-    return Cached(parts, Statistics(*index["statistics"]), int(shapes[:, 1:].amin()), index["skipped"], tuple(index["classes"]), index["fingerprint"])
+    return parts
 
 
 def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, watch: Watch) -> None:
-    total = sum(map(len, parts))
-    what = f"decoding {total:,} images into {cache}"
-    shapes: list[list[int]] = []
-    labels: list[int] = []
-    counts: list[int] = []
-    skipped: list[str] = []
+    what = f"decoding {sum(map(len, parts)):,} images into {cache}"
     try:
         with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused
+            warnings.simplefilter("ignore")  # Pillow's, of files: those that it cannot read are named
             mode = _mode(pool, root, parts, temporary, watch)
-            with (temporary / "pixels.bin").open("wb") as out:
-                for files in parts:
-                    counts.append(0)
-                    for some in _chunks(files):
-                        images = list(pool.map(lambda file: _decode(root / file.path, mode), some))
-                        bad = [file.path for file, image in zip(some, images, strict=True) if image is None]
-                        if bad and not skip_broken:
-                            raise UserError(_broken(bad))
-                        skipped += bad
-                        for file, image in zip(some, images, strict=True):
-                            if image is not None:
-                                out.write(image.numpy().tobytes())
-                                shapes.append(list(image.shape))
-                                labels.append(file.label)
-                                counts[-1] += 1
-                        watch(what, len(labels) + len(skipped), total)
-                    if not counts[-1]:
-                        raise UserError(f"no image of {root} could be decoded in one of its parts: {_names([file.path for file in files])}")
-            _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), counts, skipped)
+            kept, shapes, skipped = _write_pixels(pool, root, parts, mode, skip_broken, temporary, lambda *done: watch(what, *done))
+            if skipped and (of_kept := _mode(pool, root, kept, temporary, watch)) != mode:  # what is left out decides nothing
+                kept, shapes, more = _write_pixels(pool, root, kept, of_kept, skip_broken, temporary, lambda *done: watch(what, *done))
+                skipped += more
+            labels = [file.label for files in kept for file in files]
+            _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), list(map(len, kept)), skipped)
     except OSError as error:
         if not cache.exists():
             raise UserError(f"cannot write the decoded images to {cache.parent}: {error.strerror or error}") from error
+
+
+def _write_pixels(
+    pool: ThreadPoolExecutor,
+    root: Path,
+    parts: Sequence[Sequence[File]],
+    mode: str,
+    skip_broken: bool,
+    temporary: Path,
+    watch: Callable[[int, int], None],
+) -> tuple[list[list[File]], list[list[int]], list[str]]:
+    """Write the images as bytes; return the files of each part that could be decoded, their shapes, and the paths of those that could not."""
+    kept: list[list[File]] = []
+    shapes: list[list[int]] = []
+    skipped: list[str] = []
+    total = sum(map(len, parts))
+    with (temporary / "pixels.bin").open("wb") as out:
+        for files in parts:
+            kept.append([])
+            for chunk in _chunks(files):
+                images = list(pool.map(lambda file: _decode(root / file.path, mode), chunk))
+                bad = [file.path for file, image in zip(chunk, images, strict=True) if image is None]
+                if bad and not skip_broken:
+                    raise UserError(_broken(bad))
+                skipped += bad
+                for file, image in zip(chunk, images, strict=True):
+                    if image is not None:
+                        out.write(image.numpy().tobytes())
+                        shapes.append(list(image.shape))
+                        kept[-1].append(file)
+                watch(len(shapes) + len(skipped), total)
+            if not kept[-1]:
+                raise UserError(f"no image of {root} could be decoded in one of its parts: {first_few([file.path for file in files])}")
+    return kept, shapes, skipped
 
 
 @contextmanager
@@ -212,9 +318,8 @@ def _write_index(temporary: Path, shapes: Tensor, labels: Tensor, counts: list[i
         text = hashlib.file_digest(pixels, "sha256")
     text.update(repr((shapes.tolist(), labels.tolist(), counts)).encode())
     index["fingerprint"] = text.hexdigest()[:16]
-    torch.save({**index, "statistics": ((0.0,), (1.0,), ((1.0,),))}, temporary / "index.pt")
-    statistics = measure(_read(temporary).parts[0][0])
-    torch.save({**index, "statistics": tuple(statistics)}, temporary / "index.pt")
+    index["statistics"] = tuple(measure(_parts(temporary, index)[0][0]))
+    torch.save(index, temporary / "index.pt")
 
 
 def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, watch: Watch) -> str:
@@ -225,11 +330,11 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
     """
     grey, area, done, total = True, 0, 0, sum(map(len, parts))
     for files in parts:
-        for some in _chunks(files):
-            done += len(some)
+        for chunk in _chunks(files):
+            done += len(chunk)
             watch("reading the images' headers", done, total)
-            for mode, size in pool.map(lambda file: _header(root / file.path), some):
-                grey &= mode in GREY
+            for without_colour, size in pool.map(lambda file: _header(root / file.path), chunk):
+                grey &= without_colour
                 area += size
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
@@ -237,46 +342,74 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
     return "L" if grey else "RGB"
 
 
-def _header(path: Path) -> tuple[str, int]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image that can be decoded to eight bits a channel.
+
+    Raises:
+        ValueError: if it is none.
+        Exception: whatever Pillow comes to on damaged bytes.
+    """
+    if not path.is_file():
+        raise ValueError("no regular file, such as a FIFO, which would have us wait for ever")
+    with Image.open(path, formats=FORMATS) as image:
+        if image.mode[0] in "IF":
+            raise ValueError("16 or 32 bits, which Pillow would clip")
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError("too large")
+        yield image
+
+
+def _header(path: Path) -> tuple[bool, int]:
+    """Return whether an image is grey, and how many pixels it has; of one that cannot be decoded, nothing that decides anything."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.mode, image.width * image.height
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return "L", 0  # broken: named when it is decoded
+        with _opened(path) as image:
+            return image.mode in GREY, image.width * image.height
+    except Exception:  # named when it is decoded
+        return True, 0
 
 
 def _decode(path: Path, mode: str) -> Tensor | None:
-    """Return an image as `[C, H, W]` uint8, or None if it cannot be decoded to eight bits a channel."""
+    """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded to eight bits a channel."""
     from torchvision.transforms.v2.functional import pil_to_tensor  # here, as torchvision takes a second to import and a cache needs none of it
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
-                return None
-            if image.width * image.height > MOST_PIXELS:
-                return None
-            if "transparency" in image.info:
-                return pil_to_tensor(image.convert("RGBA").convert(mode))
-            return pil_to_tensor(image.convert(mode))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        with _opened(path) as image:
+            image.load()  # what says how it is turned may come after the pixels
+            return pil_to_tensor(_opaque(_upright(image)).convert(mode))
+    except Exception:  # on damaged bytes Pillow raises whatever it comes to
         return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned and mirrored as its camera says that it is to be seen."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # damaged notes on a sound image
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return an image over the background, where it is transparent: what is hidden there differs between images that look alike."""
+    if image.mode[-1] not in "Aa" and "transparency" not in image.info:
+        return image
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, BACKGROUND), seen).convert("RGB")
 
 
 def _chunks(files: Sequence[File]) -> Iterator[Sequence[File]]:
     return (files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE))
 
 
-def _names(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-
-
 def _broken(paths: Sequence[str]) -> str:
     wanted = f"8-bit images that Pillow reads, of {MOST_PIXELS:,} pixels at most, were expected"
-    return f"cannot decode {_names(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
+    return f"cannot decode {first_few(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
 
 
 def _tidy(where: Path, keep: Path) -> None:
     """Remove the caches of earlier states of the folder, and what killed processes left a day ago or more."""
     for other in where.iterdir():
-        if other != keep and (other.suffix != ".tmp" or time.time() - other.stat().st_mtime > SECONDS_A_DAY):
-            shutil.rmtree(other, ignore_errors=True)
+        with suppress(OSError):  # another process may be tidying too
+            if other != keep and NAME.fullmatch(other.name) and (other.suffix != ".tmp" or time.time() - other.stat().st_mtime > SECONDS_A_DAY):
+                shutil.rmtree(other, ignore_errors=True)

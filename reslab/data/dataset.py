@@ -1,16 +1,16 @@
 """What a data set is to the rest of the lab: images as they are stored, and standardised batches of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.images import Images, Ragged, Raw, Statistics, resize_shorter, single_view
-from reslab.errors import UserError
+from reslab.errors import UserError, first_few
 
 PartName = Literal["train", "heldout", "test"]
 Split = tuple[Tensor, Tensor]
@@ -25,6 +25,9 @@ class Part(NamedTuple):
 
     images: Images
     labels: Tensor
+
+    def __repr__(self) -> str:
+        return f"Part of {len(self.labels):,} images"  # and not their pixels
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Dataset:
     size: int | None = None
     fingerprint: str = ""
 
+    def __repr__(self) -> str:
+        sizes = " / ".join(f"{len(self.parts[part].labels):,}" for part in get_args(PartName))
+        images = self.parts["train"].images
+        shape = f"{self.in_channels} × any size" if isinstance(images, Ragged) else " × ".join(map(str, images.shape[1:]))
+        return f"Dataset {self.name}: {sizes} images to train on, held out and to test on, {shape}, of {self.num_classes} classes"
+
     @property
     def num_classes(self) -> int:
         """Return the number of classes."""
@@ -64,8 +73,9 @@ class Dataset:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """Return how a network's images are prepared: what a weights file keeps."""
-        return {"data": self.name, "mean": list(self.statistics.mean), "std": list(self.statistics.std), "size": self.size}
+        """Return how a network's images are prepared, and what its outputs stand for: what a weights file keeps."""
+        mean, std = map(list, (self.statistics.mean, self.statistics.std))
+        return {"data": self.name, "mean": mean, "std": std, "size": self.size, "classes": list(self.classes)}
 
     @property
     def train(self) -> Split:
@@ -90,6 +100,19 @@ class Dataset:
         """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size stay as they are."""
         ragged = any(isinstance(images, Ragged) for images, _ in self.parts.values())
         return replace(self, size=size, augment=Augment(shift=size // 8, flip=True)) if ragged else self
+
+    def labelled(self, classes: Sequence[str]) -> "Dataset":
+        """Return this data set with each label the place of its class in `classes`, which is found by its name.
+
+        Raises:
+            UserError: naming classes that are not among them.
+        """
+        unknown = [name for name in self.classes if name not in classes]
+        if unknown:
+            raise UserError(f"{self.name} has classes that are not among {first_few(classes)}: {first_few(unknown)}; name its classes alike")
+        places = torch.tensor([classes.index(name) for name in self.classes])
+        parts = {name: Part(images, places.to(labels.device)[labels]) for name, (images, labels) in self.parts.items()}
+        return replace(self, classes=tuple(classes), parts=parts)
 
     def scale_cropped(self, shorter: tuple[int, int], crop: int, colour: float) -> "Dataset":
         """Return this data set augmented as the paper does ImageNet, and seen at `crop`."""
@@ -126,7 +149,7 @@ class Dataset:
         """
         labels = self.parts[part].labels
         count = min(count, len(labels))
-        by_class = bool((labels.diff() >= 0).all())
+        by_class = len(labels.unique_consecutive()) == len(labels.unique())
         index = torch.arange(count)
         found = list(self._batches(part, index * len(labels) // count if by_class else index))
         return torch.cat([images for images, _ in found]), torch.cat([some for _, some in found])

@@ -1,46 +1,40 @@
 """`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, of any size, grey or colour.
 
-They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to).
+They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to), as a viewer shows them: upright
+as the camera notes (EXIF), and over white where they are transparent. Of an animation or of several pages it is the first.
 """
 
 import os
-from collections.abc import Iterator
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from reslab.data.augment import Augment
-from reslab.data.cache import SUFFIXES, File, decoded
+from reslab.data.cache import SUFFIXES, Cached, File, decoded, file
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
-from reslab.data.places import Watch
-from reslab.errors import UserError
+from reslab.data.places import Watch, full_path
+from reslab.errors import UserError, first_few
 
 BROKEN = "?broken="
 
 
 def folder(argument: str, download: bool, watch: Watch) -> Dataset:
-    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names; there is nothing to download.
+    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names as text; there is nothing to download.
 
     `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on the test part.
-    Images of one size are a tensor; others stay as they are and are resized batch by batch.
+    Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left out, or may not be meant, is warned of.
 
     Raises:
-        UserError: if something of the layout is missing, or an image cannot be decoded and was not to be skipped.
+        UserError: if something of the layout is missing or cannot be read, or an image cannot be decoded and was not to be skipped.
     """
     root, skip_broken = parse(argument)
-    train, test = _part(root, "train"), _part(root, "test", "val")
-    classes = _classes(train)
-    unknown = sorted(set(_classes(test)) - set(classes))
-    if unknown:
-        raise UserError(f"{test} has classes that {train} has not: {', '.join(unknown[:5])}")
-    training = _files(train, classes)
-    held = held_out(torch.tensor([file.label for file in training])).tolist()
-    parts = [
-        [file for file, out in zip(training, held, strict=True) if not out],
-        [file for file, out in zip(training, held, strict=True) if out],
-        _files(test, [name for name in classes if (test / name).is_dir()], classes),
-    ]
+    classes, parts = _listed(root)
     found = decoded(root, parts, skip_broken, watch)
+    if found.skipped:
+        _tell_of_lost_classes(classes, parts, found)
     return Dataset(
         name=f"folder:{argument}",
         parts={"train": Part(*found.parts[0]), "heldout": Part(*found.parts[1]), "test": Part(*found.parts[2])},
@@ -61,10 +55,33 @@ def parse(argument: str) -> tuple[Path, bool]:
     path, _, broken = argument.partition(BROKEN)
     if broken not in ("", "skip", "refuse"):
         raise UserError(f"folder:{argument}: broken must be skip or refuse, got {broken!r}")
-    root = Path(path).expanduser()
+    root = full_path(path)
     if not path or not root.is_dir():
         raise UserError(f"no directory {path!r}; expected folder:PATH with PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE")
-    return root.resolve(), broken == "skip"
+    return root, broken == "skip"
+
+
+def _listed(root: Path) -> tuple[list[str], list[list[File]]]:
+    """Return the classes, and the image files to train on, held out and to test on."""
+    train, test = _part(root, "train"), _part(root, "test", "val")
+    directories, of_test = _directories(train), _directories(test)
+    classes = list(directories)
+    unknown = [name for name in of_test if name not in directories]
+    if unknown:
+        raise UserError(f"{test} has classes that {train} has not: {first_few(unknown)}")
+    if len(classes) == 1:
+        warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
+    if all(name.isdecimal() for name in classes) and classes != sorted(classes, key=int):
+        numbered = ", ".join(f"{label} is {name}" for label, name in enumerate(classes[:3]))
+        warnings.warn(f"the classes of {root} are numbers, and labels count them in the order of text: label {numbered}, …", stacklevel=4)
+    training, loose = _files(train, directories, classes, at_least=2)
+    testing, more = _files(test, of_test, classes, at_least=1)
+    left = _loose(train) + loose + _loose(test) + more
+    if left:
+        warnings.warn(f"left out, as they are in no class or not named {', '.join(SUFFIXES)}: {first_few(left)}", stacklevel=4)
+    held = held_out(torch.tensor([file.label for file in training])).tolist()
+    parts = [[file for file, out in zip(training, held, strict=True) if out == part] for part in (False, True)]
+    return classes, [*parts, testing]
 
 
 def _part(root: Path, *names: str) -> Path:
@@ -74,38 +91,83 @@ def _part(root: Path, *names: str) -> Path:
     raise UserError(f"{root} has no directory {' or '.join(names)}; expected {root / names[0]}/CLASS/IMAGE")
 
 
-def _classes(part: Path) -> list[str]:
-    classes = sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise UserError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
-    return classes
-
-
-def _files(part: Path, names: list[str], classes: list[str] | None = None) -> list[File]:
-    """Return the image files of the named classes, in the order of their names.
+def _directories(part: Path) -> dict[str, str]:
+    """Return the directory of each class by its name, in the order of names, of which each is spelt in one way (Unicode's composed form).
 
     Raises:
-        UserError: if a class has none, or too few of them to hold one out.
+        UserError: if there are none, or two for one name.
     """
-    training = classes is None
+    found: dict[str, str] = {}
+    for directory in sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        name = unicodedata.normalize("NFC", directory)
+        if name in found:
+            raise UserError(
+                f"{part} has class {name} twice, as Unicode can spell it in two ways: {found[name]!a} and {directory!a}; make one of them"
+            )
+        found[name] = directory
+    if not found:
+        raise UserError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
+    return dict(sorted(found.items()))
+
+
+def _files(part: Path, directories: Mapping[str, str], classes: Sequence[str], at_least: int) -> tuple[list[File], list[str]]:
+    """Return the image files of the classes, in the order of their names, and the paths of files that are no images by theirs.
+
+    Raises:
+        UserError: if a class has fewer images than it needs.
+    """
     below = len(str(part.parent)) + 1  # where the path below the root begins; slicing is faster than Path's arithmetic
-    files: list[File] = []
-    for label, name in enumerate(names):
-        found = sorted(_walk(str(part / name), below, classes.index(name) if classes else label))
-        if len(found) < (2 if training else 1):
-            raise UserError(f"{part / name} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {2 if training else 1}")
-        files += found
-    return files
+    labels = {name: label for label, name in enumerate(classes)}
+    images: list[File] = []
+    others: list[str] = []
+    for name, directory in directories.items():
+        found: list[File] = []
+        for entry in _walk(str(part / directory)):
+            path = entry.path[below:].replace(os.sep, "/")
+            if not path.lower().endswith(SUFFIXES):
+                others.append(path)
+            elif entry.is_file():
+                found.append(file(path, labels[name], entry.path, entry.stat()))
+            else:  # a FIFO, say, or a link to nothing: it cannot be decoded
+                found.append(File(path, labels[name], 0, 0, ""))
+        if len(found) < at_least:
+            raise UserError(f"{part / directory} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {at_least}")
+        images += sorted(found)
+    return images, sorted(others)
 
 
-def _walk(directory: str, below: int, label: int) -> Iterator[File]:
-    """Yield the image files below a directory, whose paths below the root begin at a place of their text; hidden ones are none."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, below, label)
-            elif entry.name.lower().endswith(SUFFIXES):
-                found = entry.stat()
-                yield File(entry.path[below:].replace(os.sep, "/"), label, found.st_size, found.st_mtime_ns)
+def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
+    """Yield what is no directory below a directory; what is hidden is left out.
+
+    Links to directories are followed, but to none twice, and to none that holds the link or the directory itself.
+    """
+    seen = {os.path.realpath(parent) for parent in Path(directory).parents}
+    directories, links = [directory], list[str]()  # a directory is listed under its own path rather than under a link's
+    while directories or links:
+        place = directories.pop() if directories else links.pop()
+        real = os.path.realpath(place)
+        if real in seen or Path(os.path.realpath(Path(place).parent)).is_relative_to(real):
+            continue
+        seen.add(real)
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    (links if entry.is_symlink() else directories).append(entry.path)
+                else:
+                    yield entry
+        links.sort(reverse=True)
+
+
+def _loose(part: Path) -> list[str]:
+    """Return the paths of files that are in no class."""
+    return sorted(f"{part.name}/{entry.name}" for entry in part.iterdir() if not entry.is_dir() and not entry.name.startswith("."))
+
+
+def _tell_of_lost_classes(classes: Sequence[str], parts: Sequence[Sequence[File]], found: Cached) -> None:
+    """Warn of classes that had images in a part, none of which can be decoded."""
+    for part, files, (_, labels) in zip(("train", "held-out", "test"), parts, found.parts, strict=True):
+        lost = {file.label for file in files} - set(labels.tolist())
+        if lost:
+            warnings.warn(f"no {part} image is left of {first_few([classes[label] for label in sorted(lost)])}", stacklevel=3)

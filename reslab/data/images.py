@@ -11,6 +11,8 @@ Raw: TypeAlias = "Tensor | list[Tensor]"
 """Some images as they are stored: `[B, C, H, W]` where all have one size, else a list of `[C, H, W]`."""
 
 CHUNK = 1024
+LONGEST = 16
+"""Of how many squares an image is resized at most; of a longer strip, those in its middle, so that a row of pixels fits in memory."""
 
 
 class Ragged:
@@ -77,9 +79,15 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
 
 
 def resize_shorter(images: Tensor, side: int) -> Tensor:
-    """Return `[..., C, H, W]` with its shorter side of this length and its proportions kept (bilinear, antialiased)."""
+    """Return `[..., C, H, W]` with its shorter side of this length and its proportions kept (bilinear, antialiased).
+
+    Of an image that is longer than `LONGEST` times its shorter side, this is the middle.
+    """
     from torchvision.transforms.v2.functional import resize  # here, as torchvision takes a second to import and the digits need none of it
 
+    for axis in (-2, -1):
+        beyond = images.shape[axis] - LONGEST * min(images.shape[-2:])
+        images = images.narrow(axis, beyond // 2, images.shape[axis] - beyond) if beyond > 0 else images
     return images if min(images.shape[-2:]) == side else resize(images, [side], antialias=True)
 
 

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from reslab.errors import UserError
+
 Watch = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -13,10 +15,29 @@ def silent(what: str, done: int, total: int) -> None:
     """Watch nothing."""
 
 
+def full_path(text: str) -> Path:
+    """Return a place as a user writes it, `~` being a home, as a full path.
+
+    Raises:
+        UserError: if there is no such home, or no such place can be.
+    """
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{text!r} is no place: {str(error).rstrip('.')}; expected a path") from error
+
+
 def user_cache() -> Path:
-    """Return this user's cache directory for the lab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache."""
-    system = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
-    return Path(system or Path.home() / ".cache") / "reslab"
+    """Return this user's cache directory for the lab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache.
+
+    Raises:
+        UserError: if none of them is set and the user has no home.
+    """
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    try:
+        return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
+    except RuntimeError as error:
+        raise UserError(f"this user has no home directory to keep things in; set {variable} to a directory") from error
 
 
 def data_root() -> Path:

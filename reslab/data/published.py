@@ -3,6 +3,7 @@
 import gzip
 import io
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +17,8 @@ from reslab.data.augment import Augment
 from reslab.data.cache import Cached, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
-from reslab.data.places import Watch, data_root
-from reslab.errors import UserError
+from reslab.data.places import Watch, data_root, full_path
+from reslab.errors import UserError, first_few
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist installs it."""
@@ -67,7 +68,10 @@ def fashion_mnist(place: str, download: bool, watch: Watch) -> Dataset:
             raw = Path(root) / "FashionMNIST" / "raw"
             raw.mkdir(parents=True)
             for packed in DEBIAN.glob("*.gz"):
-                (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+                try:
+                    (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+                except (OSError, EOFError, zlib.error) as error:
+                    raise UserError(f"{packed} is damaged; install Debian's package dataset-fashion-mnist again") from error
             return _load(_FASHION_MNIST, Path(root), download=False)
 
     return _of("fashion_mnist", kept("fashion_mnist", DEBIAN, unpack))
@@ -93,7 +97,7 @@ class _Split(NamedTuple):
 
 def _dataset(name: str, source: _Source, place: str, download: bool, change: Callable[[_Split, _Split], None] | None = None) -> Dataset:
     """Return a data set of torchvision's, its images changed in place if so asked, from its cache or from its files."""
-    root = (Path(place).expanduser() if place else data_root()).resolve()
+    root = full_path(place) if place else data_root().resolve()
     return _of(name, kept(name, root / source.folder, lambda: _load(source, root, download, change)))
 
 
@@ -118,24 +122,61 @@ def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split,
     """
     from torchvision import datasets  # here, as torchvision takes a second to import and a cache needs none of it
 
+    name = source.name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's own, about how old NumPy pickled
             splits = [getattr(datasets, source.kind)(root, train=train, download=download) for train in (True, False)]
-    except (RuntimeError, OSError) as error:
-        name = source.name
+        train, test = (_Split(_images(split.data), torch.as_tensor(split.targets).long()) for split in splits)
+        if any(len(images) != len(labels) or labels.max() >= len(splits[0].classes) for images, labels in (train, test)):
+            raise ValueError("labels that are not those of the images")
+    except Exception as error:  # on damaged bytes torchvision raises whatever it comes to
+        wrong = _wrong(source, root)
+        damage = f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove what is there, and have it downloaded again"
         if download:
-            raise UserError(f"{name} could not be downloaded into {root} ({str(error).splitlines()[0]})") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}") from error
+        if wrong:
+            raise UserError(f"{name} is {damage}") from error
         raise UserError(
             f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab evaluate`"
+            " (in Python, download=True)"
         ) from error
-    train, test = (_Split(_images(split.data), torch.as_tensor(split.targets).long()) for split in splits)
     if change is not None:
         change(train, test)
     held = held_out(train.labels)
     parts = [_Split(train.images[mask], train.labels[mask]) for mask in (~held, held)]
     statistics = measure(parts[0].images)
     return Cached([*parts, test], statistics, min(test.images.shape[2:]), [], tuple(splits[0].classes))
+
+
+def _wrong(source: _Source, root: Path) -> list[str]:
+    """Return the names of a data set's files that are damaged or missing, or of all where none is by itself; none if none are there."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, source.kind)
+    if source is _FASHION_MNIST:  # whose checksums are of packed files
+        files = {name.removesuffix(".gz"): None for name, _ in kind.resources}
+    else:
+        files = dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
+    paths = {root / source.folder / name: checksum for name, checksum in files.items()}
+    if not any(path.is_file() for path in paths):
+        return []
+    return [path.name for path, checksum in paths.items() if not _whole(path, checksum)] or list(files)
+
+
+def _whole(path: Path, checksum: str | None) -> bool:
+    """Say whether a file has its checksum, or where none is known, as many bytes as it says."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+    from torchvision.datasets.utils import check_integrity
+
+    if checksum is not None or not path.is_file():
+        return bool(check_integrity(str(path), checksum))
+    try:
+        read_sn3_pascalvincent_tensor(str(path))
+    except Exception:  # as in _load
+        return False
+    return True
 
 
 def _images(data: Any) -> Tensor:
