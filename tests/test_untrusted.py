@@ -108,7 +108,7 @@ def test_a_run_directory_cannot_have_a_function_called(tmp_path: Path) -> None:
     config = tiny_trial().model_copy(update={"model": "os:mkdir", "options": {"path": str(tmp_path / "mark")}})
     run = Run(tmp_path, config)
     run.create()
-    run.finish({"status": "finished", "steps": 1, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5})
+    run.finish({"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5})
     done = reslab_here("ship", run.path, "--out", tmp_path / "out")
     assert done.returncode == 2 and "has no name of its own" in done.stderr
     assert not (tmp_path / "mark").exists()

@@ -1,20 +1,15 @@
 """What the page takes for granted of the files it reads: said once, and checked before anything is drawn."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from reslab import runs
 from reslab.claims import SECTIONS
-from reslab.runs import one_line
+from reslab.runs import Number, Shape, Value
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""
-
-
-class Shape(BaseModel):
-    """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
 
 
 class Text(Shape):
@@ -24,7 +19,6 @@ class Text(Shape):
     en: str
 
 
-Value = str | int | float | None
 Path = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
 """Below the study's directory, never out of it."""
 
@@ -80,7 +74,7 @@ class Series(Shape):
     name: str | Text
     x: list[float] | list[str]
     y: list[float | None] | list[str]
-    spread: list[float | None] | None = None
+    spread: list[Annotated[float, Field(ge=0)] | None] | None = None
     text: list[str] | None = None
     kind: str | None = None
     z: list[list[float | None]] | None = None
@@ -107,8 +101,8 @@ class Chart(Shape):
     log_y: bool = False
     z: Text | None = None
     arrangement: str = "together"
-    bands: list[Band] = []
-    marks: list[float | str] = []
+    bands: list[Band] = Field(default_factory=list)
+    marks: list[float | str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
@@ -164,32 +158,8 @@ class Record(Shape):
     failures: list[Failed]
 
 
-class Settings(Shape):
-    """A trial's config, as far as it is shown."""
+class Line(runs.Line):
+    """A line of a trial's metrics, as far as it is drawn."""
 
-    model: str | None = None
-    options: dict[str, Value] = {}
-    recipe: dict[str, JsonValue] = {}
-
-
-class TrialFile(Shape):
-    """What `trial.json` holds."""
-
-    config: Settings = Field(default_factory=Settings)
-    environment: dict[str, JsonValue] = {}
-
-
-class Line(Shape):
-    """A line of `metrics.jsonl`."""
-
-    epoch: float
-    train_error: float | None
-
-
-def wrong(kind: type[Shape], value: Any) -> str | None:
-    """Return what is wrong with a value read from a file, in one line; None if it is of the kind."""
-    try:
-        kind.model_validate(value)
-    except ValidationError as error:
-        return one_line(error)
-    return None
+    epoch: Number
+    train_error: Number | None

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from reslab.runs import Config
 
-
 WARMUP_PART = 10
 """A warm-up is no longer than one part in so many of the run, so that a short run leaves it too. The papers' 400 of 64,000 are far from it."""
 
