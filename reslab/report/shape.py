@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from reslab import runs
 from reslab.claims import SECTIONS
@@ -10,6 +10,22 @@ from reslab.runs import Number, Shape, Value
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""
+
+
+LARGEST = 1e100
+"""A larger number is no measurement, and no picture has room for it."""
+
+
+def _in_room(value: float) -> float:
+    if abs(value) > LARGEST:
+        raise ValueError(f"{value} has no place in a picture")
+    return value
+
+
+Place = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Height = Annotated[float, AfterValidator(_in_room)]
+"""May be NaN, which is not drawn."""
+Spread = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
 class Text(Shape):
@@ -72,20 +88,20 @@ class Series(Shape):
     """One line, or one grid, of a chart."""
 
     name: str | Text
-    x: list[float] | list[str]
-    y: list[float | None] | list[str]
-    spread: list[Annotated[float, Field(ge=0)] | None] | None = None
+    x: list[Place] | list[str]
+    y: list[Height | None] | list[str]
+    spread: list[Spread | None] | None = None
     text: list[str] | None = None
     kind: str | None = None
-    z: list[list[float | None]] | None = None
+    z: list[list[Height | None]] | None = None
 
 
 class Band(Shape):
     """A shaded part of a chart."""
 
     name: Text
-    first: float | str
-    last: float | str
+    first: Place | str
+    last: Place | str
 
 
 class Chart(Shape):
@@ -102,13 +118,24 @@ class Chart(Shape):
     z: Text | None = None
     arrangement: str = "together"
     bands: list[Band] = Field(default_factory=list)
-    marks: list[float | str] = Field(default_factory=list)
+    marks: list[Place | str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
         for series in self.series if self.kind not in GRIDS else []:
             if any(len(part) != len(series.x) for part in (series.y, series.spread, series.text) if part is not None):
                 raise ValueError("the parts of a series differ in length")
+            if any(isinstance(y, str) for y in series.y):
+                raise ValueError("a series has texts for heights")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_grids(self) -> Self:
+        least = 2 if self.kind == "contours" else 1
+        for series in self.series if self.kind in GRIDS else []:
+            rows = series.z if series.z and any(series.z) else []  # one that is empty is not drawn
+            if rows and (any(len(row) != len(series.x) for row in rows) or len(rows) != len(series.y) or min(len(rows), len(series.x)) < least):
+                raise ValueError("a grid has no value for each x and y")
         return self
 
 
@@ -157,9 +184,16 @@ class Record(Shape):
     trials: list[Entry]
     failures: list[Failed]
 
+    @model_validator(mode="after")
+    def _each_claim_once(self) -> Self:
+        ids = [claim.id for claim in self.claims]
+        if len(set(ids)) < len(ids):
+            raise ValueError("a claim stands in it twice")
+        return self
+
 
 class Line(runs.Line):
     """A line of a trial's metrics, as far as it is drawn."""
 
     epoch: Number
-    train_error: Number | None
+    train_error: float | None

@@ -88,12 +88,12 @@ _SIDE = {"over": "크다", "under": "작다"}
 
 
 def _not_trained(which: str, limit: str) -> Words:
+    en = f"not trained, so nothing is concluded: {which} (limit {limit} %)"
     parts = [part.partition(" has up to ") for part in which.split(", ")]
+    if not all(between for _, between, _ in parts):
+        return en
     ko = ", ".join(f"{name}의 훈련 오류가 최대 {error.removesuffix(' training error')}" for name, _, error in parts)
-    return {
-        "ko": f"학습되지 않았으므로 결론을 내리지 않는다: {ko}(한계는 {limit} %)",
-        "en": f"not trained, so nothing is concluded: {which} (limit {limit} %)",
-    }
+    return {"ko": f"학습되지 않았으므로 결론을 내리지 않는다: {ko}(한계는 {limit} %)", "en": en}
 
 
 _REASONS: dict[str, Callable[..., Words]] = {
