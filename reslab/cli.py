@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import cyclopts
 
@@ -78,7 +79,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
         UserError: if not.
     """
     try:
-        os.getcwd()
+        Path.cwd()
     except OSError as error:
         raise UserError("the current directory was removed; change to another") from error
     for word in words:

@@ -353,6 +353,9 @@ class Run:
     def _check_trial(self) -> None:
         try:
             whole = read_json(self.path / TRIAL)["config"] == self.config.model_dump(mode="json")
+        except FileNotFoundError as error:
+            gone = "the directory was removed or emptied under the run; the same command begins it again"
+            raise DamagedError(f"{self.path / TRIAL} is missing: {gone}") from error
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -383,7 +386,12 @@ class Run:
         return read_record(self._result, self.config.outcome)
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
-        """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go."""
+        """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go.
+
+        Raises:
+            DamagedError: if the directory is not the one any more that the trial began in.
+        """
+        self._check_trial()
         result = json_text({**outcome, "code": code_digest()})
         sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights) if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
