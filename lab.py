@@ -53,7 +53,7 @@ def main() -> int:
     try:
         set_up(extra)
         for step in steps:
-            code = subprocess.run([PYTHON, *step, *rest], cwd=ROOT).returncode
+            code = subprocess.run([PYTHON, *step, *rest], cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}).returncode  # whatever the locale
             if code:
                 return code
     except subprocess.CalledProcessError as error:

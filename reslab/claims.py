@@ -8,6 +8,7 @@ that is shown is the one that decided.
 Exact claims (a count, a shape, an identity) are checked once; cited ones (history, other people's data) carry what their source decides.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
@@ -177,9 +178,13 @@ def agreement(records: Sequence[Mapping[str, Any]]) -> Agreement:
     return found
 
 
+ROUNDING = 1e-12
+"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the unit."""
+
+
 @dataclass(frozen=True)
 class _Estimate:
-    """A mean difference with its standard error, its degrees of freedom, and how far all of it may be off."""
+    """A mean difference with its standard error, its degrees of freedom, how far all of it may be off, and what of it is only rounding."""
 
     effect: float
     error: float
@@ -187,37 +192,45 @@ class _Estimate:
     n: int
     method: str
     off: float
+    rounding: float
 
-    def interval(self, level: float) -> tuple[float, float]:
+    def interval(self, level: float, threshold: float) -> tuple[float, float]:
+        """Return the interval of the effect; an end that is at the threshold up to rounding is there exactly."""
         half = self.off + (float(special.stdtrit(self.df, 0.5 + level / 2)) * self.error if self.error else 0.0)
-        return self.effect - half, self.effect + half
+        low, high = (threshold if abs(end - threshold) <= self.rounding else end for end in (self.effect - half, self.effect + half))
+        return low, high
 
     def p_value(self, threshold: float) -> float:
         """Return the two-sided p-value of "the effect equals the threshold", whichever way it is off."""
-        distance = max(abs(self.effect - threshold) - self.off, 0.0)
-        if self.error == 0:
-            return 0.0 if distance else 1.0
-        return float(2 * special.stdtr(self.df, -distance / self.error))
+        distance = abs(self.effect - threshold) - self.off
+        if distance <= self.rounding:
+            return 1.0
+        return float(2 * special.stdtr(self.df, -distance / self.error)) if self.error else 0.0
 
 
 def _estimate(treatment: Mapping[int, float], control: Mapping[int, float], off: float) -> _Estimate:
     """Return the paired estimate over the seeds that both sides ran, or Welch's where these are too few."""
-    shared = sorted(treatment.keys() & control.keys())
+    size, unit = math.frexp(max(map(abs, (*treatment.values(), *control.values()))))
+    # In units of 2**unit, where the largest value is `size`: that rounds nothing, and no square vanishes or overflows.
+    ours, theirs = ({seed: math.ldexp(value, -unit) for seed, value in side.items()} for side in (treatment, control))
+    rounding = ROUNDING * size
+    shared = sorted(ours.keys() & theirs.keys())
     if len(shared) >= MINIMUM_SEEDS:
-        difference = np.array([treatment[seed] - control[seed] for seed in shared])
-        return _Estimate(float(difference.mean()), _standard_error(difference), len(difference) - 1, len(difference), "paired t", off)
-    a, b = np.array(list(treatment.values())), np.array(list(control.values()))
-    error_a, error_b = _standard_error(a), _standard_error(b)
-    error = float(np.hypot(error_a, error_b))
-    df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else np.inf
-    return _Estimate(float(a.mean() - b.mean()), error, float(df), min(len(a), len(b)), "Welch t", off)
+        difference = np.array([ours[seed] - theirs[seed] for seed in shared])
+        effect, error = float(difference.mean()), _standard_error(difference, rounding)
+        df, n, method = float(len(difference) - 1), len(difference), "paired t"
+    else:
+        a, b = np.array(list(ours.values())), np.array(list(theirs.values()))
+        error_a, error_b = _standard_error(a, rounding), _standard_error(b, rounding)
+        effect, error = float(a.mean() - b.mean()), float(np.hypot(error_a, error_b))
+        df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else math.inf
+        n, method = min(len(a), len(b)), "Welch t"
+    return _Estimate(math.ldexp(effect, unit), math.ldexp(error, unit), df, n, method, off, math.ldexp(rounding, unit))
 
 
-def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
+def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]", rounding: float) -> float:
     """Return the standard error of the mean; exactly 0 if all values are equal up to rounding."""
-    if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
-        return 0.0
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+    return 0.0 if np.ptp(values) <= rounding else float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def check(evidence: Check) -> Verdict:
@@ -277,7 +290,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
 
 
 def _verdict(claim: Claim, threshold: float, estimate: _Estimate, level: float) -> Verdict:
-    low, high = estimate.interval(level)
+    low, high = estimate.interval(level, threshold)
     above, below = low > threshold, high < threshold
     decision: Decision = "inconclusive"
     if above or below:

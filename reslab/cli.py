@@ -6,12 +6,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import cyclopts
 
 from reslab.commands import exercises, experiments, measuring, networks  # importing them registers their commands
 from reslab.commands.app import app
-from reslab.errors import UserError
+from reslab.errors import UTF8, UserError, explained
 
 __all__ = ["app", "exercises", "experiments", "main", "measuring", "networks"]
 
@@ -33,8 +34,6 @@ def main(typed: Sequence[str] | None = None) -> None:
             sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
         _complain(str(error), debug, error)
-    except UserError as error:
-        _complain(str(error), debug, error)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("reslab"):
             raise
@@ -42,8 +41,10 @@ def main(typed: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:  # a full disk, a directory that is gone or may not be written
-        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept", debug, error)
+    except Exception as error:
+        if (line := explained(error)) is None:
+            raise
+        _complain(line, debug, error)
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
@@ -72,11 +73,15 @@ def _stoppable(told: list[int]) -> Iterator[None]:
 
 
 def _see_that_the_system_takes(words: Sequence[str]) -> None:
-    """See that a file could have each word in its name.
+    """See that there is a current directory, and that a file could have each word in its name.
 
     Raises:
         UserError: if not.
     """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError("the current directory was removed; change to another") from error
     for word in words:
         try:
             taken = b"\0" not in os.fsencode(word)
@@ -84,6 +89,8 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
             taken = False
         if not taken:
             raise UserError(f"{word!r} holds what no name of a file or network has")
+        if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
+            raise UserError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
 
 
 def _complain(message: str, debug: bool, error: Exception) -> None:

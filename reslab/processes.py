@@ -5,38 +5,47 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from typing import ParamSpec
+
+Given = ParamSpec("Given")
 
 PATIENCE = 2.0
 """Seconds that a process has to clean up after it was told to end."""
 
 
-@contextmanager
-def following_parent() -> Iterator[None]:
-    """Do what this process, which multiprocessing started, is there for, and end with its parent.
+def following_parent(work: Callable[Given, None]) -> Callable[Given, None]:
+    """Return the work of a process that multiprocessing starts as one that ends with its parent: a decorator.
 
-    Ctrl-C in a terminal reaches it too, and is the parent's to handle. SIGTERM, from the parent or because there is none any more, raises
-    KeyboardInterrupt, so that what is half-written is removed.
+    Ctrl-C in a terminal reaches the process too, and is the parent's to handle. SIGTERM, from the parent or because there is none any more, raises
+    KeyboardInterrupt in the work, so that what is half-written is removed; once the work is done the process is ending anyway, and does not hear it.
     """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    def follow() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE)
-        os._exit(1)
+    @wraps(work)
+    def child(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    threading.Thread(target=follow, daemon=True).start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        os._exit(128 + signal.SIGTERM)  # at once: Python takes its time to take everything down
+        def follow() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(PATIENCE)
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+        try:
+            work(*args, **kwargs)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        except (KeyboardInterrupt, BrokenPipeError):  # the latter where whom it answers to went before it was told to end
+            os._exit(128 + signal.SIGTERM)  # at once: Python takes its time to take everything down
+
+    return child
 
 
 def end(processes: Iterable[BaseProcess]) -> None:

@@ -8,22 +8,25 @@
     result.json           the outcome; a trial is finished when it exists
 
 `metrics.jsonl` grows by appending; every other file appears whole or not at all (write, fsync, rename). What is damaged afterwards is found by its
-hash and named, and nothing is built on it.
+hash and named, and nothing is built on it. A hash says that a file is as it was written, and not by whom: what is read back is also seen to be of
+its `Shape`, and only regular files of a bounded size are read, as a pipe or a device may have no end.
 """
 
 import hashlib
 import json
 import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from reslab.errors import DamagedError
 
@@ -31,16 +34,76 @@ Json = dict[str, Any]
 
 METRICS = "metrics.jsonl"
 TRIAL = "trial.json"
+RESULT = "result.json"
 SUMS = "SHA256SUMS"
 SEAL = b"# reslab sha256 %s\n"
 LINE_BYTES = 4096
 """More than any line of metrics has."""
+TEXT_BYTES = 2**28
+"""More than any record has, and all lines of metrics."""
+TENSOR_BYTES = 2**36
+"""More than any checkpoint or weights file has."""
+DEPTH = 50
+"""More than the lists and objects of any record are nested."""
+INPUT = 200
+"""Characters of a wrong value that are shown."""
+DIGITS = 20
+"""As many as any whole number of a record has: a seed is under 2**64."""
+
+
+class Shape(BaseModel):
+    """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+Value = str | int | float | None
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Settings(Shape):
+    """A trial's config, as far as it is shown."""
+
+    model: str | None = None
+    options: dict[str, Value] = {}
+    recipe: dict[str, JsonValue] = {}
+
+
+class Environment(Shape):
+    """Where a trial ran."""
+
+    packages: dict[str, str] = {}
+
+
+class TrialFile(Shape):
+    """What `trial.json` holds."""
+
+    config: Settings = Field(default_factory=Settings)
+    environment: Environment = Field(default_factory=Environment)
+
+
+class Line(Shape):
+    """A line of `metrics.jsonl`: numbers, or null where there is none."""
+
+    __pydantic_extra__: dict[str, Number | None]
+
+
+class Outcome(Shape):
+    """What `result.json` holds of any run, as far as it is shown."""
+
+    status: Literal["finished", "diverged"]
+    params: int | None = None
+    train_error: Share | None = None
+    test_error: Share | None = None
 
 
 class Config(BaseModel):
-    """A frozen config that refuses unknown keys."""
+    """A frozen config that refuses unknown keys, and the shapes of what a run of it leaves."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    line: ClassVar[type[Line]] = Line
+    outcome: ClassVar[type[Outcome]] = Outcome
 
     def canonical_json(self) -> str:
         """Return the JSON text that is hashed: keys sorted, no spaces."""
@@ -56,8 +119,18 @@ def one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+    value = "" if first["type"] in ("value_error", "missing") else " ".join(repr(first["input"]).split())
+    got = f", got {value[:INPUT]}{'…' if len(value) > INPUT else ''}" if value else ""
     return f"{where}: {message}{got}" if where else message
+
+
+def wrong(kind: type[Shape], value: Any) -> str | None:
+    """Return what is wrong with a value read from a file, in one line; None if it is of the kind."""
+    try:
+        kind.model_validate(value)
+    except ValidationError as error:
+        return one_line(error)
+    return None
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -89,22 +162,89 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json_text(value))
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return what JSON says; whatever is wrong with it, the error is a ValueError."""
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS + 1:  # one for a sign
+        raise ValueError(f"a whole number of {len(digits)} digits is too large")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON says, if it is nothing that a record of the lab's cannot be; whatever is wrong with it, the error is a ValueError."""
     try:
-        return json.loads(text)
+        value = _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    if "\\u" in text or text.count("[") + text.count("{") > DEPTH:  # else it holds nothing to find, and lines of metrics are many
+        _check_parts(value, DEPTH)
+    return value
+
+
+def _check_parts(value: Any, depth: int) -> None:
+    """See that every text can be written, and that nothing is nested more than `depth` deep.
+
+    Raises:
+        ValueError: if not.
+    """
+    if isinstance(value, str):
+        value.encode()  # half of a surrogate pair cannot be
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            raise ValueError("nested too deeply")
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_parts(part, depth - 1)
+
+
+@contextmanager
+def opened(path: Path, most: int) -> Iterator[BufferedReader]:
+    """Give a file to be read, opened.
+
+    Raises:
+        DamagedError: if it is no regular file, or has more than `most` bytes.
+    """
+    found = path.stat()  # before it is opened, which of a pipe would wait for a writer
+    if not stat.S_ISREG(found.st_mode):
+        raise DamagedError(f"{path} is no regular file, and is not read; move it away")
+    if found.st_size > most:
+        raise DamagedError(f"{path} has {found.st_size:,} bytes, more than any file of its kind, and is not read; move it away")
+    with path.open("rb") as file:
+        yield file
 
 
 def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file."""
-    return parse_json(path.read_text(encoding="utf-8"))
+    """Read a UTF-8 JSON file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no JSON, or not what a record can be.
+    """
+    with opened(path, TEXT_BYTES) as file:
+        return parse_json(file.read().decode())
+
+
+def read_record(path: Path, kind: type[Shape]) -> Json:
+    """Read a JSON file that holds an object of this kind.
+
+    Raises:
+        OSError: if it cannot be read.
+        DamagedError: if it does not.
+    """
+    try:
+        record = read_json(path)
+    except DamagedError:
+        raise
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged ({error})") from error
+    if complaint := wrong(kind, record):
+        raise DamagedError(f"{path} does not hold what such a file does ({complaint})")
+    return dict(record)
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hex."""
-    with path.open("rb") as file:
+    with opened(path, TENSOR_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -119,7 +259,9 @@ def read_sealed(path: Path) -> bytes:
     Raises:
         DamagedError: if it is not what was sealed.
     """
-    _, _, content = (whole := path.read_bytes()).partition(b"\n")
+    with opened(path, TENSOR_BYTES) as file:
+        whole = file.read()
+    _, _, content = whole.partition(b"\n")
     if whole != sealed(content):
         raise DamagedError(f"{path} is damaged: its content does not have the hash that it was sealed with")
     return content
@@ -144,10 +286,10 @@ def check_files(directory: Path, *names: str) -> None:
     advice = "move the directory away and run again"
     try:
         lines = read_sealed(directory / SUMS).decode().splitlines()
-    except (OSError, DamagedError) as error:
+    except (OSError, ValueError) as error:
         raise DamagedError(f"{directory / SUMS} is missing or damaged, so nothing says that the run is whole; {advice}") from error
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in names or sums:
+    for name in names or dict.fromkeys((*sums, TRIAL, RESULT)):
         path = directory / name
         if not path.is_file() or sha256(path) != sums.get(name):
             raise DamagedError(f"{path} is {'damaged' if path.is_file() else 'missing'}: it is not as it was when the run finished; {advice}")
@@ -196,15 +338,18 @@ class Run:
         self.previous_checkpoint = self.path / "checkpoint.previous.pt"
         self.weights = self.path / "weights.safetensors"
         self._metrics = self.path / METRICS
-        self._result = self.path / "result.json"
+        self._result = self.path / RESULT
 
     def create(self) -> None:
         """Make the directory and `trial.json`; what is already there stays.
 
         Raises:
-            DamagedError: if the `trial.json` that is there is not this trial's.
+            DamagedError: if the `trial.json` that is there is not this trial's, or if a pipe or a device is there, which would be waited for.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        for path in self.path.iterdir():
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise DamagedError(f"{path} is no regular file; move it away")
         if (self.path / TRIAL).exists():
             self._check_trial()
         else:
@@ -213,6 +358,9 @@ class Run:
     def _check_trial(self) -> None:
         try:
             whole = read_json(self.path / TRIAL)["config"] == self.config.model_dump(mode="json")
+        except FileNotFoundError as error:
+            gone = "the directory was removed or emptied under the run; the same command begins it again"
+            raise DamagedError(f"{self.path / TRIAL} is missing: {gone}") from error
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -236,15 +384,19 @@ class Run:
         """Return `result.json` of a finished run, all of whose files are seen to be whole.
 
         Raises:
-            DamagedError: if one is not.
+            DamagedError: if one is not, or if the result is not one of such a run.
         """
         self._check_trial()
         check_files(self.path)
-        result: Json = read_json(self._result)
-        return result
+        return read_record(self._result, self.config.outcome)
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
-        """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go."""
+        """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go.
+
+        Raises:
+            DamagedError: if the directory is not the one any more that the trial began in.
+        """
+        self._check_trial()
         result = json_text({**outcome, "code": code_digest()})
         sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights) if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
@@ -267,7 +419,10 @@ class Run:
 
     def holds(self, mark: Mark) -> bool:
         """Say whether `metrics.jsonl` still begins with what was marked."""
-        content = self._metrics.read_bytes()[: mark.length] if self._metrics.exists() else b""
+        content = b""
+        if self._metrics.exists():
+            with opened(self._metrics, TEXT_BYTES) as file:
+                content = file.read(max(0, mark.length))
         return len(content) == mark.length and hashlib.sha256(content).hexdigest() == mark.sha256
 
     def cut_metrics(self, length: int) -> None:
@@ -281,27 +436,37 @@ class Run:
             file.write(json.dumps(values, allow_nan=False) + "\n")
 
     def metrics(self) -> Iterator[Json]:
-        """Yield the recorded lines."""
-        return read_metrics(self.path)
+        """Yield the recorded lines.
+
+        Raises:
+            DamagedError: if one is not of this kind of run.
+        """
+        return read_metrics(self.path, self.config.line)
 
     def latest_metrics(self) -> Json:
         """Return the last whole line, found from the end however long the file is; an empty one where there is none."""
-        if not self._metrics.exists():
-            return {}
-        with self._metrics.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LINE_BYTES))
-            lines = file.read().split(b"\n")[:-1]
-        with suppress(IndexError, ValueError):
-            return dict(parse_json(lines[-1]))
+        with suppress(OSError, IndexError, ValueError):
+            with opened(self._metrics, TEXT_BYTES) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LINE_BYTES))
+                lines = file.read().split(b"\n")[:-1]
+            return self.config.line.model_validate_json(lines[-1]).model_dump(exclude_unset=True)
         return {}
 
 
-def read_metrics(directory: Path) -> Iterator[Json]:
-    """Yield the lines of a run directory's `metrics.jsonl`; a last line still being written is left out."""
+def read_metrics(directory: Path, kind: type[Line] = Line) -> Iterator[Json]:
+    """Yield the lines of a run directory's `metrics.jsonl`; a last line still being written is left out.
+
+    Raises:
+        DamagedError: if one is not of the kind.
+    """
     path = directory / METRICS
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield parse_json(line)
+    with opened(path, TEXT_BYTES) as file:
+        for number, text in enumerate(file, start=1):
+            if not text.endswith(b"\n"):
+                return
+            try:
+                yield kind.model_validate_json(text).model_dump(exclude_unset=True)
+            except ValidationError as error:
+                raise DamagedError(f"{path} is damaged in line {number} ({one_line(error)})") from error

@@ -18,8 +18,8 @@ from reslab.data.dataset import Dataset, PartName
 from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.evaluation import look, trained
-from reslab.runs import Json, check_files, read_json, write_atomically
-from reslab.training.loop import TrialConfig
+from reslab.runs import RESULT, TRIAL, Json, TrialFile, check_files, read_record, write_atomically
+from reslab.training.loop import TrialConfig, TrialOutcome
 from reslab.training.recipes import RECIPES, recipe_for
 
 PARTS: dict[PartName, str] = {"train": "training", "heldout": "held-out", "test": "test"}
@@ -106,10 +106,10 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
 def _read(run: Path) -> tuple[TrialConfig, Json]:
     """Return a finished run's config, and what else its card states: status, steps, errors, packages."""
     try:
-        trial, result = read_json(run / "trial.json"), read_json(run / "result.json")
+        trial, result = read_record(run / TRIAL, TrialFile), read_record(run / RESULT, TrialOutcome)
         config = TrialConfig(**trial["config"])
-        stated = {"status": str(result["status"]), "steps": int(result["steps"]), "packages": dict(trial["environment"]["packages"])}
-        stated["errors"] = {part: float(result[f"{part}_error"]) for part in PARTS}
+        stated = {"status": result["status"], "steps": result["steps"], "packages": trial["environment"]["packages"]}
+        stated["errors"] = {part: result[f"{part}_error"] for part in PARTS}
     except FileNotFoundError as error:
         raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

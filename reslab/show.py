@@ -151,7 +151,7 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     if any(repeated):
         console.print(words["again"].format(*map(len, repeated)))
     for id in repeated.both_ways:
-        console.print(f"  {id}")
+        console.print(f"  {id}", markup=False)
 
 
 def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":

@@ -1,5 +1,8 @@
 """Shared fixtures. Caches of their own. One thread: tests run side by side, and results must not depend on how sums are split."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -12,6 +15,16 @@ with warnings.catch_warnings():  # the first time on a machine it lists the font
 
 settings.register_profile("reslab", deadline=None)  # a busy machine is not a failure
 settings.load_profile("reslab")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run the tests in a process whose file names are UTF-8, as they are in Hangul, where a locale has made them ASCII in this one."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    command = [sys.executable, "-m", "pytest", *map(str, config.invocation_params.args)]
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]  # pytest's own, always there
+        code = subprocess.run(command, env={**os.environ, "PYTHONUTF8": "1"}).returncode
+    pytest.exit("these were the tests, with PYTHONUTF8=1", returncode=code)
 
 
 @pytest.fixture(autouse=True)

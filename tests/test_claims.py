@@ -1,5 +1,6 @@
 """The decision rule: hand-computed verdicts, Holm by hand, no spread, few seeds, and simulated false verdicts."""
 
+import itertools
 import math
 from typing import get_args
 
@@ -17,6 +18,7 @@ from reslab.claims import (
     Comparison,
     Direction,
     Section,
+    Verdict,
     agreement,
     check,
     cite,
@@ -136,6 +138,37 @@ def test_no_spread_is_said() -> None:
     assert "no spread" in none.reason and "under 1" in none.reason
     assert over.decision == "refuted"
     assert at.decision == "inconclusive"
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.1, 1e-6, 1e-14, 1e-100, 1e-250, 1e100, 1e250])
+def test_a_verdict_does_not_depend_on_the_unit(unit: float) -> None:
+    """Spread, no spread, at the margin, and on the edge of a grid's step; the same seeds on both sides, or others."""
+    cases = {
+        "inconclusive": ([1, -3, 5], [0, 0, 0], 0, 0),
+        "supported": ([9, 9.5, 10], [1, 1.5, 1], 2, 0),
+        "refuted": ([1, 1, 1], [0, 0, 0], 3, 0),
+        "at the margin": ([3, 3, 3], [2, 2, 2], 1, 0),
+        "within a step of the margin": ([4, 4, 4], [0, 0, 0], 3, 1),
+    }
+
+    def decided(name: str, first: int, unit: float) -> Verdict:
+        treatment, control, margin, step = cases[name]
+        ours, theirs = ({seed: value * unit for seed, value in enumerate(side, start)} for side, start in ((treatment, 0), (control, first)))
+        return decide([Comparison(claim("higher", margin * unit), ours, theirs, resolution=step * unit)])[0]
+
+    for name, first in itertools.product(cases, (0, 7)):  # paired, and Welch
+        verdict, plain = decided(name, first, unit), decided(name, first, 1.0)
+        assert verdict.decision == plain.decision == (name if name in ("supported", "refuted") else "inconclusive"), name
+        assert verdict.interval and plain.interval
+        assert [end / unit for end in verdict.interval] == pytest.approx(plain.interval)
+
+
+def test_spread_that_is_rounding_beside_the_values_is_none() -> None:
+    sums = [0.1 + 0.2, 0.3, 0.1 + 0.2]  # differ in their last bit
+    (verdict,) = decide([Comparison(claim("higher", 0.0), dict(enumerate(sums)), dict.fromkeys(range(3), 0.3))])
+    assert verdict.decision == "inconclusive" and verdict.reason.endswith("the interval is a point, at 0")
+    (small,) = decide([compare("higher", [1e-15, 1.1e-15, 1.2e-15], 0.0)])  # a small unit is no rounding
+    assert small.decision == "supported" and "no spread" not in small.reason
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

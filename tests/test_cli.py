@@ -1,6 +1,7 @@
 """The command line: help, JSON, and mistakes told in one line with exit code 2."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,43 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: st
 
 
 @pytest.mark.slow  # 15 s
+def test_a_user_without_a_home_is_told_to_name_paths_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(*_: object) -> str:
+        raise KeyError
+
+    for name in ("HOME", "USERPROFILE", "HOMEDRIVE", "HOMEPATH", "XDG_CACHE_HOME", "LOCALAPPDATA", "RESLAB_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    if os.name == "posix":
+        monkeypatch.setattr("pwd.getpwuid", no_home)
+    for data in ("folder:~nosuchuser/x", "cifar10:~nosuchuser/x", "cifar10"):
+        done = reslab_here("train", "resnet20", "--data", data)
+        assert done.returncode == 2 and "write the path in full, or set HOME" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a directory in use cannot be removed elsewhere")
+def test_a_current_directory_that_was_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = reslab_here("train", "resnet20")
+    assert (done.returncode, done.stderr) == (2, "reslab: the current directory was removed; change to another\n")
+
+
+def test_names_that_a_locale_of_ascii_does_not_have_are_told_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    asked = reslab_here("train", "resnet20", "--out", "실험")
+    assert asked.returncode == 2 and "is not ASCII" in asked.stderr and "set PYTHONUTF8=1" in asked.stderr
+
+    def found(*_: object, **__: object) -> None:  # a name that is met on the way
+        "실험".encode("ascii")
+
+    monkeypatch.setattr("reslab.data.load_data", found)
+    met = reslab_here("train", "resnet20")
+    assert (
+        met.returncode == 2 and "cannot be written as ascii" in met.stderr and "set PYTHONUTF8=1" in met.stderr and len(met.stderr.splitlines()) == 1
+    )
+
+
 def test_bench_prints_ratios_and_the_machine() -> None:
     figures = json.loads(reslab_here("bench", "lowlevel", "--quick", "--json").stdout)
     assert figures["training step"]["ratio"][0] > 0 and figures["machine"]["torch"]

@@ -85,7 +85,8 @@ def test_a_directory_that_is_read_only_is_named(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-def test_a_directory_deleted_under_a_run_is_that_trials_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
+def test_a_directory_deleted_under_a_run_is_that_trials_failure(again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     iterate = Trainer.iterate
 
@@ -93,11 +94,16 @@ def test_a_directory_deleted_under_a_run_is_that_trials_failure(tmp_path: Path, 
         iterate(self, index)
         if self.step == 3 and self.config.seed == 0:
             shutil.rmtree(self.run.path)
+            if again:
+                self.run.path.mkdir()
 
-    monkeypatch.setattr(Trainer, "iterate", deleting)
-    (failure,) = run_trials([tiny_trial(0), tiny_trial(1)], tmp_path, local(1), lambda *_: None)
-    assert failure.config.seed == 0 and "No such file or directory" in failure.reason
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "iterate", deleting)
+        (failure,) = run_trials([tiny_trial(0), tiny_trial(1)], tmp_path, local(1), lambda *_: None)
+    words = "trial.json is missing: the directory was removed" if again else "No such file or directory"
+    assert failure.config.seed == 0 and words in failure.reason and "the same command" in failure.reason
     assert Run(tmp_path, tiny_trial(1)).result()["status"] == "finished"
+    assert run_trials([tiny_trial(0)], tmp_path, local(1), lambda *_: None) == []  # as it says
 
 
 def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_a_study_of_a_thousand_trials_resumes_and_shows_itself_within_seconds(tm
             run.create()
             run.append_metrics(LINE)
             errors = dict.fromkeys(("train_error", "heldout_error", "test_error"), 0.25 + 1e-4 * trial.seed)
-            run.finish({"status": "finished", "params": 1000, **errors})
+            run.finish({"status": "finished", "params": 1000, "steps": 1, "seconds": 1.0, **errors})
     for _ in range(2):  # made, then found
         begun = time.process_time()
         record = run_study(study, config, directory, local(2), lambda *_: None, lambda *_: None).record

@@ -29,6 +29,13 @@ def test_the_warm_up_ends() -> None:
     assert rates == pytest.approx({0: 0.01, 399: 0.01, 400: 0.1, 401: 0.1, 31_999: 0.1, 32_000: 0.01, 48_000: 0.001})
 
 
+def test_a_short_run_leaves_the_warm_up_after_a_tenth() -> None:
+    rates = [PAPER_CIFAR_WARMUP.rate(step, 100) for step in (0, 9, 10, 49, 50, 75)]
+    assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.001])
+    assert [PAPER_CIFAR_WARMUP.rate(step, 4_000) for step in (399, 400)] == [0.01, 0.1]  # in 4,000 the whole warm-up fits
+    assert PAPER_CIFAR_WARMUP.rate(0, 9) == 0.1  # and in nine there is no room for one
+
+
 def test_the_papers_imagenet_recipe() -> None:
     rates = {step: PAPER_IMAGENET.rate(step, 600_000) for step in (0, 149_999, 150_000, 299_999, 300_000, 599_999)}
     assert rates == pytest.approx({0: 0.1, 149_999: 0.1, 150_000: 0.01, 299_999: 0.01, 300_000: 0.001, 599_999: 0.001})

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -186,6 +187,70 @@ def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path
 )
 def test_a_reason_is_worded_for_readers(reason: str, ko: str, en: str) -> None:
     assert wording.reason(reason) == {"ko": ko, "en": en}
+
+
+@pytest.mark.parametrize(
+    ("reason", "ko"),
+    [
+        ("the largest usable rate may be outside the grid: nobody's", "쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: nobody's"),
+        ("measured {[]: 1}, as claimed", "잰 값: {[]: 1} (주장 그대로)"),  # which is no literal
+        ("measured 1if 1 else '\\d', as claimed", "잰 값: 1if 1 else '\\d' (주장 그대로)"),  # at which Python warns
+        (f"measured 0x{'f' * 9000}, as claimed", f"잰 값: 0x{'f' * 9000} (주장 그대로)"),
+    ],
+)
+def test_a_reason_that_nobody_foresaw_is_shown_as_it_is(reason: str, ko: str) -> None:
+    worded = wording.reason(reason)
+    assert isinstance(worded, dict) and worded["ko"] == ko
+
+
+@pytest.mark.parametrize("inside", ["a" * 10**6, " (limit " * 10**5, " has up to " * 10**5, "x has up to x, " * 10**5])
+def test_no_reason_takes_long_to_be_read(inside: str) -> None:
+    begun = time.process_time()
+    for reason in (inside, f"not trained, so nothing is concluded: {inside} (limit 20 %)"):
+        wording.reason(reason)
+        wording.reason(reason[:9_000] + " (limit 20 %)")
+    assert time.process_time() - begun < 1
+
+
+HOSTILE = {
+    "a half of a surrogate pair": ("title", {"ko": "\ud800", "en": ""}),
+    "a number of thousands of digits": ("config", {"seeds": 10**4000}),
+    "nested": ("config", {"x": json.loads("[" * 60 + "]" * 60)}),
+    "a claim twice": ("claims", [a_claim(), a_claim()]),
+    "a verdict that is none": ("claims", [a_claim(verdict="yes")]),
+    "a negative spread": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": [1.0], "spread": [-0.1]}])]),
+    "an infinite height": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": [float("inf")]}])]),
+    "a text for a height": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": ["a"]}])]),
+    "a ragged grid": ("charts", [a_chart("heatmap", series=[{"name": "s", "x": [1, 2], "y": [1, 2], "z": [[1.0, 2.0], [3.0]]}])]),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_no_study_writes_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
+    key, value = HOSTILE[what]
+    a_study(tmp_path, **{key: value})
+    done = reslab_here("claims", tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and len(done.stderr) < 1000
+    assert "study.json" in done.stderr and "run the study again" in done.stderr
+
+
+def test_markup_in_a_claim_is_shown_as_it_is(tmp_path: Path) -> None:
+    evil = "[/x][red]"
+    claims = ({"id": evil, "unit": evil, "source": evil, "reason": evil, "verdict": verdict} for verdict in ("supported", "refuted"))
+    studies = [a_study(tmp_path / claim["verdict"], study=evil, claims=[a_claim(**claim)]) for claim in claims]
+    done = reslab_here("claims", *studies)
+    assert done.returncode == 0 and done.stdout.count(evil) > 6 and done.stdout.splitlines()[-1].strip() == evil
+
+
+def test_a_command_has_its_values_quoted() -> None:
+    record = {"study": "degradation", "config": {"data": "folder:/a place;ls", "depths": [8, 14]}}
+    assert records.command(record) == "reslab study degradation --data 'folder:/a place;ls' --depths 8,14"
+
+
+def test_bands_and_marks_of_names_that_a_picture_does_not_have_are_left_out() -> None:
+    bands = [{"name": TEXT, "first": "nowhere", "last": "layer1.1"}]
+    (with_them, *_), (without, *_) = (draw(a_lesion(bands=found, marks=marks), "en").axes for found, marks in ((bands, ["nowhere"]), ([], [])))
+    assert len(with_them.patches) == len(without.patches) and len(with_them.lines) == len(without.lines)
 
 
 def test_every_reason_that_claims_give_is_worded() -> None:

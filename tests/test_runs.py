@@ -46,15 +46,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 def test_metrics_are_appended_cut_back_and_read_without_a_torn_last_line(tmp_path: Path) -> None:
     run = Run(tmp_path, tiny_trial())
     run.create()
-    run.append_metrics({"step": 1})
+    run.append_metrics({"step": 1, "loss": 0.5})
     mark = run.mark_metrics()
-    run.append_metrics({"step": 2})
+    run.append_metrics({"step": 2, "loss": 0.5})
     with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 3')
     assert [line["step"] for line in run.metrics()] == [1, 2]
-    assert run.holds(mark) and run.latest_metrics() == {"step": 2}
+    assert run.holds(mark) and run.latest_metrics() == {"step": 2, "loss": 0.5}
     run.cut_metrics(mark.length)
-    run.append_metrics({"step": 4})
+    run.append_metrics({"step": 4, "loss": 0.5})
     assert [line["step"] for line in run.metrics()] == [1, 4]
 
 

@@ -237,7 +237,7 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
             if trial != lost:
                 run = Run(root, trial)  # type: ignore[arg-type]  # a TrialConfig
                 run.create()
-                run.finish({"status": "finished", "train_error": 0.25, "heldout_error": 0.25, "test_error": 0.25})
+                run.finish({"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.25, "heldout_error": 0.25, "test_error": 0.25})
         return [Failure(lost, "MemoryError: no")]
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)

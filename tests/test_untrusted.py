@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import reslab_here, tiny_trial
+from helpers import reslab_here, sum_up, tiny_trial
 from helpers_fuzz import watchdog
 from helpers_images import image_folder
 from PIL import EpsImagePlugin, Image
@@ -20,10 +20,12 @@ from test_report import EVIL, a_study, a_trial, without_scripts
 
 from reslab import show
 from reslab.data import cache, load_data
-from reslab.errors import UserError
-from reslab.executors import local, run_trials
+from reslab.errors import DamagedError, UserError
+from reslab.executors import fresh_network, local, run_trials
+from reslab.executors.trial import attempt
 from reslab.report.page import write_report
-from reslab.runs import Run
+from reslab.report.records import read_directory
+from reslab.runs import Run, code_digest, sealed, sha256
 
 
 class Bomb:
@@ -174,10 +176,128 @@ def test_a_run_directory_cannot_have_a_function_called(tmp_path: Path) -> None:
     config = tiny_trial().model_copy(update={"model": "os:mkdir", "options": {"path": str(tmp_path / "mark")}})
     run = Run(tmp_path, config)
     run.create()
-    run.finish({"status": "finished", "steps": 1, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5})
+    run.finish({"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5})
     done = reslab_here("ship", run.path, "--out", tmp_path / "out")
     assert done.returncode == 2 and "has no name of its own" in done.stderr
     assert not (tmp_path / "mark").exists()
+
+
+# --- Records that are whole by their seals and wrong inside -----------------------------------------------------------
+
+GOOD = {"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5, "code": "0" * 16}
+
+
+def finished_run(root: Path, seed: int = 0) -> Run:
+    run = Run(root, tiny_trial(seed))
+    run.create()
+    run.append_metrics({"step": 1, "epoch": 1.0, "loss": 0.5, "train_error": 0.5, "heldout_error": 0.5})
+    run.finish({key: value for key, value in GOOD.items() if key != "code"})
+    return run
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"status": "finished"}',
+        *(
+            json.dumps({**GOOD, **change})
+            for change in ({"status": "ended"}, {"train_error": "0.5"}, {"test_error": 1.5}, {"steps": None}, {"code": 7})
+        ),
+        *(json.dumps(GOOD).replace("0.5", number, 1) for number in ("NaN", "1e999", "9" * 4000, "9" * 5000)),
+        json.dumps(GOOD).replace("finished", "\\ud800"),
+        "[" * 900 + "]" * 900,
+        "\xff",
+    ],
+    ids=lambda content: content[:30],
+)
+def test_a_result_that_is_none_is_named(content: str, tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    assert run.result() == GOOD | {"code": code_digest()}
+    (run.path / "result.json").write_bytes(content.encode("latin-1"))
+    sum_up(run.path)
+    with pytest.raises(DamagedError, match=r"result\.json"):
+        run.result()
+    done = reslab_here("ship", run.path, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "result.json" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("line", ["[]", "null", "{}", '{"loss": "a"}', '{"loss": 1.0, "epoch": []}', '{"loss": NaN}', "{"])
+def test_a_line_of_metrics_that_is_none_is_named(line: str, tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    sum_up(run.path)
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl is damaged in line 2"):
+        list(run.metrics())
+    assert run.latest_metrics() == {}
+
+
+def test_sums_that_are_whole_and_name_nothing_prove_nothing(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    for content in (b"", b"\xff"):
+        (run.path / "SHA256SUMS").write_bytes(sealed(content))
+        with pytest.raises(DamagedError, match="move the directory away and run again"):
+            run.result()
+
+
+@pytest.mark.parametrize("change", [{}, {"network": {}}, {"network": [1]}, {"step": 10**6}, {"step": -1}, {"optimizer": {}}, {"metrics": "x"}])
+def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(change: dict[str, object], tmp_path: Path) -> None:
+    config = tiny_trial(epochs=1)
+    run = Run(tmp_path, config)
+    run.create()
+    network = fresh_network(config, load_data("digits"))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "precision": {}, "step": 0, "seconds": 0.0, "sums": torch.zeros(2)}
+    state |= {"trial": config.digest(), "images": load_data("digits").fingerprint, "metrics": tuple(run.mark_metrics())} | change
+    buffer = io.BytesIO()
+    torch.save(state if change else [1], buffer)
+    run.write_checkpoint(buffer.getvalue())
+    failures = run_trials([config], tmp_path, local(1), lambda *_: None)
+    if change == {"step": 10**6}:  # of another length: it is set aside, as one that is damaged
+        assert not failures and (run.path / "checkpoint.pt.damaged").exists()
+    else:
+        assert "checkpoint.pt is whole and yet no checkpoint" in failures[0].reason and not run.finished
+
+
+# --- What is no file --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes pipes and links to devices")
+@pytest.mark.parametrize("name", ["trial.json", "metrics.jsonl", "checkpoint.pt", "weights.safetensors", "result.json", "SHA256SUMS", ".lock"])
+def test_pipes_and_devices_in_the_place_of_a_runs_files_are_not_waited_for(name: str, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "study" / "trials")
+    for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (run.path / name).unlink(missing_ok=True)
+        put(run.path / name)
+        (failure,) = [failure for failure in [attempt(run.config, run.path.parent)] if failure]
+        assert f"{name} is no regular file" in failure.reason
+        assert run.latest_metrics() in ({}, next(run.metrics(), {}) if name != "metrics.jsonl" else {})
+        assert reslab_here("ship", run.path, "--out", tmp_path / "out").returncode == 2
+        assert read_directory(tmp_path / "study").notes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes pipes and links to devices")
+def test_pipes_and_devices_in_the_place_of_a_record_are_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir):
+        put(path)
+        for words in (("claims", tmp_path), ("report", tmp_path, "--out", tmp_path / "page.html"), ("study", "shortcuts", "--out", tmp_path)):
+            done = reslab_here(*words)
+            assert done.returncode == 2 and "study.json" in done.stderr and len(done.stderr.splitlines()) == 1
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_a_file_of_more_bytes_than_any_of_its_kind_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # which takes no room
+    done = reslab_here("claims", tmp_path)
+    assert done.returncode == 2 and "1,099,511,627,776 bytes" in done.stderr
+    with pytest.raises(DamagedError, match="bytes"):
+        sha256(path)
 
 
 def test_metrics_and_environments_cannot_inject_into_the_page(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 
 from reslab.bench.timing import machine, side_by_side
 from reslab.data.places import Watch, silent
+from reslab.errors import UserError
 from reslab.processes import end, following_parent, unheard
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 
@@ -85,20 +86,24 @@ def peak_memory(name: str, batch: int) -> float | None:
     theirs.close()
     try:
         peak: float | None = ours.recv()
+        process.join()
+    except EOFError as error:
+        process.join()
+        raise UserError(f"the process that measures the memory of {name} died (exit code {process.exitcode})") from error
     finally:
         end([process])
     return peak
 
 
+@following_parent
 def _measure_peak(name: str, batch: int, connection: Connection) -> None:
-    with following_parent():
-        images, labels = torch.randn(batch, 3, 64, 64), torch.randint(1000, (batch,))
-        before = _high_water_mark()
-        train, _ = STEPS[name](images, labels)
-        for _ in range(3):
-            train()
-        after = _high_water_mark()
-        connection.send(None if before is None or after is None else (after - before) / 1024)
+    images, labels = torch.randn(batch, 3, 64, 64), torch.randint(1000, (batch,))
+    before = _high_water_mark()
+    train, _ = STEPS[name](images, labels)
+    for _ in range(3):
+        train()
+    after = _high_water_mark()
+    connection.send(None if before is None or after is None else (after - before) / 1024)
 
 
 def _high_water_mark() -> int | None:

@@ -91,16 +91,16 @@ def _outcome(connection: Connection, place: Run, label: str, watch: Watch) -> Js
     return outcome
 
 
+@following_parent
 def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
     """Be the process of one sprint."""
-    with following_parent():
-        keep_freed_memory()
-        torch.backends.cudnn.benchmark = True  # every batch has the same shape
-        try:
-            outcome = sprint(config, place)
-        except Exception as error:
-            outcome = {"reason": reason(error), "traceback": traceback.format_exc()}
-        connection.send(outcome)
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    try:
+        outcome = sprint(config, place)
+    except Exception as error:
+        outcome = {"reason": reason(error), "traceback": traceback.format_exc()}
+    connection.send(outcome)
 
 
 def sprint(config: SprintConfig, place: Run) -> Json:

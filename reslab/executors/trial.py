@@ -13,7 +13,7 @@ from torch import nn
 
 from reslab import zoo
 from reslab.data import Dataset, load_data
-from reslab.errors import UserError
+from reslab.errors import UserError, explained
 from reslab.runs import Json, Run
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Trainer, TrialConfig
@@ -114,5 +114,4 @@ def attempt(config: TrialConfig, root: Path, data: Dataset | None = None) -> Out
 
 def reason(error: Exception) -> str:
     """Return what went wrong in one line."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}"
+    return explained(error) or f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

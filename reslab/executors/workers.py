@@ -87,9 +87,10 @@ class _Worker:
         self.connection.close()
 
 
+@following_parent
 def _serve(connection: Connection) -> None:
     """Run trials until the pipe closes or the process is told to end."""
-    with following_parent(), suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError):
         while True:
             config, root = connection.recv()
             connection.send(attempt(config, root))

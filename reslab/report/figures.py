@@ -117,13 +117,18 @@ def _finish(axes: "Axes", picture: Json, language: str, *, first: bool) -> None:
     def at(x: Any, reach: float = 0.0) -> float:
         return names.index(x) + reach if isinstance(x, str) else x
 
+    def placed(*ends: Any) -> bool:  # a name that is none of the picture's has no place in it
+        return all(x in names for x in ends if isinstance(x, str))
+
     above: Json = {"transform": axes.get_xaxis_transform(), "ha": "center", "fontsize": 8}
     for band in picture["bands"]:
+        if not placed(band["first"], band["last"]):
+            continue
         low, high = at(band["first"], -0.46), at(band["last"], 0.46)
         axes.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0)
         if first:
             axes.text((low + high) / 2, 1.01, _words(band["name"], language), va="bottom", **above)
-    for x in picture["marks"]:
+    for x in filter(placed, picture["marks"]):
         axes.axvline(at(x), color="black", linestyle=":", linewidth=1, zorder=0)
         axes.text(at(x), 1.0, "▼", va="top", **above)
     if any(isinstance(x, str) for x in names) and sum(len(str(x)) for x in names) > 60:

@@ -1,5 +1,6 @@
 """What a study directory holds, read so that what is missing or broken is said and the rest is shown."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from reslab.errors import DamagedError, UserError
 from reslab.report import shape
-from reslab.runs import METRICS, TRIAL, Json, check_files, read_json, read_metrics
+from reslab.runs import METRICS, RESULT, TRIAL, Json, Outcome, Shape, TrialFile, check_files, read_json, read_metrics, read_record, wrong
 
 Text = dict[str, str]
 """Language -> sentence."""
@@ -52,7 +53,7 @@ def read_study(directory: Path) -> Json:
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
         raise UserError(f"{directory / 'study.json'} is no study's record; run the study again")
     record = {"title": {"ko": record["study"], "en": record["study"]}, **EMPTY, **record}
-    if complaint := shape.wrong(shape.Record, record):
+    if complaint := wrong(shape.Record, record):
         raise UserError(f"{directory / 'study.json'} is no study's record ({complaint}); run the study again")
     return record
 
@@ -131,13 +132,13 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
 
 
 def _trial(path: Path, group: str | None, result: Json | None) -> Trial:
-    config = _read(path / "trial.json", shape.TrialFile)
+    config = _read(path / TRIAL, TrialFile)
     if group is None:
         settings = config.get("config", {})
         options = settings.get("options") or {}
         group = " ".join([str(settings.get("model", path.name)), *(f"{key}={value}" for key, value in options.items())])
     if result is None:
-        result = _read(path / "result.json", shape.Result) or None
+        result = _read(path / RESULT, Outcome) or None
     return Trial(group, list(_metrics(path)), config, result)
 
 
@@ -149,23 +150,19 @@ def _damaged(path: Path) -> bool:
     return False
 
 
-def _read(path: Path, kind: type[shape.Shape]) -> Json:
+def _read(path: Path, kind: type[Shape]) -> Json:
     """Return a file's record, or an empty one if it is missing or broken."""
     try:
-        record: Json = read_json(path)
-    except (OSError, ValueError):
+        return read_record(path, kind)
+    except (OSError, DamagedError):
         return {}
-    return {} if shape.wrong(kind, record) else record
 
 
 def _metrics(path: Path) -> Iterator[Json]:
     """Yield the lines of metrics up to the first that cannot be read."""
     try:
-        for line in read_metrics(path):
-            if shape.wrong(shape.Line, line):
-                return
-            yield line
-    except (OSError, ValueError):
+        yield from read_metrics(path, shape.Line)
+    except (OSError, DamagedError):
         return
 
 
@@ -201,4 +198,4 @@ def command(record: Json) -> str:
     for key, value in record["config"].items():
         if value is not None:
             words += [f"--{key.replace('_', '-')}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return " ".join(words)
+    return shlex.join(words)

@@ -1,20 +1,31 @@
 """What the page takes for granted of the files it reads: said once, and checked before anything is drawn."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from reslab import runs
 from reslab.claims import SECTIONS
-from reslab.runs import one_line
+from reslab.runs import Number, Shape, Value
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""
 
 
-class Shape(BaseModel):
-    """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
+LARGEST = 1e100
+"""A larger number is no measurement, and no picture has room for it."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+
+def _in_room(value: float) -> float:
+    if abs(value) > LARGEST:
+        raise ValueError(f"{value} has no place in a picture")
+    return value
+
+
+Place = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Height = Annotated[float, AfterValidator(_in_room)]
+"""May be NaN, which is not drawn."""
+Spread = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
 class Text(Shape):
@@ -24,7 +35,6 @@ class Text(Shape):
     en: str
 
 
-Value = str | int | float | None
 Path = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
 """Below the study's directory, never out of it."""
 
@@ -78,20 +88,20 @@ class Series(Shape):
     """One line, or one grid, of a chart."""
 
     name: str | Text
-    x: list[float] | list[str]
-    y: list[float | None] | list[str]
-    spread: list[float | None] | None = None
+    x: list[Place] | list[str]
+    y: list[Height | None] | list[str]
+    spread: list[Spread | None] | None = None
     text: list[str] | None = None
     kind: str | None = None
-    z: list[list[float | None]] | None = None
+    z: list[list[Height | None]] | None = None
 
 
 class Band(Shape):
     """A shaded part of a chart."""
 
     name: Text
-    first: float | str
-    last: float | str
+    first: Place | str
+    last: Place | str
 
 
 class Chart(Shape):
@@ -107,14 +117,25 @@ class Chart(Shape):
     log_y: bool = False
     z: Text | None = None
     arrangement: str = "together"
-    bands: list[Band] = []
-    marks: list[float | str] = []
+    bands: list[Band] = Field(default_factory=list)
+    marks: list[Place | str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
         for series in self.series if self.kind not in GRIDS else []:
             if any(len(part) != len(series.x) for part in (series.y, series.spread, series.text) if part is not None):
                 raise ValueError("the parts of a series differ in length")
+            if any(isinstance(y, str) for y in series.y):
+                raise ValueError("a series has texts for heights")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_grids(self) -> Self:
+        least = 2 if self.kind == "contours" else 1
+        for series in self.series if self.kind in GRIDS else []:
+            rows = series.z if series.z and any(series.z) else []  # one that is empty is not drawn
+            if rows and (any(len(row) != len(series.x) for row in rows) or len(rows) != len(series.y) or min(len(rows), len(series.x)) < least):
+                raise ValueError("a grid has no value for each x and y")
         return self
 
 
@@ -163,33 +184,16 @@ class Record(Shape):
     trials: list[Entry]
     failures: list[Failed]
 
-
-class Settings(Shape):
-    """A trial's config, as far as it is shown."""
-
-    model: str | None = None
-    options: dict[str, Value] = {}
-    recipe: dict[str, JsonValue] = {}
-
-
-class TrialFile(Shape):
-    """What `trial.json` holds."""
-
-    config: Settings = Field(default_factory=Settings)
-    environment: dict[str, JsonValue] = {}
+    @model_validator(mode="after")
+    def _each_claim_once(self) -> Self:
+        ids = [claim.id for claim in self.claims]
+        if len(set(ids)) < len(ids):
+            raise ValueError("a claim stands in it twice")
+        return self
 
 
-class Line(Shape):
-    """A line of `metrics.jsonl`."""
+class Line(runs.Line):
+    """A line of a trial's metrics, as far as it is drawn."""
 
-    epoch: float
+    epoch: Number
     train_error: float | None
-
-
-def wrong(kind: type[Shape], value: Any) -> str | None:
-    """Return what is wrong with a value read from a file, in one line; None if it is of the kind."""
-    try:
-        kind.model_validate(value)
-    except ValidationError as error:
-        return one_line(error)
-    return None

@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,9 +25,13 @@ def translated(text: Words) -> Words:
     return {"ko": glossary()[text], "en": text} if isinstance(text, str) and text in glossary() else text
 
 
+LONGEST = 10_000
+"""Characters of any reason that is worded: a longer one is none of the lab's."""
+
+
 def reason(text: str) -> Words:
-    """Return the reason for a verdict, which `reslab.claims` or a study's source gave."""
-    for pattern, say in _REASONS.items():
+    """Return the reason for a verdict, which `reslab.claims` or a study's source gave; what nobody foresaw, as it is."""
+    for pattern, say in _REASONS.items() if len(text) <= LONGEST else ():
         if found := re.fullmatch(pattern, text, flags=re.DOTALL):
             return say(*found.groups())
     return translated(text)
@@ -43,10 +48,12 @@ def _measured(value: str, expected: str | None) -> Words:
 def _value(written: str) -> tuple[str, str]:
     """Return a value that Python wrote, in words: Korean, English."""
     try:
-        value = ast.literal_eval(written)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # a text that is no literal
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which some texts give where they are taken for Python
+            value = ast.literal_eval(written)
+        return _worded(value, ("예", "아니오", "없음")), _worded(value, ("yes", "no", "none"))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # a text that is no literal, or a number of thousands of digits
         return written, written
-    return _worded(value, ("예", "아니오", "없음")), _worded(value, ("yes", "no", "none"))
 
 
 def _worded(value: Any, words: tuple[str, str, str], inner: bool = False) -> str:
@@ -78,15 +85,15 @@ def _minus(number: str) -> str:
 
 
 _SIDE = {"over": "크다", "under": "작다"}
-_UNTRAINED = r"(\S+) has up to (\S+) % training error"
 
 
 def _not_trained(which: str, limit: str) -> Words:
-    ko = ", ".join(f"{name}의 훈련 오류가 최대 {error} %" for name, error in re.findall(_UNTRAINED, which))
-    return {
-        "ko": f"학습되지 않았으므로 결론을 내리지 않는다: {ko}(한계는 {limit} %)",
-        "en": f"not trained, so nothing is concluded: {which} (limit {limit} %)",
-    }
+    en = f"not trained, so nothing is concluded: {which} (limit {limit} %)"
+    parts = [part.partition(" has up to ") for part in which.split(", ")]
+    if not all(between for _, between, _ in parts):
+        return en
+    ko = ", ".join(f"{name}의 훈련 오류가 최대 {error.removesuffix(' training error')}" for name, _, error in parts)
+    return {"ko": f"학습되지 않았으므로 결론을 내리지 않는다: {ko}(한계는 {limit} %)", "en": en}
 
 
 _REASONS: dict[str, Callable[..., Words]] = {
@@ -112,7 +119,7 @@ _REASONS: dict[str, Callable[..., Words]] = {
         "en": f"the costs differ by more than {limit}: {one}, {other}",
     },
     r"the largest usable rate may be outside the grid: (.+)": lambda kinds: {
-        "ko": f"쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: {', '.join(glossary()[kind] for kind in kinds.split(', '))}",
+        "ko": f"쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: {', '.join(glossary().get(kind, kind) for kind in kinds.split(', '))}",
         "en": f"the largest usable rate may be outside the grid: {kinds}",
     },
     r"no room to be lower by (\S+): the mean of what is compared with is (\S+)": lambda margin, mean: {

@@ -172,7 +172,7 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
         end(child for child in multiprocessing.active_children() if child not in others)
 
 
+@following_parent
 def _following(work: Callable[..., None], fabric: "Fabric", *args: Any) -> None:
     """Do a spawned process's part."""
-    with following_parent():
-        work(fabric, *args)
+    work(fabric, *args)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Generator, Tensor, nn
 
 from reslab.errors import DamagedError, UserError
-from reslab.runs import METRICS, Config, Json, Mark, Run, read_sealed, set_aside, write_atomically
+from reslab.runs import METRICS, Config, Json, Line, Mark, Number, Outcome, Run, Shape, Share, read_sealed, set_aside, write_atomically, wrong
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
@@ -36,9 +36,44 @@ STEPS_TO_AGREE = 10
 """Processes agree on whether to save only every so many steps, as agreeing takes a message."""
 
 
+class TrialLine(Line):
+    """What a trial records of an epoch, as far as it is read back."""
+
+    epoch: Number = 0.0
+    loss: Number | None
+
+
+class TrialOutcome(Outcome):
+    """What a trial leaves."""
+
+    code: str
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    train_error: Share
+    heldout_error: Share
+    test_error: Share
+
+
+class Checkpoint(Shape):
+    """What a checkpoint holds."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    precision: dict[str, Any] = Field(default_factory=dict)
+    step: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    sums: Tensor
+    trial: str
+    images: str | None = None
+    metrics: tuple[int, str]
+
+
 class TrialConfig(Config):
     """Everything that a trial's result depends on, the images of a data set aside; its hash names the run directory."""
 
+    line = TrialLine
+    outcome = TrialOutcome
     model: str
     options: dict[str, int | float | str | bool] = Field(default_factory=dict, description="passed to the model's builder")
     data: str
@@ -240,10 +275,13 @@ class Trainer:
         length = 0
         if path is not None:
             state = self._read(path)
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if state.get("precision"):
-                self.fabric.strategy.precision.load_state_dict(state["precision"])
+            try:
+                self.network.load_state_dict(state["network"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                if state.get("precision"):
+                    self.fabric.strategy.precision.load_state_dict(state["precision"])
+            except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+                raise _no_checkpoint(path, f"{type(error).__name__}: {error}") from error
             self.step, self.seconds = state["step"], state["seconds"]
             if self.fabric.is_global_zero:
                 self.sums = state["sums"]
@@ -253,7 +291,19 @@ class Trainer:
             self.run.cut_metrics(length)
 
     def _read(self, path: Path) -> Json:
-        state: Json = torch.load(io.BytesIO(read_sealed(path)), map_location=self.fabric.device, weights_only=True)
+        """Return what a checkpoint holds.
+
+        Raises:
+            DamagedError: if it is not as it was sealed.
+            UserError: if it is, and is no checkpoint of a trial: somebody else's, on which nothing is built.
+        """
+        content = read_sealed(path)
+        try:
+            state: Json = torch.load(io.BytesIO(content), map_location=self.fabric.device, weights_only=True)
+        except Exception as error:  # of as many kinds as there are ways to be no such file
+            raise _no_checkpoint(path, f"{type(error).__name__}: {error}") from error
+        if complaint := wrong(Checkpoint, state):
+            raise _no_checkpoint(path, complaint)
         return state
 
     def _whole_checkpoint(self) -> Path | None:
@@ -267,6 +317,8 @@ class Trainer:
                     raise DamagedError(f"{path} is another trial's")
                 if state.get("images") not in (None, self.data.fingerprint):
                     raise DamagedError(f"{path} is of other images than {self.config.data} has now")
+                if state["step"] > self.total_steps:
+                    raise DamagedError(f"{path} is of step {state['step']} of {self.total_steps}")
                 if not self.run.holds(Mark(*state["metrics"])):
                     raise DamagedError(f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written")
             except DamagedError as error:
@@ -274,3 +326,7 @@ class Trainer:
             else:
                 return path
         return None
+
+
+def _no_checkpoint(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run begins without it")

@@ -6,18 +6,21 @@ from pydantic import Field, model_validator
 
 from reslab.runs import Config
 
+WARMUP_PART = 10
+"""A warm-up is no longer than one part in so many of the run, so that a short run leaves it too. The papers' 400 of 64,000 are far from it."""
+
 
 class Steps(Config):
     """The base rate divided by 10 at each milestone, after an optional constant warm-up that ends (He et al. 2015, section 4.2)."""
 
     kind: Literal["steps"] = "steps"
     milestones: tuple[float, ...] = Field(description="where the rate is divided by 10, as fractions of the iterations")
-    warmup_iterations: int = Field(0, ge=0, description="iterations at the warm-up rate, after which the base rate holds")
+    warmup_iterations: int = Field(0, ge=0, description="iterations at the warm-up rate, a tenth of the run at most; then the base rate holds")
     warmup_rate: float = Field(0.01, gt=0, description="learning rate of the warm-up")
 
     def rate(self, base: float, step: int, total: int) -> float:
         """Return the learning rate of iteration `step` (from 0) of `total`."""
-        if step < self.warmup_iterations:
+        if step < min(self.warmup_iterations, total // WARMUP_PART):
             return self.warmup_rate
         return float(base / 10 ** sum(step >= milestone * total for milestone in self.milestones))
 

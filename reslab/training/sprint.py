@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from reslab.runs import Config
+from reslab.runs import Config, Line, Outcome, Share, Value
 from reslab.training.devices import Device, Precision
 from reslab.training.evaluation import Split
 from reslab.training.loop import generator
@@ -24,9 +24,33 @@ LEAST_STEPS = 10
 WHITENING_IMAGES = 5000
 
 
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class SprintLine(Line):
+    """How far a sprint is."""
+
+    step: int
+    steps: int
+
+
+class SprintOutcome(Outcome):
+    """What a sprint leaves."""
+
+    code: str
+    accuracy: Share
+    steps: int
+    training_seconds: Seconds
+    processor_seconds: Seconds
+    process_seconds: Seconds
+    machine: dict[str, Value]
+
+
 class SprintConfig(Config):
     """Everything that a sprint's result depends on, its images and the machine aside."""
 
+    line = SprintLine
+    outcome = SprintOutcome
     contender: str
     against: str = Field("", description="what it races: a race has runs of its own, one beside the other")
     data: str
