@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reslab import studies, zoo
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
 from reslab.claims import Comparison, decide
-from reslab.errors import UserError
+from reslab.errors import DamagedError, UserError
 from reslab.executors import local, run_trial
 from reslab.runs import Run
 from reslab.studies import batchnorm_role, descent
@@ -166,6 +166,9 @@ def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
     trial.run.cut_metrics(0)
     trial.run.append_metrics({**line, "loss": None})
     assert early_loss(trial) == 9  # diverged
+    (trial.run.path / "metrics.jsonl").write_bytes(b"")
+    with pytest.raises(DamagedError, match="no metrics of any epoch"):
+        early_loss(trial)
 
 
 def test_opposite_data_turn_the_verdicts_round() -> None:

@@ -29,6 +29,7 @@ from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
 from reslab.claims import Citation, Claim, Comparison
 from reslab.data import load_data
+from reslab.errors import DamagedError
 from reslab.residual import preserve, view
 from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
 from reslab.studies.gradient_flow import decades
@@ -325,9 +326,15 @@ def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> 
 
 
 def early_loss(trial: Trial) -> float:
-    """Return log10 of the mean training loss of the second epoch, or of the last of a run that ended sooner."""
-    loss = [line["loss"] for line in trial.run.metrics()][:2][-1]
-    return bounded_log10(inf if loss is None else loss)
+    """Return log10 of the mean training loss of the second epoch, or of the last of a run that ended sooner.
+
+    Raises:
+        DamagedError: if no epoch is on record.
+    """
+    losses = [line["loss"] for line in trial.run.metrics()][:2]
+    if not losses:
+        raise DamagedError(f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again")
+    return bounded_log10(inf if losses[-1] is None else losses[-1])
 
 
 def _looks(trials: Sequence[Trial], rate: float, kind: str, progress: Progress) -> dict[int, Look | None]:
