@@ -6,6 +6,7 @@
     weights.safetensors   the trained network
     SHA256SUMS            the hashes of the other files (`sha256sum --check SHA256SUMS`)
     result.json           the outcome; a trial is finished when it exists
+    progress.json         how far it is, for whoever looks on; gone when it is finished
 
 `metrics.jsonl` grows by appending; every other file appears whole or not at all (write, fsync, rename). What is damaged afterwards is found by its
 hash and named, and nothing is built on it.
@@ -30,6 +31,7 @@ from reslab.errors import DamagedError
 Json = dict[str, Any]
 
 METRICS = "metrics.jsonl"
+PROGRESS = "progress.json"
 TRIAL = "trial.json"
 SUMS = "SHA256SUMS"
 SEAL = b"# reslab sha256 %s\n"
@@ -249,8 +251,19 @@ class Run:
         sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights) if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)
-        self.checkpoint.unlink(missing_ok=True)
-        self.previous_checkpoint.unlink(missing_ok=True)
+        for path in (self.checkpoint, self.previous_checkpoint, self.path / PROGRESS):
+            path.unlink(missing_ok=True)
+
+    def tell(self, progress: Mapping[str, Any]) -> None:
+        """Write how far the trial is, for whoever looks on: nothing depends on it, and that it cannot be written stops nothing."""
+        with suppress(OSError):
+            (self.path / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+
+    def progress(self) -> Json:
+        """Return what was told last; an empty one where there is none, or where it is being written."""
+        with suppress(OSError, ValueError):
+            return dict(read_json(self.path / PROGRESS))
+        return {}
 
     def write_checkpoint(self, content: bytes) -> None:
         """Write a sealed checkpoint and keep the one before it."""

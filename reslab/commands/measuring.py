@@ -1,5 +1,6 @@
 """Commands that look inside a network, and that time the lab."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,8 @@ def analyze(
             options=arguments.words(options),
             watch=steps,
         )
+    if found.record.get("untrained"):
+        print(f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; give --weights", file=sys.stderr)
     written = write(found, out) if out is not None else []
     show.print_json(found.record) if json else show.print_analysis(found.record, written)
 

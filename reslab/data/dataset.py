@@ -67,6 +67,14 @@ class Dataset:
         """Return how a network's images are prepared: what a weights file keeps."""
         return {"data": self.name, "mean": list(self.statistics.mean), "std": list(self.statistics.std), "size": self.size}
 
+    def describe(self) -> str:
+        """Return in a line what was read: classes, images, their size, and how they are split."""
+        train, heldout, test = (f"{len(self.parts[part].labels):,}" for part in ("train", "heldout", "test"))
+        images = self.parts["train"].images
+        size = "of several sizes" if isinstance(images, Ragged) else "×".join(map(str, images.shape[1:]))
+        counts = f"{self.num_classes} classes; {train} training, {heldout} held-out and {test} test images, {size}"
+        return f"{self.name}: {counts}; {self.split_rule}"
+
     @property
     def train(self) -> Split:
         """Return the whole training part, standardised."""
