@@ -81,13 +81,15 @@ def train(
     from reslab.runs import Run, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
+    from reslab.training.recipes import Recipe
 
     chosen = best_device() if device == "auto" else device
     exact = best_precision(chosen).value if precision == "auto" else precision
     check(chosen, exact)
+    words = arguments.words(options)
+    arguments.see_whose(words, train, zoo.options(model), Recipe.model_fields)
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
-    words = arguments.words(options)
     zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
     try:
         settings = arguments.read_recipe(recipe, data, epochs, set)

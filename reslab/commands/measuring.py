@@ -74,8 +74,11 @@ def analyze(
     options
         Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
     """
+    from reslab import zoo
     from reslab.analyzing import analyze_model, places, write
 
+    words = arguments.words(options)
+    arguments.see_whose(words, analyze, zoo.options(model or ""))
     if out is not None:
         arguments.make_writable(out)
         places(name, model, out)  # before the work, and not after it
@@ -90,7 +93,7 @@ def analyze(
             seed=seed,
             zero_pad=zero_pad,
             download=download,
-            options=arguments.words(options),
+            options=words,
             watch=steps,
         )
     if found.record.get("untrained"):

@@ -36,7 +36,9 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
     from reslab.report.explorer import catalogue
 
     if name is not None:
-        show.show_network(name, diff, arguments.words(options), json)
+        words = arguments.words(options)
+        arguments.see_whose(words, models, zoo.options(name))
+        show.show_network(name, diff, words, json)
         return
     if diff is not None or options:
         raise UserError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
@@ -120,6 +122,7 @@ def weights(
         return
     if as_ is None:
         raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
+    arguments.see_whose(arguments.words(options), weights, zoo.options(as_))
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
         raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
     if out is not None and out.exists():
@@ -221,14 +224,15 @@ def evaluate(
     options
         Options of the network, such as `--depth 26`.
     """
-    from reslab import weightfiles
+    from reslab import weightfiles, zoo
     from reslab.data import load_data
     from reslab.evaluation import evaluate_file
 
+    words = arguments.words(options)
+    arguments.see_whose(words, evaluate, zoo.options(model))
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
         average = batchnorm == "true-average"
-        words = arguments.words(options)
         file = weightfiles.locate(weights, model)
         record = evaluate_file(
             model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
