@@ -8,6 +8,7 @@ python lab.py bench      set up, and measure what the lab claims about speed (mi
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -16,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+ACTIVATE = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
 
 COMMANDS = {
     "lab": ("lab", [["-m", "reslab", "study", "degradation"]]),
@@ -35,8 +38,11 @@ def set_up(extra: str) -> None:
     if not PYTHON.exists():
         print(f"making {VENV}", flush=True)
         venv.create(VENV, with_pip=True)
+    if sys.platform == "linux" and shutil.which("nvidia-smi") is None and "PIP_EXTRA_INDEX_URL" not in os.environ:
+        print("no NVIDIA GPU found: for a PyTorch without CUDA, which is far smaller, stop this and set")
+        print("PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu before it, where that site can be reached")
     print(f"installing reslab[{extra}] (the first time this takes some minutes: PyTorch is large)", flush=True)
-    subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", f"{ROOT}[{extra}]"], check=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-e", f"{ROOT}[{extra}]"], check=True)
     stamps[0].write_text(wanted, encoding="utf-8")
 
 
@@ -52,10 +58,14 @@ def main() -> int:
     extra, steps = COMMANDS[name]
     try:
         set_up(extra)
+        if name == "lab":
+            print("now: reslab study degradation: 20 networks, two to three minutes on two cores", flush=True)
         for step in steps:
             code = subprocess.run([PYTHON, *step, *rest], cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}).returncode  # whatever the locale
             if code:
                 return code
+        if name == "lab":
+            print(f"to go on: {ACTIVATE}, then for example: reslab models, reslab train resnet20, reslab --help")
     except subprocess.CalledProcessError as error:
         print(f"setting up failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return error.returncode

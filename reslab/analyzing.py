@@ -103,6 +103,7 @@ def analyze_model(
     if "seed" in known:
         settings["seed"] = seed
     file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
+    untrained = analysis.trained and file is None and ":" not in model
     network, loss, x, y, source = _subject(model, file, data, part, images or analysis.images, zero_pad, download, others, watch)
     if loss is not None and "loss" in known:
         settings["loss"] = loss
@@ -116,7 +117,7 @@ def analyze_model(
         if isinstance(error, UserError) or not asked:
             raise
         raise UserError(f"{name} cannot be computed with {asked}: {error}") from error
-    return _found(name, analysis, result, {"model": model, "weights": origin, "images": len(x), "data": source})
+    return _found(name, analysis, result, {"model": model, "weights": origin, "untrained": untrained, "images": len(x), "data": source})
 
 
 def places(name: str, model: str | None, directory: Path) -> list[Path]:

@@ -4,9 +4,11 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cyclopts
 
@@ -30,14 +32,14 @@ def main(typed: Sequence[str] | None = None) -> None:
     told: list[int] = []
     try:
         _see_that_the_system_takes(words)
-        with _stoppable(told):
+        with _stoppable(told), _noting():
             sys.exit(app(words, exit_on_error=False, print_error=False))
     except cyclopts.CycloptsError as error:
         _complain(str(error), debug, error)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("reslab"):
             raise
-        _complain(f"this command needs {error.name}; install it with: pip install 'reslab[lab]'", debug, error)
+        _complain(f"this command needs {error.name}; install it with: pip install 'reslab[lab]', in reslab's environment", debug, error)
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -48,6 +50,24 @@ def main(typed: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
+
+
+@contextmanager
+def _noting() -> Iterator[None]:
+    """Have the lab's own warnings told in one line, as mistakes are; those of others look as Python has them."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *where: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning) and Path(__file__).parent in Path(filename).parents:
+            print(f"reslab: note: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            shown(message, category, filename, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 @contextmanager

@@ -65,6 +65,20 @@ def evaluate_file(
     }
 
 
+STEPS_TO_SETTLE = 100
+"""Before so many steps BatchNorm's moving averages (momentum 0.1, so of about the last ten steps) may lag behind weights that still move fast."""
+
+
+def true_average_errors(network: nn.Module, data: Dataset) -> dict[str, float | None] | None:
+    """Return a network's error on each part with BatchNorm's statistics averaged over the training images; None where it keeps none."""
+    try:
+        true_average(network, shuffled(data))
+    except UserError:
+        return None
+    parts: tuple[PartName, ...] = ("train", "heldout", "test")
+    return {part: evaluate(network, data.batches(part))["error"] for part in parts}
+
+
 def trained(
     model: str, file: Path, data: Dataset, *, size: int | None = None, zero_pad: weightfiles.ZeroPadSide | None, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Dataset, Literal["weights", "data"]]:

@@ -6,6 +6,7 @@
     weights.safetensors   the trained network
     SHA256SUMS            the hashes of the other files (`sha256sum --check SHA256SUMS`)
     result.json           the outcome; a trial is finished when it exists
+    progress.json         how far it is, for whoever looks on; gone when it is finished
 
 `metrics.jsonl` grows by appending; every other file appears whole or not at all (write, fsync, rename). What is damaged afterwards is found by its
 hash and named, and nothing is built on it. A hash says that a file is as it was written, and not by whom: what is read back is also seen to be of
@@ -33,6 +34,7 @@ from reslab.errors import DamagedError
 Json = dict[str, Any]
 
 METRICS = "metrics.jsonl"
+PROGRESS = "progress.json"
 TRIAL = "trial.json"
 RESULT = "result.json"
 SUMS = "SHA256SUMS"
@@ -87,6 +89,20 @@ class Line(Shape):
     """A line of `metrics.jsonl`: numbers, or null where there is none."""
 
     __pydantic_extra__: dict[str, Number | None]
+
+
+class Progress(Shape):
+    """What `progress.json` holds."""
+
+    step: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    epoch: int
+    epochs: int
+    loss: float
+    train_error: float
+    heldout_error: float | None
+    seconds: float
+    images_per_second: float
 
 
 class Outcome(Shape):
@@ -401,8 +417,21 @@ class Run:
         sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights) if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)
-        self.checkpoint.unlink(missing_ok=True)
-        self.previous_checkpoint.unlink(missing_ok=True)
+        for path in (self.checkpoint, self.previous_checkpoint, self.path / PROGRESS):
+            path.unlink(missing_ok=True)
+
+    def tell(self, progress: Mapping[str, Any]) -> None:
+        """Write how far the trial is, for whoever looks on: nothing depends on it, and that it cannot be written stops nothing."""
+        temporary = self.path / f".{PROGRESS}.{os.getpid()}.tmp"
+        with suppress(OSError):
+            temporary.write_text(json.dumps(progress), encoding="utf-8")
+            temporary.replace(self.path / PROGRESS)
+
+    def progress(self) -> Json:
+        """Return what was told last; an empty one where there is none that can be read."""
+        with suppress(OSError, ValueError):
+            return read_record(self.path / PROGRESS, Progress)
+        return {}
 
     def write_checkpoint(self, content: bytes) -> None:
         """Write a sealed checkpoint and keep the one before it."""

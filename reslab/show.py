@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from math import floor, inf, log10
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.console import Console
     from rich.table import Table
 
     from reslab.data import Dataset
@@ -20,18 +23,41 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int = 1) -> None:
-    """Print a table; the first `left` columns are text, the others numbers."""
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: Collection[str] | None = None) -> None:
+    """Print a table; the columns named in `words` (by default the first) are text, the others numbers.
+
+    No number and no word is ever broken: text wraps at its spaces, and where a terminal is too narrow even so, each row is a block of lines,
+    `column: value`. A file or a pipe gets the table in its full width.
+    """
     from rich.box import SIMPLE
+    from rich.cells import cell_len
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
+    words = columns[:1] if words is None else words
     table = Table(box=SIMPLE)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
+    for column, *cells in zip(columns, *rows, strict=True):
+        whole = max(map(cell_len, (column, *cells)))
+        longest = max(map(cell_len, " ".join((column, *cells)).split()), default=1)
+        wraps = column in words and longest < whole
+        table.add_column(column, justify="left" if column in words else "right", no_wrap=not wraps, min_width=longest if wraps else whole)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)  # names are not for Rich to read
+    console = Console(markup=False, highlight=False)  # names are not for Rich to read
+    endless = console.options.update(max_width=ENDLESS)
+    needed = Measurement.get(console, endless, table)
+    if not console.is_terminal:
+        console.width = needed.maximum
+    elif console.width < needed.minimum:
+        for row in rows:
+            print("\n".join(f"{column}: {cell}" for column, cell in zip(columns, row, strict=True)), end="\n\n")
+        return
+    console.print(table)
+
+
+ENDLESS = 100_000
+"""Columns of a console that nothing has to be broken for."""
 
 
 def show_network(name: str, other: str | None, options: dict[str, Any], as_json: bool) -> None:
@@ -76,7 +102,7 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
                 (row.name, row.blocks, "×".join(map(str, row.output)), f"{row.params:,}", f"{row.macs / 1e6:,.1f} M", f"{row.receptive_field}")
                 for row in rows[label]
             ],
-            left=2,
+            words=("stage", "blocks"),
         )
     if other is not None:
         print(f"{len(found)} layers differ" + (":" if found else f": {name} and {other} are the same layer by layer"))
@@ -99,6 +125,11 @@ def print_study(record: "Json", rows: "list[Json]") -> None:
     print_claims(record["claims"])
 
 
+def errors(parts: "Json") -> str:
+    """Return the error of each part of a data set, in %."""
+    return ", ".join(f"{part} error {100 * error:.2f} %" for part, error in parts.items())
+
+
 Lang = Literal["en", "ko"]
 WORDS: dict[Lang, dict[str, str]] = {
     "en": {
@@ -109,6 +140,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "effect": "Effect {} ({}), {} % interval [{}, {}], n = {}.",
         "chapter": "The chapter says",
         "source": "Source",
+        "holm": "The levels of the intervals differ as the claims of a study share one error rate of 5 % (Holm's adjustment).",
         "how": "`reslab study STUDY` decides a claim: STUDY is what its id begins with.",
         "again": "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and refuted there.",
     },
@@ -120,6 +152,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "effect": "효과 {} ({}), {} % 구간 [{}, {}], n = {}.",
         "chapter": "이 장의 말",
         "source": "출처",
+        "holm": "구간마다 신뢰수준이 다른 것은 한 연구의 주장들이 오류율 5 %를 나누어 쓰기 때문이다(Holm 보정).",
         "how": "`reslab study 이름`이 주장을 판정한다. 이름은 주장의 id 앞부분이다.",
         "again": "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 {}개.",
     },
@@ -145,6 +178,8 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
         counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(map(_mark, members)).most_common())
         if members:
             console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", _claims(members, lang), sep="\n")
+    if len({record["level"] for record in records if record["interval"]}) > 1:
+        console.print(words["holm"])
     if any(record["verdict"] is None for record in records):
         console.print(words["how"])
     repeated = agreement(records)
@@ -188,7 +223,7 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     if record["corrects"]:
         text.append(f"{words['chapter']}: {record['corrects'][lang]}\n", "italic")
     if record["interval"]:
-        effect, low, high = (f"{value:+.4g}" for value in (record["effect"], *record["interval"]))
+        effect, low, high = alike(record["effect"], *record["interval"])
         text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
     elif record["reason"]:
         said = reason(record["reason"])
@@ -199,69 +234,127 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     return text
 
 
+def alike(*values: float) -> tuple[str, ...]:
+    """Return numbers to be read together, with their signs, all to the place of the largest one's fourth digit: what is under it is rounding."""
+    largest = max(map(abs, values))
+    places = 3 - floor(log10(largest)) if 0 < largest < inf else 0
+    return tuple(f"{round(value, places) + 0.0:+.4g}" for value in values)  # + 0.0 makes a −0 of rounding 0
+
+
 @contextmanager
 def trials(quiet: bool = False) -> "Iterator[Callable[[list[Run], int, int], None]]":
-    """Give a `Watch` that draws a bar for all trials and the epoch of each running one; a quiet one draws nothing."""
-    with _bars(quiet) as bars:
-        yield _trials(bars)
+    """Give a `Watch` that shows how many trials are done and how far each running one is; a quiet one shows nothing."""
+    with _display(quiet) as show:
+        yield _trials(show)
 
 
 @contextmanager
 def steps() -> "Iterator[Callable[[str, int, int], None]]":
-    """Give `watch(what, done, total)`, which draws a bar for each thing that it is told of."""
-    with _bars() as bars:
-        yield _steps(bars)
+    """Give `watch(what, done, total)`, which shows a bar for each thing that it is told of."""
+    with _display() as show:
+        yield show
 
 
 @contextmanager
 def trials_and_steps() -> "Iterator[tuple[Callable[[list[Run], int, int], None], Callable[[str, int, int], None]]]":
     """Give both, in one display."""
-    with _bars() as bars:
-        yield _trials(bars), _steps(bars)
+    with _display() as show:
+        yield _trials(show), show
 
 
-def _trials(bars: Any) -> "Callable[[list[Run], int, int], None]":
-    def describe(run: "Run") -> str:
-        config = run.config.model_dump()
-        depth = config["options"].get("depth")
-        return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} epoch {run.latest_metrics().get('epoch', 0):.0f}"
+Show = Callable[..., None]
+"""`show(what, done, total, said)`: shows how much of something is done, and what is said of it now (by default what it is)."""
 
-    tasks: list[Any] = []
 
+def _trials(show: Show) -> "Callable[[list[Run], int, int], None]":
     def watch(running: "list[Run]", done: int, total: int) -> None:
-        if not tasks:
-            bars.start()
-            tasks.append(bars.add_task("trials"))
-        bars.update(tasks[0], total=total, completed=done, description="trials: " + (" | ".join(map(describe, running)) or "done"))
+        if total == 1 and running:
+            now = running[0].progress()
+            show("trials", now.get("step", 0), now.get("steps", 1), how_far(now) if now else "starting")
+        elif total > 1 or done:
+            show("trials", done, total, "trials: " + (" | ".join(map(describe, running)) or "done"))
 
     return watch
 
 
-def _steps(bars: Any) -> Callable[[str, int, int], None]:
-    tasks: dict[str, Any] = {}
+def describe(run: "Run") -> str:
+    """Return a running trial's name and epoch in a few words."""
+    config, now = run.config.model_dump(), run.progress()
+    depth = config["options"].get("depth")
+    epoch = f"epoch {now['epoch']}/{now['epochs']}" if now else "starting"
+    return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} {epoch}"
 
-    def watch(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            bars.start()
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done)
 
-    return watch
+def how_far(now: "Json") -> str:
+    """Return how far a trial is, how well it does, how fast, and how long it will take, from what it said last."""
+    if now["step"] == now["steps"]:
+        return "trained; evaluating"
+    left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
+    heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
+    return (
+        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\n"
+        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a time as `0:09`, `12:05`, `27:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 @contextmanager
-def _bars(quiet: bool = False) -> "Iterator[Any]":
-    """Give rich's progress display, on standard error: a description, a bar, how many of how many, and the time. It starts with the first bar."""
+def _display(quiet: bool = False) -> "Iterator[Show]":
+    """Give what shows progress on standard error: bars on a terminal, a line now and then elsewhere."""
     from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda *_: None
+    elif console.is_terminal:
+        with _bars(console) as show:
+            yield show
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars(console: "Console") -> "Iterator[Show]":
+    """Give rich's progress display: what is said, a bar, how many of how many, and the time. It starts with the first bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    tasks: dict[str, Any] = {}
+
+    def show(what: str, done: int, total: int, said: str = "") -> None:
+        if what not in tasks:
+            bars.start()
+            tasks[what] = bars.add_task(what)
+        bars.update(tasks[what], completed=done, total=total, description=said or what)
+
     try:
-        yield bars
+        yield show
     finally:
         if bars.live.is_started:  # to stop one that did not start would print an empty line
             bars.stop()
+
+
+LINE_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal; in long runs, a hundredth of the time so far."""
+
+
+def _lines() -> Show:
+    """Return what prints a line now and then, and none of what is over sooner."""
+    start = last = time.monotonic()
+
+    def show(what: str, done: int, total: int, said: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= max(LINE_SECONDS, (now - start) / 100):
+            print(f"{(said or what).replace(chr(10), ', ')} {done:,}/{total:,} {clock(now - start)}", file=sys.stderr, flush=True)
+            last = now
+
+    return show
 
 
 def print_evaluation(record: "Json") -> None:
@@ -284,9 +377,12 @@ def print_analysis(record: "Json", written: "list[Path]") -> None:
     if "text" in record:
         print(record["text"])
     else:
-        print(f"{record['analysis']} of {record['model']} on {record['images']} images of {record['data']}; weights: {record['weights']}")
+        network = f"an UNTRAINED {record['model']}" if record["untrained"] else record["model"]
+        images = f"{record['images']} image{'' if record['images'] == 1 else 's'}"
+        print(f"{record['analysis']} of {network} on {images} of {record['data']}; weights: {record['weights']}")
         columns = tuple(rows[0]) if rows else ()
-        print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], left=1)
+        words = [column for column in columns if any(isinstance(row[column], str) for row in rows)]
+        print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], words)
     for key, value in record["summary"].items():
         print(f"{key}: {short(value)}")
     for path in written:
@@ -294,8 +390,11 @@ def print_analysis(record: "Json", written: "list[Path]") -> None:
 
 
 def short(value: Any) -> str:
-    """Return a value as a table shows it: numbers with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return a value as a table shows it: numbers with four digits, and with two where they need an exponent."""
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.4g}"
+    return f"{value:.1e}" if "e" in text else text
 
 
 def print_mapping(file: "Path", report: "Json") -> None:
@@ -313,7 +412,7 @@ def print_shipped(found: "list[Json]") -> None:
     """Print the trained networks that come with the lab."""
     columns = ("network", "data", "parameters", "test error (%)", "MB")
     rows = [(f["model"], f["data"], f"{f['params']:,}", f"{100 * f['errors']['test']['shipped']:.2f}", f"{f['bytes'] / 1e6:.1f}") for f in found]
-    print_table(columns, rows, left=2)
+    print_table(columns, rows, words=("network", "data"))
     print('`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is beside each file')
 
 

@@ -194,6 +194,13 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     return builders[name](**options)
 
 
+def options(name: str) -> list[str] | None:
+    """Return the options that a network of the catalogue takes; None for one of another name, whose options are for others to know."""
+    models, open_families, _ = _catalogue()
+    builder = models.get(name) or open_families.get(name)
+    return None if builder is None else list(inspect.signature(builder).parameters)
+
+
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     """Return torchvision's own network, untrained."""
     from torchvision.models import get_model, list_models

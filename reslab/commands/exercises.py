@@ -60,7 +60,7 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
             for task in sheet.tasks.values()
         ]
         columns = {"ko": ("", "과제", "점수", "분", ""), "en": ("", "task", "points", "min", "")}[chosen]
-        show.print_table(columns, rows, 2)
+        show.print_table(columns, rows, columns[:2])
 
 
 @exercise.command

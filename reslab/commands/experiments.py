@@ -76,17 +76,20 @@ def train(
 
     from reslab import zoo
     from reslab.data import canonical, load_data
-    from reslab.executors import loaded, run_trials
+    from reslab.evaluation import STEPS_TO_SETTLE, true_average_errors
+    from reslab.executors import build_network, data_for, loaded, run_trials
     from reslab.runs import Run, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
+    from reslab.training.recipes import Recipe
 
     chosen = best_device() if device == "auto" else device
     exact = best_precision(chosen).value if precision == "auto" else precision
     check(chosen, exact)
+    words = arguments.words(options)
+    arguments.see_whose(words, train, zoo.options(model), Recipe.model_fields)
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
-    words = arguments.words(options)
     zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
     try:
         settings = arguments.read_recipe(recipe, data, epochs, set)
@@ -105,20 +108,33 @@ def train(
     except ValidationError as error:
         raise UserError(one_line(error)) from error
     arguments.make_writable(out)
+    run = Run(out, config)
+    trained_before = run.finished
+    if is_main_process() and not json:
+        print(dataset.describe(), flush=True)
     with show.trials(quiet=not is_main_process()) as watch:
         failures = run_trials([config], out, loaded(dataset), watch)
     if failures:
         raise failures[0].error()
     if not is_main_process():
         return 0
-    run = Run(out, config)
     result = run.result()
+    averaged = None
+    if result["steps"] < STEPS_TO_SETTLE and result["status"] == "finished":
+        network = build_network(config, dataset, weights=run.weights)
+        averaged = true_average_errors(network, data_for(config, network, dataset))
     show.warn_of_old([result], dataset)
     if json:
-        show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result})
+        show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result, "true_average_errors": averaged})
     else:
-        errors = ", ".join(f"{split} error {100 * result[f'{split}_error']:.2f} %" for split in ("train", "heldout", "test"))
-        print(f"{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
+        before = "already trained; nothing done: " if trained_before else ""
+        errors = show.errors({part: result[f"{part}_error"] for part in ("train", "heldout", "test")})
+        print(f"{before}{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
+        if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
+            print(
+                f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true averages of the training images: "
+                f"{show.errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights {run.weights} --data {data} --batchnorm true-average"
+            )
     return 0
 
 
@@ -130,6 +146,7 @@ def study(
     preset: str = "default",
     out: Path | None = None,
     fresh: Flag = False,
+    replace: Flag = False,
     workers: int | None = None,
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
@@ -147,9 +164,11 @@ def study(
     preset
         A set of settings: default, or smoke (seconds, to see that everything works).
     out
-        The study's directory (by default `runs/NAME`); for all, the directory of theirs.
+        The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for all, the directory of theirs.
     fresh
         Start over in a new directory beside the old one, which is kept.
+    replace
+        Let the record and report replace those that other settings gave in the same directory; trials are kept, and used again.
     workers
         Trials at a time on this machine (by default as many as cores and memory allow); never changes a result.
     executor
@@ -178,9 +197,14 @@ def study(
         raise UserError("--address is a Ray cluster's; give --executor ray too")
     if workers is not None and executor == "ray":
         raise UserError("--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for")
-    root = out or Path("runs")
-    paths = [root / each for each in names] if name == "all" or out is None else [out]
-    directories = [Directory(arguments.unused(path) if fresh else path).prepare(each) for path, each in zip(paths, chosen, strict=True)]
+    if out is None:
+        paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
+    else:
+        paths = [out / each for each in names] if name == "all" else [out]
+    directories = [
+        Directory(arguments.unused(path) if fresh else path).prepare(each, None if replace else config)
+        for path, each, config in zip(paths, chosen, configs, strict=True)
+    ]
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
         runner = on_ray(address) if executor == "ray" else local(workers)
@@ -230,6 +254,8 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
 
     if not directories:
         raise UserError("report needs at least one study directory: reslab report runs/degradation")
+    if out.is_dir():
+        raise UserError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
     arguments.make_writable(out.parent)
     with show.steps() as steps:
 
@@ -251,7 +277,7 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
         if written:
             print(f"{len(written)} figures in {figures}")
     if open and not webbrowser.open(page.resolve().as_uri()):
-        raise UserError(f"no browser could be opened; open {page} by hand")
+        print(f"reslab: note: no browser could be opened; open {page} by hand", file=sys.stderr)
 
 
 @app.command

@@ -1,5 +1,6 @@
 """Commands that look inside a network, and that time the lab."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,8 +74,11 @@ def analyze(
     options
         Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
     """
+    from reslab import zoo
     from reslab.analyzing import analyze_model, places, write
 
+    words = arguments.words(options)
+    arguments.see_whose(words, analyze, zoo.options(model or ""))
     if out is not None:
         arguments.make_writable(out)
         places(name, model, out)  # before the work, and not after it
@@ -89,9 +93,11 @@ def analyze(
             seed=seed,
             zero_pad=zero_pad,
             download=download,
-            options=arguments.words(options),
+            options=words,
             watch=steps,
         )
+    if found.record.get("untrained"):
+        print(f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; give --weights", file=sys.stderr)
     written = write(found, out) if out is not None else []
     show.print_json(found.record) if json else show.print_analysis(found.record, written)
 

@@ -1,13 +1,16 @@
 """Commands about networks and their weights."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from reslab import arguments, show
 from reslab.commands.app import Flag, app
 from reslab.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from reslab.zoo import Description
 
 
 @app.command
@@ -30,9 +33,12 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
         Options of the network, such as `--depth 26` or `--stride-in 3x3`.
     """
     from reslab import zoo
+    from reslab.report.explorer import catalogue
 
     if name is not None:
-        show.show_network(name, diff, arguments.words(options), json)
+        words = arguments.words(options)
+        arguments.see_whose(words, models, zoo.options(name))
+        show.show_network(name, diff, words, json)
         return
     if diff is not None or options:
         raise UserError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
@@ -40,19 +46,27 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
     if family is not None and family not in known:
         raise UserError(f"no family {family!r}{suggest(family, known)}")
     chosen = [name for name in zoo.names() if family in (None, zoo.family(name))]
-    descriptions = []
-    with show.steps() as watch:
-        for done, name in enumerate(chosen, start=1):
-            descriptions.append(zoo.describe(name))
-            watch("measuring networks", done, len(chosen))
+    sides = {name: network["image"] for name, network in catalogue()["networks"].items()}
+    descriptions = [_described(name, sides.get(name.removeprefix("lowlevel/"))) for name in chosen]
     if json:
         show.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
         return
     rows = [(d.name, f"{d.params:,}", f"{d.macs / 1e6:,.2f} M", "×".join(map(str, d.input))) for d in descriptions]
     show.print_table(("network", "parameters", "MACs", "input"), rows)
+    print("Where these figures come from:")
+    for source in dict.fromkeys(item.reference.source for item in descriptions):
+        print(f"  {', '.join(item.name for item in descriptions if item.reference.source == source)}: {source}")
     print("Of any size, with the options named:")
     for name in zoo.families():
         print(f"  {name} {' '.join('--' + option.replace('_', '-') for option in zoo.required_options(name))}")
+
+
+def _described(name: str, side: int | None) -> "Description":
+    """Return a network's reference figures, which tests hold equal to what is measured; without its image's side, what is measured now."""
+    from reslab import zoo
+
+    reference = zoo.reference(name)
+    return zoo.describe(name) if side is None else zoo.Description(name, zoo.family(name), *reference[:2], (3, side, side), reference)
 
 
 @app.command
@@ -108,6 +122,7 @@ def weights(
         return
     if as_ is None:
         raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
+    arguments.see_whose(arguments.words(options), weights, zoo.options(as_))
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
         raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
     if out is not None and out.exists():
@@ -209,14 +224,15 @@ def evaluate(
     options
         Options of the network, such as `--depth 26`.
     """
-    from reslab import weightfiles
+    from reslab import weightfiles, zoo
     from reslab.data import load_data
     from reslab.evaluation import evaluate_file
 
+    words = arguments.words(options)
+    arguments.see_whose(words, evaluate, zoo.options(model))
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
         average = batchnorm == "true-average"
-        words = arguments.words(options)
         file = weightfiles.locate(weights, model)
         record = evaluate_file(
             model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps

@@ -77,6 +77,14 @@ class Dataset:
         mean, std = map(list, (self.statistics.mean, self.statistics.std))
         return {"data": self.name, "mean": mean, "std": std, "size": self.size, "classes": list(self.classes)}
 
+    def describe(self) -> str:
+        """Return in a line what was read: classes, images, their size, and how they are split."""
+        train, heldout, test = (f"{len(self.parts[part].labels):,}" for part in ("train", "heldout", "test"))
+        images = self.parts["train"].images
+        size = "of several sizes" if isinstance(images, Ragged) else "×".join(map(str, images.shape[1:]))
+        counts = f"{self.num_classes} classes; {train} training, {heldout} held-out and {test} test images, {size}"
+        return f"{self.name}: {counts}; {self.split_rule}"
+
     @property
     def train(self) -> Split:
         """Return the whole training part, standardised."""

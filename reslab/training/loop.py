@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PartName = Literal["train", "heldout", "test"]
 CHECKPOINT_SECONDS = 20.0
+PROGRESS_SECONDS = 1.0
+"""Between two words on how far a trial is; each has the host wait for the device once."""
 STEPS_TO_AGREE = 10
 """Processes agree on whether to save only every so many steps, as agreeing takes a message."""
 
@@ -143,6 +145,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.sums = torch.zeros(2, device=fabric.device)  # loss and errors of this epoch, summed over this process's images
+        self.told = -math.inf  # when it was last said how far this is
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; go on from the checkpoint if there is one."""
@@ -153,6 +156,7 @@ class Trainer:
         for index in self.batches():
             self.iterate(index)
             self.seconds = time.monotonic() - start
+            self._tell()
             done = self.step % self.steps_per_epoch
             if (done == 0 or self.step == self.total_steps) and not self._record_epoch(done or self.steps_per_epoch):
                 return self._outcome("diverged")
@@ -160,6 +164,26 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
         return self._outcome("finished")
+
+    def _tell(self) -> None:
+        """Say now and then, and at the last step, how far this is; loss and error are those of this process's share of the last batch."""
+        if not self.fabric.is_global_zero or (self.seconds - self.told < PROGRESS_SECONDS and self.step < self.total_steps):
+            return
+        self.told = self.seconds
+        loss, error = (self.latest / (self.batch_size // self.fabric.world_size)).tolist()
+        self.run.tell(
+            {
+                "step": self.step,
+                "steps": self.total_steps,
+                "epoch": math.ceil(self.step / self.steps_per_epoch),
+                "epochs": math.ceil(self.total_steps / self.steps_per_epoch),
+                "loss": loss,
+                "train_error": error,
+                "heldout_error": self.run.latest_metrics().get("heldout_error"),
+                "seconds": self.seconds,
+                "images_per_second": self.step * self.batch_size / self.seconds,
+            }
+        )
 
     def batches(self) -> Iterator[Tensor]:
         """Yield the training images of every step that is left, `[B]`, in an order that depends on the seed and the epoch."""
@@ -186,7 +210,8 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         with torch.no_grad():
-            self.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(1) != labels).sum()])
+            self.latest = torch.stack([loss.detach() * len(labels), (logits.argmax(1) != labels).sum()])
+            self.sums += self.latest
 
     def _agreed(self, due: bool) -> bool:
         """Say whether process 0 finds that something is due, where the processes agree on such things at this step."""
