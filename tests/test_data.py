@@ -75,7 +75,7 @@ def test_a_few_images_are_spread_over_classes_in_any_order() -> None:
 
 def test_a_data_set_is_shown_in_a_line() -> None:
     data = load_data("digits")
-    assert repr(data) == "Dataset digits: 1,307 / 163 / 327 images to train on, held out and to test on, 1 × 8 × 8, of 10 classes"
+    assert repr(data).startswith("Dataset digits: 10 classes; 1,307 training, 163 held-out and 327 test images, 1×8×8; ")
     assert repr(data.parts["test"]) == "Part of 327 images"
 
 

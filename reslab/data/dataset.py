@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -50,10 +50,7 @@ class Dataset:
     fingerprint: str = ""
 
     def __repr__(self) -> str:
-        sizes = " / ".join(f"{len(self.parts[part].labels):,}" for part in get_args(PartName))
-        images = self.parts["train"].images
-        shape = f"{self.in_channels} × any size" if isinstance(images, Ragged) else " × ".join(map(str, images.shape[1:]))
-        return f"Dataset {self.name}: {sizes} images to train on, held out and to test on, {shape}, of {self.num_classes} classes"
+        return f"Dataset {self.describe()}"
 
     @property
     def num_classes(self) -> int:
