@@ -1,10 +1,12 @@
 """Exercises: the sheets' text, the graders, and the feedback that names a mistake."""
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -94,6 +96,74 @@ def test_the_file_to_fill_in_runs_and_has_all_of_the_text(number: str, language:
     for task in sheets.read(number, language).tasks.values():
         assert task.title in text and " ".join(task.words.split())[:60] in " ".join(flat.split())
         assert all(hint not in text for hint in task.hints)
+
+
+class Agreeable:
+    """Says of itself that it is equal to anything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # as of what compares so
+
+
+def no_answers(part: Part) -> list[Any]:
+    """Return functions that know nothing of their task: they return constants, callables, or an argument as it came."""
+    values: list[Any] = [
+        print,
+        sum,
+        int,
+        "".join,
+        lambda *_: 0,
+        Agreeable(),
+        None,
+        True,
+        0,
+        1,
+        0.0,
+        1.0,
+        "",
+        (),
+        [],
+        {},
+        float("nan"),
+        np.float64(1),
+        Fraction(1),
+    ]
+    (arguments, *_) = part.cases(torch.Generator().manual_seed(0))
+    return [*(lambda *_, value=value: value for value in values), *(lambda *given, place=place: given[place] for place in range(len(arguments)))]
+
+
+@pytest.mark.parametrize(("name", "part"), [marked(*each) for each in PARTS])
+def test_an_answer_that_knows_nothing_earns_nothing(name: str, part: Part) -> None:
+    for answer in no_answers(part):
+        assert judged(part, answer).points == 0, answer()
+
+
+@pytest.mark.parametrize(
+    ("came", "expected", "alike"),
+    [
+        (torch.tensor(2.0), 2.0, True),
+        (np.float32(0.5), 0.5, True),
+        (Fraction(1, 2), 0.5, True),
+        (torch.tensor(3), 3, True),
+        (54.0, 54, True),
+        (torch.tensor(True), True, True),
+        (1.0 + 1e-9, 1.0, True),
+        (14_964_746, 14_964_736, False),  # whole numbers are exact
+        (True, 1, False),
+        (1, True, False),
+        ("1", 1, False),
+        (print, print, False),
+        (Agreeable(), 1, False),
+        (Agreeable(), Agreeable(), True),  # of one class: a mistake may give such a thing, and an answer that gives it too was made that way
+        ([1.0, 2.0], (1.0, 2.0), True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        (np.ones(2), torch.ones(2), False),
+    ],
+)
+def test_what_is_alike(came: Any, expected: Any, alike: bool) -> None:
+    assert same(came, expected, 1e-6) == alike
 
 
 def part(right: Any, *cases: tuple[Any, ...]) -> Part:

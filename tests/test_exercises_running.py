@@ -166,7 +166,8 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
     write(tmp_path / "class" / "notes.py", "print('not an answer')")
     hidden = write(tmp_path / "hidden.py", "def test_1_2_scalars(answers, seed):\n    raise AssertionError('no')\n\ntest_1_2_scalars.points = 5\n")
     found = classroom.submissions(tmp_path / "class", ["1.2"])
-    assert [each.student for each in found] == ["김하나", "=cmd"] and {each.tasks for each in found} == {("1.2",)}
+    assert [each.student for each in found] == ["notes", "김하나", "=cmd"] and found.pop(0).problem == "no function of the exercises"
+    assert {each.tasks for each in found} == {("1.2",)}
     out = tmp_path / "grades.csv"
     told: list[tuple[str, int, int]] = []
     rows = classroom.grade(found, out, hidden=hidden, watch=lambda *step: told.append(step))
@@ -178,6 +179,49 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
     told.clear()
     assert classroom.grade(found, out, hidden=hidden, watch=lambda *step: told.append(step)) == rows and not told
     assert classroom.seed_of("a", "1.2", 0) != classroom.seed_of("b", "1.2", 0) == classroom.seed_of("b", "1.2", 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
+def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
+    text = sheets.starter("01", "ko")
+    read = {
+        "plain.py": text.encode(),
+        "bom.py": text.encode("utf-8-sig"),
+        "crlf.py": text.replace("\n", "\r\n").encode(),
+        "declared.py": f"# -*- coding: cp949 -*-\n{text}".encode("cp949", errors="replace"),
+        "undeclared.py": text.encode("cp949", errors="replace"),
+        "utf16.py": text.encode("utf-16"),
+        "torn.py": f"{text}\ndef broken(:\n".encode(),
+        "async.py": text.replace("\ndef ", "\nasync def ").encode(),
+        "CAPITALS.PY": text.encode(),
+        "lambdas.py": b"numerical_jacobian = lambda f, x, step: x\n",
+        "both/deep/answers.py": f"{text}\n{sheets.starter('02', 'ko')}".encode(),
+        "both/second.py": text.encode(),
+    }
+    unread = {"empty.py": "no function", "nothing/notes.txt": "no .py file", "book.ipynb": "a notebook", "pipe.py": "no regular file"}
+    folder = tmp_path / "class"
+    for name in (*read, *unread, "roster.xlsx", ".DS_Store", "__MACOSX/plain.py", "__pycache__/plain.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(read.get(name, b""))
+    (folder / "pipe.py").unlink()
+    os.mkfifo(folder / "pipe.py")
+    (folder / "nothing" / "loop").symlink_to(folder)
+    with pytest.warns(UserWarning, match=r"not graded, as they are no \.py files: roster\.xlsx$"):
+        found = classroom.submissions(folder, ["1.2", "2.1"])
+    tasks = {each.student: each.tasks for each in found if each.name != "second.py"}
+    assert {student for student in tasks if tasks[student]} == {name.split("/")[0].partition(".")[0] for name in read}
+    assert tasks["both"] == ("1.2", "2.1") and tasks["utf16"] == ("1.2",) and len(found) == len(read) + len(unread)
+    rows = classroom.grade([each for each in found if not each.tasks], tmp_path / "grades.csv")
+    assert [row["points"] for row in rows] == [0] * len(unread)
+    stopped = {row["student"]: row["stopped"] for row in rows}
+    for name, problem in unread.items():
+        assert problem in stopped[name.split("/")[0].partition(".")[0]]
+
+
+def test_answers_in_words_are_read_in_whatever_encoding_python_reads(tmp_path: Path) -> None:
+    for name, content in (("bom", "IN_WORDS_1_1 = '답'".encode("utf-8-sig")), ("cp949", "# coding: cp949\nIN_WORDS_1_1 = '답'".encode("cp949"))):
+        (tmp_path / f"{name}.py").write_bytes(content)
+        assert checking.words(tmp_path / f"{name}.py", "1.1") == "답"
 
 
 def test_a_damaged_record_is_told(tmp_path: Path) -> None:

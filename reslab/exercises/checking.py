@@ -52,7 +52,7 @@ def _checked(file: Path, task: str, seed: int, ended: confinement.Ended) -> Chec
 def words(file: Path, task: str) -> str:
     """Return the answer in words to a task's question; nothing if there is none, or the file cannot be parsed."""
     try:
-        statements = ast.parse(file.read_text(encoding="utf-8")).body
+        statements = ast.parse(file.read_bytes()).body  # in whatever encoding Python reads it
     except UNREADABLE:
         return ""
     name = f"IN_WORDS_{task.replace('.', '_')}"

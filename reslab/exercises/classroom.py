@@ -1,58 +1,124 @@
 """Grading a directory of submissions into a table: resumable, with a seed of its own for every student."""
 
 import ast
+import codecs
 import csv
 import hashlib
 import io
 import json
+import os
+import re
 import threading
+import tokenize
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import UserError
+from reslab.errors import UserError, first_few
 from reslab.exercises import sheets
-from reslab.exercises.checking import UNREADABLE, check, words
-from reslab.runs import parse_json, write_atomically
+from reslab.exercises.checking import check, words
+from reslab.runs import TEXT_BYTES, opened, parse_json, write_atomically
+
+ANSWERS, NOTEBOOK = ".py", ".ipynb"
+OF_NOBODY = ("__pycache__", "__MACOSX")
+"""Directories that a computer puts beside what people hand in."""
+OURS = ("grades.csv", "grades.jsonl")
+"""What grading writes beside them."""
+_DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
+"""A function's name, in a file that Python itself may not be able to read."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A student's file, and the tasks of it that are graded."""
+    """What a student handed in: a file, its name, the tasks of it that are graded, or why there are none."""
 
     student: str
     file: Path
+    name: str
     tasks: tuple[str, ...]
+    problem: str = ""
 
 
 def submissions(directory: Path, only: Sequence[str] = ()) -> list[Submission]:
-    """Return what is in a directory: `STUDENT.py`, or `STUDENT/…py`. A file's sheet is the one whose functions it has.
+    """Return what is in a directory: `STUDENT.py`, or `STUDENT/…py`, one or more for every student who handed something in.
+
+    A file's sheets are those whose functions it has. What cannot be graded is there with its reason; what is no submission is warned of.
 
     Raises:
-        UserError: if there is nothing to grade.
+        UserError: if nobody handed anything in.
     """
     if not directory.is_dir():
         raise UserError(f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student")
-    files = [(path.stem, path) for path in sorted(directory.glob("*.py"))]
-    files += [(path.parent.name, path) for path in sorted(directory.glob("*/*.py"))]
-    found = [Submission(student, file, tasks) for student, file in files if (tasks := _tasks(file, only))]
+    found: list[Submission] = []
+    others: list[str] = []
+    for entry in sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
+        if entry.name.startswith(".") or entry.name in OF_NOBODY:
+            continue
+        if entry.is_dir():
+            files = [file for file in _below(entry) if file.suffix.lower() in (ANSWERS, NOTEBOOK)]
+            found += [_submission(entry.name, file, file.relative_to(entry), only) for file in files]
+            found += [] if files else [Submission(_text(entry.name), entry, "", (), f"no {ANSWERS} file")]
+        elif entry.suffix.lower() in (ANSWERS, NOTEBOOK):
+            found.append(_submission(entry.stem, entry, Path(entry.name), only))
+        else:
+            others.append(_text(entry.name))
     if not found:
         raise UserError(f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the exercises' functions")
+    if others := [name for name in others if name not in OURS]:
+        warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
     return found
 
 
+def _below(directory: Path) -> list[Path]:
+    """Return the files below a directory at any depth, hidden ones aside; links to directories are not followed."""
+    found: list[Path] = []
+    for place, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if not name.startswith(".") and name not in OF_NOBODY]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def _submission(student: str, file: Path, name: Path, only: Sequence[str]) -> Submission:
+    tasks: tuple[str, ...] = ()
+    if file.suffix.lower() == NOTEBOOK:
+        problem = f"a notebook is not graded: hand in the {ANSWERS} file"
+    elif not file.is_file():
+        problem = "no regular file"
+    else:
+        try:
+            tasks = _tasks(file, only)
+            problem = "" if tasks else "no function of the exercises"
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+    return Submission(_text(student), file, _text(name.as_posix()), tasks, problem)
+
+
+def _text(name: str) -> str:
+    """Return a file's name as text that can be written, whatever its bytes are."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
 def _tasks(file: Path, only: Sequence[str]) -> tuple[str, ...]:
-    """Return the tasks of the sheet to which most of a file's functions belong; of a file that Python cannot read, what its name says."""
-    stubs = {number: sheets.read(number, "en").tasks for number in sheets.SHEETS}
+    """Return the tasks of every sheet of whose own functions a file has one."""
+    defined = {name for pair in _DEFINED.findall(_decoded(file.read_bytes())) for name in pair}
+    asked = {number: {name: _functions(task.stub) for name, task in sheets.read(number, "en").tasks.items()} for number in sheets.SHEETS}
+    functions = {number: set().union(*tasks.values()) for number, tasks in asked.items()}
+    own = {number: names.difference(*(functions[other] for other in functions if other != number)) for number, names in functions.items()}
+    return tuple(name for number, tasks in asked.items() if defined & own[number] for name in tasks if not only or name in only)
+
+
+def _decoded(content: bytes) -> str:
+    """Return Python source as text: as Python reads it, or, where it does not, as whoever wrote it most likely meant it."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
     try:
-        defined = _functions(file.read_text(encoding="utf-8"))
-        counts = {number: len(defined & set().union(*(_functions(task.stub) for task in tasks.values()))) for number, tasks in stubs.items()}
-    except UNREADABLE:
-        counts = {number: int(file.stem == name) for number, name in sheets.SHEETS.items()}
-    number = max(counts, key=lambda each: counts[each])
-    return tuple(task for task in stubs[number] if not only or task in only) if counts[number] else ()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    except SyntaxError:  # it names an encoding that there is not, or is in none that it names
+        encoding = "latin-1"
+    return content.decode(encoding, errors="replace")
 
 
 def _functions(source: str) -> set[str]:
@@ -83,8 +149,8 @@ def grade(
 
     keys: dict[Submission, dict[str, str]] = {}  # what a result is known by, for every task of every submission
     for each in found:
-        content = _digest(each.file)
-        keys[each] = {task: f"{each.student}/{each.file.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}" for task in each.tasks}
+        content = _digest(each.file) if each.tasks else ""
+        keys[each] = {task: f"{each.student}/{each.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}" for task in each.tasks}
     missing = {each: [task for task in each.tasks if keys[each][task] not in done] for each in found}
     missing = {each: tasks for each, tasks in missing.items() if tasks}
     stop = threading.Event()
@@ -115,9 +181,10 @@ def grade(
 
 def _row(submission: Submission, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     stopped = [f"{result['task']}: {result['failure']}" for result in results if result["failure"] is not None]
+    stopped += [submission.problem] if submission.problem else []
     return {
         "student": submission.student,
-        "file": submission.file.name,
+        "file": submission.name,
         **{result["task"]: result["points"] for result in results},
         "points": sum(result["points"] for result in results),
         "of": sum(result["of"] for result in results),
@@ -154,7 +221,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        text = path.read_text(encoding="utf-8")
+        with opened(path, TEXT_BYTES) as file:
+            text = file.read().decode()
         lines: list[dict[str, Any]] = [parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
             raise ValueError("not what this program wrote")

@@ -7,11 +7,12 @@ this is how feedback names the cause, and how a test shows that it does.
 import copy
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -144,7 +145,7 @@ def _cause(expected: Any, came: Any, changed: bool) -> str:
         return "returns-nothing"
     if isinstance(expected, Tensor) and isinstance(came, Tensor) and expected.shape != came.shape:
         return "shape"
-    if isinstance(expected, Tensor | tuple | list | dict) and not isinstance(came, type(expected)):
+    if callable(came) or (isinstance(expected, Tensor | tuple | list | dict) and not isinstance(came, type(expected))):
         return "kind"
     if any(not torch.isfinite(tensor).all() for tensor in _tensors(came)):
         return "not-finite"
@@ -152,31 +153,40 @@ def _cause(expected: Any, came: Any, changed: bool) -> str:
 
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
-    """Say whether two outcomes agree: numbers and tensors within `tolerance` of their size, exceptions by kind, the rest by equality."""
-    if isinstance(a, Raised) or isinstance(b, Raised):
-        return isinstance(a, Raised) and isinstance(b, Raised) and a.kind == b.kind
+    """Say whether an outcome `a` is what `b` is: of its kind first, then by value.
+
+    Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole is compared exactly, other
+    numbers and tensors within `tolerance` of their size. Exceptions are alike by their kind. What is of a class of its own is like nothing.
+    """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape:
-            return False
-        first, second = a.detach().double(), b.detach().double()
-        scale = max(1.0, float(second.abs().max())) if second.numel() else 1.0
-        return bool(((first - second).abs() <= tolerance * scale).all() or torch.equal(first, second))
-    if isinstance(a, Tensor) != isinstance(b, Tensor):
-        tensor, other = (a, b) if isinstance(a, Tensor) else (b, a)
-        return isinstance(other, int | float) and tensor.ndim == 0 and same(tensor.item(), other, tolerance)
+        return a.shape == b.shape and _near(a.detach(), b.detach(), tolerance)
+    a, b = _plain(a), _plain(b)
+    if isinstance(a, Raised) and isinstance(b, Raised):
+        return a.kind == b.kind
     if isinstance(a, bool | str | None) or isinstance(b, bool | str | None):
-        return bool(a == b)
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return bool(a == b or abs(a - b) <= tolerance * max(1.0, abs(b)))
+        return type(a) is type(b) and bool(a == b)
+    if isinstance(a, Real) and isinstance(b, Real):
+        return bool(a == b or (not isinstance(b, Integral) and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b)))))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key], tolerance) for key in a)
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
     if isinstance(a, torch.nn.Module) and isinstance(b, torch.nn.Module):
         return same(dict(a.state_dict()), dict(b.state_dict()), tolerance)
-    with suppress(Exception):  # whatever an answer may have given
-        return callable(a) or bool(a == b)
-    return False
+    return type(a) is type(b) and not callable(a) and bool(a == b)
+
+
+def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    first, second = a.double(), b.double()
+    scale = max(1.0, float(second.abs().max())) if second.numel() else 1.0
+    return bool(((first - second).abs() <= tolerance * scale).all() or torch.equal(first, second))
+
+
+def _plain(value: Any) -> Any:
+    """Return a number that is in a tensor, or is NumPy's, as Python has it; anything else as it is."""
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
+        return value.item()
+    return value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -87,10 +87,12 @@ def best_precision(device: Device) -> Choice:
 
 
 def has_bf16() -> bool:
-    """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16)."""
+    """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16), and oneDNN may use that (ONEDNN_MAX_CPU_ISA)."""
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # Apple's builds are without oneDNN
+        return False
     if platform.machine().lower() in ("x86_64", "amd64"):  # where oneDNN's own answer includes emulation
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # Apple's builds are without oneDNN
+    return True
 
 
 def check(device: Device, precision: Precision) -> None:
