@@ -12,8 +12,30 @@ from pathlib import Path
 import torch
 
 TESTS = Path(__file__).parent
-FILES = """analysis_* distributed doctor evaluation executors gradient_flow identity_mappings lowlevel paths removal reproducibility residual resnet_paper
-results shipping speedrun studies study_* successors training weightfiles winograd""".split()
+FILES = [
+    "analysis_*",
+    "distributed",
+    "doctor",
+    "evaluation",
+    "executors",
+    "gradient_flow",
+    "identity_mappings",
+    "lowlevel",
+    "paths",
+    "removal",
+    "reproducibility",
+    "residual",
+    "resnet_paper",
+    "results",
+    "shipping",
+    "speedrun",
+    "studies",
+    "study_*",
+    "successors",
+    "training",
+    "weightfiles",
+    "winograd",
+]
 """What computes."""
 
 
