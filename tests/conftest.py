@@ -1,4 +1,4 @@
-"""Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS, as tests/processors.py sets it, is another number."""
+"""Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS (tests/processors.py) says another."""
 
 import os
 import warnings
