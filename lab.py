@@ -2,7 +2,8 @@
 
 python lab.py            set up, and measure the degradation problem on real digits (about two minutes)
 python lab.py test       set up, and run the tests
-python lab.py test-all   the slow tests too
+python lab.py test-all   the slow tests too, and test-processors
+python lab.py test-processors   the tests that rounding can reach, with other instruction sets and numbers of threads
 python lab.py check      set up, and run ruff and mypy
 python lab.py bench      set up, and measure what the lab claims about speed (minutes)
 """
@@ -23,7 +24,8 @@ ACTIVATE = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/a
 COMMANDS = {
     "lab": ("lab", [["-m", "reslab", "study", "degradation"]]),
     "test": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile"]]),
-    "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", ""]]),
+    "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", ""], ["tests/processors.py"]]),
+    "test-processors": ("dev", [["tests/processors.py"]]),
     "bench": ("lab", [["-m", "reslab", "bench", name] for name in ("train", "executors", "lowlevel", "lesion")]),
     "check": ("dev", [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]),
 }

@@ -1,4 +1,4 @@
-"""Shared fixtures. Caches of their own. One thread: tests run side by side, and results must not depend on how sums are split."""
+"""Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS (tests/processors.py) says another."""
 
 import os
 import subprocess
@@ -35,6 +35,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_a_seed() -> None:
-    torch.set_num_threads(1)
+def _threads_and_a_seed() -> None:
+    torch.set_num_threads(int(os.environ.get("RESLAB_TEST_THREADS", "1")))
     torch.manual_seed(0)

@@ -56,7 +56,8 @@ def test_two_processes_take_the_step_of_one_that_accumulates_both_halves(tmp_pat
     config = shared_trial(augment=False, epochs=1)
     result = run_trial(config, tmp_path)
     run = Run(tmp_path, config)
-    expected = accumulated(config)
+    with devices.threads(config.threads):  # as the processes of the trial
+        expected = accumulated(config)
     for name, tensor in load_file(run.weights).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
     assert result["status"] == "finished" and result["steps"] == 1307 // 256

@@ -195,7 +195,8 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_path: Path) -> None:
-    words = ("speedrun", "--data", "digits", "--against", "airbench94", "--part", "test", "--epochs", "1", "--threads", "1", "--out", tmp_path)
+    alike = ("--part", "test", "--epochs", "1", "--threads", "1", "--device", "cpu", "--precision", "32")  # as the sprint here
+    words = ("speedrun", "--data", "digits", "--against", "airbench94", *alike, "--out", tmp_path)
     record = json.loads(reslab_here(*words, "--json").stdout)
     ours, anchor = (record["runs"][name]["0"] for name in ("speedrun", "airbench94"))
     for result in (ours, anchor):
