@@ -117,7 +117,10 @@ def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], siz
         return data, "data"
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     if not len(mean) == len(std) == data.in_channels:
-        raise UserError(f"the weights' mean {mean} and std {std} are not for images of {data.in_channels} channels, which {data.name} has")
+        trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
+        raise UserError(
+            f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have {data.in_channels}; give other --data"
+        )
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"
 
 

@@ -404,6 +404,7 @@ def print_mapping(file: "Path", report: "Json") -> None:
         print(f"  {original} -> {name}")
     if report["zero_pad"] == "centred":
         print("  channels reordered so that the zeros are at the end")
+    print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")
     if report["out"] is not None:
         print(f"wrote {report['out']}")
 

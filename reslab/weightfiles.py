@@ -7,81 +7,57 @@ option A pads its zeros. Our files say both in their metadata; for any other fil
 """
 
 import json
-import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations, takewhile
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from reslab.errors import UserError
+from reslab import tensorfiles
+from reslab.errors import UserError, first_few
+from reslab.state import in_mode
+from reslab.tensorfiles import State
 
 ZeroPadSide = Literal["end", "centred"]
-State = dict[str, Tensor]
 
 METADATA_KEY = "reslab"
-NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network")
-RENAMES = (
-    (r"^module\.", ""),
-    (r"^linear\.", "fc."),
-    (r"\.shortcut\.", ".downsample."),
-    (r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),
-)
-"""Other names for torchvision's: DataParallel's prefix, two habits of CIFAR implementations, and torchvision's own DenseNet files."""
+NESTED_UNDER = ("", "state_dict", "model_state_dict", "model", "net", "network")
+"""The keys under which a network's weights are, the likeliest first, where a file holds several sets of tensors that fit it."""
+LEFT_BY_TOOLS = ("n_averaged", "total_ops", "total_params")
+"""Ends of names that are no weights: the count of an average of weights, and what profilers leave in every module."""
 
 
 class WeightFile(NamedTuple):
-    """The tensors of a file under torchvision's names, its metadata (empty unless the file is ours), and what was renamed."""
+    """The sets of tensors in a file, under its own names, by the keys that lead to them; and its metadata, empty unless the file is ours."""
 
-    state: State
+    path: Path
+    sets: dict[str, State]
     metadata: dict[str, Any]
-    renamed: dict[str, str]
+    unread: tuple[str, ...] = ()
 
     def options(self, model: str) -> dict[str, Any]:
-        """Return the options that the file's own metadata give for a network; none if they are another's."""
+        """Return the options that the file's own metadata give for a network, its data set's among them; none if they are another's."""
         if self.metadata.get("model") != model:
             return {}
-        return {**self.metadata["options"], **self.metadata.get("card", {"made_for": {}})["made_for"]}
+        kept = self.metadata.get("preprocessing", {})
+        data_set = {"num_classes": len(kept["classes"]), "in_channels": len(kept["mean"])} if {"classes", "mean"} <= kept.keys() else {}
+        return {**data_set, **self.metadata.get("card", {"made_for": {}})["made_for"], **self.metadata["options"]}
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a safetensors file, or a pickled one of nothing but tensors.
+    """Read a safetensors file or a saved state dict; of a run directory, the weights in it. Nothing of a file is run.
 
     Raises:
-        UserError: if there is no such file, it is damaged, or it holds more than tensors, which could run code.
+        UserError: if there is no such file, it is damaged or something else, or its metadata are not such as `to_bytes` writes.
     """
-    if not path.is_file():
-        raise UserError(f"no file {path}")
-    try:
-        content, facts = _content(path)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds more than tensors and is refused, because reading it could run code") from error
-    except Exception as error:  # on damaged bytes the readers raise whatever they come to
-        raise UserError(f"{path} is not a readable weights file; expected safetensors or a saved state dict") from error
-    metadata = _metadata(facts, path)
-    tensors = _unwrap(content, path)
-    state = renamed(tensors)
-    if len(state) < len(tensors):
-        raise UserError(f"{path} holds some tensor twice, under two names for the same; expected each once")
-    changes = {original: name for original, name in zip(tensors, state, strict=True) if original != name}
-    return WeightFile(state, metadata, changes)
-
-
-def _content(path: Path) -> tuple[Any, str]:
-    """Return what a file holds, and our metadata in it as text."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(METADATA_KEY, "{}")  # noqa: SIM118  # no mapping
-    except SafetensorError:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error
-            return torch.load(path, map_location="cpu", weights_only=True), "{}"
+    content = tensorfiles.read(path)
+    return WeightFile(path, content.sets, _metadata(content.metadata.get(METADATA_KEY, "{}"), path), content.unread)
 
 
 def _metadata(text: str, path: Path) -> dict[str, Any]:
@@ -94,8 +70,12 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     def numbers(values: Any) -> bool:
         return isinstance(values, list) and all(isinstance(value, int | float) and isfinite(value) for value in values)
 
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
     try:
-        facts = json.loads(text)
+        facts = json.loads(text, parse_constant=constant)
+        json.dumps(facts, ensure_ascii=False).encode()  # lone surrogates could not be printed
         kept, card = facts.get("preprocessing", {}), facts.get("card", {"made_for": {}})
         sound = not facts or (isinstance(facts["model"], str) and isinstance(facts["options"], dict) and isinstance(card["made_for"], dict))
         sound &= numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
@@ -108,23 +88,120 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def renamed(state: Mapping[str, Tensor]) -> State:
-    """Return the tensors, in their order, under torchvision's names."""
-    names = list(state)
-    for pattern, replacement in RENAMES:
-        names = [re.sub(pattern, replacement, name) for name in names]
-    return dict(zip(names, state.values(), strict=True))
+# --- Names ------------------------------------------------------------------------------------------------------------
+
+Rule = Callable[[list[str]], list[str]]
+"""Other names for the same tensors. It is used on a file's names and on the network's alike, and those that become equal belong together."""
 
 
-def _unwrap(content: Any, path: Path) -> Mapping[str, Tensor]:
-    """Return the state dict in what a file holds, also where it is nested beside other things."""
-    for _ in NESTED_UNDER:  # each at most once: a mapping may hold itself
-        if not isinstance(content, Mapping):
+def _without_common_prefix(names: list[str]) -> list[str]:
+    """Leave out what all names begin with: what DataParallel, torch.compile, or a module that holds the network, adds."""
+    levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    depth = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    return [name.split(".", depth)[-1] for name in names]
+
+
+def _rewritten(pattern: str, replacement: str) -> Rule:
+    return lambda names: [re.sub(pattern, replacement, name) for name in names]
+
+
+RULES: tuple[Rule, ...] = (
+    _without_common_prefix,
+    _rewritten(r"(^|\.)(?:(?:module|_orig_mod)\.)+", r"\1"),  # parts that DataParallel or torch.compile wraps
+    _rewritten(r"^linear\.", "fc."),  # a habit of CIFAR implementations
+    _rewritten(r"\.shortcut\.", ".downsample."),  # likewise
+    _rewritten(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),  # torchvision's own DenseNet files
+)
+
+
+class Fit(NamedTuple):
+    """How a file's tensors fit a network: its whole state, the names that changed, and what was left out or chosen."""
+
+    state: State
+    renamed: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def fit(weights: WeightFile, network: nn.Module) -> Fit:
+    """Return a file's tensors under the network's names, if the network takes them exactly.
+
+    Names are kept where they fit as they are, else as few rules as make them fit are used; counts of batches, which old files lack, are added as 0.
+
+    Raises:
+        UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ; or the sets, if several fit alike.
+    """
+    fits: dict[str, Fit] = {}
+    misfits: list[tuple[int, str]] = []
+    for place, state in weights.sets.items():
+        found, complaints = _named(state, network.state_dict())
+        if complaints:
+            misfits.append((sum(map(len, complaints.values())), "; ".join(f"{what}: {first_few(names)}" for what, names in complaints.items())))
+        else:
+            fits[place] = found
+    if not fits:
+        among = f" (best of {first_few(list(weights.sets))})" if len(misfits) > 1 else ""
+        raise UserError(f"the weights do not fit: {min(misfits)[1]}{among}")
+    chosen = next((place for place in NESTED_UNDER if place in fits), next(iter(fits)))
+    if len(fits) > 1 and chosen not in NESTED_UNDER:
+        raise UserError(f"{weights.path} holds several sets of weights that fit, under {first_few(list(fits))}; save the one that is meant alone")
+    notes = list(fits[chosen].notes)
+    if others := [place for place in weights.sets if place != chosen]:
+        notes.append(f"took the weights under {chosen!r}, not the tensors under {first_few(others)}")
+    if weights.unread:
+        notes.append(f"left unread what is no tensor: {first_few(list(weights.unread))}")
+    return fits[chosen]._replace(notes=tuple(f"{weights.path}: {text}" for text in notes))
+
+
+def _named(state: State, wanted: State) -> tuple[Fit, dict[str, list[str]]]:
+    """Return the tensors under the names that fit best, the least changed of such, and what is wrong with them still."""
+    ends = {name.rpartition(".")[2] for name in wanted}
+    left = [name for name in state if (end := name.rpartition(".")[2]) in LEFT_BY_TOOLS and end not in ends]
+    kept = {name: tensor for name, tensor in state.items() if name not in left}
+    notes = (f"left out what is no weight: {first_few(left)}",) if left else ()
+    best: tuple[Fit, dict[str, list[str]]] | None = None
+    for names in _candidates(list(kept), list(wanted)):
+        named = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+        named |= dict(zip(names, kept.values(), strict=True))
+        complaints = _complaints(named, wanted)
+        if best is None or sum(map(len, complaints.values())) < sum(map(len, best[1].values())):
+            renamed = {original: name for original, name in zip(kept, names, strict=True) if original != name}
+            best = Fit(named, renamed, notes), complaints
+        if not complaints:
             break
-        if content and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-            return content
-        content = next((content[key] for key in NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
-    raise UserError(f"{path} holds no state dict; expected names and tensors, also nested under {', '.join(NESTED_UNDER)}")
+    assert best is not None
+    return best
+
+
+def _candidates(names: list[str], wanted: list[str]) -> Iterator[list[str]]:
+    """Yield a file's names as they are, then as the network has them by ever more rules; never two names as one."""
+    yield names
+    seen = [names]
+    for rules in (chosen for count in range(1, len(RULES) + 1) for chosen in combinations(RULES, count)):
+        theirs, ours = names, wanted
+        for rule in rules:
+            theirs, ours = rule(theirs), rule(ours)
+        networks = dict(zip(ours, wanted, strict=True))
+        found = [networks.get(name, original) for name, original in zip(theirs, names, strict=True)]
+        if len(networks) == len(wanted) and len(set(found)) == len(names) and found not in seen:
+            seen.append(found)
+            yield found
+
+
+def _complaints(state: State, wanted: State) -> dict[str, list[str]]:
+    """Return what keeps a network from taking a state, by kind."""
+    shared = [(name, state[name], value) for name, value in wanted.items() if name in state]
+    found = {
+        "missing": [name for name in wanted if name not in state],
+        "not in the network": [name for name in state if name not in wanted],
+        "other shapes": [f"{name} is {tuple(is_.shape)}, wanted {tuple(value.shape)}" for name, is_, value in shared if is_.shape != value.shape],
+        "other kinds": [f"{name} is {is_.dtype}, wanted {value.dtype}" for name, is_, value in shared if not _takes(value, is_)],
+    }
+    return {what: names for what, names in found.items() if names}
+
+
+def _takes(wanted: Tensor, given: Tensor) -> bool:
+    """Say whether a tensor's numbers mean the same in another's type: integers in the place of fractions are quantised, and stand for others."""
+    return given.layout == torch.strided and not given.is_meta and (given.is_floating_point() or not wanted.is_floating_point())
 
 
 # --- What comes with the lab -------------------------------------------------------------------------------------------
@@ -149,8 +226,10 @@ def locate(weights: str | Path, model: str) -> Path:
     """Return the file that is meant: the one that comes with the lab where `weights` is a word such as "digits", else `weights` itself.
 
     Raises:
-        UserError: if networks trained on that data come with the lab, but not this one.
+        UserError: if networks trained on that data come with the lab, but not this one; or for torchvision's, which are no file.
     """
+    if weights == "torchvision":
+        raise UserError(f"torchvision's trained weights are taken in Python, by reslab.build({model!r}, weights='torchvision'); give a file here")
     models = [name for data, name in shipped() if data == weights]
     if not models:
         return Path(weights)
@@ -162,39 +241,6 @@ def locate(weights: str | Path, model: str) -> Path:
 def halved(state: Mapping[str, Tensor]) -> State:
     """Return the state with its kernels and matrices, nearly all of it, in float16; BatchNorm's vectors, of many magnitudes, stay in float32."""
     return {name: tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor for name, tensor in state.items()}
-
-
-def fit(state: Mapping[str, Tensor], network: nn.Module) -> State:
-    """Return the state if the network takes it exactly; counts of batches, which old files lack, are added as 0.
-
-    Raises:
-        UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ.
-    """
-    wanted = network.state_dict()
-    state = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")} | dict(state)
-    missing = [name for name in wanted if name not in state]
-    extra = [name for name in state if name not in wanted]
-    shapes = [
-        f"{name} is {tuple(state[name].shape)}, wanted {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    kinds = [
-        f"{name} is {state[name].dtype}, wanted {value.dtype}" for name, value in wanted.items() if name in state and not _takes(value, state[name])
-    ]
-    complaints = [
-        f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
-        for what, names in (("missing", missing), ("not in the network", extra), ("other shapes", shapes), ("other kinds", kinds))
-        if names
-    ]
-    if complaints:
-        raise UserError(f"the weights do not fit: {'; '.join(complaints)}")
-    return state
-
-
-def _takes(wanted: Tensor, given: Tensor) -> bool:
-    """Say whether a tensor's numbers mean the same in another's type: integers in the place of fractions are quantised, and stand for others."""
-    return given.layout == torch.strided and not given.is_meta and (given.is_floating_point() or not wanted.is_floating_point())
 
 
 # --- What tensors cannot tell -----------------------------------------------------------------------------------------
@@ -265,15 +311,34 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     return state
 
 
-def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], zero_pad: ZeroPadSide | None) -> None:
-    """Put a file's weights into a network of the zoo.
+def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], zero_pad: ZeroPadSide | None) -> Fit:
+    """Put a file's weights into a network of the zoo, and return how they fit; what was left out or chosen is warned of.
 
     Raises:
         UserError: if they do not fit, or something that the tensors cannot tell is missing or contradicted.
     """
     side = settle(weights, model, network, options, zero_pad)
-    state = fit(weights.state, network)
-    network.load_state_dict(recentre(state, network) if side == "centred" else state, strict=True)
+    found = fit(weights, network)
+    network.load_state_dict(recentre(found.state, network) if side == "centred" else found.state, strict=True)
+    for note in found.notes:
+        warnings.warn(note, stacklevel=2)
+    return found
+
+
+def assumed(network: nn.Module) -> list[str]:
+    """Return what a network computes with that is in no file's tensors, and is therefore assumed: settings of its layers, in words."""
+    found: dict[str, set[str]] = {}
+    for module in network.modules():
+        name = type(module).__name__
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            found.setdefault("BatchNorm's eps", set()).add(f"{module.eps:g}")
+        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+            found.setdefault("rounding of pooling", set()).add("up" if module.ceil_mode else "down")
+        elif isinstance(module, nn.Conv2d):
+            found.setdefault("dilation", set()).add("×".join(map(str, module.dilation)) if max(module.dilation) > 1 else "none")
+        elif type(module).__module__ == "torch.nn.modules.activation":
+            found.setdefault("activation", set()).add(name)
+    return [f"{what} {' and '.join(sorted(values))}" for what, values in found.items()]
 
 
 def to_bytes(
@@ -295,7 +360,7 @@ def to_bytes(
 
 
 def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
-    """Return the network, in evaluation mode, as an ONNX model of any batch size.
+    """Return the network, in evaluation mode, as an ONNX model of any batch size, and of any image size where the network takes any.
 
     Raises:
         UserError: if the packages that export needs are not installed.
@@ -304,12 +369,17 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         import onnx  # noqa: F401  # torch needs both, and says so less clearly
         import onnxscript  # noqa: F401  # likewise
     except ModuleNotFoundError as error:
-        raise UserError(f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]'") from error
-    training = network.training
-    program = torch.onnx.export(
-        network.eval(), (torch.zeros(2, *input_shape),), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
-    network.train(training)
+        raise UserError(f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]', in reslab's environment") from error
+    batch, sides = {0: torch.export.Dim("batch")}, {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    with in_mode(network, training=False):
+        try:
+            return _exported(network, input_shape, {**batch, **sides})
+        except Exception:  # one of torch's many ways to say that the network fixes a size
+            return _exported(network, input_shape, batch)
+
+
+def _exported(network: nn.Module, input_shape: tuple[int, int, int], free: dict[int, Any]) -> bytes:
+    program = torch.onnx.export(network, (torch.zeros(2, *input_shape),), dynamo=True, verbose=False, dynamic_shapes=(free,))
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content

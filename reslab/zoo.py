@@ -178,7 +178,7 @@ def _load_torchvisions(network: nn.Module, name: str, options: dict[str, Any]) -
         state = next(iter(get_model_weights(name))).get_state_dict(check_hash=True)
     except OSError as error:
         raise UserError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
-    network.load_state_dict(weightfiles.fit(weightfiles.renamed(state), network))
+    network.load_state_dict(weightfiles.fit(weightfiles.WeightFile(Path(name), {"": state}, {}), network).state)
 
 
 def _build(name: str, options: dict[str, Any]) -> nn.Module:
@@ -203,13 +203,15 @@ def options(name: str) -> list[str] | None:
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     """Return torchvision's own network, untrained."""
-    from torchvision.models import get_model, list_models
+    from torchvision.models import get_model, get_model_builder, list_models
 
     short = name.removeprefix("torchvision/")
     if short not in list_models():
         raise UserError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
-        raise UserError(f"{name} takes colour images only; this data has another number of channels")
+        raise UserError(f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or folder:PATH")
+    if "weights_backbone" in inspect.signature(get_model_builder(short)).parameters:
+        options["weights_backbone"] = None  # which some have downloaded unless told
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
     with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
         network: nn.Module = get_model(short, weights=None, **options)
@@ -253,11 +255,14 @@ def factory(name: str, options: dict[str, Any]) -> Own:
     try:
         made = getattr(import_module(module_name), attribute)(**options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{name} could not be called: {error}") from error
-    own = Own(made) if isinstance(made, nn.Module) else Own(**made) if isinstance(made, dict) and set(made) <= set(Own._fields) else None
-    if own is None or not isinstance(own.network, nn.Module):
-        raise UserError(f"{name} must return a network, or a dict of network and perhaps loader and loss; it returned {type(made).__name__}")
-    return own
+        hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?" if module_name.endswith(".py") else ""
+        raise UserError(f"{name} could not be called: {error}{hint}") from error
+    if isinstance(made, nn.Module):
+        return Own(made)
+    if not isinstance(made, dict) or not set(made) <= set(Own._fields) or not isinstance(made.get("network"), nn.Module):
+        given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
+        raise UserError(f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}")
+    return Own(**made)
 
 
 def input_shape(network: nn.Module) -> tuple[int, int, int]:

@@ -51,7 +51,22 @@ def passes(environment: dict[str, str], arguments: list[str]) -> bool:
     begun = time.monotonic()
     files = [str(path) for name in FILES for path in sorted(TESTS.glob(f"test_{name}.py"))]
     workers = max(1, (os.cpu_count() or 1) // int(environment["RESLAB_TEST_THREADS"]))
-    command = [sys.executable, "-X", "warn_default_encoding", "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadfile", "-m", "", *files, *arguments]
+    command = [
+        sys.executable,
+        "-X",
+        "warn_default_encoding",
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        str(workers),
+        "--dist",
+        "loadfile",
+        "-m",
+        "",
+        *files,
+        *arguments,
+    ]
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # or threads that outnumber the cores wait for one another by computing nothing at full speed
     done = subprocess.run(command, cwd=TESTS.parent, env=os.environ | waiting | environment, capture_output=True, encoding="utf-8")
     print(f"{'failed' if done.returncode else 'passed'} in {time.monotonic() - begun:.0f} s", flush=True)

@@ -301,7 +301,7 @@ def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:
         (tmp_path / f"{len(mean)}.safetensors").write_bytes(content)
     grey, colour = (f"folder:{image_folder(tmp_path / mode, mode=mode)}" for mode in ("L", "RGB"))
     for name, data, message in (
-        ("3", grey, "are not for images of 1 channels"),
+        ("3", grey, "take images of 3 channels, and those of"),
         ("1", colour, "conv1.weight is (16, 1, 3, 3), wanted (16, 3, 3, 3)"),
     ):
         done = reslab_here("evaluate", "cifar_resnet", "--weights", tmp_path / f"{name}.safetensors", "--data", data)

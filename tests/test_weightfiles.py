@@ -1,7 +1,12 @@
 """Weights in and out."""
 
 import json
+import os
 import pickle
+import zipfile
+from argparse import Namespace
+from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +124,115 @@ def test_what_does_not_fit_is_refused_by_name_and_shape(tmp_path: Path) -> None:
         assert part in str(error.value)
 
 
+class Named(nn.Module):
+    """A network whose layers have the given names."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Named("stem", "linear"),
+        Named("linear", "fc"),
+        Named("module"),
+        nn.ModuleDict({"block": Named("shortcut", "downsample")}),
+        nn.ModuleDict({"model": nn.ModuleDict({"backbone": Named("a")})}),
+    ],
+)
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "module._orig_mod.module.", "model."])
+def test_a_network_takes_its_own_weights_in_any_wrapper(tmp_path: Path, network: nn.Module, wrapper: str) -> None:
+    own = network.state_dict()
+    torch.save({"model": {f"{wrapper}{name}": tensor for name, tensor in own.items()}}, tmp_path / "own.pt")
+    found = weightfiles.fit(weightfiles.read_weights(tmp_path / "own.pt"), network)
+    assert found.state.keys() == own.keys() and all(torch.equal(found.state[name], own[name]) for name in own)
+    assert bool(found.renamed) == bool(wrapper) and set(found.renamed.values()) <= own.keys()
+
+
+def test_parts_that_torch_compile_wrapped_find_their_place(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"body": Named("a"), "head": Named("fc")})
+    torch.save({name.replace("body.", "body._orig_mod."): tensor for name, tensor in network.state_dict().items()}, tmp_path / "a.pt")
+    assert weightfiles.fit(weightfiles.read_weights(tmp_path / "a.pt"), network).renamed.keys() == {
+        "body._orig_mod.a.weight",
+        "body._orig_mod.a.bias",
+    }
+
+
+def test_of_several_sets_the_one_taken_and_the_others_are_named(tmp_path: Path) -> None:
+    network, average = Named("a"), Named("a")
+    torch.save({"model": network.state_dict(), "model_ema": average.state_dict(), "optimizer": {"state": {}}}, tmp_path / "both.pt")
+    found = weightfiles.fit(weightfiles.read_weights(tmp_path / "both.pt"), network)
+    assert (
+        torch.equal(found.state["a.weight"], network.a.weight) and "took the weights under 'model', not the tensors under model_ema" in found.notes[0]
+    )
+    torch.save({"teacher": network.state_dict(), "student": average.state_dict()}, tmp_path / "two.pt")
+    with pytest.raises(UserError, match="several sets of weights that fit, under teacher, student"):
+        weightfiles.fit(weightfiles.read_weights(tmp_path / "two.pt"), network)
+
+
+@pytest.mark.parametrize("beside", [Namespace(lr=0.1), np.float64(91.2), Path("data"), defaultdict(list, a=[1]), datetime(2026, 1, 1)])
+def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, beside: object) -> None:
+    network = Named("a")
+    torch.save({"state_dict": network.state_dict(), "beside": beside, "list": [beside]}, tmp_path / "checkpoint.pt")
+    found = weightfiles.fit(weightfiles.read_weights(tmp_path / "checkpoint.pt"), network)
+    assert torch.equal(found.state["a.weight"], network.a.weight)
+    if not isinstance(beside, Path):  # whose class torch reads by itself in some releases, under another name in some of Python
+        assert any(type(beside).__name__ in note or "scalar" in note for note in found.notes)
+
+
+def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
+    network = Named("a")
+    torch.save({**network.state_dict(), "total_ops": torch.zeros(1), "a.total_params": torch.zeros(1)}, tmp_path / "profiled.pt")
+    assert (
+        "left out what is no weight: total_ops, a.total_params"
+        in weightfiles.fit(weightfiles.read_weights(tmp_path / "profiled.pt"), network).notes[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git-LFS pointer"),
+        (b"\x89HDF\r\n", "an HDF5 file"),
+        (b"\x1f\x8b\x08", "a packed archive"),
+        (b"\x80\x04K\x01.", "a pickle that torch.save did not write"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_no_weights_file_is_called_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        weightfiles.read_weights(tmp_path / "weights.pt")
+
+
+def test_a_directory_a_pipe_and_another_archive_are_no_weights_files(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a.jpg", b"")
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (
+        ("photos.zip", r"a zip archive of a\.jpg"),
+        ("pipe", "no regular file"),
+        (".", r"a directory without weights\.safetensors"),
+    ):
+        with pytest.raises(UserError, match=message):
+            weightfiles.read_weights(tmp_path / name)
+
+
+def test_a_runs_own_weights_bring_what_its_data_set_gave(tmp_path: Path) -> None:
+    done = json.loads(reslab_here("train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--out", tmp_path, "--json").stdout)
+    run = Path(done["directory"])
+    for weights in (run, run / "weights.safetensors"):
+        network = reslab.build("cifar_resnet", weights=weights).eval()
+        assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    told = reslab_here("weights", run)
+    assert told.returncode == 0, told.stderr
+    assert "fits cifar_resnet" in told.stdout and "assumed, as no tensor tells it: " in told.stdout and "BatchNorm's eps 1e-05" in told.stdout
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (print, ("this ran",))
@@ -217,5 +331,8 @@ def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:
         exported = torch.export.export(network, (images,)).module()(images)
     assert torch.allclose(exported, expected, atol=1e-4)
     session = onnxruntime.InferenceSession(weightfiles.to_onnx(network, network.input_shape))  # type: ignore[arg-type]  # a shape
-    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-    assert np.abs(logits - expected.numpy()).max() < 1e-4 * max(1.0, expected.abs().max().item())
+    for views in (images, images[:1, :, ::2, :-3]):  # of any number, and of any size
+        with torch.no_grad():
+            expected = network(views)
+        (logits,) = session.run(None, {session.get_inputs()[0].name: views.contiguous().numpy()})
+        assert np.abs(logits - expected.numpy()).max() < 1e-4 * max(1.0, expected.abs().max().item())

@@ -128,3 +128,12 @@ def test_counting_without_values_counts_what_counting_with_them_does(name: str, 
 )
 def test_a_network_of_a_family_has_the_name_that_the_catalogue_gives_it(model: str, options: dict[str, object], name: str | None) -> None:
     assert zoo.named(model, options) == name
+
+
+def test_untrained_networks_download_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    with torch.device("meta"):
+        zoo.fresh("torchvision/lraspp_mobilenet_v3_large", {})

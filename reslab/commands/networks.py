@@ -120,9 +120,6 @@ def weights(
         ]
         show.print_json(found) if json else show.print_shipped(found)
         return
-    if as_ is None:
-        raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
-    arguments.see_whose(arguments.words(options), weights, zoo.options(as_))
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
         raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
     if out is not None and out.exists():
@@ -135,18 +132,31 @@ def weights(
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise UserError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
     read = weightfiles.read_weights(file)
-    words = {**read.options(as_), **arguments.words(options)}
-    network = zoo.fresh(as_, words)
-    weightfiles.load(network, read, as_, words, zero_pad)
+    model = as_ or read.metadata.get("model")
+    if model is None:
+        raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
+    typed = arguments.words(options)
+    arguments.see_whose(typed, weights, zoo.options(model))
+    words = {**read.options(model), **typed}
+    network = zoo.fresh(model, words)
+    fit = weightfiles.load(network, read, model, words, zero_pad)
     if out is not None:
         arguments.make_writable(out.parent)
         content = (
-            weightfiles.to_bytes(network, as_, words, {**read.metadata.get("preprocessing", {}), **prepared})
+            weightfiles.to_bytes(network, model, words, {**read.metadata.get("preprocessing", {}), **prepared})
             if out.suffix == ".safetensors"
             else weightfiles.to_onnx(network, zoo.input_shape(network))
         )
         write_atomically(out, content)
-    report = {"network": as_, "tensors": len(read.state), "renamed": read.renamed, "zero_pad": zero_pad, "out": str(out) if out else None}
+    report = {
+        "network": model,
+        "tensors": len(fit.state),
+        "renamed": fit.renamed,
+        "notes": fit.notes,
+        "assumed": weightfiles.assumed(network),
+        "zero_pad": zero_pad,
+        "out": str(out) if out else None,
+    }
     show.print_json(report) if json else show.print_mapping(file, report)
 
 
