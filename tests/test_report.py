@@ -146,6 +146,14 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
     assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
 
 
+def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_path: Path) -> None:
+    decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported")]
+    claims = [a_claim(id=f"study.{number}", kind=kind, verdict=verdict) for number, (kind, verdict) in enumerate(decided)]
+    page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
+    ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
+    assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited"]
+
+
 def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:
     sections = {"last": [], "new": ["batchnorm"], "mixed": ["overview", "gradient", "gradient"], "first": ["degradation"]}
     studies = [

@@ -60,6 +60,7 @@ class PathSpectrum(Result):
         axes.bar(lengths, self.share.tolist(), label="share of the gradient's norm")
         axes.plot(lengths, [count / 2 ** (len(self.norm) - 1) for count in self.paths], "k.--", label="share of the paths (binomial)")
         axes.set(xlabel="path length (blocks whose branch is taken)", ylabel="share", title=f"mean length {self.mean_length:.1f}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         return figure
 
@@ -92,6 +93,8 @@ class SampledPaths(Result):
         one.set(xlabel="path length", ylabel="gradient norm of one path")
         all_of_them.plot(list(self.lengths), (self.total / self.total.sum()).tolist(), ".-")
         all_of_them.set(xlabel="path length", ylabel="share of norm × number of paths")
+        for axes in (one, all_of_them):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         return figure
 
 
