@@ -102,7 +102,7 @@ def print_study(record: "Json", rows: "list[Json]") -> None:
 Lang = Literal["en", "ko"]
 WORDS: dict[Lang, dict[str, str]] = {
     "en": {
-        **{word: word for word in ("supported", "refuted", "inconclusive", "exact", "statistical", "cited")},
+        **{word: word for word in ("supported", "counted", "refuted", "inconclusive", "exact", "statistical", "cited")},
         "higher": "Supported if the effect is over {}.",
         "lower": "Supported if the effect is under -{}.",
         "not higher": "Supported if the effect is no more than {}.",
@@ -113,7 +113,8 @@ WORDS: dict[Lang, dict[str, str]] = {
         "again": "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and refuted there.",
     },
     "ko": {
-        **{"supported": "지지됨", "refuted": "반박됨", "inconclusive": "판단 보류", "exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
+        **{"supported": "지지됨", "counted": "셈", "refuted": "반박됨", "inconclusive": "판단 보류"},
+        **{"exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
         "higher": "효과가 {}보다 크면 지지됨.",
         "lower": "효과가 -{}보다 작으면 지지됨.",
         "not higher": "효과가 {} 이하이면 지지됨.",
@@ -124,11 +125,14 @@ WORDS: dict[Lang, dict[str, str]] = {
         "again": "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 {}개.",
     },
 }
-COLOURS = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
+SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
+"""What stands before a supported claim, by its kind: what was counted or looked up is no measurement."""
+
+COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
 
 
 def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
-    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source.
+    """Print the claims section by section: verdict (what was counted or cited is marked so), or kind where undecided; statement, what the chapter says instead, evidence and source.
 
     A claim that several studies decided, with other seeds or data, stands several times in a row, each time with the command of its study.
     """
@@ -172,8 +176,8 @@ def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":
 
 
 def _mark(record: "Json") -> str:
-    """Return what stands before a claim: its verdict, or its kind where it is undecided."""
-    return record["verdict"] or record["kind"]
+    """Return what stands before a claim: its verdict, told apart by kind where it is supported, or its kind where it is undecided."""
+    return SUPPORTED[record["kind"]] if record["verdict"] == "supported" else record["verdict"] or record["kind"]
 
 
 def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:

@@ -21,6 +21,7 @@ from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
 from reslab.runs import write_json
+from reslab.show import print_claims
 from reslab.studies.study import Chart, Series, rounded
 
 EVIL = "<script>alert(1)</script>"
@@ -152,6 +153,17 @@ def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_
     page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
     ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
     assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited"]
+    tally = re.findall(r'<p class="tally">(.*?)</p>', page, flags=re.DOTALL)
+    counted = [[int(number) for number in re.findall(r"<strong>(\d+)</strong>", line)] for line in tally]
+    assert counted == [[1, 1], [2, 1, 1], [1, 1]] and "지지됨" in tally[0] and "지지됨" not in tally[1] + tally[2]
+
+
+def test_the_printed_ledger_tells_them_apart_too(capsys: pytest.CaptureFixture[str]) -> None:
+    decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported"), ("cited", None)]
+    print_claims([a_claim(id=f"study.{number}", kind=kind, verdict=verdict, interval=None) for number, (kind, verdict) in enumerate(decided)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Overview (overview): 2 cited, 1 supported, 1 counted, 1 refuted"
+    assert [line.split()[0] for line in printed if "study." in line] == ["supported", "counted", "refuted", "cited", "cited"]
 
 
 def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:

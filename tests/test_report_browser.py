@@ -30,6 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two = [{"name": name, "x": [1, 10], "y": [1.0, 20.0], "spread": None, "text": ["<b>", "y"]} for name in (TEXT, long)]
     tables = [{"title": TEXT, "columns": [long, long, long], "rows": [[long, 1, 2.5]]}]
     claims = [a_claim(source=long), a_claim(id="study.refuted", verdict="refuted"), a_claim(id="study.open", verdict="inconclusive", interval=None)]
+    claims += [a_claim(id=f"study.{kind}", kind=kind, interval=None) for kind in ("exact", "cited")]
     charts = [a_chart(), a_chart("bars", series=bars), a_chart("points", series=two, log_x=True, log_y=True)]
     charts += [a_grid("heatmap", [TEXT, long]), a_grid("contours"), a_lesion(), a_spectrum()]
     a_study(study, claims=claims, charts=charts, tables=tables, trials=trials)
@@ -45,7 +46,7 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def opened(chrome: Browser, page: Path) -> Browser:
     """The page, in English, wide and light, every picture drawn; opened only if it is not."""
-    if chrome.run("location.href") != page.resolve().as_uri():
+    if chrome.run("location.href.split('#')[0]") != page.resolve().as_uri():
         chrome.open(page)
     chrome.resize(1400)
     chrome.dark(False)
@@ -96,6 +97,23 @@ def test_nothing_overflows(opened: Browser, width: int) -> None:
         opened.run(f"document.querySelector('[data-language={language}]').click()")
         opened.wait(f"{OVERFLOWING}.length === 0", seconds=5)  # plotly follows a moment later
         assert opened.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+TOPS = "[...document.querySelectorAll('section[id], li[id]')].map((target) => Math.round(target.getBoundingClientRect().top + scrollY))"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_links_land_where_they_point_and_nothing_moves_when_pictures_are_drawn(chrome: Browser, page: Path, width: int) -> None:
+    def top(fragment: str) -> float:
+        return float(chrome.run(f"document.getElementById('{fragment}').getBoundingClientRect().top"))
+
+    chrome.open(page, width, fragment="#1-study-study.open")
+    assert abs(top("1-study-study.open")) <= 40
+    before = chrome.run(TOPS)
+    chrome.run("document.querySelector('nav a[href=\"#explorer\"]').click()")
+    chrome.run("charts.all(); new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))")
+    assert abs(top("explorer")) <= 40
+    assert chrome.run(TOPS) == before
 
 
 def test_the_switch_changes_every_text_by_keyboard(opened: Browser) -> None:
