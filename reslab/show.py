@@ -132,7 +132,7 @@ COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted
 
 
 def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
-    """Print the claims section by section: verdict (what was counted or cited is marked so), or kind where undecided; statement, what the chapter says instead, evidence and source.
+    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source.
 
     A claim that several studies decided, with other seeds or data, stands several times in a row, each time with the command of its study.
     """
@@ -184,6 +184,7 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     """Return what is said of a claim beside its verdict, and an empty line."""
     from rich.text import Text
 
+    from reslab.report.units import effect_and_interval
     from reslab.report.wording import reason
 
     text = Text()
@@ -192,7 +193,7 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     if record["corrects"]:
         text.append(f"{words['chapter']}: {record['corrects'][lang]}\n", "italic")
     if record["interval"]:
-        effect, low, high = (f"{value:+.4g}" for value in (record["effect"], *record["interval"]))
+        effect, low, high = effect_and_interval(record["effect"], record["interval"])
         text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
     elif record["reason"]:
         said = reason(record["reason"])

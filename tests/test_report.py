@@ -20,6 +20,7 @@ from reslab.report import explorer, hangul, pictures, records, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
+from reslab.report.units import effect_and_interval
 from reslab.runs import write_json
 from reslab.show import print_claims
 from reslab.studies.study import Chart, Series, rounded
@@ -40,7 +41,7 @@ def a_claim(**changes: Any) -> dict[str, Any]:
         "section": "overview",
         "statement": TEXT,
         "source": "here",
-        "unit": "error",
+        "unit": "points",
         "corrects": None,
     }
     verdict = {"verdict": "supported", "effect": 0.5, "interval": [0.25, 0.75], "level": 0.95, "n": 3, "method": "paired t", "reason": "so"}
@@ -181,6 +182,9 @@ def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path
     shutil.rmtree(tmp_path / "study" / "trials")
     page = without_scripts(write_report([a_study(tmp_path / "study", trials=trials)], tmp_path / "page.html").read_text(encoding="utf-8"))
     assert page.count('role="note"') == 1 and "there are no training curves" in page and trials[0]["directory"] not in page
+    twice = [tmp_path / "study", a_study(tmp_path / "other", study="other", trials=trials)]
+    page = write_report(twice, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("there are no training curves") == 1 and "study, other: " in page and "<title>reslab: 2 studies</title>" in page
 
 
 @pytest.mark.parametrize(
@@ -237,6 +241,44 @@ def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
     assert pictures.marks(a_claim(interval=None)) is None and pictures.marks(a_claim(effect=float("inf"))) is None
     flat = pictures.marks(a_claim(margin=0.0, interval=[0.0, 0.0], effect=0.0))
     assert flat is not None and set(flat.values()) == {15}
+
+
+@pytest.mark.parametrize(
+    ("effect", "interval", "shown"),
+    [
+        (-3.4694469519536144e-19, [-0.014454033307959522, 0.014454033307959522], ["0", "-0.0145", "+0.0145"]),
+        (0.0153, [-0.05072, 0.08133], ["+0.015", "-0.051", "+0.081"]),
+        (-0.20742706930140575, None, ["-0.207"]),
+        (0.0, None, ["0"]),
+        (0.05, [0.05, 0.05], ["+0.05", "+0.05", "+0.05"]),
+        (1e-300, [0.0, 2e-300], ["+1e-300", "0", "+2e-300"]),
+        (float("nan"), None, ["+nan"]),
+        (float("inf"), [0.0, float("inf")], ["+inf", "0", "+inf"]),
+    ],
+)
+def test_an_effect_has_the_digits_that_its_interval_leaves(effect: float, interval: list[float] | None, shown: list[str]) -> None:
+    assert effect_and_interval(effect, interval) == shown
+
+
+def test_error_rates_are_in_percent(tmp_path: Path) -> None:
+    rates = [{"name": "plain", "x": [1, 2], "y": [0.5, None], "spread": [0.25, None], "text": None}]
+    charts = [a_chart(series=rates, y={"ko": "시험 오류", "en": "test error"}), a_chart(series=rates, y={"ko": "비율 (%)", "en": "error (%)"})]
+    said = {"unit": "test error", "reason": "the interval contains -0.05", "verdict": "inconclusive", "margin": 0.05, "direction": "lower"}
+    claims = [a_claim(**said, effect=-0.125, interval=[-0.25, 0.0]), a_claim(id="study.norm", **{**said, "unit": "log10 of the training loss"})]
+    page = write_report([a_study(tmp_path / "study", charts=charts, claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = [json.loads(picture) for picture in re.findall(r'<figure.*?json">(.*?)</script>', page, flags=re.DOTALL)]
+    assert [(chart["y"]["en"], chart["series"][0]["y"], chart["series"][0]["spread"]) for chart in shown] == [
+        ("test error (%)", [50.0, None], [25.0, None]),
+        ("error (%)", [0.5, None], [0.25, None]),
+    ]
+    for text in ("−12.5 [−25, 0]", "test error, %\u00a0points", "시험 오류, %p", "an effect under −5<", "contains −5<", "contains −0.05<"):
+        assert text in page
+
+
+def test_an_inconclusive_without_an_interval_says_why_in_the_ledger(tmp_path: Path) -> None:
+    claims = [a_claim(verdict="inconclusive", interval=None, reason="2 seeds: at least 3 are needed to conclude anything")]
+    page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "at least 3 are needed" in page[: page.index('class="study"')]
 
 
 def test_the_table_behind_a_picture_has_every_number() -> None:

@@ -318,6 +318,20 @@ def test_choices_change_the_pictures_the_tables_and_the_marks(opened: Browser) -
     assert opened.problems == []
 
 
+def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser) -> None:
+    opened.resize(1280)
+    said = """((value) => { const size = document.querySelector('[name=size]'); size.value = value; size.dispatchEvent(new Event('input'));
+      return document.querySelector('#size-range').innerText; })"""
+    assert [opened.run(f"{said}({value})") for value in (-5, 31, 32, 1025, 224)] == ["only 32 to 1024; below is the size before"] * 2 + [
+        "",
+        "only 32 to 1024; below is the size before",
+        "",
+    ]
+    for name in ("resnet50", "densenet201", "efficientnet_b7", "regnet_y_32gf"):
+        opened.run(f"{CHOOSE}(0, null, '{name}')")
+        assert opened.run("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('#explorer .network .scroll'))") == 0
+
+
 # --- Readers of all kinds ---------------------------------------------------------------------------------------------
 
 UNNAMED = """[...document.querySelectorAll("button, select, input, summary, a, [role=img], [role=region], [role=group]")].filter((element) =>
