@@ -16,11 +16,10 @@ from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.claims import Check, Claim, Comparison, check, decide, untrained, with_room
 from reslab.errors import UserError
-from reslab.report import explorer, hangul, pictures, records, wording
+from reslab.report import explorer, hangul, pictures, records, units, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.report.units import effect_and_interval
 from reslab.runs import write_json
 from reslab.show import print_claims
 from reslab.studies.study import Chart, Series, rounded
@@ -151,12 +150,14 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
 def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_path: Path) -> None:
     decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported")]
     claims = [a_claim(id=f"study.{number}", kind=kind, verdict=verdict) for number, (kind, verdict) in enumerate(decided)]
+    claims.append(a_claim(verdict="inconclusive", interval=None, reason="2 seeds: at least 3 are needed to conclude anything"))
     page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
     ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
-    assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited"]
+    assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited", "inconclusive"]
+    assert ledger.count("at least 3 are needed") == 1
     tally = re.findall(r'<p class="tally">(.*?)</p>', page, flags=re.DOTALL)
     counted = [[int(number) for number in re.findall(r"<strong>(\d+)</strong>", line)] for line in tally]
-    assert counted == [[1, 1], [2, 1, 1], [1, 1]] and "지지됨" in tally[0] and "지지됨" not in tally[1] + tally[2]
+    assert counted == [[2, 1, 1], [2, 1, 1], [1, 1]] and "지지됨" in tally[0] and "지지됨" not in tally[1] + tally[2]
 
 
 def test_the_printed_ledger_tells_them_apart_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,12 +253,13 @@ def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
         (0.0, None, ["0"]),
         (0.05, [0.05, 0.05], ["+0.05", "+0.05", "+0.05"]),
         (1e-300, [0.0, 2e-300], ["+1e-300", "0", "+2e-300"]),
+        (1.797e308, None, ["+1.797e+308"]),
         (float("nan"), None, ["+nan"]),
         (float("inf"), [0.0, float("inf")], ["+inf", "0", "+inf"]),
     ],
 )
 def test_an_effect_has_the_digits_that_its_interval_leaves(effect: float, interval: list[float] | None, shown: list[str]) -> None:
-    assert effect_and_interval(effect, interval) == shown
+    assert units.effect_and_interval(effect, interval) == shown
 
 
 def test_error_rates_are_in_percent(tmp_path: Path) -> None:
@@ -271,14 +273,10 @@ def test_error_rates_are_in_percent(tmp_path: Path) -> None:
         ("test error (%)", [50.0, None], [25.0, None]),
         ("error (%)", [0.5, None], [0.25, None]),
     ]
+    odd = units.claim_in_percent(a_claim(unit="test error", reason="the interval contains 1.2.3 or 1e-05"))
+    assert odd["reason"] == "the interval contains 120.3 or 1e-05" and odd["margin"] == 10
     for text in ("−12.5 [−25, 0]", "test error, %\u00a0points", "시험 오류, %p", "an effect under −5<", "contains −5<", "contains −0.05<"):
         assert text in page
-
-
-def test_an_inconclusive_without_an_interval_says_why_in_the_ledger(tmp_path: Path) -> None:
-    claims = [a_claim(verdict="inconclusive", interval=None, reason="2 seeds: at least 3 are needed to conclude anything")]
-    page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert "at least 3 are needed" in page[: page.index('class="study"')]
 
 
 def test_the_table_behind_a_picture_has_every_number() -> None:
@@ -289,6 +287,16 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
     rows = list(pictures.data_rows(a_chart(series=series)))
     assert rows == [("", "1", ["0.1235 ± 0.1", ""]), ("", "2", ["2,000", "1 a"]), ("", "2", ["", "2 b"]), ("", "3", ["", " c"])]
     assert pictures.data_head(a_chart(series=series)) == [TEXT, "one", "two"]
+
+
+def test_a_column_of_numbers_may_begin_with_an_empty_cell() -> None:
+    assert pictures.number_columns({"columns": ["a", "b", "c", "d"], "rows": [["x", None, None, 1], ["y", 2.5, "+1 %", None]]}) == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert pictures.number_columns({"columns": ["a"], "rows": []}) == [False]
 
 
 def test_a_cell_is_short_and_has_a_true_minus() -> None:

@@ -90,15 +90,6 @@ def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_pa
     assert chrome.problems == []
 
 
-@pytest.mark.parametrize("width", [360, 1400])
-def test_nothing_overflows(opened: Browser, width: int) -> None:
-    opened.resize(width)
-    for language in ("en", "ko"):
-        opened.run(f"document.querySelector('[data-language={language}]').click()")
-        opened.wait(f"{OVERFLOWING}.length === 0", seconds=5)  # plotly follows a moment later
-        assert opened.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-
-
 TOPS = "[...document.querySelectorAll('section[id], li[id]')].map((target) => Math.round(target.getBoundingClientRect().top + scrollY))"
 
 
@@ -114,6 +105,15 @@ def test_links_land_where_they_point_and_nothing_moves_when_pictures_are_drawn(c
     chrome.run("charts.all(); new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))")
     assert abs(top("explorer")) <= 40
     assert chrome.run(TOPS) == before
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_nothing_overflows(opened: Browser, width: int) -> None:
+    opened.resize(width)
+    for language in ("en", "ko"):
+        opened.run(f"document.querySelector('[data-language={language}]').click()")
+        opened.wait(f"{OVERFLOWING}.length === 0", seconds=5)  # plotly follows a moment later
+        assert opened.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def test_the_switch_changes_every_text_by_keyboard(opened: Browser) -> None:

@@ -36,7 +36,7 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     """
     environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
-    environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows}
+    environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows, "number_columns": pictures.number_columns}
     environment.filters |= {"effect_and_interval": effect_and_interval}
     environment.filters |= {"dedent": dedent, "translated": wording.translated, "reason": wording.reason}
     studies = [section(number, study) for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)]
@@ -85,7 +85,7 @@ def section(number: int, study: StudyRecord) -> dict[str, Any]:
     return {
         "anchor": f"{number}-{re.sub(r'[^a-z0-9_]+', '-', record['study'].lower())}",
         "record": record,
-        "notes": [note for note in study.notes if note is not RESULTS_ONLY],
+        "notes": [note for note in study.notes if note != RESULTS_ONLY],
         "results_only": RESULTS_ONLY in study.notes,
         "pictures": pictures.pictures(record, study.trials, rows),
         "rows": rows,

@@ -158,6 +158,11 @@ def data_rows(picture: Json) -> Iterator[tuple[Any, str, list[str]]]:
         yield "", figure(x), row
 
 
+def number_columns(table: Json) -> list[bool]:
+    """Return which of a table's columns are of numbers, perhaps with empty cells: head and cells of these are aligned on the right."""
+    return [any(isinstance(row[column], int | float) for row in table["rows"]) for column in range(len(table["columns"]))]
+
+
 def figure(value: Any) -> str:
     """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, true minus signs, nothing for None."""
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
