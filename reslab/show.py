@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from math import floor, inf, log10
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def errors(parts: "Json") -> str:
 Lang = Literal["en", "ko"]
 WORDS: dict[Lang, dict[str, str]] = {
     "en": {
-        **{word: word for word in ("supported", "refuted", "inconclusive", "exact", "statistical", "cited")},
+        **{word: word for word in ("supported", "counted", "refuted", "inconclusive", "exact", "statistical", "cited")},
         "higher": "Supported if the effect is over {}.",
         "lower": "Supported if the effect is under -{}.",
         "not higher": "Supported if the effect is no more than {}.",
@@ -145,7 +144,8 @@ WORDS: dict[Lang, dict[str, str]] = {
         "again": "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and refuted there.",
     },
     "ko": {
-        **{"supported": "지지됨", "refuted": "반박됨", "inconclusive": "판단 보류", "exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
+        **{"supported": "지지됨", "counted": "셈", "refuted": "반박됨", "inconclusive": "판단 보류"},
+        **{"exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
         "higher": "효과가 {}보다 크면 지지됨.",
         "lower": "효과가 -{}보다 작으면 지지됨.",
         "not higher": "효과가 {} 이하이면 지지됨.",
@@ -157,7 +157,10 @@ WORDS: dict[Lang, dict[str, str]] = {
         "again": "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 {}개.",
     },
 }
-COLOURS = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
+SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
+"""What stands before a supported claim, by its kind: what was counted or looked up is no measurement."""
+
+COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
 
 
 def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
@@ -207,14 +210,15 @@ def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":
 
 
 def _mark(record: "Json") -> str:
-    """Return what stands before a claim: its verdict, or its kind where it is undecided."""
-    return record["verdict"] or record["kind"]
+    """Return what stands before a claim: its verdict, told apart by kind where it is supported, or its kind where it is undecided."""
+    return SUPPORTED[record["kind"]] if record["verdict"] == "supported" else record["verdict"] or record["kind"]
 
 
 def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     """Return what is said of a claim beside its verdict, and an empty line."""
     from rich.text import Text
 
+    from reslab.report.units import effect_and_interval
     from reslab.report.wording import reason
 
     text = Text()
@@ -223,7 +227,7 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
     if record["corrects"]:
         text.append(f"{words['chapter']}: {record['corrects'][lang]}\n", "italic")
     if record["interval"]:
-        effect, low, high = alike(record["effect"], *record["interval"])
+        effect, low, high = effect_and_interval(record["effect"], record["interval"])
         text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
     elif record["reason"]:
         said = reason(record["reason"])
@@ -232,13 +236,6 @@ def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
         text.append(words[record["direction"]].format(f"{record['margin']:g}") + "\n")
     text.append(f"{words['source']}: {record['source']}\n", "dim")
     return text
-
-
-def alike(*values: float) -> tuple[str, ...]:
-    """Return numbers to be read together, with their signs, all to the place of the largest one's fourth digit: what is under it is rounding."""
-    largest = max(map(abs, values))
-    places = 3 - floor(log10(largest)) if 0 < largest < inf else 0
-    return tuple(f"{round(value, places) + 0.0:+.4g}" for value in values)  # + 0.0 makes a −0 of rounding 0
 
 
 @contextmanager

@@ -44,14 +44,15 @@ class Browser:
         """Call a method of the DevTools protocol on the page."""
         return self._call(method, parameters, self._session)
 
-    def open(self, page: Path, width: int = 1400, *, language: str = "en-US", dark: bool = False) -> Self:
-        """Show a file in a window of this width, to a reader of this language."""
+    def open(self, page: Path, width: int = 1400, *, fragment: str = "", language: str = "en-US", dark: bool = False) -> Self:
+        """Load a file in a window of this width, at a fragment of its address, for a reader of this language."""
         self.call("Network.setUserAgentOverride", userAgent="test", acceptLanguage=language)
         self.dark(dark)
         self.resize(width)
         self.problems.clear()
         self.requests.clear()
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.call("Page.navigate", url="about:blank")  # or another fragment would load nothing
+        self.call("Page.navigate", url=page.resolve().as_uri() + fragment)
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
         return self
 

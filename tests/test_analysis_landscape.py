@@ -10,7 +10,7 @@ from helpers import Fails, snapshot
 from torch import Tensor, nn
 
 import reslab
-from reslab.analysis.landscape import filter_normalised, landscape
+from reslab.analysis.landscape import Landscape, filter_normalised, landscape
 from reslab.errors import UserError
 from reslab.residual import view
 
@@ -98,6 +98,13 @@ def test_the_figure_and_the_table_show_themselves() -> None:
     assert frame[(frame["a"] == 1) & (frame["b"] == -1)]["loss"].item() == plane.losses[2, 0]
     assert len(plane.figure().axes) == 2  # and the colour bar
     assert "<svg" in plane._repr_html_()
+
+
+@pytest.mark.parametrize(("greatest", "colours"), [(40.0, "cross-entropy (nats)"), (60.0, "log10 of the cross-entropy (nats)")])
+def test_the_colours_of_a_surface_are_logarithmic_over_two_decades(greatest: float, colours: str) -> None:
+    losses = torch.tensor([[1.0, 2.0, 3.0], [1.0, 0.5, 1.0], [4.0, float("nan"), greatest]])
+    surface = Landscape(torch.tensor([-1.0, 0.0, 1.0]), losses, seed=0).figure()
+    assert surface.axes[1].get_ylabel() == colours
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -10,7 +10,7 @@ from test_residual import toy_network
 from torch import Tensor, nn
 
 from reslab import zoo
-from reslab.analysis.paths import path_spectrum, sample_paths
+from reslab.analysis.paths import PathSpectrum, SampledPaths, path_spectrum, sample_paths
 from reslab.errors import UserError
 from reslab.residual import View, preserve, view
 
@@ -131,6 +131,12 @@ def test_sampling_every_path_of_length_1_gives_their_mean() -> None:
     assert float(sampled.total[0]) >= float(exact.norm[1])  # the triangle inequality, with room for the sampling
     assert sampled.paths == [3]
     assert torch.equal(sample_paths(network, x, y, lengths=[1], draws=600, seed=3).norm, sampled.norm)
+
+
+def test_the_figures_ticks_are_whole_lengths() -> None:
+    lengths, ones = range(8), torch.ones(8)
+    for result in (PathSpectrum(ones, ones), SampledPaths(lengths, ones, [1] * 8)):
+        assert all(tick == round(tick) for axes in result.figure().axes for tick in axes.get_xticks())
 
 
 def test_results_show_themselves() -> None:

@@ -17,11 +17,12 @@ from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.claims import Check, Claim, Comparison, check, decide, untrained, with_room
 from reslab.errors import UserError
-from reslab.report import explorer, hangul, pictures, records, wording
+from reslab.report import explorer, hangul, pictures, records, units, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
 from reslab.runs import write_json
+from reslab.show import print_claims
 from reslab.studies.study import Chart, Series, rounded
 
 EVIL = "<script>alert(1)</script>"
@@ -40,7 +41,7 @@ def a_claim(**changes: Any) -> dict[str, Any]:
         "section": "overview",
         "statement": TEXT,
         "source": "here",
-        "unit": "error",
+        "unit": "points",
         "corrects": None,
     }
     verdict = {"verdict": "supported", "effect": 0.5, "interval": [0.25, 0.75], "level": 0.95, "n": 3, "method": "paired t", "reason": "so"}
@@ -147,6 +148,27 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
     assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
 
 
+def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_path: Path) -> None:
+    decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported")]
+    claims = [a_claim(id=f"study.{number}", kind=kind, verdict=verdict) for number, (kind, verdict) in enumerate(decided)]
+    claims.append(a_claim(verdict="inconclusive", interval=None, reason="2 seeds: at least 3 are needed to conclude anything"))
+    page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
+    ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
+    assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited", "inconclusive"]
+    assert ledger.count("at least 3 are needed") == 1
+    tally = re.findall(r'<p class="tally">(.*?)</p>', page, flags=re.DOTALL)
+    counted = [[int(number) for number in re.findall(r"<strong>(\d+)</strong>", line)] for line in tally]
+    assert counted == [[2, 1, 1], [2, 1, 1], [1, 1]] and "지지됨" in tally[0] and "지지됨" not in tally[1] + tally[2]
+
+
+def test_the_printed_ledger_tells_them_apart_too(capsys: pytest.CaptureFixture[str]) -> None:
+    decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported"), ("cited", None)]
+    print_claims([a_claim(id=f"study.{number}", kind=kind, verdict=verdict, interval=None) for number, (kind, verdict) in enumerate(decided)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Overview (overview): 2 cited, 1 supported, 1 counted, 1 refuted"
+    assert [line.split()[0] for line in printed if "study." in line] == ["supported", "counted", "refuted", "cited", "cited"]
+
+
 def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:
     sections = {"last": [], "new": ["batchnorm"], "mixed": ["overview", "gradient", "gradient"], "first": ["degradation"]}
     studies = [
@@ -162,6 +184,9 @@ def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path
     shutil.rmtree(tmp_path / "study" / "trials")
     page = without_scripts(write_report([a_study(tmp_path / "study", trials=trials)], tmp_path / "page.html").read_text(encoding="utf-8"))
     assert page.count('role="note"') == 1 and "there are no training curves" in page and trials[0]["directory"] not in page
+    twice = [tmp_path / "study", a_study(tmp_path / "other", study="other", trials=trials)]
+    page = write_report(twice, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("there are no training curves") == 1 and "study, other: " in page and "<title>reslab: 2 studies</title>" in page
 
 
 @pytest.mark.parametrize(
@@ -284,6 +309,41 @@ def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
     assert flat is not None and set(flat.values()) == {15}
 
 
+@pytest.mark.parametrize(
+    ("effect", "interval", "shown"),
+    [
+        (-3.4694469519536144e-19, [-0.014454033307959522, 0.014454033307959522], ["0", "-0.0145", "+0.0145"]),
+        (0.0153, [-0.05072, 0.08133], ["+0.015", "-0.051", "+0.081"]),
+        (-0.20742706930140575, None, ["-0.207"]),
+        (0.0, None, ["0"]),
+        (0.05, [0.05, 0.05], ["+0.05", "+0.05", "+0.05"]),
+        (1e-300, [0.0, 2e-300], ["+1e-300", "0", "+2e-300"]),
+        (1.797e308, None, ["+1.797e+308"]),
+        (float("nan"), None, ["+nan"]),
+        (float("inf"), [0.0, float("inf")], ["+inf", "0", "+inf"]),
+    ],
+)
+def test_an_effect_has_the_digits_that_its_interval_leaves(effect: float, interval: list[float] | None, shown: list[str]) -> None:
+    assert units.effect_and_interval(effect, interval) == shown
+
+
+def test_error_rates_are_in_percent(tmp_path: Path) -> None:
+    rates = [{"name": "plain", "x": [1, 2], "y": [0.5, None], "spread": [0.25, None], "text": None}]
+    charts = [a_chart(series=rates, y={"ko": "시험 오류", "en": "test error"}), a_chart(series=rates, y={"ko": "비율 (%)", "en": "error (%)"})]
+    said = {"unit": "test error", "reason": "the interval contains -0.05", "verdict": "inconclusive", "margin": 0.05, "direction": "lower"}
+    claims = [a_claim(**said, effect=-0.125, interval=[-0.25, 0.0]), a_claim(id="study.norm", **{**said, "unit": "log10 of the training loss"})]
+    page = write_report([a_study(tmp_path / "study", charts=charts, claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = [json.loads(picture) for picture in re.findall(r'<figure.*?json">(.*?)</script>', page, flags=re.DOTALL)]
+    assert [(chart["y"]["en"], chart["series"][0]["y"], chart["series"][0]["spread"]) for chart in shown] == [
+        ("test error (%)", [50.0, None], [25.0, None]),
+        ("error (%)", [0.5, None], [0.25, None]),
+    ]
+    odd = units.claim_in_percent(a_claim(unit="test error", reason="the interval contains 1.2.3 or 1e-05"))
+    assert odd["reason"] == "the interval contains 120.3 or 1e-05" and odd["margin"] == 10
+    for text in ("−12.5 [−25, 0]", "test error, %\u00a0points", "시험 오류, %p", "an effect under −5<", "contains −5<", "contains −0.05<"):
+        assert text in page
+
+
 def test_the_table_behind_a_picture_has_every_number() -> None:
     series = [
         {"name": "one", "x": [1, 2], "y": [0.123456, 2000.0], "spread": [0.1, None], "text": None},
@@ -292,6 +352,16 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
     rows = list(pictures.data_rows(a_chart(series=series)))
     assert rows == [("", "1", ["0.1235 ± 0.1", ""]), ("", "2", ["2,000", "1 a"]), ("", "2", ["", "2 b"]), ("", "3", ["", " c"])]
     assert pictures.data_head(a_chart(series=series)) == [TEXT, "one", "two"]
+
+
+def test_a_column_of_numbers_may_begin_with_an_empty_cell() -> None:
+    assert pictures.number_columns({"columns": ["a", "b", "c", "d"], "rows": [["x", None, None, 1], ["y", 2.5, "+1 %", None]]}) == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert pictures.number_columns({"columns": ["a"], "rows": []}) == [False]
 
 
 def test_a_cell_is_short_and_has_a_true_minus() -> None:

@@ -30,6 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two = [{"name": name, "x": [1, 10], "y": [1.0, 20.0], "spread": None, "text": ["<b>", "y"]} for name in (TEXT, long)]
     tables = [{"title": TEXT, "columns": [long, long, long], "rows": [[long, 1, 2.5]]}]
     claims = [a_claim(source=long), a_claim(id="study.refuted", verdict="refuted"), a_claim(id="study.open", verdict="inconclusive", interval=None)]
+    claims += [a_claim(id=f"study.{kind}", kind=kind, interval=None) for kind in ("exact", "cited")]
     charts = [a_chart(), a_chart("bars", series=bars), a_chart("points", series=two, log_x=True, log_y=True)]
     charts += [a_grid("heatmap", [TEXT, long]), a_grid("contours"), a_lesion(), a_spectrum()]
     a_study(study, claims=claims, charts=charts, tables=tables, trials=trials)
@@ -45,7 +46,7 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def opened(chrome: Browser, page: Path) -> Browser:
     """The page, in English, wide and light, every picture drawn; opened only if it is not."""
-    if chrome.run("location.href") != page.resolve().as_uri():
+    if chrome.run("location.href.split('#')[0]") != page.resolve().as_uri():
         chrome.open(page)
     chrome.resize(1400)
     chrome.dark(False)
@@ -87,6 +88,23 @@ def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_pa
     assert chrome.run("document.querySelectorAll('img, script:not([id]):not(:empty)').length") == SCRIPTS + 8
     assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert chrome.problems == []
+
+
+TOPS = "[...document.querySelectorAll('section[id], li[id]')].map((target) => Math.round(target.getBoundingClientRect().top + scrollY))"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_links_land_where_they_point_and_nothing_moves_when_pictures_are_drawn(chrome: Browser, page: Path, width: int) -> None:
+    def top(fragment: str) -> float:
+        return float(chrome.run(f"document.getElementById('{fragment}').getBoundingClientRect().top"))
+
+    chrome.open(page, width, fragment="#1-study-study.open")
+    assert abs(top("1-study-study.open")) <= 40
+    before = chrome.run(TOPS)
+    chrome.run("document.querySelector('nav a[href=\"#explorer\"]').click()")
+    chrome.run("charts.all(); new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))")
+    assert abs(top("explorer")) <= 40
+    assert chrome.run(TOPS) == before
 
 
 @pytest.mark.parametrize("width", [360, 1400])
@@ -298,6 +316,20 @@ def test_choices_change_the_pictures_the_tables_and_the_marks(opened: Browser) -
     )
     opened.run("{ const size = document.querySelector('[name=size]'); size.value = 224; size.dispatchEvent(new Event('input')); }")
     assert opened.problems == []
+
+
+def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser) -> None:
+    opened.resize(1280)
+    said = """((value) => { const size = document.querySelector('[name=size]'); size.value = value; size.dispatchEvent(new Event('input'));
+      return document.querySelector('#size-range').innerText; })"""
+    assert [opened.run(f"{said}({value})") for value in (-5, 31, 32, 1025, 224)] == ["only 32 to 1024; below is the size before"] * 2 + [
+        "",
+        "only 32 to 1024; below is the size before",
+        "",
+    ]
+    for name in ("resnet50", "densenet201", "efficientnet_b7", "regnet_y_32gf"):
+        opened.run(f"{CHOOSE}(0, null, '{name}')")
+        assert opened.run("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('#explorer .network .scroll'))") == 0
 
 
 # --- Readers of all kinds ---------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ class Landscape(Result):
         return pd.DataFrame({**{name: axis.flatten() for name, axis in zip(names, grid, strict=True)}, "loss": self.losses.flatten()})
 
     def figure(self) -> "Figure":
-        """Return the curve of the loss, or its contours."""
+        """Return the curve of the loss, or its contours, at steps of its logarithm where it spans more than two decades."""
         figure = new_figure()
         axes = figure.add_subplot()
         places = self.coordinates.numpy()
@@ -55,11 +55,12 @@ class Landscape(Result):
         else:
             import numpy as np
 
-            heights = np.ma.masked_invalid(self.losses.numpy().T)
-            contours = axes.contourf(places, places, heights, levels=20)
+            losses = np.ma.masked_invalid(self.losses.numpy().T)
+            decades = losses.min() > 0 and losses.max() > 100 * losses.min()  # as linear steps, all but the corners would have one colour
+            contours = axes.contourf(places, places, np.ma.log10(losses) if decades else losses, levels=20)
             axes.plot(0, 0, "r+")
             axes.set_ylabel("b (second direction, filter norms)")
-            figure.colorbar(contours, label="cross-entropy (nats)")
+            figure.colorbar(contours, label="log10 of the cross-entropy (nats)" if decades else "cross-entropy (nats)")
         return figure
 
 

@@ -55,12 +55,15 @@ class PathSpectrum(Result):
 
     def figure(self) -> "Figure":
         """Return each length's share of the gradient over its share of the paths."""
+        from matplotlib.ticker import MaxNLocator
+
         figure = new_figure()
         axes = figure.subplots()
         lengths = range(len(self.norm))
         axes.bar(lengths, self.share.tolist(), label="share of the gradient's norm")
         axes.plot(lengths, [count / 2 ** (len(self.norm) - 1) for count in self.paths], "k.--", label="share of the paths (binomial)")
         axes.set(xlabel="path length (blocks whose branch is taken)", ylabel="share", title=f"mean length {self.mean_length:.1f}")
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.legend()
         return figure
 
@@ -87,12 +90,16 @@ class SampledPaths(Result):
 
     def figure(self) -> "Figure":
         """Return the norm of one path, and of all paths of a length, over the length."""
+        from matplotlib.ticker import MaxNLocator
+
         figure = new_figure()
         one, all_of_them = figure.subplots(1, 2)
         one.semilogy(list(self.lengths), self.norm.tolist(), ".-")
         one.set(xlabel="path length", ylabel="gradient norm of one path")
         all_of_them.plot(list(self.lengths), (self.total / self.total.sum()).tolist(), ".-")
         all_of_them.set(xlabel="path length", ylabel="share of norm × number of paths")
+        for axes in (one, all_of_them):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         return figure
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reslab.analysis.result import drawn
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
-from reslab.report.pictures import OKABE_ITO, PLAIN
+from reslab.report.pictures import COLOURS, PLAIN
 from reslab.report.records import read_directory
 from reslab.report.shape import GRIDS
 from reslab.runs import Json, write_atomically
@@ -164,7 +164,7 @@ def _grid(axes: "Axes", picture: Json, series: Json) -> None:
 
 
 def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) -> None:
-    colour = OKABE_ITO[index % len(OKABE_ITO)]
+    colour = COLOURS[index % len(COLOURS)]
     x = [_plain(value) if isinstance(value, str) else value for value in series["x"]]
     y = [float("nan") if value is None else value for value in series["y"]]
     spread = [value or 0.0 for value in series["spread"]] if series.get("spread") else None
@@ -172,7 +172,7 @@ def _series(axes: "Axes", picture: Json, index: int, series: Json, name: str) ->
     if kind == "bars":
         _bars(axes, picture, series, y, {"yerr": spread, "color": colour, "label": name, "capsize": 2, "error_kw": {"elinewidth": 0.8}})
         return
-    style: Json = {"color": colour, "marker": MARKERS[(index + index // len(OKABE_ITO)) % len(MARKERS)], "markersize": 3, "label": name}
+    style: Json = {"color": colour, "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 3, "label": name}
     if kind == "points":
         axes.errorbar(x, y, spread, linestyle="none", **style)
     elif spread and not any(isinstance(value, str) for value in x):

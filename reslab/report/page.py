@@ -16,7 +16,8 @@ from reslab.claims import SECTIONS
 from reslab.report import explorer, pictures, wording
 from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
-from reslab.report.records import StudyRecord, command, read_directory, summarise
+from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory, summarise
+from reslab.report.units import claim_in_percent, effect_and_interval
 from reslab.runs import Json, write_atomically
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     """
     environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
-    environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows}
+    environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows, "number_columns": pictures.number_columns}
+    environment.filters |= {"effect_and_interval": effect_and_interval}
     environment.filters |= {"dedent": dedent, "translated": wording.translated, "reason": wording.reason}
     studies = [section(number, study) for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)]
     ledger = [
@@ -45,11 +47,12 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     ]
     page = environment.get_template("page.html.j2").render(
         studies=studies,
+        results_only=RESULTS_ONLY,
         ledger=ledger,
         chapter=chapter({row["claim"]["id"]: row["anchor"] for row in ledger}) if tour else None,
         explorer=explorer.catalogue(),
         tour=tour() if tour else None,
-        palette=pictures.OKABE_ITO,
+        palette=pictures.COLOURS,
         plotlyjs=get_plotlyjs(),
         version=__version__,
         font=Markup(_FONT),
@@ -67,7 +70,7 @@ def place_in_chapter(study: StudyRecord) -> int:
 
 def section(number: int, study: StudyRecord) -> dict[str, Any]:
     """Return what the page shows of a study: its record, notes, pictures, final errors, and the small print."""
-    record = study.record
+    record = {**study.record, "claims": [claim_in_percent(claim) for claim in study.record["claims"]]}
     results: dict[str, list[Json]] = {}
     for trial in study.trials:
         if trial.result is not None:
@@ -82,7 +85,8 @@ def section(number: int, study: StudyRecord) -> dict[str, Any]:
     return {
         "anchor": f"{number}-{re.sub(r'[^a-z0-9_]+', '-', record['study'].lower())}",
         "record": record,
-        "notes": study.notes,
+        "notes": [note for note in study.notes if note != RESULTS_ONLY],
+        "results_only": RESULTS_ONLY in study.notes,
         "pictures": pictures.pictures(record, study.trials, rows),
         "rows": rows,
         "command": command(record) if record["config"] else None,

@@ -14,11 +14,14 @@ from markupsafe import Markup
 
 from reslab.report.records import Trial
 from reslab.report.shape import GRIDS
+from reslab.report.units import chart_in_percent
 from reslab.report.wording import translated
 from reslab.runs import Json
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
-"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper); dashes and marks tell curves apart too."""
+_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
+COLOURS = (*_OKABE_ITO, "#6B5BD2", "#882255", "#8C5A2B", "#7F8790")
+"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper), then four for pictures of more than eight
+series; dashes and marks tell curves apart too."""
 
 PLAIN: Json = {"kind": "lines", "log_x": False, "log_y": False, "z": None, "arrangement": "together", "bands": [], "marks": []}
 """What a picture is if it does not say."""
@@ -35,7 +38,11 @@ def pictures(record: Json, trials: Sequence[Trial], rows: Sequence[dict[str, Any
         found.append(_training(curves))
     if rows:
         found.append(_final(rows))
-    return [_clean({**PLAIN, **chart, "series": [{**series, "name": translated(series["name"])} for series in chart["series"]]}) for chart in found]
+    return [_clean(chart_in_percent({**PLAIN, **chart, "series": [_named(series) for series in chart["series"]]})) for chart in found]
+
+
+def _named(series: Json) -> Json:
+    return {**series, "name": translated(series["name"])}
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
@@ -149,6 +156,11 @@ def data_rows(picture: Json) -> Iterator[tuple[Any, str, list[str]]]:
             row[column] = f"{figure(series['y'][index])}{f' ± {figure(spread)}' if spread is not None else ''}{text}"
     for (x, _), row in table.items():
         yield "", figure(x), row
+
+
+def number_columns(table: Json) -> list[bool]:
+    """Return which of a table's columns are of numbers, perhaps with empty cells: head and cells of these are aligned on the right."""
+    return [any(isinstance(row[column], int | float) for row in table["rows"]) for column in range(len(table["columns"]))]
 
 
 def figure(value: Any) -> str:

@@ -18,6 +18,12 @@ Text = dict[str, str]
 EMPTY: Json = {"question": None, "config": {}, "claims": [], "tables": [], "charts": [], "trials": [], "failures": []}
 """What a record holds where it holds nothing."""
 
+RESULTS_ONLY: Text = {
+    "ko": "실험의 결과(study.json)만 여기 있고 실행마다의 기록(trial.json, metrics.jsonl)은 없다. 그래서 학습 곡선은 없다.",
+    "en": "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): there are no training curves.",
+}
+"""The note of a study that came without its trials' directories."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -82,13 +88,7 @@ def _finished(directory: Path, record: Json) -> StudyRecord:
             missing.append(entry["directory"])
     notes = []
     if missing and len(missing) == len(trials):
-        notes.append(
-            {
-                "ko": "실험의 결과(study.json)만 여기 있고 실행마다의 기록(trial.json, metrics.jsonl)은 없다. 그래서 학습 곡선은 없다.",
-                "en": "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): "
-                "there are no training curves.",
-            }
-        )
+        notes.append(RESULTS_ONLY)
     elif missing:
         some = f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
         notes.append(

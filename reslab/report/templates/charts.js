@@ -62,8 +62,20 @@ const charts = (() => {
     return record.kind === "contours" ? [Math.floor(least / step) * step, Math.ceil(greatest / step) * step, step] : [least, greatest, step];
   }
 
+  const values = (record, letter) => [...new Set(record.series.flatMap((series) => series[letter]))];
+  const panelsOf = (record) => (record.arrangement === "panels" ? record.series : [null]);
+  const sideBySide = (record) => isGrid(record) && !narrow.matches; // its panels; otherwise they are one under another
+  const isTurned = (record) => values(record, "x").length > 14 && values(record, "x").every((x) => typeof x === "string"); // its names, to have room
+
+  /** Return how high a picture is, which depends on nothing that is known only once it is drawn: so its place is as high before. */
+  function height(record) {
+    const rows = panelsOf(record).length;
+    const panels = rows <= 1 ? 400 : sideBySide(record) ? 420 : 90 + rows * (isGrid(record) ? 230 : 135);
+    return panels + (isTurned(record) ? 60 : 0);
+  }
+
   function layout(record, panels) {
-    const side = isGrid(record) && !narrow.matches; // panels side by side; otherwise one under another
+    const side = sideBySide(record);
     const axis = (title, logarithmic, from, values) => ({
       title: { text: plain(words(title)), standoff: 8 }, type: logarithmic ? "log" : undefined, rangemode: from, automargin: true,
       exponentformat: logarithmic || Math.max(...values.filter(Number.isFinite)) < 0.01 ? "power" : "B", // 1.2M, but 5×10⁻⁴ and not 500μ
@@ -71,17 +83,17 @@ const charts = (() => {
     });
     const found = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: FONT, color: css("--quiet"), size: 13 },
-      margin: { l: 56, r: 12, t: 12, b: 48 }, height: 400, barmode: "group", hovermode: "closest", shapes: [], annotations: [],
+      margin: { l: 56, r: 12, t: 12, b: 48 }, height: height(record), barmode: "group", hovermode: "closest", shapes: [], annotations: [],
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink") },
     };
-    const values = (letter) => [...new Set(record.series.flatMap((series) => series[letter]))];
-    const turned = values("x").length > 14 && values("x").every((x) => typeof x === "string") ? { tickangle: -90 } : {};
-    const ticks = record.log_x && values("x").length <= 10 ? { tickvals: values("x"), ticktext: values("x").map(String) } : turned; // where something was measured
+    const places = values(record, "x");
+    const measured = record.log_x && places.length <= 10; // so few that every one has its tick
+    const ticks = measured ? { tickvals: places, ticktext: places.map(String) } : isTurned(record) ? { tickangle: -90 } : {};
     panels.forEach((series, panel) => {
       const last = side || panel === panels.length - 1;
-      const y = axis(record.y, record.log_y, record.log_y || isGrid(record) ? "normal" : "tozero", values("y"));
-      found[`xaxis${panel ? panel + 1 : ""}`] = { ...axis(last ? record.x : "", record.log_x, "normal", values("x")), ...ticks, matches: panel ? "x" : undefined, showticklabels: last, anchor: axisOf("y", panel) };
+      const y = axis(record.y, record.log_y, record.log_y || isGrid(record) ? "normal" : "tozero", values(record, "y"));
+      found[`xaxis${panel ? panel + 1 : ""}`] = { ...axis(last ? record.x : "", record.log_x, "normal", places), ...ticks, matches: panel ? "x" : undefined, showticklabels: last, anchor: axisOf("y", panel) };
       found[`yaxis${panel ? panel + 1 : ""}`] = { ...y, matches: panel ? "y" : undefined, anchor: axisOf("x", panel) };
       mark(found, record, panel);
     });
@@ -93,7 +105,6 @@ const charts = (() => {
       found.coloraxis = { colorscale: "Cividis", cmin, cmax, colorbar };
     }
     if (panels.length > 1) arrange(found, record, panels, side);
-    if (ticks.tickangle) found.height += 60;
     return found;
   }
 
@@ -118,7 +129,6 @@ const charts = (() => {
   function arrange(found, record, panels, side) {
     const [rows, columns] = side ? [1, panels.length] : [panels.length, 1];
     found.grid = { rows, columns, pattern: "independent", xgap: 0.06, ygap: isGrid(record) ? 0.2 : 0.28 };
-    found.height = side ? 420 : 90 + rows * (isGrid(record) ? 230 : 135);
     found.margin.t += isGrid(record) ? 6 : 22;
     panels.forEach((series, panel) => {
       const above = panel === 0 && record.bands.length ? 18 : 2;
@@ -133,14 +143,16 @@ const charts = (() => {
     found.annotations.push({ xref: "paper", yref: "paper", x: 0, y: 0.5, xanchor: "right", xshift: -40, textangle: -90, showarrow: false, text: plain(words(record.y)) });
   }
 
-  function start(figure) {
+  /** Make a figure's controls, and its place as high as the picture will be, so that nothing moves when it comes; return what draws it. */
+  function prepare(figure) {
     const plot = figure.querySelector(".plot"), legend = figure.querySelector(".legend");
     const record = JSON.parse(figure.querySelector("script").textContent);
     const together = !["panels", "slider"].includes(record.arrangement);
     const shown = record.series.map(() => true);
-    let chosen = 0;
+    let chosen = 0, drawn = false;
     const draw = () => {
-      const panels = record.arrangement === "panels" ? record.series : [null];
+      drawn = true;
+      const panels = panelsOf(record);
       const data = record.series.flatMap((series, index) => {
         const visible = record.arrangement === "slider" ? index === chosen : shown[index];
         return traces(record, series, index, panels[0] ? index : 0).map((trace) => ({ ...trace, visible }));
@@ -152,12 +164,14 @@ const charts = (() => {
     legend.append(...(controls?.elements ?? []));
     const again = () => {
       controls?.name();
-      draw();
+      plot.style.height = `${height(record)}px`;
+      if (drawn) draw();
     };
     again();
     language.onChange(again);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
     narrow.addEventListener("change", again);
+    return draw;
   }
 
   /** Return a button for every series, which shows or hides it, and what names them in the page's language. */
@@ -204,16 +218,20 @@ const charts = (() => {
     return `<svg width="24" height="14" aria-hidden="true">${drawn}</svg>`;
   }
 
-  const waiting = new Set(document.querySelectorAll("figure.picture"));
-  const once = (figure) => waiting.delete(figure) && start(figure);
+  const waiting = new Map([...document.querySelectorAll("figure.picture")].map((figure) => [figure, prepare(figure)]));
+  const once = (figure) => {
+    const draw = waiting.get(figure);
+    waiting.delete(figure);
+    draw?.();
+  };
   const near = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => once(entry.target)), { rootMargin: "600px" });
-  waiting.forEach((figure) => near.observe(figure));
-  const all = () => waiting.forEach(once);
+  for (const figure of waiting.keys()) near.observe(figure);
+  const all = () => [...waiting.keys()].forEach(once);
   addEventListener("beforeprint", all);
-  // The rest while nothing else is to be done, so that a search or a jump finds everything in place.
+  // The rest while nothing else is to be done, so that a search or a jump finds everything drawn.
   const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
   const next = () => idle(() => {
-    const [figure] = waiting;
+    const [figure] = waiting.keys();
     if (figure) once(figure);
     if (waiting.size) next();
   });

@@ -198,7 +198,7 @@ const explorer = (() => {
       };
       const head = element("th", { scope: "row" }, element("i", { class: `swatch stage-${stageColours[index]}`, "aria-hidden": "true" }), stage.name);
       return element("tr", {}, head,
-        cell(stage.words, ({ words }) => words),
+        cell(stage.words.replace(/(?<=[a-z])(?=[A-Z])/g, "\u200b"), ({ words }) => words),
         cell(shape(stage.output), ({ output }) => shape(output), { class: "number" }),
         cell(whole(stage.params), ({ params }) => params, { class: "number" }),
         cell(whole(stage.macs), ({ macs }) => macs, { class: "number" }),
@@ -239,6 +239,8 @@ const explorer = (() => {
       const image = Math.round(Number(size.value));
       const allowed = image >= Number(size.min) && image <= Number(size.max);
       size.setAttribute("aria-invalid", String(!allowed));
+      const [ko, en] = [`${size.min}부터 ${size.max}까지`, `${size.min} to ${size.max}`];
+      section.querySelector("#size-range").replaceChildren(...(allowed ? [] : both(`${ko}만 된다. 아래는 앞 크기의 것이다.`, `only ${en}; below is the size before`)));
       if (!allowed) return;
       for (const panel of panels) panel.stages = measure(design(panel.choice), image, networks[panel.choice.name].depths ? panel.choice.n : 1);
       const tallest = Math.max(...panels.map(({ stages }) => largest(stages)));
