@@ -41,6 +41,12 @@ class WeightFile(NamedTuple):
     metadata: dict[str, Any]
     unread: tuple[str, ...] = ()
 
+    @property
+    def network(self) -> str | None:
+        """Return the network that the file says it is for; None for one of a factory, which a user may name to be called, but no file."""
+        named: str | None = self.metadata.get("model")
+        return None if named is None or ":" in named else named
+
     def options(self, model: str) -> dict[str, Any]:
         """Return the options that the file's own metadata give for a network, its data set's among them; none if they are another's."""
         if self.metadata.get("model") != model:

@@ -336,3 +336,11 @@ def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:
             expected = network(views)
         (logits,) = session.run(None, {session.get_inputs()[0].name: views.contiguous().numpy()})
         assert np.abs(logits - expected.numpy()).max() < 1e-4 * max(1.0, expected.abs().max().item())
+
+
+def test_no_file_names_a_function_to_be_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(weightfiles.to_bytes(nn.Linear(1, 1), "builtins:print", {"end": "this ran"}))
+    done = reslab_here("weights", path)
+    assert done.returncode == 2 and "say which network the weights are for" in done.stderr
+    assert "this ran" not in done.stdout + capsys.readouterr().out

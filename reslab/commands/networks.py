@@ -89,9 +89,9 @@ def weights(
     Parameters
     ----------
     file
-        safetensors, or a saved state dict (also nested, also with `module.` prefixes). Without it, the list.
+        safetensors, or a saved state dict (also nested, also with `module.` prefixes), or a run's directory. Without it, the list.
     as_
-        The network that the weights are for.
+        The network that the weights are for; this lab's files say it themselves.
     zero_pad
         Where the file's option A puts its zero channels; its tensors cannot tell.
     mean
@@ -132,7 +132,7 @@ def weights(
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise UserError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
     read = weightfiles.read_weights(file)
-    model = as_ or read.metadata.get("model")
+    model = as_ or read.network
     if model is None:
         raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
     typed = arguments.words(options)
