@@ -89,9 +89,8 @@ def trained(
     """
     weights = weightfiles.read_weights(file)
     kept = weights.metadata.get("preprocessing", {})
-    options = {**weights.options(model), **options}
-    network = zoo.fresh(model, {"num_classes": len(kept.get("classes") or data.classes), "in_channels": data.in_channels, **options})
-    weightfiles.load(network, weights, model, options, zero_pad)
+    of_data = {"num_classes": len(kept.get("classes") or data.classes), "in_channels": data.in_channels}
+    network, _ = zoo.loaded(model, weights, zero_pad, options, of_data)
     return network, *prepared_for(network, data, kept, size)
 
 

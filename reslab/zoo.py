@@ -114,17 +114,38 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfi
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options, or the weights do not fit.
     """
-    read = None if weights is None or weights == "torchvision" else weightfiles.read_weights(weightfiles.locate(weights, name))
+    if weights is None:
+        return fresh(name, options)
     if weights == "torchvision":
         options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
-    elif read is not None:
-        options = {**read.options(name), **options}
-    network = fresh(name, options)
-    if read is not None:
-        weightfiles.load(network, read, name, options, zero_pad)
-    elif weights is not None:
+        network = fresh(name, options)
         _load_torchvisions(network, name, options)
-    return network
+        return network
+    read = weightfiles.read_weights(weightfiles.locate(weights, name))
+    return loaded(name, read, zero_pad, options)[0]
+
+
+def loaded(
+    name: str,
+    weights: weightfiles.WeightFile,
+    zero_pad: weightfiles.ZeroPadSide | None,
+    options: Mapping[str, Any],
+    otherwise: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, weightfiles.Fit]:
+    """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor `options` give them.
+
+    What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what it only claims.
+
+    Raises:
+        UserError: if there is no such network, or the weights do not fit it.
+    """
+    told = {**weights.options(name), **options}
+    every = {**(otherwise or {}), **told}
+    if weights.network == name:
+        with torch.device("meta"):
+            weightfiles.fit(weights, fresh(name, every))
+    network = fresh(name, every)
+    return network, weightfiles.load(network, weights, name, told, zero_pad)
 
 
 def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:

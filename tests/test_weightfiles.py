@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import reslab_here
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import reslab
@@ -344,3 +345,28 @@ def test_no_file_names_a_function_to_be_called(tmp_path: Path, capsys: pytest.Ca
     done = reslab_here("weights", path)
     assert done.returncode == 2 and "say which network the weights are for" in done.stderr
     assert "this ran" not in done.stdout + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (
+            {"options": {"depth": 8, "num_classes": 10**11}},
+            "other shapes: fc.weight is (10, 64), wanted (100000000000, 64)",
+        ),  # before memory is taken
+        ({"options": {"depth": 8, "in_channels": 10**8}}, "other shapes: conv1.weight"),
+        ({"card": {"made_for": {"num_classes": 10**400}}}, "cifar_resnet: "),
+        ({"card": {"made_for": {"num_classes": "many"}}}, "cifar_resnet: "),
+        ({"options": {"depth": 8, "weights": "x"}}, "no option 'weights'"),
+        ({"options": {"depth": float("nan")}}, "damaged metadata"),
+        ({"options": {"depth": "\ud800"}}, "damaged metadata"),
+        ({"model": "\ud800"}, "damaged metadata"),
+        ({"model": "no such network"}, "no network 'no such network'"),
+    ],
+    ids=["classes", "channels", "number", "word", "file", "nan", "option", "surrogate", "name"],
+)
+def test_metadata_that_cannot_be_are_refused(facts: dict[str, object], message: str, tmp_path: Path) -> None:
+    text = json.dumps({"model": "cifar_resnet", "options": {"depth": 8}, **facts})
+    (tmp_path / "a.safetensors").write_bytes(save(cifar_resnet(8).state_dict(), {"reslab": text}))
+    done = reslab_here("weights", tmp_path / "a.safetensors")
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1

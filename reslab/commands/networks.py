@@ -138,8 +138,7 @@ def weights(
     typed = arguments.words(options)
     arguments.see_whose(typed, weights, zoo.options(model))
     words = {**read.options(model), **typed}
-    network = zoo.fresh(model, words)
-    fit = weightfiles.load(network, read, model, words, zero_pad)
+    network, fit = zoo.loaded(model, read, zero_pad, typed)
     if out is not None:
         arguments.make_writable(out.parent)
         content = (
