@@ -87,11 +87,21 @@ def trained(
     Raises:
         UserError: if weights, network and images do not go together.
     """
-    weights = weightfiles.read_weights(file)
-    kept = weights.metadata.get("preprocessing", {})
-    of_data = {"num_classes": len(kept.get("classes") or data.classes), "in_channels": data.in_channels}
-    network, _ = zoo.loaded(model, weights, zero_pad, options, of_data)
-    return network, *prepared_for(network, data, kept, size)
+    if file == weightfiles.TORCHVISION:
+        network, metadata = zoo.torchvisions(model, options)
+    else:
+        weights = weightfiles.read_weights(file)
+        metadata = weights.metadata
+        classes = metadata.get("preprocessing", {}).get("classes") or data.classes
+        network, _ = zoo.loaded(model, weights, zero_pad, options, {"num_classes": len(classes), "in_channels": data.in_channels})
+    kept = metadata.get("preprocessing", {})
+    seen, origin = prepared_for(network, data, kept, size)
+    told_apart = metadata.get("card", {"made_for": {}})["made_for"].get("num_classes", data.num_classes)
+    if not kept.get("classes") and told_apart != data.num_classes:
+        raise UserError(
+            f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the --data that they were trained on"
+        )
+    return network, seen, origin
 
 
 def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None) -> tuple[Dataset, Literal["weights", "data"]]:

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from reslab import tensorfiles
-from reslab.errors import UserError, first_few
+from reslab.errors import UserError, first_few, suggest
 from reslab.state import in_mode
 from reslab.tensorfiles import State
 
@@ -228,18 +228,29 @@ def trained_on(data: str) -> str | None:
     return TRAINED_ON.get(f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind)
 
 
+TORCHVISION = Path("torchvision")
+"""What stands for torchvision's trained weights in the place of a file."""
+
+
 def locate(weights: str | Path, model: str) -> Path:
     """Return the file that is meant: the one that comes with the lab where `weights` is a word such as "digits", else `weights` itself.
 
     Raises:
-        UserError: if networks trained on that data come with the lab, but not this one; or for torchvision's, which are no file.
+        UserError: if networks trained on that data come with the lab, but not this one; or if it is neither a word for weights nor a file.
     """
-    if weights == "torchvision":
-        raise UserError(f"torchvision's trained weights are taken in Python, by reslab.build({model!r}, weights='torchvision'); give a file here")
-    models = [name for data, name in shipped() if data == weights]
-    if not models:
-        return Path(weights)
-    if model not in models:
+    if not isinstance(weights, str | Path):
+        raise UserError(
+            f"weights are a file, or a word for trained ones, and not {type(weights).__name__}; tensors are for a network's load_state_dict"
+        )
+    path, words = Path(weights), {data for data, _ in shipped()}
+    if path == TORCHVISION:
+        return TORCHVISION
+    if weights not in words:
+        if path.name == str(weights) and not path.suffix and not path.exists():
+            raise UserError(f"no file {weights}, and no trained weights of that name{suggest(str(weights), sorted({*words, str(TORCHVISION)}))}")
+        return path
+    if (str(weights), model) not in shipped():
+        models = [name for data, name in shipped() if data == weights]
         raise UserError(f"no {model} trained on {weights} comes with the lab; there are {', '.join(models)}")
     return shipped()[str(weights), model]
 

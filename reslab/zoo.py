@@ -108,21 +108,21 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfi
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
 
     `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
-    `weights="digits"` those that come with the lab; else `weights` is a file. A file of this lab's brings its network's options with it; one that is
-    not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
+    `weights="digits"` those that come with the lab; else `weights` is a file, or a run's directory. A file of this lab's brings its network's
+    options with it, those that its data set gave too; one that is not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its
+    tensors cannot tell.
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options, or the weights do not fit.
     """
+    if not isinstance(name, str):
+        raise UserError(f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}")
     if weights is None:
         return fresh(name, options)
-    if weights == "torchvision":
-        options = {**TORCHVISION_OPTIONS.get(name, {}), **options}
-        network = fresh(name, options)
-        _load_torchvisions(network, name, options)
-        return network
-    read = weightfiles.read_weights(weightfiles.locate(weights, name))
-    return loaded(name, read, zero_pad, options)[0]
+    file = weightfiles.locate(weights, name)
+    if file == weightfiles.TORCHVISION:
+        return torchvisions(name, options)[0]
+    return loaded(name, weightfiles.read_weights(file), zero_pad, options)[0]
 
 
 def loaded(
@@ -186,25 +186,43 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
 """With these options a network is torchvision's of the same name, which departs from the paper."""
 
 
-def _load_torchvisions(network: nn.Module, name: str, options: dict[str, Any]) -> None:
-    """Load torchvision's trained weights, downloaded by torchvision."""
-    from torchvision.models import get_model_weights, list_models
+def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a network, ours or torchvision's own, with torchvision's trained weights, which it downloads, and metadata as our files have them.
 
-    if name not in list_models():
+    Raises:
+        UserError: if it has none for this network, or they are not to be had.
+    """
+    from torchvision.models import get_model, get_model_weights, list_models
+
+    short = name.removeprefix("torchvision/")
+    trained = next(iter(get_model_weights(short)), None) if short in list_models() else None
+    if trained is None:
         raise UserError(f"torchvision has no trained weights for {name!r}; give a file")
-    for option, theirs in TORCHVISION_OPTIONS.get(name, {}).items():
-        if options[option] != theirs:
-            raise UserError(f"torchvision's weights for {name} are for {option}={theirs!r}; leave {option} out")
+    theirs = TORCHVISION_OPTIONS.get(name, {})
+    for option, value in theirs.items():
+        if options.get(option, value) != value:
+            raise UserError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
     try:
-        state = next(iter(get_model_weights(name))).get_state_dict(check_hash=True)
+        if short != name:  # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
+            network = get_model(short, weights=trained, **options)
+        else:
+            network = fresh(name, {**theirs, **options})
+            state = trained.get_state_dict(check_hash=True)
+            network.load_state_dict(weightfiles.fit(weightfiles.WeightFile(Path(str(trained)), {"": state}, {}), network).state)
     except OSError as error:
         raise UserError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
-    network.load_state_dict(weightfiles.fit(weightfiles.WeightFile(Path(name), {"": state}, {}), network).state)
+    except (TypeError, ValueError, RuntimeError) as error:  # options that do not go with the weights, or a download of another hash
+        raise error if isinstance(error, UserError) else UserError(f"{name}: {error}") from error
+    images, classes = trained.transforms(), trained.meta.get("categories", ())
+    kept = {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0]} if hasattr(images, "crop_size") else {}
+    return network, {"preprocessing": kept, "card": {"made_for": {"num_classes": len(classes)}}}
 
 
 def _build(name: str, options: dict[str, Any]) -> nn.Module:
     models, open_families, _ = _catalogue()
     builders = {**models, **open_families}
+    if Path(name).suffix in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin"):
+        raise UserError(f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})")
     if name not in builders:
         raise UserError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
     signature = inspect.signature(builders[name])
@@ -231,11 +249,12 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         raise UserError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
         raise UserError(f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or folder:PATH")
-    if "weights_backbone" in inspect.signature(get_model_builder(short)).parameters:
-        options["weights_backbone"] = None  # which some have downloaded unless told
+    untrained = {key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")}  # a backbone's, too
+    if trained := options.keys() & untrained:
+        raise UserError(f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or torchvision's")
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
     with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
-        network: nn.Module = get_model(short, weights=None, **options)
+        network: nn.Module = get_model(short, **untrained, **options)
     return network.to(device)
 
 
@@ -248,6 +267,8 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     short = name.removeprefix("timm/")
     if short not in timm.list_models():
         raise UserError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
+    if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
+        raise UserError(f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file")
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
     network: nn.Module = timm.create_model(short, pretrained=False, **options)

@@ -92,7 +92,7 @@ def test_the_list_and_the_word_for_evaluate() -> None:
         (["evaluate", "resnet32", "--weights", "digits"], "no resnet32 trained on digits comes with the lab; there are plain20"),
         (["weights", "--as", "resnet20"], "name the file: reslab weights FILE --as NETWORK"),
         (["weights", "x.th"], "no file x.th"),
-        (["evaluate", "resnet50", "--weights", "torchvision"], "reslab.build('resnet50', weights='torchvision')"),
+        (["evaluate", "resnet20", "--weights", "torchvision"], "torchvision has no trained weights for 'resnet20'"),
         (["ship", "nowhere"], "nowhere is not a finished run: it has no trial.json"),
         (["analyze", "paths", "resnet20", "--weights", "digit"], "no file digit"),
     ],

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from helpers import reslab_here
 from safetensors.torch import save
 from torch import Tensor, nn
+from torchvision.models import shufflenet_v2_x0_5
 
 import reslab
-from reslab import weightfiles
+from reslab import weightfiles, zoo
 from reslab.errors import UserError
 from reslab.paper.resnet_paper import cifar_resnet
 
@@ -289,6 +290,17 @@ def test_torchvisions_weights_need_v15(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(UserError, match="could not be downloaded"):
         reslab.build("resnet50", weights="torchvision")
+
+
+def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, network = "torchvision/shufflenet_v2_x0_5", shufflenet_v2_x0_5()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network.state_dict())
+    found, metadata = zoo.torchvisions(name, {})
+    assert torch.equal(found.state_dict()["fc.weight"], network.fc.weight)
+    assert metadata["preprocessing"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": 224}
+    assert metadata["card"]["made_for"] == {"num_classes": 1000}
+    done = reslab_here("evaluate", name, "--weights", "torchvision")  # as far as the images, which are grey
+    assert done.returncode == 2 and "take images of 3 channels, and those of digits have 1" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

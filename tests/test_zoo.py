@@ -137,3 +137,24 @@ def test_untrained_networks_download_nothing(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     with torch.device("meta"):
         zoo.fresh("torchvision/lraspp_mobilenet_v3_large", {})
+    for name, option in (("torchvision/lraspp_mobilenet_v3_large", "weights_backbone"), ("torchvision/resnet18", "weights")):
+        with pytest.raises(UserError, match=f"no option '{option}'"):
+            zoo.fresh(name, {option: "DEFAULT"})
+
+
+@pytest.mark.parametrize("option", ["pretrained", "pretrained_cfg", "checkpoint_path"])
+def test_no_option_of_timms_names_trained_weights(option: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match=f"no option '{option}'"):
+        zoo.fresh("timm/resnet18", {option: "x"})
+
+
+def test_what_is_no_name_is_told() -> None:
+    with pytest.raises(UserError, match=r"is the name of a file; .* weights='resnet20\.safetensors'"):
+        zoo.build("resnet20.safetensors")
+    with pytest.raises(UserError, match=r"built by its name, .* of Linear"):
+        zoo.build(nn.Linear(1, 1))  # type: ignore[arg-type]  # the mistake that is meant
+    with pytest.raises(UserError, match="no trained weights of that name; did you mean 'torchvision'"):
+        zoo.build("resnet50", weights="torchvison")
+    with pytest.raises(UserError, match="not OrderedDict; tensors are for a network's load_state_dict"):
+        zoo.build("resnet20", weights=nn.Linear(1, 1).state_dict())  # type: ignore[arg-type]  # the mistake that is meant

@@ -212,7 +212,7 @@ def evaluate(
     model
         Name of the network.
     weights
-        Its weights: any file that `reslab weights` reads, or a word that it lists, such as digits.
+        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision for torchvision's.
     data
         As for `reslab train`.
     part
