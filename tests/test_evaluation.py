@@ -324,3 +324,9 @@ def test_what_is_no_score_has_no_error_rate(what: Callable[[Tensor], object]) ->
         evaluate(Gives(), [(torch.randn(5, 3), torch.zeros(5, dtype=torch.int64))])
     with pytest.raises(UserError, match="no images"):
         evaluate(nn.Linear(3, 4), [])
+
+
+def test_weights_that_name_no_classes_are_for_as_many_as_they_tell_apart(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "mine", ((32, 32),))
+    done = reslab_here("evaluate", "resnet20", "--weights", "cifar10-jpeg", "--data", f"folder:{root}")
+    assert done.returncode == 2 and "tell 10 classes apart" in done.stderr and "has 2; give the --data that they were trained on" in done.stderr

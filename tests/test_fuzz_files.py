@@ -88,7 +88,9 @@ def _weights(draw: DrawFn) -> bytes:
     if kind == "state":
         return safe(draw(states()), draw(st.sampled_from((FACTS, {}))))
     if kind == "pickled state":
-        return saved({draw(st.sampled_from(("state_dict", "x"))): draw(states())})
+        places = draw(st.lists(st.sampled_from(("state_dict", "model", "model_ema", "x")), min_size=1, max_size=2, unique=True))
+        prefix = draw(st.sampled_from(("", "module.", "_orig_mod.module.")))
+        return saved({place: {prefix + name: tensor for name, tensor in draw(states()).items()} for place in places})
     if kind == "facts":
         return save(SOUND, {"reslab": draw(wrong_shape(FACTS)).decode()})
     if kind == "text":

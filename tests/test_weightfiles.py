@@ -5,7 +5,7 @@ import os
 import pickle
 import zipfile
 from argparse import Namespace
-from collections import defaultdict
+from collections import defaultdict, deque
 from datetime import datetime
 from pathlib import Path
 
@@ -183,6 +183,61 @@ def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, be
     assert torch.equal(found.state["a.weight"], network.a.weight)
     if not isinstance(beside, Path):  # whose class torch reads by itself in some releases, under another name in some of Python
         assert any(type(beside).__name__ in note or "scalar" in note for note in found.notes)
+
+
+def test_what_is_no_set_of_weights_is_passed_by(tmp_path: Path) -> None:
+    network = Named("a")
+    optimizer = torch.optim.Adam(network.parameters())
+    network.a(torch.zeros(1, 4)).sum().backward()
+    optimizer.step()
+    content = {
+        "model": {"depth": 20},
+        "net": {},
+        "weights_of_it": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "best": torch.tensor(0.9),
+    }
+    torch.save(content, tmp_path / "a.pt")
+    assert list(weightfiles.read_weights(tmp_path / "a.pt").sets) == ["weights_of_it"]
+
+
+def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
+    network = cifar_resnet(8)
+    state = dict(network.state_dict())
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("fc")}
+    for given, message in (
+        ({**state, "module.fc.bias": torch.zeros(10)}, r"not in the network: module\.fc\.bias$"),
+        ({**state, "linear.bias": torch.zeros(10)}, r"not in the network: linear\.bias$"),
+        (body, r"missing: fc\.weight, fc\.bias$"),
+        ({f"module.encoder_{which}.{name}": tensor for which in "qk" for name, tensor in body.items()}, r"not in the network: module\.encoder_q\."),
+        (cifar_resnet(8, shortcut="B").state_dict(), r"not in the network: layer2\.0\.downsample"),
+    ):
+        with pytest.raises(UserError, match=message):
+            weightfiles.fit(weightfiles.WeightFile(Path("x"), {"": dict(given)}, {}), network)
+
+
+def test_classes_that_keep_tensors_from_being_read_are_named(tmp_path: Path) -> None:
+    for content, named in (
+        ({"state_dict": Named("a").state_dict(), "beside": deque([1])}, r"could run code: collections\.deque; save the tensors alone"),
+        ({"state_dict": Named("a").state_dict(), "beside": os.system}, r"could run code: \w+\.system"),
+        (Named("a"), r"holds no state dict, .* but an object of test_weightfiles\.Named"),
+    ):
+        torch.save(content, tmp_path / "a.pt")
+        with pytest.raises(UserError, match=named):
+            weightfiles.read_weights(tmp_path / "a.pt")
+
+
+def test_archives_that_torch_save_did_not_write_are_told(tmp_path: Path) -> None:
+    for names, packing, message in (
+        (("net/data.pkl", "net/constants.pkl"), zipfile.ZIP_STORED, "a TorchScript program"),
+        (("net/data.pkl",), zipfile.ZIP_DEFLATED, "is compressed"),
+        (("net/data.pkl",), zipfile.ZIP_STORED, "is damaged"),
+    ):
+        with zipfile.ZipFile(tmp_path / "a.pt", "w", packing) as archive:
+            for name in names:
+                archive.writestr(name, bytes(100))
+        with pytest.raises(UserError, match=message):
+            weightfiles.read_weights(tmp_path / "a.pt")
 
 
 def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:

@@ -141,10 +141,13 @@ def weights(
     network, fit = zoo.loaded(model, read, zero_pad, typed)
     if out is not None:
         arguments.make_writable(out.parent)
+        channels, height, width = zoo.input_shape(network)
+        kept = read.metadata.get("preprocessing", {})
+        size = kept.get("size")
         content = (
-            weightfiles.to_bytes(network, model, words, {**read.metadata.get("preprocessing", {}), **prepared})
+            weightfiles.to_bytes(network, model, words, {**kept, **prepared})
             if out.suffix == ".safetensors"
-            else weightfiles.to_onnx(network, zoo.input_shape(network))
+            else weightfiles.to_onnx(network, (channels, size or height, size or width))  # this size, where the network takes one only
         )
         write_atomically(out, content)
     report = {
