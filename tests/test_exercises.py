@@ -107,6 +107,29 @@ class Agreeable:
     __hash__ = None  # type: ignore[assignment]  # as of what compares so
 
 
+class Liar(float):
+    """A number that says of itself that it is any other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # as of what compares so
+
+
+class Mute:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def endless() -> list[Any]:
+    """Return a list that holds itself."""
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
 def no_answers(part: Part) -> list[Any]:
     """Return functions that know nothing of their task: they return constants, callables, or an argument as it came."""
     values: list[Any] = [

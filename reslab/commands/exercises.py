@@ -79,7 +79,7 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
     from reslab.exercises import sheets
     from reslab.exercises.record import Record
 
-    chosen = _language(lang, dir)
+    sheet, chosen = sheet.zfill(2), _language(lang, dir)
     text = sheets.starter(sheet, chosen)
     arguments.make_writable(dir)
     file = dir / f"{sheets.SHEETS[sheet]}.py"
@@ -127,7 +127,7 @@ def check(
     from reslab.exercises import checking, confinement, sheets
     from reslab.exercises.record import Record
 
-    chosen = _language(lang, dir)
+    sheet, chosen = sheet.zfill(2), _language(lang, dir)
     known = sheets.read(sheet, chosen).tasks
     for each in task:
         sheets.task(each, chosen)  # an unknown name is told

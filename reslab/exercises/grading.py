@@ -8,6 +8,7 @@ import copy
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, Literal
@@ -137,6 +138,13 @@ def outcome(part: Part, function: Callable[..., Any], arguments: tuple[Any, ...]
 
 def _cause(expected: Any, came: Any, changed: bool) -> str:
     """Return the name of a cause that any task may have."""
+    try:
+        return _general(expected, came, changed)
+    except Exception:  # of what cannot be looked into
+        return "unknown"
+
+
+def _general(expected: Any, came: Any, changed: bool) -> str:
     if isinstance(came, Raised):
         return "raised"
     if changed:
@@ -156,8 +164,16 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
     """Say whether an outcome `a` is what `b` is: of its kind first, then by value.
 
     Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole is compared exactly, other
-    numbers and tensors within `tolerance` of their size. Exceptions are alike by their kind. What is of a class of its own is like nothing.
+    numbers and tensors within `tolerance` of their size. Exceptions are alike by their kind. What is of a class of its own, or cannot be compared,
+    is like nothing.
     """
+    try:
+        return _same(a, b, tolerance)
+    except Exception:  # whatever an answer gave, it does not end the judging
+        return False
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape == b.shape and _near(a.detach(), b.detach(), tolerance)
     a, b = _plain(a), _plain(b)
@@ -167,9 +183,9 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return type(a) is type(b) and bool(a == b)
     if isinstance(a, Real) and isinstance(b, Real):
         return bool(a == b or (not isinstance(b, Integral) and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b)))))
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
+    if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key], tolerance) for key in a)
-    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+    if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
     if isinstance(a, torch.nn.Module) and isinstance(b, torch.nn.Module):
         return same(dict(a.state_dict()), dict(b.state_dict()), tolerance)
@@ -183,10 +199,20 @@ def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number that is in a tensor, or is NumPy's, as Python has it; anything else as it is."""
+    """Return a value as Python's own kinds have it, by what it holds and not by what its class says of it; anything else as it is."""
     if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
         return value.item()
-    return value
+    if type(value) in (bool, int, float, Fraction):
+        return value
+    if isinstance(value, int):
+        return int.__index__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, dict):
+        return dict(dict.items(value))
+    if isinstance(value, list):
+        return list(list.__iter__(value))
+    return list(tuple.__iter__(value)) if isinstance(value, tuple) else value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -200,7 +226,14 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def describe(value: Any) -> str:
-    """Return an outcome as a short text."""
+    """Return an outcome as a short text; of what cannot be shown, its kind."""
+    try:
+        return _described(value)
+    except Exception:  # such as a __repr__ of an answer's own
+        return type(value).__name__
+
+
+def _described(value: Any) -> str:
     if isinstance(value, Raised):
         return f"{value.kind}: {value.message}"
     if isinstance(value, Tensor):
