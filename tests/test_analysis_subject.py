@@ -139,7 +139,11 @@ REFUSED = {  # by those that measure an error or a loss
 }
 
 
-@pytest.mark.parametrize("whose", PEOPLES)
+LIKE_ANOTHER = ("a tuple", "a score", "pixels", "1-D", "bfloat16", "images with a graph", "frozen", "weight-normed")
+"""Those that go the way of one that is tried each time."""
+
+
+@pytest.mark.parametrize("whose", [pytest.param(whose, marks=[pytest.mark.slow] if whose in LIKE_ANOTHER else []) for whose in PEOPLES])
 def test_every_analysis_measures_it_or_says_why_not(whose: str) -> None:
     make, images = PEOPLES[whose]
     labels, network = Y[: len(images)], make()

@@ -111,6 +111,7 @@ def test_names_that_a_locale_of_ascii_does_not_have_are_told_with_what_to_set(mo
     )
 
 
+@pytest.mark.slow  # 20 s
 def test_bench_prints_ratios_and_the_machine() -> None:
     figures = json.loads(reslab_here("bench", "lowlevel", "--quick", "--json").stdout)
     assert figures["training step"]["ratio"][0] > 0 and figures["machine"]["torch"]

@@ -157,7 +157,10 @@ def no_answers(part: Part) -> list[Any]:
     return [*(lambda *_, value=value: value for value in values), *(lambda *given, place=place: given[place] for place in range(len(arguments)))]
 
 
-@pytest.mark.parametrize(("name", "part"), [marked(*each) for each in PARTS])
+COSTLY = LONG | {"measured_share", "gradient_ratio", "most_shrunk"}  # to try many answers on
+
+
+@pytest.mark.parametrize(("name", "part"), [pytest.param(*each, marks=[pytest.mark.slow] if each[1].name in COSTLY else []) for each in PARTS])
 def test_an_answer_that_knows_nothing_earns_nothing(name: str, part: Part) -> None:
     for answer in no_answers(part):
         assert judged(part, answer).points == 0, answer()

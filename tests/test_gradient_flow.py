@@ -38,6 +38,7 @@ def test_norms_are_those_of_autograd(name: str) -> None:
     assert len(flow.to_frame()) == len(flow.blocks) and flow.figure()
 
 
+@pytest.mark.slow  # 7 s
 def test_which_way_the_gradient_goes(capsys: pytest.CaptureFixture[str]) -> None:
     """Plain with BatchNorm explodes, without it vanishes; residual with BatchNorm does neither."""
     images, labels = digits(128)

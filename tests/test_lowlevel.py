@@ -257,6 +257,7 @@ def test_the_adapter_is_a_module_with_torchvisions_names() -> None:
     assert first.std().item() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)
 
 
+@pytest.mark.slow  # 10 s
 def test_the_story_is_told() -> None:
     done = subprocess.run([sys.executable, "-m", "reslab.pytorch_lowlevel.resnet_lowlevel"], capture_output=True, encoding="utf-8", check=True)
     assert "through the skip" in done.stdout

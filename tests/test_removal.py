@@ -40,7 +40,7 @@ def test_the_sweep_is_the_plain_loop(trained: tuple[nn.Module, Tensor, Tensor]) 
     assert list(result.to_frame().index) == [block.name for block in gated.blocks] and result.figure()
 
 
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/densenet121", "plain20", "preresnet20"])
+@pytest.mark.parametrize("name", ["torchvision/resnet18", pytest.param("torchvision/densenet121", marks=pytest.mark.slow), "plain20", "preresnet20"])
 def test_the_fast_copy_answers_as_the_network(name: str) -> None:
     network, images = zoo.build(name), torch.randn(4, 3, 32, 32)
     for _ in range(3):

@@ -261,6 +261,7 @@ def test_options_that_do_not_exist_are_refused() -> None:
         reslab.build("cifar_resnet", depth=20, block="wide")
 
 
+@pytest.mark.slow  # 8 s
 def test_the_story_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     from reslab.paper.story import main
 

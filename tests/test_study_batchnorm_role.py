@@ -109,6 +109,7 @@ def test_a_look_is_at_a_step_and_leaves_the_network_as_it_is() -> None:
     assert all(torch.allclose(value, after, atol=1e-6) for value, after in zip(moved.parameters(), network.parameters(), strict=True))
 
 
+@pytest.mark.slow  # 15 s
 def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretended networks: with BatchNorm less of everything, best at rate 0.1; without it, best at 0.01."""
     study = studies.find("batchnorm_role")

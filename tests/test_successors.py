@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import cache
+from typing import ClassVar
 
 import pytest
 import torch
@@ -122,8 +123,13 @@ def test_torchvisions_weights_choose_torchvisions_widths_and_old_names(monkeypat
         def __init__(self, state: dict[str, Tensor]) -> None:
             self.state = state
 
+        meta: ClassVar[dict[str, object]] = {}
+
         def get_state_dict(self, **_: object) -> dict[str, Tensor]:
             return self.state
+
+        def transforms(self) -> None:
+            return None
 
     for name in ("regnet_y_800mf", "densenet121"):
         theirs = get_model(name, weights=None).eval()

@@ -14,7 +14,15 @@ NAMES = zoo.names()
 OF_MODULES = [name for name in NAMES if not name.startswith("lowlevel/")]  # Level 2 has no module but the adapter
 LATER = [name for name in NAMES if zoo.family(name) in ("densenet", "efficientnet", "regnet", "resnext", "wide_resnet", "wrn")]
 SMALL = ("densenet121", "densenet_bc100_12", "efficientnet_b0", "regnet_x_200mf", "regnet_y_200mf", "resnext50_32x4d")  # of the later ones
-DEEPER = ("lowlevel/resnet101", "lowlevel/resnet152", "resnet101", "resnet152", "preresnet200")  # by the code of shallower ones
+DEEPER = (
+    "lowlevel/resnet101",
+    "lowlevel/resnet152",
+    "resnet101",
+    "resnet152",
+    "preresnet152",
+    "preresnet200",
+    "preresnet1001",
+)  # by the code of shallower ones
 WITH_SQUEEZE = ("efficientnet", "regnet")
 
 
