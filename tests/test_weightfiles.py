@@ -266,6 +266,7 @@ def test_what_is_no_weights_file_is_called_what_it_is(tmp_path: Path, content: b
         weightfiles.read_weights(tmp_path / "weights.pt")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
 def test_a_directory_a_pipe_and_another_archive_are_no_weights_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("a.jpg", b"")
