@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from reslab import zoo
+from reslab.networks import zoo
 
 dependencies = ["torch", "torchvision", "safetensors", "jaxtyping"]
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reslab.data import load_data
+    from reslab.networks.zoo import build
     from reslab.residual import view
-    from reslab.zoo import build
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build", "load_data", "view"]
 
-_HOME = {"build": "reslab.zoo", "load_data": "reslab.data", "view": "reslab.residual"}
+_HOME = {"build": "reslab.networks.zoo", "load_data": "reslab.data", "view": "reslab.residual"}
 
 
 def __getattr__(name: str) -> Any:

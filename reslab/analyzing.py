@@ -14,14 +14,17 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from reslab import weightfiles, zoo
 from reslab.analysis.result import Result, drawn
 from reslab.data import load_data
 from reslab.data.dataset import PartName
 from reslab.data.places import Watch, silent
 from reslab.errors import UserError, suggest
 from reslab.evaluation import prepared_for, trained
+from reslab.networks import zoo
 from reslab.runs import write_atomically
+from reslab.weights.files import read_weights
+from reslab.weights.shipped import locate, shipped, trained_on
+from reslab.weights.untold import ZeroPadSide, load
 
 
 class Analysis(NamedTuple):
@@ -70,7 +73,7 @@ def analyze_model(
     data: str = "digits",
     part: PartName = "heldout",
     images: int | None = None,
-    zero_pad: weightfiles.ZeroPadSide | None = None,
+    zero_pad: ZeroPadSide | None = None,
     download: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -173,15 +176,15 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
     """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for `data`."""
-    known = weightfiles.shipped()
+    known = shipped()
     if weights is None and data is not None and ":" not in model:
-        weights = known.get((weightfiles.trained_on(data) or "", model))
+        weights = known.get((trained_on(data) or "", model))
     if weights is None or weights == "none":
         return None, "its own" if ":" in model else f"fresh, seed {seed}"
-    file = weightfiles.locate(weights, model)
+    file = locate(weights, model)
     if file not in known.values():
         return file, str(file)
-    card = weightfiles.read_weights(file).metadata["card"]
+    card = read_weights(file).metadata["card"]
     return file, f"shipped: {file.parent.name}/{model} (test error {100 * card['errors']['test']['shipped']:.2f} %)"
 
 
@@ -191,7 +194,7 @@ def _subject(
     data: str,
     part: PartName,
     count: int | None,
-    zero_pad: weightfiles.ZeroPadSide | None,
+    zero_pad: ZeroPadSide | None,
     download: bool,
     options: dict[str, Any],
     watch: Watch,
@@ -200,8 +203,8 @@ def _subject(
     own = zoo.factory(model, options) if ":" in model else None
     kept = None  # how images were prepared for the weights of one's own network
     if own is not None and weights is not None:
-        read = weightfiles.read_weights(weights)
-        weightfiles.load(own.network.eval(), read, model, options, zero_pad)
+        read = read_weights(weights)
+        load(own.network.eval(), read, model, options, zero_pad)
         kept = read.metadata.get("preprocessing", {})
     if own is not None and own.loader is not None:
         x, y = _first(own.loader, count)

@@ -15,10 +15,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from torch import Tensor, nn
 
-from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.data.places import user_cache
+from reslab.networks import zoo
 from reslab.training.devices import best_device, best_precision
+from reslab.weights.files import read_weights
+from reslab.weights.shipped import locate
 
 EXTRAS = {
     "lab": ("lightning_fabric", "sklearn", "scipy", "pydantic", "plotly"),
@@ -122,7 +124,7 @@ def _shipped(what: str) -> Finding:
     images, labels = load_data("digits").test
     with torch.no_grad():
         wrong = int((network(images).argmax(1) != labels).sum())
-    card = weightfiles.read_weights(weightfiles.locate("digits", "resnet20")).metadata["card"]
+    card = read_weights(locate("digits", "resnet20")).metadata["card"]
     expected = round(card["errors"]["test"]["shipped"] * len(labels))
     return Finding(what, f"{wrong} of {len(labels)} wrong, {expected} by its card", abs(wrong - expected) <= 1)
 

@@ -10,12 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reslab import weightfiles, zoo
 from reslab.data.dataset import BATCH_PIXELS, Dataset, PartName, Split
 from reslab.data.places import Watch
 from reslab.errors import UserError
+from reslab.networks import zoo
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import SCALES, evaluate, evaluate_multi_scale, evaluate_ten_crop
+from reslab.weights.files import read_weights
+from reslab.weights.shipped import TORCHVISION
+from reslab.weights.untold import ZeroPadSide
 
 View = Literal["single", "ten-crop", "multi-scale"]
 STATISTICS_BATCH = 256
@@ -31,7 +34,7 @@ def evaluate_file(
     view: View = "single",
     size: int | None = None,
     average_batchnorm: bool = False,
-    zero_pad: weightfiles.ZeroPadSide | None = None,
+    zero_pad: ZeroPadSide | None = None,
     options: Mapping[str, Any],
     watch: Watch,
 ) -> dict[str, Any]:
@@ -80,17 +83,17 @@ def true_average_errors(network: nn.Module, data: Dataset) -> dict[str, float | 
 
 
 def trained(
-    model: str, file: Path, data: Dataset, *, size: int | None = None, zero_pad: weightfiles.ZeroPadSide | None, options: Mapping[str, Any]
+    model: str, file: Path, data: Dataset, *, size: int | None = None, zero_pad: ZeroPadSide | None, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Dataset, Literal["weights", "data"]]:
     """Return the network with a file's weights, and the data set seen as they want it; whose mean and deviation these are.
 
     Raises:
         UserError: if weights, network and images do not go together.
     """
-    if file == weightfiles.TORCHVISION:
+    if file == TORCHVISION:
         network, metadata = zoo.torchvisions(model, options)
     else:
-        weights = weightfiles.read_weights(file)
+        weights = read_weights(file)
         metadata = weights.metadata
         classes = metadata.get("preprocessing", {}).get("classes") or data.classes
         network, _ = zoo.loaded(model, weights, zero_pad, options, {"num_classes": len(classes), "in_channels": data.in_channels})

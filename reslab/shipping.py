@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 from torch import nn
 
-from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, PartName
 from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.evaluation import look, trained
+from reslab.networks import zoo
+from reslab.networks.counting import count_params
 from reslab.runs import RESULT, TRIAL, Json, TrialFile, check_files, read_record, write_atomically
 from reslab.training.loop import TrialConfig, TrialOutcome
 from reslab.training.recipes import RECIPES, recipe_for
+from reslab.weights.files import halved, to_bytes
+from reslab.weights.shipped import trained_on
 
 PARTS: dict[PartName, str] = {"train": "training", "heldout": "held-out", "test": "test"}
 
@@ -64,7 +67,7 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card exists.
     """
     config, stated = _read(run)
-    folder = weightfiles.trained_on(config.data)
+    folder = trained_on(config.data)
     if folder not in ORIGINS:
         raise UserError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
     model = zoo.named(config.model, config.options)
@@ -81,11 +84,11 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
     data = load_data(config.data, watch=watch)
     network, data, _ = trained(config.model, run / "weights.safetensors", data, zero_pad=None, options={})
-    network.load_state_dict(weightfiles.halved(network.state_dict()))
+    network.load_state_dict(halved(network.state_dict()))
     rounded = _errors(network, data, watch)
     facts = {
         "made_for": {"num_classes": data.num_classes, "in_channels": data.in_channels},
-        "params": zoo.count_params(network),
+        "params": count_params(network),
         "errors": {part: {"trained": stated["errors"][part], "shipped": rounded[part]} for part in PARTS},
         "images": {part: len(data.parts[part].labels) for part in PARTS},
         "split": data.split_rule,
@@ -97,7 +100,7 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         "command": command(config),
     }
     preprocessing = {**data.preprocessing, "data": folder}  # the name that was trained with may be a path of this machine
-    content = weightfiles.to_bytes(network, model, {}, preprocessing, facts)
+    content = to_bytes(network, model, {}, preprocessing, facts)
     write_atomically(card_path, card(model, folder, facts, len(content)))
     write_atomically(target, content)
     return Shipped(target, card_path, facts)

@@ -65,8 +65,9 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
 
     import torch
 
-    from reslab import anatomy, zoo
     from reslab.errors import UserError
+    from reslab.networks import anatomy, zoo
+    from reslab.networks.counting import count_params
 
     with torch.device("meta"):
         networks = {name: zoo.fresh(name, options)}
@@ -79,7 +80,7 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
         except RuntimeError as error:  # options may leave nothing of an image, or ask for one that is too large
             raise UserError(f"{label} cannot run on an image of its size, {zoo.input_shape(network)}: {error}") from error
     found = anatomy.differences(*networks.values()) if other is not None else []
-    totals = {label: (zoo.count_params(networks[label]), sum(row.macs for row in rows[label])) for label in networks}
+    totals = {label: (count_params(networks[label]), sum(row.macs for row in rows[label])) for label in networks}
     if as_json:
         print_json(
             {
@@ -172,7 +173,8 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
 
     from rich.console import Console
 
-    from reslab.claims import SECTIONS, agreement
+    from reslab.ledger.claim import SECTIONS
+    from reslab.ledger.verdict import agreement
 
     words, console = WORDS[lang], Console(highlight=False)
     ids = [record["id"] for record in records]

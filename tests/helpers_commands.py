@@ -5,9 +5,10 @@ import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
-from reslab import arguments, bench, studies, zoo
+from reslab import arguments, bench, studies
 from reslab.analyzing import ANALYSES
 from reslab.cli import app
+from reslab.networks import zoo
 
 
 def check_command(command: str) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import snapshot
+from reslab.residual import view
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from reslab import zoo
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness, without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow, through_training
 from reslab.analysis.inference import FastView, fast_view
@@ -21,7 +21,7 @@ from reslab.analysis.removal import importance, remove_each, remove_random
 from reslab.analysis.responses import responses
 from reslab.analysis.shattering import shattering
 from reslab.errors import UserError
-from reslab.residual import view
+from reslab.networks.counting import count_macs
 
 X, Y = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
 
@@ -273,4 +273,4 @@ def test_attention_is_counted() -> None:
             return self.module(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]  # modules return Any
 
     for place in ("cpu", "meta"):
-        assert zoo.count_macs(Attention().to(place), torch.empty(1, 32, 16, device=place)) == 32 * 16 * 64 + 2 * 32 * 32 * 16
+        assert count_macs(Attention().to(place), torch.empty(1, 32, 16, device=place)) == 32 * 16 * 64 + 2 * 32 * 32 * 16

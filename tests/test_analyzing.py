@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers import reslab_here, snapshot
 
-from reslab import zoo
 from reslab.analyzing import ANALYSES, analyze_model
 from reslab.data import load_data
 from reslab.errors import UserError
+from reslab.networks import zoo
 
 SMALL = {
     "training-flow": ["--steps", "2", "--every", "1"],

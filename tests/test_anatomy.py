@@ -8,8 +8,8 @@ import torch
 from helpers import reslab_here
 from torch import nn
 
-from reslab import zoo
-from reslab.anatomy import differences, layers, stages
+from reslab.networks import zoo
+from reslab.networks.anatomy import differences, layers, stages
 
 
 def test_a_tiny_network_by_hand() -> None:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 from helpers_commands import check_command
+from reslab.ledger.claim import SECTIONS
 
 from reslab import studies
-from reslab.claims import SECTIONS
 from reslab.exercises.checklist import CHECKLIST
 from reslab.runs import read_json
 

@@ -8,25 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from rich.cells import cell_len
 
-from reslab.claims import (
-    SECTIONS,
-    Check,
-    Citation,
-    Claim,
-    Comparison,
-    Direction,
-    Section,
-    Verdict,
-    agreement,
-    check,
-    cite,
-    decide,
-    undecided,
-    untrained,
-    with_room,
-)
+from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, agreement, check, cite, decide, undecided, untrained, with_room
 from reslab.show import Lang, print_claims
 
 

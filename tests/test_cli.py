@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import reslab_here, sum_up
 
-from reslab import zoo
 from reslab.arguments import value, words
 from reslab.cli import main
 from reslab.errors import UserError
+from reslab.networks import zoo
 
 
 @pytest.mark.parametrize("command", ["", "models", "train", "evaluate", "study", "report", "claims"])

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.executors import run_trial
+from reslab.networks.zoo import build
 from reslab.runs import Run
 from reslab.training import devices
 from reslab.training.loop import TrialConfig, generator
-from reslab.zoo import build
 
 
 def shared_trial(**recipe: object) -> TrialConfig:

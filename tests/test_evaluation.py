@@ -12,19 +12,20 @@ from helpers import reslab_here, timeless
 from helpers_images import image_folder, write_image
 from torch import Tensor, nn
 
-from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.data.images import resize_shorter
 from reslab.data.places import silent
 from reslab.errors import UserError
 from reslab.evaluation import evaluate_file, prepared_for, shuffled
 from reslab.executors import run_trial
+from reslab.networks import zoo
 from reslab.runs import Run
 from reslab.training import loop
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import check_pools_globally, evaluate, evaluate_multi_scale, evaluate_ten_crop, tally
 from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET, Recipe, ScaleCrop
+from reslab.weights.files import read_weights, to_bytes
 
 
 class Pooled(nn.Module):
@@ -187,7 +188,7 @@ def test_the_imagenet_recipe_trains_on_images_of_any_size_and_repeats(tmp_path: 
     weights = [Run(tmp_path / where, config).weights for where in "ab"]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert timeless(first) == timeless(second)
-    kept = weightfiles.read_weights(weights[0]).metadata["preprocessing"]
+    kept = read_weights(weights[0]).metadata["preprocessing"]
     assert kept["size"] == 16 and kept["classes"] == ["b c", "가"] and kept["data"] == f"folder:{root}" and len(kept["mean"]) == 3
     for view in ("single", "ten-crop", "multi-scale"):
         done = reslab_here("evaluate", "cifar_resnet", "--weights", weights[0], "--data", config.data, "--view", view, "--json")
@@ -263,7 +264,7 @@ def of_classes(path: Path, classes: list[str] | None) -> Path:
         network.fc.weight.zero_()  # type: ignore[union-attr,operator]  # a linear layer
         network.fc.bias.copy_(torch.tensor([0.0, 1.0, 0.5]))  # type: ignore[union-attr,operator]  # likewise
     preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, **({} if classes is None else {"classes": classes})}
-    path.write_bytes(weightfiles.to_bytes(network, "cifar_resnet", {"depth": 8}, preprocessing))
+    path.write_bytes(to_bytes(network, "cifar_resnet", {"depth": 8}, preprocessing))
     return path
 
 
@@ -297,7 +298,7 @@ def test_an_own_network_sees_labels_by_name_too(tmp_path: Path) -> None:
 def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:
     network = zoo.build("cifar_resnet", depth=8, num_classes=2, in_channels=1)
     for mean in ([0.5, 0.5, 0.5], [0.5]):
-        content = weightfiles.to_bytes(network, "cifar_resnet", {"depth": 8}, {"mean": mean, "std": mean})
+        content = to_bytes(network, "cifar_resnet", {"depth": 8}, {"mean": mean, "std": mean})
         (tmp_path / f"{len(mean)}.safetensors").write_bytes(content)
     grey, colour = (f"folder:{image_folder(tmp_path / mode, mode=mode)}" for mode in ("L", "RGB"))
     for name, data, message in (

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from reslab.ledger.claim import Claim
 from test_exercises import LONG, judged
 from torch import nn
 
 import reslab
-from reslab import claims, zoo
 from reslab.analysis.removal import remove_each
 from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part
 from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
+from reslab.ledger.verdict import Comparison, decide
+from reslab.networks import zoo
+from reslab.networks.counting import count_macs
 
 NAMES = [name for name in tasks.names() if name.startswith("2.")]
 PARTS = [part for name in NAMES for part in tasks.find(name).parts]
@@ -91,9 +94,9 @@ def test_multiply_adds_are_those_that_are_measured() -> None:
     x = torch.randn(1, 32, 9, 9)
     blocks = {"basic": BasicBlock(32, 32, 1, "A"), "bottleneck": Bottleneck(32, 32, 1, "A", "1x1")}
     for kind, block in blocks.items():
-        assert task_2_3.block_macs(kind, 32, 9) == zoo.count_macs(block, x)
+        assert task_2_3.block_macs(kind, 32, 9) == count_macs(block, x)
     convolution = nn.Conv2d(3, 16, 7, 2, padding=3, bias=False)
-    assert task_2_3.conv_macs(3, 16, 7, 33, 40, 2) == zoo.count_macs(convolution, torch.randn(1, 3, 33, 40))
+    assert task_2_3.conv_macs(3, 16, 7, 33, 40, 2) == count_macs(convolution, torch.randn(1, 3, 33, 40))
     assert task_2_3.share_of_3x3(256, 64) == pytest.approx(0.529, abs=5e-4)  # 52.9 % of a block of 256
 
 
@@ -121,10 +124,10 @@ def test_removal_agrees_with_the_labs_own() -> None:
 @pytest.mark.parametrize("direction", ["higher", "lower", "not higher"])
 @pytest.mark.parametrize("shift", [-0.06, -0.01, 0.0, 0.01, 0.06])
 def test_intervals_and_verdicts_are_the_labs_own(direction: Any, shift: float) -> None:
-    claim = claims.Claim("x.y", "statistical", "overview", {"ko": "", "en": ""}, "", direction, 0.02)
+    claim = Claim("x.y", "statistical", "overview", {"ko": "", "en": ""}, "", direction, 0.02)
     control = {seed: 0.3 + 0.01 * seed for seed in range(5)}
     treatment = {seed: control[seed] + shift + 0.004 * (-1) ** seed for seed in range(5)}
-    (expected,) = claims.decide([claims.Comparison(claim, treatment, control)])
+    (expected,) = decide([Comparison(claim, treatment, control)])
     low, high = task_2_6.interval(list(treatment.values()), list(control.values()), 0.95)
     assert (low, high) == pytest.approx(expected.interval)
     assert task_2_6.verdict(low, high, 0.02, direction) == expected.decision

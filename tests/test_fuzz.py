@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from pydantic import ValidationError
 
-from reslab import arguments, studies, weightfiles, zoo
+from reslab import arguments, studies
 from reslab.analyzing import ANALYSES
 from reslab.cli import app
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
+from reslab.networks import zoo
 from reslab.runs import Config, one_line
 from reslab.studies.study import StudyConfig
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe
+from reslab.weights.files import to_bytes
 
 BENCHES = ("train", "executors", "lowlevel", "lesion")
 NETWORKS = ("resnet18", "resnet20", "preresnet20", "plain20", "lowlevel/resnet18", "densenet121", "torchvision/resnet18", "timm/resnet18")
@@ -160,7 +162,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off what takes seconds or leaves the machine, each at the last call before it."""
     monkeypatch.setattr("reslab.executors.run_trials", enough)  # training, for `train` …
     monkeypatch.setattr("reslab.studies.study.run_trials", enough)  # … and for `study`
-    monkeypatch.setattr("reslab.bench.race.run", enough)
+    monkeypatch.setattr("reslab.speedrun.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
     monkeypatch.setattr("reslab.evaluation.look", enough)  # forward passes over a whole part
     monkeypatch.setattr("reslab.evaluation.true_average", enough)  # likewise
@@ -180,7 +182,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, each.function, functools.wraps(getattr(module, each.function))(enough))
 
 
-GOOD = weightfiles.to_bytes(zoo.build("cifar_resnet", depth=8, in_channels=1), "cifar_resnet", {"depth": 8})
+GOOD = to_bytes(zoo.build("cifar_resnet", depth=8, in_channels=1), "cifar_resnet", {"depth": 8})
 
 
 def _offline(*_: object, **__: object) -> None:

@@ -17,9 +17,11 @@ from hypothesis.strategies import DrawFn
 from PIL import Image
 from safetensors.torch import save
 
-from reslab import weightfiles, zoo
 from reslab.data import load_data
 from reslab.errors import UserError
+from reslab.networks import zoo
+from reslab.weights.files import read_weights
+from reslab.weights.untold import load
 
 # --- Weights ----------------------------------------------------------------------------------------------------------
 
@@ -135,7 +137,7 @@ def test_weights_files(inputs: Any) -> None:
             if command == "read":
                 network = zoo.build(NETWORK[0], **NETWORK[1])
                 with watchdog(), contextlib.suppress(UserError):
-                    weightfiles.load(network, weightfiles.read_weights(file), *NETWORK, "end")
+                    load(network, read_weights(file), *NETWORK, "end")
             elif command == "weights":
                 told("weights", file, "--as", "cifar_resnet", "--depth", "8", "--in-channels", "1", "--zero-pad", "end", "--out", "x.safetensors")
             elif command == "evaluate":

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab import zoo
-from reslab.analysis import story
 from reslab.analysis.gradient_flow import gradient_flow, through_training, torchvision_tour, without_batchnorm
 from reslab.data import load_data
 from reslab.errors import UserError
+from reslab.networks import zoo
+from reslab.stories import gradient_flow as story
 
 
 def digits(count: int) -> tuple[Tensor, Tensor]:

@@ -105,7 +105,7 @@ def test_an_analysis_of_chance_says_so() -> None:
 
 
 def test_models_names_sources_and_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reslab.zoo.describe", None)
+    monkeypatch.setattr("reslab.networks.zoo.describe", None)
     assert "  resnet18, resnet34, resnet50, resnet101, resnet152: He et al. 2015, Table 1" in reslab_here("models", "--family", "resnet").stdout
 
 

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from test_residual import toy_network
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.paths import PathSpectrum, SampledPaths, path_spectrum, sample_paths
 from reslab.errors import UserError
-from reslab.residual import View, preserve, view
+from reslab.networks import zoo
+from reslab.residual import View, view
+from reslab.state import preserve
 
 
 def gradient_at_first_block(gated: View, x: Tensor, y: Tensor) -> Tensor:

@@ -4,14 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from reslab.residual import view
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.inference import FastView, fast_view
 from reslab.analysis.removal import importance, kendall_tau, remove_each, remove_random, reorder
 from reslab.errors import UserError
-from reslab.residual import view
+from reslab.networks import zoo
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from fontTools.ttLib import TTFont
 from helpers import reslab_here, sum_up
+from reslab.ledger.claim import Claim
 
-from reslab import zoo
 from reslab.analysis.torchvision_tour import Stop, Tour
-from reslab.claims import Check, Claim, Comparison, check, decide, untrained, with_room
 from reslab.errors import UserError
+from reslab.ledger.verdict import Check, Comparison, check, decide, untrained, with_room
+from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw

@@ -12,7 +12,7 @@ from helpers_browser import Browser, browser, needs_browser
 from test_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
 from torch import nn
 
-from reslab import anatomy, zoo
+from reslab.networks import anatomy, zoo
 from reslab.report import explorer
 from reslab.report.page import write_report
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
 
-from reslab import zoo
 from reslab.errors import UserError
-from reslab.residual import option_a, preserve, view
+from reslab.networks import zoo
+from reslab.residual import option_a, view
+from reslab.state import preserve
 
 FAST = [
     "resnet20",

@@ -148,7 +148,7 @@ def test_option_b_is_reachable(depth: int, option_b: int) -> None:
 
 @pytest.mark.parametrize(("name", "v1", "v15"), [("resnet50", 3.858, 4.089), ("resnet101", 7.570, 7.801), ("resnet152", 11.282, 11.514)])
 def test_v1_and_v15_differ_in_cost_alone(name: str, v1: float, v15: float) -> None:
-    from reslab.zoo import count_macs
+    from reslab.networks.counting import count_macs
 
     with torch.device("meta"):
         images = torch.empty(1, 3, 224, 224)
@@ -263,7 +263,7 @@ def test_options_that_do_not_exist_are_refused() -> None:
 
 @pytest.mark.slow  # 8 s
 def test_the_story_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    from reslab.paper.story import main
+    from reslab.stories.paper import main
 
     main()
     printed = capsys.readouterr().out

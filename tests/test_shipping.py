@@ -10,33 +10,37 @@ from helpers_images import image_folder
 from safetensors import safe_open
 
 import reslab
-from reslab import shipping, weightfiles, zoo
+from reslab import shipping
 from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.evaluation import evaluate_file
+from reslab.networks import zoo
+from reslab.networks.counting import count_params
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST, PAPER_CIFAR
+from reslab.weights.files import read_weights, to_bytes
+from reslab.weights.shipped import shipped, trained_on
 
-SHIPPED = weightfiles.shipped()
+SHIPPED = shipped()
 FILES = [pytest.param(data, model, id=f"{data}-{model}") for data, model in SHIPPED]
 
 
 def test_four_of_the_digits_and_four_of_cifar_are_there_and_all_files_are_small() -> None:
     assert {("digits", f"{kind}{depth}") for kind in ("resnet", "plain") for depth in (20, 56)} <= SHIPPED.keys()
     assert {("cifar10-jpeg", name) for name in ("resnet20", "resnet56", "preresnet56", "plain56")} <= SHIPPED.keys()
-    assert sum(path.stat().st_size for path in weightfiles.SHIPPED.rglob("*")) < 12e6
-    assert {path.with_suffix(".md") for path in SHIPPED.values()} == set(weightfiles.SHIPPED.glob("*/*.md"))
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 12e6
+    assert {path.with_suffix(".md") for path in DIRECTORY.values()} == set(SHIPPED.glob("*/*.md"))
 
 
 @pytest.mark.parametrize(("data", "model"), FILES)
 def test_the_card_is_that_of_the_file(data: str, model: str) -> None:
     path = SHIPPED[data, model]
-    facts = weightfiles.read_weights(path).metadata["card"]
+    facts = read_weights(path).metadata["card"]
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert text == shipping.card(model, data, facts, path.stat().st_size)
     assert facts["command"] in text and f"{100 * facts['errors']['test']['shipped']:.2f} %" in text and "/tmp" not in text
-    assert facts["params"] == zoo.count_params(reslab.build(model, weights=data))
+    assert facts["params"] == count_params(reslab.build(model, weights=data))
 
 
 @pytest.mark.parametrize(("data", "model"), FILES)
@@ -52,7 +56,7 @@ def test_kernels_are_float16_in_the_file_and_float32_in_the_network(data: str, m
 
 @pytest.mark.parametrize("model", [model for data, model in SHIPPED if data == "digits"])
 def test_the_errors_on_the_digits_are_those_of_the_card(model: str) -> None:
-    errors = weightfiles.read_weights(SHIPPED["digits", model]).metadata["card"]["errors"]
+    errors = read_weights(SHIPPED["digits", model]).metadata["card"]["errors"]
     network, data = reslab.build(model, weights="digits").eval(), load_data("digits")
     for images, labels, expected in ((*data.heldout, errors["heldout"]), (*data.test, errors["test"])):
         with torch.no_grad():
@@ -69,7 +73,7 @@ def test_an_analysis_of_what_training_made_takes_them_and_says_so() -> None:
         found: dict[str, object] = json.loads(reslab_here("analyze", *arguments, "--images", "8", "--json").stdout)
         return found
 
-    error = weightfiles.read_weights(SHIPPED["digits", "resnet20"]).metadata["card"]["errors"]["test"]["shipped"]
+    error = read_weights(SHIPPED["digits", "resnet20"]).metadata["card"]["errors"]["test"]["shipped"]
     told = f"shipped: digits/resnet20 (test error {100 * error:.2f} %)"
     trained = record("importance", "resnet20")
     assert trained["weights"] == told == record("importance", "resnet20", "--weights", "digits")["weights"]
@@ -116,7 +120,7 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Pat
     ],
 )
 def test_data_are_known_by_name(data: str, folder: str | None) -> None:
-    assert weightfiles.trained_on(data) == folder
+    assert trained_on(data) == folder
 
 
 # --- Making one -------------------------------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ def pretended_run(root: Path, *, finish: bool = True, status: str = "finished", 
     run, data = Run(root, config), load_data(config.data)
     run.create()
     network = zoo.build(config.model, num_classes=data.num_classes, in_channels=data.in_channels, **config.options)
-    run.weights.write_bytes(weightfiles.to_bytes(network, config.model, config.options, data.preprocessing))
+    run.weights.write_bytes(to_bytes(network, config.model, config.options, data.preprocessing))
     if finish:
         run.finish({"status": status, "steps": 140, "seconds": 1.0, **{f"{part}_error": 0.25 for part in shipping.PARTS}})
     return run.path
@@ -141,7 +145,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     done = reslab_here("ship", run, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     path = out / "cifar10-jpeg" / "resnet20.safetensors"
-    facts = weightfiles.read_weights(path).metadata["card"]
+    facts = read_weights(path).metadata["card"]
     assert facts["made_for"] == {"num_classes": 2, "in_channels": 3} and facts["images"] == {"train": 6, "heldout": 2, "test": 4}
     dataset = load_data(f"folder:{place}")
     for part, figures in facts["errors"].items():
@@ -158,7 +162,7 @@ def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path
     assert made.weights.name == "plain20.safetensors"
     assert made.facts["command"].startswith("reslab train cifar_plain --depth 20 --data digits")
     network = zoo.build("plain20", weights=made.weights)
-    assert zoo.count_params(network) == made.facts["params"]
+    assert count_params(network) == made.facts["params"]
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reslab import residual, zoo
-from reslab.bench import airbench, race
+from reslab import residual
 from reslab.data import load_data
 from reslab.errors import UserError
+from reslab.networks.counting import count_macs
 from reslab.runs import Run
-from reslab.studies import speedrun
+from reslab.speedrun import airbench, race
+from reslab.speedrun import network as speedrun
+from reslab.speedrun.muon import Muon, orthogonalised
+from reslab.speedrun.sprint import Batches, Pixels, SprintConfig, moved
+from reslab.speedrun.whitening import Whitening, enlarged, whitening_filters
 from reslab.training.devices import fabric_here
-from reslab.training.muon import Muon, orthogonalised
-from reslab.training.sprint import Batches, Pixels, SprintConfig, moved
-from reslab.training.whitening import Whitening, enlarged, whitening_filters
 
 CONFIG = SprintConfig(contender="speedrun", data="digits", part="heldout", epochs=1, seed=0, threads=1, device="cpu", precision="32")
 
@@ -158,7 +159,7 @@ def test_airbench94_is_its_papers_network() -> None:
     """As many numbers learn, and 0.36 PFLOPs (its README) are 476 steps of 1024 images, forward and twice as much back."""
     network = airbench.Airbench94()
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 1_971_352
-    macs = zoo.count_macs(network, torch.zeros(1, 3, 32, 32))
+    macs = count_macs(network, torch.zeros(1, 3, 32, 32))
     assert 2 * 3 * macs * 1024 * 476 == pytest.approx(0.36e15, rel=0.05)
 
 
@@ -218,7 +219,7 @@ def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_
 def test_a_sprints_weights_are_to_be_looked_into(sprinted: Run) -> None:
     result = sprinted.result()
     assert result["accuracy"] > 0.9
-    network = "reslab.studies.speedrun:SpeedResNet"
+    network = "reslab.speedrun.network:SpeedResNet"
     weights = ("--weights", sprinted.weights, "--data", "digits", "--part", "test", "--in-channels", "1", "--json")
     paths = reslab_here("analyze", "paths", network, *weights)
     assert paths.returncode == 0, paths.stderr

@@ -8,10 +8,11 @@ import torch
 import torchvision
 from torch import nn
 
-from reslab import studies, zoo
-from reslab.anatomy import Operations
-from reslab.claims import check
+from reslab import studies
 from reslab.executors import local
+from reslab.ledger.verdict import check
+from reslab.networks import zoo
+from reslab.networks.anatomy import Operations
 from reslab.report.page import write_report
 from reslab.studies.architecture import PARAMETERS, VARIANTS, Anatomy, measure, option_a_keeps, stride
 from reslab.studies.study import Directory, Measurement, StudyConfig, run_study

@@ -9,11 +9,12 @@ from helpers import tiny_trial
 from test_study_ensemble_paths import Block
 from torch import Tensor, nn
 
-from reslab import studies, zoo
+from reslab import studies
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
-from reslab.claims import Comparison, decide
 from reslab.errors import DamagedError, UserError
 from reslab.executors import local, run_trial
+from reslab.ledger.verdict import Comparison, decide
+from reslab.networks import zoo
 from reslab.runs import Run
 from reslab.studies import batchnorm_role, descent
 from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, best_rate, beyond, branch_share, early_loss, largest_usable

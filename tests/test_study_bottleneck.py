@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reslab import studies, zoo
+from reslab import studies
 from reslab.executors import local
+from reslab.networks import zoo
+from reslab.networks.counting import count_macs, count_params
 from reslab.studies.bottleneck import partner
 from reslab.studies.study import Directory, run_study
 
@@ -27,7 +29,7 @@ def test_from_56_layers_on_the_pair_agrees_in_computation_and_parameters() -> No
     for block, depth in (("basic", 56), ("bottleneck", partner(56))):
         with torch.device("meta"):
             network = zoo.build("cifar_resnet", depth=depth, block=block, shortcut="B", in_channels=1)
-            figures.append((zoo.count_macs(network, torch.empty(1, 1, 8, 8)), zoo.count_params(network)))
+            figures.append((count_macs(network, torch.empty(1, 1, 8, 8)), count_params(network)))
     (macs, params), (other_macs, other_params) = figures
     assert abs(other_macs / macs - 1) < 0.02 and abs(other_params / params - 1) < 0.02
 

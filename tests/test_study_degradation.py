@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reslab import zoo
+from reslab.networks import zoo
 from reslab.studies.degradation import DegradationConfig, contain, surfaces
 from reslab.studies.study import StudyConfig, Trial
 

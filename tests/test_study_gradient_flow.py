@@ -9,8 +9,8 @@ from torch import nn
 
 from reslab import studies
 from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_flow
-from reslab.claims import decide
 from reslab.data import load_data
+from reslab.ledger.verdict import decide
 from reslab.studies import gradient_flow as study_module
 from reslab.studies.gradient_flow import (
     BN_ALONE,

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from helpers import pretended
 
-from reslab import studies, zoo
-from reslab.claims import Check, check, decide
+from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import local
+from reslab.ledger.verdict import Check, check, decide
+from reslab.networks import zoo
 from reslab.studies import identity_mappings
 from reslab.studies.identity_mappings import NEEDED, ORDER_CLAIMS, SHORTCUTS, SNIPPET, negative_sums, snippet
 from reslab.studies.preactivation import GROWS, NOT_WHEN_SHALLOW, advantage

@@ -6,15 +6,16 @@ import pytest
 import torch
 from helpers import pretended, tiny_trial
 
-from reslab import studies, zoo
+from reslab import studies
 from reslab.analysis.removal import Damage, Removals
 from reslab.executors import local, run_trial
+from reslab.networks import zoo
+from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth
 from reslab.residual import Block, view
 from reslab.runs import Run
 from reslab.studies import lesion
-from reslab.studies.lesion import Lesions, changes, largest_step, one_exchange
+from reslab.studies.lesion import Lesions, changes, largest_step, one_exchange, whole
 from reslab.studies.study import Directory, Trial, run_study
-from reslab.studies.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth, whole
 
 
 def damage(start: float, *means: float) -> Damage:
@@ -94,7 +95,7 @@ def test_the_number_of_blocks_on_is_exact_and_stochastic_depth_spares_the_first(
 
 def test_without_batchnorm_the_weights_are_the_twins() -> None:
     networks = []
-    for name, options in (("cifar_resnet", {}), ("reslab.studies.variants:no_batchnorm", {"family": "cifar_resnet"})):
+    for name, options in (("cifar_resnet", {}), ("cifar_no_batchnorm", {"family": "cifar_resnet"})):
         torch.manual_seed(3)
         networks.append(zoo.build(name, depth=8, num_classes=10, in_channels=1, **options))
     twin = dict(networks[0].named_parameters())
@@ -105,7 +106,7 @@ def test_without_batchnorm_the_weights_are_the_twins() -> None:
 
 
 def test_a_variant_trains_as_a_trial_and_comes_back_whole(tmp_path: Path) -> None:
-    config = tiny_trial(epochs=1).model_copy(update={"model": "reslab.studies.variants:stochastic_depth"})
+    config = tiny_trial(epochs=1).model_copy(update={"model": "cifar_stochastic_depth"})
     result = run_trial(config, tmp_path)
     trial = Trial("stochastic", config, result, Run(tmp_path, config))
     images, labels = trial.data().test

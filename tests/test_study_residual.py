@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from reslab import studies, zoo
+from reslab import studies
 from reslab.analysis.jacobian import dense_jacobian
-from reslab.claims import check
 from reslab.executors import local
+from reslab.ledger.verdict import check
+from reslab.networks import zoo
 from reslab.studies.residual_learning import algebra, changes
 from reslab.studies.skip_gradient import BLOCKS, Backward, fits, formulas, histogram, singular_values
 from reslab.studies.study import Directory, over_seeds, run_study

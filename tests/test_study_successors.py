@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import reslab
-from reslab import literature, zoo
 from reslab.analysis.feature_reuse import Connection, dense_blocks
-from reslab.claims import check
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
+from reslab.ledger.verdict import check
+from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
 from reslab.runs import read_json
 from reslab.studies import costs, designs, laws, reuse, successors

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models
 
 import reslab
-from reslab import residual, weightfiles, zoo
+from reslab import residual
 from reslab.data import load_data
 from reslab.errors import UserError
+from reslab.networks import zoo
+from reslab.networks.counting import count_macs, count_params
 from reslab.successors import densenet, efficientnet, regnet, resnext, wide_resnet
+from reslab.weights.untold import has_stride_choice
 
 FILES = (resnext, wide_resnet, densenet, efficientnet, regnet)
 NAMES = [name for file in FILES for name in file.MODELS]
@@ -83,7 +86,7 @@ def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: s
 
 @pytest.mark.parametrize("name", slow_unless(["resnext50_32x4d", "densenet121", "efficientnet_b5", "regnet_y_400mf"], TWINS))
 def test_layers_are_torchvisions_one_by_one(name: str) -> None:
-    from reslab.anatomy import differences
+    from reslab.networks.anatomy import differences
 
     with torch.device("meta"):
         ours = reslab.build(name, **zoo.TORCHVISION_OPTIONS.get(name, {}))
@@ -100,8 +103,8 @@ def _their_meta(name: str) -> nn.Module:
 def test_references_are_the_twins_measured(name: str) -> None:
     theirs = _their_meta(name)
     with torch.device("meta"):
-        macs = zoo.count_macs(theirs, torch.empty(1, *zoo.input_shape(on_meta(name))))
-    assert (zoo.count_params(theirs), macs) == REFERENCE[name][:2]
+        macs = count_macs(theirs, torch.empty(1, *zoo.input_shape(on_meta(name))))
+    assert (count_params(theirs), macs) == REFERENCE[name][:2]
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -114,7 +117,7 @@ def test_torchvisions_metadata_agree(name: str) -> None:
         side = 288 if name == "efficientnet_b2" else 224
         with torch.device("meta"):
             network = reslab.build(name, **options)
-            parameters, macs = zoo.count_params(network), zoo.count_macs(network, torch.empty(1, 3, side, side))
+            parameters, macs = count_params(network), count_macs(network, torch.empty(1, 3, side, side))
     assert (parameters, round(macs / 1e9, 3)) == (meta["num_params"], meta["_ops"])
 
 
@@ -144,9 +147,9 @@ def test_torchvisions_weights_choose_torchvisions_widths_and_old_names(monkeypat
 
 
 def test_a_file_for_bottlenecks_with_one_place_for_the_stride_needs_no_telling() -> None:
-    assert not weightfiles.has_stride_choice(on_meta("resnext50_32x4d"))
-    assert weightfiles.has_stride_choice(on_meta("resnet50")) and weightfiles.has_stride_choice(on_meta("preresnet50"))
-    assert weightfiles.has_stride_choice(zoo.build("lowlevel/resnet50")) and not weightfiles.has_stride_choice(on_meta("resnet18"))
+    assert not has_stride_choice(on_meta("resnext50_32x4d"))
+    assert has_stride_choice(on_meta("resnet50")) and has_stride_choice(on_meta("preresnet50"))
+    assert has_stride_choice(zoo.build("lowlevel/resnet50")) and not has_stride_choice(on_meta("resnet18"))
 
 
 # --- What all of them are held to -------------------------------------------------------------------------------------
@@ -406,7 +409,7 @@ def test_phi_0_is_b0_and_one_dimension_scales_alone() -> None:
     shapes = {key: value.shape for key, value in on_meta("efficientnet_b0").state_dict().items()}
     assert {key: value.shape for key, value in b0.state_dict().items()} == shapes
     assert wider.state_dict().keys() == shapes.keys() and wider.input_shape == b0.input_shape
-    assert zoo.count_params(wider) > 1.5 * zoo.count_params(b0)
+    assert count_params(wider) > 1.5 * count_params(b0)
 
 
 @pytest.mark.parametrize(("name", "millions", "billions"), [(f"efficientnet_b{i}", p, m) for i, (p, m) in enumerate(
@@ -483,8 +486,8 @@ def test_regnet_references_are_timms_networks_measured(name: str) -> None:
     number, unit = float(size[:-2].replace("_", ".")), size[-2:]
     with torch.device("meta"):
         theirs = timm.create_model(f"regnet{kind}_{round(number * 10 if unit == 'gf' else number / 100):03d}")
-        macs = zoo.count_macs(theirs, torch.empty(1, 3, 224, 224))
-    assert (zoo.count_params(theirs), macs) == regnet.REFERENCE[name][:2]
+        macs = count_macs(theirs, torch.empty(1, 3, 224, 224))
+    assert (count_params(theirs), macs) == regnet.REFERENCE[name][:2]
 
 
 designs = st.builds(

@@ -19,9 +19,13 @@ from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x0_5
 
 import reslab
-from reslab import weightfiles, zoo
 from reslab.errors import UserError
+from reslab.networks import zoo
 from reslab.paper.resnet_paper import cifar_resnet
+from reslab.weights.files import WeightFile, read_weights, to_bytes
+from reslab.weights.names import fit
+from reslab.weights.onnx import to_onnx
+from reslab.weights.shipped import shipped
 
 
 def lived_in(network: nn.Module, size: int = 16) -> nn.Module:
@@ -84,11 +88,11 @@ def test_what_tensors_cannot_tell_must_be_told(tmp_path: Path) -> None:
 def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) -> None:
     network = lived_in(reslab.build("resnet50", num_classes=2, stride_in="3x3"), 32)
     path = tmp_path / "ours.safetensors"
-    path.write_bytes(weightfiles.to_bytes(network, "resnet50", {"num_classes": 2, "stride_in": "3x3"}, {"mean": [0.5], "std": [0.2]}))
+    path.write_bytes(to_bytes(network, "resnet50", {"num_classes": 2, "stride_in": "3x3"}, {"mean": [0.5], "std": [0.2]}))
     again = reslab.build("resnet50", num_classes=2, stride_in="3x3", weights=path).eval()
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(again(images), network(images))
-    assert weightfiles.read_weights(path).metadata["preprocessing"]["std"] == [0.2]
+    assert read_weights(path).metadata["preprocessing"]["std"] == [0.2]
     assert torch.equal(reslab.build("resnet50", weights=path).eval()(images), network(images))  # the file brings its options
     with pytest.raises(UserError, match="metadata says stride_in 3x3, not 1x1"):
         reslab.build("resnet50", num_classes=2, stride_in="1x1", weights=path)
@@ -96,16 +100,16 @@ def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) 
         reslab.build("resnet101", num_classes=2, weights=path)
     done = reslab_here("weights", path, "--as", "resnet50", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "again.safetensors")
     assert done.returncode == 0, done.stderr
-    read = weightfiles.read_weights(tmp_path / "again.safetensors")
+    read = read_weights(tmp_path / "again.safetensors")
     assert read.metadata["preprocessing"] == {"mean": [0.4], "std": [0.1]} and read.options("resnet50") == {"num_classes": 2, "stride_in": "3x3"}
 
 
 def test_a_file_that_is_written_again_keeps_how_images_are_prepared(tmp_path: Path) -> None:
-    shipped = weightfiles.shipped()["digits", "resnet20"]
-    done = reslab_here("weights", shipped, "--as", "resnet20", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "a.safetensors")
+    resnet20 = shipped()["digits", "resnet20"]
+    done = reslab_here("weights", resnet20, "--as", "resnet20", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "a.safetensors")
     assert done.returncode == 0, done.stderr
-    kept = weightfiles.read_weights(shipped).metadata["preprocessing"]
-    assert weightfiles.read_weights(tmp_path / "a.safetensors").metadata["preprocessing"] == {**kept, "mean": [0.4], "std": [0.1]}
+    kept = read_weights(resnet20).metadata["preprocessing"]
+    assert read_weights(tmp_path / "a.safetensors").metadata["preprocessing"] == {**kept, "mean": [0.4], "std": [0.1]}
 
 
 def test_centred_zeros_are_refused_where_they_are_not_understood(tmp_path: Path) -> None:
@@ -149,7 +153,7 @@ class Named(nn.Module):
 def test_a_network_takes_its_own_weights_in_any_wrapper(tmp_path: Path, network: nn.Module, wrapper: str) -> None:
     own = network.state_dict()
     torch.save({"model": {f"{wrapper}{name}": tensor for name, tensor in own.items()}}, tmp_path / "own.pt")
-    found = weightfiles.fit(weightfiles.read_weights(tmp_path / "own.pt"), network)
+    found = fit(read_weights(tmp_path / "own.pt"), network)
     assert found.state.keys() == own.keys() and all(torch.equal(found.state[name], own[name]) for name in own)
     assert bool(found.renamed) == bool(wrapper) and set(found.renamed.values()) <= own.keys()
 
@@ -157,7 +161,7 @@ def test_a_network_takes_its_own_weights_in_any_wrapper(tmp_path: Path, network:
 def test_parts_that_torch_compile_wrapped_find_their_place(tmp_path: Path) -> None:
     network = nn.ModuleDict({"body": Named("a"), "head": Named("fc")})
     torch.save({name.replace("body.", "body._orig_mod."): tensor for name, tensor in network.state_dict().items()}, tmp_path / "a.pt")
-    assert weightfiles.fit(weightfiles.read_weights(tmp_path / "a.pt"), network).renamed.keys() == {
+    assert fit(read_weights(tmp_path / "a.pt"), network).renamed.keys() == {
         "body._orig_mod.a.weight",
         "body._orig_mod.a.bias",
     }
@@ -166,20 +170,20 @@ def test_parts_that_torch_compile_wrapped_find_their_place(tmp_path: Path) -> No
 def test_of_several_sets_the_one_taken_and_the_others_are_named(tmp_path: Path) -> None:
     network, average = Named("a"), Named("a")
     torch.save({"model": network.state_dict(), "model_ema": average.state_dict(), "optimizer": {"state": {}}}, tmp_path / "both.pt")
-    found = weightfiles.fit(weightfiles.read_weights(tmp_path / "both.pt"), network)
+    found = fit(read_weights(tmp_path / "both.pt"), network)
     assert (
         torch.equal(found.state["a.weight"], network.a.weight) and "took the weights under 'model', not the tensors under model_ema" in found.notes[0]
     )
     torch.save({"teacher": network.state_dict(), "student": average.state_dict()}, tmp_path / "two.pt")
     with pytest.raises(UserError, match="several sets of weights that fit, under teacher, student"):
-        weightfiles.fit(weightfiles.read_weights(tmp_path / "two.pt"), network)
+        fit(read_weights(tmp_path / "two.pt"), network)
 
 
 @pytest.mark.parametrize("beside", [Namespace(lr=0.1), np.float64(91.2), Path("data"), defaultdict(list, a=[1]), datetime(2026, 1, 1)])
 def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, beside: object) -> None:
     network = Named("a")
     torch.save({"state_dict": network.state_dict(), "beside": beside, "list": [beside]}, tmp_path / "checkpoint.pt")
-    found = weightfiles.fit(weightfiles.read_weights(tmp_path / "checkpoint.pt"), network)
+    found = fit(read_weights(tmp_path / "checkpoint.pt"), network)
     assert torch.equal(found.state["a.weight"], network.a.weight)
     if not isinstance(beside, Path):  # whose class torch reads by itself in some releases, under another name in some of Python
         assert any(type(beside).__name__ in note or "scalar" in note for note in found.notes)
@@ -198,7 +202,7 @@ def test_what_is_no_set_of_weights_is_passed_by(tmp_path: Path) -> None:
         "best": torch.tensor(0.9),
     }
     torch.save(content, tmp_path / "a.pt")
-    assert list(weightfiles.read_weights(tmp_path / "a.pt").sets) == ["weights_of_it"]
+    assert list(read_weights(tmp_path / "a.pt").sets) == ["weights_of_it"]
 
 
 def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
@@ -213,7 +217,7 @@ def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
         (cifar_resnet(8, shortcut="B").state_dict(), r"not in the network: layer2\.0\.downsample"),
     ):
         with pytest.raises(UserError, match=message):
-            weightfiles.fit(weightfiles.WeightFile(Path("x"), {"": dict(given)}, {}), network)
+            fit(WeightFile(Path("x"), {"": dict(given)}, {}), network)
 
 
 def test_classes_that_keep_tensors_from_being_read_are_named(tmp_path: Path) -> None:
@@ -224,7 +228,7 @@ def test_classes_that_keep_tensors_from_being_read_are_named(tmp_path: Path) -> 
     ):
         torch.save(content, tmp_path / "a.pt")
         with pytest.raises(UserError, match=named):
-            weightfiles.read_weights(tmp_path / "a.pt")
+            read_weights(tmp_path / "a.pt")
 
 
 def test_archives_that_torch_save_did_not_write_are_told(tmp_path: Path) -> None:
@@ -237,16 +241,13 @@ def test_archives_that_torch_save_did_not_write_are_told(tmp_path: Path) -> None
             for name in names:
                 archive.writestr(name, bytes(100))
         with pytest.raises(UserError, match=message):
-            weightfiles.read_weights(tmp_path / "a.pt")
+            read_weights(tmp_path / "a.pt")
 
 
 def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
     network = Named("a")
     torch.save({**network.state_dict(), "total_ops": torch.zeros(1), "a.total_params": torch.zeros(1)}, tmp_path / "profiled.pt")
-    assert (
-        "left out what is no weight: total_ops, a.total_params"
-        in weightfiles.fit(weightfiles.read_weights(tmp_path / "profiled.pt"), network).notes[0]
-    )
+    assert "left out what is no weight: total_ops, a.total_params" in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
 def test_what_is_no_weights_file_is_called_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "weights.pt").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        weightfiles.read_weights(tmp_path / "weights.pt")
+        read_weights(tmp_path / "weights.pt")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
@@ -277,7 +278,7 @@ def test_a_directory_a_pipe_and_another_archive_are_no_weights_files(tmp_path: P
         (".", r"a directory without weights\.safetensors"),
     ):
         with pytest.raises(UserError, match=message):
-            weightfiles.read_weights(tmp_path / name)
+            read_weights(tmp_path / name)
 
 
 def test_a_runs_own_weights_bring_what_its_data_set_gave(tmp_path: Path) -> None:
@@ -299,12 +300,12 @@ class Evil:
 def test_files_that_could_run_code_or_are_damaged_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
-    (tmp_path / "torn.safetensors").write_bytes(weightfiles.to_bytes(nn.Linear(3, 3), "x", {})[:50])
+    (tmp_path / "torn.safetensors").write_bytes(to_bytes(nn.Linear(3, 3), "x", {})[:50])
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     for name in ("evil.pt", "evil.pkl", "torn.safetensors", "empty.pt", "none.pt", "nowhere.pt"):
         with pytest.raises(UserError):
-            weightfiles.read_weights(tmp_path / name)
+            read_weights(tmp_path / name)
     assert "this ran" not in capsys.readouterr().out
 
 
@@ -330,7 +331,7 @@ def test_the_command_reports_and_writes(tmp_path: Path) -> None:
     again = reslab_here(*arguments)
     assert again.returncode == 2 and "is not overwritten" in again.stderr
     assert json.loads(reslab_here("weights", out, "--as", "resnet20", "--json").stdout)["renamed"] == {}
-    assert weightfiles.read_weights(out).metadata["preprocessing"] == {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+    assert read_weights(out).metadata["preprocessing"] == {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
 
 
 def test_torchvisions_weights_need_v15(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,7 +400,7 @@ def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:
         expected = network(images)
         exported = torch.export.export(network, (images,)).module()(images)
     assert torch.allclose(exported, expected, atol=1e-4)
-    session = onnxruntime.InferenceSession(weightfiles.to_onnx(network, network.input_shape))  # type: ignore[arg-type]  # a shape
+    session = onnxruntime.InferenceSession(to_onnx(network, network.input_shape))  # type: ignore[arg-type]  # a shape
     for views in (images, images[:1, :, ::2, :-3]):  # of any number, and of any size
         with torch.no_grad():
             expected = network(views)
@@ -409,7 +410,7 @@ def test_onnx_and_export_agree_with_torch(tmp_path: Path, name: str) -> None:
 
 def test_no_file_names_a_function_to_be_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(weightfiles.to_bytes(nn.Linear(1, 1), "builtins:print", {"end": "this ran"}))
+    path.write_bytes(to_bytes(nn.Linear(1, 1), "builtins:print", {"end": "this ran"}))
     done = reslab_here("weights", path)
     assert done.returncode == 2 and "say which network the weights are for" in done.stderr
     assert "this ran" not in done.stdout + capsys.readouterr().out

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reslab.training import winograd as module
-from reslab.training.winograd import FastConvolutions, winograd
+from reslab.speedrun import winograd as module
+from reslab.speedrun.winograd import FastConvolutions, winograd
 
 
 def outcomes(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, pull: Tensor) -> list[Tensor]:

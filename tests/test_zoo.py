@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from reslab import zoo
 from reslab.errors import UserError
+from reslab.networks import zoo
+from reslab.networks.counting import FlopCounter, count_macs
 
 NAMES = zoo.names()
 OF_MODULES = [name for name in NAMES if not name.startswith("lowlevel/")]  # Level 2 has no module but the adapter
@@ -105,7 +106,7 @@ def test_a_name_declared_twice_is_refused() -> None:
 def test_counting_leaves_the_mode_alone() -> None:
     network = nn.Conv2d(2, 3, 3)
     assert network.training
-    assert zoo.count_macs(network, torch.randn(1, 2, 5, 5)) == 3 * 3 * 3 * 2 * 9  # 3×3 positions, 3 outputs of 2·9 multiply-adds
+    assert count_macs(network, torch.randn(1, 2, 5, 5)) == 3 * 3 * 3 * 2 * 9  # 3×3 positions, 3 outputs of 2·9 multiply-adds
     assert network.training
 
 
@@ -116,7 +117,7 @@ def test_counting_without_values_counts_what_counting_with_them_does(name: str, 
     for device in ("meta", "cpu"):
         with torch.device(device):
             network, images = zoo.build(name, num_classes=3).train(training), torch.empty(2, 3, 32, 32)
-            with zoo.FlopCounter() as counter, torch.no_grad():
+            with FlopCounter() as counter, torch.no_grad():
                 assert network(images).shape == (2, 3)
             counts.append(counter.macs)
     assert counts[0] == counts[1] > 0

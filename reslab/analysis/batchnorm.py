@@ -15,7 +15,7 @@ from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, analysis, as_network, batchnorms, evaluating
 from reslab.errors import UserError
-from reslab.residual import View, unwrapped
+from reslab.gates.view import View, unwrapped
 from reslab.state import copied
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from reslab.analysis.removal import importance, remove_each, remove_random, reor
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
-from reslab.residual import Block, View
+from reslab.gates.gating import Block
+from reslab.gates.view import View
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -221,6 +222,6 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from reslab.analysis.story import main
+    from reslab.stories.gradient_flow import main
 
     main()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reslab.analysis.subject import ROUNDING, agree
-from reslab.residual import Live, View
+from reslab.gates.view import Live, View
 from reslab.state import copied
 
 Precision = Literal["32", "bf16"]

@@ -17,7 +17,7 @@ from torch.func import jacrev, vjp
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Progress, analysis, answers_alone, as_view, evaluating
 from reslab.errors import UserError
-from reslab.residual import View
+from reslab.gates.view import View
 from reslab.state import copied
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
-from reslab.residual import View
+from reslab.gates.view import View
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,19 +13,10 @@ from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import (
-    Loss,
-    Progress,
-    analysis,
-    answers_alone,
-    as_view,
-    check_batch,
-    check_logits,
-    check_repeatable,
-    loss_value,
-)
+from reslab.analysis.subject import Loss, Progress, analysis, answers_alone, as_view, check_batch, check_logits, check_repeatable, loss_value
 from reslab.errors import UserError
-from reslab.residual import Block, Live, View
+from reslab.gates.gating import Block
+from reslab.gates.view import Live, View
 
 if TYPE_CHECKING:
     import pandas as pd

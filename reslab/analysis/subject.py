@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.errors import UserError, told
-from reslab.residual import View, preserve, tensors_of, unwrapped, view
+from reslab.gates.tracing import tensors_of
+from reslab.gates.view import View, unwrapped, view
+from reslab.state import preserve
 
 P = ParamSpec("P")
 R = TypeVar("R")

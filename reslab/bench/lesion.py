@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reslab import zoo
 from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import remove_each
 from reslab.bench.timing import machine, side_by_side
 from reslab.data.places import Watch, silent
-from reslab.residual import View, view
+from reslab.gates.view import View, view
+from reslab.networks import zoo
 from reslab.training.devices import has_bf16
 
 QUICK = {"model": "resnet20", "images": 8, "batch": 2, "rounds": 1, "warmup": 0}

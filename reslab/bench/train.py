@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from reslab import zoo
 from reslab.bench.timing import Timing, machine, side_by_side
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
 from reslab.data.places import Watch, silent
 from reslab.errors import UserError
+from reslab.networks import zoo
 from reslab.runs import Run
 from reslab.training.devices import best_precision, fabric_here
 from reslab.training.evaluation import evaluate

@@ -74,10 +74,10 @@ def train(
     """
     from pydantic import ValidationError
 
-    from reslab import zoo
     from reslab.data import canonical, load_data
     from reslab.evaluation import STEPS_TO_SETTLE, true_average_errors
     from reslab.executors import build_network, data_for, loaded, run_trials
+    from reslab.networks import zoo
     from reslab.runs import Run, one_line
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
@@ -297,7 +297,8 @@ def claims(*directories: Path, section: str | None = None, lang: Literal["en", "
         Print one JSON list, with the same keys whether decided or not.
     """
     from reslab import studies
-    from reslab.claims import SECTIONS, undecided
+    from reslab.ledger.claim import SECTIONS
+    from reslab.ledger.verdict import undecided
 
     if section is not None and section not in SECTIONS:
         raise UserError(f"no section {section!r}{suggest(section, SECTIONS)}")

@@ -74,8 +74,8 @@ def analyze(
     options
         Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
     """
-    from reslab import zoo
     from reslab.analyzing import analyze_model, places, write
+    from reslab.networks import zoo
 
     words = arguments.words(options)
     arguments.see_whose(words, analyze, zoo.options(model or ""))
@@ -198,12 +198,12 @@ def speedrun(
     """
     from pydantic import ValidationError
 
-    from reslab.bench import race
     from reslab.data import canonical, load_data
     from reslab.executors import default_workers
     from reslab.runs import one_line
+    from reslab.speedrun import race
+    from reslab.speedrun.sprint import SprintConfig
     from reslab.training.devices import best_device, best_precision, check
-    from reslab.training.sprint import SprintConfig
 
     chosen = best_device() if device == "auto" else device
     auto: Literal["bf16", "32"] = "bf16" if best_precision(chosen).value == "bf16" else "32"

@@ -10,7 +10,7 @@ from reslab.commands.app import Flag, app
 from reslab.errors import UserError, suggest
 
 if TYPE_CHECKING:
-    from reslab.zoo import Description
+    from reslab.networks.zoo import Description
 
 
 @app.command
@@ -32,7 +32,7 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
     options
         Options of the network, such as `--depth 26` or `--stride-in 3x3`.
     """
-    from reslab import zoo
+    from reslab.networks import zoo
     from reslab.report.explorer import catalogue
 
     if name is not None:
@@ -63,7 +63,7 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
 
 def _described(name: str, side: int | None) -> "Description":
     """Return a network's reference figures, which tests hold equal to what is measured; without its image's side, what is measured now."""
-    from reslab import zoo
+    from reslab.networks import zoo
 
     reference = zoo.reference(name)
     return zoo.describe(name) if side is None else zoo.Description(name, zoo.family(name), *reference[:2], (3, side, side), reference)
@@ -108,15 +108,19 @@ def weights(
     from itertools import chain
     from math import isfinite
 
-    from reslab import weightfiles, zoo
+    from reslab.networks import zoo
     from reslab.runs import write_atomically
+    from reslab.weights.files import read_weights, to_bytes
+    from reslab.weights.onnx import to_onnx
+    from reslab.weights.shipped import shipped
+    from reslab.weights.untold import assumed
 
     if file is None:
         if as_ is not None or out is not None or options:
             raise UserError("name the file: reslab weights FILE --as NETWORK")
         found = [
-            {"data": data, "model": model, "file": str(path), "bytes": path.stat().st_size, **weightfiles.read_weights(path).metadata["card"]}
-            for (data, model), path in weightfiles.shipped().items()
+            {"data": data, "model": model, "file": str(path), "bytes": path.stat().st_size, **read_weights(path).metadata["card"]}
+            for (data, model), path in shipped().items()
         ]
         show.print_json(found) if json else show.print_shipped(found)
         return
@@ -131,7 +135,7 @@ def weights(
     prepared = {key: arguments.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise UserError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
-    read = weightfiles.read_weights(file)
+    read = read_weights(file)
     model = as_ or read.network
     if model is None:
         raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
@@ -145,9 +149,9 @@ def weights(
         kept = read.metadata.get("preprocessing", {})
         size = kept.get("size")
         content = (
-            weightfiles.to_bytes(network, model, words, {**kept, **prepared})
+            to_bytes(network, model, words, {**kept, **prepared})
             if out.suffix == ".safetensors"
-            else weightfiles.to_onnx(network, (channels, size or height, size or width))  # this size, where the network takes one only
+            else to_onnx(network, (channels, size or height, size or width))  # this size, where the network takes one only
         )
         write_atomically(out, content)
     report = {
@@ -155,7 +159,7 @@ def weights(
         "tensors": len(fit.state),
         "renamed": fit.renamed,
         "notes": fit.notes,
-        "assumed": weightfiles.assumed(network),
+        "assumed": assumed(network),
         "zero_pad": zero_pad,
         "out": str(out) if out else None,
     }
@@ -236,16 +240,17 @@ def evaluate(
     options
         Options of the network, such as `--depth 26`.
     """
-    from reslab import weightfiles, zoo
     from reslab.data import load_data
     from reslab.evaluation import evaluate_file
+    from reslab.networks import zoo
+    from reslab.weights.shipped import locate
 
     words = arguments.words(options)
     arguments.see_whose(words, evaluate, zoo.options(model))
     with show.steps() as steps:
         dataset = load_data(data, download=download, watch=steps)
         average = batchnorm == "true-average"
-        file = weightfiles.locate(weights, model)
+        file = locate(weights, model)
         record = evaluate_file(
             model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
         )

@@ -11,9 +11,9 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from reslab import zoo
 from reslab.data import Dataset, load_data
 from reslab.errors import UserError, explained
+from reslab.networks import zoo
 from reslab.runs import Json, Run
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Trainer, TrialConfig

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from reslab.claims import Section
 from reslab.exercises.sheets import Language
+from reslab.ledger.claim import Section
 
 
 @dataclass(frozen=True)

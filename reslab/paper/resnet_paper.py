@@ -455,6 +455,6 @@ def __getattr__(name: str) -> Callable[..., nn.Module]:
 
 
 if __name__ == "__main__":
-    from reslab.paper.story import main
+    from reslab.stories.paper import main
 
     main()

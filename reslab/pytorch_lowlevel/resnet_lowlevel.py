@@ -448,6 +448,6 @@ def sgd_step(
 
 
 if __name__ == "__main__":
-    from reslab.pytorch_lowlevel.story import main
+    from reslab.stories.lowlevel import main
 
     main()

@@ -46,7 +46,7 @@ def measure_catalogue(names: Sequence[str]) -> Json:
 
 def offered() -> list[str]:
     """Return the networks that the explorer offers: all of the zoo's names but the low-level twins, and the families of any depth."""
-    from reslab import zoo
+    from reslab.networks import zoo
 
     return [*FAMILIES, *(name for name in zoo.names() if not name.startswith("lowlevel/"))]
 
@@ -69,8 +69,8 @@ class _Tables:
 
 def _network(name: str, tables: _Tables) -> Json:
     """Return a network's image size, its options, the values that it has by default, and its designs by the values of its options."""
-    from reslab import zoo
     from reslab.errors import UserError
+    from reslab.networks import zoo
 
     size = {"depth": 20} if name in FAMILIES else {}
     options = {}
@@ -102,7 +102,7 @@ def _network(name: str, tables: _Tables) -> Json:
 def _build(name: str, options: Json, n: int) -> "nn.Module":
     import torch
 
-    from reslab import zoo
+    from reslab.networks import zoo
 
     depth: Json = {"depth": LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in FAMILIES else {}
     with torch.device("meta"):
@@ -124,7 +124,7 @@ def _design(name: str, options: dict[str, str], tables: _Tables) -> int:
 
 def _rows(network: "nn.Module", tables: _Tables) -> list[tuple[str, str, list[list[int]]]]:
     """Return each stage's name, its words without the count of its blocks, and its blocks, runs of equal ones together; as they run."""
-    from reslab import anatomy, zoo
+    from reslab.networks import anatomy, zoo
 
     modules = dict(anatomy.opened(network))
     rows = []

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
-from reslab.claims import SECTIONS
+from reslab.ledger.claim import SECTIONS
 from reslab.report import explorer, pictures, wording
 from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from reslab import runs
-from reslab.claims import SECTIONS
+from reslab.ledger.claim import SECTIONS
 from reslab.runs import Number, Shape, Value
 
 GRIDS = ("heatmap", "contours")

@@ -1,6 +1,7 @@
 """Studies: one question a file, with its claims, its grid of trials and its measurement."""
 
 import pkgutil
+from functools import cache
 from importlib import import_module
 
 from reslab.errors import UserError, suggest
@@ -8,12 +9,17 @@ from reslab.studies.study import Study
 
 __all__ = ["find", "names"]
 
-_MACHINERY = {"costs", "descent", "laws", "reuse", "speedrun", "study", "variants"}
+
+@cache
+def _studies() -> dict[str, Study]:
+    """Return every study of this package by its name: a module with `STUDY`."""
+    modules = {info.name: import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
+    return {name: module.STUDY for name, module in modules.items() if hasattr(module, "STUDY")}
 
 
 def names() -> list[str]:
     """Return the names of the studies."""
-    return [info.name for info in pkgutil.iter_modules(__path__) if info.name not in _MACHINERY]
+    return list(_studies())
 
 
 def find(name: str) -> Study:
@@ -22,7 +28,6 @@ def find(name: str) -> Study:
     Raises:
         UserError: if there is none; the message suggests the nearest.
     """
-    if name not in names():
-        raise UserError(f"no study {name!r}{suggest(name, names())}")
-    study: Study = import_module(f"reslab.studies.{name}").STUDY
-    return study
+    if name not in _studies():
+        raise UserError(f"no study {name!r}{suggest(name, _studies())}")
+    return _studies()[name]

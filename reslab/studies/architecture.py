@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reslab import zoo
-from reslab.anatomy import Layer, Operations, layers, stages
-from reslab.claims import Check, Claim, Section
+from reslab.ledger.claim import Claim, Section
+from reslab.ledger.verdict import Check
+from reslab.networks import zoo
+from reslab.networks.anatomy import Layer, Operations, layers, stages
+from reslab.networks.counting import count_params
 from reslab.studies.study import Chart, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -301,7 +303,7 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
     outputs = {stage.name: stage.output for stage in stages(net50.network, net50.shape)}
     pool: Any = net50.network.get_submodule("maxpool")
     stem: Any = net50.layers["conv1"].module
-    parameters = {name: zoo.count_params(net.network) for name, net in nets.items()}
+    parameters = {name: count_params(net.network) for name, net in nets.items()}
     depths = {name: len(net.layers) - len(net.projections) for name, net in nets.items()}
     counts = {name: tuple(len(list(net.network.get_submodule(f"layer{n}").children())) for n in (1, 2, 3, 4)) for name, net in nets.items()}
     channels = {block: (net50.of(block)["conv1"].input[0], *(net50.of(block)[c].output[0] for c in ("conv1", "conv3"))) for block in net50.blocks}
@@ -311,7 +313,7 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
         "v1.5": sorted({name for names in Anatomy("torchvision/resnet50").strided.values() for name in names}),
     }
     with torch.device("meta"):
-        twins = [zoo.count_params(zoo.build(f"resnet{d}")) - zoo.count_params(zoo.build(f"plain{d}")) for d in (20, 32, 44, 56, 110)]
+        twins = [count_params(zoo.build(f"resnet{d}")) - count_params(zoo.build(f"plain{d}")) for d in (20, 32, 44, 56, 110)]
     costs = {
         "bottleneck, 256": net50.macs_a_pixel("layer1.1"),
         "basic, 64": net34.macs_a_pixel("layer1.1"),

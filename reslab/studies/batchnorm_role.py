@@ -24,13 +24,15 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
-from reslab.claims import Citation, Claim, Comparison
 from reslab.data import load_data
 from reslab.errors import DamagedError
-from reslab.residual import preserve, view
+from reslab.gates.view import view
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Citation, Comparison
+from reslab.networks import zoo
+from reslab.state import preserve
 from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
 from reslab.studies.gradient_flow import decades
 from reslab.studies.study import (
@@ -251,7 +253,7 @@ def grid(config: BatchnormRoleConfig) -> dict[str, list[TrialConfig]]:
     """Return the trials: each rate with and without BatchNorm, and each batch size with it."""
     kinds = {
         "with": config.trials("cifar_resnet", depth=config.depth),
-        "without": config.trials("reslab.studies.variants:no_batchnorm", depth=config.depth, family="cifar_resnet"),
+        "without": config.trials("cifar_no_batchnorm", depth=config.depth, family="cifar_resnet"),
     }
 
     def changed(kind: str, **settings: float) -> list[TrialConfig]:

@@ -12,7 +12,8 @@ from statistics import mean
 
 from pydantic import Field
 
-from reslab.claims import Citation, Claim, Comparison, with_room
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Citation, Comparison, with_room
 from reslab.studies.costs import TOLERANCE, Cost, cost, unequal
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed, not_trained
 from reslab.training.loop import TrialConfig

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import torch
 
-from reslab import literature, zoo
 from reslab.data import load_data
-from reslab.literature import Printed
+from reslab.networks import literature, zoo
+from reslab.networks.counting import count_macs, count_params
+from reslab.networks.literature import Printed
 from reslab.runs import Json
 from reslab.studies.study import Chart, Series, Table, Text
 from reslab.training.loop import TrialConfig
@@ -38,7 +39,7 @@ def cost(trial: TrialConfig) -> Cost:
     with torch.device("meta"):
         network = zoo.build(trial.model, **options)
     image, _ = data.fitted(zoo.input_shape(network)[1]).sample("test", 1)
-    return Cost(zoo.count_params(network), zoo.count_macs(network, image.to("meta")))
+    return Cost(count_params(network), count_macs(network, image.to("meta")))
 
 
 MACS: Text = {"ko": "곱셈-누산 수(이미지 한 장)", "en": "multiply-adds for one image"}

@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import nn
 
 from reslab.analysis.landscape import landscape
-from reslab.claims import Check, Claim, Comparison, with_room
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Check, Comparison, with_room
 from reslab.runs import Json
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness
-from reslab.residual import preserve
+from reslab.state import preserve
 from reslab.studies.study import Trial
 from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer

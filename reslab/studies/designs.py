@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from reslab import literature, zoo
 from reslab.analysis.feature_reuse import dense_blocks
-from reslab.claims import Check, Citation, Claim
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Check, Citation
+from reslab.networks import literature, zoo
 from reslab.studies.laws import agreeing_phi, nearest_blocks, slopes, sum_of_paths
 from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table
 from reslab.successors import efficientnet, regnet

@@ -33,10 +33,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.paths import PathSpectrum, path_spectrum
-from reslab.claims import Check, Claim, Comparison
-from reslab.residual import Live, View, view
+from reslab.gates.view import Live, View, view
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Check, Comparison
+from reslab.networks import zoo
 from reslab.studies.study import (
     Chart,
     CifarDepth,
@@ -181,7 +182,7 @@ def grid(config: EnsemblePathsConfig) -> dict[str, list[TrialConfig]]:
     return {
         "preresnet": config.trials("cifar_preresnet", depth=config.depth),
         "resnet": config.trials("cifar_resnet", depth=config.depth),
-        "short": config.trials("reslab.studies.variants:short_paths", depth=config.depth, blocks=round(23 / 54 * blocks)),
+        "short": config.trials("cifar_short_paths", depth=config.depth, blocks=round(23 / 54 * blocks)),
     }
 
 

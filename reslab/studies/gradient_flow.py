@@ -12,11 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.gradient_flow import TINY, GradientFlow, TrainingFlow, gradient_flow, through_training, without_batchnorm
-from reslab.claims import Claim, Comparison, Direction, Section
 from reslab.data import load_data
 from reslab.errors import UserError
+from reslab.ledger.claim import Claim, Direction, Section
+from reslab.ledger.verdict import Comparison
+from reslab.networks import zoo
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, over_seeds
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"

@@ -1,6 +1,7 @@
 """What does the literature say of what the chapter tells? Looked up, not measured: who was first, how deep, what the papers used and found."""
 
-from reslab.claims import Citation, Claim
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Citation
 from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"

@@ -12,10 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.subject import evaluating
-from reslab.anatomy import Operations
-from reslab.claims import Check, Citation, Claim, Comparison, Direction
+from reslab.ledger.claim import Claim, Direction
+from reslab.ledger.verdict import Check, Citation, Comparison
+from reslab.networks import zoo
+from reslab.networks.anatomy import Operations
 from reslab.studies.study import (
     Chart,
     CifarDepths,

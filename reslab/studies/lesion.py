@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from reslab.analysis.removal import Damage, Removals, remove_each, remove_random, reorder
-from reslab.claims import Claim, Comparison
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Comparison
+from reslab.networks.variants import RandomBlocks
 from reslab.studies.study import (
     Band,
     Chart,
@@ -37,7 +39,6 @@ from reslab.studies.study import (
     not_trained,
     sound,
 )
-from reslab.studies.variants import whole
 from reslab.training.loop import TrialConfig
 
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -174,7 +175,7 @@ def grid(config: LesionConfig) -> dict[str, list[TrialConfig]]:
     return {
         "resnet": config.trials("cifar_resnet", depth=config.depth),
         "preresnet": config.trials("cifar_preresnet", depth=config.depth),
-        "stochastic": config.trials("reslab.studies.variants:stochastic_depth", depth=config.depth),
+        "stochastic": config.trials("cifar_stochastic_depth", depth=config.depth),
         "plain": config.trials("cifar_plain", depth=config.control),
         "control": config.trials("cifar_resnet", depth=config.control),
     }
@@ -223,6 +224,12 @@ def lesions(trial: Trial, images: Tensor, labels: Tensor, draws: int) -> Lesions
         remove_random(network, images, labels, draws=draws, seed=seed),
         reorder(network, images, labels, draws=draws, seed=seed) if trial.group not in ("plain", "control") else None,
     )
+
+
+def whole(trial: Trial) -> nn.Module:
+    """Return a trial's trained network in evaluation mode, also where it was trained with random blocks."""
+    network = trial.network()
+    return network.network if isinstance(network, RandomBlocks) else network
 
 
 def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measurement:

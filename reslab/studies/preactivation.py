@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from reslab.claims import Claim, Comparison, with_room
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Comparison, with_room
 from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, not_trained, over_seeds
 from reslab.training.loop import TrialConfig
 

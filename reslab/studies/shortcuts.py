@@ -5,7 +5,8 @@ The chapter sets zero padding against projection. Four networks of each depth, t
 
 from pydantic import Field
 
-from reslab.claims import Claim, Comparison, with_room
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Comparison, with_room
 from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.jacobian import jacobian
 from reslab.analysis.subject import evaluating
-from reslab.claims import Check, Claim, Comparison
-from reslab.residual import view
+from reslab.gates.view import view
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Check, Comparison
+from reslab.networks import zoo
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Text, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 

@@ -11,10 +11,11 @@ import torch
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from torch import nn
 
-from reslab.claims import Check, Citation, Claim, Comparison, Verdict, check, cite, decide, untrained
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import DamagedError, UserError, suggest
 from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, check, cite, decide, untrained
 from reslab.runs import Config, Json, Run, code_digest, one_line, read_json, write_json
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig

@@ -12,7 +12,8 @@ from statistics import mean
 
 from pydantic import Field
 
-from reslab.claims import Check, Claim, Comparison
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Check, Comparison
 from reslab.studies.costs import TOLERANCE, Cost, cost, cost_charts, cost_tables, unequal
 from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
 from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained, sound

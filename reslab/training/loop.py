@@ -25,7 +25,7 @@ from reslab.runs import METRICS, Config, Json, Line, Mark, Number, Outcome, Run,
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe
-from reslab.weightfiles import to_bytes
+from reslab.weights.files import to_bytes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -1,17 +1,13 @@
-"""Networks that only studies train: without BatchNorm, and with a random choice of blocks in every step.
-
-A trial names one as `reslab.studies.variants:NAME`, and trains it as it trains any other network.
-"""
+"""Networks that are trained in order to be compared: without BatchNorm, and with a random choice of blocks in every step."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from reslab import zoo
 from reslab.analysis.batchnorm import without_batchnorm
-from reslab.residual import view
-from reslab.studies.study import Trial
+from reslab.gates.view import view
+from reslab.networks import zoo
 
 
 def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) -> nn.Module:
@@ -67,7 +63,10 @@ def short_paths(num_classes: int, in_channels: int, depth: int, blocks: int) -> 
     return RandomBlocks(zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw)
 
 
-def whole(trial: Trial) -> nn.Module:
-    """Return a trial's trained network in evaluation mode, also where it was trained with random blocks."""
-    network = trial.network()
-    return network.network if isinstance(network, RandomBlocks) else network
+MODELS: dict[str, Callable[..., nn.Module]] = {}
+FAMILIES = {
+    "cifar_no_batchnorm": no_batchnorm,
+    "cifar_short_paths": short_paths,
+    "cifar_stochastic_depth": stochastic_depth,
+}
+REFERENCE: dict[str, tuple[int, int, str]] = {}

@@ -5,26 +5,25 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_module_registration_hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
-from reslab import weightfiles
 from reslab.errors import UserError, suggest
-from reslab.state import in_mode
+from reslab.networks.counting import count_macs, count_params
+from reslab.weights.files import WeightFile, read_weights
+from reslab.weights.names import Fit, fit
+from reslab.weights.shipped import TORCHVISION, locate
+from reslab.weights.untold import ZeroPadSide, load
 
 Builder = Callable[..., nn.Module]
-PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors")
+PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors", "reslab.networks")
 
 
 class Reference(NamedTuple):
@@ -104,7 +103,7 @@ def required_options(name: str) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
-def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfiles.ZeroPadSide | None = None, **options: Any) -> nn.Module:
+def build(name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadSide | None = None, **options: Any) -> nn.Module:
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
 
     `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
@@ -119,19 +118,19 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: weightfi
         raise UserError(f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}")
     if weights is None:
         return fresh(name, options)
-    file = weightfiles.locate(weights, name)
-    if file == weightfiles.TORCHVISION:
+    file = locate(weights, name)
+    if file == TORCHVISION:
         return torchvisions(name, options)[0]
-    return loaded(name, weightfiles.read_weights(file), zero_pad, options)[0]
+    return loaded(name, read_weights(file), zero_pad, options)[0]
 
 
 def loaded(
     name: str,
-    weights: weightfiles.WeightFile,
-    zero_pad: weightfiles.ZeroPadSide | None,
+    weights: WeightFile,
+    zero_pad: ZeroPadSide | None,
     options: Mapping[str, Any],
     otherwise: Mapping[str, Any] | None = None,
-) -> tuple[nn.Module, weightfiles.Fit]:
+) -> tuple[nn.Module, Fit]:
     """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor `options` give them.
 
     What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what it only claims.
@@ -143,9 +142,9 @@ def loaded(
     every = {**(otherwise or {}), **told}
     if weights.network == name:
         with torch.device("meta"):
-            weightfiles.fit(weights, fresh(name, every))
+            fit(weights, fresh(name, every))
     network = fresh(name, every)
-    return network, weightfiles.load(network, weights, name, told, zero_pad)
+    return network, load(network, weights, name, told, zero_pad)
 
 
 def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -208,7 +207,7 @@ def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict
         else:
             network = fresh(name, {**theirs, **options})
             state = trained.get_state_dict(check_hash=True)
-            network.load_state_dict(weightfiles.fit(weightfiles.WeightFile(Path(str(trained)), {"": state}, {}), network).state)
+            network.load_state_dict(fit(WeightFile(Path(str(trained)), {"": state}, {}), network).state)
     except OSError as error:
         raise UserError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
     except (TypeError, ValueError, RuntimeError) as error:  # options that do not go with the weights, or a download of another hash
@@ -283,6 +282,10 @@ class Own(NamedTuple):
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
+MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.variants": "reslab.networks.variants"}
+"""Where the factories are now that earlier runs name."""
+
+
 def factory(name: str, options: dict[str, Any]) -> Own:
     """Call `package.module:factory`, which returns a network, or a dict with `network` and perhaps `loader` and `loss`.
 
@@ -295,7 +298,7 @@ def factory(name: str, options: dict[str, Any]) -> Own:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        made = getattr(import_module(module_name), attribute)(**options)
+        made = getattr(import_module(MOVED.get(module_name, module_name)), attribute)(**options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?" if module_name.endswith(".py") else ""
         raise UserError(f"{name} could not be called: {error}{hint}") from error
@@ -342,62 +345,3 @@ def family(name: str) -> str:
     found = re.match("(?:wide_)?[a-z]+", name.rpartition("/")[2])
     assert found is not None
     return found[0]
-
-
-def count_params(module: nn.Module) -> int:
-    """Return the number of trained parameters, BatchNorm's included."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-_BATCH_NORM = torch.ops.aten.native_batch_norm.default
-_KEEP_SHAPE = {_BATCH_NORM, torch.ops.aten.relu.default, torch.ops.aten.silu.default, torch.ops.aten.sigmoid.default}
-"""Operations that have no multiply-adds to count and return their input's shape: torch's own meta kernels for them take six times as long."""
-
-
-class FlopCounter(TorchDispatchMode):
-    """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at 1000 layers.
-
-    Attention is computed as the matrix products that it is made of: the fused kernels of a CPU are in no table of counts.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-        self._unfused = ExitStack()
-
-    def __enter__(self) -> Self:
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        self._unfused.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        self._unfused.enter_context(sdpa_kernel(SDPBackend.MATH))
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._unfused.close()
-
-    @property
-    def macs(self) -> int:
-        """Return the multiply-adds so far: torch counts each as two operations."""
-        return self.flops // 2
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _KEEP_SHAPE and args[0].is_meta:
-            out = torch.empty_like(args[0])
-            statistics = out.new_empty(out.shape[1:2])
-            return (out, statistics, statistics) if func is _BATCH_NORM else out
-        out = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
-            self.flops += count(*args, **(kwargs or {}), out_val=out)
-        return out
-
-
-def count_macs(network: nn.Module, images: torch.Tensor) -> int:
-    """Return the multiply-adds of the convolutions and matrix products of one forward pass in evaluation mode.
-
-    A multiply-add counts as one, as in the paper's "FLOPs"; torch counts it as two.
-    """
-    with in_mode(network, training=False), FlopCounter() as counter, torch.no_grad():
-        network(images)
-    return counter.macs

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from reslab.training.muon import Muon
-from reslab.training.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
-from reslab.training.whitening import Whitening
-from reslab.training.winograd import FastConvolutions
+from reslab.speedrun.muon import Muon
+from reslab.speedrun.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
+from reslab.speedrun.whitening import Whitening
+from reslab.speedrun.winograd import FastConvolutions
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric
@@ -123,4 +123,4 @@ def descend(network: Sprinter, filter_rate: float, batches: Batches, fabric: "Fa
         report(step, steps, loss.detach() / len(y))
 
 
-CONTENDER = Contender("reslab.studies.speedrun:SpeedResNet", BATCH_SIZE, EPOCHS, train)
+CONTENDER = Contender("reslab.speedrun.network:SpeedResNet", BATCH_SIZE, EPOCHS, train)

@@ -15,24 +15,25 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from reslab import zoo
-from reslab.bench import airbench
 from reslab.bench.timing import machine
-from reslab.claims import Claim, Comparison, decide
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
 from reslab.data.places import Watch
 from reslab.errors import UserError
 from reslab.executors.trial import ElsewhereError, reason
+from reslab.ledger.claim import Claim
+from reslab.ledger.verdict import Comparison, decide
+from reslab.networks.counting import count_params
 from reslab.processes import end, following_parent, unheard
 from reslab.runs import Json, Run, write_atomically
-from reslab.studies import speedrun
+from reslab.speedrun import airbench
+from reslab.speedrun import network as speedrun
+from reslab.speedrun.sprint import Batches, Pixels, SprintConfig
 from reslab.training.devices import fabric_here, keep_freed_memory, threads
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import generator
-from reslab.training.sprint import Batches, Pixels, SprintConfig
-from reslab.weightfiles import to_bytes
+from reslab.weights.files import to_bytes
 
 CONTENDERS = {"speedrun": speedrun.CONTENDER, "airbench94": airbench.SGD, "airbench94-muon": airbench.MUON}
 
@@ -129,7 +130,7 @@ def sprint(config: SprintConfig, place: Run) -> Json:
         "accuracy": 1 - error,
         "loss": scores["loss"],
         "steps": report.step,
-        "params": zoo.count_params(network),
+        "params": count_params(network),
         **({"images": data.fingerprint} if data.fingerprint else {}),
         "training_seconds": round(seconds, 3),
         "processor_seconds": round(processor, 3),

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from reslab.networks.counting import FlopCounter, count_params
 from reslab.state import in_mode
-from reslab.zoo import FlopCounter, count_params
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import fx, nn
 
-from reslab import tracing
 from reslab.errors import UserError
+from reslab.gates import tracing
 
 Kind = Literal["add", "concat", "unit"]
 

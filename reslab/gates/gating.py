@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from reslab import tracing
 from reslab.errors import UserError
-from reslab.finding import Candidate, Finder, Kind
+from reslab.gates import tracing
+from reslab.gates.finding import Candidate, Finder, Kind
 
 
 @dataclass(frozen=True)

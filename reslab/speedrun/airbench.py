@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from reslab.studies import speedrun
-from reslab.training.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
-from reslab.training.whitening import Whitening
+from reslab.speedrun import network as speedrun
+from reslab.speedrun.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
+from reslab.speedrun.whitening import Whitening
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric
@@ -144,5 +144,5 @@ def train_with_muon(batches: Batches, num_classes: int, fabric: "Fabric", epochs
     return network
 
 
-SGD = Contender("reslab.bench.airbench:Airbench94", BATCH_SIZE, EPOCHS, train)
-MUON = Contender("reslab.bench.airbench:Airbench94Muon", 2000, 8.0, train_with_muon)
+SGD = Contender("reslab.speedrun.airbench:Airbench94", BATCH_SIZE, EPOCHS, train)
+MUON = Contender("reslab.speedrun.airbench:Airbench94Muon", 2000, 8.0, train_with_muon)

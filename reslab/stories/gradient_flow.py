@@ -4,9 +4,9 @@ from statistics import mean, stdev
 
 import torch
 
-from reslab import zoo
 from reslab.analysis.gradient_flow import gradient_flow, without_batchnorm
 from reslab.data import load_data
+from reslab.networks import zoo
 
 DEPTHS = (20, 56, 110)
 SEEDS = (0, 1, 2)

@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab.runs import Config, Line, Outcome, Share, Value
+from reslab.speedrun.whitening import Whitening
 from reslab.training.devices import Device, Precision
 from reslab.training.evaluation import Split
 from reslab.training.loop import generator
-from reslab.training.whitening import Whitening
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric

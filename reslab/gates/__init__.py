@@ -1,0 +1,1 @@
+"""Gates on the blocks of any network: traced, found, gated. The door is `reslab.residual`."""

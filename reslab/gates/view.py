@@ -1,0 +1,294 @@
+"""The residual view: the blocks of any network, each behind a gate, `y = shortcut(x) + g · F(x)`.
+
+The blocks come from the graph of the network and not from the names of its classes: a block is an outermost addition of two values
+with one common ancestor; the shorter side is the shortcut, the longer the branch.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from reslab.errors import UserError, told
+from reslab.gates import tracing
+from reslab.gates.gating import Block, Plan, make_plan, option_a, slice_graph
+from reslab.gates.tracing import Declarations, tensors_of
+from reslab.state import preserve
+
+__all__ = ["Block", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
+
+_MAKERS = (nn.Conv2d, nn.BatchNorm2d)
+"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their input."""
+
+Live = tuple[Any, ...]
+"""The values that are needed from one cut of the network to the next: for a chain of blocks, one tensor first, and perhaps sizes."""
+
+
+class View(tracing.Whole):
+    """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
+
+    def __init__(self, network: nn.Module, declarations: Declarations, fixed: frozenset[str] = frozenset()) -> None:
+        super().__init__(network)
+        self.declarations = declarations
+        self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
+        self._opened = tracing.opened(network)
+        self._plans: dict[tuple[bool, ...], Plan] = {}
+        self.blocks = self._plan.blocks
+
+    def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
+        """Return what the network returns, with each block's branch multiplied by its gate.
+
+        Args:
+            x: images `[B, C, H, W]`, or whatever the network takes.
+            gates: float `[n]` or `[n, B]`; none means all ones, which is the network bit for bit.
+
+        Raises:
+            UserError: if the gates do not fit, or a hook has come to where the view would pass it by.
+        """
+        if gates is not None:
+            self._check(gates, x.shape[0])
+        live = self.stem(x)
+        for index in range(len(self.blocks)):
+            live = self.block(index, live, gates)
+        return self.head(live)
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return len(self.blocks)
+
+    def stem(self, x: Tensor) -> Live:
+        """Return what is live where the first block begins."""
+        if not torch.compiler.is_compiling():
+            _check_hooks(self._opened)
+        live: Live = self._function("segment", 0)(self, x, None)
+        return live
+
+    def block(self, index: int, live: Live, gates: Tensor | None = None) -> Live:
+        """Run block `index`, with whatever lies between it and the block before, under `gates` (of all blocks)."""
+        live = self._function("segment", index + 1)(self, *live, gates)
+        return live
+
+    def head(self, live: Live) -> Any:
+        """Return the output from what is live after the last block."""
+        return self._function("segment", len(self.blocks) + 1)(self, *live, None)
+
+    def sides(self, index: int, live: Live) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return block `index`'s shortcut value and its branches' values (mostly one), not yet gated or added."""
+        shortcut, branches = self._function("sides", index)(self, *live)
+        return shortcut, branches
+
+    def input(self, index: int, live: Live) -> Tensor:
+        """Return block `index`'s input, from what is live before it."""
+        x: Tensor = self._function("input", index)(self, *live)
+        return x
+
+    def module(self, index: int, x: Tensor) -> Tensor:
+        """Return block `index`'s output for its input `x`, an activation after the addition included where the block's module has one."""
+        out: Tensor = self._function("module", index)(self, x)
+        return out
+
+    @property
+    def is_chain(self) -> bool:
+        """Say whether the blocks are residual and follow one another, so that each sees only the sum before it."""
+        return self._plan.is_chain
+
+    def parameters_of(self, index: int) -> list[nn.Parameter]:
+        """Return the parameters that block `index` uses, on either side."""
+        place = self._plan.places[index]
+        return self._parameters_at(tracing.between(place.input, place.end, tracing.flows(place.end.graph)))
+
+    def parameters_between(self, index: int) -> list[nn.Parameter]:
+        """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
+        plan = self._plan
+        before = plan.places[index - 1].end if index else next(iter(plan.places[0].end.graph.nodes))
+        return self._parameters_at(tracing.between(before, plan.places[index].input, tracing.flows(before.graph)))
+
+    def conv_bn_pairs(self) -> list[tuple[str, str]]:
+        """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
+        calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
+        pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.running_mean is not None]
+        return [
+            (str(conv.target).removeprefix("network."), str(bn.target).removeprefix("network."))
+            for conv, bn in pairs
+            if isinstance(conv, fx.Node) and type(calls.get(conv)) is nn.Conv2d and len(conv.users) == 1
+        ]
+
+    def in_place_relus(self) -> list[str]:
+        """Return the paths of the ReLUs that may overwrite their input: a layer or an addition has just made it, and nothing else uses it."""
+        calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
+        ends = {place.end for place in self._plan.places}
+        relus = [node for node, module in calls.items() if type(module) is nn.ReLU]
+        return [
+            str(node.target).removeprefix("network.")
+            for node in relus
+            if len((made := node.all_input_nodes[0]).users) == 1 and (made in ends or isinstance(calls.get(made), _MAKERS))
+        ]
+
+    def _single_calls(self) -> list[fx.Node]:
+        """Return the calls of modules that are called once."""
+        nodes = [node for node in self._plan.places[0].end.graph.nodes if node.op == "call_module"]
+        counts = Counter(node.target for node in nodes)
+        return [node for node in nodes if counts[node.target] == 1]
+
+    def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
+        found: dict[nn.Parameter, None] = {}  # in order, each once
+        for node in nodes:
+            for used in (node, *node.all_input_nodes):
+                if used.op == "call_module" and used is node:
+                    found |= dict.fromkeys(self.get_submodule(str(used.target)).parameters())
+                elif used.op == "get_attr" and isinstance(value := attrgetter(str(used.target))(self), nn.Parameter):
+                    found[value] = None
+        return list(found)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the network alone, which is traced again."""
+        return View, (self.network, self.declarations, frozenset(self.fixed))
+
+    @property
+    def _plan(self) -> Plan:
+        """Return the plan for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
+        modes = tuple(self.get_submodule(path).training for path in self.fixed)
+        if modes not in self._plans:
+            with preserve(self.network):
+                self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
+            _adopt_constants(self)
+        return self._plans[modes]
+
+    def _function(self, what: str, index: int) -> Callable[..., Any]:
+        plan = self._plan
+        key = f"{what} {index}"
+        if key not in plan.functions:
+            place = plan.places[index] if what != "segment" else None
+            if place is None:
+                graph = plan.segments[index]
+            elif what == "module":
+                graph = slice_graph([place.input], place.output)
+            elif what == "input":
+                graph = slice_graph(plan.cuts[index], place.input)
+            elif place.plain:
+                graph = slice_graph(plan.cuts[index], (place.shortcut, place.branches))
+            else:
+                raise UserError(f"block {plan.blocks[index].name} is no plain sum of a shortcut and a branch")
+            plan.functions[key] = tracing.function_of(graph)
+        return plan.functions[key]
+
+    def _check(self, gates: Tensor, batch: int) -> None:
+        n = len(self.blocks)
+        if not isinstance(gates, Tensor) or not gates.is_floating_point():
+            raise UserError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
+        if gates.shape != (n,) and gates.shape != (n, batch):
+            raise UserError(f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] was expected")
+
+
+def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
+    """Return the gated view of a network, which shares its parameters.
+
+    Args:
+        network: any network of one input, also inside DataParallel, DistributedDataParallel or torch.compile; it is left as it was found.
+        example: a batch that it takes; the view is checked on it against the network, bit for bit.
+        blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of the modules whose
+            outputs are added (`None` for an identity shortcut), and as a third, what follows the addition.
+
+    Raises:
+        UserError: if the network cannot be seen through, has no blocks, or is not what was declared.
+    """
+    network = unwrapped(network)
+    declarations = dict(blocks or {})
+    _check_declarations(network, declarations)
+    _check_hooks(tracing.opened(network))
+
+    def evaluate(module: nn.Module, *gates: Tensor) -> Any:
+        with preserve(network), torch.no_grad():
+            network.eval()
+            return module(example, *gates)
+
+    with told(f"the network does not take the example {list(example.shape) if isinstance(example, Tensor) else type(example).__name__}"):
+        expected = evaluate(network)
+    with told(f"cannot see through this {type(network).__name__}"):
+        made = View(network, declarations, _fixed(network, example, declarations))
+        _compare(expected, evaluate(made), declarations)
+        _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
+    return made
+
+
+def _fixed(network: nn.Module, example: Tensor, declarations: Declarations) -> frozenset[str]:
+    """Return the modules whose forward branches on their mode, and which need a graph for each; see that no other hides a skip."""
+    fixed: frozenset[str] = frozenset()
+    while True:
+        try:
+            with preserve(network), torch.no_grad():
+                network.eval()
+                whole = tracing.Whole(network)
+                tracing.Hidden(whole, tracing.trace(whole, declarations, fixed)).run(example)
+            return fixed
+        except tracing.CannotSeeError as error:
+            if not error.leaf.by_mode or error.path in fixed:
+                raise
+            fixed |= {error.path}
+
+
+def unwrapped(network: Any) -> nn.Module:
+    """Return the network that is inside DataParallel, DistributedDataParallel and torch.compile.
+
+    Raises:
+        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a shape yet.
+    """
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(network.module)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UserError("the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from")
+    if not isinstance(network, nn.Module):
+        raise UserError(f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name")
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
+        raise UserError("the network has lazy layers, which have no shape yet; run it once on images")
+    return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network  # as torch.compile calls it
+
+
+# --- Checks -----------------------------------------------------------------------------------------------------------
+
+
+def _adopt_constants(made: View) -> None:
+    """Make tensors that the network's forward creates into buffers of the view, so that they move with it."""
+    for name, value in list(vars(made).items()):
+        if isinstance(value, Tensor):
+            delattr(made, name)
+            made.register_buffer(name, value, persistent=False)
+
+
+def _check_hooks(opened: Mapping[str, nn.Module]) -> None:
+    """Refuse hooks on modules whose inside is run by the graph, which would pass them by."""
+    for name, module in opened.items():
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+            raise UserError(
+                f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it runs what is inside; "
+                "remove the hook, or put it on a layer"
+            )
+
+
+def _compare(expected: Any, got: Any, declarations: Declarations) -> None:
+    """Refuse a view that differs from its network: in any bit, or, for declared blocks, by more than rounding."""
+    for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
+        if declarations:
+            scale, difference = one.abs().max().item(), (one - other).abs().max().item()
+            if not difference <= 1e-4 * scale:
+                raise UserError(
+                    f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its largest value is {scale:.2g}); "
+                    'what follows an addition inside a block is named third: ("branch", "shortcut", "relu")'
+                )
+        elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
+            raise UserError("the traced graph does not compute what the network does; declare its blocks with blocks={…}")
+
+
+def _check_declarations(network: nn.Module, declarations: Declarations) -> None:
+    modules = dict(network.named_modules())
+    for block, names in declarations.items():
+        if block not in modules:
+            raise UserError(f"declared block {block!r} is no module of the network")
+        if len(names) not in (2, 3):
+            raise UserError(f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}')
+        for name in names:
+            if name is not None and f"{block}.{name}" not in modules:
+                raise UserError(f"declared block {block!r} has no module {name!r}")

@@ -1,0 +1,62 @@
+"""Claims: what is asserted, and the smallest effect that matters, fixed before anything runs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["exact", "statistical", "cited"]
+
+Direction = Literal["higher", "lower", "not higher"]
+
+Section = Literal[
+    "overview",
+    "degradation",
+    "residual-learning",
+    "gradient",
+    "shortcuts",
+    "blocks",
+    "variants",
+    "resnet-50",
+    "identity",
+    "ensemble",
+    "batchnorm",
+    "successors",
+]
+
+SECTIONS: dict[Section, dict[Literal["ko", "en"], str]] = {
+    "overview": {"ko": "개요", "en": "Overview"},
+    "degradation": {"ko": "성능 저하(degradation) 문제", "en": "The degradation problem"},
+    "residual-learning": {"ko": "잔차 학습", "en": "Residual learning"},
+    "gradient": {"ko": "지름길의 기울기", "en": "The gradient of the shortcut"},
+    "shortcuts": {"ko": "차원 맞추기와 투영", "en": "Matching dimensions: projections"},
+    "blocks": {"ko": "기본 블록과 병목 블록", "en": "Basic block and bottleneck"},
+    "variants": {"ko": "ResNet 변형 비교", "en": "The five networks"},
+    "resnet-50": {"ko": "ResNet-50 상세 구조", "en": "ResNet-50 in detail"},
+    "identity": {"ko": "항등 사상이 중요한 이유", "en": "Why identity mappings matter"},
+    "ensemble": {"ko": "앙상블 관점", "en": "The ensemble view"},
+    "batchnorm": {"ko": "배치 정규화의 역할", "en": "The role of BatchNorm"},
+    "successors": {"ko": "ResNet 이후", "en": "After ResNet"},
+}
+"""The sections of the chapter, in its order, and their titles."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An assertion that measurement can support or refute, or a source can.
+
+    Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher":
+    non-inferiority, it is under `margin`. `corrects` says, where the chapter's own sentence is another one, what that sentence says.
+    """
+
+    id: str
+    kind: Kind
+    section: Section
+    statement: dict[Literal["ko", "en"], str]
+    source: str
+    direction: Direction | None = None
+    margin: float | None = None
+    unit: str = ""
+    corrects: dict[Literal["ko", "en"], str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "statistical") != (self.direction is not None and self.margin is not None):
+            raise ValueError(f"claim {self.id!r}: a statistical claim has a direction and a margin, and no other has")

@@ -1,0 +1,1 @@
+"""The speedrun: a network, the recipe that trains it in the fewest seconds, and its race against others."""

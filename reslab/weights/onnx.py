@@ -1,0 +1,35 @@
+"""Networks as ONNX models."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from reslab.errors import UserError
+from reslab.state import in_mode
+
+
+def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+    """Return the network, in evaluation mode, as an ONNX model of any batch size, and of any image size where the network takes any.
+
+    Raises:
+        UserError: if the packages that export needs are not installed.
+    """
+    try:
+        import onnx  # noqa: F401  # torch needs both, and says so less clearly
+        import onnxscript  # noqa: F401  # likewise
+    except ModuleNotFoundError as error:
+        raise UserError(f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]', in reslab's environment") from error
+    batch, sides = {0: torch.export.Dim("batch")}, {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    with in_mode(network, training=False):
+        try:
+            return _exported(network, input_shape, {**batch, **sides})
+        except Exception:  # one of torch's many ways to say that the network fixes a size
+            return _exported(network, input_shape, batch)
+
+
+def _exported(network: nn.Module, input_shape: tuple[int, int, int], free: dict[int, Any]) -> bytes:
+    program = torch.onnx.export(network, (torch.zeros(2, *input_shape),), dynamo=True, verbose=False, dynamic_shapes=(free,))
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
