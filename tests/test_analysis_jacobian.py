@@ -92,7 +92,7 @@ def test_a_v2_block_is_the_identity_plus_its_branch() -> None:
     live = seen.stem(images[:1])
 
     def branch(x: Tensor) -> Tensor:
-        return seen.sides(index, (x.reshape(1, 16, 4, 4), *live[1:]))[1][0].flatten()
+        return seen.sides(index, live._replace(stream=x.reshape(1, 16, 4, 4))).branches[0].flatten()
 
     x = seen.input(index, live).flatten()
     expected = torch.linalg.svdvals(torch.eye(len(x), dtype=torch.float64) + dense_jacobian(branch, x))

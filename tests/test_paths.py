@@ -19,9 +19,9 @@ from reslab.state import preserve
 def gradient_at_first_block(gated: View, x: Tensor, y: Tensor) -> Tensor:
     """Return autograd's gradient of the mean cross-entropy at the first block's input."""
     with preserve(gated.network):
-        first, *rest = gated.stem(x)
-        first = first.detach().requires_grad_()
-        live = (first.clone(), *rest)
+        live = gated.stem(x)
+        first = live.stream.detach().requires_grad_()
+        live = live._replace(stream=first.clone())
         for index in range(len(gated)):
             live = gated.block(index, live)
         (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live), y), first)

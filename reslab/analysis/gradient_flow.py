@@ -18,7 +18,7 @@ from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
 from reslab.gates.gating import Block
-from reslab.gates.view import View
+from reslab.gates.view import Live, View
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -138,14 +138,12 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     with torch.enable_grad():
         for parameter in weights:
             parameter.requires_grad_()
-        live: Any = view.stem(images)
-        live = (live[0] if live[0].requires_grad else live[0].requires_grad_(), *live[1:])
-        signals = []
-        for index in range(len(view) + 1):
-            signals.append(live[0])
-            following = (live[0].clone(), *live[1:])  # a copy, which in-place activations may change
-            live = view.block(index, following) if index < len(view) else view.head(following)
-        value = loss_value(loss, live, labels)
+        live = view.stem(images)
+        signals = [live.stream if live.stream.requires_grad else live.stream.requires_grad_()]
+        for index in range(len(view)):
+            live = view.block(index, _copied(live))
+            signals.append(live.stream)
+        value = loss_value(loss, view.head(_copied(live)), labels)
         found = torch.autograd.grad(value, [*signals, *weights], allow_unused=True)
     at_signals, at_weights = found[: len(signals)], dict(zip(weights, found[len(signals) :], strict=True))
     norms = [_norm([at_weights[parameter] for parameter in block]) for block in blocks]
@@ -199,6 +197,11 @@ def through_training(
             if progress is not None:
                 progress(step, steps)
     return TrainingFlow(at, flows)
+
+
+def _copied(live: Live) -> Live:
+    """Return the same values with a copy of the stream, which in-place activations may change."""
+    return live._replace(stream=live.stream.clone())
 
 
 def _norm(tensors: Sequence[Tensor | None]) -> Tensor:

@@ -1,10 +1,11 @@
 """A view for many evaluations: of a copy with BatchNorms folded, ReLUs in place, channels last, in the precision asked for."""
 
+from collections import Counter
 from contextlib import suppress
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reslab.analysis.subject import ROUNDING, agree
@@ -15,6 +16,10 @@ Precision = Literal["32", "bf16"]
 
 BF16_ROUNDING = 0.1
 """As `ROUNDING`, of bfloat16's eight bits through a deep network."""
+
+
+_MAKERS = (nn.Conv2d, nn.BatchNorm2d)
+"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their input."""
 
 
 class FastView(View):
@@ -52,16 +57,47 @@ def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
 
 def _fast_copy(view: View) -> FastView:
     network = copied(view.network).eval().requires_grad_(False)
-    for conv, bn in view.conv_bn_pairs():
+    for conv, bn in conv_bn_pairs(view):
         before, after = network.get_submodule(conv), network.get_submodule(bn)
         assert isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d)  # as conv_bn_pairs says
         dtype = before.weight.dtype
         network.set_submodule(conv, fuse_conv_bn_eval(before.double(), after.double()).to(dtype))
         network.set_submodule(bn, nn.Identity())
-    for relu in view.in_place_relus():
+    for relu in in_place_relus(view):
         network.set_submodule(relu, nn.ReLU(inplace=True))
     network.to(memory_format=torch.channels_last)
     return FastView(network.eval(), view.declarations, frozenset(view.fixed))
+
+
+def conv_bn_pairs(view: View) -> list[tuple[str, str]]:
+    """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
+    calls = _single_calls(view)
+    pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.running_mean is not None]
+    return [
+        (_path(conv), _path(bn)) for conv, bn in pairs if isinstance(conv, fx.Node) and type(calls.get(conv)) is nn.Conv2d and len(conv.users) == 1
+    ]
+
+
+def in_place_relus(view: View) -> list[str]:
+    """Return the paths of the ReLUs that may overwrite their input: a layer or an addition has just made it, and nothing else uses it."""
+    calls = _single_calls(view)
+    ends = {place.end for place in view.plan.places}
+    relus = [node for node, module in calls.items() if type(module) is nn.ReLU]
+    return [
+        _path(node) for node in relus if len((made := node.all_input_nodes[0]).users) == 1 and (made in ends or isinstance(calls.get(made), _MAKERS))
+    ]
+
+
+def _single_calls(view: View) -> dict[fx.Node, nn.Module]:
+    """Return the calls of modules that are called once, with the modules."""
+    nodes = [node for node in view.plan.graph.nodes if node.op == "call_module"]
+    counts = Counter(node.target for node in nodes)
+    return {node: view.get_submodule(str(node.target)) for node in nodes if counts[node.target] == 1}
+
+
+def _path(call: fx.Node) -> str:
+    """Return the path, in the network, of the module that is called."""
+    return str(call.target).removeprefix("network.")
 
 
 def _answers_as(fast: View, view: View, images: Tensor, tolerance: float) -> bool:

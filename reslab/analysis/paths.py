@@ -206,16 +206,16 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Vi
 def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[list[_Link], Tensor]:
     """Run the network once, block by block, and return its links and the gradient after the last."""
     with torch.no_grad():
-        trunk, *rest = view.stem(images)
+        live = view.stem(images)
     links = []
     for index in range(len(view)):
-        before = trunk.detach().requires_grad_()
-        shortcut, branches = view.sides(index, (before.clone(), *rest))  # a copy, which in-place activations may change
+        before = live.stream.detach().requires_grad_()
+        shortcut, branches = view.sides(index, live._replace(stream=before.clone()))  # a copy, which in-place activations may change
         if any(branch.shape != shortcut.shape for branch in branches):
             raise UserError(f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover")
         links.append(_Link(before, shortcut, branches))
-        trunk = sum(branches, shortcut)
-    before = trunk.detach().requires_grad_()
-    value = loss_value(loss, view.head((before.clone(), *rest)), labels)
+        live = live._replace(stream=sum(branches, shortcut))
+    before = live.stream.detach().requires_grad_()
+    value = loss_value(loss, view.head(live._replace(stream=before.clone())), labels)
     (gradient,) = torch.autograd.grad(value, before)
     return links, gradient

@@ -1,6 +1,6 @@
-"""Gates in a traced graph: one on every branch, and the graph cut into segments at the ends of the blocks."""
+"""What a gate is, and the blocks of a traced graph with one on every branch."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from reslab.errors import UserError
 from reslab.gates import tracing
-from reslab.gates.finding import Candidate, Finder, Kind
+from reslab.gates.finding import Candidate, Kind
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,6 @@ class Place(NamedTuple):
     end: fx.Node  # the addition, the dense layer's gated features, or the bridged unit
     output: fx.Node  # of the block's module: after an activation that follows the addition
     plain: bool  # whether the end is just the sum of shortcut and branches
-
-
-class Plan(NamedTuple):
-    """A gated graph in segments: the stem, one a block, the head."""
-
-    blocks: tuple[Block, ...]
-    places: list[Place]
-    cuts: list[list[fx.Node]]  # what is live between two segments
-    segments: list[fx.Graph]
-    is_chain: bool
-    functions: dict[str, Callable[..., Any]]  # made from the graphs when needed
 
 
 def gated(branch: Tensor, gates: Tensor | None, index: int) -> Tensor:
@@ -83,55 +72,26 @@ def option_a(x: Tensor, like: Tensor) -> Tensor:
     return padded
 
 
-def make_plan(traced: tracing.Traced) -> Plan:
-    """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
-
-    Raises:
-        UserError: if there are no blocks, or a shortcut cannot be told from a branch.
-    """
-    found = Finder(traced).blocks()
-    if not found:
-        raise UserError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
-    graph = traced.graph
-    images = next(iter(graph.nodes))
-    with graph.inserting_after(images):
-        gates = graph.placeholder("gates")
+def put_gates(traced: tracing.Traced, gates: fx.Node, found: Sequence[Candidate]) -> list[Place]:
+    """Gate every block found in the traced graph, by the graph's input `gates`; return where the blocks now are."""
     places: list[Place] = []
     bridges: dict[fx.Node, fx.Node] = {}  # a unit's output -> what stands in for it, which the next unit takes
     for index, block in enumerate(found):
-        place = _gate(graph, block._replace(input=bridges.get(block.input, block.input)), gates, index, traced)
+        place = _gate(traced, block._replace(input=bridges.get(block.input, block.input)), gates, index)
         places.append(place)
         if block.kind == "unit":
             bridges[block.end] = place.end
-    blocks = tuple(Block(block.name, block.kind, block.identity) for block in found)
-
-    nodes = [node for node in graph.nodes if node is not gates]
-    rank = {node: position for position, node in enumerate(nodes)}
-    flows = tracing.flows_to_output(graph)
-    ends = [rank[places[0].input], *(rank[place.end] for place in places)]
-    cuts = [_live(nodes, rank, end, flows) for end in ends]
-    trunk = [places[0].input, *(place.end for place in places)]
-    is_chain = all(block.kind == "add" for block in found) and all(
-        [node for node in cut if _matters(node, rank, end, flows)] == [last] for cut, end, last in zip(cuts, ends, trunk, strict=True)
-    )
-    starts, inputs, stops = [1, *(end + 1 for end in ends)], [[images], *cuts], [*(end + 1 for end in ends), len(nodes)]
-    outputs = [*cuts, None]
-    segments = [_segment(nodes[a:b], into, out, gates) for a, b, into, out in zip(starts, stops, inputs, outputs, strict=True)]
-    return Plan(blocks, places, cuts, segments, is_chain, {})
+    return places
 
 
-def _live(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> list[fx.Node]:
-    """Return the nodes up to position `end` that are used after it: first those that lead from the images to the output, then sizes and the like."""
-    live = [node for node in nodes[: end + 1] if any(rank[user] > end for user in node.users)]
-    return sorted(live, key=lambda node: not _matters(node, rank, end, flows))
+def without_gate(node: fx.Node) -> fx.Node:
+    """Return the branch that a gate multiplies; any other node itself."""
+    return node.all_input_nodes[0] if node.target is gated else node
 
 
-def _matters(node: fx.Node, rank: Mapping[fx.Node, int], end: int, flows: Collection[fx.Node]) -> bool:
-    return node in flows and any((user in flows or user.op == "output") and rank[user] > end for user in node.users)
-
-
-def _gate(graph: fx.Graph, block: Candidate, gates: fx.Node, index: int, traced: tracing.Traced) -> Place:
+def _gate(traced: tracing.Traced, block: Candidate, gates: fx.Node, index: int) -> Place:
     """Gate one block; return where it is."""
+    graph = traced.graph
     if block.kind == "add":
         for branch in block.branches:
             user = _summing(block.end, branch)
@@ -158,38 +118,3 @@ def _summing(end: fx.Node, term: fx.Node) -> fx.Node:
     while term not in pending[0].all_input_nodes:
         pending += pending.pop(0).all_input_nodes
     return pending[0]
-
-
-def _segment(nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Sequence[fx.Node] | None, gates: fx.Node) -> fx.Graph:
-    """Return consecutive nodes as a graph from what is live before them, and the gates, to what is live after."""
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    copies[gates] = graph.placeholder("gates")
-    for node in nodes:
-        copies[node] = graph.node_copy(node, copies.__getitem__)
-    if outputs is not None:
-        graph.output(tuple(copies[node] for node in outputs))
-    return graph
-
-
-def slice_graph(inputs: Sequence[fx.Node], outputs: Any) -> fx.Graph:
-    """Return the part of a graph that leads from `inputs` to `outputs` (a node, or nodes in tuples and lists), without gates."""
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    wanted: set[fx.Node] = set()
-    pending: list[fx.Node] = []
-    fx.node.map_arg(outputs, pending.append)
-    while pending:
-        node = pending.pop()
-        if node not in copies and node not in wanted:
-            wanted.add(node)
-            pending += [_without_gate(source) for source in node.all_input_nodes]
-    for node in inputs[0].graph.nodes:
-        if node in wanted:
-            copies[node] = graph.node_copy(node, lambda source: copies[_without_gate(source)])
-    graph.output(fx.node.map_arg(outputs, lambda node: copies[_without_gate(node)]))
-    return graph
-
-
-def _without_gate(node: fx.Node) -> fx.Node:
-    return node.all_input_nodes[0] if node.target is gated else node

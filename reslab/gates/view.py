@@ -4,27 +4,28 @@ The blocks come from the graph of the network and not from the names of its clas
 with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from reslab.errors import UserError, told
 from reslab.gates import tracing
-from reslab.gates.gating import Block, Plan, make_plan, option_a, slice_graph
+from reslab.gates.gating import Block, option_a
+from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.tracing import Declarations, tensors_of
 from reslab.state import preserve
 
-__all__ = ["Block", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
+__all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
 
-_MAKERS = (nn.Conv2d, nn.BatchNorm2d)
-"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their input."""
 
-Live = tuple[Any, ...]
-"""The values that are needed from one cut of the network to the next: for a chain of blocks, one tensor first, and perhaps sizes."""
+class Sides(NamedTuple):
+    """What a residual block adds up, not yet gated."""
+
+    shortcut: Tensor
+    branches: Sequence[Tensor]  # mostly one
 
 
 class View(tracing.Whole):
@@ -36,7 +37,7 @@ class View(tracing.Whole):
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
         self._opened = tracing.opened(network)
         self._plans: dict[tuple[bool, ...], Plan] = {}
-        self.blocks = self._plan.blocks
+        self.blocks = self.plan.blocks
 
     def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
         """Return what the network returns, with each block's branch multiplied by its gate.
@@ -63,79 +64,55 @@ class View(tracing.Whole):
         """Return what is live where the first block begins."""
         if not torch.compiler.is_compiling():
             _check_hooks(self._opened)
-        live: Live = self._function("segment", 0)(self, x, None)
+        live: Live = self.plan.segments[0](self, x, None)
         return live
 
     def block(self, index: int, live: Live, gates: Tensor | None = None) -> Live:
         """Run block `index`, with whatever lies between it and the block before, under `gates` (of all blocks)."""
-        live = self._function("segment", index + 1)(self, *live, gates)
+        live = self.plan.segments[index + 1](self, live.stream, *live.rest, gates)
         return live
 
     def head(self, live: Live) -> Any:
         """Return the output from what is live after the last block."""
-        return self._function("segment", len(self.blocks) + 1)(self, *live, None)
+        return self.plan.segments[-1](self, live.stream, *live.rest, None)
 
-    def sides(self, index: int, live: Live) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return block `index`'s shortcut value and its branches' values (mostly one), not yet gated or added."""
-        shortcut, branches = self._function("sides", index)(self, *live)
-        return shortcut, branches
+    def sides(self, index: int, live: Live) -> Sides:
+        """Return what block `index` adds up, from what is live before it.
+
+        Raises:
+            UserError: if it is not simply the sum of a shortcut and branches.
+        """
+        return Sides(*self.plan.sides(index)(self, live.stream, *live.rest))
 
     def input(self, index: int, live: Live) -> Tensor:
         """Return block `index`'s input, from what is live before it."""
-        x: Tensor = self._function("input", index)(self, *live)
+        x: Tensor = self.plan.input(index)(self, live.stream, *live.rest)
         return x
 
     def module(self, index: int, x: Tensor) -> Tensor:
         """Return block `index`'s output for its input `x`, an activation after the addition included where the block's module has one."""
-        out: Tensor = self._function("module", index)(self, x)
+        out: Tensor = self.plan.module(index)(self, x)
         return out
 
     @property
     def is_chain(self) -> bool:
-        """Say whether the blocks are residual and follow one another, so that each sees only the sum before it."""
-        return self._plan.is_chain
+        """Whether the blocks are residual and follow one another, so that each sees only the sum before it."""
+        return self.plan.is_chain
 
     def parameters_of(self, index: int) -> list[nn.Parameter]:
         """Return the parameters that block `index` uses, on either side."""
-        place = self._plan.places[index]
-        return self._parameters_at(tracing.between(place.input, place.end, tracing.flows(place.end.graph)))
+        place = self.plan.places[index]
+        return self._parameters_at(tracing.between(place.input, place.end, tracing.flows(self.plan.graph)))
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
-        plan = self._plan
-        before = plan.places[index - 1].end if index else next(iter(plan.places[0].end.graph.nodes))
-        return self._parameters_at(tracing.between(before, plan.places[index].input, tracing.flows(before.graph)))
-
-    def conv_bn_pairs(self) -> list[tuple[str, str]]:
-        """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
-        calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
-        pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.running_mean is not None]
-        return [
-            (str(conv.target).removeprefix("network."), str(bn.target).removeprefix("network."))
-            for conv, bn in pairs
-            if isinstance(conv, fx.Node) and type(calls.get(conv)) is nn.Conv2d and len(conv.users) == 1
-        ]
-
-    def in_place_relus(self) -> list[str]:
-        """Return the paths of the ReLUs that may overwrite their input: a layer or an addition has just made it, and nothing else uses it."""
-        calls = {node: self.get_submodule(str(node.target)) for node in self._single_calls()}
-        ends = {place.end for place in self._plan.places}
-        relus = [node for node, module in calls.items() if type(module) is nn.ReLU]
-        return [
-            str(node.target).removeprefix("network.")
-            for node in relus
-            if len((made := node.all_input_nodes[0]).users) == 1 and (made in ends or isinstance(calls.get(made), _MAKERS))
-        ]
-
-    def _single_calls(self) -> list[fx.Node]:
-        """Return the calls of modules that are called once."""
-        nodes = [node for node in self._plan.places[0].end.graph.nodes if node.op == "call_module"]
-        counts = Counter(node.target for node in nodes)
-        return [node for node in nodes if counts[node.target] == 1]
+        plan = self.plan
+        before = plan.places[index - 1].end if index else next(iter(plan.graph.nodes))
+        return self._parameters_at(tracing.between(before, plan.places[index].input, tracing.flows(plan.graph)))
 
     def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
-        found: dict[nn.Parameter, None] = {}  # in order, each once
-        for node in nodes:
+        found: dict[nn.Parameter, None] = {}  # in the order of the graph, each once
+        for node in filter(nodes.__contains__, self.plan.graph.nodes):
             for used in (node, *node.all_input_nodes):
                 if used.op == "call_module" and used is node:
                     found |= dict.fromkeys(self.get_submodule(str(used.target)).parameters())
@@ -148,32 +125,14 @@ class View(tracing.Whole):
         return View, (self.network, self.declarations, frozenset(self.fixed))
 
     @property
-    def _plan(self) -> Plan:
-        """Return the plan for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
+    def plan(self) -> Plan:
+        """The gated graph in parts, for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
         modes = tuple(self.get_submodule(path).training for path in self.fixed)
         if modes not in self._plans:
             with preserve(self.network):
                 self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
             _adopt_constants(self)
         return self._plans[modes]
-
-    def _function(self, what: str, index: int) -> Callable[..., Any]:
-        plan = self._plan
-        key = f"{what} {index}"
-        if key not in plan.functions:
-            place = plan.places[index] if what != "segment" else None
-            if place is None:
-                graph = plan.segments[index]
-            elif what == "module":
-                graph = slice_graph([place.input], place.output)
-            elif what == "input":
-                graph = slice_graph(plan.cuts[index], place.input)
-            elif place.plain:
-                graph = slice_graph(plan.cuts[index], (place.shortcut, place.branches))
-            else:
-                raise UserError(f"block {plan.blocks[index].name} is no plain sum of a shortcut and a branch")
-            plan.functions[key] = tracing.function_of(graph)
-        return plan.functions[key]
 
     def _check(self, gates: Tensor, batch: int) -> None:
         n = len(self.blocks)

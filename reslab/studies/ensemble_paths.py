@@ -294,7 +294,7 @@ def repair(gated: View, images: Tensor) -> float:
             live = gated.block(index, before[index], torch.zeros(len(gated)))
             for later in range(index + 1, end):
                 live = gated.block(later, live)
-            missing = (before[end][0] - live[0]).flatten(1)
+            missing = (before[end].stream - live.stream).flatten(1)
             parts.append(1 - (missing * output).sum() / output.square().sum())
     return float(torch.stack(parts).mean())
 
@@ -302,15 +302,15 @@ def repair(gated: View, images: Tensor) -> float:
 def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yield every path's length and gradient at the first block's input: the other side of each block is kept, but as a constant."""
     with torch.no_grad():
-        trunk, *rest = gated.stem(images)
-    start = trunk.detach().requires_grad_()
+        live = gated.stem(images)
+    start = live.stream.detach().requires_grad_()
     for path in product((False, True), repeat=len(gated)):
         value = start.clone()
         for index, through in enumerate(path):
-            shortcut, branches = gated.sides(index, (value, *rest))
+            shortcut, branches = gated.sides(index, live._replace(stream=value))
             branch = sum(branches[1:], branches[0])
             value = shortcut.detach() + branch if through else shortcut + branch.detach()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head((value, *rest)), labels), start)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live._replace(stream=value)), labels), start)
         yield sum(path), gradient
 
 
@@ -335,9 +335,9 @@ def count_paths(family: str = "cifar_preresnet") -> Check:
 def _gradient(gated: View, images: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient at the first block's input, from autograd alone."""
     with torch.no_grad():
-        trunk, *rest = gated.stem(images)
-    start = trunk.detach().requires_grad_()
-    live: Live = (start.clone(), *rest)
+        live = gated.stem(images)
+    start = live.stream.detach().requires_grad_()
+    live = live._replace(stream=start.clone())
     for index in range(len(gated)):
         live = gated.block(index, live)
     (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live), labels), start)

@@ -1,0 +1,192 @@
+"""The plan of a view: the gated graph, cut before the first block and after each, so that each part runs by itself.
+
+            cut 0                  cut 1                  cut 2          cut n
+              |                      |                      |              |
+    x -stem---|------ block 0 -------|------ block 1 -------|---- ... -----|---head- y
+              |                      |                      |              |
+              |   +----- S -----+    |   +----- S -----+    |              |
+    x -conv---|---+             +----|-D-+             +----|---- ... -----|-D-fc--- y
+              |   +- F --- g[0]-+    |   +- F --- g[1]-+    |              |
+              |                      |                      |              |
+    live:   stream                 stream                 stream         stream
+            + rest                 + rest                 + rest         + rest
+
+A **block** is `y = S(x) + g · F(x)`: from its input x come the shortcut S and the branch F, which meet again at its end, the addition.
+
+A **cut** lies right behind such an end (the first one behind the input of block 0). Whatever follows an addition, such as the ReLU of a v1
+block or the downsampling between two stages (D in the picture), therefore opens the segment after it, and the last D belongs to the head.
+
+What is **live** at a cut are the values made before it that are still used after it; nothing else has to be known to go on. Of these the first
+is the `stream`, the latest sum, and the `rest` is mostly nothing. In a chain of residual blocks the stream is the only one on a way from the
+images to the output, and the rest at most sizes (`x.shape[0]`). A dense network carries all earlier features along, a U-Net its long skips.
+
+A **segment** is all there is between two cuts, node for node as the network computes it: segment 0 is the stem, segment i + 1 runs block i,
+segment n + 1 is the head. One after another they are the network, bit for bit, whatever lies between its blocks. A **slice** is only what leads
+from some nodes to others, and has no gates: the two sides of a block, say, from what is live before it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import fx
+
+from reslab.errors import UserError
+from reslab.gates import tracing
+from reslab.gates.finding import Finder
+from reslab.gates.gating import Block, Place, put_gates, without_gate
+
+Function = Callable[..., Any]
+"""A part of the graph as a Python function, whose first argument is the view that holds the modules."""
+Nodes = tuple[fx.Node, ...]
+
+
+class Live(NamedTuple):
+    """The values at a cut, from which everything after it is computed."""
+
+    stream: Any  # the tensor that the blocks add to; of a network that is no chain, the first of those that are carried on
+    rest: tuple[Any, ...] = ()  # what else is used later: other tensors, or sizes
+
+
+class Cut(NamedTuple):
+    """A place between two segments, with the nodes that are live there."""
+
+    after: fx.Node  # the input of the first block, or the end of a block
+    carried: Nodes  # those on a way from the images to the output
+    beside: Nodes  # the others: sizes and the like
+
+    @property
+    def live(self) -> Nodes:
+        """Return all live nodes: the stream first."""
+        return self.carried + self.beside
+
+
+class Segment(NamedTuple):
+    """The nodes between two cuts, in their order."""
+
+    nodes: Sequence[fx.Node]
+    takes: Nodes  # what is live before them
+    gives: Nodes | None  # what is live after them; None for the head, which ends with the network's output
+
+    def graph(self, gates: fx.Node) -> fx.Graph:
+        """Return the segment as a graph of its own, from what it takes and the gates to `Live`."""
+        graph = fx.Graph()
+        copies = {node: graph.placeholder(node.name) for node in (*self.takes, gates)}
+        for node in self.nodes:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        if self.gives is not None:
+            stream, *rest = (copies[node] for node in self.gives)
+            graph.output(Live(stream, tuple(rest)))
+        return graph
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A gated graph, the places of its blocks, and the functions that it is made into. Made by `make_plan`."""
+
+    graph: fx.Graph
+    blocks: tuple[Block, ...]
+    places: Sequence[Place]
+    cuts: Sequence[Cut]  # n + 1
+    segments: Sequence[Function]  # n + 2: the stem, one for each block, the head; of what is live before, and the gates
+    _slices: dict[tuple[Nodes, fx.node.Argument], Function] = field(default_factory=dict)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the blocks are residual and at each cut only the sum before it is carried on."""
+        return all(block.kind == "add" for block in self.blocks) and all(cut.carried == (cut.after,) for cut in self.cuts)
+
+    def sides(self, index: int) -> Function:
+        """Return the function from what is live before a block to its shortcut's value and its branches' values.
+
+        Raises:
+            UserError: if the block is not simply the sum of these.
+        """
+        place = self.places[index]
+        if not place.plain:
+            raise UserError(f"block {self.blocks[index].name} is no plain sum of a shortcut and a branch")
+        return self._slice(self.cuts[index].live, (place.shortcut, tuple(place.branches)))
+
+    def input(self, index: int) -> Function:
+        """Return the function from what is live before a block to its input."""
+        return self._slice(self.cuts[index].live, self.places[index].input)
+
+    def module(self, index: int) -> Function:
+        """Return the function from a block's input to its module's output."""
+        return self._slice((self.places[index].input,), self.places[index].output)
+
+    def _slice(self, takes: Nodes, gives: fx.node.Argument) -> Function:
+        """Return the function from some nodes to others, made when it is first asked for."""
+        if (takes, gives) not in self._slices:
+            self._slices[takes, gives] = tracing.function_of(slice_graph(takes, gives))
+        return self._slices[takes, gives]
+
+
+def make_plan(traced: tracing.Traced) -> Plan:
+    """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
+
+    Raises:
+        UserError: if there are no blocks, or a shortcut cannot be told from a branch.
+    """
+    found = Finder(traced).blocks()
+    if not found:
+        raise UserError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
+    graph = traced.graph
+    with graph.inserting_after(next(iter(graph.nodes))):
+        gates = graph.placeholder("gates")
+    places = put_gates(traced, gates, found)
+    nodes = [node for node in graph.nodes if node is not gates]
+    rank = {node: position for position, node in enumerate(nodes)}
+    cuts = list(_cuts(nodes, rank, [places[0].input, *(place.end for place in places)]))
+    return Plan(
+        graph=graph,
+        blocks=tuple(Block(block.name, block.kind, block.identity) for block in found),
+        places=places,
+        cuts=cuts,
+        segments=[tracing.function_of(segment.graph(gates)) for segment in _segments(nodes, rank, cuts)],
+    )
+
+
+def _cuts(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], ends: Sequence[fx.Node]) -> Iterator[Cut]:
+    """Yield a cut after each end, in their order."""
+    flows = tracing.flows_to_output(nodes[0].graph)
+    for end in ends:
+        at = rank[end]
+        live = [node for node in nodes[: at + 1] if any(rank[user] > at for user in node.users)]
+        carried = [node for node in live if _is_carried(node, at, rank, flows)]
+        yield Cut(end, tuple(carried), tuple(node for node in live if node not in carried))
+
+
+def _is_carried(node: fx.Node, at: int, rank: Mapping[fx.Node, int], flows: Collection[fx.Node]) -> bool:
+    """Return whether a value from the images goes on to the output through something after position `at`."""
+    return node in flows and any((user in flows or user.op == "output") and rank[user] > at for user in node.users)
+
+
+def _segments(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], cuts: Sequence[Cut]) -> Iterator[Segment]:
+    """Yield the segments: up to each cut, and from the last one on."""
+    images, start = nodes[0], 1
+    takes: Nodes = (images,)
+    for cut in cuts:
+        stop = rank[cut.after] + 1
+        yield Segment(nodes[start:stop], takes, cut.live)
+        start, takes = stop, cut.live
+    yield Segment(nodes[start:], takes, None)
+
+
+def slice_graph(takes: Nodes, gives: fx.node.Argument) -> fx.Graph:
+    """Return the part of a graph that leads from some nodes to others (one, or several in tuples), without gates."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in takes}
+    wanted: set[fx.Node] = set()
+    pending: list[fx.Node] = []
+    fx.node.map_arg(gives, pending.append)
+    while pending:
+        node = pending.pop()
+        if node not in copies and node not in wanted:
+            wanted.add(node)
+            pending += [without_gate(source) for source in node.all_input_nodes]
+    for node in takes[0].graph.nodes:
+        if node in wanted:
+            copies[node] = graph.node_copy(node, lambda source: copies[without_gate(source)])
+    graph.output(fx.node.map_arg(gives, lambda node: copies[without_gate(node)]))
+    return graph
