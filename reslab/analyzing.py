@@ -20,8 +20,8 @@ from reslab.data.dataset import PartName
 from reslab.data.places import Watch, silent
 from reslab.errors import UserError, suggest
 from reslab.evaluation import prepared_for, trained
+from reslab.files import write_atomically
 from reslab.networks import zoo
-from reslab.runs import write_atomically
 from reslab.weights.files import read_weights
 from reslab.weights.shipped import locate, shipped, trained_on
 from reslab.weights.untold import ZeroPadSide, load

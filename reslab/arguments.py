@@ -67,7 +67,7 @@ def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, .
     """Return the named recipe, as it is for a data set, with `KEY=VALUE` settings changed."""
     from pydantic import ValidationError
 
-    from reslab.runs import one_line
+    from reslab.files import one_line
     from reslab.training.recipes import RECIPES, Recipe, recipe_for
 
     if name not in RECIPES:

@@ -8,56 +8,49 @@
     result.json           the outcome; a trial is finished when it exists
     progress.json         how far it is, for whoever looks on; gone when it is finished
 
-`metrics.jsonl` grows by appending; every other file appears whole or not at all (write, fsync, rename). What is damaged afterwards is found by its
-hash and named, and nothing is built on it. A hash says that a file is as it was written, and not by whom: what is read back is also seen to be of
-its `Shape`, and only regular files of a bounded size are read, as a pipe or a device may have no end.
+`metrics.jsonl` grows by appending; every other file appears whole or not at all. What is damaged afterwards is found by its hash and named, and
+nothing is built on it; what is read back is also seen to be of its `Shape` (see `reslab.files`).
 """
 
 import hashlib
 import json
 import os
 import platform
-import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from reslab import digests
 from reslab.errors import DamagedError
-
-Json = dict[str, Any]
+from reslab.files import (
+    TEXT_BYTES,
+    Json,
+    Shape,
+    json_text,
+    one_line,
+    opened,
+    read_json,
+    read_record,
+    read_sealed,
+    sealed,
+    sha256,
+    write_atomically,
+    write_json,
+)
 
 METRICS = "metrics.jsonl"
 PROGRESS = "progress.json"
 TRIAL = "trial.json"
 RESULT = "result.json"
 SUMS = "SHA256SUMS"
-SEAL = b"# reslab sha256 %s\n"
 LINE_BYTES = 4096
 """More than any line of metrics has."""
-TEXT_BYTES = 2**28
-"""More than any record has, and all lines of metrics."""
-TENSOR_BYTES = 2**36
-"""More than any checkpoint or weights file has."""
-DEPTH = 50
-"""More than the lists and objects of any record are nested."""
-INPUT = 200
-"""Characters of a wrong value that are shown."""
-DIGITS = 20
-"""As many as any whole number of a record has: a seed is under 2**64."""
-
-
-class Shape(BaseModel):
-    """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
 
 Value = str | int | float | None
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -68,14 +61,14 @@ class Settings(Shape):
     """A trial's config, as far as it is shown."""
 
     model: str | None = None
-    options: dict[str, Value] = {}
-    recipe: dict[str, JsonValue] = {}
+    options: dict[str, Value] = Field(default_factory=dict)
+    recipe: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Environment(Shape):
     """Where a trial ran."""
 
-    packages: dict[str, str] = {}
+    packages: dict[str, str] = Field(default_factory=dict)
 
 
 class TrialFile(Shape):
@@ -115,11 +108,12 @@ class Outcome(Shape):
 
 
 class Config(BaseModel):
-    """A frozen config that refuses unknown keys, and the shapes of what a run of it leaves."""
+    """A frozen config that refuses unknown keys, the shapes of what a run of it leaves, and the code that makes its result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     line: ClassVar[type[Line]] = Line
     outcome: ClassVar[type[Outcome]] = Outcome
+    made_by: ClassVar[digests.Parts] = digests.TRIAL
 
     def canonical_json(self) -> str:
         """Return the JSON text that is hashed: keys sorted, no spaces."""
@@ -129,163 +123,10 @@ class Config(BaseModel):
         """Return the first 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
-
-def one_line(error: ValidationError) -> str:
-    """Return the first complaint of a validation error as one line."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    value = "" if first["type"] in ("value_error", "missing") else " ".join(repr(first["input"]).split())
-    got = f", got {value[:INPUT]}{'…' if len(value) > INPUT else ''}" if value else ""
-    return f"{where}: {message}{got}" if where else message
-
-
-def wrong(kind: type[Shape], value: Any) -> str | None:
-    """Return what is wrong with a value read from a file, in one line; None if it is of the kind."""
-    try:
-        kind.model_validate(value)
-    except ValidationError as error:
-        return one_line(error)
-    return None
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and never a mixture."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # make the new name itself durable; Windows has no handle for a directory
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def json_text(value: Any) -> str:
-    """Return a value as readable JSON."""
-    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as readable UTF-8 JSON, atomically."""
-    write_atomically(path, json_text(value))
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > DIGITS + 1:  # one for a sign
-        raise ValueError(f"a whole number of {len(digits)} digits is too large")
-    return int(digits)
-
-
-_DECODER = json.JSONDecoder(parse_int=_whole)
-
-
-def parse_json(text: str) -> Any:
-    """Return what JSON says, if it is nothing that a record of the lab's cannot be; whatever is wrong with it, the error is a ValueError."""
-    try:
-        value = _DECODER.decode(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if "\\u" in text or text.count("[") + text.count("{") > DEPTH:  # else it holds nothing to find, and lines of metrics are many
-        _check_parts(value, DEPTH)
-    return value
-
-
-def _check_parts(value: Any, depth: int) -> None:
-    """See that every text can be written, and that nothing is nested more than `depth` deep.
-
-    Raises:
-        ValueError: if not.
-    """
-    if isinstance(value, str):
-        value.encode()  # half of a surrogate pair cannot be
-    elif isinstance(value, dict | list):
-        if depth == 0:
-            raise ValueError("nested too deeply")
-        for part in [*value, *value.values()] if isinstance(value, dict) else value:
-            _check_parts(part, depth - 1)
-
-
-@contextmanager
-def opened(path: Path, most: int) -> Iterator[BufferedReader]:
-    """Give a file to be read, opened.
-
-    Raises:
-        DamagedError: if it is no regular file, or has more than `most` bytes.
-    """
-    found = path.stat()  # before it is opened, which of a pipe would wait for a writer
-    if not stat.S_ISREG(found.st_mode):
-        raise DamagedError(f"{path} is no regular file, and is not read; move it away")
-    if found.st_size > most:
-        raise DamagedError(f"{path} has {found.st_size:,} bytes, more than any file of its kind, and is not read; move it away")
-    with path.open("rb") as file:
-        yield file
-
-
-def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file.
-
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is no JSON, or not what a record can be.
-    """
-    with opened(path, TEXT_BYTES) as file:
-        return parse_json(file.read().decode())
-
-
-def read_record(path: Path, kind: type[Shape]) -> Json:
-    """Read a JSON file that holds an object of this kind.
-
-    Raises:
-        OSError: if it cannot be read.
-        DamagedError: if it does not.
-    """
-    try:
-        record = read_json(path)
-    except DamagedError:
-        raise
-    except ValueError as error:
-        raise DamagedError(f"{path} is damaged ({error})") from error
-    if complaint := wrong(kind, record):
-        raise DamagedError(f"{path} does not hold what such a file does ({complaint})")
-    return dict(record)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    with opened(path, TENSOR_BYTES) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sealed(content: bytes) -> bytes:
-    """Return the content behind a line with its hash."""
-    return SEAL % hashlib.sha256(content).hexdigest().encode() + content
-
-
-def read_sealed(path: Path) -> bytes:
-    """Return the content of a sealed file.
-
-    Raises:
-        DamagedError: if it is not what was sealed.
-    """
-    with opened(path, TENSOR_BYTES) as file:
-        whole = file.read()
-    _, _, content = whole.partition(b"\n")
-    if whole != sealed(content):
-        raise DamagedError(f"{path} is damaged: its content does not have the hash that it was sealed with")
-    return content
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file, so that nothing takes it for a good one, and return where it is."""
-    return path.replace(path.with_name(f"{path.name}.damaged"))
+    @classmethod
+    def code_digest(cls) -> str:
+        """Return the digest of the code that a run of this kind is made by now."""
+        return digests.code_digest(cls.made_by)
 
 
 def write_sums(directory: Path, sums: Mapping[str, str]) -> None:
@@ -309,16 +150,6 @@ def check_files(directory: Path, *names: str) -> None:
         path = directory / name
         if not path.is_file() or sha256(path) != sums.get(name):
             raise DamagedError(f"{path} is {'damaged' if path.is_file() else 'missing'}: it is not as it was when the run finished; {advice}")
-
-
-@cache
-def code_digest() -> str:
-    """Return the first 16 hex digits of the hash of the package's Python files, line endings aside."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).as_posix()):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()[:16]
 
 
 @cache
@@ -369,7 +200,8 @@ class Run:
         if (self.path / TRIAL).exists():
             self._check_trial()
         else:
-            write_json(self.path / TRIAL, {"config": self.config.model_dump(mode="json"), "environment": environment(), "code": code_digest()})
+            trial = {"config": self.config.model_dump(mode="json"), "environment": environment(), "code": self.config.code_digest()}
+            write_json(self.path / TRIAL, trial)
 
     def _check_trial(self) -> None:
         try:
@@ -413,7 +245,7 @@ class Run:
             DamagedError: if the directory is not the one any more that the trial began in.
         """
         self._check_trial()
-        result = json_text({**outcome, "code": code_digest()})
+        result = json_text({**outcome, "code": self.config.code_digest()})
         sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights) if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)

@@ -17,9 +17,10 @@ from reslab.data.dataset import Dataset, PartName
 from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.evaluation import look, trained
+from reslab.files import Json, read_record, write_atomically
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
-from reslab.runs import RESULT, TRIAL, Json, TrialFile, check_files, read_record, write_atomically
+from reslab.runs import RESULT, TRIAL, TrialFile, check_files
 from reslab.training.loop import TrialConfig, TrialOutcome
 from reslab.training.recipes import RECIPES, recipe_for
 from reslab.weights.files import halved, to_bytes

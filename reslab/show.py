@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reslab.data import Dataset
-    from reslab.runs import Json, Run
+    from reslab.files import Json
+    from reslab.runs import Run
 
 
 def print_json(value: Any) -> None:
@@ -424,11 +425,9 @@ def print_bench(figures: "Json") -> None:
             print(f"{what}: " + (", ".join(f"{key} {figure(value)}" for key, value in values.items()) if isinstance(values, dict) else str(values)))
 
 
-def warn_of_old(results: "Sequence[Json]", data: "Dataset") -> None:
+def warn_of_old(results: "Sequence[Json]", code_digest: str, data: "Dataset") -> None:
     """Say on standard error if a result was made by other code than this, or of other images than there are now."""
-    from reslab.runs import code_digest
-
-    code = sum(result["code"] != code_digest() for result in results)
+    code = sum(result["code"] != code_digest for result in results)
     images = sum(result.get("images", data.fingerprint) != data.fingerprint for result in results)
     for old, one, several, what in (
         (code, "was", "were", "made by other code than this"),

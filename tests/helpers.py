@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from reslab import studies
 from reslab.cli import main
-from reslab.runs import SUMS, Run, sha256, write_sums
+from reslab.files import sha256
+from reslab.runs import SUMS, Run, write_sums
 from reslab.studies.study import Groups, Trial
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST

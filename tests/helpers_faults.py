@@ -23,7 +23,8 @@ from helpers import timeless
 from safetensors.torch import load_file
 
 from reslab.cli import main
-from reslab.runs import read_json, read_metrics, read_sealed
+from reslab.files import read_json, read_sealed
+from reslab.runs import read_metrics
 from reslab.training import loop
 
 COMMANDS = {

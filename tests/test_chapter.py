@@ -13,8 +13,8 @@ from helpers_commands import check_command
 
 from reslab import studies
 from reslab.exercises.checklist import CHECKLIST
+from reslab.files import read_json
 from reslab.ledger.claim import SECTIONS
-from reslab.runs import read_json
 
 HERE = Path(__file__).parent.parent / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"

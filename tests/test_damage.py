@@ -9,8 +9,9 @@ from helpers import reslab_here, tiny_trial
 
 from reslab.errors import DamagedError
 from reslab.executors import local, run_trial, run_trials
+from reslab.files import read_json, read_sealed, sealed
 from reslab.report.records import read_directory
-from reslab.runs import Run, check_files, read_json, read_sealed, sealed
+from reslab.runs import Run, check_files
 from reslab.training import loop
 from reslab.training.loop import Trainer
 

@@ -15,8 +15,9 @@ from helpers import reslab, reslab_here, timeless, tiny_trial
 
 from reslab import studies
 from reslab.executors import local, run_trial, run_trials
+from reslab.files import read_json
 from reslab.report.records import read_directory
-from reslab.runs import Run, read_json
+from reslab.runs import Run
 from reslab.studies.study import Directory, run_study
 from reslab.training import loop
 from reslab.training.loop import Trainer, TrialConfig

@@ -21,8 +21,9 @@ from reslab.analyzing import ANALYSES
 from reslab.cli import app
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
+from reslab.files import one_line
 from reslab.networks import zoo
-from reslab.runs import Config, one_line
+from reslab.runs import Config
 from reslab.studies.study import StudyConfig
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe

@@ -15,6 +15,7 @@ from helpers import reslab_here, sum_up
 
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.errors import UserError
+from reslab.files import write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison, check, decide, untrained, with_room
 from reslab.networks import zoo
@@ -22,7 +23,6 @@ from reslab.report import explorer, hangul, pictures, records, units, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.runs import write_json
 from reslab.show import print_claims
 from reslab.studies.study import Chart, Series, rounded
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from reslab import studies
 from reslab.executors import Executor, Watch, local
-from reslab.runs import Json, Run, read_json
+from reslab.files import Json, read_json
+from reslab.runs import Run
 from reslab.studies.study import Directory, run_study
 from reslab.training.loop import TrialConfig
 

@@ -6,7 +6,8 @@ import pytest
 from helpers import tiny_trial
 from pydantic import ValidationError
 
-from reslab.runs import Config, Run, read_json, write_atomically
+from reslab.files import read_json, write_atomically
+from reslab.runs import Config, Run
 from reslab.training.loop import TrialConfig
 
 

@@ -17,7 +17,8 @@ from helpers import pretended, reslab_here, sum_up
 from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
-from reslab.runs import Run, read_json
+from reslab.files import read_json
+from reslab.runs import Run
 from reslab.studies.study import Directory, not_trained, run_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so

@@ -23,9 +23,10 @@ from reslab.data import cache, load_data
 from reslab.errors import DamagedError, UserError
 from reslab.executors import fresh_network, local, run_trials
 from reslab.executors.trial import attempt
+from reslab.files import sealed, sha256
 from reslab.report.page import write_report
 from reslab.report.records import read_directory
-from reslab.runs import Run, code_digest, sealed, sha256
+from reslab.runs import Run
 
 
 class Bomb:
@@ -215,7 +216,7 @@ def finished_run(root: Path, seed: int = 0) -> Run:
 )
 def test_a_result_that_is_none_is_named(content: str, tmp_path: Path) -> None:
     run = finished_run(tmp_path)
-    assert run.result() == GOOD | {"code": code_digest()}
+    assert run.result() == GOOD | {"code": run.config.code_digest()}
     (run.path / "result.json").write_bytes(content.encode("latin-1"))
     sum_up(run.path)
     with pytest.raises(DamagedError, match=r"result\.json"):

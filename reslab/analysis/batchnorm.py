@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_network, batchnorms, evaluating
+from reslab.analysis.subject import Loss, analysis, as_network, evaluating
+from reslab.analysis.twin import without_batchnorm as without_batchnorm
 from reslab.errors import UserError
-from reslab.gates.view import View, unwrapped
-from reslab.state import copied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,26 +197,6 @@ def covariate_shift(
                 found.append(_shift(module, [before[name] for name in names], changed))
             current |= {name: start[name] - learning_rate * before[name] for name in names}
     return CovariateShift(tuple(found), learning_rate)
-
-
-def without_batchnorm(network: nn.Module) -> nn.Module:
-    """Return a copy of the network in which every BatchNorm is the identity.
-
-    Raises:
-        UserError: if there is none, or one is of a class of its own, which may do more than normalise.
-    """
-    network = network.network if isinstance(network, View) else unwrapped(network)
-    if not batchnorms(network):
-        raise UserError("the network has no BatchNorm to take out")
-    for name, module in network.named_modules():
-        if module in batchnorms(network) and not type(module).__module__.startswith("torch.nn."):
-            raise UserError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
-    made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
-    normalisers = set(batchnorms(made))
-    for name, module in list(made.named_modules(remove_duplicate=False)):
-        if module in normalisers:
-            made.set_submodule(name, nn.Identity().train(module.training))
-    return made["network"]
 
 
 def _trained(network: nn.Module) -> dict[str, Tensor]:

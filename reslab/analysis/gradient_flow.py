@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
+from reslab.analysis.twin import without_batchnorm
 from reslab.errors import UserError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View

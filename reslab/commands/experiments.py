@@ -77,8 +77,9 @@ def train(
     from reslab.data import canonical, load_data
     from reslab.evaluation import STEPS_TO_SETTLE, true_average_errors
     from reslab.executors import build_network, data_for, loaded, run_trials
+    from reslab.files import one_line
     from reslab.networks import zoo
-    from reslab.runs import Run, one_line
+    from reslab.runs import Run
     from reslab.training.devices import best_device, best_precision, check, is_main_process
     from reslab.training.loop import TrialConfig
     from reslab.training.recipes import Recipe
@@ -123,7 +124,7 @@ def train(
     if result["steps"] < STEPS_TO_SETTLE and result["status"] == "finished":
         network = build_network(config, dataset, weights=run.weights)
         averaged = true_average_errors(network, data_for(config, network, dataset))
-    show.warn_of_old([result], dataset)
+    show.warn_of_old([result], config.code_digest(), dataset)
     if json:
         show.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result, "true_average_errors": averaged})
     else:

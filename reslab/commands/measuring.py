@@ -200,7 +200,7 @@ def speedrun(
 
     from reslab.data import canonical, load_data
     from reslab.executors import default_workers
-    from reslab.runs import one_line
+    from reslab.files import one_line
     from reslab.speedrun import race
     from reslab.speedrun.sprint import SprintConfig
     from reslab.training.devices import best_device, best_precision, check
@@ -235,7 +235,7 @@ def speedrun(
         race.check(dataset)
         for config in configs:
             results[config.contender][config.seed] = race.run(config, out, steps)
-    show.warn_of_old([result for runs in results.values() for result in runs.values()], dataset)
+    show.warn_of_old([result for runs in results.values() for result in runs.values()], SprintConfig.code_digest(), dataset)
     record = {
         "data": data,
         "part": part,

@@ -108,8 +108,8 @@ def weights(
     from itertools import chain
     from math import isfinite
 
+    from reslab.files import write_atomically
     from reslab.networks import zoo
-    from reslab.runs import write_atomically
     from reslab.weights.files import read_weights, to_bytes
     from reslab.weights.onnx import to_onnx
     from reslab.weights.shipped import shipped

@@ -13,8 +13,9 @@ from torch import nn
 
 from reslab.data import Dataset, load_data
 from reslab.errors import UserError, explained
+from reslab.files import Json
 from reslab.networks import zoo
-from reslab.runs import Json, Run
+from reslab.runs import Run
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import ScaleCrop

@@ -20,7 +20,7 @@ from typing import Any
 from reslab.errors import UserError, first_few
 from reslab.exercises import sheets
 from reslab.exercises.checking import check, words
-from reslab.runs import TEXT_BYTES, opened, parse_json, write_atomically
+from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 
 ANSWERS, NOTEBOOK = ".py", ".ipynb"
 OF_NOBODY = ("__pycache__", "__MACOSX")

@@ -11,7 +11,7 @@ from filelock import FileLock
 from reslab.errors import UserError
 from reslab.exercises.checking import Checked
 from reslab.exercises.sheets import LANGUAGES, Language
-from reslab.runs import read_json, write_json
+from reslab.files import read_json, write_json
 
 
 class Record:

@@ -13,16 +13,16 @@
 
 A **block** is `y = S(x) + g · F(x)`: from its input x come the shortcut S and the branch F, which meet again at its end, the addition.
 
-A **cut** lies right behind such an end (the first one behind the input of block 0). Whatever follows an addition, such as the ReLU of a v1
-block or the downsampling between two stages (D in the picture), therefore opens the segment after it, and the last D belongs to the head.
+A **cut** lies right after such an end (the first one after the input of block 0). Whatever follows an addition, such as the ReLU of a v1 block
+(D in the picture), therefore belongs to the segment after it, and what follows the last one to the head.
 
-What is **live** at a cut are the values made before it that are still used after it; nothing else has to be known to go on. Of these the first
-is the `stream`, the latest sum, and the `rest` is mostly nothing. In a chain of residual blocks the stream is the only one on a way from the
-images to the output, and the rest at most sizes (`x.shape[0]`). A dense network carries all earlier features along, a U-Net its long skips.
+What is **live** at a cut are the values made before it that are still used after it; all that follows can be computed from them. The first is
+the `stream`; the `rest` is mostly empty. In a chain of residual blocks the stream is the latest sum, the only value on a path from the images to
+the output, and the rest at most sizes (`x.shape[0]`). A dense network also carries its earlier features along, a U-Net its long skips.
 
-A **segment** is all there is between two cuts, node for node as the network computes it: segment 0 is the stem, segment i + 1 runs block i,
+A **segment** is everything between two cuts, node for node as the network computes it: segment 0 is the stem, segment i + 1 runs block i,
 segment n + 1 is the head. One after another they are the network, bit for bit, whatever lies between its blocks. A **slice** is only what leads
-from some nodes to others, and has no gates: the two sides of a block, say, from what is live before it.
+from some nodes to others, without gates: from what is live before a block to its two sides, for example.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

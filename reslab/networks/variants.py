@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from reslab.analysis.batchnorm import without_batchnorm
+from reslab.analysis.twin import without_batchnorm
 from reslab.gates.view import view
 from reslab.networks import zoo
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reslab.runs import Json, read_json, write_atomically
+from reslab.files import Json, read_json, write_atomically
 
 if TYPE_CHECKING:
     from torch import nn

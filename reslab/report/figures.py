@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reslab.analysis.result import drawn
+from reslab.files import Json, write_atomically
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
 from reslab.report.pictures import COLOURS, PLAIN
 from reslab.report.records import read_directory
 from reslab.report.shape import GRIDS
-from reslab.runs import Json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

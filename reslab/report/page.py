@@ -12,13 +12,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
+from reslab.files import Json, write_atomically
 from reslab.ledger.claim import SECTIONS
 from reslab.report import explorer, pictures, wording
 from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
 from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory, summarise
 from reslab.report.units import claim_in_percent, effect_and_interval
-from reslab.runs import Json, write_atomically
 
 if TYPE_CHECKING:
     from reslab.analysis.torchvision_tour import Tour

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from reslab.errors import DamagedError, UserError
+from reslab.files import Json, Shape, read_json, read_record, wrong
 from reslab.report import shape
-from reslab.runs import METRICS, RESULT, TRIAL, Json, Outcome, Shape, TrialFile, check_files, read_json, read_metrics, read_record, wrong
+from reslab.runs import METRICS, RESULT, TRIAL, Outcome, TrialFile, check_files, read_metrics
 
 Text = dict[str, str]
 """Language -> sentence."""

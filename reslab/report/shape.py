@@ -5,8 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from reslab import runs
+from reslab.files import Shape
 from reslab.ledger.claim import SECTIONS
-from reslab.runs import Number, Shape, Value
+from reslab.runs import Number, Value
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""

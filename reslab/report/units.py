@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from reslab.files import Json
 from reslab.report.shape import GRIDS
 from reslab.report.wording import translated
-from reslab.runs import Json
 
 _ERROR_RATE = re.compile(r"(rise of the )?((test|training) )?error(( −|,) .*)?")
 """A unit that is an error rate, or a difference of such, perhaps with what differs after it."""

@@ -22,11 +22,12 @@ from reslab.data.images import Ragged
 from reslab.data.places import Watch
 from reslab.errors import UserError
 from reslab.executors.trial import ElsewhereError, reason
+from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks.counting import count_params
 from reslab.processes import end, following_parent, unheard
-from reslab.runs import Json, Run, write_atomically
+from reslab.runs import Run
 from reslab.speedrun import airbench
 from reslab.speedrun import network as speedrun
 from reslab.speedrun.sprint import Batches, Pixels, SprintConfig

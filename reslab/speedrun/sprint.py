@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from reslab import digests
 from reslab.runs import Config, Line, Outcome, Share, Value
 from reslab.speedrun.whitening import Whitening
 from reslab.training.devices import Device, Precision
@@ -51,6 +52,7 @@ class SprintConfig(Config):
 
     line = SprintLine
     outcome = SprintOutcome
+    made_by = digests.RACE
     contender: str
     against: str = Field("", description="what it races: a race has runs of its own, one beside the other")
     data: str

@@ -24,8 +24,8 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
+from reslab.analysis.twin import without_batchnorm
 from reslab.data import load_data
 from reslab.errors import DamagedError
 from reslab.gates.view import view

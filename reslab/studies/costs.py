@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 
 from reslab.data import load_data
+from reslab.files import Json
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
-from reslab.runs import Json
 from reslab.studies.study import Chart, Series, Table, Text
 from reslab.training.loop import TrialConfig
 

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import nn
 
 from reslab.analysis.landscape import landscape
+from reslab.files import Json
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison, with_room
-from reslab.runs import Json
 from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig
 

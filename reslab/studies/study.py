@@ -14,9 +14,10 @@ from torch import nn
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import DamagedError, UserError, suggest
 from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
+from reslab.files import Json, one_line, read_json, write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, check, cite, decide, untrained
-from reslab.runs import Config, Json, Run, code_digest, one_line, read_json, write_json
+from reslab.runs import Config, Run
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe, recipe_for
@@ -389,7 +390,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     record = _record(study, config, groups, measurement, failures)
     if not directory.record.exists() or read_json(directory.record) != record:
         write_json(directory.record, record)
-    reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
+    reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
     return Finished(record, failures, reused, _of_other_images(config.data, groups))
 
 

@@ -21,7 +21,8 @@ from pydantic import ConfigDict, Field
 from torch import Generator, Tensor, nn
 
 from reslab.errors import DamagedError, UserError
-from reslab.runs import METRICS, Config, Json, Line, Mark, Number, Outcome, Run, Shape, Share, read_sealed, set_aside, write_atomically, wrong
+from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, wrong
+from reslab.runs import METRICS, Config, Line, Mark, Number, Outcome, Run, Share
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate
 from reslab.training.recipes import Recipe

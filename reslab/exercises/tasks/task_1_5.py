@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 import reslab
-from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
+from reslab.analysis.twin import without_batchnorm
 from reslab.data import load_data
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, normal

@@ -1,0 +1,28 @@
+"""The twin of a network to compare it with: the same without BatchNorm."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from reslab.errors import UserError
+from reslab.gates.view import View, unwrapped
+from reslab.state import copied
+
+
+def without_batchnorm(network: nn.Module) -> nn.Module:
+    """Return a copy of the network in which every BatchNorm is the identity.
+
+    Raises:
+        UserError: if there is none, or one is of a class of its own, which may do more than normalise.
+    """
+    network = network.network if isinstance(network, View) else unwrapped(network)
+    normalisers = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    if not normalisers:
+        raise UserError("the network has no BatchNorm to take out")
+    for name, module in normalisers:
+        if not type(module).__module__.startswith("torch.nn."):
+            raise UserError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
+    made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
+    for name, module in list(made.named_modules(remove_duplicate=False)):
+        if isinstance(module, _BatchNorm):
+            made.set_submodule(name, nn.Identity().train(module.training))
+    return made["network"]

@@ -1,0 +1,115 @@
+"""Digests of the code: of what can change a trained bit, and of what can change a measured value. What is read is the program, not the text.
+
+A result is marked with the digest of the code that made it. The digest is of syntax trees without docstrings: comments, layout and words do not
+count, nor does what only runs, shows or teaches.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent
+
+Parts = tuple[str, ...]
+"""Files and folders of the package, by their paths in it."""
+
+TRIAL: Parts = (
+    "analysis/twin.py",
+    "data",
+    "executors/trial.py",
+    "gates",  # random blocks train through them
+    "networks/variants.py",
+    "networks/zoo.py",
+    "paper",
+    "pytorch_lowlevel",
+    "state.py",
+    "successors",
+    "training",
+)
+"""What makes a trial's weights."""
+RACE: Parts = (*TRIAL, "speedrun")
+"""What makes a sprint's."""
+MEASURED: Parts = (*TRIAL, "analysis", "networks")
+"""What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured already."""
+
+
+@cache
+def code_digest(parts: Parts = TRIAL) -> str:
+    """Return the first 16 hex digits of the hash of these parts of the package."""
+    return _digest(files(parts))
+
+
+@cache
+def measure_digest(study: str) -> str:
+    """Return the first 16 hex digits of the hash of what a study's measurements are made by: networks, analyses and the study's module."""
+    return _digest(files(MEASURED) | study_files(study))
+
+
+def files(parts: Parts) -> set[Path]:
+    """Return the Python files of parts of the package.
+
+    Raises:
+        FileNotFoundError: if there is no such part.
+    """
+    return {file for part in parts for file in _files(ROOT / part)}
+
+
+def _files(part: Path) -> Iterable[Path]:
+    if part.is_dir():
+        return part.rglob("*.py")
+    if part.is_file():
+        return [part]
+    raise FileNotFoundError(part)
+
+
+def study_files(study: str) -> set[Path]:
+    """Return a study's module and those of its room that it imports, directly or not."""
+    found: set[Path] = set()
+    pending = [ROOT / "studies" / f"{study}.py"]
+    while pending:
+        file = pending.pop()
+        if file not in found:
+            found.add(file)
+            imported = {name for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ImportFrom) for name in _modules(node)}
+            pending += [path for name in imported if (path := file.with_name(f"{name}.py")).is_file()]
+    return found
+
+
+def _modules(node: ast.ImportFrom) -> Iterator[str]:
+    """Yield what may be modules of the studies' room in `from reslab.studies import a, b` or `from reslab.studies.a import …`."""
+    module = node.module or ""
+    if module == "reslab.studies":
+        yield from (alias.name for alias in node.names)
+    elif module.startswith("reslab.studies."):
+        yield module.removeprefix("reslab.studies.")
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for name, path in sorted((path.relative_to(ROOT).as_posix(), path) for path in paths):
+        digest.update(f"{name}\0{_program(path.read_bytes())}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _program(source: bytes) -> str:
+    """Return the digest of one file's program: kept, as the digests have most files in common."""
+    return hashlib.sha256(written(ast.parse(source)).encode()).hexdigest()
+
+
+def written(node: Any) -> str:
+    """Return a part of a syntax tree as text: `ast.dump` without what is empty, which differs between Pythons, and without docstrings."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({', '.join(f'{name}={written(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(written(part) for part in node if not _is_docstring(part))}]"
+    return repr(node)
+
+
+def _is_docstring(node: Any) -> bool:
+    """Return whether a statement is nothing but a text: the docstring of a module, a class or a function, or of a constant before it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,155 @@
+"""The digests of the code: what they cover, and what changes them."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reslab import digests, studies
+
+# what is imported where networks train or are measured, and changes no bit of either
+APART = {
+    "reslab",
+    "reslab.digests",
+    "reslab.errors",
+    "reslab.executors",  # where trials run
+    "reslab.executors.memory",
+    "reslab.executors.workers",
+    "reslab.files",
+    "reslab.processes",
+    "reslab.runs",
+    "reslab.weights",  # written after the last step
+    "reslab.weights.files",
+    "reslab.weights.names",
+    "reslab.weights.shipped",
+    "reslab.weights.tensorfiles",
+    "reslab.weights.untold",
+}
+LEDGER = {"reslab.ledger", "reslab.ledger.claim", "reslab.ledger.verdict"}
+COUNTING = {"reslab.networks.counting"}  # parameters and multiply-adds
+
+
+def modules(parts: digests.Parts) -> set[str]:
+    """Return the names of the modules that parts of the package are."""
+    paths = (path.relative_to(digests.ROOT).with_suffix("") for path in digests.files(parts))
+    return {".".join(("reslab", *path.parts)).removesuffix(".__init__") for path in paths}
+
+
+def imported_by(program: str, *arguments: str | Path) -> set[str]:
+    """Return the lab's modules that a program has imported at its end, in a process of its own."""
+    program += "\nimport sys\nprint(*(name for name in sys.modules if name.partition('.')[0] == 'reslab'))"
+    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, encoding="utf-8", check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_all_that_a_trial_imports_and_that_computes_is_covered(tmp_path: Path) -> None:
+    """With random blocks, as they train through the gates."""
+    trial = """
+import sys
+from pathlib import Path
+from reslab.executors.trial import run_trial
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import FAST
+recipe = FAST.model_copy(update={"epochs": 1})
+run_trial(TrialConfig(model="cifar_stochastic_depth", options={"depth": 8}, data="digits", recipe=recipe, seed=0), Path(sys.argv[1]))
+"""
+    found_beside_models = {"reslab.analysis", "reslab.networks", "reslab.networks.anatomy", "reslab.networks.literature"} | COUNTING
+    assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
+
+
+def test_all_that_a_race_imports_and_that_computes_is_covered() -> None:
+    beside = {"reslab.bench", "reslab.bench.timing", "reslab.networks"} | COUNTING | LEDGER
+    assert imported_by("import reslab.speedrun.race") - modules(digests.RACE) == APART | beside
+
+
+def test_all_that_studies_import_and_that_measures_is_covered() -> None:
+    """Of their own room, what Python has imported against what is read in their sources."""
+    imported = imported_by("\n".join(f"import reslab.studies.{name}" for name in studies.names())) - modules(digests.MEASURED)
+    own = {f"reslab.studies.{path.stem}" for name in studies.names() for path in digests.study_files(name)}
+    assert imported == APART | LEDGER | {"reslab.studies"} | own
+    assert {path.stem for path in digests.study_files("batchnorm_role")} == {"batchnorm_role", "descent", "gradient_flow", "study"}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the package's Python files, and have the digests taken of them."""
+    shutil.copytree(digests.ROOT, tmp_path / "reslab", ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")])
+    monkeypatch.setattr(digests, "ROOT", tmp_path / "reslab")
+    return tmp_path / "reslab"
+
+
+def taken() -> dict[str, str]:
+    """Return all digests of the package as it is now."""
+    measured = {f"measured by {study}": digests.measure_digest.__wrapped__(study) for study in ("lesion", "bottleneck")}
+    trial, race = (digests.code_digest.__wrapped__(parts) for parts in (digests.TRIAL, digests.RACE))
+    return {"trial": trial, "race": race, **measured}
+
+
+def changed(edit: Callable[[], object]) -> set[str]:
+    """Return which digests an edit changes."""
+    before = taken()
+    edit()
+    after = taken()
+    return {name for name in before if before[name] != after[name]}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+class OtherDocstrings(ast.NodeTransformer):
+    """Replaces all docstrings, those of constants too."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
+        return ast.Expr(ast.Constant("Other words.")) if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+def test_words_and_layout_change_no_digest(package: Path) -> None:
+    """Every file written anew from its syntax tree: other docstrings, no comments, other lines, and CRLF at their ends."""
+
+    def rewrite() -> None:
+        for path in package.rglob("*.py"):
+            tree = OtherDocstrings().visit(ast.parse(path.read_bytes()))
+            path.write_text("# A comment.\n" + ast.unparse(tree), encoding="utf-8", newline="\r\n")
+
+    assert changed(rewrite) == set()
+
+
+@pytest.mark.parametrize("room", ["report", "exercises", "commands", "bench", "ledger"])
+def test_what_shows_and_teaches_is_in_no_digest(package: Path, room: str) -> None:
+    assert changed(lambda: [path.write_text("x = 1\n", encoding="utf-8") for path in (package / room).glob("*.py")]) == set()
+
+
+EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("training/recipes.py", "Field(0.9, ge=0, lt=1)", "Field(0.8, ge=0, lt=1)", EVERY),
+        ("networks/variants.py", "survival: float = 0.5", "survival: float = 0.6", EVERY),
+        ("speedrun/whitening.py", "import", "import sys\nimport", {"race"}),
+        ("analysis/removal.py", "BATCH = 250", "BATCH = 251", {"measured by lesion", "measured by bottleneck"}),
+        ("networks/counting.py", "import", "import sys\nimport", {"measured by lesion", "measured by bottleneck"}),
+        ("studies/costs.py", "TOLERANCE = ", "TOLERANCE = 2 * ", {"measured by bottleneck"}),
+        ("studies/lesion.py", "import", "import sys\nimport", {"measured by lesion"}),
+    ],
+)
+def test_a_change_of_the_program_changes_the_digests_of_what_it_makes(package: Path, file: str, old: str, new: str, expected: set[str]) -> None:
+    assert changed(lambda: replace(package / file, old, new)) == expected
+
+
+def test_an_emptied_or_negated_value_is_another_program() -> None:
+    texts = ["x = 1", "x = -1", "x = None", "x = []", "x = ''", "x = 1.0", "x = True", "def x(): return", "def x(): pass", "x: int = 1", "'x'"]
+    assert len({digests.written(ast.parse(text)) for text in texts}) == len(texts)
+
+
+def test_a_part_that_is_not_there_is_no_part() -> None:
+    with pytest.raises(FileNotFoundError):
+        digests.files(("nothing.py",))
