@@ -279,6 +279,36 @@ def test_a_value_less_its_own_mean_is_no_block() -> None:
 # --- An ordinary module -----------------------------------------------------------------------------------------------
 
 
+class Skipping(nn.Module):
+    """Two residual blocks, with something else than their sum carried past them to the end."""
+
+    def __init__(self, carried: Callable[[Tensor], object], join: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.carried, self.join = linear(), linear(), carried, join
+
+    def forward(self, x: Tensor) -> Tensor:
+        carried = self.carried(x)
+        x = x + self.first(x)
+        return self.join(x + self.second(x), carried)
+
+
+def test_what_is_live_between_blocks_is_the_sum_and_what_else_is_used_later() -> None:
+    x = torch.randn(2, 3, dtype=torch.float64)
+    sized = Skipping(lambda x: x.shape[0], lambda y, size: y.reshape(size, -1, 1))
+    gated = view(sized, x)
+    live = gated.stem(x)
+    assert gated.is_chain and live.stream is x and live.rest == ()  # the size is read after the first cut
+    live = gated.block(0, live)
+    assert torch.equal(live.stream, x + sized.first(x)) and live.rest == (2,)
+
+    long = Skipping(lambda x: x.relu(), lambda y, skip: y * skip)  # a skip past both blocks
+    gated = view(long, x)
+    live = gated.block(0, gated.stem(x))
+    (rest,) = live.rest
+    assert not gated.is_chain and {live.stream.sum().item(), rest.sum().item()} == {x.relu().sum().item(), (x + long.first(x)).sum().item()}
+    assert torch.equal(gated.head(gated.block(1, live)), long(x))
+
+
 def test_it_shares_parameters_and_copies_and_pickles() -> None:
     network, x = zoo.build("resnet20").eval(), torch.randn(2, 3, 32, 32)
     gated = view(network, x)
