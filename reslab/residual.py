@@ -2,7 +2,7 @@
 
 from reslab.gates.gating import Block, option_a
 from reslab.gates.tracing import tensors_of
-from reslab.gates.view import View, unwrapped, view
+from reslab.gates.view import Live, Sides, View, unwrapped, view
 from reslab.state import preserve
 
-__all__ = ["Block", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
+__all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from reslab import digests, studies
+from reslab.speedrun.sprint import SprintConfig
+from reslab.training.loop import TrialConfig
 
 # what is imported where networks train or are measured, and changes no bit of either
 APART = {
@@ -59,6 +61,11 @@ run_trial(TrialConfig(model="cifar_stochastic_depth", options={"depth": 8}, data
 """
     found_beside_models = {"reslab.analysis", "reslab.networks", "reslab.networks.anatomy", "reslab.networks.literature"} | COUNTING
     assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
+
+
+def test_a_run_is_marked_with_the_digest_of_its_kind() -> None:
+    assert TrialConfig.code_digest() == digests.code_digest(digests.TRIAL)
+    assert SprintConfig.code_digest() == digests.code_digest(digests.RACE) != TrialConfig.code_digest()
 
 
 def test_all_that_a_race_imports_and_that_computes_is_covered() -> None:
