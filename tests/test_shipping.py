@@ -19,6 +19,7 @@ from reslab.networks.counting import count_params
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST, PAPER_CIFAR
+from reslab.weights import shipped as room
 from reslab.weights.files import read_weights, to_bytes
 from reslab.weights.shipped import shipped, trained_on
 
@@ -29,8 +30,8 @@ FILES = [pytest.param(data, model, id=f"{data}-{model}") for data, model in SHIP
 def test_four_of_the_digits_and_four_of_cifar_are_there_and_all_files_are_small() -> None:
     assert {("digits", f"{kind}{depth}") for kind in ("resnet", "plain") for depth in (20, 56)} <= SHIPPED.keys()
     assert {("cifar10-jpeg", name) for name in ("resnet20", "resnet56", "preresnet56", "plain56")} <= SHIPPED.keys()
-    assert sum(path.stat().st_size for path in DIRECTORY.rglob("*")) < 12e6
-    assert {path.with_suffix(".md") for path in DIRECTORY.values()} == set(SHIPPED.glob("*/*.md"))
+    assert sum(path.stat().st_size for path in room.SHIPPED.rglob("*")) < 12e6
+    assert {path.with_suffix(".md") for path in SHIPPED.values()} == set(room.SHIPPED.glob("*/*.md"))
 
 
 @pytest.mark.parametrize(("data", "model"), FILES)
