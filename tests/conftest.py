@@ -1,5 +1,6 @@
 """Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS (tests/processors.py) says another."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from helpers_forks import forking
 from hypothesis import settings
 
 with warnings.catch_warnings():  # the first time on a machine it lists the fonts, and writes the list without naming an encoding
@@ -32,6 +34,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep tests out of the user's cache directory."""
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def _forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the workers that are spawned, from a process with the slow imports; test_signals.py spawns them."""
+    context = forking()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: context)
 
 
 @pytest.fixture(autouse=True)
