@@ -8,8 +8,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
-SLOW = ["lightning_fabric", "torch._dynamo", "sklearn.datasets", "plotly.graph_objects"]
-"""Neither torchvision, which a test forbids, nor anything of reslab, whose own imports are what some tests look at."""
+SLOW = ["lightning_fabric", "torch._dynamo", "sklearn.datasets", "plotly.graph_objects", "reslab.cli", "reslab.studies.study"]
+"""Not torchvision, which a test forbids."""
 
 
 def forking() -> BaseContext:

@@ -1,20 +1,18 @@
 """The degradation study, end to end through the command line, in a directory with Hangul and spaces."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from helpers import pretended, reslab_here, sum_up
+from helpers_forks import start
 
 from reslab import studies
+from reslab.cli import main
 from reslab.errors import UserError
 from reslab.executors import Failure, local
 from reslab.runs import Run, read_json
@@ -30,14 +28,13 @@ FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smoke study that was killed while it ran, and finished by the same command."""
     out = tmp_path_factory.mktemp("실험 기록") / "성능 저하"
-    command = [sys.executable, "-m", "reslab", *STUDY, "--workers", "1", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(out.parent, main, [*STUDY, "--workers", "1", "--out", str(out)])
     deadline = time.monotonic() + 120
-    while len(list(out.glob("trials/*/result.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(list(out.glob("trials/*/result.json"))) < 2 and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert process.poll() is None, "the study ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    process.wait()
+    assert process.is_alive(), "the study ended before it could be killed"
+    process.kill()
+    process.join()
     done = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
     assert done.returncode == 0, done.stderr
     assert "degradation.residual-does-not-degrade" in done.stdout and str(out.name) in done.stdout.replace("\n", "")
