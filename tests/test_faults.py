@@ -140,7 +140,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) -> None:
     study = studies.find("shortcuts")
-    config = study.configure("smoke", {})
+    config = study.configure("smoke", {"seeds": 1})
     grid = study.grid(config)
     first, trials = next(iter(grid.items()))
     greedy, lost, missing = (trials[0].model_copy(update={"model": f"faulty:{name}", "options": {}}) for name in ("Greedy", "Lost", "Missing"))

@@ -74,10 +74,17 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
-@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize(
+    ("augment", "after"),
+    [
+        (True, 1),
+        (False, 4),
+        (True, 7),
+        *(pytest.param(augment, after, marks=pytest.mark.slow) for augment, after in ((False, 1), (True, 4), (False, 7))),
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
-    whole_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, augment: bool
+    whole_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: bool, after: int
 ) -> None:
     config = tiny_trial(augment=augment)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step

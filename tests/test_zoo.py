@@ -78,7 +78,9 @@ def test_no_convolution_before_a_batchnorm_has_a_bias(name: str) -> None:
     assert not [key for squeeze in squeezes for key, m in network.get_submodule(squeeze).named_modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize("name", some_slow([name for name in OF_MODULES if zoo.family(name) not in ("efficientnet", "regnet")]))  # whose names say no depth
+@pytest.mark.parametrize(
+    "name", some_slow([name for name in OF_MODULES if zoo.family(name) not in ("efficientnet", "regnet")])
+)  # whose names say no depth
 def test_names_mean_what_they_say(name: str) -> None:
     """Depth counts the layers with weights on the main path: "resnet110" is 110, not 164. "wrn28" counts convolutions, shortcuts' included."""
     layers = [key for key, m in on_meta(name).named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key]
