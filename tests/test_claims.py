@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from rich.cells import cell_len
 
+from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, agreement, check, cite, decide, undecided, untrained, with_room
 from reslab.show import Lang, print_claims
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from reslab.ledger.claim import Claim
 from test_exercises import LONG, judged
 from torch import nn
 
@@ -15,6 +14,7 @@ from reslab.analysis.removal import remove_each
 from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part
 from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
+from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs

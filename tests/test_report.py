@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from fontTools.ttLib import TTFont
 from helpers import reslab_here, sum_up
-from reslab.ledger.claim import Claim
 
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.errors import UserError
+from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison, check, decide, untrained, with_room
 from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units, wording

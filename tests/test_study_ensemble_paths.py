@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from reslab.residual import view
 from torch import Tensor, nn
 
 from reslab import studies
@@ -13,6 +12,7 @@ from reslab.analysis.paths import PathSpectrum
 from reslab.executors import local
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
+from reslab.residual import view
 from reslab.studies.ensemble_paths import ORDER, REPAIR, Looked, count_paths, each_path, halves, repair, stages
 from reslab.studies.study import Directory, run_study
 
@@ -84,6 +84,6 @@ def test_opposite_data_turn_the_verdicts_round() -> None:
 def test_smoke(tmp_path: Path) -> None:
     study = studies.find("ensemble_paths")
     config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None, lambda *_: None)
+    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
+    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
     assert not done.failures and done.record == again.record
