@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from pydantic import ValidationError
 
-from reslab import arguments, studies
-from reslab.analyzing import ANALYSES
+from reslab import studies
 from reslab.cli import app
+from reslab.commands.analyze import ANALYSES
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
 from reslab.networks import zoo
@@ -164,9 +164,9 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.studies.study.run_trials", enough)  # … and for `study`
     monkeypatch.setattr("reslab.speedrun.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
-    monkeypatch.setattr("reslab.evaluation.look", enough)  # forward passes over a whole part
-    monkeypatch.setattr("reslab.evaluation.true_average", enough)  # likewise
-    monkeypatch.setattr("reslab.doctor.CHECKS", {})  # arithmetic of half a second
+    monkeypatch.setattr("reslab.commands.evaluate.look", enough)  # forward passes over a whole part
+    monkeypatch.setattr("reslab.training.batchnorm.true_average", enough)  # likewise
+    monkeypatch.setattr("reslab.commands.doctor.CHECKS", {})  # arithmetic of half a second
     monkeypatch.setattr("socket.socket.connect", _offline)  # downloads
     monkeypatch.setattr("socket.getaddrinfo", _offline)
     monkeypatch.setattr("webbrowser.open", lambda *_: False)
@@ -258,15 +258,15 @@ def test_configs(inputs: Any) -> None:
 @sizes(70, 250)
 def test_settings_of_studies_and_recipes(inputs: Any) -> None:
     @inputs
-    @given(name=st.sampled_from(studies.names()), preset=st.sampled_from(("default", "smoke")) | TEXTS, typed=st.booleans(), data=st.data())
-    def holds(name: str, preset: str, typed: bool, data: st.DataObject) -> None:
+    @given(name=st.sampled_from(studies.names()), preset=st.sampled_from(("default", "smoke")) | TEXTS, as_text=st.booleans(), data=st.data())
+    def holds(name: str, preset: str, as_text: bool, data: st.DataObject) -> None:
         study = studies.find(name)
         given = data.draw(values_for(study.config.model_fields))
-        if typed:
-            given = {key: arguments.value(data.draw(VALUES)) for key in given}
+        if as_text:
+            given = {key: typed.value(data.draw(VALUES)) for key in given}
         with watchdog(), contextlib.suppress(UserError):
             study.grid(study.configure(preset, given))
         with watchdog(), contextlib.suppress(UserError):
-            arguments.read_recipe("fast", "digits", None, tuple(f"{key}={value}" for key, value in given.items()))
+            typed.read_recipe("fast", "digits", None, tuple(f"{key}={value}" for key, value in given.items()))
 
     holds()

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"weights", "gates", "analysis"},
     "training": {"runs", "weights"},
     "executors": {"training", "networks", "data", "runs"},
-    "evaluation": {"training", "networks", "data", "weights"},
+    "subject": {"networks", "data", "weights"},
     "studies": {"analysis", "training", "executors", "gates", "networks", "data", "runs", "ledger", "successors"},
     "exercises": {"analysis", "studies", "residual", "networks", "data", "ledger", "runs"},
     "report": {"runs", "ledger", "networks", "analysis"},
@@ -40,11 +40,6 @@ ALLOWED: dict[str, set[str]] = {
     "speedrun": {"*"},
     "bench": {"*"},
     "commands": {"*"},
-    "analyzing": {"*"},
-    "arguments": {"*"},
-    "doctor": {"*"},
-    "shipping": {"*"},
-    "show": {"*"},
     "cli": {"*"},
     "__main__": {"cli"},
     "__init__": {"data", "networks", "residual"},  # lazily: for type checkers only
@@ -56,14 +51,14 @@ RESERVED = {
     "plotly": {"report"},
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
-    "rich": {"progress", "show"},
+    "rich": {"progress", "commands"},
     "matplotlib": {"analysis", "report"},
     "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
-    "pydantic": {"runs", "training", "studies", "commands", "arguments", "analyzing", "report", "speedrun"},
+    "pydantic": {"runs", "training", "studies", "commands", "report", "speedrun"},
 }
 MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
 

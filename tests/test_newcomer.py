@@ -8,7 +8,8 @@ import pytest
 from helpers import reslab_here, tiny_trial
 
 import reslab
-from reslab import progress, show, studies
+from reslab import progress, studies
+from reslab.commands import printing
 from reslab.errors import UserError
 from reslab.executors import run_trial
 from reslab.executors.trial import how_far
@@ -37,7 +38,7 @@ def test_an_option_is_blamed_on_what_it_was_meant_for(typed: list[str], meant: s
 
 def test_a_pipe_gets_tables_in_full_width_and_numbers_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    show.print_table(("name", "a number"), [("a.long.identifier.of.a.layer", "1,234,567,890")])
+    printing.print_table(("name", "a number"), [("a.long.identifier.of.a.layer", "1,234,567,890")])
     assert any("a.long.identifier.of.a.layer" in line and "1,234,567,890" in line for line in capsys.readouterr().out.splitlines())
 
 
@@ -47,7 +48,7 @@ def test_a_narrow_terminal_breaks_no_number_and_no_name(
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    show.print_table(("layer", "what", "size"), [("layer1.0.conv1", "words " * 9, "1,234 ± 5")], words=("layer", "what"))
+    printing.print_table(("layer", "what", "size"), [("layer1.0.conv1", "words " * 9, "1,234 ± 5")], words=("layer", "what"))
     out = capsys.readouterr().out
     assert "layer1.0.conv1" in out and whole in out
 

@@ -10,16 +10,17 @@ from helpers_images import image_folder
 from safetensors import safe_open
 
 import reslab
-from reslab import shipping
+from reslab.commands import ship as shipping
+from reslab.commands.evaluate import evaluate_file
 from reslab.data import load_data
 from reslab.errors import UserError
-from reslab.evaluation import evaluate_file
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST, PAPER_CIFAR
 from reslab.weights.files import read_weights, to_bytes
+from reslab.weights.shipped import SHIPPED as DIRECTORY
 from reslab.weights.shipped import shipped, trained_on
 
 SHIPPED = shipped()
@@ -30,7 +31,7 @@ def test_four_of_the_digits_and_four_of_cifar_are_there_and_all_files_are_small(
     assert {("digits", f"{kind}{depth}") for kind in ("resnet", "plain") for depth in (20, 56)} <= SHIPPED.keys()
     assert {("cifar10-jpeg", name) for name in ("resnet20", "resnet56", "preresnet56", "plain56")} <= SHIPPED.keys()
     assert sum(path.stat().st_size for path in DIRECTORY.rglob("*")) < 12e6
-    assert {path.with_suffix(".md") for path in DIRECTORY.values()} == set(SHIPPED.glob("*/*.md"))
+    assert {path.with_suffix(".md") for path in SHIPPED.values()} == set(DIRECTORY.glob("*/*.md"))
 
 
 @pytest.mark.parametrize(("data", "model"), FILES)
@@ -158,7 +159,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
 
 
 def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path) -> None:
-    made = shipping.ship(pretended_run(tmp_path, model="cifar_plain", options={"depth": 20}), tmp_path / "out")
+    made = shipping.make(pretended_run(tmp_path, model="cifar_plain", options={"depth": 20}), tmp_path / "out")
     assert made.weights.name == "plain20.safetensors"
     assert made.facts["command"].startswith("reslab train cifar_plain --depth 20 --data digits")
     network = zoo.build("plain20", weights=made.weights)
@@ -177,14 +178,14 @@ def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path
 def test_what_cannot_be_shipped_is_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     run = pretended_run(tmp_path, **settings)  # type: ignore[arg-type]  # a dict
     with pytest.raises(UserError, match=message):
-        shipping.ship(run, tmp_path / "out")
+        shipping.make(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_data_of_unknown_origin_are_refused(tmp_path: Path) -> None:
     run = pretended_run(tmp_path / "runs", data=f"folder:{image_folder(tmp_path / 'mine')}")
     with pytest.raises(UserError, match="is not known by its origin"):
-        shipping.ship(run, tmp_path / "out")
+        shipping.make(run, tmp_path / "out")
 
 
 def test_the_command_trains_the_same_again() -> None:

@@ -140,7 +140,7 @@ def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finis
 
 
 def test_fresh_starts_over_beside_the_old_one(finished: Path) -> None:
-    from reslab.arguments import unused
+    from reslab.commands.typed import unused
 
     assert unused(finished).name == "성능 저하-2"
     assert unused(finished.with_name("new")).name == "new"
