@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from reslab import bench, studies
+from reslab.analysis import analyses
 from reslab.cli import app
 from reslab.commands import typed
-from reslab.commands.analyze import ANALYSES
 from reslab.networks import zoo
 
 
@@ -33,7 +33,7 @@ def check_study(name: str, preset: str = "default", settings: dict[str, str] | N
 
 
 def check_analyze(name: str, model: str | None = None, options: dict[str, str] | None = None, **_: object) -> None:
-    assert name in ANALYSES
+    assert name in analyses()
     if model is not None:
         zoo.check(model, **typed.words(options or {}))
 

@@ -17,8 +17,8 @@ from hypothesis.strategies import DrawFn
 from pydantic import ValidationError
 
 from reslab import studies
+from reslab.analysis import analyses
 from reslab.cli import app
-from reslab.commands.analyze import ANALYSES
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
 from reslab.networks import zoo
@@ -105,8 +105,8 @@ def settings_of() -> dict[str, list[str]]:
     takers: dict[str, Any] = {name: inspect.signature({**models, **families}[name]).parameters for name in (*NETWORKS[:6], *families)}
     takers |= {name: ["num_classes", "in_channels", "width_per_group"] for name in NETWORKS[6:]}
     takers |= {name: studies.find(name).config.model_fields for name in studies.names()} | {"all": StudyConfig.model_fields}
-    for name, each in ANALYSES.items():
-        parameters = inspect.signature(getattr(import_module(f"reslab.analysis.{each.module}"), each.function)).parameters
+    for name, each in analyses().items():
+        parameters = inspect.signature(each.load()).parameters
         takers[name] = [*takers.get(name, ()), *parameters]  # a study may have the name of an analysis
     for name in BENCHES:
         takers[f"bench {name}"] = inspect.signature(import_module(f"reslab.bench.{name}").bench).parameters
@@ -122,7 +122,7 @@ FIRST = {
     "evaluate": NETWORKS + FAMILIES,
     "weights": ("file", "good.safetensors"),
     "study": (*studies.names(), "all"),
-    "analyze": tuple(ANALYSES),
+    "analyze": tuple(analyses()),
     "bench": BENCHES,
     "exercise": ("01", "02", "1.3", "2.4", "folder"),
 }
@@ -177,8 +177,8 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in BENCHES:
         module = import_module(f"reslab.bench.{name}")
         monkeypatch.setattr(module, "bench", functools.wraps(module.bench)(enough))  # with the signature that the command reads
-    for each in dict.fromkeys(ANALYSES.values()):  # one has two names
-        module = import_module(f"reslab.analysis.{each.module}")
+    for each in dict.fromkeys(analyses().values()):  # one has two names
+        module = import_module(each.module)
         monkeypatch.setattr(module, each.function, functools.wraps(getattr(module, each.function))(enough))
 
 

@@ -119,7 +119,7 @@ class TrainingFlow(Result):
         return figure
 
 
-@analysis
+@analysis("gradient-flow", "signals and gradients at every block", images=128, summary=("loss", "first_over_last", "growth"))
 def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the flow of one batch, in the network's current mode.
 
@@ -159,7 +159,7 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     )
 
 
-@analysis
+@analysis("training-flow", "the same through training")
 def through_training(
     network: nn.Module,
     images: Tensor,

@@ -113,7 +113,7 @@ class Jacobians(Result):
         return figure
 
 
-@analysis
+@analysis("jacobian", "how much each block stretches and shrinks", images=2, trained=True)
 def jacobian(
     network: nn.Module,
     images: Tensor,

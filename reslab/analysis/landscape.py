@@ -65,7 +65,7 @@ class Landscape(Result):
         return figure
 
 
-@analysis
+@analysis("landscape", "the loss around the weights", images=128, trained=True)
 def landscape(
     network: nn.Module,
     images: Tensor,

@@ -117,7 +117,7 @@ class _Link(NamedTuple):
         return pulled
 
 
-@analysis
+@analysis("paths", "the gradient by path length, exactly", images=32, trained=True, summary=("mean_length",))
 def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent) -> PathSpectrum:
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's current mode.
 
@@ -149,7 +149,7 @@ def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
 
 
-@analysis
+@analysis("sampled-paths", "Veit et al.'s estimate of it", images=32, trained=True)
 def sample_paths(
     network: nn.Module,
     images: Tensor,

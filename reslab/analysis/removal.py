@@ -117,7 +117,7 @@ class Importance(Result):
         return figure
 
 
-@analysis
+@analysis("removal", "the error without each block", trained=True, summary=("error",), alias="lesion")
 def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent) -> Removals:
     """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and not n².
 
@@ -152,7 +152,7 @@ def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision
     return Removals(view.blocks, whole, torch.tensor(each))
 
 
-@analysis
+@analysis("random-removal", "the error without k blocks", trained=True, summary=("error",))
 def remove_random(
     network: nn.Module,
     images: Tensor,
@@ -190,7 +190,7 @@ def remove_random(
     return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
 
 
-@analysis
+@analysis("reorder", "the error with blocks exchanged", trained=True, summary=("error",))
 def reorder(
     network: nn.Module,
     images: Tensor,
@@ -235,7 +235,7 @@ def reorder(
     return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
 
 
-@analysis
+@analysis("importance", "dL/dg of each block's gate", images=128, trained=True)
 def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to first order, is minus that.
 

@@ -6,11 +6,11 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from reslab.analysis import Analysis, analyses
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
 from reslab.errors import UserError, suggest
@@ -47,18 +47,11 @@ def analyze(
 
     The analyses:
 
-    - gradient-flow: signals and gradients at every block; training-flow: the same through training
-    - paths: the gradient by path length, exactly; sampled-paths: Veit et al.'s estimate of it
-    - removal, or lesion: the error without each block; random-removal, reorder: without k blocks, or with blocks exchanged
-    - importance: dL/dg of each block's gate
-    - jacobian: how much each block stretches and shrinks; responses: what its layers add
-    - shattering: how fast gradients change along a line of inputs; landscape: the loss around the weights
-    - smoothness, covariate-shift: what BatchNorm does
-    - tour: a reading of the installed torchvision's ResNet; it takes no MODEL
+    ANALYSES
 
-    paths, sampled-paths, removal, random-removal, reorder, importance, jacobian, responses and landscape ask what training made: they look at a
-    trained network that comes with the lab, if there is one of that name for the data (`reslab weights` lists them). The others, and
-    networks that do not come with the lab, start fresh, in training mode where the analysis leaves the choice.
+    TRAINED ask what training made: they look at a trained network that comes with the lab, if there is one of that name for the data
+    (`reslab weights` lists them). The others, and networks that do not come with the lab, start fresh, in training mode where the analysis
+    leaves the choice.
 
     Parameters
     ----------
@@ -115,36 +108,15 @@ def analyze(
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 
-class Analysis(NamedTuple):
-    """Where an analysis is, how many images it takes unless told otherwise, and what its result says beside its table."""
-
-    module: str
-    function: str
-    images: int | None  # None: the whole part
-    trained: bool  # whether it asks what training made; the others ask how a network starts, or starts to learn
-    summary: tuple[str, ...] = ()
+def _listed(text: str) -> str:
+    """Return a docstring with the analyses in it."""
+    known = dict.fromkeys(analyses().values())
+    lines = [f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}" for each in known]
+    *others, last = [each.name for each in known if each.trained]
+    return text.replace("ANALYSES", "\n    ".join(lines)).replace("TRAINED", f"{', '.join(others)} and {last}")
 
 
-ANALYSES = {
-    "gradient-flow": Analysis("gradient_flow", "gradient_flow", 128, False, ("loss", "first_over_last", "growth")),
-    "training-flow": Analysis("gradient_flow", "through_training", None, False),
-    "paths": Analysis("paths", "path_spectrum", 32, True, ("mean_length",)),
-    "sampled-paths": Analysis("paths", "sample_paths", 32, True),
-    "removal": Analysis("removal", "remove_each", None, True, ("error",)),
-    "random-removal": Analysis("removal", "remove_random", None, True, ("error",)),
-    "reorder": Analysis("removal", "reorder", None, True, ("error",)),
-    "importance": Analysis("removal", "importance", 128, True),
-    "jacobian": Analysis("jacobian", "jacobian", 2, True),
-    "responses": Analysis("responses", "responses", 128, True),
-    "shattering": Analysis("shattering", "shattering", 2, False),
-    "landscape": Analysis("landscape", "landscape", 128, True),
-    "smoothness": Analysis("batchnorm", "loss_smoothness", 128, False),
-    "covariate-shift": Analysis("batchnorm", "covariate_shift", 128, False),
-    "tour": Analysis("torchvision_tour", "torchvision_tour", 0, False),
-}
-
-
-ANALYSES["lesion"] = ANALYSES["removal"]  # as Veit et al. 2016 call it
+analyze.__doc__ = _listed(analyze.__doc__ or "")
 
 
 @dataclass(frozen=True)
@@ -182,10 +154,10 @@ def analyze_model(
     from reslab.data import load_data
     from reslab.subject import Subject
 
-    if name not in ANALYSES:
-        raise UserError(f"no analysis {name!r}{suggest(name, ANALYSES)}")
-    analysis = ANALYSES[name]
-    function = getattr(import_module(f"reslab.analysis.{analysis.module}"), analysis.function)
+    if name not in analyses():
+        raise UserError(f"no analysis {name!r}{suggest(name, analyses())}")
+    analysis = analyses()[name]
+    function = analysis.load()
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
     asked = ", ".join(f"{key} {value}" for key, value in settings.items())
