@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.progress import Progress, display
+from reslab.progress import Progress, display, silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +93,7 @@ def evaluate_file(
     average_batchnorm: bool = False,
     zero_pad: "ZeroPadSide | None" = None,
     options: Mapping[str, Any],
-    progress: Progress,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return the errors of a file's weights on a part of a data set, and how the images were prepared.
 

@@ -112,7 +112,7 @@ def weights(
     printing.print_json(report) if json else print_mapping(file, report)
 
 
-def print_mapping(file: "Path", report: "Json") -> None:
+def print_mapping(file: Path, report: "Json") -> None:
     """Print which tensors of a file went where."""
     print(f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed")
     for original, name in report["renamed"].items():
