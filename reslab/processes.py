@@ -40,8 +40,10 @@ def following_parent(work: Callable[Given, None]) -> Callable[Given, None]:
 
         threading.Thread(target=follow, daemon=True).start()
         try:
-            work(*args, **kwargs)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            try:
+                work(*args, **kwargs)
+            finally:  # also of work that failed, whose traceback is being passed on when the others are told to end
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
         except (KeyboardInterrupt, BrokenPipeError):  # the latter where whom it answers to went before it was told to end
             os._exit(128 + signal.SIGTERM)  # at once: Python takes its time to take everything down
 

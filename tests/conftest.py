@@ -1,25 +1,30 @@
 """Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS (tests/processors.py) says another."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import warnings
 
 import pytest
-import torch
+from helpers_forks import forking
 from hypothesis import settings
-
-with warnings.catch_warnings():  # the first time on a machine it lists the fonts, and writes the list without naming an encoding
-    warnings.simplefilter("ignore")
-    import matplotlib.font_manager  # noqa: F401  # for what importing it does
 
 settings.register_profile("reslab", deadline=None)  # a busy machine is not a failure
 settings.load_profile("reslab")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Run the tests in a process whose file names are UTF-8, as they are in Hangul, where a locale has made them ASCII in this one."""
+    """Run the tests in a process whose file names are UTF-8, as they are in Hangul, where a locale has made them ASCII in this one.
+
+    Import what takes seconds here, and not above: xdist's first process runs no tests, and the others wait for it.
+    """
     if sys.getfilesystemencoding() == "utf-8":
+        if config.getoption("dist", "no") == "no":
+            with warnings.catch_warnings():  # the first time on a machine it lists the fonts, and writes the list without naming an encoding
+                warnings.simplefilter("ignore")
+                import matplotlib.font_manager  # noqa: F401  # for what importing it does
+            import torch  # noqa: F401
         return
     command = [sys.executable, "-m", "pytest", *map(str, config.invocation_params.args)]
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]  # pytest's own, always there
@@ -34,7 +39,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture
+def _forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the workers that are spawned, from a process with the slow imports; test_signals.py spawns them."""
+    context = forking()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: context)
+
+
 @pytest.fixture(autouse=True)
 def _threads_and_a_seed() -> None:
+    import torch
+
     torch.set_num_threads(int(os.environ.get("RESLAB_TEST_THREADS", "1")))
     torch.manual_seed(0)

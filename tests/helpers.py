@@ -64,6 +64,11 @@ def reslab_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
 
 
+def bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    """Return a tensor's values, bit for bit."""
+    return tensor.dtype, tensor.shape, tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def snapshot(network: nn.Module) -> dict[str, object]:
     """Return everything an analysis must leave as it found it, as plain values: two snapshots are equal if nothing changed."""
     state: dict[str, object] = {
@@ -77,10 +82,10 @@ def snapshot(network: nn.Module) -> dict[str, object]:
         settings = {key: value for key, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
         state[f"module {name}"] = (id(module), type(module), settings, hooks, list(module._modules))
     for name, parameter in network.named_parameters():
-        gradient = None if parameter.grad is None else (id(parameter.grad), parameter.grad.tolist())
-        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, parameter.tolist(), gradient)
+        gradient = None if parameter.grad is None else (id(parameter.grad), bits(parameter.grad))
+        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, bits(parameter), gradient)
     for name, buffer in network.named_buffers():
-        state[f"buffer {name}"] = (id(buffer), buffer.tolist())
+        state[f"buffer {name}"] = (id(buffer), bits(buffer))
     return state
 
 

@@ -1,25 +1,21 @@
-"""Commands that are killed while they work: run as a script, which imports everything once and forks for every command.
-
-    python helpers_faults.py KILLS DIRECTORY train|study
+"""Commands that are killed while they work.
 
 Half of the kills are at a moment drawn at random, half at a step of writing a file (before it is opened, synced, renamed, removed) drawn at random,
-so that every place between two of them is come by. Prints what happened as JSON.
+so that every place between two of them is come by.
 """
 
-import json
 import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning_fabric  # noqa: F401  # here, and not in every fork: it takes seconds
-import sklearn.datasets  # noqa: F401  # as well
+import torch
 from helpers import timeless
+from helpers_forks import start
 from safetensors.torch import load_file
 
 from reslab.cli import main
@@ -51,24 +47,25 @@ def die_at(count: int) -> None:
         setattr(owner, name, counting(getattr(owner, name)))
 
 
-def forked(command: list[str], die: int | None = None, after: float | None = None) -> int:
-    """Run a command in a fork, killed at a step of writing or after some seconds, and return its wait status."""
-    child = os.fork()
-    if child == 0:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        if die is not None:
-            die_at(die)
-        try:
-            main(command)
-        except SystemExit as stop:
-            os._exit(int(stop.code or 0))
-        finally:
-            os._exit(70)
+def killable(command: list[str], die: int | None) -> None:
+    """Run a command, with a checkpoint after every step, that kills itself before a step of writing files."""
+    torch.set_num_threads(1)
+    loop.CHECKPOINT_SECONDS = 0.0
+    if die is not None:
+        die_at(die)
+    main(command)
+
+
+def forked(command: list[str], root: Path, die: int | None = None, after: float | None = None) -> int:
+    """Run a command in a process, killed at a step of writing or after some seconds, and return its exit code."""
+    process = start(root, killable, command, die)
     if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+        process.join(after)
+        process.kill()
+    process.join()
+    code = process.exitcode
+    assert code is not None
+    return code
 
 
 def torn(directory: Path) -> list[str]:
@@ -113,8 +110,9 @@ def outcome(directory: Path) -> dict[str, Any]:
 def kill_often(kills: int, root: Path, command: list[str], draws: random.Random) -> dict[str, Any]:
     """Kill a command again and again until it has been killed `kills` times, each time going on from what is there."""
     whole = root / "whole"
+    start(root, int).join()  # the first process waits for imports, which are not the command's
     begun = time.monotonic()
-    assert forked([*command, str(whole)]) == 0
+    assert forked([*command, str(whole)], root) == 0
     duration = time.monotonic() - begun
     expected = outcome(whole)
     report: dict[str, Any] = {"killed": 0, "finished": 0, "torn": [], "different": [], "failed": []}
@@ -123,28 +121,23 @@ def kill_often(kills: int, root: Path, command: list[str], draws: random.Random)
     while report["killed"] < kills or directory.exists():
         let_finish = report["killed"] >= kills or in_a_row >= 6
         at_a_step = draws.random() < 0.5
-        status = (
-            forked([*command, str(directory)])
+        code = (
+            forked([*command, str(directory)], root)
             if let_finish
-            else forked([*command, str(directory)], die=draws.randint(1, 60))
+            else forked([*command, str(directory)], root, die=draws.randint(1, 60))
             if at_a_step
-            else forked([*command, str(directory)], after=draws.uniform(0, duration))
+            else forked([*command, str(directory)], root, after=draws.uniform(0, duration))
         )
-        if os.WIFSIGNALED(status):
+        if code == -signal.SIGKILL:
             report["killed"] += 1
             in_a_row += 1
             report["torn"] += torn(directory)
             continue
         in_a_row = 0
-        if status:
-            report["failed"].append(status)
+        if code:
+            report["failed"].append(code)
         report["finished"] += 1
         found = outcome(directory)
         report["different"] += [name for name in expected.keys() | found.keys() if expected.get(name, 0) != found.get(name, 0)]
         shutil.rmtree(directory)
     return report
-
-
-if __name__ == "__main__":
-    loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint after every step
-    print(json.dumps(kill_often(int(sys.argv[1]), Path(sys.argv[2]), COMMANDS[sys.argv[3]], random.Random(0))))

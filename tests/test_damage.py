@@ -178,7 +178,7 @@ def test_train_refuses_a_damaged_run_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and f"{weights} is damaged" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-STUDY = ["study", "shortcuts", "--preset", "smoke", "--workers", "1"]
+STUDY = ["study", "shortcuts", "--preset", "smoke", "--seeds", "2", "--workers", "1"]
 
 
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so

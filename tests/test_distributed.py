@@ -52,6 +52,7 @@ def accumulated(config: TrialConfig) -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
+@pytest.mark.usefixtures("_forked_workers")
 def test_two_processes_take_the_step_of_one_that_accumulates_both_halves(tmp_path: Path) -> None:
     config = shared_trial(augment=False, epochs=1)
     result = run_trial(config, tmp_path)

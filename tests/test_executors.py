@@ -17,6 +17,7 @@ def quiet(what: str, done: int, total: int, said: str = "") -> None:
     assert 0 <= done <= total
 
 
+@pytest.mark.usefixtures("_forked_workers")
 def test_worker_processes_give_the_serial_weights_and_a_failure_takes_nobody_down(tmp_path: Path) -> None:
     good = [tiny_trial(seed) for seed in range(2)]
     bad = tiny_trial(9, model="resnet57")

@@ -14,7 +14,7 @@ from helpers import reslab, reslab_here
 from helpers_exercises import solved
 
 from reslab.errors import UserError
-from reslab.exercises import checking, classroom, confinement, sheets
+from reslab.exercises import checking, child, classroom, confinement, sheets
 from reslab.exercises.record import Record
 
 EXIT = "def branch_target(h):\n    import os\n    os._exit(0)\n"
@@ -73,9 +73,22 @@ def test_loops_greed_noise_and_exits_cost_their_tasks_and_nothing_else(tmp_path:
     assert not left
 
 
+UNLOADABLE = [
+    ("1 / 0", "load", "ZeroDivisionError: division by zero"),
+    ("def (", "syntax", "invalid syntax, 1"),
+    ("exit()", "exit", "SystemExit"),
+]
+
+
+@pytest.mark.parametrize(("text", "failure", "detail"), UNLOADABLE)
+def test_a_file_that_cannot_be_loaded_is_told_from_others(tmp_path: Path, text: str, failure: str, detail: str) -> None:
+    file = write(tmp_path / "unloadable.py", text)
+    assert child.attempt(lambda: child.load(file)) == {"failed": failure, "detail": detail}
+
+
 @pytest.mark.parametrize(
     ("text", "failure", "detail"),
-    [("def (", "syntax", "invalid syntax, 1"), ("1 / 0", "load", "ZeroDivisionError: division by zero"), ("exit()", "exit", "SystemExit")],
+    [UNLOADABLE[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in UNLOADABLE[1:])],
 )
 def test_a_file_that_cannot_be_loaded_says_so_for_every_task(tmp_path: Path, text: str, failure: str, detail: str) -> None:
     ended = confinement.run(write(tmp_path / "answers.py", text), {"1.1": 1, "1.2": 1})

@@ -1,7 +1,7 @@
 """Whatever happens to a run, what was finished stays, the error is one line, and the same command goes on to the same end."""
 
-import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import reslab, reslab_here, timeless, tiny_trial
+from helpers_faults import COMMANDS, kill_often
+from helpers_forks import done as forked
 
 from reslab import studies
+from reslab.cli import main
 from reslab.executors import local, run_trial, run_trials
 from reslab.report.records import read_directory
 from reslab.runs import Run, read_json
@@ -23,15 +26,16 @@ from reslab.training.loop import Trainer, TrialConfig
 
 TRAIN = ["train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256"]
 STUDY = ["study", "shortcuts", "--preset", "smoke"]
-FULL = """
-import resource, sys
-from reslab.cli import main
-from reslab.training import loop
-loop.CHECKPOINT_SECONDS = 0.0
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-main(sys.argv[2:])
-"""
 posix = pytest.mark.skipif(os.name != "posix", reason="injects faults by means that POSIX has")
+
+
+def on_a_full_disk(size: int, words: list[str]) -> None:
+    """Run a command that may write no file larger than this."""
+    import resource
+
+    loop.CHECKPOINT_SECONDS = 0.0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    main(words)
 
 
 def script(code: str, *arguments: str | Path, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -49,18 +53,16 @@ def script(code: str, *arguments: str | Path, through: tuple[str, ...] = ()) -> 
 )
 @posix
 def test_killed_at_any_moment_a_command_goes_on_to_the_same_bits(command: str, kills: int, tmp_path: Path) -> None:
-    helper = Path(__file__).with_name("helpers_faults.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, helper, str(kills), tmp_path / "실행", command], capture_output=True, encoding="utf-8", env=environment)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    root = tmp_path / "실행"
+    root.mkdir()
+    report = kill_often(kills, root, COMMANDS[command], random.Random(0))
     assert report["killed"] >= kills and report["finished"] >= 1
     assert report["torn"] == report["different"] == report["failed"] == []
 
 
 @posix
 def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
-    done = script(FULL, "100000", *TRAIN, "--out", tmp_path)  # the checkpoint is larger
+    done = forked(tmp_path, on_a_full_disk, 100_000, [*TRAIN, "--out", str(tmp_path)])  # the checkpoint is larger
     assert done.returncode == 2 and "File too large" in done.stderr and "Traceback" not in done.stderr
     (run,) = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert not list(run.glob(".*.tmp")) and not (run / "result.json").exists()
@@ -138,7 +140,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) -> None:
     study = studies.find("shortcuts")
-    config = study.configure("smoke", {})
+    config = study.configure("smoke", {"seeds": 1})
     grid = study.grid(config)
     first, trials = next(iter(grid.items()))
     greedy, lost, missing = (trials[0].model_copy(update={"model": f"faulty:{name}", "options": {}}) for name in ("Greedy", "Lost", "Missing"))

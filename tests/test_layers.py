@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers_forks import done as forked
 from helpers_images import image_folder
 
 import reslab
+from reslab.cli import main
 from reslab.data import load_data
 
 ROOT = Path(reslab.__file__).parent
@@ -115,16 +117,15 @@ def test_training_on_what_is_decoded_needs_no_torchvision(tmp_path: Path) -> Non
     """It takes a second or two to import, which every start and every worker process would pay."""
     folder = image_folder(tmp_path / "images", train=20)
     load_data(f"folder:{folder}")
-    code = """
-import sys
-sys.modules["torchvision"] = None  # importing it raises ImportError from here on
-from reslab.cli import main
-for data in sys.argv[2:]:
-    assert main(["train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--data", data, "--out", sys.argv[1]]) == 0
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "runs"), "digits", f"folder:{folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    done = forked(tmp_path, train_without_torchvision, tmp_path / "runs", ["digits", f"folder:{folder}"])
     assert done.returncode == 0, done.stderr
+
+
+def train_without_torchvision(runs: Path, sets: list[str]) -> None:
+    assert "torchvision" not in sys.modules
+    sys.modules["torchvision"] = None  # type: ignore[assignment]  # importing it raises ImportError from here on
+    for data in sets:
+        assert main(["train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--data", data, "--out", str(runs)]) == 0
 
 
 def test_importing_loads_what_is_slow_only_where_it_is_used() -> None:

@@ -35,7 +35,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.mark.parametrize("depth", [*DEPTHS[:3], *(pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS[3:])])
+@pytest.mark.parametrize("depth", [depth if depth in (18, 50) else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype, tolerance: float) -> None:
@@ -87,7 +87,7 @@ def test_the_strides_placement_changes_the_answer_and_the_cost() -> None:
     assert {s: round(value / 1e9, 3) for s, value in macs.items()} == {"1x1": 3.858, "3x3": 4.089}
 
 
-@pytest.mark.parametrize(("dtype", "base_rate"), [(torch.float64, 0.01), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("dtype", "base_rate"), [(torch.float64, 0.01), pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow)])
 def test_ten_training_steps_are_those_of_torch_optim_sgd(dtype: torch.dtype, base_rate: float) -> None:
     """Random images at a rate that is felt are chaos: torchvision with one thread leaves torchvision with two within ten float32 steps.
 

@@ -98,16 +98,21 @@ def test_a_network_may_end_with_an_addition(in_place: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("training", "name"),
     [
-        "resnet20",
-        "preresnet20",
-        "torchvision/resnet18",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet56", "preresnet56", "resnet110", "preresnet110", "torchvision/resnet50")),
+        (False, "resnet20"),
+        (True, "preresnet20"),
+        (True, "torchvision/resnet18"),
+        *(
+            pytest.param(training, name, marks=pytest.mark.slow)
+            for training, name in (
+                *((True, "resnet20"), (False, "preresnet20"), (False, "torchvision/resnet18")),
+                *product((False, True), ("resnet56", "preresnet56", "resnet110", "preresnet110", "torchvision/resnet50")),
+            )
+        ),
     ],
 )
-@pytest.mark.parametrize("training", [False, True])
-def test_the_lengths_add_up_to_the_gradient(name: str, training: bool) -> None:
+def test_the_lengths_add_up_to_the_gradient(training: bool, name: str) -> None:
     torch.manual_seed(0)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
         network, x, y = zoo.build(name).to(dtype).train(training), torch.randn(2, 3, 32, 32, dtype=dtype), torch.tensor([3, 5])

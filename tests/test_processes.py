@@ -33,8 +33,27 @@ def whose_parent_does_not_listen() -> None:
     raise BrokenPipeError
 
 
+@following_parent
+def _failing() -> None:
+    raise ValueError("what went wrong")
+
+
+def told_while_it_passes_its_error_on() -> None:
+    """Do as torch's spawned processes do, which hand their errors to their parent."""
+    try:
+        _failing()
+    except ValueError:
+        told_to_end()
+
+
 @pytest.mark.parametrize(
-    ("work", "code"), [(told_while_it_works, 128 + signal.SIGTERM), (told_while_it_ends, 0), (whose_parent_does_not_listen, 128 + signal.SIGTERM)]
+    ("work", "code"),
+    [
+        (told_while_it_works, 128 + signal.SIGTERM),
+        (told_while_it_ends, 0),
+        (told_while_it_passes_its_error_on, 0),
+        (whose_parent_does_not_listen, 128 + signal.SIGTERM),
+    ],
 )
 def test_a_child_ends_quietly(work: Callable[[], None], code: int, capfd: pytest.CaptureFixture[str]) -> None:
     process: BaseProcess = multiprocessing.get_context("spawn").Process(target=work, daemon=True)

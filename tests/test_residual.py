@@ -29,11 +29,10 @@ FAST = [
     "torchvision/regnet_y_400mf",
     "torchvision/efficientnet_b0",
     "torchvision/mobilenet_v3_small",
-    "torchvision/densenet121",
 ]
 OTHERS = [
     *(f"torchvision/{name}" for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf", "efficientnet_v2_s")),
-    *(f"torchvision/{name}" for name in ("mobilenet_v2", "mnasnet0_5", "convnext_tiny", "swin_t", "swin_v2_t", "shufflenet_v2_x0_5")),
+    *(f"torchvision/{name}" for name in ("densenet121", "mobilenet_v2", "mnasnet0_5", "convnext_tiny", "swin_t", "swin_v2_t", "shufflenet_v2_x0_5")),
     *(f"timm/{name}" for name in ("resnet18", "seresnet50", "resnetv2_50", "regnety_002", "efficientnet_b0", "densenet121", "dla34", "dpn48b")),
     *(f"timm/{name}" for name in ("vit_tiny_patch16_224", "mixer_s32_224", "nfnet_f0", "xcit_nano_12_p16_224", "poolformer_s12", "ghostnet_050")),
 ]
@@ -77,6 +76,10 @@ def test_the_view_is_the_network_bit_for_bit(name: str) -> None:
 def test_every_other_network_too(name: str) -> None:
     network = zoo.build(name)
     assert_bit_for_bit(network, images_for(name, network))
+
+
+def test_the_view_of_a_small_densenet_is_the_network_bit_for_bit() -> None:
+    assert_bit_for_bit(models.DenseNet(8, (2, 3, 2), 16, num_classes=10), torch.randn(2, 3, 32, 32))
 
 
 def test_a_vision_transformer_has_two_blocks_a_layer() -> None:

@@ -139,14 +139,23 @@ def test_options_cost_what_they_cost(depth: int, a: int, b: int, c: int) -> None
         assert parameters(reslab.build(f"plain{depth}")) == a
 
 
-@pytest.mark.parametrize(("depth", "option_b"), [(20, 272_474), (32, 466_906), (44, 661_338), (56, 855_770), (110, 1_730_714), (1202, 19_424_026)])
+@pytest.mark.parametrize(
+    ("depth", "option_b"),
+    [
+        *((20, 272_474), (32, 466_906), (44, 661_338), (56, 855_770), (110, 1_730_714)),
+        pytest.param(1202, 19_424_026, marks=pytest.mark.slow),
+    ],
+)
 def test_option_b_is_reachable(depth: int, option_b: int) -> None:
     """In a known reimplementation it is not."""
     with torch.device("meta"):
         assert parameters(cifar_resnet(depth, shortcut="B")) == option_b
 
 
-@pytest.mark.parametrize(("name", "v1", "v15"), [("resnet50", 3.858, 4.089), ("resnet101", 7.570, 7.801), ("resnet152", 11.282, 11.514)])
+@pytest.mark.parametrize(
+    ("name", "v1", "v15"),
+    [("resnet50", 3.858, 4.089), ("resnet101", 7.570, 7.801), pytest.param("resnet152", 11.282, 11.514, marks=pytest.mark.slow)],
+)
 def test_v1_and_v15_differ_in_cost_alone(name: str, v1: float, v15: float) -> None:
     from reslab.networks.counting import count_macs
 

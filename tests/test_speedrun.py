@@ -195,6 +195,7 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return place
 
 
+@pytest.mark.usefixtures("_forked_workers")
 def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_path: Path) -> None:
     alike = ("--part", "test", "--epochs", "1", "--threads", "1", "--device", "cpu", "--precision", "32")  # as the sprint here
     words = ("speedrun", "--data", "digits", "--against", "airbench94", *alike, "--out", tmp_path)
@@ -258,6 +259,7 @@ def test_what_cannot_be_raced_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("_forked_workers")
 def test_a_process_that_fails_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"speedrun s0: .*nowhere"):
         race.run(CONFIG.model_copy(update={"data": "folder:/nowhere"}), tmp_path, lambda *_: None)

@@ -1,22 +1,20 @@
 """The degradation study, end to end through the command line, in a directory with Hangul and spaces."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from helpers import pretended, reslab_here, sum_up
+from helpers_forks import start
 
 from reslab import studies
+from reslab.cli import main
 from reslab.errors import UserError
-from reslab.executors import Failure, local
+from reslab.executors import Failure, local, run_trials
 from reslab.runs import Run, read_json
 from reslab.studies.study import Directory, not_trained, run_study
 
@@ -30,17 +28,20 @@ FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smoke study that was killed while it ran, and finished by the same command."""
     out = tmp_path_factory.mktemp("실험 기록") / "성능 저하"
-    command = [sys.executable, "-m", "reslab", *STUDY, "--workers", "1", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(out.parent, main, [*STUDY, "--workers", "1", "--out", str(out)])
     deadline = time.monotonic() + 120
-    while len(list(out.glob("trials/*/result.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while process.is_alive() and time.monotonic() < deadline:
+        done, begun = ([path.parent.name for path in out.glob(f"trials/*/{name}.json")] for name in ("result", "trial"))
+        if len(begun) > len(done) > 1:
+            break
         time.sleep(0.05)
-    assert process.poll() is None, "the study ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    process.wait()
-    done = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
-    assert done.returncode == 0, done.stderr
-    assert "degradation.residual-does-not-degrade" in done.stdout and str(out.name) in done.stdout.replace("\n", "")
+    assert process.is_alive(), "the study ended before it could be killed"
+    process.kill()
+    process.join()
+    (out.parent / "begun.json").write_text(json.dumps(begun), encoding="utf-8")
+    ended = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
+    assert ended.returncode == 0, ended.stderr
+    assert "degradation.residual-does-not-degrade" in ended.stdout and str(out.name) in ended.stdout.replace("\n", "")
     return out
 
 
@@ -115,10 +116,15 @@ def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
-    whole = reslab_here(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
-    assert whole.returncode == 0, whole.stderr
-    for trial in json.loads(whole.stdout)["trials"]:
-        weights = [(root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")]
+    begun = json.loads((finished.parent / "begun.json").read_text(encoding="utf-8"))
+    study = studies.find("degradation")
+    trials = [trial for group in study.grid(study.configure("smoke", {"data": "digits"})).values() for trial in group]
+    killed = [trial for trial in trials if Run(tmp_path, trial).path.name in begun]  # in its training, and those before it
+    later = next(trial for trial in trials if trial not in killed)
+    assert len(killed) > 2
+    assert run_trials([*killed, later], tmp_path, local(1), lambda *_: None) == []
+    for trial in (*killed, later):
+        weights = [Run(root, trial).weights.read_bytes() for root in (finished / "trials", tmp_path)]
         assert weights[0] == weights[1]
 
 

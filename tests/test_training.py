@@ -65,13 +65,28 @@ def test_the_scale_of_float16_is_kept_with_the_rest(tmp_path: Path, monkeypatch:
     assert given == [{"scale": 512.0}]
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
-@pytest.mark.parametrize("augment", [True, False])
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that nothing interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    for augment in (True, False):
+        run_trial(tiny_trial(augment=augment), root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("augment", "after"),
+    [
+        (True, 1),
+        (False, 4),
+        (True, 7),
+        *(pytest.param(augment, after, marks=pytest.mark.slow) for augment, after in ((False, 1), (True, 4), (False, 7))),
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, augment: bool
+    whole_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: bool, after: int
 ) -> None:
     config = tiny_trial(augment=augment)
-    run_trial(config, tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
     iterate = Trainer.iterate
     steps = 0
@@ -89,7 +104,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
     monkeypatch.setattr(Trainer, "iterate", iterate)
     torch.manual_seed(99)  # the state of the process must not matter
     resumed = run_trial(config, tmp_path / "broken")
-    whole = Run(tmp_path / "whole", config)
+    whole = Run(whole_runs, config)
     broken = Run(tmp_path / "broken", config)
     for name, tensor in load_file(whole.weights).items():
         assert torch.equal(tensor, load_file(broken.weights)[name]), name

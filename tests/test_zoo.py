@@ -16,15 +16,24 @@ OF_MODULES = [name for name in NAMES if not name.startswith("lowlevel/")]  # Lev
 LATER = [name for name in NAMES if zoo.family(name) in ("densenet", "efficientnet", "regnet", "resnext", "wide_resnet", "wrn")]
 SMALL = ("densenet121", "densenet_bc100_12", "efficientnet_b0", "regnet_x_200mf", "regnet_y_200mf", "resnext50_32x4d")  # of the later ones
 DEEPER = (
+    "lowlevel/resnet34",
     "lowlevel/resnet101",
     "lowlevel/resnet152",
     "resnet101",
     "resnet152",
+    "resnet1202",
+    "preresnet101",
     "preresnet152",
     "preresnet200",
     "preresnet1001",
 )  # by the code of shallower ones
+LONGER = [name for name in NAMES if name in DEEPER or (name in LATER and name not in SMALL)]
 WITH_SQUEEZE = ("efficientnet", "regnet")
+
+
+def some_slow(names: list[str]) -> list[object]:
+    """Return the names with those marked slow whose code is another's."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LONGER else name for name in names]
 
 
 @cache
@@ -33,21 +42,14 @@ def on_meta(name: str) -> nn.Module:
         return zoo.build(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_slow(NAMES))
 def test_parameters_and_multiply_adds_are_the_references(name: str) -> None:
     description = zoo.describe(name)
     assert (description.params, description.macs) == description.reference[:2]
     assert description.reference.source
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in DEEPER or (name in LATER and name not in SMALL) else [])
-        for name in NAMES
-        if name != "resnet1202"
-    ],
-)
+@pytest.mark.parametrize("name", some_slow([name for name in NAMES if name != "resnet1202"]))
 def test_forward_and_gradients_are_finite(name: str) -> None:
     network = zoo.build(name, num_classes=7, in_channels=2)
     side = 8 if name in LATER and zoo.input_shape(network)[1] == 32 else 32  # some of CIFAR's later ones take 10 G multiply-adds at 32
@@ -58,7 +60,7 @@ def test_forward_and_gradients_are_finite(name: str) -> None:
         assert parameter.grad is not None and parameter.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", OF_MODULES)
+@pytest.mark.parametrize("name", some_slow(OF_MODULES))
 def test_no_activation_is_shared_or_in_place(name: str) -> None:
     """In-place or shared activations corrupt captured branch outputs and break hooks."""
     activations = [module for _, module in on_meta(name).named_modules(remove_duplicate=False) if isinstance(module, nn.ReLU | nn.SiLU)]
@@ -66,7 +68,7 @@ def test_no_activation_is_shared_or_in_place(name: str) -> None:
     assert not any(activation.inplace for activation in activations)
 
 
-@pytest.mark.parametrize("name", OF_MODULES)
+@pytest.mark.parametrize("name", some_slow(OF_MODULES))
 def test_no_convolution_before_a_batchnorm_has_a_bias(name: str) -> None:
     """The two layers of a squeeze-and-excitation have one, and no BatchNorm."""
     network = on_meta(name)
@@ -77,7 +79,9 @@ def test_no_convolution_before_a_batchnorm_has_a_bias(name: str) -> None:
     assert not [key for squeeze in squeezes for key, m in network.get_submodule(squeeze).named_modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize("name", [name for name in OF_MODULES if zoo.family(name) not in ("efficientnet", "regnet")])  # whose names say no depth
+@pytest.mark.parametrize(
+    "name", some_slow([name for name in OF_MODULES if zoo.family(name) not in ("efficientnet", "regnet")])
+)  # whose names say no depth
 def test_names_mean_what_they_say(name: str) -> None:
     """Depth counts the layers with weights on the main path: "resnet110" is 110, not 164. "wrn28" counts convolutions, shortcuts' included."""
     layers = [key for key, m in on_meta(name).named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key]
