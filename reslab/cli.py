@@ -1,22 +1,27 @@
 """The `reslab` command: what was typed, which command that is, and how mistakes are told."""
 
 import os
+import pkgutil
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import cyclopts
 
-from reslab.commands import exercises, experiments, measuring, networks  # importing them registers their commands
+from reslab import commands
 from reslab.commands.app import app
 from reslab.errors import UTF8, UserError, explained
 
-__all__ = ["app", "exercises", "experiments", "main", "measuring", "networks"]
+__all__ = ["app", "main"]
+
+for _info in pkgutil.iter_modules(commands.__path__):
+    import_module(f"reslab.commands.{_info.name}")  # which registers the command
 
 
 def main(typed: Sequence[str] | None = None) -> None:

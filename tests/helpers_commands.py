@@ -5,9 +5,10 @@ import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
-from reslab import arguments, bench, studies
-from reslab.analyzing import ANALYSES
+from reslab import bench, studies
+from reslab.analysis import analyses
 from reslab.cli import app
+from reslab.commands import typed
 from reslab.networks import zoo
 
 
@@ -28,13 +29,13 @@ def check_command(command: str) -> None:
 
 
 def check_study(name: str, preset: str = "default", settings: dict[str, str] | None = None, **_: object) -> None:
-    studies.find(name).configure(preset, arguments.words(settings or {}))
+    studies.find(name).configure(preset, typed.words(settings or {}))
 
 
 def check_analyze(name: str, model: str | None = None, options: dict[str, str] | None = None, **_: object) -> None:
-    assert name in ANALYSES
+    assert name in analyses()
     if model is not None:
-        zoo.check(model, **arguments.words(options or {}))
+        zoo.check(model, **typed.words(options or {}))
 
 
 def check_models(name: str | None = None, diff: str | None = None, family: str | None = None, **_: object) -> None:
@@ -44,11 +45,11 @@ def check_models(name: str | None = None, diff: str | None = None, family: str |
 
 
 def check_train(model: str, options: dict[str, str] | None = None, **_: object) -> None:
-    zoo.check(model, num_classes=10, in_channels=1, **arguments.words(options or {}))
+    zoo.check(model, num_classes=10, in_channels=1, **typed.words(options or {}))
 
 
 def check_bench(name: str, **_: object) -> None:
-    assert find_spec(f"{bench.__name__}.{name}")
+    assert bench.find(name)
 
 
 CHECKS = {"study": check_study, "analyze": check_analyze, "models": check_models, "train": check_train, "bench": check_bench}

@@ -4,14 +4,14 @@ import contextlib
 import inspect
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import reslab_here, snapshot
 
-from reslab.analyzing import ANALYSES, analyze_model
+from reslab.analysis import analyses
+from reslab.commands.analyze import analyze_model
 from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.networks import zoo
@@ -27,7 +27,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in ANALYSES if name != "tour"])
+@pytest.mark.parametrize("name", [name for name in analyses() if name != "tour"])
 def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: Path) -> None:
     arguments = SMALL.get(name, [])
     depth = [] if "--depth" in arguments else ["--depth", "8"]
@@ -35,7 +35,7 @@ def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: P
     done = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record["analysis"] == name and record["rows"] and set(record["summary"]) == set(ANALYSES[name].summary)
+    assert record["analysis"] == name and record["rows"] and set(record["summary"]) == set(analyses()[name].summary)
     written = {path.suffix: path for path in tmp_path.iterdir()}
     assert set(written) == {".json", ".svg", ".png"}
     assert json.loads(written[".json"].read_text(encoding="utf-8"))["rows"] == record["rows"]
@@ -46,10 +46,10 @@ def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: P
 BATCHES = {"jacobian": 1, "shattering": 2}
 
 
-@pytest.mark.parametrize("name", [name for name in ANALYSES if name != "tour"])
+@pytest.mark.parametrize("name", [name for name in analyses() if name != "tour"])
 @pytest.mark.parametrize("failing", [False, True])
 def test_the_network_is_left_as_it_was(name: str, failing: bool) -> None:
-    function = getattr(import_module(f"reslab.analysis.{ANALYSES[name].module}"), ANALYSES[name].function)
+    function = analyses()[name].load()
     network = zoo.build("cifar_resnet", depth=20, in_channels=1)
     network.layer2.eval()
     network.conv1.weight.requires_grad_(False)
@@ -150,7 +150,7 @@ def test_loaders_of_triples_and_mappings_and_without_an_end(tmp_path: Path, monk
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_own", raising=False)
-    monkeypatch.setattr("reslab.analyzing.MOST_IMAGES", 6)
+    monkeypatch.setattr("reslab.commands.analyze.MOST_IMAGES", 6)
     for name in ("triples", "mappings"):
         assert analyze_model("importance", f"my_own:{name}", images=5).record["images"] == 5
     with pytest.warns(UserWarning, match="the loader has 8 images or more; the first 6 are taken"):

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from reslab.commands.claims import Lang, print_claims
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, agreement, check, cite, decide, undecided, untrained, with_room
-from reslab.show import Lang, print_claims
 
 
 def claim(direction: Direction, margin: float = 1.0) -> Claim:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import reslab_here, sum_up
 
-from reslab.arguments import value, words
 from reslab.cli import main
+from reslab.commands.typed import value, words
 from reslab.errors import UserError
 from reslab.networks import zoo
 

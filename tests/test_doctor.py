@@ -5,7 +5,7 @@ import json
 import pytest
 from helpers import reslab_here
 
-from reslab import doctor
+from reslab.commands import doctor
 
 
 def test_this_machine_agrees_with_the_references() -> None:

@@ -12,14 +12,15 @@ from helpers import reslab_here, timeless
 from helpers_images import image_folder, write_image
 from torch import Tensor, nn
 
+from reslab.commands.evaluate import evaluate_file
 from reslab.data import load_data
 from reslab.data.images import resize_shorter
-from reslab.data.places import silent
 from reslab.errors import UserError
-from reslab.evaluation import evaluate_file, prepared_for, shuffled
 from reslab.executors import run_trial
 from reslab.networks import zoo
+from reslab.progress import silent
 from reslab.runs import Run
+from reslab.subject import prepared_for
 from reslab.training import loop
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import check_pools_globally, evaluate, evaluate_multi_scale, evaluate_ten_crop, tally
@@ -166,7 +167,7 @@ def test_a_network_without_batchnorm_is_refused() -> None:
 
 def test_statistics_batches_mix_the_classes_and_hold_every_image_once(tmp_path: Path) -> None:
     data = load_data(f"folder:{image_folder(tmp_path, train=200)}")
-    batches = list(shuffled(data))
+    batches = list(data.shuffled())
     assert [len(labels) for _, labels in batches] == [180, 180] and all(60 < labels.sum() < 120 for _, labels in batches)
     seen = torch.cat([images for images, _ in batches]).flatten(1)
     assert len(seen.unique(dim=0)) == len(data.train[0].flatten(1).unique(dim=0))
@@ -275,7 +276,7 @@ def test_classes_are_those_of_the_weights_by_name(tmp_path: Path) -> None:
         root = tmp_path / names
         if not root.exists():
             image_folder(root, classes=list(names), train=2, test=1)
-        return evaluate_file("cifar_resnet", file, load_data(f"folder:{root}"), options={"depth": 8}, watch=silent)
+        return evaluate_file("cifar_resnet", file, load_data(f"folder:{root}"), options={"depth": 8}, progress=silent)
 
     abc = of_classes(tmp_path / "abc.safetensors", ["a", "b", "c"])
     assert errors(abc, "abc")["top1_error"] == pytest.approx(2 / 3) and errors(abc, "abc")["classes"] == ["a", "b", "c"]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from pydantic import ValidationError
 
-from reslab import arguments, studies
-from reslab.analyzing import ANALYSES
+from reslab import studies
+from reslab.analysis import analyses
 from reslab.cli import app
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
@@ -106,8 +106,8 @@ def settings_of() -> dict[str, list[str]]:
     takers: dict[str, Any] = {name: inspect.signature({**models, **families}[name]).parameters for name in (*NETWORKS[:6], *families)}
     takers |= {name: ["num_classes", "in_channels", "width_per_group"] for name in NETWORKS[6:]}
     takers |= {name: studies.find(name).config.model_fields for name in studies.names()} | {"all": StudyConfig.model_fields}
-    for name, each in ANALYSES.items():
-        parameters = inspect.signature(getattr(import_module(f"reslab.analysis.{each.module}"), each.function)).parameters
+    for name, each in analyses().items():
+        parameters = inspect.signature(each.load()).parameters
         takers[name] = [*takers.get(name, ()), *parameters]  # a study may have the name of an analysis
     for name in BENCHES:
         takers[f"bench {name}"] = inspect.signature(import_module(f"reslab.bench.{name}").bench).parameters
@@ -123,7 +123,7 @@ FIRST = {
     "evaluate": NETWORKS + FAMILIES,
     "weights": ("file", "good.safetensors"),
     "study": (*studies.names(), "all"),
-    "analyze": tuple(ANALYSES),
+    "analyze": tuple(analyses()),
     "bench": BENCHES,
     "exercise": ("01", "02", "1.3", "2.4", "folder"),
 }
@@ -165,9 +165,9 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.studies.study.run_trials", enough)  # … and for `study`
     monkeypatch.setattr("reslab.speedrun.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
-    monkeypatch.setattr("reslab.evaluation.look", enough)  # forward passes over a whole part
-    monkeypatch.setattr("reslab.evaluation.true_average", enough)  # likewise
-    monkeypatch.setattr("reslab.doctor.CHECKS", {})  # arithmetic of half a second
+    monkeypatch.setattr("reslab.commands.evaluate.look", enough)  # forward passes over a whole part
+    monkeypatch.setattr("reslab.training.batchnorm.true_average", enough)  # likewise
+    monkeypatch.setattr("reslab.commands.doctor.CHECKS", {})  # arithmetic of half a second
     monkeypatch.setattr("socket.socket.connect", _offline)  # downloads
     monkeypatch.setattr("socket.getaddrinfo", _offline)
     monkeypatch.setattr("webbrowser.open", lambda *_: False)
@@ -178,8 +178,8 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in BENCHES:
         module = import_module(f"reslab.bench.{name}")
         monkeypatch.setattr(module, "bench", functools.wraps(module.bench)(enough))  # with the signature that the command reads
-    for each in dict.fromkeys(ANALYSES.values()):  # one has two names
-        module = import_module(f"reslab.analysis.{each.module}")
+    for each in dict.fromkeys(analyses().values()):  # one has two names
+        module = import_module(each.module)
         monkeypatch.setattr(module, each.function, functools.wraps(getattr(module, each.function))(enough))
 
 
@@ -259,15 +259,15 @@ def test_configs(inputs: Any) -> None:
 @sizes(70, 250)
 def test_settings_of_studies_and_recipes(inputs: Any) -> None:
     @inputs
-    @given(name=st.sampled_from(studies.names()), preset=st.sampled_from(("default", "smoke")) | TEXTS, typed=st.booleans(), data=st.data())
-    def holds(name: str, preset: str, typed: bool, data: st.DataObject) -> None:
+    @given(name=st.sampled_from(studies.names()), preset=st.sampled_from(("default", "smoke")) | TEXTS, as_text=st.booleans(), data=st.data())
+    def holds(name: str, preset: str, as_text: bool, data: st.DataObject) -> None:
         study = studies.find(name)
         given = data.draw(values_for(study.config.model_fields))
-        if typed:
-            given = {key: arguments.value(data.draw(VALUES)) for key in given}
+        if as_text:
+            given = {key: typed.value(data.draw(VALUES)) for key in given}
         with watchdog(), contextlib.suppress(UserError):
             study.grid(study.configure(preset, given))
         with watchdog(), contextlib.suppress(UserError):
-            arguments.read_recipe("fast", "digits", None, tuple(f"{key}={value}" for key, value in given.items()))
+            typed.read_recipe("fast", "digits", None, tuple(f"{key}={value}" for key, value in given.items()))
 
     holds()

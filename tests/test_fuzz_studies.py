@@ -133,7 +133,7 @@ def _page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.report.page.chapter", lambda anchors: None)
     monkeypatch.setattr("reslab.executors.run_trials", enough)
     monkeypatch.setattr("reslab.studies.study.run_trials", enough)
-    monkeypatch.setattr("reslab.shipping.trained", enough)  # the weights have a test of their own
+    monkeypatch.setattr("reslab.subject.Subject.of", enough)  # the weights have a test of their own
 
 
 COMMANDS = {

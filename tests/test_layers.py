@@ -18,6 +18,7 @@ ROOT = Path(reslab.__file__).parent
 # layer -> the layers of reslab that it may import; every layer may import `LEAVES`
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "progress": set(),
     "state": set(),
     "processes": set(),
     "digests": set(),
@@ -35,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"weights", "gates", "analysis"},
     "training": {"files", "runs", "weights"},
     "executors": {"training", "networks", "data", "files", "runs"},
-    "evaluation": {"training", "networks", "data", "weights"},
+    "subject": {"networks", "data", "weights"},
     "studies": {"analysis", "training", "executors", "gates", "networks", "data", "files", "runs", "ledger", "successors"},
     "exercises": {"analysis", "studies", "residual", "networks", "data", "ledger", "files"},
     "report": {"files", "runs", "ledger", "networks", "analysis"},
@@ -43,30 +44,25 @@ ALLOWED: dict[str, set[str]] = {
     "speedrun": {"*"},
     "bench": {"*"},
     "commands": {"*"},
-    "analyzing": {"*"},
-    "arguments": {"*"},
-    "doctor": {"*"},
-    "shipping": {"*"},
-    "show": {"*"},
     "cli": {"*"},
     "__main__": {"cli"},
     "__init__": {"data", "networks", "residual"},  # lazily: for type checkers only
 }
-LEAVES = {"errors", "state", "processes"}
+LEAVES = {"errors", "progress", "state", "processes"}
 # outside packages that some layers must not know, and the layers that may
 RESERVED = {
     "lightning_fabric": {"training"},
     "plotly": {"report"},
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
-    "rich": {"show"},
+    "rich": {"progress", "commands"},
     "matplotlib": {"analysis", "report"},
     "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
-    "pydantic": {"files", "runs", "training", "studies", "commands", "arguments", "analyzing", "report", "speedrun"},
+    "pydantic": {"files", "runs", "training", "studies", "commands", "report", "speedrun"},
 }
 MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
 

@@ -14,6 +14,7 @@ from fontTools.ttLib import TTFont
 from helpers import reslab_here, sum_up
 
 from reslab.analysis.torchvision_tour import Stop, Tour
+from reslab.commands.claims import print_claims
 from reslab.errors import UserError
 from reslab.files import write_json
 from reslab.ledger.claim import Claim
@@ -23,7 +24,6 @@ from reslab.report import explorer, hangul, pictures, records, units, wording
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.show import print_claims
 from reslab.studies.study import Chart, Series, rounded
 
 EVIL = "<script>alert(1)</script>"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from reslab import studies
+from reslab.commands.study import percent
 from reslab.files import Json, read_json
 from reslab.ledger.verdict import agreement
 from reslab.networks import zoo
 from reslab.report.records import summary_rows
 from reslab.report.wording import reason, translated
-from reslab.show import percent
 from reslab.speedrun import race
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,10 @@ from helpers_images import image_folder
 from safetensors import safe_open
 
 import reslab
-from reslab import shipping
+from reslab.commands import ship as shipping
+from reslab.commands.evaluate import evaluate_file
 from reslab.data import load_data
 from reslab.errors import UserError
-from reslab.evaluation import evaluate_file
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
 from reslab.runs import Run
@@ -150,7 +150,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     assert facts["made_for"] == {"num_classes": 2, "in_channels": 3} and facts["images"] == {"train": 6, "heldout": 2, "test": 4}
     dataset = load_data(f"folder:{place}")
     for part, figures in facts["errors"].items():
-        found = evaluate_file("resnet20", path, dataset, part=part, options={}, watch=lambda *_: None)
+        found = evaluate_file("resnet20", path, dataset, part=part, options={}, progress=lambda *_: None)
         assert figures == {"trained": 0.25, "shipped": found["top1_error"]}  # what the run says, and what is measured
     for written in out.rglob("*.*"):
         assert str(tmp_path).encode() not in written.read_bytes() and "그림".encode() not in written.read_bytes()
@@ -159,7 +159,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
 
 
 def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path) -> None:
-    made = shipping.ship(pretended_run(tmp_path, model="cifar_plain", options={"depth": 20}), tmp_path / "out")
+    made = shipping.make(pretended_run(tmp_path, model="cifar_plain", options={"depth": 20}), tmp_path / "out")
     assert made.weights.name == "plain20.safetensors"
     assert made.facts["command"].startswith("reslab train cifar_plain --depth 20 --data digits")
     network = zoo.build("plain20", weights=made.weights)
@@ -178,14 +178,14 @@ def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path
 def test_what_cannot_be_shipped_is_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     run = pretended_run(tmp_path, **settings)  # type: ignore[arg-type]  # a dict
     with pytest.raises(UserError, match=message):
-        shipping.ship(run, tmp_path / "out")
+        shipping.make(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_data_of_unknown_origin_are_refused(tmp_path: Path) -> None:
     run = pretended_run(tmp_path / "runs", data=f"folder:{image_folder(tmp_path / 'mine')}")
     with pytest.raises(UserError, match="is not known by its origin"):
-        shipping.ship(run, tmp_path / "out")
+        shipping.make(run, tmp_path / "out")
 
 
 def test_the_command_trains_the_same_again() -> None:

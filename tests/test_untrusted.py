@@ -18,7 +18,7 @@ from helpers_images import image_folder
 from PIL import EpsImagePlugin, Image
 from test_report import EVIL, a_study, a_trial, without_scripts
 
-from reslab import show
+from reslab.commands import printing
 from reslab.data import cache, load_data
 from reslab.errors import DamagedError, UserError
 from reslab.executors import fresh_network, local, run_trials
@@ -315,7 +315,7 @@ def test_metrics_and_environments_cannot_inject_into_the_page(tmp_path: Path) ->
 
 
 def test_names_in_a_table_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    show.print_table(("student",), [("[red]x[/] [/nothing]",)])
+    printing.print_table(("student",), [("[red]x[/] [/nothing]",)])
     assert "[red]x[/] [/nothing]" in capsys.readouterr().out
 
 

@@ -102,7 +102,7 @@ class CovariateShift(Result):
         return figure
 
 
-@analysis
+@analysis("smoothness", "how the loss and its gradient vary along the gradient", images=128)
 def loss_smoothness(
     network: nn.Module,
     images: Tensor,
@@ -150,7 +150,7 @@ def loss_smoothness(
     return Smoothness(value.item(), norm, steps, torch.tensor(losses, dtype=torch.float64), torch.tensor(changes, dtype=torch.float64))
 
 
-@analysis
+@analysis("covariate-shift", "how far other layers' steps shift each layer's gradient", images=128)
 def covariate_shift(
     network: nn.Module,
     images: Tensor,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, check_weights
+from reslab.analysis.subject import careful, check_weights
 from reslab.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class FeatureReuse(Result):
         return figure
 
 
-@analysis
+@careful
 def feature_reuse(network: nn.Module) -> FeatureReuse:
     """Return the mean absolute weight from each source to each reader of each dense block: over outputs, the source's channels and kernel.
 

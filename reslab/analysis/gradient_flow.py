@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import UserError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View
+from reslab.progress import Progress, silent
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class TrainingFlow(Result):
         return figure
 
 
-@analysis
+@analysis("gradient-flow", "signals and gradients at every block", images=128, summary=("loss", "first_over_last", "growth"))
 def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the flow of one batch, in the network's current mode.
 
@@ -156,7 +157,7 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     )
 
 
-@analysis
+@analysis("training-flow", "the same through training")
 def through_training(
     network: nn.Module,
     images: Tensor,
@@ -169,7 +170,7 @@ def through_training(
     momentum: float = 0.9,
     seed: int = 0,
     loss: Loss = F.cross_entropy,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TrainingFlow:
     """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the network stays as it is.
 
@@ -194,8 +195,7 @@ def through_training(
             optimizer.zero_grad()
             loss_value(loss, trained(images[batch]), labels[batch]).backward()
             optimizer.step()
-            if progress is not None:
-                progress(step, steps)
+            progress("training-flow", step, steps)
     return TrainingFlow(at, flows)
 
 

@@ -49,7 +49,7 @@ class Responses(Result):
         return figure
 
 
-@analysis
+@analysis("responses", "what each block's layers add", images=128, trained=True)
 def responses(network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False) -> Responses:
     """Return the standard deviation of each convolution's response: after its BatchNorm and before what follows, a ReLU or an addition.
 

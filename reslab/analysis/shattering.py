@@ -49,7 +49,7 @@ class Shattering(Result):
         return figure
 
 
-@analysis
+@analysis("shattering", "how fast gradients change along a line of inputs", images=2)
 def shattering(
     network: nn.Module,
     images: Tensor,

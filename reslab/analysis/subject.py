@@ -22,16 +22,22 @@ R = TypeVar("R")
 Loss = Callable[[Any, Tensor], Tensor]
 """From outputs, logits `[B, classes]` for most, and labels `[B]` to a number; the mean cross-entropy where nothing else is said."""
 
-Progress = Callable[[int, int], None]
-"""Called with what is done and how much there is."""
+
+def analysis(
+    name: str, says: str, *, images: int | None = None, trained: bool = False, summary: tuple[str, ...] = (), alias: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function an analysis of `reslab analyze`, and careful of its network; `reslab.analysis.Analysis` says what the arguments are."""
+    return careful
 
 
-def analysis(function: Callable[P, R]) -> Callable[P, R]:
+def careful(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function of a network (and images and labels) leave it as it was, and say in one line what it cannot do with it."""
     signature = inspect.signature(function)
+    if "network" not in signature.parameters:
+        return function
 
     @wraps(function)
-    def careful(*args: P.args, **kwargs: P.kwargs) -> R:
+    def leaving(*args: P.args, **kwargs: P.kwargs) -> R:
         given = signature.bind(*args, **kwargs)  # what does not fit the function is a TypeError, as of any function
         network = given.arguments["network"]
         network = given.arguments["network"] = network if isinstance(network, View) else unwrapped(network)
@@ -42,7 +48,7 @@ def analysis(function: Callable[P, R]) -> Callable[P, R]:
         with told(what), preserve(network.network if isinstance(network, View) else network):
             return function(*given.args, **given.kwargs)
 
-    return careful
+    return leaving
 
 
 def _detached(name: str, values: Any) -> Tensor:

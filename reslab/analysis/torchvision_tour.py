@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import resnet, resnet18, resnet50
 
 from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,7 @@ class Tour(Result):
         return "\n\n".join(parts)
 
 
+@analysis("tour", "a reading of the installed torchvision's ResNet; it takes no MODEL")
 def torchvision_tour() -> Tour:
     """Return the tour of the installed version; the lines are found by what they say, so they follow it."""
     with torch.random.fork_rng():

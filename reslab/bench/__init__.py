@@ -1,1 +1,28 @@
-"""Benchmarks: what is claimed about speed, measured as ratios inside one run."""
+"""Benchmarks: one question of speed a file, whose `bench` measures it."""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from reslab.errors import UserError, suggest
+
+__all__ = ["find"]
+
+
+@cache
+def _benchmarks() -> dict[str, ModuleType]:
+    """Return every benchmark of this package by its name: a module with `bench`."""
+    modules = {info.name: import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
+    return {name: module for name, module in modules.items() if hasattr(module, "bench")}
+
+
+def find(name: str) -> ModuleType:
+    """Return the benchmark of this name.
+
+    Raises:
+        UserError: if there is none; the message suggests the nearest.
+    """
+    if name not in _benchmarks():
+        raise UserError(f"no benchmark {name!r}{suggest(name, _benchmarks())}")
+    return _benchmarks()[name]

@@ -20,6 +20,9 @@ BATCH_PIXELS = 128 * 32 * 32
 BATCH_IMAGES = 512
 
 
+STATISTICS_BATCH = 256
+
+
 class Part(NamedTuple):
     """The images of a part as they are stored, and their labels `[N]` int64."""
 
@@ -142,6 +145,12 @@ class Dataset:
         if isinstance(self.augment, ScaleCrop):
             return self._standardise(self.augment(list(raw), self.unit, generator)), labels
         return self.augment(self._single_views(raw), generator), labels
+
+    def shuffled(self) -> Iterator[Split]:
+        """Yield the training images, not augmented, in batches of about 256 that mix the classes as training does."""
+        order = torch.randperm(len(self.labels), generator=Generator().manual_seed(0))
+        for index in order.tensor_split(-(-len(order) // STATISTICS_BATCH)):
+            yield self.training_batch(index, None)
 
     def batches(self, part: PartName) -> Iterator[Split]:
         """Yield the part in order, each image seen once: as it is, or its single view at `size`."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from reslab.errors import UserError
 from reslab.networks.counting import FlopCounter, count_params
 from reslab.state import in_mode
 
@@ -52,6 +53,28 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
             for handle in handles:
                 handle.remove()
     return rows
+
+
+class Table(NamedTuple):
+    """A network's stages, the image `(C, H, W)` that they are for, and their parameters and multiply-adds in all."""
+
+    stages: list[Stage]
+    input: tuple[int, int, int]
+    params: int
+    macs: int
+
+
+def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> Table:
+    """Return a network as its paper's table would show it.
+
+    Raises:
+        UserError: if its options leave nothing of the image, or ask for one that is too large.
+    """
+    try:
+        rows = stages(network, input_shape)
+    except RuntimeError as error:
+        raise UserError(f"{name} cannot run on an image of its size, {input_shape}: {error}") from error
+    return Table(rows, input_shape, count_params(network), sum(row.macs for row in rows))
 
 
 @dataclass(frozen=True)

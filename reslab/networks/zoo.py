@@ -121,7 +121,7 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadS
     file = locate(weights, name)
     if file == TORCHVISION:
         return torchvisions(name, options)[0]
-    return loaded(name, read_weights(file), zero_pad, options)[0]
+    return loaded(name, read_weights(file), zero_pad, options)[0].network
 
 
 def loaded(
@@ -130,7 +130,7 @@ def loaded(
     zero_pad: ZeroPadSide | None,
     options: Mapping[str, Any],
     otherwise: Mapping[str, Any] | None = None,
-) -> tuple[nn.Module, Fit]:
+) -> tuple["Own", Fit]:
     """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor `options` give them.
 
     What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what it only claims.
@@ -143,8 +143,17 @@ def loaded(
     if weights.network == name:
         with torch.device("meta"):
             fit(weights, fresh(name, every))
-    network = fresh(name, every)
-    return network, load(network, weights, name, told, zero_pad)
+    made = own(name, every)
+    return made, load(made.network, weights, name, told, zero_pad)
+
+
+def own(name: str, options: Mapping[str, Any]) -> "Own":
+    """Return a freshly initialised network, and what its factory gives with it, if it has one.
+
+    Raises:
+        UserError: as `fresh`.
+    """
+    return factory(name, dict(options)) if ":" in name else Own(fresh(name, options))
 
 
 def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -15,7 +15,8 @@ from reslab.ledger.verdict import Check
 from reslab.networks import zoo
 from reslab.networks.anatomy import Layer, Operations, layers, stages
 from reslab.networks.counting import count_params
-from reslab.studies.study import Chart, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text
+from reslab.progress import Progress, each
+from reslab.studies.study import Chart, Groups, Measurement, Series, Study, StudyConfig, Table, Text
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 
@@ -291,10 +292,8 @@ def option_a_keeps(x: Tensor) -> tuple[tuple[int, ...], bool, bool]:
 def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the counts, and the tables of the five networks and of ResNet-50."""
     nets = {}
-    for done, name in enumerate(VARIANTS):
-        progress("networks", done, len(VARIANTS))
+    for name in each(VARIANTS, "networks", progress):
         nets[name] = Anatomy(name)
-    progress("networks", len(VARIANTS), len(VARIANTS))
     net34, net50 = nets["resnet34"], nets["resnet50"]
     identity = {name: [block for block in net.blocks if block not in net.projections] for name, net in nets.items()}
     orders = {name: {net.operations(block) for block in identity[name]} for name, net in nets.items()}

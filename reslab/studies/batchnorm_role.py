@@ -32,6 +32,7 @@ from reslab.gates.view import view
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Citation, Comparison
 from reslab.networks import zoo
+from reslab.progress import Progress, each
 from reslab.state import preserve
 from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
 from reslab.studies.gradient_flow import decades
@@ -41,7 +42,6 @@ from reslab.studies.study import (
     CifarDepths,
     Groups,
     Measurement,
-    Progress,
     Study,
     StudyConfig,
     Table,
@@ -342,9 +342,8 @@ def early_loss(trial: Trial) -> float:
 def _looks(trials: Sequence[Trial], rate: float, kind: str, progress: Progress) -> dict[int, Look | None]:
     """Return what each seed's network shows on its way down."""
     found = {}
-    for done, trial in enumerate(trials, start=1):
+    for trial in each(trials, f"training again {kind} BatchNorm", progress):
         found[trial.config.seed] = descent(trial, rate)
-        progress(f"training again {kind} BatchNorm", done, len(trials))
     return found
 
 
@@ -352,8 +351,7 @@ def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[t
     """Return, by kind and depth, each seed's log10 of the gradient's norm at the first over the last block, and the branch's share."""
     data = load_data(config.data)
     found: dict[tuple[str, int], dict[int, float]] = {}
-    for done, depth in enumerate(config.depths):
-        progress("gradients at initialisation", done, len(config.depths))
+    for depth in each(config.depths, "gradients at initialisation", progress):
         for seed in config.seed_range:
             images, labels = data.fitted(32).training_batch(torch.randperm(len(data.labels), generator=generator(seed, "order", 0))[:64], None)
             for name, family in (("residual", "cifar_resnet"), ("plain", "cifar_plain"), ("branch", "cifar_preresnet")):
@@ -363,7 +361,6 @@ def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[t
                 for kind, twin in (("with", network), ("without", without_batchnorm(network))):
                     value = branch_share(twin, images) if name == "branch" else decades(gradient_flow(twin, images, labels))
                     found.setdefault((f"{name}, {kind}", depth), {})[seed] = value
-    progress("gradients at initialisation", len(config.depths), len(config.depths))
     return found
 
 

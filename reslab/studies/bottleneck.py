@@ -14,8 +14,9 @@ from pydantic import Field
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Citation, Comparison, with_room
+from reslab.progress import Progress
 from reslab.studies.costs import TOLERANCE, Cost, cost, unequal
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, averaged, by_seed, not_trained
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Study, StudyConfig, Table, averaged, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"

@@ -18,7 +18,8 @@ from reslab.analysis.landscape import landscape
 from reslab.files import Json
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison, with_room
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Trial, averaged, by_seed
+from reslab.progress import Progress, each
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Series, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -131,14 +132,13 @@ def construct(trials: Sequence[Trial], deep: Trial, progress: Progress) -> Check
     """Return the training errors of deep networks that contain the trained ones, and on how many training images they answer otherwise."""
     expected: Json = {"training errors": [], "answers that differ": 0}
     measured: Json = {"training errors": [], "answers that differ": 0}
-    for done, trial in enumerate(trials, start=1):
+    for trial in each(trials, "adding identity layers", progress):
         given, made = trial.network(), contain(trial.network(), deep.fresh_network())
         answers = [(given(images).argmax(1), made(images).argmax(1), labels) for images, labels in trial.data().batches("train")]
         before, after, labels = (torch.cat(part) for part in zip(*answers, strict=True))
         expected["training errors"].append(round((before != labels).double().mean().item(), 6))
         measured["training errors"].append(round((after != labels).double().mean().item(), 6))
         measured["answers that differ"] += int((before != after).sum())
-        progress("adding identity layers", done, len(trials))
     return Check(CONTAINS, measured, expected)
 
 
@@ -193,13 +193,12 @@ def surfaces(config: DegradationConfig, groups: Groups, progress: Progress) -> l
     if seed is None:
         return []
     series = []
-    for done, (kind, trials) in enumerate(zip(kinds, finished, strict=True), start=1):
+    for kind, trials in each(list(zip(kinds, finished, strict=True)), "loss surfaces", progress):
         images, labels = trials[seed].data().sample("train", SURFACE_IMAGES)
         surface = landscape(trials[seed].network(), images, labels, points=2 * config.surface + 1, seed=seed)
         heights = surface.losses.nan_to_num(nan=MOST).clamp(LEAST, MOST).log10()
         at = surface.coordinates.tolist()
         series.append(Series(f"{kind}-{depth}", at, at, z=heights.T.tolist()))
-        progress("loss surfaces", done, len(kinds))
     chart = Chart(
         title={"ko": f"손실 곡면, 학습된 {depth}층 신경망", "en": f"Loss surfaces of trained networks of {depth} layers"},
         caption={

@@ -14,8 +14,9 @@ from reslab.analysis.feature_reuse import dense_blocks
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Citation
 from reslab.networks import literature, zoo
+from reslab.progress import Progress, each
 from reslab.studies.laws import agreeing_phi, nearest_blocks, slopes, sum_of_paths
-from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table
+from reslab.studies.study import Groups, Measurement, Study, StudyConfig, Table
 from reslab.successors import efficientnet, regnet
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -158,11 +159,9 @@ DESIGNS = {f"regnet_{kind}_{size}": design for kind, designs in (("x", regnet.X)
 def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the checks on the networks themselves, and what the papers say."""
     exact = 0
-    for done, name in enumerate(DESIGNS):
-        progress("counting RegNets", done, len(DESIGNS))
+    for name in each(DESIGNS, "counting RegNets", progress):
         counted = zoo.describe(name)
         exact += (counted.params, counted.macs) == (counted.reference.params, counted.reference.macs)
-    progress("counting RegNets", len(DESIGNS), len(DESIGNS))
     resnext50, resnet101 = zoo.describe("resnext50_32x4d").params, zoo.describe("resnet101").params
     looseness = [high / low - 1 for low, high in map(wa_range, DESIGNS.values())]
     b0 = efficientnet.PUBLISHED["efficientnet_b0"]

@@ -38,12 +38,12 @@ from reslab.gates.view import Live, View, view
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
+from reslab.progress import Progress, each
 from reslab.studies.study import (
     Chart,
     CifarDepth,
     Groups,
     Measurement,
-    Progress,
     Series,
     Study,
     StudyConfig,
@@ -210,10 +210,8 @@ def measure(config: EnsemblePathsConfig, groups: Groups, progress: Progress) -> 
     """Return the exact count, and what the trained networks show."""
     trials = [trial for group in ("preresnet", "resnet") for trial in sound(groups[group])]
     found: dict[str, dict[int, Looked]] = {"preresnet": {}, "resnet": {}}
-    for done, trial in enumerate(trials):
-        progress("following paths", done, len(trials))
+    for trial in each(trials, "following paths", progress):
         found[trial.group][trial.config.seed] = look(trial, config.images)
-    progress("following paths", len(trials), len(trials))
 
     def values(value: Callable[[Looked], float]) -> dict[int, float]:
         return {seed: value(looked) for seed, looked in found["preresnet"].items()}

@@ -18,7 +18,8 @@ from reslab.errors import UserError
 from reslab.ledger.claim import Claim, Direction, Section
 from reslab.ledger.verdict import Comparison
 from reslab.networks import zoo
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Series, Study, StudyConfig, Table, Text, over_seeds
+from reslab.progress import Progress, each
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Series, Study, StudyConfig, Table, Text, over_seeds
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
 YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"
@@ -227,15 +228,11 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
 
     flows: dict[tuple[str, int], dict[int, GradientFlow]] = {}
     places = [(kind, depth) for kind in KINDS for depth in config.depths] + [("residual, BN", hundreds)]
-    for done, (kind, depth) in enumerate(places):
-        progress("at initialisation", done, len(places))
+    for kind, depth in each(places, "at initialisation", progress):
         flows[kind, depth] = {seed: gradient_flow(start(kind, depth, seed), few, their_labels) for seed in seeds}
-    progress("at initialisation", len(places), len(places))
     training: dict[str, dict[int, TrainingFlow | None]] = {}
-    for done, kind in enumerate(KINDS):
-        progress("in training", done, len(KINDS))
+    for kind in each(KINDS, "in training", progress):
         training[kind] = {seed: trained_flow(start(kind, trained_depth, seed), images, labels, config.steps, seed) for seed in seeds}
-    progress("in training", len(KINDS), len(KINDS))
     finite = {kind: {seed: flow for seed, flow in by_seed.items() if flow is not None} for kind, by_seed in training.items()}
 
     def rate(claim: Claim, kind: str) -> Comparison:

@@ -17,12 +17,12 @@ from reslab.ledger.claim import Claim, Direction
 from reslab.ledger.verdict import Check, Citation, Comparison
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
+from reslab.progress import Progress, each
 from reslab.studies.study import (
     Chart,
     CifarDepths,
     Groups,
     Measurement,
-    Progress,
     Study,
     StudyConfig,
     Text,
@@ -243,11 +243,9 @@ def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) 
     images = groups["original"][0].data().sample("train", 256)[0]
     before, after = {}, {}
     trials = sound(groups["original"])
-    for done, trial in enumerate(trials):
-        progress("negative sums", done, len(trials))
+    for trial in each(trials, "negative sums", progress):
         before[trial.config.seed] = negative_sums(trial.fresh_network(), images)
         after[trial.config.seed] = negative_sums(trial.network(), images)
-    progress("negative sums", len(trials), len(trials))
     share_before, share_after = ({seed: fmean(shares) for seed, shares in found.items()} for found in (before, after))
     untested = not_trained(groups, "original")
     comparisons = [

@@ -22,13 +22,13 @@ from reslab.analysis.removal import Damage, Removals, remove_each, remove_random
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Comparison
 from reslab.networks.variants import RandomBlocks
+from reslab.progress import Progress, each
 from reslab.studies.study import (
     Band,
     Chart,
     CifarDepth,
     Groups,
     Measurement,
-    Progress,
     Series,
     Study,
     StudyConfig,
@@ -237,10 +237,8 @@ def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measure
     trials = [trial for members in groups.values() for trial in sound(members)]
     found: dict[str, dict[int, Lesions]] = {group: {} for group in groups}
     images, labels = groups["resnet"][0].data().sample("test", config.images)
-    for done, trial in enumerate(trials):
-        progress("removing blocks", done, len(trials))
+    for trial in each(trials, "removing blocks", progress):
         found[trial.group][trial.config.seed] = lesions(trial, images, labels, config.draws)
-    progress("removing blocks", len(trials), len(trials))
 
     def values(group: str, value: Callable[[Lesions], float]) -> dict[int, float]:
         return {seed: value(lesion) for seed, lesion in found[group].items()}

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Comparison, with_room
-from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, not_trained, over_seeds
+from reslab.progress import Progress
+from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Study, StudyConfig, by_seed, not_trained, over_seeds
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2016 (arXiv:1603.05027)"

@@ -17,7 +17,8 @@ from reslab.gates.view import view
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Text, not_trained, over_seeds, sound
+from reslab.progress import Progress, each
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Study, StudyConfig, Text, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -196,13 +197,11 @@ def measure(config: ResidualLearningConfig, groups: Groups, progress: Progress) 
     layers: dict[str, dict[int, list[float]]] = {group: {} for group in groups}
     before: dict[int, list[float]] = {}
     after: dict[int, list[float]] = {}
-    for done, trial in enumerate(trials):
-        progress("responses", done, len(trials))
+    for trial in each(trials, "responses", progress):
         layers[trial.group][trial.config.seed] = [layer.std for layer in responses(trial.network(), images).layers]
         if trial.group == residual:
             before[trial.config.seed] = changes(trial.fresh_network(), images)
             after[trial.config.seed] = changes(trial.network(), images)
-    progress("responses", len(trials), len(trials))
     strength = {group: {seed: fmean(stds) for seed, stds in by_seed.items()} for group, by_seed in layers.items()}
     after_mean, before_mean = ({seed: fmean(ratios) for seed, ratios in found.items()} for found in (after, before))
 

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Comparison, with_room
-from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed, not_trained
+from reslab.progress import Progress
+from reslab.studies.study import CifarDepths, Groups, Measurement, Study, StudyConfig, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"

@@ -18,7 +18,8 @@ from reslab.gates.view import view
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Table, Text, not_trained, over_seeds, sound
+from reslab.progress import Progress, each
+from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Study, StudyConfig, Table, Text, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -226,8 +227,7 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
     values: dict[str, dict[int, Tensor]] = {f"{kind}, {when}": {} for kind in groups for when in ("before", "after")}
     trained: dict[str, dict[int, Tensor]] = {}
     smallest: dict[str, dict[int, float]] = {kind: {} for kind in groups}
-    for done, trial in enumerate(trials):
-        progress("singular values", done, len(trials))
+    for trial in each(trials, "singular values", progress):
         kind, seed = trial.group, trial.config.seed
         found = {"before": singular_values(trial.fresh_network(), images, seed), "after": singular_values(trial.network(), images, seed)}
         smallest[kind][seed] = max(float(min(block.min() for block in blocks.values())) for blocks in found.values())
@@ -235,7 +235,6 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
             values[f"{kind}, {when}"][seed] = torch.cat(list(blocks.values()))
         for name, block in found["after"].items():
             trained.setdefault(f"{kind}, {name}", {})[seed] = block
-    progress("singular values", len(trials), len(trials))
     below, lost = ({name: share_under(limit, by_seed) for name, by_seed in values.items()} for limit in (1.0, NOTHING))
     least = {seed: min(share, below["v2, after"][seed]) for seed, share in below["v2, before"].items()}
     least_lost = {seed: min(share, lost["v1, after"][seed]) for seed, share in lost["v1, before"].items()}

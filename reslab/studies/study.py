@@ -13,10 +13,11 @@ from torch import nn
 
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import DamagedError, UserError, suggest
-from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
+from reslab.executors import Executor, Failure, build_network, data_for, fresh_network, run_trials
 from reslab.files import Json, one_line, read_json, write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, check, cite, decide, untrained
+from reslab.progress import Progress, silent
 from reslab.runs import Config, Run
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
@@ -154,9 +155,6 @@ class Trial(NamedTuple):
 
 Groups = Mapping[str, Sequence[Trial]]
 """The finished trials of each group, one a seed."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being measured, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -361,7 +359,7 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, watch: Watch, progress: Progress) -> Finished:
+def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, progress: Progress = silent) -> Finished:
     """Run what is missing of a study, decide its claims and write `study.json`.
 
     Raises:
@@ -370,7 +368,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
     # The longest trials first, so that no worker is left with a long one at the end.
-    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, executor, watch)
+    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, executor, progress)
     groups: dict[str, list[Trial]] = {group: [] for group in grid}
     for group, trials in grid.items():
         for trial in trials:

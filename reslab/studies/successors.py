@@ -14,9 +14,10 @@ from pydantic import Field
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Check, Comparison
+from reslab.progress import Progress, each
 from reslab.studies.costs import TOLERANCE, Cost, cost, cost_charts, cost_tables, unequal
 from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
-from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, Table, by_seed, not_trained, sound
+from reslab.studies.study import Groups, Measurement, Study, StudyConfig, Table, by_seed, not_trained, sound
 from reslab.training.loop import TrialConfig
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -170,10 +171,8 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
     costs = {group: cost(trials[0].config) for group, trials in groups.items()}
     reuses: dict[int, Reuse] = {}
     trials = sound(groups["densenet"])
-    for done, trial in enumerate(trials):
-        progress("cutting connections", done, len(trials))
+    for trial in each(trials, "cutting connections", progress):
         reuses[trial.config.seed] = reuse_of(trial)
-    progress("cutting connections", len(trials), len(trials))
     others = dearer(costs)
 
     def beats(claim: Claim, network: str, rival: str) -> Comparison:

@@ -1,67 +1,129 @@
-"""What `reslab analyze` does: a network, its weights, some images, and one analysis of them."""
+"""`reslab analyze`: a network, its weights, some images, and one analysis of them."""
 
 import inspect
-import json
+import json as jsonlib
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from torch import Tensor, nn
-
-from reslab.analysis.result import Result, drawn
-from reslab.data import load_data
-from reslab.data.dataset import PartName
-from reslab.data.places import Watch, silent
+from reslab.analysis import Analysis, analyses
+from reslab.commands import printing, typed
+from reslab.commands.app import Flag, Seed, app
 from reslab.errors import UserError, suggest
-from reslab.evaluation import prepared_for, trained
-from reslab.files import write_atomically
-from reslab.networks import zoo
-from reslab.weights.files import read_weights
-from reslab.weights.shipped import locate, shipped, trained_on
-from reslab.weights.untold import ZeroPadSide, load
+from reslab.progress import Progress, display, short, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reslab.analysis.result import Result
+    from reslab.data.dataset import PartName
+    from reslab.files import Json
+    from reslab.subject import Subject
+    from reslab.weights.untold import ZeroPadSide
 
 
-class Analysis(NamedTuple):
-    """Where an analysis is, how many images it takes unless told otherwise, and what its result says beside its table."""
+@app.command
+def analyze(
+    name: str,
+    model: str | None = None,
+    /,
+    *,
+    weights: str | None = None,
+    data: str = "digits",
+    part: Literal["heldout", "train", "test"] = "heldout",
+    images: int | None = None,
+    seed: Seed = 0,
+    zero_pad: Literal["end", "centred"] | None = None,
+    out: Path | None = None,
+    download: Flag = False,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Look inside a residual network: `reslab analyze paths resnet20`, `reslab analyze removal resnet32 --weights FILE`.
 
-    module: str
-    function: str
-    images: int | None  # None: the whole part
-    trained: bool  # whether it asks what training made; the others ask how a network starts, or starts to learn
-    summary: tuple[str, ...] = ()
+    The analyses:
+
+    ANALYSES
+
+    TRAINED ask what training made: they look at a trained network that comes with the lab, if there is one of that name for the data
+    (`reslab weights` lists them). The others, and networks that do not come with the lab, start fresh, in training mode where the analysis
+    leaves the choice.
+
+    Parameters
+    ----------
+    name
+        The analysis.
+    model
+        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory, which returns a network,
+        or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
+    weights
+        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists; or none, a fresh network.
+    data
+        As for `reslab train`; a factory's loader takes its place.
+    part
+        Part of the data; test is for final figures.
+    images
+        How many images (by default what the analysis needs).
+    seed
+        Seed of a fresh network's weights, and of what the analysis draws.
+    zero_pad
+        Where the file's option A puts its zero channels; only for files that are not this lab's.
+    out
+        Directory for the table (JSON) and the figure (SVG and PNG).
+    download
+        Download the data set if it is not there.
+    json
+        Print the table as JSON.
+    options
+        Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
+    """
+    from reslab.networks import zoo
+
+    words = typed.words(options)
+    typed.see_whose(words, analyze, zoo.options(model or ""))
+    if out is not None:
+        typed.make_writable(out)
+        places(name, model, out)  # before the work, and not after it
+    with display() as progress:
+        found = analyze_model(
+            name,
+            model,
+            weights=weights,
+            data=data,
+            part=part,
+            images=images,
+            seed=seed,
+            zero_pad=zero_pad,
+            download=download,
+            options=words,
+            progress=progress,
+        )
+    if found.record.get("untrained"):
+        print(f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; give --weights", file=sys.stderr)
+    written = write(found, out) if out is not None else []
+    printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 
-ANALYSES = {
-    "gradient-flow": Analysis("gradient_flow", "gradient_flow", 128, False, ("loss", "first_over_last", "growth")),
-    "training-flow": Analysis("gradient_flow", "through_training", None, False),
-    "paths": Analysis("paths", "path_spectrum", 32, True, ("mean_length",)),
-    "sampled-paths": Analysis("paths", "sample_paths", 32, True),
-    "removal": Analysis("removal", "remove_each", None, True, ("error",)),
-    "random-removal": Analysis("removal", "remove_random", None, True, ("error",)),
-    "reorder": Analysis("removal", "reorder", None, True, ("error",)),
-    "importance": Analysis("removal", "importance", 128, True),
-    "jacobian": Analysis("jacobian", "jacobian", 2, True),
-    "responses": Analysis("responses", "responses", 128, True),
-    "shattering": Analysis("shattering", "shattering", 2, False),
-    "landscape": Analysis("landscape", "landscape", 128, True),
-    "smoothness": Analysis("batchnorm", "loss_smoothness", 128, False),
-    "covariate-shift": Analysis("batchnorm", "covariate_shift", 128, False),
-    "tour": Analysis("torchvision_tour", "torchvision_tour", 0, False),
-}
-ANALYSES["lesion"] = ANALYSES["removal"]  # as Veit et al. 2016 call it
+def _listed(text: str) -> str:
+    """Return a docstring with the analyses in it."""
+    known = dict.fromkeys(analyses().values())
+    lines = [f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}" for each in known]
+    *others, last = [each.name for each in known if each.trained]
+    return text.replace("ANALYSES", "\n    ".join(lines)).replace("TRAINED", f"{', '.join(others)} and {last}")
+
+
+analyze.__doc__ = _listed(analyze.__doc__ or "")
 
 
 @dataclass(frozen=True)
 class Found:
     """A result, and the same as plain data."""
 
-    result: Result
+    result: "Result"
     record: dict[str, Any]
 
 
@@ -71,13 +133,13 @@ def analyze_model(
     *,
     weights: str | Path | None = None,
     data: str = "digits",
-    part: PartName = "heldout",
+    part: "PartName" = "heldout",
     images: int | None = None,
-    zero_pad: ZeroPadSide | None = None,
+    zero_pad: "ZeroPadSide | None" = None,
     download: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
-    watch: Watch = silent,
+    progress: Progress = silent,
 ) -> Found:
     """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows them.
 
@@ -87,10 +149,15 @@ def analyze_model(
     Raises:
         UserError: if there is no such analysis, or network, weights, data and analysis do not go together.
     """
-    if name not in ANALYSES:
-        raise UserError(f"no analysis {name!r}{suggest(name, ANALYSES)}")
-    analysis = ANALYSES[name]
-    function = getattr(import_module(f"reslab.analysis.{analysis.module}"), analysis.function)
+    import torch
+
+    from reslab.data import load_data
+    from reslab.subject import Subject
+
+    if name not in analyses():
+        raise UserError(f"no analysis {name!r}{suggest(name, analyses())}")
+    analysis = analyses()[name]
+    function = analysis.load()
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
     asked = ", ".join(f"{key} {value}" for key, value in settings.items())
@@ -107,15 +174,24 @@ def analyze_model(
         settings["seed"] = seed
     file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
     untrained = analysis.trained and file is None and ":" not in model
-    network, loss, x, y, source = _subject(model, file, data, part, images or analysis.images, zero_pad, download, others, watch)
-    if loss is not None and "loss" in known:
-        settings["loss"] = loss
+    if ":" in model:  # which may bring its own images
+        subject = Subject.of(model, file, others, zero_pad=zero_pad)
+        if subject.own.loader is None:
+            subject, _ = subject.seeing(load_data(data, download=download, progress=progress))
+    else:
+        dataset = load_data(data, download=download, progress=progress)
+        subject, _ = Subject.of(model, file, others, zero_pad=zero_pad, like=dataset).seeing(dataset)
+    if file is not None:
+        subject.network.eval()
+    x, y, source = _images(subject, part, images or analysis.images, model, data)
+    if subject.own.loss is not None and "loss" in known:
+        settings["loss"] = subject.own.loss
     if "labels" in known:
         settings["labels"] = y
     if "progress" in known:
-        settings["progress"] = lambda done, total: watch(name, done, total)
+        settings["progress"] = progress
     try:
-        result = function(network, x, **settings)
+        result = function(subject.network, x, **settings)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not asked:
             raise
@@ -143,9 +219,12 @@ def write(found: Found, directory: Path) -> list[Path]:
     Raises:
         UserError: if a file of that name exists.
     """
+    from reslab.analysis.result import drawn
+    from reslab.files import write_atomically
+
     paths = places(found.record["analysis"], found.record.get("model"), directory)
     figure = found.result.figure()
-    contents = [json.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode(), *(drawn(figure, kind) for kind in ("svg", "png"))]
+    contents = [jsonlib.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode(), *(drawn(figure, kind) for kind in ("svg", "png"))]
     for path, content in zip(paths, contents, strict=True):
         write_atomically(path, content)
     return paths
@@ -164,6 +243,8 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
     Raises:
         UserError: if it is of another kind.
     """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
     adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
     complaints = []
     for candidate in (value, str(value), (value,), (str(value),)):
@@ -176,6 +257,9 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
     """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for `data`."""
+    from reslab.weights.files import read_weights
+    from reslab.weights.shipped import locate, shipped, trained_on
+
     known = shipped()
     if weights is None and data is not None and ":" not in model:
         weights = known.get((trained_on(data) or "", model))
@@ -188,52 +272,32 @@ def _weights(model: str, weights: str | Path | None, data: str | None, seed: int
     return file, f"shipped: {file.parent.name}/{model} (test error {100 * card['errors']['test']['shipped']:.2f} %)"
 
 
-def _subject(
-    model: str,
-    weights: Path | None,
-    data: str,
-    part: PartName,
-    count: int | None,
-    zero_pad: ZeroPadSide | None,
-    download: bool,
-    options: dict[str, Any],
-    watch: Watch,
-) -> tuple[nn.Module, Any, Tensor, Tensor, str]:
-    """Return the network, its loss if it has one of its own, images, labels, and where these come from."""
-    own = zoo.factory(model, options) if ":" in model else None
-    kept = None  # how images were prepared for the weights of one's own network
-    if own is not None and weights is not None:
-        read = read_weights(weights)
-        load(own.network.eval(), read, model, options, zero_pad)
-        kept = read.metadata.get("preprocessing", {})
-    if own is not None and own.loader is not None:
-        x, y = _first(own.loader, count)
-        return own.network, own.loss, x, y, f"{model}'s loader"
-    dataset = load_data(data, download=download, watch=watch)
-    if own is None and weights is not None:
-        network, dataset, _ = trained(model, weights, dataset, zero_pad=zero_pad, options=options)
-        network.eval()
-    else:
-        given = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options}
-        network = own.network if own is not None else zoo.fresh(model, given)
-        dataset = dataset.fitted(zoo.input_shape(network)[1]) if kept is None else prepared_for(network, dataset, kept, None)[0]
-    x, y = dataset.sample(part, len(dataset.parts[part].labels) if count is None else count)
-    return network, own.loss if own is not None else None, x, y, f"{data} ({part})"
+def _images(subject: "Subject", part: "PartName", count: int | None, model: str, data: str) -> "tuple[Tensor, Tensor, str]":
+    """Return images, labels, and where these come from: the network's own loader, or the data set."""
+    if subject.data is None:
+        assert subject.own.loader is not None
+        return *_first(subject.own.loader, count), f"{model}'s loader"
+    x, y = subject.data.sample(part, len(subject.data.parts[part].labels) if count is None else count)
+    return x, y, f"{data} ({part})"
 
 
 MOST_IMAGES = 10_000
 """Of a loader that an analysis takes whole: CIFAR-10's test part; a loader may have no end."""
+
 IMAGES = ("images", "image", "pixel_values", "inputs", "input", "input_ids", "x")
+
 LABELS = ("labels", "label", "targets", "target", "y")
 """Names of images and labels in batches that are mappings."""
 
 
-def _first(batches: Iterable[Any], count: int | None) -> tuple[Tensor, Tensor]:
+def _first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
     """Return the first `count` images and labels, or all, of `MOST_IMAGES` at most.
 
     Raises:
         UserError: if there are none.
     """
+    import torch
+
     images: list[Tensor] = []
     labels: list[Tensor] = []
     most = MOST_IMAGES if count is None else count
@@ -250,12 +314,14 @@ def _first(batches: Iterable[Any], count: int | None) -> tuple[Tensor, Tensor]:
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 
-def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+def _pair(batch: Any) -> "tuple[Tensor, Tensor]":
     """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called so.
 
     Raises:
         UserError: if they are not to be found, or do not go together.
     """
+    from torch import Tensor
+
     found: list[Any] = []
     if isinstance(batch, Mapping):
         found = [next((batch[name] for name in names if name in batch), None) for names in (IMAGES, LABELS)]
@@ -267,12 +333,30 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
     return found[0], found[1]
 
 
-def _found(name: str, analysis: Analysis, result: Result, about: dict[str, Any]) -> Found:
+def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any]) -> Found:
     frame = result.to_frame()
     frame = frame.reset_index(drop=frame.index.name is None)
     values = {key: getattr(result, key) for key in analysis.summary}
     summary = {key: value if isfinite(value) else None for key, value in values.items()}  # JSON has no word for 0/0
-    record: dict[str, Any] = {"analysis": name, **about, "summary": summary, "rows": json.loads(frame.to_json(orient="records"))}
+    record: dict[str, Any] = {"analysis": name, **about, "summary": summary, "rows": jsonlib.loads(frame.to_json(orient="records"))}
     if hasattr(result, "text"):
         record["text"] = result.text()
     return Found(result, record)
+
+
+def print_analysis(record: "Json", written: "list[Path]") -> None:
+    """Print an analysis: what was looked at, its table, and where it was written."""
+    rows = record["rows"]
+    if "text" in record:
+        print(record["text"])
+    else:
+        network = f"an UNTRAINED {record['model']}" if record["untrained"] else record["model"]
+        images = f"{record['images']} image{'' if record['images'] == 1 else 's'}"
+        print(f"{record['analysis']} of {network} on {images} of {record['data']}; weights: {record['weights']}")
+        columns = tuple(rows[0]) if rows else ()
+        words = [column for column in columns if any(isinstance(row[column], str) for row in rows)]
+        printing.print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], words)
+    for key, value in record["summary"].items():
+        print(f"{key}: {short(value)}")
+    for path in written:
+        print(f"wrote {path}")

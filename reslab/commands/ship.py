@@ -1,4 +1,4 @@
-"""What `reslab ship` does: a finished run's network, as a small file to come with the lab, and its card.
+"""`reslab ship`: a finished run's network, as a small file to come with the lab, and its card.
 
     OUT/DATA/MODEL.safetensors    kernels and matrices in float16; the metadata hold every figure of the card
     OUT/DATA/MODEL.md             the card
@@ -8,25 +8,48 @@ The errors of the network as it was trained are those that its run measured; tho
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
-
-from reslab.data import load_data
-from reslab.data.dataset import Dataset, PartName
-from reslab.data.places import Watch, silent
+from reslab.commands import printing
+from reslab.commands.app import Flag, app
 from reslab.errors import UserError
-from reslab.evaluation import look, trained
-from reslab.files import Json, read_record, write_atomically
-from reslab.networks import zoo
-from reslab.networks.counting import count_params
-from reslab.runs import RESULT, TRIAL, TrialFile, check_files
-from reslab.training.loop import TrialConfig, TrialOutcome
-from reslab.training.recipes import RECIPES, recipe_for
-from reslab.weights.files import halved, to_bytes
-from reslab.weights.shipped import trained_on
+from reslab.progress import Progress, display, silent
 
-PARTS: dict[PartName, str] = {"train": "training", "heldout": "held-out", "test": "test"}
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reslab.data.dataset import Dataset, PartName
+    from reslab.files import Json
+    from reslab.training.loop import TrialConfig
+
+
+@app.command
+def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> None:
+    """Make a small weights file to come with the lab, and its card, of a finished run: `reslab ship runs/train/RUN --out weights`.
+
+    Kernels and matrices are rounded to float16; the card states the errors before and after.
+
+    Parameters
+    ----------
+    run
+        The run directory, as `reslab train` prints it.
+    out
+        Where to write DATA/MODEL.safetensors and DATA/MODEL.md, over nothing that is there.
+    json
+        Print what the card states as JSON.
+    """
+    with display() as progress:
+        shipped = make(run, out, progress)
+    if json:
+        printing.print_json({"weights": str(shipped.weights), "card": str(shipped.card), **shipped.facts})
+    else:
+        test = shipped.facts["errors"]["test"]
+        print(
+            f"wrote {shipped.weights}\nwrote {shipped.card}\ntest error {100 * test['shipped']:.2f} % ({100 * test['trained']:.2f} % before rounding)"
+        )
+
+
+PARTS: "dict[PartName, str]" = {"train": "training", "heldout": "held-out", "test": "test"}
 
 
 class Origin(NamedTuple):
@@ -58,15 +81,23 @@ class Shipped(NamedTuple):
 
     weights: Path
     card: Path
-    facts: Json
+    facts: "Json"
 
 
-def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
+def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     """Write a finished run's network and its card below `out`, over nothing that is there.
 
     Raises:
         UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card exists.
     """
+    from reslab.data import load_data
+    from reslab.files import write_atomically
+    from reslab.networks import zoo
+    from reslab.networks.counting import count_params
+    from reslab.subject import Subject
+    from reslab.weights.files import halved, to_bytes
+    from reslab.weights.shipped import trained_on
+
     config, stated = _read(run)
     folder = trained_on(config.data)
     if folder not in ORIGINS:
@@ -83,10 +114,11 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
-    data = load_data(config.data, watch=watch)
-    network, data, _ = trained(config.model, run / "weights.safetensors", data, zero_pad=None, options={})
+    data = load_data(config.data, progress=progress)
+    subject, data = Subject.of(config.model, run / "weights.safetensors", {}, like=data).seeing(data)
+    network = subject.network
     network.load_state_dict(halved(network.state_dict()))
-    rounded = _errors(network, data, watch)
+    rounded = _errors(network, data, progress)
     facts = {
         "made_for": {"num_classes": data.num_classes, "in_channels": data.in_channels},
         "params": count_params(network),
@@ -107,8 +139,13 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
     return Shipped(target, card_path, facts)
 
 
-def _read(run: Path) -> tuple[TrialConfig, Json]:
+def _read(run: Path) -> "tuple[TrialConfig, Json]":
     """Return a finished run's config, and what else its card states: status, steps, errors, packages."""
+    from reslab.files import read_record
+    from reslab.runs import RESULT, TRIAL, TrialFile, check_files
+    from reslab.training.loop import TrialConfig, TrialOutcome
+    from reslab.training.recipes import RECIPES
+
     try:
         trial, result = read_record(run / TRIAL, TrialFile), read_record(run / RESULT, TrialOutcome)
         config = TrialConfig(**trial["config"])
@@ -128,23 +165,27 @@ def _read(run: Path) -> tuple[TrialConfig, Json]:
     return config, stated
 
 
-def _errors(network: nn.Module, data: Dataset, watch: Watch) -> dict[PartName, float]:
+def _errors(network: "nn.Module", data: "Dataset", progress: Progress) -> "dict[PartName, float]":
     """Return the error on each part."""
+    from reslab.commands.evaluate import look
+
     errors = {}
     for part, name in PARTS.items():
-        error = look(network, data, part, "single", _called(f"{name} images", watch))["error"]
+        error = look(network, data, part, "single", _called(f"{name} images", progress))["error"]
         assert error is not None
         errors[part] = error
     return errors
 
 
-def _called(what: str, watch: Watch) -> Watch:
-    """Return a watch that is told of something under another name."""
-    return lambda _, done, total: watch(what, done, total)
+def _called(what: str, progress: Progress) -> Progress:
+    """Return what tells of something under another name."""
+    return lambda _, done, total, said="": progress(what, done, total, said)
 
 
-def command(config: TrialConfig) -> str:
+def command(config: "TrialConfig") -> str:
     """Return the command that trains a network again; a folder of images is named without the place where it was."""
+    from reslab.training.recipes import recipe_for
+
     kind, _, place = config.data.partition(":")
     data = f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind
     base, recipe = recipe_for(config.data, config.recipe.name).model_dump(mode="json"), config.recipe.model_dump(mode="json")
@@ -162,7 +203,7 @@ def command(config: TrialConfig) -> str:
     return " ".join(words)
 
 
-def card(model: str, folder: str, facts: Json, size: int) -> str:
+def card(model: str, folder: str, facts: "Json", size: int) -> str:
     """Return the card, in Markdown."""
     origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
     plain = "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"

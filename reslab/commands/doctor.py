@@ -1,4 +1,4 @@
-"""What this machine is, and whether its arithmetic agrees with the lab's references.
+"""`reslab doctor`: what this machine is, and whether its arithmetic agrees with the lab's references.
 
 The references come from a network whose weights and images are given by a formula, in float64, so that no random generator has a part in them.
 """
@@ -6,21 +6,36 @@ The references come from a network whose weights and images are given by a formu
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from torch import Tensor, nn
+from reslab.commands import printing
+from reslab.commands.app import Flag, app
 
-from reslab.data import load_data
-from reslab.data.places import user_cache
-from reslab.networks import zoo
-from reslab.training.devices import best_device, best_precision
-from reslab.weights.files import read_weights
-from reslab.weights.shipped import locate
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+    from torch import Tensor, nn
+
+
+@app.command
+def doctor(*, json: Flag = False) -> int:
+    """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something is not as it should be.
+
+    Parameters
+    ----------
+    json
+        Print the findings as JSON.
+    """
+    findings, marks = [], {True: "✓", False: "✗", None: " "}
+    for finding in examine():
+        findings.append(finding)
+        if not json:
+            print(f"{marks[finding.fine]} {finding.what}: {finding.found}", flush=True)
+    if json:
+        printing.print_json([asdict(finding) for finding in findings])
+    return 1 if any(finding.fine is False for finding in findings) else 0
+
 
 EXTRAS = {
     "lab": ("lightning_fabric", "sklearn", "scipy", "pydantic", "plotly"),
@@ -28,6 +43,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "cluster": ("ray",),
 }
+
 REFERENCE = {"loss": 2.3733988200915106, "gradient": 3.697585279500928, "trained": 2.1346208123639965}
 """Of `formula_network`: the loss of one batch, the L2 norm of its gradient, and the loss after three steps of SGD at rate 0.01."""
 
@@ -43,6 +59,11 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Yield what there is to know about this machine, the quick things first."""
+    import torch
+
+    from reslab.data.places import user_cache
+    from reslab.training.devices import best_device, best_precision
+
     stated = _stated()
     releases = {"Python": platform.python_version(), **{package: importlib.metadata.version(package) for package in ("torch", "torchvision")}}
     for what, release in releases.items():
@@ -62,8 +83,11 @@ def examine() -> Iterator[Finding]:
         yield check(what)
 
 
-def _stated() -> dict[str, SpecifierSet]:
+def _stated() -> "dict[str, SpecifierSet]":
     """Return the releases that reslab's own metadata allow, by package; nothing where it runs without being installed."""
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
     try:
         facts = importlib.metadata.metadata("reslab")
     except importlib.metadata.PackageNotFoundError:
@@ -72,8 +96,12 @@ def _stated() -> dict[str, SpecifierSet]:
     return {"Python": SpecifierSet(facts["Requires-Python"]), **{requirement.name: requirement.specifier for requirement in needed}}
 
 
-def formula_network() -> tuple[nn.Module, Tensor, Tensor]:
+def formula_network() -> "tuple[nn.Module, Tensor, Tensor]":
     """Return resnet8 in float64 with weights, images `[8, 1, 8, 8]` and labels that are given by a formula."""
+    import torch
+
+    from reslab.networks import zoo
+
     network = zoo.build("cifar_resnet", depth=8, num_classes=10, in_channels=1).double()
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters(), start=1):
@@ -85,6 +113,9 @@ def formula_network() -> tuple[nn.Module, Tensor, Tensor]:
 
 def measure() -> dict[str, float]:
     """Return what `REFERENCE` holds, as this machine computes it."""
+    import torch
+    import torch.nn.functional as F
+
     network, images, labels = formula_network()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     figures: dict[str, float] = {}
@@ -111,6 +142,8 @@ def _repeats(what: str) -> Finding:
 
 
 def _single(what: str) -> Finding:
+    import torch
+
     network, images, _ = formula_network()
     with torch.no_grad():
         exact = network.eval()(images)
@@ -120,6 +153,13 @@ def _single(what: str) -> Finding:
 
 
 def _shipped(what: str) -> Finding:
+    import torch
+
+    from reslab.data import load_data
+    from reslab.networks import zoo
+    from reslab.weights.files import read_weights
+    from reslab.weights.shipped import locate
+
     network = zoo.build("resnet20", weights="digits").eval()
     images, labels = load_data("digits").test
     with torch.no_grad():
@@ -130,6 +170,8 @@ def _shipped(what: str) -> Finding:
 
 
 def _writable() -> bool:
+    from reslab.data.places import user_cache
+
     try:
         user_cache().mkdir(parents=True, exist_ok=True)
         probe = user_cache() / ".probe"

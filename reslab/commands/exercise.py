@@ -1,4 +1,4 @@
-"""Commands for those who learn with the exercises, and for those who teach with them."""
+"""`reslab exercise`: for those who learn with the exercises, and for those who teach with them."""
 
 import inspect
 import locale
@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from reslab import arguments, show
+from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
 from reslab.errors import UserError
 from reslab.exercises.sheets import Language
+from reslab.progress import display
 
 exercise = App(name="exercise", help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.")
 app.command(exercise)
@@ -39,12 +40,12 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
     from reslab.exercises import sheets
     from reslab.exercises.record import Record
 
-    chosen = _language(lang, dir)
+    chosen = language_for(lang, dir)
     record = Record(dir).read()
     tasks = [task for number in sheets.SHEETS for task in sheets.read(number, chosen).tasks.values()]
     if json:
         shown = {task.id: {"hints": len(task.hints), "difficulty": sheets.DIFFICULTIES["en"][task.difficulty]} for task in tasks}
-        show.print_json([asdict(task) | shown[task.id] | {"done": record["tasks"].get(task.id)} for task in tasks])
+        printing.print_json([asdict(task) | shown[task.id] | {"done": record["tasks"].get(task.id)} for task in tasks])
         return
     for number in sheets.SHEETS:
         sheet = sheets.read(number, chosen)
@@ -60,7 +61,7 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
             for task in sheet.tasks.values()
         ]
         columns = {"ko": ("", "과제", "점수", "분", ""), "en": ("", "task", "points", "min", "")}[chosen]
-        show.print_table(columns, rows, columns[:2])
+        printing.print_table(columns, rows, columns[:2])
 
 
 @exercise.command
@@ -79,9 +80,9 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
     from reslab.exercises import sheets
     from reslab.exercises.record import Record
 
-    sheet, chosen = sheet.zfill(2), _language(lang, dir)
+    sheet, chosen = sheet.zfill(2), language_for(lang, dir)
     text = sheets.starter(sheet, chosen)
-    arguments.make_writable(dir)
+    typed.make_writable(dir)
     file = dir / f"{sheets.SHEETS[sheet]}.py"
     try:
         with file.open("x", encoding="utf-8", newline="\n") as new:
@@ -127,7 +128,7 @@ def check(
     from reslab.exercises import checking, confinement, sheets
     from reslab.exercises.record import Record
 
-    sheet, chosen = sheet.zfill(2), _language(lang, dir)
+    sheet, chosen = sheet.zfill(2), language_for(lang, dir)
     known = sheets.read(sheet, chosen).tasks
     for each in task:
         sheets.task(each, chosen)  # an unknown name is told
@@ -137,17 +138,17 @@ def check(
     if not file.is_file():
         raise UserError(f"no {file}; begin with: reslab exercise start {sheet}{_there(dir)}")
     drawn = random.randrange(2**31) if seed is None else seed
-    with show.steps() as steps:
-        steps("checking", 0, 1)
+    with display() as progress:
+        progress("checking", 0, 1)
         results = checking.check(file, dict.fromkeys(task or known, drawn))
-        steps("checking", 1, 1)
+        progress("checking", 1, 1)
     Record(dir).add(results)
     points, of = sum(result.points for result in results), sum(result.of for result in results)
     if json:
         record = Record(dir).read()
         opened = {"hints": record["hints"], "solutions": record["solutions"]}
         tasks = [result.to_json() for result in results]
-        show.print_json({"sheet": sheet, "seed": drawn, "points": points, "of": of, "limits": confinement.limits(), **opened, "tasks": tasks})
+        printing.print_json({"sheet": sheet, "seed": drawn, "points": points, "of": of, "limits": confinement.limits(), **opened, "tasks": tasks})
     else:
         for result in results:
             _print_result(result.to_json(), known[result.task].title, chosen)
@@ -177,7 +178,7 @@ def hint(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> Non
     from reslab.exercises import sheets
     from reslab.exercises.record import Record
 
-    chosen = _language(lang, dir)
+    chosen = language_for(lang, dir)
     hints = sheets.task(task, chosen).hints
     index = Record(dir).open_hint(task, len(hints))
     for number, text in enumerate(hints[: index + 1], 1):
@@ -200,7 +201,7 @@ def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) ->
     from reslab.exercises import sheets, tasks
     from reslab.exercises.record import Record
 
-    text = sheets.task(task, _language(lang, dir))
+    text = sheets.task(task, language_for(lang, dir))
     Record(dir).open_solution(task)
     print(f"# {text.id} {text.title}\n")
     print("\n\n".join(inspect.getsource(part.right) for part in tasks.find(task).parts))
@@ -252,56 +253,15 @@ def grade(
         raise UserError(f"no file {hidden}; expected the Python file with your hidden tests")
     found = classroom.submissions(directory, task)
     table = out or directory / "grades.csv"
-    arguments.make_writable(table.parent)
-    with show.steps() as steps:
-        rows = classroom.grade(found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, watch=steps)
+    typed.make_writable(table.parent)
+    with display() as progress:
+        rows = classroom.grade(found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, progress=progress)
     if json:
-        show.print_json(rows)
+        printing.print_json(rows)
         return
     columns = ("student", "points", "of", "in words", "stopped")
-    show.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
+    printing.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
     print(table)
-
-
-@app.command
-def checklist(*, dir: Path = HERE, lang: Language | None = None, json: Flag = False) -> None:
-    """Show the chapter's checklist: each item's section, tasks and claims, and how far you are.
-
-    Parameters
-    ----------
-    dir
-        Where your answers are.
-    lang
-        ko or en.
-    json
-        Print one JSON list.
-    """
-    from reslab import studies
-    from reslab.exercises import sheets
-    from reslab.exercises.checklist import CHECKLIST
-    from reslab.exercises.record import Record
-
-    chosen = _language(lang, dir)
-    done = Record(dir).read()["tasks"]
-    claims = [claim for name in studies.names() for claim in studies.find(name).claims]
-    items = []
-    for item in CHECKLIST:
-        tasks = [
-            {
-                "task": name,
-                "title": sheets.task(name, chosen).title,
-                "points": done.get(name, {}).get("best", 0),
-                "of": sheets.task(name, chosen).points,
-            }
-            for name in item.tasks
-        ]
-        complete = all(task["points"] == task["of"] for task in tasks)
-        about = [claim.id for claim in claims if claim.section == item.section]
-        items.append({"item": dict(item.text), "section": item.section, "tasks": tasks, "claims": about, "complete": complete})
-    if json:
-        show.print_json(items)
-    else:
-        _print_checklist(items, chosen)
 
 
 def _there(directory: Path) -> str:
@@ -309,7 +269,7 @@ def _there(directory: Path) -> str:
     return "" if directory == HERE else f" --dir {directory}"
 
 
-def _language(given: Language | None, directory: Path) -> Language:
+def language_for(given: Language | None, directory: Path) -> Language:
     """Return the language to speak: the one given, else the one begun in, else the system's if it is Korean, else English."""
     from reslab.exercises.record import Record
 
@@ -338,12 +298,3 @@ def _print_result(result: dict[str, Any], title: str, language: Language) -> Non
             print(f"      {texts['expected']}: {part['expected']}\n      {texts['came']}: {part['came']}")
     if not result["in_words"]:
         print(f"    {texts['words']}")
-
-
-def _print_checklist(items: list[dict[str, Any]], language: Language) -> None:
-    names = {"ko": ("절", "과제", "주장"), "en": ("section", "tasks", "claims")}[language]
-    for item in items:
-        print(f"[{'x' if item['complete'] else ' '}] {item['item'][language]}  ({names[0]}: {item['section']})")
-        for task in item["tasks"]:
-            print(f"      {task['task']} {task['title']}: {task['points']}/{task['of']}")
-        print(f"      {names[2]} ({len(item['claims'])}): reslab claims --section {item['section']}")

@@ -1,0 +1,72 @@
+"""What several commands print with: JSON, tables, numbers, a warning of old results."""
+
+import json
+import sys
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reslab.data import Dataset
+    from reslab.files import Json
+
+
+def print_json(value: Any) -> None:
+    """Print a value as readable JSON."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: Collection[str] | None = None) -> None:
+    """Print a table; the columns named in `words` (by default the first) are text, the others numbers.
+
+    No number and no word is ever broken: text wraps at its spaces, and where a terminal is too narrow even so, each row is a block of lines,
+    `column: value`. A file or a pipe gets the table in its full width.
+    """
+    from rich.box import SIMPLE
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    words = columns[:1] if words is None else words
+    table = Table(box=SIMPLE)
+    for column, *cells in zip(columns, *rows, strict=True):
+        whole = max(map(cell_len, (column, *cells)))
+        longest = max(map(cell_len, " ".join((column, *cells)).split()), default=1)
+        wraps = column in words and longest < whole
+        table.add_column(column, justify="left" if column in words else "right", no_wrap=not wraps, min_width=longest if wraps else whole)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)  # names are not for Rich to read
+    endless = console.options.update(max_width=ENDLESS)
+    needed = Measurement.get(console, endless, table)
+    if not console.is_terminal:
+        console.width = needed.maximum
+    elif console.width < needed.minimum:
+        for row in rows:
+            print("\n".join(f"{column}: {cell}" for column, cell in zip(columns, row, strict=True)), end="\n\n")
+        return
+    console.print(table)
+
+
+ENDLESS = 100_000
+"""Columns of a console that nothing has to be broken for."""
+
+
+def figure(value: Any) -> str:
+    """Return a number with two digits, or a ratio as its median and its spread."""
+    if isinstance(value, tuple):
+        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+    return "not known here" if value is None else f"{value:.2f}"
+
+
+def warn_of_old(results: "Sequence[Json]", code_digest: str, data: "Dataset") -> None:
+    """Say on standard error if a result was made by other code than this, or of other images than there are now."""
+    code = sum(result["code"] != code_digest for result in results)
+    images = sum(result.get("images", data.fingerprint) != data.fingerprint for result in results)
+    for old, one, several, what in (
+        (code, "was", "were", "made by other code than this"),
+        (images, "is", "are", f"of other images than {data.name} has now"),
+    ):
+        if old:
+            which = f"this result {one}" if len(results) == 1 else f"{old} of {len(results)} results {several}"
+            print(f"warning: {which} {what}; another --out measures again", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""`reslab report`: one page about studies."""
+
+import sys
+from pathlib import Path
+
+from reslab.commands import printing, typed
+from reslab.commands.app import Flag, app
+from reslab.errors import UserError
+from reslab.progress import display
+
+
+@app.command
+def report(*directories: Path, out: Path = Path("report.html"), figures: Path | None = None, open: Flag = False, json: Flag = False) -> None:
+    """Write one self-contained HTML page, Korean and English, about one or more studies, finished or interrupted.
+
+    Parameters
+    ----------
+    directories
+        Study directories (the --out of `reslab study`).
+    out
+        The page to write.
+    figures
+        A directory for every picture as PNG and SVG, in both languages.
+    open
+        Open the page in the browser.
+    json
+        Print the paths of the page and of the figures as JSON.
+    """
+    import webbrowser
+
+    from reslab.analysis.torchvision_tour import Tour, torchvision_tour
+    from reslab.report.figures import write_figures
+    from reslab.report.page import write_report
+
+    if not directories:
+        raise UserError("report needs at least one study directory: reslab report runs/degradation")
+    if out.is_dir():
+        raise UserError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
+    typed.make_writable(out.parent)
+    with display() as progress:
+
+        def tour() -> Tour:
+            progress("reading torchvision", 0, 1)
+            read = torchvision_tour()
+            progress("reading torchvision", 1, 1)
+            return read
+
+        page = write_report(directories, out, tour)
+        written = []
+        if figures is not None:
+            typed.make_writable(figures)
+            written = write_figures(directories, figures, progress)
+    if json:
+        printing.print_json({"report": str(page), "figures": [str(path) for path in written]})
+    else:
+        print(page)
+        if written:
+            print(f"{len(written)} figures in {figures}")
+    if open and not webbrowser.open(page.resolve().as_uri()):
+        print(f"reslab: note: no browser could be opened; open {page} by hand", file=sys.stderr)

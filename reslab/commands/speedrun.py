@@ -1,0 +1,146 @@
+"""`reslab speedrun`: the race to an accuracy."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from reslab.commands import printing, typed
+from reslab.commands.app import Flag, Seed, Threads, app
+from reslab.commands.claims import claims_table
+from reslab.errors import UserError
+from reslab.progress import display
+
+if TYPE_CHECKING:
+    from reslab.files import Json
+
+
+@app.command
+def speedrun(
+    *,
+    data: str = "digits",
+    against: Literal["airbench94", "airbench94-muon"] | None = None,
+    part: Literal["heldout", "test"] = "heldout",
+    seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    first_seed: Seed = 0,
+    epochs: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    threads: Threads | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "32", "bf16"] = "auto",
+    out: Path = Path("runs/speedrun"),
+    download: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Train a residual network to the most accuracy in the fewest seconds: `reslab speedrun --data cifar10 --download`.
+
+    Its recipe is in `reslab/studies/speedrun.py`. With `--against airbench94` that recipe runs too, in turn with it. Each run is a process of
+    its own, and the table has the time from its start to its end as well as that of the training alone. Every image is seen in one view. Run
+    again, the command does only what is missing; a run that was interrupted starts again, as its time counts.
+
+    Parameters
+    ----------
+    data
+        As for `reslab train`; the images are of one size.
+    against
+        What to race against: airbench94 (K. Jordan 2024) or the newer airbench94-muon, whose network is not residual. A race has runs of its own.
+    part
+        Part of the data that it is evaluated on. For choices: heldout. For final figures: test, and the held-out images are trained on too.
+    seeds
+        How many runs of each, of different seeds.
+    first_seed
+        The first of the seeds.
+    epochs
+        Length of the training of either, in epochs (by default the recipe's own).
+    threads
+        CPU threads (by default all cores).
+    device
+        Where to train; auto is the fastest that is here.
+    precision
+        Of convolutions and matrix products; auto is bf16 where the device computes in it, else 32.
+    out
+        Where run directories are made, one a run.
+    download
+        Download the data set if it is not there.
+    json
+        Print the results as JSON.
+    """
+    from pydantic import ValidationError
+
+    from reslab.data import canonical, load_data
+    from reslab.executors import default_workers
+    from reslab.files import one_line
+    from reslab.speedrun import race
+    from reslab.speedrun.sprint import SprintConfig
+    from reslab.training.devices import best_device, best_precision, check
+
+    chosen = best_device() if device == "auto" else device
+    auto: Literal["bf16", "32"] = "bf16" if best_precision(chosen).value == "bf16" else "32"
+    exact = auto if precision == "auto" else precision
+    check(chosen, exact)
+    typed.make_writable(out)
+    contenders = ["speedrun", *([against] if against else [])]
+    try:
+        configs = [
+            SprintConfig(
+                contender=name,
+                against=against or "",
+                data=canonical(data),
+                part=part,
+                epochs=epochs or race.CONTENDERS[name].epochs,
+                seed=seed,
+                threads=threads or default_workers(1),
+                device=chosen,
+                precision=exact,
+            )
+            for seed in range(first_seed, first_seed + seeds)
+            for name in (contenders if seed % 2 == 0 else reversed(contenders))  # neither is always the second
+        ]
+    except ValidationError as error:
+        raise UserError(one_line(error)) from error
+    results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
+    with display() as progress:
+        dataset = load_data(data, download=download, progress=progress)
+        race.check(dataset)
+        for config in configs:
+            results[config.contender][config.seed] = race.run(config, out, progress)
+    printing.warn_of_old([result for runs in results.values() for result in runs.values()], SprintConfig.code_digest(), dataset)
+    record = {
+        "data": data,
+        "part": part,
+        "runs": results,
+        "summary": {name: race.summary(runs) for name, runs in results.items()},
+        "compared": race.compared(results["speedrun"], results[against]) if against else None,
+    }
+    printing.print_json(record) if json else print_race(record)
+
+
+def print_race(record: "Json") -> None:
+    """Print how accurate and how fast each contender was, and how they compare."""
+    from rich.console import Console
+
+    def spread(values: tuple[float, float | None], scale: float, digits: int) -> str:
+        average, deviation = values
+        return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
+
+    first = next(iter(record["runs"]["speedrun"].values()))
+    print(" · ".join(f"{key} {value}" for key, value in first["machine"].items()))
+    columns = ("network", "seeds", f"{record['part']} accuracy (%)", "training (s)", "whole process (s)")
+    rows = [
+        (
+            name,
+            str(len(found["seeds"])),
+            spread(found["accuracy"], 100, 2),
+            spread(found["training_seconds"], 1, 1),
+            spread(found["process_seconds"], 1, 1),
+        )
+        for name, found in record["summary"].items()
+    ]
+    printing.print_table(columns, rows)
+    for name, runs in record["runs"].items():
+        for seed, result in runs.items():
+            print(f"{name} s{seed}: {result['directory']}")
+    if compared := record["compared"]:
+        training, whole = (printing.figure(compared[key]) for key in ("training_seconds", "process_seconds"))
+        print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
+        Console(highlight=False).print(claims_table(compared["claims"]))

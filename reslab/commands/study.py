@@ -1,0 +1,120 @@
+"""`reslab study`: a question, its trials, its verdicts."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from reslab.commands import printing, typed
+from reslab.commands.app import Flag, app
+from reslab.commands.claims import print_claims
+from reslab.errors import UserError
+from reslab.progress import display
+
+if TYPE_CHECKING:
+    from reslab.files import Json
+
+
+@app.command
+def study(
+    name: str,
+    /,
+    *,
+    preset: str = "default",
+    out: Path | None = None,
+    fresh: Flag = False,
+    replace: Flag = False,
+    workers: int | None = None,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    json: Flag = False,
+    **settings: str,
+) -> int:
+    """Measure: train what is missing, decide the claims, write study.json and report.html.
+
+    `reslab study degradation --data digits --seeds 5 --depths 20,56`. Run again, it trains only what is missing.
+
+    Parameters
+    ----------
+    name
+        The study (`reslab claims` says what each decides), or all of them: all, each in a directory of its own.
+    preset
+        A set of settings: default, or smoke (seconds, to see that everything works).
+    out
+        The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for all, the directory of theirs.
+    fresh
+        Start over in a new directory beside the old one, which is kept.
+    replace
+        Let the record and report replace those that other settings gave in the same directory; trials are kept, and used again.
+    workers
+        Trials at a time on this machine (by default as many as cores and memory allow); never changes a result.
+    executor
+        Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
+    address
+        The Ray cluster's address (by default one is made on this machine for the occasion).
+    json
+        Print study.json to standard output.
+    settings
+        Settings of the study: --data, --seeds, --first-seed, --recipe, --epochs, --threads, --device, --precision, and its own, such as
+        `--depths 20,56`.
+    """
+    from reslab import studies
+    from reslab.executors import local
+    from reslab.executors.cluster import on_ray
+    from reslab.report.page import write_report
+    from reslab.report.records import summary_rows
+    from reslab.studies.study import Directory, run_study
+
+    names = studies.names() if name == "all" else [name]
+    chosen = [studies.find(each) for each in names]
+    configs = [each.configure(preset, typed.words(settings)) for each in chosen]
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, got {workers}")
+    if address is not None and executor != "ray":
+        raise UserError("--address is a Ray cluster's; give --executor ray too")
+    if workers is not None and executor == "ray":
+        raise UserError("--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for")
+    if out is None:
+        paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
+    else:
+        paths = [out / each for each in names] if name == "all" else [out]
+    directories = [
+        Directory(typed.unused(path) if fresh else path).prepare(each, None if replace else config)
+        for path, each, config in zip(paths, chosen, configs, strict=True)
+    ]
+    records, failed = [], False
+    for each, config, directory in zip(chosen, configs, directories, strict=True):
+        runner = on_ray(address) if executor == "ray" else local(workers)
+        with display() as progress:
+            finished = run_study(each, config, directory, runner, progress)
+        report = write_report([directory.path], directory.path / "report.html")
+        if finished.reused_from_other_code:
+            print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
+        if finished.of_other_images:
+            print(
+                f"warning: {finished.of_other_images} results are of other images than the data set has now; --fresh measures again", file=sys.stderr
+            )
+        for failure in finished.failures:
+            print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
+        failed |= bool(finished.failures)
+        records.append(finished.record)
+        if not json:
+            print_study(finished.record, summary_rows(finished.record))
+            print(f"Report: {report}")
+    if json:
+        printing.print_json(records if name == "all" else records[0])
+    return 1 if failed else 0
+
+
+def print_study(record: "Json", rows: "list[Json]") -> None:
+    """Print a study's table of errors and its verdicts."""
+    columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
+    printing.print_table(
+        columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), percent(row, "train_error"), percent(row, "test_error")) for row in rows]
+    )
+    print_claims(record["claims"])
+
+
+def percent(row: "Json", key: str) -> str:
+    """Return a mean and its standard deviation over seeds, in %."""
+    std = row[f"{key}_std"]
+    return f"{100 * row[key]:.2f}" + (f" ± {100 * std:.2f}" if std is not None else "")

@@ -1,0 +1,166 @@
+"""`reslab train`: one network, its recipe, its run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from reslab.commands import printing, typed
+from reslab.commands.app import Flag, Seed, Threads, app
+from reslab.errors import UserError
+from reslab.progress import display
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reslab.data import Dataset
+    from reslab.files import Json
+
+
+@app.command
+def train(
+    model: str,
+    /,
+    *,
+    data: str = "digits",
+    recipe: str = "fast",
+    epochs: int | None = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "32", "bf16", "16"] = "auto",
+    devices: Threads = 1,
+    strategy: Literal["ddp"] = "ddp",
+    compile: Flag = False,
+    set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    out: Path = Path("runs/train"),
+    download: Flag = False,
+    json: Flag = False,
+    **options: str,
+) -> int:
+    """Train one network: `reslab train resnet20`, `reslab train cifar_resnet --depth 26`.
+
+    Interrupted, the same command goes on where it stopped; finished, it prints the result it has.
+
+    Parameters
+    ----------
+    model
+        Name of the network (see `reslab models`).
+    data
+        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH, with images in
+        PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
+    recipe
+        How to train: fast (7 epochs on the digits, 16 on larger data), paper-cifar, paper-cifar-warmup, paper-imagenet.
+    epochs
+        Length in epochs, in place of the recipe's own.
+    seed
+        Seed of the initial weights and of the order of the images.
+    threads
+        CPU threads; part of the run's identity, as it changes sums.
+    device
+        Where to train; auto is the fastest that is here.
+    precision
+        Of convolutions and matrix products; auto is the fastest that the device computes in itself. The result says what was taken, and why.
+    devices
+        Processes that share every batch, each with a device of its own (and `threads` threads): on one machine, or started by torchrun on several.
+    strategy
+        How they share: ddp (gradients averaged, BatchNorm normalising each share by itself).
+    compile
+        Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++ compiler.
+    set
+        A setting of the recipe: `--set learning_rate=0.01`, any number of times.
+    out
+        Where run directories are made, one a configuration.
+    download
+        Download the data set if it is not there.
+    json
+        Print the result as JSON.
+    options
+        Options of the network, such as `--depth 26`.
+    """
+    from pydantic import ValidationError
+
+    from reslab.data import canonical, load_data
+    from reslab.executors import build_network, data_for, loaded, run_trials
+    from reslab.files import one_line
+    from reslab.networks import zoo
+    from reslab.runs import Run
+    from reslab.training.devices import best_device, best_precision, check, is_main_process
+    from reslab.training.loop import TrialConfig
+    from reslab.training.recipes import Recipe
+
+    chosen = best_device() if device == "auto" else device
+    exact = best_precision(chosen).value if precision == "auto" else precision
+    check(chosen, exact)
+    words = typed.words(options)
+    typed.see_whose(words, train, zoo.options(model), Recipe.model_fields)
+    with display() as progress:
+        dataset = load_data(data, download=download, progress=progress)
+    zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
+    try:
+        settings = typed.read_recipe(recipe, data, epochs, set)
+        config = TrialConfig(
+            model=model,
+            options=words,
+            data=canonical(data),
+            recipe=settings,
+            seed=seed,
+            threads=threads,
+            device=chosen,
+            precision=exact,
+            devices=devices,
+            compile=compile,
+        )
+    except ValidationError as error:
+        raise UserError(one_line(error)) from error
+    typed.make_writable(out)
+    run = Run(out, config)
+    trained_before = run.finished
+    if is_main_process() and not json:
+        print(dataset.describe(), flush=True)
+    with display(quiet=not is_main_process()) as progress:
+        failures = run_trials([config], out, loaded(dataset), progress)
+    if failures:
+        raise failures[0].error()
+    if not is_main_process():
+        return 0
+    result = run.result()
+    averaged = None
+    if result["steps"] < STEPS_TO_SETTLE and result["status"] == "finished":
+        network = build_network(config, dataset, weights=run.weights)
+        averaged = true_average_errors(network, data_for(config, network, dataset))
+    printing.warn_of_old([result], config.code_digest(), dataset)
+    if json:
+        printing.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result, "true_average_errors": averaged})
+    else:
+        before = "already trained; nothing done: " if trained_before else ""
+        errors = _errors({part: result[f"{part}_error"] for part in ("train", "heldout", "test")})
+        print(f"{before}{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
+        if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
+            print(
+                f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true averages of the training images: "
+                f"{_errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights {run.weights} --data {data} --batchnorm true-average"
+            )
+    return 0
+
+
+STEPS_TO_SETTLE = 100
+"""Before so many steps BatchNorm's moving averages (momentum 0.1, so of about the last ten steps) may lag behind weights that still move fast."""
+
+
+def true_average_errors(network: "nn.Module", data: "Dataset") -> dict[str, float | None] | None:
+    """Return a network's error on each part with BatchNorm's statistics averaged over the training images; None where it keeps none."""
+    from reslab.training.batchnorm import true_average
+    from reslab.training.evaluation import evaluate
+
+    try:
+        true_average(network, data.shuffled())
+    except UserError:
+        return None
+    parts: tuple[Literal["train", "heldout", "test"], ...] = ("train", "heldout", "test")
+    return {part: evaluate(network, data.batches(part))["error"] for part in parts}
+
+
+def _errors(parts: "Json") -> str:
+    """Return the error of each part of a data set, in %."""
+    return ", ".join(f"{part} error {100 * error:.2f} %" for part, error in parts.items())

@@ -1,0 +1,132 @@
+"""`reslab weights`: a file's tensors into a network, and the networks that come with the lab."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from reslab.commands import printing, typed
+from reslab.commands.app import Flag, app
+from reslab.errors import UserError
+
+if TYPE_CHECKING:
+    from reslab.files import Json
+
+
+@app.command
+def weights(
+    file: Path | None = None,
+    /,
+    *,
+    as_: Annotated[str | None, Parameter(name="--as")] = None,
+    zero_pad: Literal["end", "centred"] | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    out: Path | None = None,
+    json: Flag = False,
+    **options: str,
+) -> None:
+    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX; or list those that come with the lab.
+
+    `reslab weights` · `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
+
+    Parameters
+    ----------
+    file
+        safetensors, or a saved state dict (also nested, also with `module.` prefixes), or a run's directory. Without it, the list.
+    as_
+        The network that the weights are for; this lab's files say it themselves.
+    zero_pad
+        Where the file's option A puts its zero channels; its tensors cannot tell.
+    mean
+        Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
+    std
+        Channel standard deviations, likewise.
+    out
+        What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
+    json
+        Print the report as JSON.
+    options
+        Options of the network, such as `--stride-in 3x3` or `--num-classes 100`.
+    """
+    from itertools import chain
+    from math import isfinite
+
+    from reslab.files import write_atomically
+    from reslab.networks import zoo
+    from reslab.subject import Subject
+    from reslab.weights.files import read_weights, to_bytes
+    from reslab.weights.onnx import to_onnx
+    from reslab.weights.shipped import shipped
+    from reslab.weights.untold import assumed
+
+    if file is None:
+        if as_ is not None or out is not None or options:
+            raise UserError("name the file: reslab weights FILE --as NETWORK")
+        found = [
+            {"data": data, "model": model, "file": str(path), "bytes": path.stat().st_size, **read_weights(path).metadata["card"]}
+            for (data, model), path in shipped().items()
+        ]
+        printing.print_json(found) if json else print_shipped(found)
+        return
+    if out is not None and out.suffix not in (".safetensors", ".onnx"):
+        raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
+    if out is not None and out.exists():
+        raise UserError(f"{out} exists and is not overwritten; give another --out")
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std go together: give both or neither")
+    if mean is not None and (out is None or out.suffix != ".safetensors"):
+        raise UserError("--mean and --std are kept in a file that is written: add --out NAME.safetensors")
+    prepared = {key: typed.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
+    if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
+        raise UserError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
+    read = read_weights(file)
+    model = as_ or read.network
+    if model is None:
+        raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
+    given = typed.words(options)
+    typed.see_whose(given, weights, zoo.options(model))
+    subject = Subject.of(model, read, given, zero_pad=zero_pad)
+    network, fit = subject.network, subject.fit
+    assert fit is not None
+    if out is not None:
+        typed.make_writable(out.parent)
+        channels, height, width = zoo.input_shape(network)
+        kept = read.metadata.get("preprocessing", {})
+        size = kept.get("size")
+        content = (
+            to_bytes(network, model, subject.options, {**kept, **prepared})
+            if out.suffix == ".safetensors"
+            else to_onnx(network, (channels, size or height, size or width))  # this size, where the network takes one only
+        )
+        write_atomically(out, content)
+    report = {
+        "network": model,
+        "tensors": len(fit.state),
+        "renamed": fit.renamed,
+        "notes": fit.notes,
+        "assumed": assumed(network),
+        "zero_pad": zero_pad,
+        "out": str(out) if out else None,
+    }
+    printing.print_json(report) if json else print_mapping(file, report)
+
+
+def print_mapping(file: Path, report: "Json") -> None:
+    """Print which tensors of a file went where."""
+    print(f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed")
+    for original, name in report["renamed"].items():
+        print(f"  {original} -> {name}")
+    if report["zero_pad"] == "centred":
+        print("  channels reordered so that the zeros are at the end")
+    print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")
+    if report["out"] is not None:
+        print(f"wrote {report['out']}")
+
+
+def print_shipped(found: "list[Json]") -> None:
+    """Print the trained networks that come with the lab."""
+    columns = ("network", "data", "parameters", "test error (%)", "MB")
+    rows = [(f["model"], f["data"], f"{f['params']:,}", f"{100 * f['errors']['test']['shipped']:.2f}", f"{f['bytes'] / 1e6:.1f}") for f in found]
+    printing.print_table(columns, rows, words=("network", "data"))
+    print('`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is beside each file')

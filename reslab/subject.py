@@ -1,0 +1,110 @@
+"""What is looked at: a network with weights, the loss and images that it may bring, and a data set as it is prepared for it."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from torch import nn
+
+from reslab.data.dataset import Dataset
+from reslab.errors import UserError
+from reslab.networks import zoo
+from reslab.weights.files import WeightFile, read_weights
+from reslab.weights.names import Fit
+from reslab.weights.shipped import TORCHVISION
+from reslab.weights.untold import ZeroPadSide
+
+LARGEST_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and what is known of it.
+
+    `options` are the network's: the weights file's and those asked for. `metadata` are the weights', None without weights, and `fit` is how a
+    file's tensors fit. `own` is what a factory gave. `standardised` says whose mean and deviation `data` has: the weights' or its own.
+    """
+
+    network: nn.Module
+    own: zoo.Own
+    options: dict[str, Any]
+    metadata: Mapping[str, Any] | None = None
+    fit: Fit | None = None
+    data: Dataset | None = None
+    standardised: Literal["weights", "data"] = "data"
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        weights: WeightFile | Path | None,
+        options: Mapping[str, Any],
+        *,
+        zero_pad: ZeroPadSide | None = None,
+        like: Dataset | None = None,
+    ) -> Self:
+        """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where nothing else says them.
+
+        Raises:
+            UserError: if there is no such network, or the weights do not fit it.
+        """
+        if weights == TORCHVISION:
+            network, metadata = zoo.torchvisions(model, options)
+            return cls(network, zoo.Own(network), dict(options), metadata)
+        read = read_weights(weights) if isinstance(weights, Path) else weights
+        classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
+        otherwise = {} if like is None else {"num_classes": len(classes or like.classes), "in_channels": like.in_channels}
+        if read is None:
+            own = zoo.own(model, {**otherwise, **options})
+            return cls(own.network, own, dict(options))
+        own, fit = zoo.loaded(model, read, zero_pad, options, otherwise)
+        return cls(own.network, own, {**read.options(model), **options}, read.metadata, fit)
+
+    def seeing(self, data: Dataset, size: int | None = None) -> tuple[Self, Dataset]:
+        """Return the same with a data set as the weights want it, and that data set.
+
+        Raises:
+            UserError: if weights, network and images do not go together.
+        """
+        if self.metadata is None:
+            seen = data.fitted(zoo.input_shape(self.network)[1])
+            return replace(self, data=seen), seen
+        kept = self.metadata.get("preprocessing", {})
+        seen, standardised = prepared_for(self.network, data, kept, size)
+        told_apart = self.metadata.get("card", {"made_for": {}})["made_for"].get("num_classes", data.num_classes)
+        if not kept.get("classes") and told_apart != data.num_classes:
+            raise UserError(
+                f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the --data that they were trained on"
+            )
+        return replace(self, data=seen, standardised=standardised), seen
+
+
+def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None) -> tuple[Dataset, Literal["weights", "data"]]:
+    """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the weights' or the data's.
+
+    Labels are those that the classes have in the file, by their names.
+
+    Raises:
+        UserError: if the file's are for another number of channels or other classes, or the size is out of range.
+    """
+    if kept.get("classes"):  # files of others, and our old ones, name none
+        known = len(kept["classes"])
+        if data.num_classes < known:
+            warnings.warn(f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart", stacklevel=2)
+        data = data.labelled(kept["classes"])
+    own = zoo.input_shape(network)[1]
+    side = size if size is not None else kept.get("size", own)
+    if side is not None and not 2 <= side <= LARGEST_SIZE:
+        raise UserError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
+    data = replace(data, size=side) if side is not None else data.fitted(own)
+    if "mean" not in kept or "std" not in kept:
+        return data, "data"
+    mean, std = tuple(kept["mean"]), tuple(kept["std"])
+    if not len(mean) == len(std) == data.in_channels:
+        trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
+        raise UserError(
+            f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have {data.in_channels}; give other --data"
+        )
+    return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"
