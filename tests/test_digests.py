@@ -15,6 +15,7 @@ from reslab.training.loop import TrialConfig
 
 # what is imported where networks train or are measured, and changes no bit of either
 APART = {
+    "reslab.progress",
     "reslab",
     "reslab.digests",
     "reslab.errors",
