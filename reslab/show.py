@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reslab.data import Dataset
+    from reslab.ledger.record import Record, Verdict
     from reslab.runs import Json, Run
 
 
@@ -116,13 +117,13 @@ def percent(row: "Json", key: str) -> str:
     return f"{100 * row[key]:.2f}" + (f" ± {100 * std:.2f}" if std is not None else "")
 
 
-def print_study(record: "Json", rows: "list[Json]") -> None:
+def print_study(record: "Record", rows: "list[Json]") -> None:
     """Print a study's table of errors and its verdicts."""
     columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     print_table(
         columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), percent(row, "train_error"), percent(row, "test_error")) for row in rows]
     )
-    print_claims(record["claims"])
+    print_claims([(claim, "") for claim in record.claims])
 
 
 def errors(parts: "Json") -> str:
@@ -164,10 +165,11 @@ SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
 COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
 
 
-def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
+def print_claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> None:
     """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source.
 
-    A claim that several studies decided, with other seeds or data, stands several times in a row, each time with the command of its study.
+    With each claim comes the command that decides it: one that several studies decided, with other seeds or data, stands several times in a row,
+    each time with its command.
     """
     from collections import Counter
 
@@ -177,24 +179,24 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     from reslab.ledger.verdict import agreement
 
     words, console = WORDS[lang], Console(highlight=False)
-    ids = [record["id"] for record in records]
+    ids = [claim.id for claim, _ in claims]
     for section, title in SECTIONS.items():
-        members = sorted((record for record in records if record["section"] == section), key=lambda record: ids.index(record["id"]))
-        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(map(_mark, members)).most_common())
+        members = sorted((each for each in claims if each[0].section == section), key=lambda each: ids.index(each[0].id))
+        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(_mark(claim) for claim, _ in members).most_common())
         if members:
             console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", _claims(members, lang), sep="\n")
-    if len({record["level"] for record in records if record["interval"]}) > 1:
+    if len({claim.level for claim, _ in claims if claim.interval}) > 1:
         console.print(words["holm"])
-    if any(record["verdict"] is None for record in records):
+    if any(claim.verdict is None for claim, _ in claims):
         console.print(words["how"])
-    repeated = agreement(records)
+    repeated = agreement([claim for claim, _ in claims])
     if any(repeated):
         console.print(words["again"].format(*map(len, repeated)))
     for id in repeated.both_ways:
         console.print(f"  {id}", markup=False)
 
 
-def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":
+def _claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> "Table":
     """Return a table of claims; those that stand in it several times name the command that decided them."""
     from rich.table import Table
 
@@ -202,41 +204,42 @@ def _claims(records: "list[Json]", lang: Lang = "en") -> "Table":
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    ids = [record["id"] for record in records]
-    for record in records:
-        mark, text = _mark(record), _claim(record, words, lang)
-        if ids.count(record["id"]) > 1:
-            text.append(f"{record['command']}\n", "dim")
+    ids = [claim.id for claim, _ in claims]
+    for claim, command in claims:
+        mark, text = _mark(claim), _claim(claim, words, lang)
+        if ids.count(claim.id) > 1:
+            text.append(f"{command}\n", "dim")
         table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", text)
     return table
 
 
-def _mark(record: "Json") -> str:
+def _mark(claim: "Verdict") -> str:
     """Return what stands before a claim: its verdict, told apart by kind where it is supported, or its kind where it is undecided."""
-    return SUPPORTED[record["kind"]] if record["verdict"] == "supported" else record["verdict"] or record["kind"]
+    return SUPPORTED[claim.kind] if claim.verdict == "supported" else claim.verdict or claim.kind
 
 
-def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
+def _claim(claim: "Verdict", words: dict[str, str], lang: Lang) -> Any:
     """Return what is said of a claim beside its verdict, and an empty line."""
     from rich.text import Text
 
+    from reslab.ledger.wording import reason
     from reslab.report.units import effect_and_interval
-    from reslab.report.wording import reason
 
     text = Text()
-    text.append(f"{record['id']}\n", "bold")
-    text.append(f"{record['statement'][lang]}\n")
-    if record["corrects"]:
-        text.append(f"{words['chapter']}: {record['corrects'][lang]}\n", "italic")
-    if record["interval"]:
-        effect, low, high = effect_and_interval(record["effect"], record["interval"])
-        text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
-    elif record["reason"]:
-        said = reason(record["reason"])
+    text.append(f"{claim.id}\n", "bold")
+    text.append(f"{claim.statement[lang]}\n")
+    if claim.corrects:
+        text.append(f"{words['chapter']}: {claim.corrects[lang]}\n", "italic")
+    if claim.interval and claim.effect is not None and claim.level is not None:
+        effect, low, high = effect_and_interval(claim.effect, claim.interval)
+        unit = claim.unit if isinstance(claim.unit, str) else claim.unit[lang]
+        text.append(words["effect"].format(effect, unit, f"{100 * claim.level:.4g}", low, high, claim.n) + " ")
+    elif claim.reason:
+        said = reason(claim)
         text.append(f"{said if isinstance(said, str) else said[lang]}\n")
-    if record["kind"] == "statistical":
-        text.append(words[record["direction"]].format(f"{record['margin']:g}") + "\n")
-    text.append(f"{words['source']}: {record['source']}\n", "dim")
+    if claim.direction is not None:
+        text.append(words[claim.direction].format(f"{claim.margin:g}") + "\n")
+    text.append(f"{words['source']}: {claim.source}\n", "dim")
     return text
 
 
@@ -443,6 +446,8 @@ def print_race(record: "Json") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
     from rich.console import Console
 
+    from reslab.ledger.record import Verdict
+
     def spread(values: tuple[float, float | None], scale: float, digits: int) -> str:
         average, deviation = values
         return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
@@ -467,7 +472,7 @@ def print_race(record: "Json") -> None:
     if compared := record["compared"]:
         training, whole = (figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
-        Console(highlight=False).print(_claims(compared["claims"]))
+        Console(highlight=False).print(_claims([(Verdict(**claim), "") for claim in compared["claims"]]))
 
 
 def figure(value: Any) -> str:

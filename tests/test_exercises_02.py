@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from reslab.ledger.claim import Claim
 from test_exercises import LONG, judged
 from torch import nn
 
@@ -15,6 +14,7 @@ from reslab.analysis.removal import remove_each
 from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part
 from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
+from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs
@@ -130,7 +130,7 @@ def test_intervals_and_verdicts_are_the_labs_own(direction: Any, shift: float) -
     (expected,) = decide([Comparison(claim, treatment, control)])
     low, high = task_2_6.interval(list(treatment.values()), list(control.values()), 0.95)
     assert (low, high) == pytest.approx(expected.interval)
-    assert task_2_6.verdict(low, high, 0.02, direction) == expected.decision
+    assert task_2_6.verdict(low, high, 0.02, direction) == expected.verdict
 
 
 def test_the_planned_seeds_are_enough_and_one_less_is_not() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from fontTools.ttLib import TTFont
 from helpers import reslab_here, sum_up
-from reslab.ledger.claim import Claim
 
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.errors import UserError
+from reslab.ledger.claim import Claim
+from reslab.ledger.record import Chart, Series
 from reslab.ledger.verdict import Check, Comparison, check, decide, untrained, with_room
 from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units, wording
@@ -24,7 +25,7 @@ from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
 from reslab.runs import write_json
 from reslab.show import print_claims
-from reslab.studies.study import Chart, Series, rounded
+from reslab.studies.study import rounded
 
 EVIL = "<script>alert(1)</script>"
 TEXT = {"ko": "물음", "en": "question"}
@@ -468,7 +469,9 @@ def test_grids_with_nothing_in_them_are_drawn_as_nothing() -> None:
 
 
 def test_a_records_numbers_are_finite_and_short(tmp_path: Path) -> None:
-    chart = Chart(TEXT, TEXT, TEXT, TEXT, [Series("a", [0.0, 1.0], [0.0], z=[[1 / 3, 123456.789]])], "heatmap", z=TEXT)
+    chart = Chart(
+        title=TEXT, caption=TEXT, x=TEXT, y=TEXT, series=[Series(name="a", x=[0.0, 1.0], y=[0.0], z=[[1 / 3, 123456.789]])], kind="heatmap", z=TEXT
+    )
     record = rounded(asdict(chart))
     assert record["series"][0]["z"] == [[0.33333, 123460.0]] and rounded({"n": 25557032}) == {"n": 25557032}
     write_json(tmp_path / "study.json", record)

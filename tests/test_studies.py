@@ -64,9 +64,9 @@ def test_other_seeds_are_other_trials() -> None:
 def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str, tmp_path: Path) -> None:
     study = studies.find("preactivation")
     groups = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
-    found = {v.claim.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    found = {v.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
     decided = found["preactivation.v2-trains-better-at-depth"]
-    assert decided.decision == verdict and decided.reason.startswith("no room") == (error == 0)
+    assert decided.verdict == verdict and decided.reason.startswith("no room") == (error == 0)
 
 
 def test_one_depth_is_a_list_of_one() -> None:
@@ -94,7 +94,7 @@ def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, 
     mine: dict[str, float] = {treatment: 0.15, control: 0.03}
     errors = {"train": lambda _: 0.05, "test": lambda _: 0.05} | {part: lambda group: mine.get(group, 0.07)}
     verdicts = study.measure(study.configure("smoke", {}), pretended(name, tmp_path, errors["train"], errors["test"]), lambda *_: None).verdicts()
-    assert next(v.effect for v in verdicts if v.claim.id == f"{name}.{claim}") == pytest.approx(0.12)
+    assert next(v.effect for v in verdicts if v.id == f"{name}.{claim}") == pytest.approx(0.12)
 
 
 @pytest.mark.parametrize("name", ["ensemble_paths", "identity_mappings", "lesion", "residual_learning", "skip_gradient", "successors"])
@@ -103,7 +103,7 @@ def test_networks_that_diverged_are_not_looked_into_and_nothing_is_concluded(nam
     study = studies.find(name)
     groups = pretended(name, tmp_path, lambda _: 0.9, status="diverged")
     measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
-    assert {verdict.decision for verdict in measurement.verdicts() if verdict.claim.kind == "statistical"} == {"inconclusive"}
+    assert {verdict.verdict for verdict in measurement.verdicts() if verdict.kind == "statistical"} == {"inconclusive"}
     json.dumps([asdict(figure) for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
 
 

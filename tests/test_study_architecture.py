@@ -71,4 +71,4 @@ def test_operations_are_written_down_in_order() -> None:
 def test_a_wrong_count_would_be_refuted(measured: Measurement) -> None:
     parameters = next(evidence for evidence in measured.checks if evidence.claim is PARAMETERS)
     assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in VARIANTS]
-    assert check(parameters).decision == "supported" and check(replace(parameters, measured=["11.7M"] * 5)).decision == "refuted"
+    assert check(parameters).verdict == "supported" and check(replace(parameters, measured=["11.7M"] * 5)).verdict == "refuted"

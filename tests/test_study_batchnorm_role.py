@@ -131,12 +131,12 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(batchnorm_role, "descent", pretend)
     groups = {group: [trial(group, one) for one in trials] for group, trials in study.grid(config).items()}
-    decided = {v.claim.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
+    decided = {v.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
     names = ("no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss", "converges-faster")
-    assert [decided[name].decision for name in names] == ["refuted", "supported", "supported", "supported"]
+    assert [decided[name].verdict for name in names] == ["refuted", "supported", "supported", "supported"]
     assert looked == [(0.01, 0.01)] * 6
     monkeypatch.setattr(batchnorm_role, "descent", lambda *_: None)
-    decided = {v.claim.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
+    decided = {v.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
     assert {decided[name].reason for name in names[:3]} == {"not every network learned enough to be looked into"}
 
 
@@ -178,9 +178,7 @@ def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
 def test_opposite_data_turn_the_verdicts_round() -> None:
     def verdicts(sign: float) -> list[str]:
         effects = {seed: 2 * sign + noise for seed, noise in enumerate([0.01, -0.01, 0.0, 0.02, -0.02])}
-        return [
-            verdict.decision for verdict in decide([Comparison(claim, effects, dict.fromkeys(effects, 0.0)) for claim in (RATE, EXPLODES, SHIFT)])
-        ]
+        return [verdict.verdict for verdict in decide([Comparison(claim, effects, dict.fromkeys(effects, 0.0)) for claim in (RATE, EXPLODES, SHIFT)])]
 
     assert verdicts(1) == ["supported", "supported", "refuted"] and verdicts(-1) == ["refuted", "refuted", "supported"]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from reslab.residual import view
 from torch import Tensor, nn
 
 from reslab import studies
@@ -13,6 +12,7 @@ from reslab.analysis.paths import PathSpectrum
 from reslab.executors import local
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
+from reslab.residual import view
 from reslab.studies.ensemble_paths import ORDER, REPAIR, Looked, count_paths, each_path, halves, repair, stages
 from reslab.studies.study import Directory, run_study
 
@@ -75,7 +75,7 @@ def test_opposite_data_turn_the_verdicts_round() -> None:
         noise = dict(enumerate([0.01, -0.01, 0.0, 0.02, -0.02]))
         effects = {seed: sign * 0.4 + value for seed, value in noise.items()}
         nothing = dict.fromkeys(noise, 0.0)
-        return [verdict.decision for verdict in decide([Comparison(claim, effects, nothing) for claim in (REPAIR, ORDER)])]
+        return [verdict.verdict for verdict in decide([Comparison(claim, effects, nothing) for claim in (REPAIR, ORDER)])]
 
     assert verdicts(1) == ["supported"] * 2 and verdicts(-1) == ["refuted"] * 2
 

@@ -18,7 +18,7 @@ from reslab.studies.study import Directory, over_seeds, run_study
 
 def test_the_algebra_is_as_claimed() -> None:
     checks, table = formulas()
-    assert {check(evidence).decision for evidence in [*checks, *algebra()]} == {"supported"}
+    assert {check(evidence).verdict for evidence in [*checks, *algebra()]} == {"supported"}
     errors = {kind: (chapter, full) for kind, chapter, full in table.rows}
     assert all(isinstance(full, float) and full < 1e-12 for _, full in errors.values())
     assert isinstance(errors["v1, identity"][0], float) and errors["v1, identity"][0] > 0.1

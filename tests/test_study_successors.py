@@ -170,9 +170,9 @@ def test_a_rival_that_was_not_trained_decides_nothing(tmp_path: Path, monkeypatc
     groups = pretended("successors", tmp_path, lambda group: 0.4 if group == "efficientnet-deeper" else 0.0)
     monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
     config = successors.STUDY.configure("smoke", {})
-    verdicts = {verdict.claim.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
+    verdicts = {verdict.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
     untested = [name for name, verdict in verdicts.items() if verdict.reason.startswith("not trained")]
-    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].decision == "inconclusive"
+    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].verdict == "inconclusive"
 
 
 def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +181,9 @@ def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pyte
     of = {group: costs.cost(trials[0].config) for group, trials in groups.items()}
     dear = of["resnet-wider"]._replace(params=2 * of["resnet-wider"].params)
     monkeypatch.setattr(successors, "cost", lambda trial: dear if trial == groups["resnet-wider"][0].config else costs.cost(trial))
-    verdicts = {v.claim.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    verdicts = {v.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
     untested = [name for name, verdict in verdicts.items() if verdict.reason == "the costs differ by more than 7%: resnext, resnet-wider"]
-    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].decision == "refuted"
+    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].verdict == "refuted"
 
 
 # --- What others printed, and the whole zoo ---------------------------------------------------------------------------

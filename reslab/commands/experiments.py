@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from reslab import arguments, show
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from reslab.ledger.record import Record
 
 
 @app.command
@@ -220,7 +223,7 @@ def study(
         for failure in finished.failures:
             print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
         failed |= bool(finished.failures)
-        records.append(finished.record)
+        records.append(finished.record.to_json())
         if not json:
             show.print_study(finished.record, summary_rows(finished.record))
             print(f"Report: {report}")
@@ -281,7 +284,15 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
 
 
 @app.command
-def claims(*directories: Path, section: str | None = None, lang: Literal["en", "ko"] = "en", json: Flag = False) -> None:
+def claims(
+    *directories: Path,
+    section: str | None = None,
+    decide_again: Flag = False,
+    margin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    lang: Literal["en", "ko"] = "en",
+    schema: Flag = False,
+    json: Flag = False,
+) -> None:
     """List the claims the lab tests, section by section of the chapter, with their verdicts if study directories are given.
 
     Parameters
@@ -291,24 +302,71 @@ def claims(*directories: Path, section: str | None = None, lang: Literal["en", "
     section
         List only this section: overview, degradation, residual-learning, gradient, shortcuts, blocks, variants, resnet-50, identity, ensemble,
         batchnorm or successors.
+    decide_again
+        Decide the claims of the directories again, from the values per seed in their records alone; nothing is written.
+    margin
+        With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; may be given again.
     lang
         Language of the list; JSON has both.
+    schema
+        Print the JSON schema of study.json, and nothing else.
     json
         Print one JSON list, with the same keys whether decided or not.
     """
     from reslab import studies
     from reslab.ledger.claim import SECTIONS
+    from reslab.ledger.record import Record
     from reslab.ledger.verdict import undecided
 
+    if schema:
+        show.print_json(Record.model_json_schema())
+        return
+    if margin and not decide_again:
+        raise UserError("--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE")
+    if decide_again and not directories:
+        raise UserError("--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY --decide-again")
     if section is not None and section not in SECTIONS:
         raise UserError(f"no section {section!r}{suggest(section, SECTIONS)}")
     if directories:
         from reslab.report.records import command, read_study
 
         studied = [read_study(directory) for directory in directories]
-        records = [{**claim, "study": record["study"], "command": command(record)} for record in studied for claim in record["claims"]]
+        if decide_again:
+            studied = again(studied, margin)
+        found = [(claim, record.study, command(record)) for record in studied for claim in record.claims]
     else:
-        found = [studies.find(name) for name in studies.names()]
-        records = [{**undecided(claim), "study": study.name, "command": f"reslab study {study.name}"} for study in found for claim in study.claims]
-    chosen = [record for record in records if section in (None, record["section"])]
-    show.print_json(chosen) if json else show.print_claims(chosen, lang)
+        known = [studies.find(name) for name in studies.names()]
+        found = [(undecided(claim), study.name, f"reslab study {study.name}") for study in known for claim in study.claims]
+    chosen = [each for each in found if section in (None, each[0].section)]
+    if json:
+        show.print_json([{**claim.model_dump(mode="json"), "study": study, "command": command} for claim, study, command in chosen])
+    else:
+        show.print_claims([(claim, command) for claim, _, command in chosen], lang)
+
+
+def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
+    """Return the records with their claims decided again, with these margins (`ID=VALUE`).
+
+    Raises:
+        UserError: if a margin is no number or of no statistical claim, or a record holds no values per seed.
+    """
+    from math import isfinite
+
+    from reslab.ledger.verdict import decide_again
+
+    known = [claim.id for record in records for claim in record.claims if claim.kind == "statistical"]
+    chosen = {}
+    for text in margins:
+        id, _, value = text.partition("=")
+        if id not in known:
+            raise UserError(f"--margin {text}: no statistical claim {id!r} in these records{suggest(id, known)}")
+        try:
+            chosen[id] = float(value)
+        except ValueError:
+            chosen[id] = float("nan")
+        if not isfinite(chosen[id]):
+            raise UserError(f"--margin {text}: expected ID=VALUE with a number")
+    try:
+        return [record.model_copy(update={"claims": decide_again(record.claims, chosen)}) for record in records]
+    except ValueError as error:
+        raise UserError(f"cannot decide again: {error}; run the study again") from error

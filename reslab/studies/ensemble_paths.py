@@ -24,7 +24,6 @@ run its training error, which is in the table of trials, says whether it was tra
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from itertools import groupby, product
 from typing import NamedTuple
 
@@ -35,26 +34,11 @@ from torch import Tensor, nn
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
 from reslab.gates.view import Live, View, view
-from reslab.ledger.claim import Claim
+from reslab.ledger.claim import Claim, Text
+from reslab.ledger.record import Chart, Series, Table
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
-from reslab.studies.study import (
-    Chart,
-    CifarDepth,
-    Groups,
-    Measurement,
-    Progress,
-    Series,
-    Study,
-    StudyConfig,
-    Table,
-    Text,
-    Trial,
-    by_seed,
-    not_trained,
-    over_seeds,
-    sound,
-)
+from reslab.studies.study import CifarDepth, Groups, Measurement, Progress, Study, StudyConfig, Trial, by_seed, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -133,6 +117,7 @@ SHORT_TRAINING = Claim(
     direction="not higher",
     margin=0.02,
     unit="test error",
+    rate=True,
 )
 REPAIR = Claim(
     id="ensemble_paths.later-blocks-repair",
@@ -163,6 +148,7 @@ ORDER = Claim(
     direction="higher",
     margin=0.02,
     unit="test error",
+    rate=True,
     corrects=JOINTLY,
 )
 
@@ -366,7 +352,7 @@ def _table(found: Found) -> Table:
 def _spectra(found: Found) -> Chart:
     first = next(looked for looks in found.values() for looked in looks.values()).spectrum
     lengths = [float(length) for length in range(len(first.norm))]
-    paths = Series("all paths (binomial)", lengths, [100 * count / 2 ** (len(lengths) - 1) for count in first.paths])
+    paths = Series(name="all paths (binomial)", x=lengths, y=[100 * count / 2 ** (len(lengths) - 1) for count in first.paths])
     carried = [
         over_seeds(f"{KINDS[group]}: gradient", lengths, {seed: (100 * looked.spectrum.share).tolist() for seed, looked in looks.items()})
         for group, looks in found.items()
@@ -381,7 +367,7 @@ def _spectra(found: Found) -> Chart:
         },
         x={"ko": "경로 길이 (블록)", "en": "path length (blocks)"},
         y={"ko": "몫 (%)", "en": "share (%)"},
-        series=[*(replace(series, kind="bars") for series in carried), paths],
+        series=[*(series.model_copy(update={"kind": "bars"}) for series in carried), paths],
     )
 
 
