@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from helpers import pretended, reslab_here, sum_up
 from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
+from reslab.ledger.record import Reason
 from reslab.runs import Run, read_json
 from reslab.studies.study import Directory, not_trained, run_study
 
@@ -66,7 +66,7 @@ def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str,
     groups = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
     found = {v.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
     decided = found["preactivation.v2-trains-better-at-depth"]
-    assert decided.verdict == verdict and decided.reason.startswith("no room") == (error == 0)
+    assert decided.verdict == verdict and decided.reason is not None and (decided.reason.code == "no-room") == (error == 0)
 
 
 def test_one_depth_is_a_list_of_one() -> None:
@@ -104,14 +104,13 @@ def test_networks_that_diverged_are_not_looked_into_and_nothing_is_concluded(nam
     groups = pretended(name, tmp_path, lambda _: 0.9, status="diverged")
     measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
     assert {verdict.verdict for verdict in measurement.verdicts() if verdict.kind == "statistical"} == {"inconclusive"}
-    json.dumps([asdict(figure) for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
+    json.dumps([figure.model_dump() for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
 
 
 def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
     groups = pretended("preactivation", tmp_path, lambda group: 0.9 if group == "v2-14" else 0.0)
     assert not_trained(groups, "v1-8", "v1-14") is None
-    reason = not_trained(groups, "v1-14", "v2-14")
-    assert reason is not None and "v2-14 has up to 90.0 %" in reason and "v1-14" not in reason
+    assert not_trained(groups, "v1-14", "v2-14") == Reason(code="untrained", values={"errors": {"v2-14": 0.9}, "limit": 0.2})
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
@@ -242,8 +241,8 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
     record = run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None).record
-    assert record["failures"][0]["reason"] == "MemoryError: no"
-    assert [claim["n"] for claim in record["claims"]] == [2, 3, 3]
+    assert record.failures[0].reason == "MemoryError: no" and record.failures[0].config.seed == lost.seed
+    assert [claim.n for claim in record.claims] == [2, 3, 3]
     shutil.rmtree(directory.trials)
     monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
     with pytest.raises(UserError, match="finished: MemoryError: no"):

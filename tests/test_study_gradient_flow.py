@@ -10,6 +10,7 @@ from torch import nn
 from reslab import studies
 from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_flow
 from reslab.data import load_data
+from reslab.ledger.record import Reason
 from reslab.ledger.verdict import decide
 from reslab.studies import gradient_flow as study_module
 from reslab.studies.gradient_flow import (
@@ -72,7 +73,7 @@ def test_where_networks_diverged_nothing_is_concluded_of_training(monkeypatch: p
     monkeypatch.setattr(study_module, "trained_flow", lambda *_: None)
     found = measure(SMALL, {}, lambda *_: None)
     reasons = {verdict.id: verdict.reason for verdict in found.verdicts()}
-    assert reasons[VANISHING_CAUSES.id] == reasons[STAYS_APART.id] == "3 of 3 networks diverged: plain, BN"
+    assert reasons[VANISHING_CAUSES.id] == reasons[STAYS_APART.id] == Reason(code="diverged", values={"gone": 3, "n": 3, "kind": "plain, BN"})
     assert not any(chart.series for chart in found.charts[2:])
 
 

@@ -75,7 +75,7 @@ def test_a_branch_of_zero_leaves_no_negative_sum() -> None:
 
 
 def test_v2_has_what_the_snippet_has_not() -> None:
-    assert check(Check(SNIPPET, snippet(), NEEDED)).decision == "supported"
+    assert check(Check(SNIPPET, snippet(), NEEDED)).verdict == "supported"
     assert check(Check(SNIPPET, NEEDED | {"shared activation": []}, NEEDED)).verdict == "refuted"
 
 
@@ -100,4 +100,4 @@ def test_a_smoke_run_decides_every_claim(name: str, tmp_path: Path) -> None:
     study = studies.find(name)
     config = study.configure("smoke", {})
     record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None).record
-    assert len(record["claims"]) == len(study.claims) and len(record["charts"]) >= 2
+    assert len(record.claims) == len(study.claims) and len(record.charts) >= 2

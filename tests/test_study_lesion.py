@@ -122,13 +122,8 @@ def test_smoke(tmp_path: Path) -> None:
     done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
     again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None, lambda *_: None)
     assert not done.failures and done.record == again.record
-    assert len(done.record.charts) == 3 and len(done.record.tables[0]["rows"]) == 5
+    assert len(done.record.charts) == 3 and len(done.record.tables[0].rows) == 5
     each = done.record.charts[0]
-    assert [(band["first"], band["last"]) for band in each["bands"]] == [(f"layer{stage}.0", f"layer{stage}.2") for stage in (1, 2, 3)]
-    assert each["marks"] == ["layer2.0", "layer3.0"] and [len(series["y"]) for series in each["series"]] == [
-        10,
-        10,
-        10,
-        7,
-        7,
-    ]  # and the whole network
+    assert [(band.first, band.last) for band in each.bands] == [(f"layer{stage}.0", f"layer{stage}.2") for stage in (1, 2, 3)]
+    assert each.marks == ["layer2.0", "layer3.0"]
+    assert [len(series.y) for series in each.series] == [10, 10, 10, 7, 7]  # and the whole network
