@@ -39,6 +39,7 @@ Spread = Annotated[float, Field(ge=0, le=LARGEST)]
 Interval = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """JSON has lists only."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
 
 Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
 """Below the study's directory, never out of it."""
@@ -65,7 +66,7 @@ class Verdict(Part):
     statement: Text
     source: str
     direction: Literal["higher", "lower", "not higher"] | None = None
-    margin: float | None = None
+    margin: Finite | None = None
     unit: Words = ""
     rate: bool = False
     corrects: Text | None = None
@@ -76,10 +77,10 @@ class Verdict(Part):
     n: int | None = None
     method: str | None = None
     reason: Reason | None = None
-    treatment: dict[str, Finite] | None = None
-    control: dict[str, Finite] | Finite | None = None
+    treatment: BySeed | None = None
+    control: BySeed | Finite | None = None
     untested: Reason | None = None
-    resolution: float = 0.0
+    resolution: Annotated[Finite, Field(ge=0)] = 0.0
     room: bool = False
     measured: JsonValue = None
     expected: JsonValue = None
@@ -90,6 +91,8 @@ class Verdict(Part):
             raise ValueError(f"no section {self.section!r}")
         if self.kind == "statistical" and (self.direction is None or self.margin is None):
             raise ValueError("a statistical claim has a direction and a margin")
+        if self.room and self.direction != "lower":
+            raise ValueError("only what is to be lower needs room for it")
         if self.interval is not None and (self.effect is None or self.level is None):
             raise ValueError("an interval is of an effect, at a level")
         return self
