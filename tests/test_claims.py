@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -10,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from reslab.commands.claims import Lang, print_claims
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
-from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, agreement, check, cite, decide, undecided, untrained, with_room
+from reslab.ledger.record import Reason, Verdict
+from reslab.ledger.verdict import Check, Citation, Comparison, agreement, check, cite, decide, decide_again, undecided, untrained
+from reslab.ledger.wording import reason
+from reslab.commands.claims import Lang, print_claims
+
+DIVERGED, UNTRAINED = Reason(code="diverged"), Reason(code="untrained")
 
 
 def claim(direction: Direction, margin: float = 1.0) -> Claim:
@@ -23,13 +28,17 @@ def compare(direction: Direction, differences: list[float], margin: float = 1.0)
     return Comparison(claim(direction, margin), dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
 
 
+def compare_to(direction: Direction, values: list[float], control: list[float], margin: float = 1.0) -> Comparison:
+    return Comparison(claim(direction, margin), dict(enumerate(values)), dict(enumerate(control)), room=True)
+
+
 def test_a_verdict_computed_by_hand() -> None:
     # differences 1, 2, 3: mean 2, std 1, error 1/sqrt(3); t(0.975; 2) = 4.302652730, so 2 ± 2.484138
     (verdict,) = decide([compare("higher", [1.0, 2.0, 3.0], margin=-0.5)])
     assert verdict.effect == pytest.approx(2.0)
     assert verdict.interval == pytest.approx((2 - 4.302652730 / math.sqrt(3), 2 + 4.302652730 / math.sqrt(3)), abs=1e-8)
-    assert (verdict.decision, verdict.level, verdict.n, verdict.method) == ("supported", 0.95, 3, "paired t")
-    assert decide([compare("higher", [1.0, 2.0, 3.0], margin=0.0)])[0].decision == "inconclusive"  # -0.484 … 4.484
+    assert (verdict.verdict, verdict.level, verdict.n, verdict.method) == ("supported", 0.95, 3, "paired t")
+    assert decide([compare("higher", [1.0, 2.0, 3.0], margin=0.0)])[0].verdict == "inconclusive"  # -0.484 … 4.484
 
 
 @pytest.mark.parametrize(
@@ -50,7 +59,7 @@ def test_a_verdict_computed_by_hand() -> None:
     ],
 )
 def test_each_direction(direction: Direction, center: float, expected: str) -> None:
-    assert decide([compare(direction, [center - 0.1, center, center + 0.1])])[0].decision == expected
+    assert decide([compare(direction, [center - 0.1, center, center + 0.1])])[0].verdict == expected
 
 
 def test_welch_by_hand_where_seeds_do_not_pair() -> None:
@@ -71,35 +80,37 @@ def test_holm_by_hand() -> None:
     middle = compare("higher", [1.0, 2.0, 3.0], margin=-0.2)  # p = 2 (1 - T(2.2 sqrt 3)) = 0.0626
     weak = compare("higher", [1.0, 2.0, 3.0], margin=0.5)
     verdicts = decide([weak, strong, middle])
-    assert [v.decision for v in verdicts] == ["inconclusive", "supported", "inconclusive"]
+    assert [v.verdict for v in verdicts] == ["inconclusive", "supported", "inconclusive"]
     assert [v.level for v in verdicts] == pytest.approx([1 - 0.05 / 2, 1 - 0.05 / 3, 1 - 0.05 / 2])
 
 
 def test_fewer_than_three_seeds_conclude_nothing_and_cost_the_others_nothing() -> None:
     two, five = decide([compare("higher", [9.0, 9.1]), compare("higher", [9.0, 9.1, 9.2, 9.0, 9.1])])
-    assert (two.decision, two.interval, two.n) == ("inconclusive", None, 2)
-    assert "at least 3" in two.reason
-    assert (five.decision, five.level) == ("supported", 0.95)
+    assert (two.verdict, two.interval, two.n) == ("inconclusive", None, 2)
+    assert two.reason == Reason(code="few-seeds", values={"n": 2, "least": 3})
+    assert (five.verdict, five.level) == ("supported", 0.95)
 
 
 def test_what_is_untested_concludes_nothing_and_takes_its_share() -> None:
     tested = compare("higher", [9.0, 9.1, 9.2])
-    empty = Comparison(claim("higher"), {}, {}, untested="every network diverged")
-    untested = Comparison(claim("higher"), tested.treatment, tested.control, untested="the control was not trained")
+    empty = Comparison(claim("higher"), {}, {}, untested=DIVERGED)
+    untested = Comparison(claim("higher"), tested.treatment, tested.control, untested=UNTRAINED)
     left_out, without, decided = decide([empty, untested, tested])
-    assert (left_out.decision, left_out.reason, left_out.effect, left_out.n) == ("inconclusive", "every network diverged", None, 0)
-    assert (without.decision, without.reason, without.interval, without.n) == ("inconclusive", "the control was not trained", None, 3)
+    assert (left_out.verdict, left_out.reason, left_out.effect, left_out.n) == ("inconclusive", DIVERGED, None, 0)
+    assert (without.verdict, without.reason, without.interval, without.n) == ("inconclusive", UNTRAINED, None, 3)
     assert without.effect == pytest.approx(9.1)
-    assert decided.decision == "supported" and decided.level == pytest.approx(1 - 0.05 / 3)
+    assert decided.verdict == "supported" and decided.level == pytest.approx(1 - 0.05 / 3)
 
 
 def test_a_network_that_was_not_trained_or_a_control_at_the_floor_tests_nothing() -> None:
     assert untrained({"plain": {0: 0.1, 1: 0.2}, "resnet": {0: 0.0}}) is None  # 20 % is the limit
-    reason = untrained({"plain": {0: 0.0, 1: 0.25}, "resnet": {0: 0.0}, "other": {0: math.nan}})
-    assert reason == "not trained, so nothing is concluded: plain has up to 25.0 % training error, other has up to nan % training error (limit 20 %)"
-    roomy, bare = (Comparison(claim("lower", 0.01), {0: 0.0, 1: 0.0}, dict(enumerate(control))) for control in ([0.011, 0.012], [0.0, 0.004]))
-    assert with_room(roomy) == roomy and with_room(bare).treatment == bare.treatment
-    assert with_room(bare).untested == "no room to be lower by 0.01: the mean of what is compared with is 0.002"
+    found = untrained({"plain": {0: 0.0, 1: 0.25}, "resnet": {0: 0.0}, "other": {0: math.nan}})
+    assert found is not None and found.code == "untrained"
+    assert found.values["errors"] == {"plain": 0.25, "other": None} and found.values["limit"] == 0.2
+    roomy, bare = (compare_to("lower", [0.0] * 3, control, 0.01) for control in ([0.011, 0.012, 0.013], [0.0, 0.004, 0.002]))
+    one, two = decide([roomy, bare])
+    assert one.reason is not None and one.reason.code != "no-room"
+    assert two.reason == Reason(code="no-room", values={"margin": 0.01, "mean": 0.002}) and two.verdict == "inconclusive"
 
 
 def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> None:
@@ -107,9 +118,13 @@ def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> N
         return Comparison(claim("higher", 0.3), dict(enumerate(treatment)), dict.fromkeys(range(n), 0.0), resolution=0.5)
 
     (same,) = decide([on_a_grid([0.0] * 100, 100)])  # whatever the number of seeds, the truth may be 0.5
-    assert same.decision == "inconclusive" and same.interval == (-0.5, 0.5) and same.reason == "the interval contains 0.3"
+    assert (
+        same.verdict == "inconclusive"
+        and same.interval == (-0.5, 0.5)
+        and same.reason == Reason(code="interval-around", values={"n": 100, "threshold": 0.3})
+    )
     far, near = decide([on_a_grid([1.0] * 3, 3), on_a_grid([0.75] * 3, 3)])
-    assert (far.decision, far.interval, near.decision) == ("supported", (0.5, 1.5), "inconclusive")
+    assert (far.verdict, far.interval, near.verdict) == ("supported", (0.5, 1.5), "inconclusive")
     (spread,), (plain,) = decide([on_a_grid([1.0, 1.5, 2.0], 3)]), decide([compare("higher", [1.0, 1.5, 2.0], 0.3)])
     assert spread.interval and plain.interval
     assert spread.interval == pytest.approx((plain.interval[0] - 0.5, plain.interval[1] + 0.5))
@@ -119,10 +134,10 @@ def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> N
 
 def test_no_spread_is_said() -> None:
     none, over, at = decide([compare("not higher", [0.0] * 5), compare("not higher", [0.1 + 0.2] * 5, 0.01), compare("higher", [1.0] * 3)])
-    assert (none.decision, none.interval) == ("supported", (0.0, 0.0))
-    assert "no spread" in none.reason and "under 1" in none.reason
-    assert over.decision == "refuted"
-    assert at.decision == "inconclusive"
+    assert (none.verdict, none.interval) == ("supported", (0.0, 0.0))
+    assert none.reason == Reason(code="point-under", values={"n": 5, "threshold": 1.0})
+    assert over.verdict == "refuted"
+    assert at.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.1, 1e-6, 1e-14, 1e-100, 1e-250, 1e100, 1e250])
@@ -143,7 +158,7 @@ def test_a_verdict_does_not_depend_on_the_unit(unit: float) -> None:
 
     for name, first in itertools.product(cases, (0, 7)):  # paired, and Welch
         verdict, plain = decided(name, first, unit), decided(name, first, 1.0)
-        assert verdict.decision == plain.decision == (name if name in ("supported", "refuted") else "inconclusive"), name
+        assert verdict.verdict == plain.verdict == (name if name in ("supported", "refuted") else "inconclusive"), name
         assert verdict.interval and plain.interval
         assert [end / unit for end in verdict.interval] == pytest.approx(plain.interval)
 
@@ -151,9 +166,9 @@ def test_a_verdict_does_not_depend_on_the_unit(unit: float) -> None:
 def test_spread_that_is_rounding_beside_the_values_is_none() -> None:
     sums = [0.1 + 0.2, 0.3, 0.1 + 0.2]  # differ in their last bit
     (verdict,) = decide([Comparison(claim("higher", 0.0), dict(enumerate(sums)), dict.fromkeys(range(3), 0.3))])
-    assert verdict.decision == "inconclusive" and verdict.reason.endswith("the interval is a point, at 0")
+    assert verdict.verdict == "inconclusive" and verdict.reason == Reason(code="point-at", values={"n": 3, "threshold": 0.0})
     (small,) = decide([compare("higher", [1e-15, 1.1e-15, 1.2e-15], 0.0)])  # a small unit is no rounding
-    assert small.decision == "supported" and "no spread" not in small.reason
+    assert small.verdict == "supported" and small.reason and small.reason.code == "interval-over"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -164,7 +179,8 @@ def test_an_infinite_measurement_is_refused(bad: float) -> None:
 
 def test_where_nothing_was_measured_nothing_is_concluded() -> None:
     (verdict,) = decide([Comparison(claim("higher"), {}, {0: 1.0})])
-    assert (verdict.decision, verdict.effect, verdict.n) == ("inconclusive", None, 0) and verdict.reason.startswith("0 seeds: at least 3")
+    assert (verdict.verdict, verdict.effect, verdict.n) == ("inconclusive", None, 0)
+    assert verdict.reason == Reason(code="few-seeds", values={"n": 0, "least": 3})
 
 
 def test_lost_seeds_leave_the_others_paired() -> None:
@@ -180,16 +196,16 @@ differences = st.lists(st.floats(-100, 100), min_size=3, max_size=8)
 def test_lower_mirrors_higher(values: list[float], margin: float) -> None:
     higher = decide([compare("higher", values, margin)])[0]
     lower = decide([compare("lower", [-value for value in values], margin)])[0]
-    assert higher.decision == lower.decision
+    assert higher.verdict == lower.verdict
 
 
 @given(st.lists(differences, min_size=1, max_size=5), st.randoms())
 def test_verdicts_do_not_depend_on_the_order_of_claims(many: list[list[float]], random: "np.random.Generator") -> None:
     comparisons = [compare("higher", values) for values in many]
-    verdicts = {id(c): v.decision for c, v in zip(comparisons, decide(comparisons), strict=True)}
+    verdicts = {id(c): v.verdict for c, v in zip(comparisons, decide(comparisons), strict=True)}
     shuffled = list(comparisons)
     random.shuffle(shuffled)  # type: ignore[arg-type]  # hypothesis gives a random.Random
-    assert {id(c): v.decision for c, v in zip(shuffled, decide(shuffled), strict=True)} == verdicts
+    assert {id(c): v.verdict for c, v in zip(shuffled, decide(shuffled), strict=True)} == verdicts
 
 
 @given(differences)
@@ -197,7 +213,7 @@ def test_the_interval_shown_is_the_one_that_decided(values: list[float]) -> None
     for verdict in decide([compare("higher", values), compare("not higher", values)]):
         assert verdict.interval is not None
         low, high = verdict.interval
-        assert (verdict.decision == "inconclusive") == (low <= 1.0 <= high)
+        assert (verdict.verdict == "inconclusive") == (low <= 1.0 <= high)
 
 
 @pytest.mark.parametrize("n", [3, 5, pytest.param(10, marks=pytest.mark.slow)])  # more seeds take longer and are the same law
@@ -208,7 +224,7 @@ def test_simulated_false_verdicts_stay_under_nominal(n: int) -> None:
     false = 0
     for _ in range(repeats):
         comparisons = [compare(d, list(rng.normal(-1.0 if d == "lower" else 1.0, 1.0, n))) for d in ("higher", "lower", "not higher", "higher")]
-        false += any(v.decision != "inconclusive" for v in decide(comparisons))
+        false += any(v.verdict != "inconclusive" for v in decide(comparisons))
     # Holm's bound is met with equality almost exactly; three standard errors of a 5 % rate over 1000 repeats are 2.1 points
     assert false / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)
 
@@ -225,18 +241,18 @@ def test_simulated_false_verdicts_stay_under_nominal_where_seeds_do_not_pair(n: 
             Comparison(claim("higher"), dict(enumerate(a)), {n + seed: value for seed, value in enumerate(b)})
             for a, b in zip(treatments.tolist(), controls.tolist(), strict=True)
         ]
-        false += any(v.decision != "inconclusive" for v in decide(comparisons))
+        false += any(v.verdict != "inconclusive" for v in decide(comparisons))
     assert false / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)
 
 
 def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision() -> None:
     exact = Claim("c", "exact", "variants", {"ko": "", "en": ""}, "")
-    assert check(Check(exact, 25_557_032, 25_557_032)).decision == "supported"
+    assert check(Check(exact, 25_557_032, 25_557_032)).verdict == "supported"
     wrong = check(Check(exact, 256, 128))
-    assert (wrong.decision, wrong.reason, wrong.interval) == ("refuted", "measured 256, not 128", None)
+    assert (wrong.verdict, wrong.measured, wrong.expected, wrong.interval) == ("refuted", 256, 128, None)
     cited = Claim("c", "cited", "overview", {"ko": "", "en": ""}, "")
     verdict = cite(Citation(cited, "refuted", "Highway networks came first"))
-    assert (verdict.decision, verdict.n, verdict.method, verdict.reason) == ("refuted", 0, "cited", "Highway networks came first")
+    assert (verdict.verdict, verdict.n, verdict.method, reason(verdict)) == ("refuted", 0, "cited", "Highway networks came first")
     with pytest.raises(ValueError, match="has no margin"):
         decide([Comparison(exact, {0: 1.0}, {0: 0.0})])
 
@@ -249,9 +265,9 @@ def test_only_a_statistical_claim_has_a_margin() -> None:
 
 
 def test_a_claim_has_the_same_record_decided_or_not() -> None:
-    (verdict,) = decide([compare("higher", [1.0, 2.0, 3.0])])
-    assert verdict.to_json().keys() == undecided(verdict.claim).keys()
-    assert undecided(verdict.claim)["verdict"] is None and undecided(verdict.claim)["interval"] is None and verdict.to_json()["unit"] == ""
+    (verdict,), before = decide([compare("higher", [1.0, 2.0, 3.0])]), undecided(claim("higher"))
+    assert verdict.model_dump().keys() == before.model_dump().keys()
+    assert before.verdict is None and before.interval is None and before.unit == ""
 
 
 def test_every_section_has_a_title() -> None:
@@ -268,7 +284,7 @@ def test_claims_are_printed_by_section_within_the_terminal(
     first = Claim("a.first", "exact", "overview", statement, "someone else")
     (verdict,) = decide([Comparison(later, dict(enumerate([-1.0, -1.1, -1.2])), dict.fromkeys(range(3), 0.0))])
     monkeypatch.setenv("COLUMNS", str(width))
-    print_claims([verdict.to_json(), undecided(first)], lang)
+    print_claims([(verdict, ""), (undecided(first), "")], lang)
     printed = capsys.readouterr().out
     assert max(cell_len(line) for line in printed.splitlines()) <= width
     words = " ".join(printed.split())
@@ -281,8 +297,7 @@ def test_claims_are_printed_by_section_within_the_terminal(
 
 def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
     one, two = (Claim(f"a.{name}", "exact", "overview", {"ko": "참", "en": "true"}, "someone") for name in ("one", "two"))
-    records = [{**undecided(claim), "command": f"reslab study s --first-seed {seed}"} for seed in (0, 5) for claim in (one, two)]
-    print_claims(records)
+    print_claims([(undecided(claim), f"reslab study s --first-seed {seed}") for seed in (0, 5) for claim in (one, two)])
     words = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "a." in line or "--first-seed" in line]
     assert words == ["a.one", "0", "a.one", "5", "a.two", "0", "a.two", "5"]
 
@@ -290,10 +305,42 @@ def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_command
 def test_verdicts_of_several_studies_agree_or_do_not(capsys: pytest.CaptureFixture[str]) -> None:
     decisions = {"alike": "SSS", "in_part": "RI", "both_ways": "SIR", "once": "S", "never": ""}
     words = {"S": "supported", "R": "refuted", "I": "inconclusive"}
-    records = [
-        {**undecided(claim("higher")), "id": id, "command": "", "verdict": words[word]} for id, letters in decisions.items() for word in letters
-    ]
-    records.append({**undecided(claim("higher")), "id": "never", "command": ""})
+    never = undecided(claim("higher")).model_copy(update={"id": "never"})
+    records = [never.model_copy(update={"id": id, "verdict": words[word]}) for id, letters in decisions.items() for word in letters]
+    records.append(never)
     assert agreement(records)._asdict() == {name: [name] for name in ("alike", "in_part", "both_ways")}
-    print_claims(records)
+    print_claims([(record, "") for record in records])
     assert " ".join(capsys.readouterr().out.split()).endswith("1 supported here and refuted there. both_ways")
+
+
+def test_one_number_to_compare_with_is_as_the_same_number_for_every_seed() -> None:
+    values = dict(enumerate([1.0, 2.5, 3.0]))
+    one, many = decide([Comparison(claim("higher"), values, 0.5)]), decide([Comparison(claim("higher"), values, dict.fromkeys(values, 0.5))])
+    assert one[0].control == 0.5 and one[0].model_copy(update={"control": many[0].control}) == many[0]
+
+
+def test_a_record_alone_decides_again_and_with_another_margin() -> None:
+    strong, weak = (Claim(f"a.{name}", "statistical", "overview", {"ko": "", "en": ""}, "", "higher", 1.0) for name in ("strong", "weak"))
+    shared, untested = Claim("a.floor", "statistical", None, {"ko": "", "en": ""}, "", "lower", 0.01), replace(weak, id="a.untested")
+    comparisons = [
+        Comparison(strong, {3: 5.0, 4: 5.1, 5: 5.2}, 0.0),
+        Comparison(weak, {3: 1.1, 4: 1.5, 5: 2.0}, {3: 0.0, 4: 0.1, 6: 0.2}, resolution=0.1),
+        Comparison(shared, {0: 0.0, 1: 0.0, 2: 0.0}, {0: 0.0, 1: 0.0, 2: 0.02}, room=True),
+        Comparison(untested, {0: 9.0, 1: 9.0, 2: 9.0}, 0.0, UNTRAINED),
+    ]
+    kept = [Verdict.model_validate_json(verdict.model_dump_json()) for verdict in decide(comparisons)]
+    assert kept == decide(comparisons) == decide_again(kept, {})
+    again = decide_again(kept, {"a.strong": 5.5, "a.floor": 0.001})
+    assert [verdict.verdict for verdict in again] == ["inconclusive", "inconclusive", "inconclusive", "inconclusive"]
+    assert again[0].margin == 5.5 and again[2].reason is not None and again[2].reason.code != "no-room"
+    assert decide_again(kept, {"a.strong": 9.0})[0].verdict == "refuted"
+    with pytest.raises(ValueError, match=r"a\.strong"):
+        decide_again([kept[0].model_copy(update={"treatment": None})], {})
+
+
+@pytest.mark.parametrize("given", [{"code": "whatever", "values": {"x": [1]}}, {"code": "no-room", "values": {"margin": "x"}}, {"code": "untrained"}])
+def test_a_reason_that_nobody_foresaw_is_shown_as_it_is(given: dict[str, object]) -> None:
+    worded = reason(undecided(claim("higher")).model_copy(update={"reason": Reason.model_validate(given)}))
+    assert isinstance(worded, str) and worded.startswith(str(given["code"]))
+    said = Reason(code="said", values={"text": "<b>a sentence</b>"})
+    assert reason(undecided(claim("higher")).model_copy(update={"reason": said})) == "<b>a sentence</b>"

@@ -130,7 +130,7 @@ def test_intervals_and_verdicts_are_the_labs_own(direction: Any, shift: float) -
     (expected,) = decide([Comparison(claim, treatment, control)])
     low, high = task_2_6.interval(list(treatment.values()), list(control.values()), 0.95)
     assert (low, high) == pytest.approx(expected.interval)
-    assert task_2_6.verdict(low, high, 0.02, direction) == expected.decision
+    assert task_2_6.verdict(low, high, 0.02, direction) == expected.verdict
 
 
 def test_the_planned_seeds_are_enough_and_one_less_is_not() -> None:

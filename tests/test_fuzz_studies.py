@@ -19,7 +19,8 @@ from reslab.exercises.confinement import Ended
 
 # --- Run directories and studies --------------------------------------------------------------------------------------
 
-STUDY = {
+STUDY: dict[str, Any] = {
+    "version": 2,
     "study": "degradation",
     "title": {"ko": "퇴화", "en": "Degradation"},
     "question": {"ko": "왜?", "en": "Why?"},
@@ -33,16 +34,53 @@ STUDY = {
             "source": "Table 2",
             "direction": "higher",
             "margin": 0.5,
-            "unit": "points",
+            "unit": {"ko": "점", "en": "points"},
+            "rate": True,
             "corrects": None,
             "verdict": "supported",
             "effect": 1.0,
             "interval": [0.6, 1.4],
             "level": 0.95,
             "n": 3,
-            "method": "paired",
-            "reason": "",
-        }
+            "method": "paired t",
+            "reason": {"code": "interval-over", "values": {"n": 3, "threshold": 0.5}},
+            "treatment": {"0": 1.0, "1": 0.9, "2": 1.1},
+            "control": {"0": 0.0, "1": 0.0, "2": 0.0},
+            "untested": None,
+            "resolution": 0.0,
+            "room": False,
+        },
+        {
+            "id": "degradation.counted",
+            "kind": "exact",
+            "section": "degradation",
+            "statement": {"ko": "나", "en": "b"},
+            "source": "Table 1",
+            "verdict": "refuted",
+            "n": 1,
+            "method": "exact",
+            "reason": {"code": "not-as-claimed"},
+            "measured": {"layers": [20, 56]},
+            "expected": None,
+        },
+        {
+            "id": "degradation.open",
+            "kind": "statistical",
+            "section": "degradation",
+            "statement": {"ko": "다", "en": "c"},
+            "source": "Table 2",
+            "direction": "lower",
+            "margin": 0.1,
+            "unit": "",
+            "verdict": "inconclusive",
+            "n": 3,
+            "method": "none",
+            "reason": {"code": "untrained", "values": {"errors": {"plain-56": 0.5, "plain-20": None}, "limit": 0.2}},
+            "treatment": {"0": 1.0, "1": 0.9, "2": 1.1},
+            "control": 0.5,
+            "untested": {"code": "untrained", "values": {"errors": {"plain-56": 0.5}, "limit": 0.2}},
+            "room": True,
+        },
     ],
     "tables": [{"title": {"ko": "표", "en": "table"}, "columns": ["a", "b"], "rows": [["x", 1.5]]}],
     "charts": [
@@ -56,13 +94,50 @@ STUDY = {
             "log_x": True,
             "bands": [{"name": {"ko": "띠", "en": "band"}, "first": 1.0, "last": 2.0}],
             "marks": [1.0],
-        }
+            "rate": True,
+        },
+        {
+            "title": {"ko": "지도", "en": "map"},
+            "caption": {"ko": "볼 것", "en": "see"},
+            "x": {"ko": "가로", "en": "x"},
+            "y": {"ko": "세로", "en": "y"},
+            "series": [{"name": {"ko": "줄", "en": "s"}, "x": [1.0, 2.0], "y": [0.1, 0.2], "z": [[1.0, 2.0], [3.0, None]]}],
+            "kind": "contours",
+            "z": {"ko": "높이", "en": "height"},
+        },
     ],
     "trials": [
         {"group": "plain-20", "directory": "trials/0", "seed": 0, "config": {}, "result": {"status": "finished", "params": 3, "train_error": 0.5}}
     ],
     "failures": [{"config": {"model": "resnet20", "options": {"depth": 20}, "seed": 1}, "reason": "out of memory"}],
 }
+CLAIM_0_1 = {
+    "id": "degradation.deep",
+    "kind": "statistical",
+    "section": "degradation",
+    "statement": {"ko": "가", "en": "a"},
+    "source": "Table 2",
+    "direction": "higher",
+    "margin": 0.5,
+    "unit": "test error",
+    "corrects": None,
+    "verdict": "supported",
+    "effect": 1.0,
+    "interval": [0.6, 1.4],
+    "level": 0.95,
+    "n": 3,
+    "method": "paired t",
+    "reason": "the whole interval is over 0.5",
+}
+STUDY_0_1 = {
+    **{key: value for key, value in STUDY.items() if key != "version"},
+    "claims": [
+        CLAIM_0_1,
+        {**CLAIM_0_1, "id": "degradation.counted", "kind": "exact", "interval": None, "reason": "measured {'layers': [(20, 56)]}, not None"},
+        {**CLAIM_0_1, "id": "degradation.open", "reason": "not trained, so nothing is concluded: a has up to nan % training error (limit 20 %)"},
+    ],
+}
+"""A record as version 0.1 of the lab wrote it."""
 TRIAL = {"config": tiny_trial().model_dump(mode="json"), "environment": {"python": "3.11", "packages": {"torch": "2.6"}}, "code": "0" * 16}
 RESULT = {
     "status": "finished",
@@ -91,7 +166,7 @@ def changes(draw: DrawFn) -> dict[str, bytes | str]:
         kind = draw(st.sampled_from(("shape", "shape", "shape", "bytes", "directory", "loop", "none", "deep")))
         if kind == "shape":
             found[name] = draw(
-                wrong_shape(FILES[name])
+                wrong_shape(draw(st.sampled_from((STUDY, STUDY_0_1))) if name == "study.json" else FILES[name])
                 if not name.endswith("jsonl")
                 else st.lists(JSON, max_size=3).map(lambda lines: "\n".join(map(json.dumps, lines)).encode())
             )
@@ -111,6 +186,21 @@ def write_study(root: Path, changed: dict[str, bytes | str]) -> None:
                 path.symlink_to(path.name)
         elif isinstance(what, bytes):
             path.write_bytes(what)
+
+
+def with_claim(**changes: Any) -> dict[str, bytes | str]:
+    """Return a study whose first claim has these fields."""
+    return {"study.json": json.dumps({**STUDY, "claims": [{**STUDY["claims"][0], **changes}]}).encode()}
+
+
+def with_chart(**changes: Any) -> dict[str, bytes | str]:
+    """Return a study whose first chart has these fields."""
+    return {"study.json": json.dumps({**STUDY, "charts": [{**STUDY["charts"][0], **changes}]}).encode()}
+
+
+def of_0_1(reason: Any) -> dict[str, bytes | str]:
+    """Return a study of version 0.1 with this reason."""
+    return {"study.json": json.dumps({**STUDY_0_1, "claims": [{**CLAIM_0_1, "reason": reason}]}).encode()}
 
 
 TOUR = torchvision_tour()
@@ -140,6 +230,7 @@ COMMANDS = {
     "report": ("report", "study", "--json"),
     "claims": ("claims", "study"),
     "claims as JSON": ("claims", "study", "--json"),
+    "claims again": ("claims", "study", "--decide-again", "--margin", "degradation.deep=0.9", "--lang", "ko"),
     "ship": ("ship", "study/trials/0"),
     "study": ("study", "degradation", "--out", "study"),
 }
@@ -159,6 +250,27 @@ def test_study_directories(inputs: Any) -> None:
     @example(changed={"trials/0/metrics.jsonl": b'{"epoch": "a", "train_error": []}\n'}, command="report")
     @example(changed={"study.json": "none", "trials/0/result.json": b'{"train_error": "x"}'}, command="report")
     @example(changed={"trials/0/result.json": b"{}"}, command="ship")
+    @example(changed={"study.json": json.dumps(STUDY_0_1).encode()}, command="report")
+    @example(changed={"study.json": json.dumps(STUDY_0_1).encode()}, command="claims again")
+    @example(changed={"study.json": json.dumps({**STUDY, "version": 3, "new": []}).encode()}, command="report")
+    @example(changed=of_0_1("measured " + "[" * 5000 + ", as claimed"), command="report")
+    @example(changed=of_0_1("measured 1e999, not -1e999"), command="report")
+    @example(changed=of_0_1("the interval contains ."), command="report")
+    @example(changed=of_0_1({"code": "interval-over"}), command="claims")
+    @example(changed=of_0_1(["measured 1, as claimed"]), command="claims")
+    @example(changed=with_claim(reason={"code": "nobody's", "values": {"n": [[]]}}), command="report")
+    @example(changed=with_claim(reason={"code": "interval-over", "values": {"threshold": "{x}"}}), command="report")
+    @example(changed=with_claim(reason={"code": "untrained", "values": {"errors": {"a": "b"}, "limit": None}}), command="claims")
+    @example(changed=with_claim(treatment={"zero": 1.0}), command="claims again")
+    @example(changed=with_claim(treatment={}), command="claims again")
+    @example(changed=with_claim(treatment=None), command="claims again")
+    @example(changed=with_claim(treatment={"0": 1e308, "1": -1e308, "2": 1.0}), command="claims again")
+    @example(changed=with_claim(room=True), command="claims again")
+    @example(changed=with_claim(resolution=-1.0), command="claims again")
+    @example(changed=with_claim(resolution=float("nan")), command="claims again")
+    @example(changed=with_claim(margin=float("nan")), command="claims again")
+    @example(changed=with_chart(kind="nobody's", arrangement="nowhere", new={"x": 1}), command="report")
+    @example(changed=with_chart(series=[{"name": "s", "x": [1.0], "y": [0.1], "kind": "nobody's", "new": 1}]), command="report")
     @example(changed={"trials/0/trial.json": b"[" * 100_000}, command="ship")
     def holds(changed: dict[str, bytes | str], command: str) -> None:
         with elsewhere() as here:

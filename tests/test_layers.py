@@ -62,8 +62,10 @@ RESERVED = {
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
-    "pydantic": {"files", "runs", "training", "studies", "commands", "report", "speedrun"},
+    "pydantic": {"ledger", "files", "runs", "training", "studies", "commands", "report", "speedrun"},
 }
+LEDGER_MAY_IMPORT = {"numpy", "scipy", "pydantic", "typing_extensions"}
+"""Outside packages: whoever reads a record needs nothing else."""
 MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
 
 
@@ -96,6 +98,8 @@ def violations(layer: str, source: str) -> list[str]:
             wrong.append(name)
         if layer in ("paper", "successors", "pytorch_lowlevel") and package != "reslab" and package not in MODEL_FILES_MAY_IMPORT:
             wrong.append(name)
+        if layer == "ledger" and package not in LEDGER_MAY_IMPORT | sys.stdlib_module_names | {"reslab"}:
+            wrong.append(name)
     return wrong
 
 
@@ -112,6 +116,8 @@ def test_the_check_can_fail() -> None:
     assert violations("training", "from reslab.networks.zoo import build") == ["reslab.networks.zoo"]
     assert violations("report", "import lightning_fabric") == ["lightning_fabric"]
     assert "numpy" in violations("paper", "import numpy")
+    assert violations("ledger", "import json, numpy, torch\nfrom reslab.errors import UserError") == ["torch"]
+    assert violations("ledger", "from reslab.runs import one_line") == ["reslab.runs"]
     assert violations("successors", "from reslab.successors.regnet import Block") == ["reslab.successors.regnet"]
 
 

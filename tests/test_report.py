@@ -1,11 +1,11 @@
 """The page and the figures: what they show, what they say of what is missing, and that nothing in a study can harm a reader."""
 
+import ast
 import json
 import re
 import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from fontTools.ttLib import TTFont
 from helpers import reslab_here, sum_up
 
 from reslab.analysis.torchvision_tour import Stop, Tour
-from reslab.commands.claims import print_claims
 from reslab.errors import UserError
-from reslab.files import write_json
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Check, Comparison, check, decide, untrained, with_room
+from reslab.ledger.record import Chart, Record, Series, Table, Verdict
+from reslab.ledger.verdict import Check, Comparison, check, decide, untrained
+from reslab.ledger.wording import phrases, reason
 from reslab.networks import zoo
-from reslab.report import explorer, hangul, pictures, records, units, wording
+from reslab.report import explorer, hangul, pictures, records, units
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.studies.study import Chart, Series, rounded
+from reslab.files import write_json
+from reslab.commands.claims import print_claims
+from reslab.studies.study import rounded
 
 EVIL = "<script>alert(1)</script>"
 TEXT = {"ko": "물음", "en": "question"}
@@ -33,6 +35,14 @@ TEXT = {"ko": "물음", "en": "question"}
 def a_chart(kind: str = "lines", **changes: Any) -> dict[str, Any]:
     series = [{"name": "residual", "x": [1, 2, 3], "y": [3.0, 2.0, 1.0], "spread": [0.1, 0.2, 0.1], "text": None}]
     return {"title": TEXT, "caption": TEXT, "x": TEXT, "y": TEXT, "series": series, "kind": kind, "log_x": False, "log_y": False, **changes}
+
+
+def chart(found: dict[str, Any]) -> Chart:
+    """Return a chart as it is read from a record."""
+    return Chart.model_validate(found, strict=True)
+
+
+OVER = {"code": "interval-over", "values": {"n": 3, "threshold": 0.1}}
 
 
 def a_claim(**changes: Any) -> dict[str, Any]:
@@ -45,8 +55,13 @@ def a_claim(**changes: Any) -> dict[str, Any]:
         "unit": "points",
         "corrects": None,
     }
-    verdict = {"verdict": "supported", "effect": 0.5, "interval": [0.25, 0.75], "level": 0.95, "n": 3, "method": "paired t", "reason": "so"}
+    verdict = {"verdict": "supported", "effect": 0.5, "interval": [0.25, 0.75], "level": 0.95, "n": 3, "method": "paired t", "reason": OVER}
     return {**claim, "direction": "higher", "margin": 0.1, **verdict, **changes}
+
+
+def a_verdict(**changes: Any) -> Verdict:
+    """Return a claim as it is read from a record."""
+    return Verdict.model_validate(a_claim(**changes), strict=True)
 
 
 def a_trial(directory: Path, number: int, group: str, *, done: bool = True, error: float = 0.5) -> dict[str, Any]:
@@ -66,7 +81,7 @@ def a_trial(directory: Path, number: int, group: str, *, done: bool = True, erro
 
 def a_study(directory: Path, **changes: Any) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    record = {"study": "study", "title": TEXT, **records.EMPTY, "question": TEXT, "config": {"seeds": 3}, **changes}
+    record = {"version": 2, "study": "study", "title": TEXT, "question": TEXT, "config": {"seeds": 3}, **changes}
     (directory / "study.json").write_text(json.dumps(record), encoding="utf-8")
     return directory
 
@@ -93,13 +108,15 @@ def hostile_study(study: Path, count: int) -> Path:
     (study / trials[1]["directory"] / "metrics.jsonl").write_text("{broken\n", encoding="utf-8")
     evil = {"ko": EVIL, "en": EVIL}
     series = [{"name": "</script>" + EVIL, "x": ["</script>", "b"], "y": [float("nan"), 2.0], "spread": None, "text": [EVIL, EVIL]}]
-    claim = a_claim(id='"><img src=x onerror=alert(1)>', statement=evil, source=EVIL, reason=EVIL, effect=float("nan"))
+    said = [{"code": EVIL, "values": {EVIL: EVIL}}, {"code": "finding", "values": {"text": evil}}, {"code": "said", "values": {"text": EVIL}}]
+    ids = [f'"><img src=x onerror=alert({number})>' for number in range(len(said))]
+    claims = [a_claim(id=id, statement=evil, source=EVIL, reason=one, effect=float("nan")) for id, one in zip(ids, said, strict=True)]
     return a_study(
         study,
         study=EVIL,
         title=evil,
         question=evil,
-        claims=[claim],
+        claims=claims,
         tables=[{"title": evil, "columns": [EVIL], "rows": [[EVIL], [float("nan")], [None]]}],
         charts=[a_chart(title=evil, caption=evil, x=evil, series=series * 2), a_chart(kind=EVIL, series=[]), *evil_charts()],
         trials=trials,
@@ -152,7 +169,7 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
 def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_path: Path) -> None:
     decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported")]
     claims = [a_claim(id=f"study.{number}", kind=kind, verdict=verdict) for number, (kind, verdict) in enumerate(decided)]
-    claims.append(a_claim(verdict="inconclusive", interval=None, reason="2 seeds: at least 3 are needed to conclude anything"))
+    claims.append(a_claim(verdict="inconclusive", interval=None, reason={"code": "few-seeds", "values": {"n": 2, "least": 3}}))
     page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
     ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
     assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited", "inconclusive"]
@@ -164,7 +181,7 @@ def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_
 
 def test_the_printed_ledger_tells_them_apart_too(capsys: pytest.CaptureFixture[str]) -> None:
     decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported"), ("cited", None)]
-    print_claims([a_claim(id=f"study.{number}", kind=kind, verdict=verdict, interval=None) for number, (kind, verdict) in enumerate(decided)])
+    print_claims([(a_verdict(id=f"study.{number}", kind=kind, verdict=verdict, interval=None), "") for number, (kind, verdict) in enumerate(decided)])
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "Overview (overview): 2 cited, 1 supported, 1 counted, 1 refuted"
     assert [line.split()[0] for line in printed if "study." in line] == ["supported", "counted", "refuted", "cited", "cited"]
@@ -190,59 +207,145 @@ def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path
     assert page.count("there are no training curves") == 1 and "study, other: " in page and "<title>reslab: 2 studies</title>" in page
 
 
-@pytest.mark.parametrize(
-    ("reason", "ko", "en"),
-    [
-        ("measured {'v2': True, 'v1': False}, as claimed", "잰 값: v2: 예; v1: 아니오 (주장 그대로)", "measured: v2: yes; v1: no (as claimed)"),
-        ("measured [(2, 3), (1179648,)], not []", "잰 값: (2, 3), (1,179,648) (주장은 없음)", "measured: (2, 3), (1,179,648) (claimed: none)"),
-        ("measured 3×3 BN, as claimed", "잰 값: 3×3 BN (주장 그대로)", "measured: 3×3 BN (as claimed)"),
-        ("the whole interval is over -0.01", "구간 전체가 기준(−0.01)보다 크다", "the whole interval is over −0.01"),
-        ("the interval contains 0.5", "구간이 기준(0.5)을 품고 있다", "the interval contains 0.5"),
-        (
-            "the costs differ by more than 7%: basic-8, b-11",
-            "비용이 7% 넘게 다르다: basic-8, b-11",
-            "the costs differ by more than 7%: basic-8, b-11",
-        ),
-        (
-            "the largest usable rate may be outside the grid: with BatchNorm, without BatchNorm",
-            "쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: 배치 정규화 있음, 배치 정규화 없음",
-            "the largest usable rate may be outside the grid: with BatchNorm, without BatchNorm",
-        ),
-        ("2 of 5 networks diverged: plain, BN", "신경망 5개 가운데 2개가 발산했다: plain, BN", "2 of 5 networks diverged: plain, BN"),
-    ],
-)
-def test_a_reason_is_worded_for_readers(reason: str, ko: str, en: str) -> None:
-    assert wording.reason(reason) == {"ko": ko, "en": en}
+WORDED = [
+    (
+        {"code": "as-claimed"},
+        {"measured": {"v2": True, "v1": False}, "expected": {"v2": True, "v1": False}},
+        "잰 값: v2: 예; v1: 아니오 (주장 그대로)",
+        "measured: v2: yes; v1: no (as claimed)",
+    ),
+    (
+        {"code": "not-as-claimed"},
+        {"measured": [[2, 3], [1179648]], "expected": []},
+        "잰 값: (2, 3), (1,179,648) (주장은 없음)",
+        "measured: (2, 3), (1,179,648) (claimed: none)",
+    ),
+    ({"code": "as-claimed"}, {"measured": "3×3 BN", "expected": "3×3 BN"}, "잰 값: 3×3 BN (주장 그대로)", "measured: 3×3 BN (as claimed)"),
+    ({"code": "interval-over", "values": {"threshold": -0.01}}, {}, "구간 전체가 기준(−0.01)보다 크다", "the whole interval is over −0.01"),
+    ({"code": "interval-under", "values": {"threshold": 1e-05}}, {}, "구간 전체가 기준(1e−05)보다 작다", "the whole interval is under 1e−05"),
+    ({"code": "interval-around", "values": {"threshold": 0.5}}, {}, "구간이 기준(0.5)을 품고 있다", "the interval contains 0.5"),
+    (
+        {"code": "point-over", "values": {"n": 5, "threshold": 0.5}},
+        {},
+        "흩어짐이 없다: 차이 5개가 모두 같아 구간이 한 점이고, 기준(0.5)보다 크다",
+        "no spread: all 5 differences are equal, so the interval is a point, over 0.5",
+    ),
+    (
+        {"code": "point-under", "values": {"n": 5, "threshold": 0.5}},
+        {},
+        "흩어짐이 없다: 차이 5개가 모두 같아 구간이 한 점이고, 기준(0.5)보다 작다",
+        "no spread: all 5 differences are equal, so the interval is a point, under 0.5",
+    ),
+    (
+        {"code": "point-at", "values": {"n": 5, "threshold": 0.0}},
+        {},
+        "흩어짐이 없다: 차이 5개가 모두 같아 구간이 한 점이고, 기준(0)과 같다",
+        "no spread: all 5 differences are equal, so the interval is a point, at 0",
+    ),
+    (
+        {"code": "few-seeds", "values": {"n": 1, "least": 3}},
+        {},
+        "시드 1개: 결론을 내리려면 적어도 3개가 필요하다",
+        "1 seed: at least 3 are needed to conclude anything",
+    ),
+    (
+        {"code": "untrained", "values": {"errors": {"plain-56": 0.6, "short": None}, "limit": 0.2}},
+        {},
+        "학습되지 않았으므로 결론을 내리지 않는다: plain-56의 훈련 오류가 최대 60.0 %, short의 훈련 오류가 최대 ? %(한계는 20 %)",
+        "not trained, so nothing is concluded: plain-56 has up to 60.0 % training error, short has up to ? % training error (limit 20 %)",
+    ),
+    (
+        {"code": "no-room", "values": {"margin": 0.01, "mean": 0.002}},
+        {},
+        "0.01만큼 작아질 자리가 없다: 견줄 대상의 평균이 0.002이다",
+        "no room to be lower by 0.01: the mean of what is compared with is 0.002",
+    ),
+    (
+        {"code": "diverged", "values": {"gone": 2, "n": 5, "kind": "plain, BN"}},
+        {},
+        "신경망 5개 가운데 2개가 발산했다: plain, BN",
+        "2 of 5 networks diverged: plain, BN",
+    ),
+    (
+        {"code": "unequal-costs", "values": {"limit": 0.07, "networks": ["basic-8", "b-11"]}},
+        {},
+        "비용이 7% 넘게 다르다: basic-8, b-11",
+        "the costs differ by more than 7%: basic-8, b-11",
+    ),
+    (
+        {"code": "outside-grid", "values": {"kinds": ["with", "without", "nobody's"]}},
+        {},
+        "쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: 배치 정규화 있음, 배치 정규화 없음, nobody's",
+        "the largest usable rate may be outside the grid: with BatchNorm, without BatchNorm, nobody's",
+    ),
+    ({"code": "too-little-learned"}, {}, "들여다볼 만큼 학습하지 못한 신경망이 있다", "not every network learned enough to be looked into"),
+    ({"code": "one-epoch"}, {}, "둘째 에포크가 없다", "there is no second epoch"),
+    ({"code": "different-machines"}, {}, "실행들이 서로 다른 기계에서 나왔다", "the runs are of different machines"),
+]
+
+
+@pytest.mark.parametrize(("why", "values", "ko", "en"), WORDED, ids=[why["code"] for why, *_ in WORDED])
+def test_a_reason_is_worded_for_readers(why: dict[str, Any], values: dict[str, Any], ko: str, en: str) -> None:
+    assert reason(a_verdict(reason=why, **values)) == {"ko": ko, "en": en}
+
+
+def codes(path: Path) -> set[str]:
+    """Return the codes of the reasons that a source file gives."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    given = [word.value for call in calls if ast.unparse(call.func) == "Reason" for word in call.keywords if word.arg == "code"]
+    return {node.value for value in given for node in ast.walk(value) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_every_code_that_is_given_has_words_and_is_tested_here() -> None:
+    given = set().union(*(codes(path) for path in Path(records.__file__).parents[1].rglob("*.py")))
+    assert {"untrained", "diverged", "unequal-costs"} < given
+    assert given - {"finding"} <= phrases()["reasons"].keys() == {why["code"] for why, *_ in WORDED}
 
 
 @pytest.mark.parametrize(
-    ("reason", "ko"),
+    ("why", "shown"),
     [
-        ("the largest usable rate may be outside the grid: nobody's", "쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: nobody's"),
-        ("measured {[]: 1}, as claimed", "잰 값: {[]: 1} (주장 그대로)"),  # which is no literal
-        ("measured 1if 1 else '\\d', as claimed", "잰 값: 1if 1 else '\\d' (주장 그대로)"),  # at which Python warns
-        (f"measured 0x{'f' * 9000}, as claimed", f"잰 값: 0x{'f' * 9000} (주장 그대로)"),
+        ({"code": "nobody's"}, "nobody's"),
+        ({"code": "nobody's", "values": {"n": 1000, "all": [True, None]}}, "nobody's: n: 1,000; all: yes, None"),
+        ({"code": "nobody's", "values": {"text": "because"}}, "because"),
+        ({"code": "said", "values": {"text": EVIL}}, EVIL),
+        ({"code": "finding", "values": {"text": TEXT}}, TEXT),
+        ({"code": "finding", "values": {"text": {"ko": "물음"}}}, "finding: text: ko: 물음"),
+        ({"code": "interval-over"}, "interval-over"),  # without the values of the code
+        ({"code": "interval-over", "values": {"threshold": "0.5"}}, "interval-over: threshold: 0.5"),
+        ({"code": "interval-over", "values": {"threshold": None}}, "interval-over: threshold: None"),
+        ({"code": "untrained", "values": {"errors": [0.5], "limit": 0.2}}, "untrained: errors: 0.5; limit: 0.2"),
+        ({"code": "untrained", "values": {"errors": {"a": "b"}, "limit": 0.2}}, "untrained: errors: a: b; limit: 0.2"),
+        ({"code": "unequal-costs", "values": {"limit": {}, "networks": ["a"]}}, "unequal-costs: limit: none; networks: a"),
+        ({"code": "outside-grid", "values": {"kinds": [["with"]]}}, "outside-grid: kinds: (with)"),
+        ({"code": "outside-grid", "values": {"kinds": 3}}, "outside-grid: kinds: 3"),
     ],
 )
-def test_a_reason_that_nobody_foresaw_is_shown_as_it_is(reason: str, ko: str) -> None:
-    worded = wording.reason(reason)
-    assert isinstance(worded, dict) and worded["ko"] == ko
+def test_a_reason_that_nobody_foresaw_is_shown_as_it_is(why: dict[str, Any], shown: Any) -> None:
+    assert reason(a_verdict(reason=why)) == reason(a_verdict(reason=why, rate=True), percent=True) == shown
 
 
-@pytest.mark.parametrize("inside", ["a" * 10**6, " (limit " * 10**5, " has up to " * 10**5, "x has up to x, " * 10**5])
-def test_no_reason_takes_long_to_be_read(inside: str) -> None:
-    begun = time.process_time()
-    for reason in (inside, f"not trained, so nothing is concluded: {inside} (limit 20 %)"):
-        wording.reason(reason)
-        wording.reason(reason[:9_000] + " (limit 20 %)")
-    assert time.process_time() - begun < 1
+def test_a_claim_without_a_reason_has_none_shown() -> None:
+    assert reason(a_verdict(reason=None)) == ""
 
 
 HOSTILE = {
     "a half of a surrogate pair": ("title", {"ko": "\ud800", "en": ""}),
     "a number of thousands of digits": ("config", {"seeds": 10**4000}),
     "nested": ("config", {"x": json.loads("[" * 60 + "]" * 60)}),
+    "another version": ("version", 3),
+    "a version that is no number": ("version", "2"),
     "a claim twice": ("claims", [a_claim(), a_claim()]),
+    "a reason in a sentence": ("claims", [a_claim(reason="the whole interval is over 0.1")]),
+    "a reason without a code": ("claims", [a_claim(reason={"values": {}})]),
+    "no verdict": ("claims", [a_claim(verdict=None)]),
+    "no section of the chapter": ("claims", [a_claim(section="prologue")]),
+    "an interval of nothing": ("claims", [a_claim(effect=None)]),
+    "an interval of three ends": ("claims", [a_claim(interval=[0.25, 0.5, 0.75])]),
+    "a statistical claim without a margin": ("claims", [a_claim(margin=None)]),
+    "a value that is not finite": ("claims", [a_claim(treatment={"0": float("nan")}, control=0.0)]),
+    "a value that is a text": ("claims", [a_claim(treatment={"0": "0.5"}, control=0.0)]),
+    "a ragged table": ("tables", [{"title": TEXT, "columns": ["a", "b"], "rows": [["a"]]}]),
     "a verdict that is none": ("claims", [a_claim(verdict="yes")]),
     "a negative spread": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": [1.0], "spread": [-0.1]}])]),
     "an infinite height": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": [float("inf")]}])]),
@@ -262,20 +365,23 @@ def test_what_no_study_writes_is_refused_in_one_line(what: str, tmp_path: Path) 
 
 def test_markup_in_a_claim_is_shown_as_it_is(tmp_path: Path) -> None:
     evil = "[/x][red]"
-    claims = ({"id": evil, "unit": evil, "source": evil, "reason": evil, "verdict": verdict} for verdict in ("supported", "refuted"))
+    claims = (
+        {"id": evil, "unit": evil, "source": evil, "reason": {"code": evil}, "interval": None, "verdict": verdict}
+        for verdict in ("supported", "refuted")
+    )
     studies = [a_study(tmp_path / claim["verdict"], study=evil, claims=[a_claim(**claim)]) for claim in claims]
     done = reslab_here("claims", *studies)
     assert done.returncode == 0 and done.stdout.count(evil) > 6 and done.stdout.splitlines()[-1].strip() == evil
 
 
 def test_a_command_has_its_values_quoted() -> None:
-    record = {"study": "degradation", "config": {"data": "folder:/a place;ls", "depths": [8, 14]}}
+    record = Record(study="degradation", title={"ko": "", "en": ""}, config={"data": "folder:/a place;ls", "depths": [8, 14]})
     assert records.command(record) == "reslab study degradation --data 'folder:/a place;ls' --depths 8,14"
 
 
 def test_bands_and_marks_of_names_that_a_picture_does_not_have_are_left_out() -> None:
     bands = [{"name": TEXT, "first": "nowhere", "last": "layer1.1"}]
-    (with_them, *_), (without, *_) = (draw(a_lesion(bands=found, marks=marks), "en").axes for found, marks in ((bands, ["nowhere"]), ([], [])))
+    (with_them, *_), (without, *_) = (draw(chart(a_lesion(bands=found, marks=marks)), "en").axes for found, marks in ((bands, ["nowhere"]), ([], [])))
     assert len(with_them.patches) == len(without.patches) and len(with_them.lines) == len(without.lines)
 
 
@@ -293,20 +399,20 @@ def test_every_reason_that_claims_give_is_worded() -> None:
     given = [decide([Comparison(claim, dict(enumerate(found)), dict.fromkeys(range(len(found)), 0.0))])[0] for found in differences.values()]
     lower, control = replace(claim, direction="lower"), {0: 0.1, 1: 0.15}
     untested = Comparison(lower, control, control, untested=untrained({"plain-56": {0: 0.5, 1: 0.6}, "short": {0: 0.9}}))
-    given += decide([untested, with_room(Comparison(lower, control, control))])
+    given += decide([untested, Comparison(lower, control, control, room=True)])
     given += [check(Check(exact, 3, expected)) for expected in (3, 4)]
-    assert len({verdict.reason for verdict in given}) == len(given)
-    assert all(isinstance(wording.reason(verdict.reason), dict) for verdict in given)
-    assert wording.reason(EVIL) == EVIL == wording.translated(EVIL)
+    worded = [reason(verdict, percent=percent) for verdict in given for percent in (False, True)]
+    assert all(isinstance(words, dict) and not re.search("[{}]", words["ko"] + words["en"]) for words in worded)
+    assert len({verdict.reason.code for verdict in given if verdict.reason}) == len(given)
 
 
 def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
-    marks = pictures.marks(a_claim())
+    marks = pictures.marks(a_verdict())
     assert marks is not None and marks == {"zero": 15, "margin": 51, "low": 105, "effect": 195, "high": 285}
-    lower = pictures.marks(a_claim(direction="lower"))
+    lower = pictures.marks(a_verdict(direction="lower"))
     assert lower is not None and lower["margin"] < lower["zero"] < lower["low"]
-    assert pictures.marks(a_claim(interval=None)) is None and pictures.marks(a_claim(effect=float("inf"))) is None
-    flat = pictures.marks(a_claim(margin=0.0, interval=[0.0, 0.0], effect=0.0))
+    assert pictures.marks(a_verdict(interval=None)) is None and pictures.marks(a_verdict(effect=float("inf"))) is None
+    flat = pictures.marks(a_verdict(margin=0.0, interval=[0.0, 0.0], effect=0.0))
     assert flat is not None and set(flat.values()) == {15}
 
 
@@ -330,19 +436,25 @@ def test_an_effect_has_the_digits_that_its_interval_leaves(effect: float, interv
 
 def test_error_rates_are_in_percent(tmp_path: Path) -> None:
     rates = [{"name": "plain", "x": [1, 2], "y": [0.5, None], "spread": [0.25, None], "text": None}]
-    charts = [a_chart(series=rates, y={"ko": "시험 오류", "en": "test error"}), a_chart(series=rates, y={"ko": "비율 (%)", "en": "error (%)"})]
-    said = {"unit": "test error", "reason": "the interval contains -0.05", "verdict": "inconclusive", "margin": 0.05, "direction": "lower"}
-    claims = [a_claim(**said, effect=-0.125, interval=[-0.25, 0.0]), a_claim(id="study.norm", **{**said, "unit": "log10 of the training loss"})]
+    charts = [
+        a_chart(series=rates, y={"ko": "시험 오류", "en": "test error"}, rate=True),
+        a_chart(series=rates, y={"ko": "비율 (%)", "en": "error (%)"}),
+    ]
+    around = {"code": "interval-around", "values": {"n": 3, "threshold": -0.05}}
+    said = {"unit": {"ko": "시험 오류", "en": "test error"}, "reason": around, "verdict": "inconclusive", "margin": 0.05, "direction": "lower"}
+    claims = [a_claim(**said, rate=True, effect=-0.125, interval=[-0.25, 0.0]), a_claim(id="study.norm", **{**said, "unit": "log10 of the loss"})]
     page = write_report([a_study(tmp_path / "study", charts=charts, claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8")
     shown = [json.loads(picture) for picture in re.findall(r'<figure.*?json">(.*?)</script>', page, flags=re.DOTALL)]
     assert [(chart["y"]["en"], chart["series"][0]["y"], chart["series"][0]["spread"]) for chart in shown] == [
         ("test error (%)", [50.0, None], [25.0, None]),
         ("error (%)", [0.5, None], [0.25, None]),
     ]
-    odd = units.claim_in_percent(a_claim(unit="test error", reason="the interval contains 1.2.3 or 1e-05"))
-    assert odd["reason"] == "the interval contains 120.3 or 1e-05" and odd["margin"] == 10
     for text in ("−12.5 [−25, 0]", "test error, %\u00a0points", "시험 오류, %p", "an effect under −5<", "contains −5<", "contains −0.05<"):
         assert text in page
+    room = {"code": "no-room", "values": {"margin": 0.01, "mean": 1e-05}}
+    words = reason(a_verdict(reason=room, rate=True), percent=True)
+    assert isinstance(words, dict) and words["en"] == "no room to be lower by 1: the mean of what is compared with is 0.001"
+    assert reason(a_verdict(reason=room), percent=True) == reason(a_verdict(reason=room, rate=True))
 
 
 def test_the_table_behind_a_picture_has_every_number() -> None:
@@ -350,19 +462,16 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
         {"name": "one", "x": [1, 2], "y": [0.123456, 2000.0], "spread": [0.1, None], "text": None},
         {"name": "two", "x": [2, 2, 3], "y": [1.0, 2.0, None], "spread": None, "text": ["a", "b", "c"]},
     ]
-    rows = list(pictures.data_rows(a_chart(series=series)))
+    picture = chart(a_chart(series=series))
+    rows = list(pictures.data_rows(picture))
     assert rows == [("", "1", ["0.1235 ± 0.1", ""]), ("", "2", ["2,000", "1 a"]), ("", "2", ["", "2 b"]), ("", "3", ["", " c"])]
-    assert pictures.data_head(a_chart(series=series)) == [TEXT, "one", "two"]
+    assert pictures.data_head(picture) == [TEXT, "one", "two"]
 
 
 def test_a_column_of_numbers_may_begin_with_an_empty_cell() -> None:
-    assert pictures.number_columns({"columns": ["a", "b", "c", "d"], "rows": [["x", None, None, 1], ["y", 2.5, "+1 %", None]]}) == [
-        False,
-        True,
-        False,
-        True,
-    ]
-    assert pictures.number_columns({"columns": ["a"], "rows": []}) == [False]
+    rows = [["x", None, None, 1], ["y", 2.5, "+1 %", None]]
+    assert pictures.number_columns(Table(title=TEXT, columns=["a", "b", "c", "d"], rows=rows)) == [False, True, False, True]
+    assert pictures.number_columns(Table(title=TEXT, columns=["a"], rows=[])) == [False]
 
 
 def test_a_cell_is_short_and_has_a_true_minus() -> None:
@@ -393,7 +502,7 @@ def a_spectrum() -> dict[str, Any]:
 
 
 def test_the_table_behind_a_grid_has_every_number() -> None:
-    picture = a_grid("heatmap")
+    picture = chart(a_grid("heatmap"))
     assert pictures.data_head(picture) == [{"ko": "물음 ↓ 물음 →", "en": "question ↓ question →"}, "0", "5", "10"]
     rows = list(pictures.data_rows(picture))
     assert len(rows) == 8 and rows[1] == ("plain", "1.5", ["1", "1.1", "1.2"]) and rows[-1] == ("residual", "3.5", ["3", "3.1", "3.2"])
@@ -443,33 +552,34 @@ def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Pat
 
 
 def test_lines_and_points_are_drawn_too() -> None:
-    band, whiskers = (draw(picture, "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True)))
+    band, whiskers = (draw(chart(picture), "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True)))
     assert band.get_ylim()[0] == 0 and len(band.collections) == 1
     assert whiskers.get_xscale() == whiskers.get_yscale() == "log"
 
 
 def test_grids_panels_bands_and_marks_are_drawn() -> None:
     for kind in ("heatmap", "contours"):
-        one, two, colours = draw(a_grid(kind), "en").axes
+        one, two, colours = draw(chart(a_grid(kind)), "en").axes
         assert (one.get_title("left"), two.get_title("left"), colours.get_ylabel()) == ("plain", "residual", "height")
         assert one.collections[0].get_clim() == two.collections[0].get_clim() == (0.0, 3.2)
-    panels = draw(a_lesion(), "ko").axes
+    panels = draw(chart(a_lesion()), "ko").axes
     texts = [[text.get_text() for text in panel.texts] for panel in panels]
     assert texts == [["1단계", "2단계", "▼"], ["▼"], ["▼"]] and all(len(panel.patches) == 4 + 2 for panel in panels)
     assert [text.get_position()[0] for text in panels[0].texts] == [0.5, 2.5, 2.0]
     assert len({panel.get_ylim() for panel in panels}) == 1
-    (mixed,) = draw(a_spectrum(), "en").axes
+    (mixed,) = draw(chart(a_spectrum()), "en").axes
     assert len(mixed.patches) == 3 and len(mixed.lines) == 1 and mixed.patches[1].get_x() + mixed.patches[1].get_width() / 2 == pytest.approx(1)
 
 
 def test_grids_with_nothing_in_them_are_drawn_as_nothing() -> None:
     nothing = [{"name": EVIL, "x": [1.0, 2.0], "y": [1.0, 2.0], "z": z} for z in (None, [[None, None], [None, None]])]
-    assert all(not axes.collections for axes in draw(a_grid("contours", series=nothing), "en").axes)
+    assert all(not axes.collections for axes in draw(chart(a_grid("contours", series=nothing)), "en").axes)
 
 
 def test_a_records_numbers_are_finite_and_short(tmp_path: Path) -> None:
-    chart = Chart(TEXT, TEXT, TEXT, TEXT, [Series("a", [0.0, 1.0], [0.0], z=[[1 / 3, 123456.789]])], "heatmap", z=TEXT)
-    record = rounded(asdict(chart))
+    z = [[1 / 3, 123456.789]]
+    heat = Chart(title=TEXT, caption=TEXT, x=TEXT, y=TEXT, series=[Series(name="a", x=[0.0, 1.0], y=[0.0], z=z)], kind="heatmap", z=TEXT)
+    record = rounded(heat.model_dump())
     assert record["series"][0]["z"] == [[0.33333, 123460.0]] and rounded({"n": 25557032}) == {"n": 25557032}
     write_json(tmp_path / "study.json", record)
     with pytest.raises(ValueError, match="Out of range float"):

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from reslab import studies
-from reslab.commands.study import percent
-from reslab.files import Json, read_json
+from reslab.ledger.claim import Words
+from reslab.ledger.migration import translated
+from reslab.ledger.record import Record
 from reslab.ledger.verdict import agreement
+from reslab.ledger.wording import reason
 from reslab.networks import zoo
-from reslab.report.records import summary_rows
-from reslab.report.wording import reason, translated
+from reslab.report.records import read_study, summary_rows
+from reslab.files import Json, read_json
+from reslab.commands.claims import percent
 from reslab.speedrun import race
 
 ROOT = Path(__file__).parents[1]
@@ -23,45 +26,46 @@ RACES = sorted((ROOT / "results" / "speedrun").glob("*.json"))
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
 def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
-    record = read_json(path)
+    record = read_study(path.parent)
     study = studies.find(path.parent.name)
-    assert record["study"] == path.parent.name and not record["failures"]
-    decided = {claim["id"]: claim for claim in record["claims"]}
+    assert record.study == path.parent.name and not record.failures
+    decided = {claim.id: claim for claim in record.claims}
     assert decided.keys() == {claim.id for claim in study.claims}
     for claim in study.claims:
-        assert (decided[claim.id]["statement"], decided[claim.id]["margin"]) == (claim.statement, claim.margin)
+        assert (decided[claim.id].statement, decided[claim.id].margin) == (claim.statement, claim.margin)
     config = study.configure("default", {}).model_dump(mode="json")
-    assert {key: value for key, value in record["config"].items() if value != config[key]} == {}
+    assert {key: value for key, value in record.config.items() if value != config[key]} == {}
 
 
 @pytest.mark.parametrize("path", OTHER_SEEDS, ids=lambda path: f"{path.parent.name}-{path.parent.parent.name}")
 def test_a_result_for_other_seeds_is_the_default_study_with_those(path: Path) -> None:
-    record, default = read_json(path), read_json(ROOT / "results" / "studies" / path.parent.name / "study.json")
-    assert {key: value for key, value in record["config"].items() if value != default["config"][key]} == {"first_seed": int(path.parent.parent.name)}
-    assert [(claim["id"], claim["margin"]) for claim in record["claims"]] == [(claim["id"], claim["margin"]) for claim in default["claims"]]
+    record, default = read_study(path.parent), read_study(ROOT / "results" / "studies" / path.parent.name)
+    assert {key: value for key, value in record.config.items() if value != default.config[key]} == {"first_seed": int(path.parent.parent.name)}
+    assert [(claim.id, claim.margin) for claim in record.claims] == [(claim.id, claim.margin) for claim in default.claims]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results" / "cifar10-jpeg").glob("*/study.json")), ids=lambda path: path.parent.name)
 def test_the_log_quotes_the_errors_on_cifar(path: Path) -> None:
-    record, log = read_json(path), (ROOT / "LOG.md").read_text(encoding="utf-8")
-    for trial in record["trials"]:
-        errors = " | ".join(f"{100 * trial['result'][f'{part}_error']:.2f}" for part in ("train", "heldout", "test"))
-        assert f"| {trial['group']} | {errors} |" in log
-    assert {claim["verdict"] for claim in record["claims"] if claim["kind"] == "statistical"} == {"inconclusive"}  # one seed
+    record, log = read_study(path.parent), (ROOT / "LOG.md").read_text(encoding="utf-8")
+    for trial in record.trials:
+        result = trial.result.model_dump()
+        errors = " | ".join(f"{100 * result[f'{part}_error']:.2f}" for part in ("train", "heldout", "test"))
+        assert f"| {trial.group} | {errors} |" in log
+    assert {claim.verdict for claim in record.claims if claim.kind == "statistical"} == {"inconclusive"}  # one seed
 
 
 def test_no_verdict_is_turned_round_by_other_seeds() -> None:
-    records = [claim for path in (*RESULTS, *OTHER_SEEDS) for claim in read_json(path)["claims"]]
-    agreed = agreement(records)
+    agreed = agreement([claim for path in (*RESULTS, *OTHER_SEEDS) for claim in read_study(path.parent).claims])
     assert len(agreed.alike) > len(agreed.in_part) and agreed.both_ways == []
 
 
 def test_the_log_lists_the_verdicts_that_depend_on_the_seeds() -> None:
     verdicts: dict[str, list[tuple[str, float]]] = {}
     for path in (*RESULTS, *OTHER_SEEDS):  # seeds 0, 100, 200
-        for claim in read_json(path)["claims"]:
-            if claim["kind"] == "statistical":
-                verdicts.setdefault(claim["id"], []).append((claim["verdict"], claim["effect"]))
+        for claim in read_study(path.parent).claims:
+            if claim.kind == "statistical":
+                assert claim.verdict is not None and claim.effect is not None
+                verdicts.setdefault(claim.id, []).append((claim.verdict, claim.effect))
     assert {len(decided) for decided in verdicts.values()} == {3}
     differ = {id: decided for id, decided in verdicts.items() if len({verdict for verdict, _ in decided}) > 1}
     rows = [
@@ -78,40 +82,41 @@ ENGLISH = re.compile(r"\b[a-z]{4,}\b(?!-\d)")
 NETWORKS = {*map(zoo.family, zoo.names()), "residual", "basic", "bottleneck", "pre-activation", "torchvision"}
 
 
-def in_english_alone(texts: Iterable[str]) -> set[str]:
-    """Return the texts with English words for which the page has no Korean."""
-    found = {text for text in texts if isinstance(translated(text), str)}
+def in_english_alone(texts: Iterable[Words]) -> set[str]:
+    """Return the texts with English words that have no Korean."""
+    found = {text for text in texts if isinstance(text, str)}
     return {text for text in found if ENGLISH.search(text.partition(",")[0]) and text.partition(",")[0] not in NETWORKS}
 
 
 def test_the_korean_page_has_korean_for_every_unit() -> None:
-    units = {claim.unit for name in studies.names() for claim in studies.find(name).claims}
-    assert len(units) > 30 and in_english_alone(units) == set()
+    units = [translated(claim.unit) for name in studies.names() for claim in studies.find(name).claims]
+    assert len({unit if isinstance(unit, str) else unit["en"] for unit in units}) > 30 and in_english_alone(units) == set()
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
 def test_the_korean_page_has_korean_for_a_result(path: Path) -> None:
-    record = read_json(path)
-    columns = {column for table in record["tables"] for column in table["columns"]}
-    series = {series["name"] for chart in record["charts"] for series in chart["series"]}
-    assert in_english_alone(columns | series) == set()
-    assert {claim["reason"] for claim in record["claims"] if isinstance(reason(claim["reason"]), str)} == set()
+    record = read_study(path.parent)
+    columns = [column for table in record.tables for column in table.columns]
+    series = [series.name for chart in record.charts for series in chart.series]
+    assert in_english_alone([*columns, *series]) == set()
+    assert [claim.id for claim in record.claims if isinstance(reason(claim), str)] == []
 
 
 @pytest.fixture(scope="module")
-def degradation() -> Json:
-    return read_json(ROOT / "results" / "studies" / "degradation" / "study.json")
+def degradation() -> Record:
+    return read_study(ROOT / "results" / "studies" / "degradation")
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_the_readmes_quote_the_degradation_study(name: str, degradation: Json) -> None:
+def test_the_readmes_quote_the_degradation_study(name: str, degradation: Record) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for row in summary_rows(degradation):
         assert f"| {row['group']} | {percent(row, 'train_error')} | {percent(row, 'test_error')} |" in text
-    claims = {claim["id"].partition(".")[2]: claim for claim in degradation["claims"]}
+    claims = {claim.id.partition(".")[2]: claim for claim in degradation.claims}
     for claim, digits in (("plain-deeper-trains-worse", 3), ("not-overfitting", 3), ("residual-does-not-degrade", 4), ("residual-trains-better", 3)):
-        effect, (low, high) = claims[claim]["effect"], claims[claim]["interval"]
-        quoted = f"{effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
+        effect, interval = claims[claim].effect, claims[claim].interval
+        assert interval is not None
+        quoted = f"{effect:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]".replace("-", "−")
         assert quoted in text, quoted
 
 

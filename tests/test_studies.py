@@ -1,20 +1,22 @@
 """The degradation study, end to end through the command line, in a directory with Hangul and spaces."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from helpers import pretended, reslab_here, sum_up
-from helpers_forks import start
 
 from reslab import studies
-from reslab.cli import main
 from reslab.errors import UserError
-from reslab.executors import Failure, local, run_trials
+from reslab.executors import Failure, local
+from reslab.ledger.record import Reason
 from reslab.files import read_json
 from reslab.runs import Run
 from reslab.studies.study import Directory, not_trained, run_study
@@ -29,20 +31,17 @@ FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smoke study that was killed while it ran, and finished by the same command."""
     out = tmp_path_factory.mktemp("실험 기록") / "성능 저하"
-    process = start(out.parent, main, [*STUDY, "--workers", "1", "--out", str(out)])
+    command = [sys.executable, "-m", "reslab", *STUDY, "--workers", "1", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while process.is_alive() and time.monotonic() < deadline:
-        done, begun = ([path.parent.name for path in out.glob(f"trials/*/{name}.json")] for name in ("result", "trial"))
-        if len(begun) > len(done) > 1:
-            break
+    while len(list(out.glob("trials/*/result.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert process.is_alive(), "the study ended before it could be killed"
-    process.kill()
-    process.join()
-    (out.parent / "begun.json").write_text(json.dumps(begun), encoding="utf-8")
-    ended = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
-    assert ended.returncode == 0, ended.stderr
-    assert "degradation.residual-does-not-degrade" in ended.stdout and str(out.name) in ended.stdout.replace("\n", "")
+    assert process.poll() is None, "the study ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    process.wait()
+    done = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
+    assert done.returncode == 0, done.stderr
+    assert "degradation.residual-does-not-degrade" in done.stdout and str(out.name) in done.stdout.replace("\n", "")
     return out
 
 
@@ -66,9 +65,9 @@ def test_other_seeds_are_other_trials() -> None:
 def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str, tmp_path: Path) -> None:
     study = studies.find("preactivation")
     groups = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
-    found = {v.claim.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    found = {v.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
     decided = found["preactivation.v2-trains-better-at-depth"]
-    assert decided.decision == verdict and decided.reason.startswith("no room") == (error == 0)
+    assert decided.verdict == verdict and decided.reason is not None and (decided.reason.code == "no-room") == (error == 0)
 
 
 def test_one_depth_is_a_list_of_one() -> None:
@@ -96,7 +95,7 @@ def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, 
     mine: dict[str, float] = {treatment: 0.15, control: 0.03}
     errors = {"train": lambda _: 0.05, "test": lambda _: 0.05} | {part: lambda group: mine.get(group, 0.07)}
     verdicts = study.measure(study.configure("smoke", {}), pretended(name, tmp_path, errors["train"], errors["test"]), lambda *_: None).verdicts()
-    assert next(v.effect for v in verdicts if v.claim.id == f"{name}.{claim}") == pytest.approx(0.12)
+    assert next(v.effect for v in verdicts if v.id == f"{name}.{claim}") == pytest.approx(0.12)
 
 
 @pytest.mark.parametrize("name", ["ensemble_paths", "identity_mappings", "lesion", "residual_learning", "skip_gradient", "successors"])
@@ -105,27 +104,21 @@ def test_networks_that_diverged_are_not_looked_into_and_nothing_is_concluded(nam
     study = studies.find(name)
     groups = pretended(name, tmp_path, lambda _: 0.9, status="diverged")
     measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
-    assert {verdict.decision for verdict in measurement.verdicts() if verdict.claim.kind == "statistical"} == {"inconclusive"}
-    json.dumps([asdict(figure) for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
+    assert {verdict.verdict for verdict in measurement.verdicts() if verdict.kind == "statistical"} == {"inconclusive"}
+    json.dumps([figure.model_dump() for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
 
 
 def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
     groups = pretended("preactivation", tmp_path, lambda group: 0.9 if group == "v2-14" else 0.0)
     assert not_trained(groups, "v1-8", "v1-14") is None
-    reason = not_trained(groups, "v1-14", "v2-14")
-    assert reason is not None and "v2-14 has up to 90.0 %" in reason and "v1-14" not in reason
+    assert not_trained(groups, "v1-14", "v2-14") == Reason(code="untrained", values={"errors": {"v2-14": 0.9}, "limit": 0.2})
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
-    begun = json.loads((finished.parent / "begun.json").read_text(encoding="utf-8"))
-    study = studies.find("degradation")
-    trials = [trial for group in study.grid(study.configure("smoke", {"data": "digits"})).values() for trial in group]
-    killed = [trial for trial in trials if Run(tmp_path, trial).path.name in begun]  # in its training, and those before it
-    later = next(trial for trial in trials if trial not in killed)
-    assert len(killed) > 2
-    assert run_trials([*killed, later], tmp_path, local(1), lambda *_: None) == []
-    for trial in (*killed, later):
-        weights = [Run(root, trial).weights.read_bytes() for root in (finished / "trials", tmp_path)]
+    whole = reslab_here(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
+    assert whole.returncode == 0, whole.stderr
+    for trial in json.loads(whole.stdout)["trials"]:
+        weights = [(root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")]
         assert weights[0] == weights[1]
 
 
@@ -147,7 +140,7 @@ def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finis
 
 
 def test_fresh_starts_over_beside_the_old_one(finished: Path) -> None:
-    from reslab.commands.typed import unused
+    from reslab.arguments import unused
 
     assert unused(finished).name == "성능 저하-2"
     assert unused(finished.with_name("new")).name == "new"
@@ -239,7 +232,7 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
     directory = Directory(tmp_path)
     lost = study.grid(config)["none-8"][0]
 
-    def pretend(configs: list[object], root: Path, executor: object, progress: object) -> list[Failure]:
+    def pretend(configs: list[object], root: Path, executor: object, watch: object) -> list[Failure]:
         for trial in configs:
             if trial != lost:
                 run = Run(root, trial)  # type: ignore[arg-type]  # a TrialConfig
@@ -248,10 +241,10 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
         return [Failure(lost, "MemoryError: no")]
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
-    record = run_study(study, config, directory, local(1), lambda *_: None).record
-    assert record["failures"][0]["reason"] == "MemoryError: no"
-    assert [claim["n"] for claim in record["claims"]] == [2, 3, 3]
+    record = run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None).record
+    assert record.failures[0].reason == "MemoryError: no" and record.failures[0].config.seed == lost.seed
+    assert [claim.n for claim in record.claims] == [2, 3, 3]
     shutil.rmtree(directory.trials)
     monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
     with pytest.raises(UserError, match="finished: MemoryError: no"):
-        run_study(study, config, directory, local(1), lambda *_: None)
+        run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None)

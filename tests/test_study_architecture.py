@@ -29,8 +29,8 @@ def test_every_count_is_as_claimed_and_the_report_shows_it(measured: Measurement
         if name == "architecture":
             study = replace(study, measure=lambda *_: measured)  # five seconds, once for all tests here
         directory = Directory(tmp_path / name).prepare(study)
-        record = run_study(study, study.configure("smoke", {}), directory, local(1), lambda *_: None).record
-        assert {claim["verdict"] for claim in record["claims"]} == {"supported"} and not record["trials"]
+        record = run_study(study, study.configure("smoke", {}), directory, local(1), lambda *_: None, lambda *_: None).record
+        assert {claim.verdict for claim in record.claims} == {"supported"} and not record.trials
         page = write_report([directory.path], tmp_path / "report.html").read_text(encoding="utf-8")
         assert shown in page and study.title["ko"] in page
 
@@ -71,4 +71,4 @@ def test_operations_are_written_down_in_order() -> None:
 def test_a_wrong_count_would_be_refuted(measured: Measurement) -> None:
     parameters = next(evidence for evidence in measured.checks if evidence.claim is PARAMETERS)
     assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in VARIANTS]
-    assert check(parameters).decision == "supported" and check(replace(parameters, measured=["11.7M"] * 5)).decision == "refuted"
+    assert check(parameters).verdict == "supported" and check(replace(parameters, measured=["11.7M"] * 5)).verdict == "refuted"

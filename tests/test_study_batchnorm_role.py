@@ -13,6 +13,7 @@ from reslab import studies
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
 from reslab.errors import DamagedError, UserError
 from reslab.executors import local, run_trial
+from reslab.ledger.record import Reason
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
 from reslab.runs import Run
@@ -34,9 +35,11 @@ def test_limits_at_the_ends_of_the_grid_are_not_compared() -> None:
     rates = (0.01, 0.1, 1.0)
     below, at = largest_usable({rate: {0: 1.0} for rate in rates})[0], [log10(rate) for rate in rates]
     assert beyond(rates, {"with": {0: at[0], 1: at[1]}, "without": {0: at[1]}}) is None
-    reason = "the largest usable rate may be outside the grid: "
-    assert beyond(rates, {"with": {0: at[1], 1: at[2]}, "without": {0: at[1]}}) == f"{reason}with BatchNorm"
-    assert beyond(rates, {"with": {0: at[2]}, "without": {0: below}}) == f"{reason}with BatchNorm, without BatchNorm"
+    for values, kinds in (
+        ({"with": {0: at[1], 1: at[2]}, "without": {0: at[1]}}, ["with"]),
+        ({"with": {0: at[2]}, "without": {0: below}}, ["with", "without"]),
+    ):
+        assert beyond(rates, values) == Reason(code="outside-grid", values={"kinds": kinds})
 
 
 @pytest.mark.parametrize("name", ["rates", "batches"])
@@ -131,13 +134,13 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(batchnorm_role, "descent", pretend)
     groups = {group: [trial(group, one) for one in trials] for group, trials in study.grid(config).items()}
-    decided = {v.claim.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
+    decided = {v.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
     names = ("no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss", "converges-faster")
-    assert [decided[name].decision for name in names] == ["refuted", "supported", "supported", "supported"]
+    assert [decided[name].verdict for name in names] == ["refuted", "supported", "supported", "supported"]
     assert looked == [(0.01, 0.01)] * 6
     monkeypatch.setattr(batchnorm_role, "descent", lambda *_: None)
-    decided = {v.claim.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
-    assert {decided[name].reason for name in names[:3]} == {"not every network learned enough to be looked into"}
+    decided = {v.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
+    assert [decided[name].reason for name in names[:3]] == [Reason(code="too-little-learned")] * 3
 
 
 def test_the_drift_of_inputs_is_in_their_standard_deviations() -> None:
@@ -178,9 +181,7 @@ def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
 def test_opposite_data_turn_the_verdicts_round() -> None:
     def verdicts(sign: float) -> list[str]:
         effects = {seed: 2 * sign + noise for seed, noise in enumerate([0.01, -0.01, 0.0, 0.02, -0.02])}
-        return [
-            verdict.decision for verdict in decide([Comparison(claim, effects, dict.fromkeys(effects, 0.0)) for claim in (RATE, EXPLODES, SHIFT)])
-        ]
+        return [verdict.verdict for verdict in decide([Comparison(claim, effects, dict.fromkeys(effects, 0.0)) for claim in (RATE, EXPLODES, SHIFT)])]
 
     assert verdicts(1) == ["supported", "supported", "refuted"] and verdicts(-1) == ["refuted", "refuted", "supported"]
 

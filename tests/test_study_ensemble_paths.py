@@ -75,7 +75,7 @@ def test_opposite_data_turn_the_verdicts_round() -> None:
         noise = dict(enumerate([0.01, -0.01, 0.0, 0.02, -0.02]))
         effects = {seed: sign * 0.4 + value for seed, value in noise.items()}
         nothing = dict.fromkeys(noise, 0.0)
-        return [verdict.decision for verdict in decide([Comparison(claim, effects, nothing) for claim in (REPAIR, ORDER)])]
+        return [verdict.verdict for verdict in decide([Comparison(claim, effects, nothing) for claim in (REPAIR, ORDER)])]
 
     assert verdicts(1) == ["supported"] * 2 and verdicts(-1) == ["refuted"] * 2
 

@@ -10,6 +10,7 @@ from torch import nn
 from reslab import studies
 from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_flow
 from reslab.data import load_data
+from reslab.ledger.record import Reason
 from reslab.ledger.verdict import decide
 from reslab.studies import gradient_flow as study_module
 from reslab.studies.gradient_flow import (
@@ -71,8 +72,8 @@ def test_training_that_diverges_is_none_and_a_gradient_that_dies_counts() -> Non
 def test_where_networks_diverged_nothing_is_concluded_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_module, "trained_flow", lambda *_: None)
     found = measure(SMALL, {}, lambda *_: None)
-    reasons = {verdict.claim.id: verdict.reason for verdict in found.verdicts()}
-    assert reasons[VANISHING_CAUSES.id] == reasons[STAYS_APART.id] == "3 of 3 networks diverged: plain, BN"
+    reasons = {verdict.id: verdict.reason for verdict in found.verdicts()}
+    assert reasons[VANISHING_CAUSES.id] == reasons[STAYS_APART.id] == Reason(code="diverged", values={"gone": 3, "n": 3, "kind": "plain, BN"})
     assert not any(chart.series for chart in found.charts[2:])
 
 
@@ -85,7 +86,7 @@ SMALL = study_module.GradientFlowConfig(depths=(8,), trained_depths=(8,), hundre
 
 
 def test_every_claim_is_decided_and_figures_are_finite(measured: Measurement) -> None:
-    assert {v.claim.id for v in measured.verdicts()} == {claim.id for claim in studies.find("gradient_flow").claims}
+    assert {v.id for v in measured.verdicts()} == {claim.id for claim in studies.find("gradient_flow").claims}
     values = [y for chart in measured.charts for series in chart.series for y in series.y]
     assert values and all(map(math.isfinite, values))
     norms = measured.charts[0].series[0]
@@ -106,8 +107,8 @@ def test_the_heat_map_is_of_the_gradients_through_training(measured: Measurement
 
 def test_other_ratios_turn_the_verdict_round(measured: Measurement) -> None:
     evidence = next(c for c in measured.comparisons if c.claim is BN_ALONE)
-    assert decide([evidence])[0].decision == "supported"  # at 8 layers
-    assert decide([replace(evidence, treatment={seed: 3 + value for seed, value in evidence.treatment.items()})])[0].decision == "refuted"
+    assert decide([evidence])[0].verdict == "supported"  # at 8 layers
+    assert decide([replace(evidence, treatment={seed: 3 + value for seed, value in evidence.treatment.items()})])[0].verdict == "refuted"
 
 
 @pytest.mark.slow  # half a minute
@@ -116,7 +117,7 @@ def test_exchanged_networks_turn_the_verdicts_round(monkeypatch: pytest.MonkeyPa
     config = SMALL.model_copy(update={"depths": (20,), "images": 64})
 
     def verdicts() -> list[str]:
-        found = {verdict.claim.id: verdict.decision for verdict in decide(measure(config, {}, lambda *_: None).comparisons)}
+        found = {verdict.id: verdict.verdict for verdict in decide(measure(config, {}, lambda *_: None).comparisons)}
         return [found[claim.id] for claim in (PLAIN_BN_EXPLODES, PLAIN_VANISHES)]
 
     assert verdicts() == ["supported", "supported"]

@@ -26,10 +26,10 @@ def test_the_advantage_is_a_difference_of_differences(deep_v1: float, grows: str
     measurement = study.measure(
         study.configure("smoke", {}), pretended("preactivation", tmp_path, lambda _: 0.0, errors.__getitem__), lambda *_: None
     )
-    verdicts = {verdict.claim.id: verdict for verdict in measurement.verdicts()}
+    verdicts = {verdict.id: verdict for verdict in measurement.verdicts()}
     assert verdicts.keys() == {claim.id for claim in study.claims}
-    assert verdicts[GROWS.id].decision == grows and verdicts[GROWS.id].effect == pytest.approx(deep_v1 - 0.10)
-    assert verdicts[NOT_WHEN_SHALLOW.id].decision == "supported"
+    assert verdicts[GROWS.id].verdict == grows and verdicts[GROWS.id].effect == pytest.approx(deep_v1 - 0.10)
+    assert verdicts[NOT_WHEN_SHALLOW.id].verdict == "supported"
     assert [series.name for series in measurement.charts[0].series] == ["v1", "v2"]
     assert list(measurement.charts[0].series[0].y) == pytest.approx([0.2, deep_v1])
 
@@ -75,8 +75,8 @@ def test_a_branch_of_zero_leaves_no_negative_sum() -> None:
 
 
 def test_v2_has_what_the_snippet_has_not() -> None:
-    assert check(Check(SNIPPET, snippet(), NEEDED)).decision == "supported"
-    assert check(Check(SNIPPET, NEEDED | {"shared activation": []}, NEEDED)).decision == "refuted"
+    assert check(Check(SNIPPET, snippet(), NEEDED)).verdict == "supported"
+    assert check(Check(SNIPPET, NEEDED | {"shared activation": []}, NEEDED)).verdict == "refuted"
 
 
 def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,13 +85,13 @@ def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.Mo
     groups = pretended("identity_mappings", tmp_path, errors.__getitem__, errors.__getitem__)
     monkeypatch.setattr(Trial, "network", Trial.fresh_network)  # nothing was trained
     measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
-    verdicts = {verdict.claim.id.removeprefix("identity_mappings."): verdict.decision for verdict in measurement.verdicts()}
+    verdicts = {verdict.id.removeprefix("identity_mappings."): verdict.verdict for verdict in measurement.verdicts()}
     assert len(verdicts) == len(study.claims)
     assert verdicts["convolution-trains-worse"] == verdicts["bn-after-addition-is-worse"] == "refuted"
     assert verdicts["dropout-trains-worse"] == verdicts["full-pre-activation-is-not-worse"] == "supported"
     assert verdicts["training-makes-the-change-rarer"] == "refuted"  # before is after
     relu = next(c for c in measurement.comparisons if c.claim is identity_mappings.LESS_AFTER_TRAINING)
-    assert decide([replace(relu, treatment={seed: share / 2 for seed, share in relu.control.items()})])[0].decision == "supported"
+    assert decide([replace(relu, treatment={seed: share / 2 for seed, share in relu.control.items()})])[0].verdict == "supported"
 
 
 @pytest.mark.slow  # trains thirty small networks
@@ -99,5 +99,5 @@ def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_smoke_run_decides_every_claim(name: str, tmp_path: Path) -> None:
     study = studies.find(name)
     config = study.configure("smoke", {})
-    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None).record
-    assert len(record["claims"]) == len(study.claims) and len(record["charts"]) >= 2
+    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None).record
+    assert len(record.claims) == len(study.claims) and len(record.charts) >= 2

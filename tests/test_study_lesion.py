@@ -60,7 +60,7 @@ def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_noth
     def verdicts() -> dict[str, str]:
         given = {status: pretended("lesion", tmp_path, errors.__getitem__, status=status) for status in ("finished", "diverged")}
         groups = {group: given["diverged" if group in gone else "finished"][group] for group in errors}
-        return {v.claim.id.partition(".")[2]: v.decision for v in study.measure(config, groups, lambda *_: None).verdicts()}
+        return {v.id.partition(".")[2]: v.verdict for v in study.measure(config, groups, lambda *_: None).verdicts()}
 
     monkeypatch.setattr(lesion, "lesions", pretend)
     expected = dict.fromkeys([claim.id.partition(".")[2] for claim in study.claims], "supported") | {"transitions-matter-more": "refuted"}
@@ -122,13 +122,8 @@ def test_smoke(tmp_path: Path) -> None:
     done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
     again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
     assert not done.failures and done.record == again.record
-    assert len(done.record["charts"]) == 3 and len(done.record["tables"][0]["rows"]) == 5
-    each = done.record["charts"][0]
-    assert [(band["first"], band["last"]) for band in each["bands"]] == [(f"layer{stage}.0", f"layer{stage}.2") for stage in (1, 2, 3)]
-    assert each["marks"] == ["layer2.0", "layer3.0"] and [len(series["y"]) for series in each["series"]] == [
-        10,
-        10,
-        10,
-        7,
-        7,
-    ]  # and the whole network
+    assert len(done.record.charts) == 3 and len(done.record.tables[0].rows) == 5
+    each = done.record.charts[0]
+    assert [(band.first, band.last) for band in each.bands] == [(f"layer{stage}.0", f"layer{stage}.2") for stage in (1, 2, 3)]
+    assert each.marks == ["layer2.0", "layer3.0"]
+    assert [len(series.y) for series in each.series] == [10, 10, 10, 7, 7]  # and the whole network

@@ -18,7 +18,7 @@ from reslab.studies.study import Directory, over_seeds, run_study
 
 def test_the_algebra_is_as_claimed() -> None:
     checks, table = formulas()
-    assert {check(evidence).decision for evidence in [*checks, *algebra()]} == {"supported"}
+    assert {check(evidence).verdict for evidence in [*checks, *algebra()]} == {"supported"}
     errors = {kind: (chapter, full) for kind, chapter, full in table.rows}
     assert all(isinstance(full, float) and full < 1e-12 for _, full in errors.values())
     assert isinstance(errors["v1, identity"][0], float) and errors["v1, identity"][0] > 0.1
@@ -89,8 +89,8 @@ def test_over_seeds_by_hand() -> None:
 def test_a_smoke_run_decides_every_claim(name: str, tmp_path: Path) -> None:
     study = studies.find(name)
     config = study.configure("smoke", {})
-    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None).record
-    verdicts = {claim["id"]: claim["verdict"] for claim in record["claims"]}
-    assert len(verdicts) == len(study.claims) and record["charts"]
+    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None).record
+    verdicts = {claim.id: claim.verdict for claim in record.claims}
+    assert len(verdicts) == len(study.claims) and record.charts
     if name == "skip_gradient":
         assert set(verdicts.values()) == {"supported"}

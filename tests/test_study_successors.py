@@ -1,7 +1,7 @@
 """The studies of the successors: their laws against brute force, that other data turn a verdict round, and what others printed."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,11 @@ import reslab
 from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
-from reslab.files import read_json
+from reslab.ledger.record import Reason, Record
 from reslab.ledger.verdict import check
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
+from reslab.files import read_json
 from reslab.studies import costs, designs, laws, reuse, successors
 from reslab.successors import efficientnet
 
@@ -104,7 +105,7 @@ def test_rivals_cost_the_same_in_every_preset(preset: str, monkeypatch: pytest.M
 
 
 def check_equal(found: dict[str, costs.Cost]) -> str:
-    return check(successors.Check(successors.EQUAL_COST, successors.dearer(found) == [], True)).decision
+    return check(successors.Check(successors.EQUAL_COST, successors.dearer(found) == [], True)).verdict
 
 
 # --- Feature reuse ----------------------------------------------------------------------------------------------------
@@ -170,9 +171,9 @@ def test_a_rival_that_was_not_trained_decides_nothing(tmp_path: Path, monkeypatc
     groups = pretended("successors", tmp_path, lambda group: 0.4 if group == "efficientnet-deeper" else 0.0)
     monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
     config = successors.STUDY.configure("smoke", {})
-    verdicts = {verdict.claim.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
-    untested = [name for name, verdict in verdicts.items() if verdict.reason.startswith("not trained")]
-    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].decision == "inconclusive"
+    verdicts = {verdict.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
+    untested = [name for name, verdict in verdicts.items() if verdict.reason and verdict.reason.code == "untrained"]
+    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].verdict == "inconclusive"
 
 
 def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +182,10 @@ def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pyte
     of = {group: costs.cost(trials[0].config) for group, trials in groups.items()}
     dear = of["resnet-wider"]._replace(params=2 * of["resnet-wider"].params)
     monkeypatch.setattr(successors, "cost", lambda trial: dear if trial == groups["resnet-wider"][0].config else costs.cost(trial))
-    verdicts = {v.claim.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
-    untested = [name for name, verdict in verdicts.items() if verdict.reason == "the costs differ by more than 7%: resnext, resnet-wider"]
-    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].decision == "refuted"
+    verdicts = {v.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    unequal = Reason(code="unequal-costs", values={"limit": costs.TOLERANCE, "networks": ["resnext", "resnet-wider"]})
+    untested = [name for name, verdict in verdicts.items() if verdict.reason == unequal]
+    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].verdict == "refuted"
 
 
 # --- What others printed, and the whole zoo ---------------------------------------------------------------------------
@@ -210,8 +212,8 @@ def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None
     assert points.keys() == {name for name in zoo.names() if not name.startswith("lowlevel/")}
     assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
     assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, literature.torchvision())}
-    (drawn,) = pictures({"charts": [asdict(sizes)]}, [], [])
-    assert drawn["kind"] == "points" and [series["text"] for series in drawn["series"]] == [series.text for series in sizes.series]
+    (drawn,) = pictures(Record(study="costs", title={"ko": "", "en": ""}, charts=[sizes]), [], [])
+    assert drawn.kind == "points" and [series.text for series in drawn.series] == [series.text for series in sizes.series]
     behind = {cell for *_, cells in data_rows(drawn) for cell in cells}
     assert "25,557,032 resnet50" in behind
     rows = {row[0]: row[1:] for row in costs.cost_tables()[0].rows}

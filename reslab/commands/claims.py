@@ -1,7 +1,9 @@
 """`reslab claims`: what the lab tests, and what is known of it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
@@ -10,11 +12,19 @@ from reslab.errors import UserError, suggest
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reslab.files import Json
+    from reslab.ledger.record import Record, Verdict
 
 
 @app.command
-def claims(*directories: Path, section: str | None = None, lang: Literal["en", "ko"] = "en", json: Flag = False) -> None:
+def claims(
+    *directories: Path,
+    section: str | None = None,
+    decide_again: Flag = False,
+    margin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    lang: Literal["en", "ko"] = "en",
+    schema: Flag = False,
+    json: Flag = False,
+) -> None:
     """List the claims the lab tests, section by section of the chapter, with their verdicts if study directories are given.
 
     Parameters
@@ -24,27 +34,74 @@ def claims(*directories: Path, section: str | None = None, lang: Literal["en", "
     section
         List only this section: overview, degradation, residual-learning, gradient, shortcuts, blocks, variants, resnet-50, identity, ensemble,
         batchnorm or successors.
+    decide_again
+        Decide the claims of the directories again, from the values per seed in their records alone; nothing is written.
+    margin
+        With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; may be given again.
     lang
         Language of the list; JSON has both.
+    schema
+        Print the JSON schema of study.json, and nothing else.
     json
         Print one JSON list, with the same keys whether decided or not.
     """
     from reslab import studies
     from reslab.ledger.claim import SECTIONS
+    from reslab.ledger.record import Record
     from reslab.ledger.verdict import undecided
 
+    if schema:
+        printing.print_json(Record.model_json_schema())
+        return
+    if margin and not decide_again:
+        raise UserError("--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE")
+    if decide_again and not directories:
+        raise UserError("--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY --decide-again")
     if section is not None and section not in SECTIONS:
         raise UserError(f"no section {section!r}{suggest(section, SECTIONS)}")
     if directories:
         from reslab.report.records import command, read_study
 
         studied = [read_study(directory) for directory in directories]
-        records = [{**claim, "study": record["study"], "command": command(record)} for record in studied for claim in record["claims"]]
+        if decide_again:
+            studied = again(studied, margin)
+        found = [(claim, record.study, command(record)) for record in studied for claim in record.claims]
     else:
-        found = [studies.find(name) for name in studies.names()]
-        records = [{**undecided(claim), "study": study.name, "command": f"reslab study {study.name}"} for study in found for claim in study.claims]
-    chosen = [record for record in records if section in (None, record["section"])]
-    printing.print_json(chosen) if json else print_claims(chosen, lang)
+        known = [studies.find(name) for name in studies.names()]
+        found = [(undecided(claim), study.name, f"reslab study {study.name}") for study in known for claim in study.claims]
+    chosen = [each for each in found if section in (None, each[0].section)]
+    if json:
+        printing.print_json([{**claim.model_dump(mode="json"), "study": study, "command": command} for claim, study, command in chosen])
+    else:
+        print_claims([(claim, command) for claim, _, command in chosen], lang)
+
+
+def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
+    """Return the records with their claims decided again, with these margins (`ID=VALUE`).
+
+    Raises:
+        UserError: if a margin is no number or of no statistical claim, or a record holds no values per seed.
+    """
+    from math import isfinite
+
+    from reslab.ledger.verdict import decide_again
+
+    known = [claim.id for record in records for claim in record.claims if claim.kind == "statistical"]
+    chosen = {}
+    for text in margins:
+        id, _, value = text.partition("=")
+        if id not in known:
+            raise UserError(f"--margin {text}: no statistical claim {id!r} in these records{suggest(id, known)}")
+        try:
+            chosen[id] = float(value)
+        except ValueError:
+            chosen[id] = float("nan")
+        if not isfinite(chosen[id]):
+            raise UserError(f"--margin {text}: expected ID=VALUE with a number")
+    try:
+        return [record.model_copy(update={"claims": decide_again(record.claims, chosen)}) for record in records]
+    except ValueError as error:
+        raise UserError(f"cannot decide again: {error}; run the study again") from error
 
 
 Lang = Literal["en", "ko"]
@@ -83,10 +140,11 @@ SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
 COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
 
 
-def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
+def print_claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> None:
     """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source.
 
-    A claim that several studies decided, with other seeds or data, stands several times in a row, each time with the command of its study.
+    With each claim comes the command that decides it: one that several studies decided, with other seeds or data, stands several times in a row,
+    each time with its command.
     """
     from collections import Counter
 
@@ -96,24 +154,24 @@ def print_claims(records: "list[Json]", lang: Lang = "en") -> None:
     from reslab.ledger.verdict import agreement
 
     words, console = WORDS[lang], Console(highlight=False)
-    ids = [record["id"] for record in records]
+    ids = [claim.id for claim, _ in claims]
     for section, title in SECTIONS.items():
-        members = sorted((record for record in records if record["section"] == section), key=lambda record: ids.index(record["id"]))
-        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(map(_mark, members)).most_common())
+        members = sorted((each for each in claims if each[0].section == section), key=lambda each: ids.index(each[0].id))
+        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(_mark(claim) for claim, _ in members).most_common())
         if members:
             console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", claims_table(members, lang), sep="\n")
-    if len({record["level"] for record in records if record["interval"]}) > 1:
+    if len({claim.level for claim, _ in claims if claim.interval}) > 1:
         console.print(words["holm"])
-    if any(record["verdict"] is None for record in records):
+    if any(claim.verdict is None for claim, _ in claims):
         console.print(words["how"])
-    repeated = agreement(records)
+    repeated = agreement([claim for claim, _ in claims])
     if any(repeated):
         console.print(words["again"].format(*map(len, repeated)))
     for id in repeated.both_ways:
         console.print(f"  {id}", markup=False)
 
 
-def claims_table(records: "list[Json]", lang: Lang = "en") -> "Table":
+def claims_table(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> "Table":
     """Return a table of claims; those that stand in it several times name the command that decided them."""
     from rich.table import Table
 
@@ -121,39 +179,40 @@ def claims_table(records: "list[Json]", lang: Lang = "en") -> "Table":
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    ids = [record["id"] for record in records]
-    for record in records:
-        mark, text = _mark(record), _claim(record, words, lang)
-        if ids.count(record["id"]) > 1:
-            text.append(f"{record['command']}\n", "dim")
+    ids = [claim.id for claim, _ in claims]
+    for claim, command in claims:
+        mark, text = _mark(claim), _claim(claim, words, lang)
+        if ids.count(claim.id) > 1:
+            text.append(f"{command}\n", "dim")
         table.add_row(f"[{COLOURS.get(mark, 'dim')}]{words[mark]}[/]", text)
     return table
 
 
-def _mark(record: "Json") -> str:
+def _mark(claim: "Verdict") -> str:
     """Return what stands before a claim: its verdict, told apart by kind where it is supported, or its kind where it is undecided."""
-    return SUPPORTED[record["kind"]] if record["verdict"] == "supported" else record["verdict"] or record["kind"]
+    return SUPPORTED[claim.kind] if claim.verdict == "supported" else claim.verdict or claim.kind
 
 
-def _claim(record: "Json", words: dict[str, str], lang: Lang) -> Any:
+def _claim(claim: "Verdict", words: dict[str, str], lang: Lang) -> Any:
     """Return what is said of a claim beside its verdict, and an empty line."""
     from rich.text import Text
 
+    from reslab.ledger.wording import reason
     from reslab.report.units import effect_and_interval
-    from reslab.report.wording import reason
 
     text = Text()
-    text.append(f"{record['id']}\n", "bold")
-    text.append(f"{record['statement'][lang]}\n")
-    if record["corrects"]:
-        text.append(f"{words['chapter']}: {record['corrects'][lang]}\n", "italic")
-    if record["interval"]:
-        effect, low, high = effect_and_interval(record["effect"], record["interval"])
-        text.append(words["effect"].format(effect, record["unit"], f"{100 * record['level']:.4g}", low, high, record["n"]) + " ")
-    elif record["reason"]:
-        said = reason(record["reason"])
+    text.append(f"{claim.id}\n", "bold")
+    text.append(f"{claim.statement[lang]}\n")
+    if claim.corrects:
+        text.append(f"{words['chapter']}: {claim.corrects[lang]}\n", "italic")
+    if claim.interval and claim.effect is not None and claim.level is not None:
+        effect, low, high = effect_and_interval(claim.effect, claim.interval)
+        unit = claim.unit if isinstance(claim.unit, str) else claim.unit[lang]
+        text.append(words["effect"].format(effect, unit, f"{100 * claim.level:.4g}", low, high, claim.n) + " ")
+    elif claim.reason:
+        said = reason(claim)
         text.append(f"{said if isinstance(said, str) else said[lang]}\n")
-    if record["kind"] == "statistical":
-        text.append(words[record["direction"]].format(f"{record['margin']:g}") + "\n")
-    text.append(f"{words['source']}: {record['source']}\n", "dim")
+    if claim.direction is not None:
+        text.append(words[claim.direction].format(f"{claim.margin:g}") + "\n")
+    text.append(f"{words['source']}: {claim.source}\n", "dim")
     return text

@@ -119,6 +119,8 @@ def print_race(record: "Json") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
     from rich.console import Console
 
+    from reslab.ledger.record import Verdict
+
     def spread(values: tuple[float, float | None], scale: float, digits: int) -> str:
         average, deviation = values
         return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
@@ -143,4 +145,4 @@ def print_race(record: "Json") -> None:
     if compared := record["compared"]:
         training, whole = (printing.figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
-        Console(highlight=False).print(claims_table(compared["claims"]))
+        Console(highlight=False).print(claims_table([(Verdict(**claim), "") for claim in compared["claims"]]))

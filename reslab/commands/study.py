@@ -12,6 +12,7 @@ from reslab.progress import display
 
 if TYPE_CHECKING:
     from reslab.files import Json
+    from reslab.ledger.record import Record
 
 
 @app.command
@@ -96,7 +97,7 @@ def study(
         for failure in finished.failures:
             print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
         failed |= bool(finished.failures)
-        records.append(finished.record)
+        records.append(finished.record.to_json())
         if not json:
             print_study(finished.record, summary_rows(finished.record))
             print(f"Report: {report}")
@@ -105,13 +106,13 @@ def study(
     return 1 if failed else 0
 
 
-def print_study(record: "Json", rows: "list[Json]") -> None:
+def print_study(record: "Record", rows: "list[Json]") -> None:
     """Print a study's table of errors and its verdicts."""
     columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     printing.print_table(
         columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), percent(row, "train_error"), percent(row, "test_error")) for row in rows]
     )
-    print_claims(record["claims"])
+    print_claims([(claim, "") for claim in record.claims])
 
 
 def percent(row: "Json", key: str) -> str:

@@ -3,6 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from typing_extensions import TypedDict  # which comes with pydantic, and which it asks for below Python 3.12
+
+
+class Text(TypedDict):
+    """A text in both languages."""
+
+    ko: str
+    en: str
+
+
+Words = str | Text
+"""A text in both languages, or a name that is the same in both."""
+
 Kind = Literal["exact", "statistical", "cited"]
 
 Direction = Literal["higher", "lower", "not higher"]
@@ -22,7 +35,7 @@ Section = Literal[
     "successors",
 ]
 
-SECTIONS: dict[Section, dict[Literal["ko", "en"], str]] = {
+SECTIONS: dict[Section, Text] = {
     "overview": {"ko": "개요", "en": "Overview"},
     "degradation": {"ko": "성능 저하(degradation) 문제", "en": "The degradation problem"},
     "residual-learning": {"ko": "잔차 학습", "en": "Residual learning"},
@@ -41,21 +54,23 @@ SECTIONS: dict[Section, dict[Literal["ko", "en"], str]] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """An assertion that measurement can support or refute, or a source can.
+    """An assertion that measurement can support or refute, or a source can; `section` is the chapter's that it is about, if any.
 
     Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher":
-    non-inferiority, it is under `margin`. `corrects` says, where the chapter's own sentence is another one, what that sentence says.
+    non-inferiority, it is under `margin`. `rate` says that the unit is an error rate. `corrects` says, where the chapter's own sentence is another
+    one, what that sentence says.
     """
 
     id: str
     kind: Kind
-    section: Section
-    statement: dict[Literal["ko", "en"], str]
+    section: Section | None
+    statement: Text
     source: str
     direction: Direction | None = None
     margin: float | None = None
-    unit: str = ""
-    corrects: dict[Literal["ko", "en"], str] | None = None
+    unit: Words = ""
+    rate: bool = False
+    corrects: Text | None = None
 
     def __post_init__(self) -> None:
         if (self.kind == "statistical") != (self.direction is not None and self.margin is not None):

@@ -10,16 +10,16 @@ Exact claims (a count, a shape, an identity) are checked once; cited ones (histo
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import special  # its stdtr is Student's t distribution, as scipy.stats.t, which takes many times as long to load
 
-from reslab.ledger.claim import Claim
+from reslab.ledger.claim import Claim, Words
+from reslab.ledger.record import Reason, Verdict
 
 Decision = Literal["supported", "refuted", "inconclusive"]
-
 
 ERROR_RATE = 0.05
 """Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
@@ -29,17 +29,24 @@ MINIMUM_SEEDS = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim with its measurements: one value a seed on each side.
+    """A claim with its measurements: one value per seed, and one per seed of what it is compared with, or one number for all.
 
-    `untested` says why they cannot decide, where they cannot (`untrained`, `with_room`). `resolution` is the step of the grid that values were read
-    off, if they were: the difference of two such values may be wrong by as much, in all seeds alike, and the interval is wider by that.
+    `untested` says why they cannot decide, where they cannot. `room`: the values cannot be under 0, so that nothing can be lower by a margin that
+    the control itself does not reach. `resolution` is the step of the grid that values were read off, if they were: the difference of two such
+    values may be wrong by as much, in all seeds alike, and the interval is wider by that.
     """
 
     claim: Claim
     treatment: Mapping[int, float]
-    control: Mapping[int, float]
-    untested: str | None = None
+    control: Mapping[int, float] | float
+    untested: Reason | None = None
     resolution: float = 0.0
+    room: bool = False
+
+    @property
+    def controls(self) -> Mapping[int, float]:
+        """Return what each seed's value is compared with."""
+        return self.control if isinstance(self.control, Mapping) else dict.fromkeys(self.treatment, self.control)
 
 
 @dataclass(frozen=True)
@@ -57,52 +64,32 @@ class Citation:
 
     claim: Claim
     decision: Decision
-    finding: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A decided claim: the effect, the interval that decided, its confidence level, and why."""
-
-    claim: Claim
-    decision: Decision
-    effect: float | None
-    interval: tuple[float, float] | None
-    level: float | None
-    n: int
-    method: str
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the claim and its verdict as one flat record."""
-        return undecided(self.claim) | {"verdict": self.decision} | {key: getattr(self, key) for key in OUTCOME}
+    finding: Words
 
 
 TRAINED = 0.2
 """A network with a larger training error has not learned its task, and says nothing of networks that have."""
 
 
-def untrained(train_errors: Mapping[str, Mapping[int, float]]) -> str | None:
+def untrained(train_errors: Mapping[str, Mapping[int, float]]) -> Reason | None:
     """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if every one has been trained."""
     worst = {name: float(np.max(list(errors.values()))) for name, errors in train_errors.items()}
-    found = [f"{name} has up to {100 * error:.1f} % training error" for name, error in worst.items() if not error <= TRAINED]
-    return f"not trained, so nothing is concluded: {', '.join(found)} (limit {100 * TRAINED:g} %)" if found else None
+    found = {name: error if math.isfinite(error) else None for name, error in worst.items() if not error <= TRAINED}
+    return Reason(code="untrained", values={"errors": found, "limit": TRAINED}) if found else None
 
 
-def with_room(comparison: Comparison) -> Comparison:
-    """Return a comparison of values that cannot be under 0: untested where the control itself is no larger than the margin to be lower by."""
-    claim, mean = comparison.claim, float(np.mean(list(comparison.control.values())))
+def _no_room(comparison: Comparison) -> Reason | None:
+    """Return why nothing can be lower than the control by the margin; None where it can."""
+    if not comparison.room:
+        return None
+    claim, mean = comparison.claim, float(np.mean(list(comparison.controls.values())))
     assert claim.direction == "lower" and claim.margin is not None
-    reason = f"no room to be lower by {claim.margin:g}: the mean of what is compared with is {mean:.4g}"
-    return replace(comparison, untested=reason) if mean <= claim.margin else comparison
+    return Reason(code="no-room", values={"margin": claim.margin, "mean": mean}) if mean <= claim.margin else None
 
 
-OUTCOME = tuple(field.name for field in fields(Verdict) if field.name not in ("claim", "decision"))
-
-
-def undecided(claim: Claim) -> dict[str, Any]:
-    """Return the same record of a claim that nothing was measured for yet: no verdict, and nothing that goes with one."""
-    return asdict(claim) | dict.fromkeys(["verdict", *OUTCOME])
+def undecided(claim: Claim) -> Verdict:
+    """Return the record of a claim that nothing was measured for yet."""
+    return Verdict(**asdict(claim))
 
 
 class Agreement(NamedTuple):
@@ -113,12 +100,12 @@ class Agreement(NamedTuple):
     both_ways: list[str]
 
 
-def agreement(records: Sequence[Mapping[str, Any]]) -> Agreement:
-    """Return how the verdicts of several studies agree, given each one's records of its claims."""
+def agreement(claims: Sequence[Verdict]) -> Agreement:
+    """Return how the verdicts of several studies agree, given all of them."""
     verdicts: dict[str, list[Decision]] = {}
-    for record in records:
-        if record["verdict"] is not None:
-            verdicts.setdefault(record["id"], []).append(record["verdict"])
+    for claim in claims:
+        if claim.verdict is not None:
+            verdicts.setdefault(claim.id, []).append(claim.verdict)
     found = Agreement([], [], [])
     for id, decided in verdicts.items():
         kinds = set(decided)
@@ -185,13 +172,28 @@ def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]", rounding: f
 def check(evidence: Check) -> Verdict:
     """Return the verdict on an exact claim: supported if the measured value is the expected one."""
     same = evidence.measured == evidence.expected
-    reason = f"measured {evidence.measured}, as claimed" if same else f"measured {evidence.measured}, not {evidence.expected}"
-    return Verdict(evidence.claim, "supported" if same else "refuted", None, None, None, 1, "exact", reason)
+    return Verdict(
+        **asdict(evidence.claim),
+        verdict="supported" if same else "refuted",
+        n=1,
+        method="exact",
+        reason=Reason(code="as-claimed" if same else "not-as-claimed"),
+        measured=_plain(evidence.measured),
+        expected=_plain(evidence.expected),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def cite(evidence: Citation) -> Verdict:
     """Return the verdict on a cited claim, which is its source's."""
-    return Verdict(evidence.claim, evidence.decision, None, None, None, 0, "cited", evidence.finding)
+    reason = Reason(code="finding", values={"text": evidence.finding})
+    return Verdict(**asdict(evidence.claim), verdict=evidence.decision, n=0, method="cited", reason=reason)
 
 
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
@@ -206,7 +208,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     for comparison in comparisons:
         if comparison.claim.direction is None or comparison.claim.margin is None:
             raise ValueError(f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with")
-        values = [*comparison.treatment.values(), *comparison.control.values()]
+        values = [*comparison.treatment.values(), *comparison.controls.values()]
         if not np.isfinite(values).all():
             raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
 
@@ -214,14 +216,14 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     testable: list[tuple[float, int, float, _Estimate]] = []
     untested = 0
     for index, comparison in enumerate(comparisons):
-        claim, treatment, control = comparison.claim, comparison.treatment, comparison.control
+        claim, treatment, control = comparison.claim, comparison.treatment, comparison.controls
         n = min(len(treatment), len(control))
-        if comparison.untested is not None or n < MINIMUM_SEEDS:
-            untested += comparison.untested is not None
+        reason = comparison.untested or _no_room(comparison)
+        untested += reason is not None
+        if reason is not None or n < MINIMUM_SEEDS:
             effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values()))) if n else None
-            few = f"{n} seed{'s' if n != 1 else ''}: at least {MINIMUM_SEEDS} are needed to conclude anything"
-            reason = few if comparison.untested is None else comparison.untested
-            verdicts[index] = Verdict(claim, "inconclusive", effect, None, None, n, "none", reason)
+            few = Reason(code="few-seeds", values={"n": n, "least": MINIMUM_SEEDS})
+            verdicts[index] = _record(comparison, verdict="inconclusive", effect=effect, n=n, method="none", reason=reason or few)
             continue
         assert claim.margin is not None
         threshold = 0.0 - claim.margin if claim.direction == "lower" else claim.margin  # and not -0
@@ -234,18 +236,71 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
         if not stopped:  # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
             share = error_rate / (len(testable) + untested - rank)
             level, stopped = 1 - share, p > share
-        verdicts[index] = _verdict(comparisons[index].claim, threshold, estimate, level)
+        verdicts[index] = _decided(comparisons[index], threshold, estimate, level)
     return [verdicts[index] for index in range(len(comparisons))]
 
 
-def _verdict(claim: Claim, threshold: float, estimate: _Estimate, level: float) -> Verdict:
+def _decided(comparison: Comparison, threshold: float, estimate: _Estimate, level: float) -> Verdict:
     low, high = estimate.interval(level, threshold)
     above, below = low > threshold, high < threshold
     decision: Decision = "inconclusive"
     if above or below:
-        decision = "supported" if above == (claim.direction == "higher") else "refuted"
+        decision = "supported" if above == (comparison.claim.direction == "higher") else "refuted"
     where = "over" if above else "under" if below else "around"
-    reason = f"the whole interval is {where} {threshold:g}" if above or below else f"the interval contains {threshold:g}"
+    code = f"interval-{where}"
     if estimate.error == estimate.off == 0:
-        reason = f"no spread: all {estimate.n} differences are equal, so the interval is a point, {where if above or below else 'at'} {threshold:g}"
-    return Verdict(claim, decision, estimate.effect, (low, high), level, estimate.n, estimate.method, reason)
+        code = f"point-{where if above or below else 'at'}"
+    return _record(
+        comparison,
+        verdict=decision,
+        effect=estimate.effect,
+        interval=(low, high),
+        level=level,
+        n=estimate.n,
+        method=estimate.method,
+        reason=Reason(code=code, values={"n": estimate.n, "threshold": threshold}),
+    )
+
+
+def _record(comparison: Comparison, **decided: Any) -> Verdict:
+    """Return a comparison's verdict with its evidence."""
+    control = comparison.control
+    return Verdict(
+        **asdict(comparison.claim),
+        **decided,
+        treatment=_by_seed(comparison.treatment),
+        control=_by_seed(control) if isinstance(control, Mapping) else float(control),
+        untested=comparison.untested,
+        resolution=comparison.resolution,
+        room=comparison.room,
+    )
+
+
+def _by_seed(values: Mapping[int, float]) -> dict[str, float]:
+    return {str(seed): float(value) for seed, value in values.items()}
+
+
+def decide_again(claims: Sequence[Verdict], margins: Mapping[str, float]) -> list[Verdict]:
+    """Return one study's claims decided again from their records alone, those that `margins` names with another margin; the others as they are.
+
+    Raises:
+        ValueError: if a statistical claim's record has no values per seed, as those of version 0.1 have none.
+    """
+    again: dict[str, Comparison] = {}
+    for claim in claims:
+        if claim.kind != "statistical":
+            continue
+        if claim.treatment is None or claim.control is None:
+            raise ValueError(f"the record of {claim.id} has no values per seed")
+        fields = {key: getattr(claim, key) for key in Claim.__dataclass_fields__}
+        control = claim.control if isinstance(claim.control, float) else {int(seed): value for seed, value in claim.control.items()}
+        again[claim.id] = Comparison(
+            Claim(**{**fields, "margin": margins.get(claim.id, claim.margin)}),
+            {int(seed): value for seed, value in claim.treatment.items()},
+            control,
+            claim.untested,
+            claim.resolution,
+            claim.room,
+        )
+    decided = {verdict.id: verdict for verdict in decide(list(again.values()))}
+    return [decided.get(claim.id, claim) for claim in claims]

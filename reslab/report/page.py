@@ -12,13 +12,15 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
-from reslab.files import Json, write_atomically
+from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
-from reslab.report import explorer, pictures, wording
+from reslab.ledger.record import Outcome
+from reslab.report import explorer, pictures
 from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
 from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory, summarise
 from reslab.report.units import claim_in_percent, effect_and_interval
+from reslab.files import write_atomically
 
 if TYPE_CHECKING:
     from reslab.analysis.torchvision_tour import Tour
@@ -38,18 +40,18 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
     environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows, "number_columns": pictures.number_columns}
     environment.filters |= {"effect_and_interval": effect_and_interval}
-    environment.filters |= {"dedent": dedent, "translated": wording.translated, "reason": wording.reason}
+    environment.filters |= {"dedent": dedent, "method": wording.method}
     studies = [section(number, study) for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)]
     ledger = [
-        {"number": number, "study": study, "claim": claim, "anchor": f"{study['anchor']}-{claim['id']}"}
+        {"number": number, "study": study, "claim": claim, "anchor": f"{study['anchor']}-{claim.id}", "reason": study["reasons"][claim.id]}
         for number, study in enumerate(studies)
-        for claim in study["record"]["claims"]
+        for claim in study["claims"]
     ]
     page = environment.get_template("page.html.j2").render(
         studies=studies,
         results_only=RESULTS_ONLY,
         ledger=ledger,
-        chapter=chapter({row["claim"]["id"]: row["anchor"] for row in ledger}) if tour else None,
+        chapter=chapter({row["claim"].id: row["anchor"] for row in ledger}) if tour else None,
         explorer=explorer.catalogue(),
         tour=tour() if tour else None,
         palette=pictures.COLOURS,
@@ -64,32 +66,34 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
 def place_in_chapter(study: StudyRecord) -> int:
     """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes last."""
     order = list(SECTIONS)
-    places = [order.index(claim["section"]) for claim in study.record["claims"]]
+    places = [order.index(claim.section) for claim in study.record.claims if claim.section in SECTIONS]
     return mode(places) if places else len(order)
 
 
 def section(number: int, study: StudyRecord) -> dict[str, Any]:
     """Return what the page shows of a study: its record, notes, pictures, final errors, and the small print."""
-    record = {**study.record, "claims": [claim_in_percent(claim) for claim in study.record["claims"]]}
-    results: dict[str, list[Json]] = {}
+    record = study.record
+    results: dict[str, list[Outcome]] = {}
     for trial in study.trials:
         if trial.result is not None:
             results.setdefault(trial.group, []).append(trial.result)
     rows = summarise(results)
     first = next((trial.config for trial in study.trials if trial.config), {})
     details = [
-        record["config"],
+        record.config,
         first.get("config", {}).get("recipe"),
         {**first.get("environment", {}), "code": first.get("code")} if first else None,
     ]
     return {
-        "anchor": f"{number}-{re.sub(r'[^a-z0-9_]+', '-', record['study'].lower())}",
+        "anchor": f"{number}-{re.sub(r'[^a-z0-9_]+', '-', record.study.lower())}",
         "record": record,
+        "claims": [claim_in_percent(claim) for claim in record.claims],
+        "reasons": {claim.id: wording.reason(claim, percent=True) for claim in record.claims},
         "notes": [note for note in study.notes if note != RESULTS_ONLY],
         "results_only": RESULTS_ONLY in study.notes,
         "pictures": pictures.pictures(record, study.trials, rows),
         "rows": rows,
-        "command": command(record) if record["config"] else None,
+        "command": command(record) if record.config else None,
         "details": [json.dumps(part, ensure_ascii=False, indent=2) for part in details if part],
     }
 

@@ -1,8 +1,4 @@
-"""The pictures of a study, as records: the page draws them with plotly, `--figures` with matplotlib, and both show the same numbers in a table.
-
-A picture has the fields of a study's chart (`reslab.studies.study.Chart`): title, caption, x, y (each Korean and English), kind, series, and so on.
-A record of before a field was there has what the field says by itself.
-"""
+"""The pictures of a study, as charts: the page draws them with plotly, `--figures` with matplotlib, and both show the same numbers in a table."""
 
 import json
 import math
@@ -12,37 +8,30 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from reslab.files import Json
+from reslab.ledger.claim import Text, Words
+from reslab.ledger.record import GRIDS, Chart, Part, Record, Series, Table, Verdict
 from reslab.report.records import Trial
-from reslab.report.shape import GRIDS
 from reslab.report.units import chart_in_percent
-from reslab.report.wording import translated
+from reslab.files import Json
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
 COLOURS = (*_OKABE_ITO, "#6B5BD2", "#882255", "#8C5A2B", "#7F8790")
 """Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper), then four for pictures of more than eight
 series; dashes and marks tell curves apart too."""
 
-PLAIN: Json = {"kind": "lines", "log_x": False, "log_y": False, "z": None, "arrangement": "together", "bands": [], "marks": []}
-"""What a picture is if it does not say."""
-
 MOST = 12
 """Curves in one picture: with more, none can be told from another."""
 
 
-def pictures(record: Json, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Json]:
+def pictures(record: Record, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Chart]:
     """Return a study's pictures: those that its record holds, then the training curves and the final errors if it trained."""
-    found = list(record["charts"])
+    found = list(record.charts)
     curves = _curves(trials)
     if curves:
         found.append(_training(curves))
     if rows:
         found.append(_final(rows))
-    return [_clean(chart_in_percent({**PLAIN, **chart, "series": [_named(series) for series in chart["series"]]})) for chart in found]
-
-
-def _named(series: Json) -> Json:
-    return {**series, "name": translated(series["name"])}
+    return [Chart(**_clean(chart_in_percent(chart).model_dump())) for chart in found]
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
@@ -57,17 +46,17 @@ def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
     }
 
 
-def _training(curves: dict[str, list[list[Json]]]) -> Json:
+def _training(curves: dict[str, list[list[Json]]]) -> Chart:
     series = []
     for group, seeds in list(curves.items())[:MOST]:
         length = min(map(len, seeds))  # a diverged run is shorter
         errors = 100 * np.array([[line["train_error"] for line in seed[:length]] for seed in seeds], dtype=float)
         epochs = [line["epoch"] for line in seeds[0][:length]]
         spread = errors.std(0, ddof=1).tolist() if len(seeds) > 1 else None
-        series.append({"name": group, "x": epochs, "y": errors.mean(0).tolist(), "spread": spread})
-    return {
-        "title": {"ko": "학습하는 동안의 훈련 오류", "en": "Training error through training"},
-        "caption": _shortened(
+        series.append(Series(name=group, x=epochs, y=errors.mean(0).tolist(), spread=spread))
+    return Chart(
+        title={"ko": "학습하는 동안의 훈련 오류", "en": "Training error through training"},
+        caption=_shortened(
             {
                 "ko": "선은 시드 평균, 띠는 표준편차 한 배. 학습 중인 배치에서 잰 값이다. 어느 선이 더 낮은 곳에서 멈추는지 볼 것.",
                 "en": "The line is the mean over seeds, the band one standard deviation, measured on the batches as they are learned from. "
@@ -75,22 +64,22 @@ def _training(curves: dict[str, list[list[Json]]]) -> Json:
             },
             len(curves),
         ),
-        "x": {"ko": "에포크", "en": "epoch"},
-        "y": {"ko": "훈련 오류 (%)", "en": "training error (%)"},
-        "series": series,
-    }
+        x={"ko": "에포크", "en": "epoch"},
+        y={"ko": "훈련 오류 (%)", "en": "training error (%)"},
+        series=series,
+    )
 
 
-def _final(rows: Sequence[dict[str, Any]]) -> Json:
+def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     shown = rows[:MOST]
-    names = {"train_error": {"ko": "훈련", "en": "training"}, "test_error": {"ko": "시험", "en": "test"}}
+    names: dict[str, Text] = {"train_error": {"ko": "훈련", "en": "training"}, "test_error": {"ko": "시험", "en": "test"}}
     series = []
     for split, name in names.items():
         spread = [100 * (row[f"{split}_std"] or 0.0) for row in shown]
-        series.append({"name": name, "x": [row["group"] for row in shown], "y": [100 * row[split] for row in shown], "spread": spread})
-    return {
-        "title": {"ko": "학습이 끝난 뒤의 오류", "en": "Errors after training"},
-        "caption": _shortened(
+        series.append(Series(name=name, x=[row["group"] for row in shown], y=[100 * row[split] for row in shown], spread=spread))
+    return Chart(
+        title={"ko": "학습이 끝난 뒤의 오류", "en": "Errors after training"},
+        caption=_shortened(
             {
                 "ko": "평가 모드에서 잰 오류. 막대는 시드 평균, 수염은 표준편차 한 배. 두 오류가 함께 높은지, 시험 오류만 높은지 볼 것.",
                 "en": "Measured in evaluation mode: bars are means over seeds, whiskers one standard deviation. "
@@ -98,14 +87,14 @@ def _final(rows: Sequence[dict[str, Any]]) -> Json:
             },
             len(rows),
         ),
-        "x": {"ko": "신경망", "en": "network"},
-        "y": {"ko": "오류 (%)", "en": "error (%)"},
-        "series": series,
-        "kind": "bars",
-    }
+        x={"ko": "신경망", "en": "network"},
+        y={"ko": "오류 (%)", "en": "error (%)"},
+        series=series,
+        kind="bars",
+    )
 
 
-def _shortened(caption: dict[str, str], count: int) -> dict[str, str]:
+def _shortened(caption: Text, count: int) -> Text:
     """Return a caption that says if not every group is drawn."""
     if count <= MOST:
         return caption
@@ -124,43 +113,43 @@ def _clean(value: Any) -> Any:
     return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def data_head(picture: Json) -> list[Any]:
+def data_head(picture: Chart) -> list[Words]:
     """Return the columns' names of the table behind a picture: the x and the series, or, of a grid, the y and every x."""
-    if picture["kind"] not in GRIDS:
-        return [picture["x"], *(series["name"] for series in picture["series"])]
-    corner = {language: f"{picture['y'][language]} ↓ {picture['x'][language]} →" for language in ("ko", "en")}
-    return [corner, *(figure(x) for x in _columns(picture))]
+    if picture.kind not in GRIDS:
+        return [picture.x, *(series.name for series in picture.series)]
+    corner: Text = {"ko": f"{picture.y['ko']} ↓ {picture.x['ko']} →", "en": f"{picture.y['en']} ↓ {picture.x['en']} →"}
+    return [corner, *(figure(x) for x in places(picture))]
 
 
-def _columns(picture: Json) -> list[Any]:
-    """Return every x of a grid's series."""
-    return list(dict.fromkeys(x for series in picture["series"] for x in series["x"]))
+def places(picture: Chart) -> list[Any]:
+    """Return every x of a picture, in order."""
+    return list(dict.fromkeys(x for series in picture.series for x in series.x))
 
 
-def data_rows(picture: Json) -> Iterator[tuple[Any, str, list[str]]]:
+def data_rows(picture: Chart) -> Iterator[tuple[Words, str, list[str]]]:
     """Yield the rows of the table behind a picture: a series' name or none, an x, and for every series what it has there; of a grid, a y."""
-    if picture["kind"] in GRIDS:
-        for series in picture["series"]:
-            for y, values in zip(series["y"], series.get("z") or [], strict=False):
-                at = dict(zip(series["x"], values, strict=False))
-                yield series["name"], figure(y), [figure(at.get(x)) for x in _columns(picture)]
+    if picture.kind in GRIDS:
+        for series in picture.series:
+            for y, values in zip(series.y, series.z or [], strict=False):
+                at = dict(zip(series.x, values, strict=False))
+                yield series.name, figure(y), [figure(at.get(x)) for x in places(picture)]
         return
     table: dict[tuple[Any, int], list[str]] = {}
-    for column, series in enumerate(picture["series"]):
+    for column, series in enumerate(picture.series):
         seen: dict[Any, int] = {}
-        for index, x in enumerate(series["x"]):
+        for index, x in enumerate(series.x):
             seen[x] = seen.get(x, 0) + 1
-            row = table.setdefault((x, seen[x]), [""] * len(picture["series"]))
-            spread = series["spread"][index] if series.get("spread") else None
-            text = f" {series['text'][index]}" if series.get("text") else ""
-            row[column] = f"{figure(series['y'][index])}{f' ± {figure(spread)}' if spread is not None else ''}{text}"
+            row = table.setdefault((x, seen[x]), [""] * len(picture.series))
+            spread = series.spread[index] if series.spread else None
+            text = f" {series.text[index]}" if series.text else ""
+            row[column] = f"{figure(series.y[index])}{f' ± {figure(spread)}' if spread is not None else ''}{text}"
     for (x, _), row in table.items():
         yield "", figure(x), row
 
 
-def number_columns(table: Json) -> list[bool]:
+def number_columns(table: Table) -> list[bool]:
     """Return which of a table's columns are of numbers, perhaps with empty cells: head and cells of these are aligned on the right."""
-    return [any(isinstance(row[column], int | float) for row in table["rows"]) for column in range(len(table["columns"]))]
+    return [any(isinstance(row[column], int | float) for row in table.rows) for column in range(len(table.columns))]
 
 
 def figure(value: Any) -> str:
@@ -172,21 +161,22 @@ def figure(value: Any) -> str:
 
 
 def embedded(value: Any) -> Markup:
-    """Return a value as JSON that is safe inside a script element."""
+    """Return a value, or a part of a record, as JSON that is safe inside a script element."""
+    value = value.model_dump(mode="json") if isinstance(value, Part) else value
     text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
     return Markup(
         text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     )
 
 
-def marks(claim: Json) -> dict[str, float] | None:
+def marks(claim: Verdict) -> dict[str, float] | None:
     """Return where a statistical claim's interval, effect, margin and zero are, on an axis from 0 to 300; None if it has no interval."""
-    if not claim.get("interval") or claim.get("margin") is None:
+    if claim.interval is None or claim.margin is None or claim.effect is None:
         return None
-    low, high = claim["interval"]
-    threshold = -claim["margin"] if claim["direction"] == "lower" else claim["margin"]
-    values = [low, high, claim["effect"], threshold, 0.0]
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+    low, high = claim.interval
+    threshold = -claim.margin if claim.direction == "lower" else claim.margin
+    values = [low, high, claim.effect, threshold, 0.0]
+    if not all(map(math.isfinite, values)):
         return None
     first, last = min(values), max(values)
     width = (last - first) or 1.0

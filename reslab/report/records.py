@@ -1,29 +1,35 @@
 """What a study directory holds, read so that what is missing or broken is said and the rest is shown."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from reslab import runs
 from reslab.errors import DamagedError, UserError
-from reslab.files import Json, Shape, read_json, read_record, wrong
-from reslab.report import shape
-from reslab.runs import METRICS, RESULT, TRIAL, Outcome, TrialFile, check_files, read_metrics
-
-Text = dict[str, str]
-"""Language -> sentence."""
-
-EMPTY: Json = {"question": None, "config": {}, "claims": [], "tables": [], "charts": [], "trials": [], "failures": []}
-"""What a record holds where it holds nothing."""
+from reslab.ledger.claim import Text
+from reslab.ledger.migration import migrated
+from reslab.ledger.record import Outcome, Record
+from reslab.files import Json, Shape, one_line, read_json, read_record
+from reslab.runs import METRICS, RESULT, TRIAL, Number, TrialFile, check_files, read_metrics
+from reslab.runs import Outcome as TrialOutcome
 
 RESULTS_ONLY: Text = {
     "ko": "실험의 결과(study.json)만 여기 있고 실행마다의 기록(trial.json, metrics.jsonl)은 없다. 그래서 학습 곡선은 없다.",
     "en": "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): there are no training curves.",
 }
 """The note of a study that came without its trials' directories."""
+
+
+class Line(runs.Line):
+    """A line of a trial's metrics, as far as it is drawn."""
+
+    epoch: Number
+    train_error: float | None
 
 
 @dataclass(frozen=True)
@@ -33,20 +39,20 @@ class Trial:
     group: str
     metrics: list[Json]
     config: Json
-    result: Json | None
+    result: Outcome | None
 
 
 @dataclass(frozen=True)
 class StudyRecord:
     """A study's record, its trials, and what is to be said of what is not there."""
 
-    record: Json
+    record: Record
     trials: list[Trial]
     notes: list[Text] = field(default_factory=list)
 
 
-def read_study(directory: Path) -> Json:
-    """Return a study's record.
+def read_study(directory: Path) -> Record:
+    """Return a study's record, be it of today or of version 0.1.
 
     Raises:
         UserError: if there is none, or it cannot be read.
@@ -59,10 +65,10 @@ def read_study(directory: Path) -> Json:
         raise UserError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
         raise UserError(f"{directory / 'study.json'} is no study's record; run the study again")
-    record = {"title": {"ko": record["study"], "en": record["study"]}, **EMPTY, **record}
-    if complaint := wrong(shape.Record, record):
-        raise UserError(f"{directory / 'study.json'} is no study's record ({complaint}); run the study again")
-    return record
+    try:
+        return Record.model_validate(record if "version" in record else migrated(record), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again") from error
 
 
 def read_directory(directory: Path) -> StudyRecord:
@@ -79,15 +85,15 @@ def read_directory(directory: Path) -> StudyRecord:
     return _interrupted(directory, paths)
 
 
-def _finished(directory: Path, record: Json) -> StudyRecord:
+def _finished(directory: Path, record: Record) -> StudyRecord:
     trials, missing = [], []
-    for entry in record["trials"]:
-        path = directory / entry["directory"]
-        trial = _trial(path, entry["group"], entry["result"])
+    for entry in record.trials:
+        path = directory / entry.directory
+        trial = _trial(path, entry.group, entry.result)
         trials.append(trial)
         if not trial.metrics or not trial.config or _damaged(path):
-            missing.append(entry["directory"])
-    notes = []
+            missing.append(entry.directory)
+    notes: list[Text] = []
     if missing and len(missing) == len(trials):
         notes.append(RESULTS_ONLY)
     elif missing:
@@ -100,12 +106,12 @@ def _finished(directory: Path, record: Json) -> StudyRecord:
                 "The curves show the others.",
             }
         )
-    if record["failures"]:
-        count = len(record["failures"])
+    if record.failures:
+        count = len(record.failures)
         notes.append(
             {"ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.", "en": f"{count} trials failed; the small print says why."},
         )
-    diverged = sum(trial.result is not None and trial.result.get("status") == "diverged" for trial in trials)
+    diverged = sum(trial.result is not None and trial.result.status == "diverged" for trial in trials)
     if diverged:
         notes.append(
             {
@@ -121,25 +127,26 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
     trials = [_trial(path, None, None) for path in paths]
     done = sum(trial.result is not None for trial in trials)
     started = len(trials) - done
-    note = {
+    note: Text = {
         "ko": f"study.json이 없다: 주장을 판정하기 전에 멈춘 실험이다. 끝난 실행은 {done}개, 시작만 한 실행은 {started}개. "
         "아래는 지금까지의 기록이다. 같은 명령을 다시 실행하면 빠진 것만 마저 잰다.",
         "en": f"There is no study.json: the study stopped before its claims were decided. {done} trials had finished and {started} had begun. "
         "Below is what there is; the same command, run again, does only what is missing.",
     }
     name = directory.resolve().name
-    title = {"ko": f"{name} (중단됨)", "en": f"{name} (interrupted)"}
-    return StudyRecord({**EMPTY, "study": name, "title": title}, trials, [note])
+    title: Text = {"ko": f"{name} (중단됨)", "en": f"{name} (interrupted)"}
+    return StudyRecord(Record(study=name, title=title), trials, [note])
 
 
-def _trial(path: Path, group: str | None, result: Json | None) -> Trial:
+def _trial(path: Path, group: str | None, result: Outcome | None) -> Trial:
     config = _read(path / TRIAL, TrialFile)
     if group is None:
         settings = config.get("config", {})
         options = settings.get("options") or {}
         group = " ".join([str(settings.get("model", path.name)), *(f"{key}={value}" for key, value in options.items())])
     if result is None:
-        result = _read(path / RESULT, Outcome) or None
+        found = _read(path / RESULT, TrialOutcome)
+        result = Outcome(**found) if found else None
     return Trial(group, list(_metrics(path)), config, result)
 
 
@@ -162,41 +169,41 @@ def _read(path: Path, kind: type[Shape]) -> Json:
 def _metrics(path: Path) -> Iterator[Json]:
     """Yield the lines of metrics up to the first that cannot be read."""
     try:
-        yield from read_metrics(path, shape.Line)
+        yield from read_metrics(path, Line)
     except (OSError, DamagedError):
         return
 
 
-def summary_rows(record: Json) -> list[dict[str, Any]]:
-    """Return one row a group: the number of seeds, and mean and std of the final errors, as fractions."""
-    groups: dict[str, list[Json]] = {}
-    for trial in record["trials"]:
-        groups.setdefault(trial["group"], []).append(trial["result"])
+def summary_rows(record: Record) -> list[dict[str, Any]]:
+    """Return one row per group: the number of seeds, and mean and std of the final errors, as fractions."""
+    groups: dict[str, list[Outcome]] = {}
+    for trial in record.trials:
+        groups.setdefault(trial.group, []).append(trial.result)
     return summarise(groups)
 
 
-def summarise(groups: dict[str, list[Json]]) -> list[dict[str, Any]]:
+def summarise(groups: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
     """Return the rows of these groups' results."""
     rows = []
     for group, results in groups.items():
         row: dict[str, Any] = {
             "group": group,
             "n": len(results),
-            "params": results[0].get("params"),
-            "diverged": sum(r.get("status") == "diverged" for r in results),
+            "params": results[0].params,
+            "diverged": sum(result.status == "diverged" for result in results),
         }
         for split in ("train_error", "test_error"):
-            values = np.array([result.get(split, np.nan) for result in results], dtype=float)
+            values = np.array([np.nan if (value := getattr(result, split)) is None else value for result in results], dtype=float)
             row[split] = float(values.mean())
             row[f"{split}_std"] = float(values.std(ddof=1)) if len(values) > 1 else None
         rows.append(row)
     return rows
 
 
-def command(record: Json) -> str:
+def command(record: Record) -> str:
     """Return the command line that measures a study again, every setting spelled out."""
-    words = ["reslab", "study", record["study"]]
-    for key, value in record["config"].items():
+    words = ["reslab", "study", record.study]
+    for key, value in record.config.items():
         if value is not None:
             words += [f"--{key.replace('_', '-')}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return shlex.join(words)

@@ -1,49 +1,42 @@
 """How a reader sees a record's numbers: error rates in %, though records hold fractions, and effects with as many digits as mean something."""
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any
 
-from reslab.files import Json
-from reslab.report.shape import GRIDS
-from reslab.report.wording import translated
-
-_ERROR_RATE = re.compile(r"(rise of the )?((test|training) )?error(( −|,) .*)?")
-"""A unit that is an error rate, or a difference of such, perhaps with what differs after it."""
-
-_IN_REASONS = re.compile(
-    r"(the interval contains|(?:interval is|a point,) (?:over|under|at)|to be lower by|compared with is) (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-)
-"""The values in a claim's unit that the reason for its verdict names."""
+from reslab.ledger.record import Chart, Series, Verdict
 
 
-def claim_in_percent(claim: Json) -> Json:
+def claim_in_percent(claim: Verdict) -> Verdict:
     """Return a claim about error rates with its effect, interval and margin in percentage points; any other as it is."""
-    if claim["kind"] != "statistical" or not _ERROR_RATE.fullmatch(claim["unit"]):
+    if not claim.rate:
         return claim
-    unit = translated(claim["unit"])
-    words = {"ko": unit, "en": unit} if isinstance(unit, str) else unit
-    return {
-        **claim,
-        **{key: _hundredfold(claim[key]) for key in ("effect", "interval", "margin")},
-        "unit": {"ko": f"{words['ko']}, %p", "en": f"{words['en']}, %\u00a0points"},
-        "reason": _IN_REASONS.sub(lambda found: f"{found[1]} {100 * float(found[2]):.4g}", claim["reason"]),
-    }
+    words = {"ko": claim.unit, "en": claim.unit} if isinstance(claim.unit, str) else claim.unit
+    return claim.model_copy(
+        update={
+            "effect": _hundredfold(claim.effect),
+            "interval": (100 * claim.interval[0], 100 * claim.interval[1]) if claim.interval else None,
+            "margin": _hundredfold(claim.margin),
+            "unit": {"ko": f"{words['ko']}, %p", "en": f"{words['en']}, %\u00a0points"},
+        }
+    )
 
 
-def chart_in_percent(chart: Json) -> Json:
+def chart_in_percent(chart: Chart) -> Chart:
     """Return a chart whose heights are error rates with them in %; any other as it is."""
-    if chart["kind"] in GRIDS or not _ERROR_RATE.fullmatch(chart["y"]["en"]):
+    if not chart.rate:
         return chart
-    series = [{**each, "y": _hundredfold(each["y"]), "spread": _hundredfold(each.get("spread"))} for each in chart["series"]]
-    return {**chart, "y": {language: f"{word} (%)" for language, word in chart["y"].items()}, "series": series}
+    y = {"ko": f"{chart.y['ko']} (%)", "en": f"{chart.y['en']} (%)"}
+    return chart.model_copy(update={"y": y, "series": [_series_in_percent(series) for series in chart.series]})
 
 
-def _hundredfold(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_hundredfold(part) for part in value]
-    return 100 * value if isinstance(value, int | float) else value
+def _series_in_percent(series: Series) -> Series:
+    spread = None if series.spread is None else [_hundredfold(value) for value in series.spread]
+    heights = [None if value is None or isinstance(value, str) else 100 * value for value in series.y]
+    return series.model_copy(update={"y": heights, "spread": spread})
+
+
+def _hundredfold(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def effect_and_interval(effect: float, interval: Sequence[float] | None) -> list[str]:

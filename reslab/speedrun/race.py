@@ -23,6 +23,7 @@ from reslab.errors import UserError
 from reslab.executors.trial import ElsewhereError, reason
 from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
+from reslab.ledger.record import Reason
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks.counting import count_params
 from reslab.processes import end, following_parent, unheard
@@ -193,7 +194,7 @@ def _pixels(data: Dataset, *names: PartName) -> Pixels:
 SOONER = Claim(
     id="speedrun.sooner",
     kind="statistical",
-    section="successors",
+    section=None,
     statement={"en": "The speedrun trains in notably less time than the other", "ko": "스피드런은 상대보다 눈에 띄게 짧은 시간에 학습을 마친다"},
     source="measured side by side",
     direction="lower",
@@ -203,7 +204,7 @@ SOONER = Claim(
 AS_ACCURATE = Claim(
     id="speedrun.as-accurate",
     kind="statistical",
-    section="successors",
+    section=None,
     statement={
         "en": "The speedrun does not err notably more than the other",
         "ko": "스피드런의 오류율이 상대의 오류율보다 눈에 띄게 높지는 않다",
@@ -221,7 +222,7 @@ def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
     Runs of different machines, which a directory that was moved may hold, decide nothing.
     """
     machines = [result["machine"] for side in (ours, theirs) for result in side.values()]
-    untested = None if all(machine == machines[0] for machine in machines) else "the runs are of different machines"
+    untested = None if all(machine == machines[0] for machine in machines) else Reason(code="different-machines")
 
     def ratio(key: str) -> tuple[float, float, float]:
         ratios = sorted(ours[seed][key] / theirs[seed][key] for seed in ours)
@@ -234,7 +235,7 @@ def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
     as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])
     return {
         **{key: ratio(key) for key in ("training_seconds", "process_seconds", "processor_seconds")},
-        "claims": [verdict.to_json() for verdict in decide([sooner, as_accurate])],
+        "claims": [verdict.model_dump(mode="json") for verdict in decide([sooner, as_accurate])],
     }
 
 

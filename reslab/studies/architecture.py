@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reslab.ledger.claim import Claim, Section
+from reslab.ledger.claim import Claim, Section, Text
+from reslab.ledger.record import Chart, Series, Table
 from reslab.ledger.verdict import Check
 from reslab.networks import zoo
 from reslab.networks.anatomy import Layer, Operations, layers, stages
 from reslab.networks.counting import count_params
-from reslab.progress import Progress, each
-from reslab.studies.study import Chart, Groups, Measurement, Series, Study, StudyConfig, Table, Text
+from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 
@@ -292,8 +292,10 @@ def option_a_keeps(x: Tensor) -> tuple[tuple[int, ...], bool, bool]:
 def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the counts, and the tables of the five networks and of ResNet-50."""
     nets = {}
-    for name in each(VARIANTS, "networks", progress):
+    for done, name in enumerate(VARIANTS):
+        progress("networks", done, len(VARIANTS))
         nets[name] = Anatomy(name)
+    progress("networks", len(VARIANTS), len(VARIANTS))
     net34, net50 = nets["resnet34"], nets["resnet50"]
     identity = {name: [block for block in net.blocks if block not in net.projections] for name, net in nets.items()}
     orders = {name: {net.operations(block) for block in identity[name]} for name, net in nets.items()}
@@ -351,24 +353,24 @@ def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurem
     ]
     kinds = {name: "Basic" if depths[name] < 50 else "Bottleneck" for name in nets}
     family = Table(
-        {"ko": "다섯 신경망: 센 그대로", "en": "The five networks, as counted"},
-        ("network", "layers", "block", "blocks", "parameters", "MACs"),
-        [(name, depths[name], kinds[name], str(list(counts[name])), parameters[name], net.macs) for name, net in nets.items()],
+        title={"ko": "다섯 신경망: 센 그대로", "en": "The five networks, as counted"},
+        columns=("network", "layers", "block", "blocks", "parameters", "MACs"),
+        rows=[(name, depths[name], kinds[name], str(list(counts[name])), parameters[name], net.macs) for name, net in nets.items()],
     )
     stages50 = Table(
-        {"ko": "ResNet-50(v1), 224×224 영상", "en": "ResNet-50 (v1) on a 224×224 image"},
-        ("stage", "what", "output", "parameters", "MACs"),
-        [(s.name, s.blocks, "×".join(map(str, s.output)), s.params, s.macs) for s in stages(net50.network, net50.shape)],
+        title={"ko": "ResNet-50(v1), 224×224 영상", "en": "ResNet-50 (v1) on a 224×224 image"},
+        columns=("stage", "what", "output", "parameters", "MACs"),
+        rows=[(s.name, s.blocks, "×".join(map(str, s.output)), s.params, s.macs) for s in stages(net50.network, net50.shape)],
     )
     cost = Chart(
-        {"ko": "픽셀 하나에 드는 계산량: 병목과 기본 블록", "en": "What a pixel costs: bottleneck and basic block"},
-        {
+        title={"ko": "픽셀 하나에 드는 계산량: 병목과 기본 블록", "en": "What a pixel costs: bottleneck and basic block"},
+        caption={
             "ko": "256채널 병목은 64채널 기본 블록보다 조금 싸고, 비용이 같은 폭의 기본 블록의 17분의 1이다.",
             "en": "A bottleneck of 256 channels costs a little less than a basic block of 64, and 17 times less than a basic block of its own width.",
         },
-        {"ko": "블록", "en": "block"},
-        {"ko": "픽셀당 곱셈-누산", "en": "multiply-adds a pixel"},
-        [Series("MACs", list(costs), [float(cost) for cost in costs.values()])],
+        x={"ko": "블록", "en": "block"},
+        y={"ko": "픽셀당 곱셈-누산", "en": "multiply-adds a pixel"},
+        series=[Series(name="MACs", x=list(costs), y=[float(cost) for cost in costs.values()])],
         kind="bars",
     )
     return Measurement(checks=checks, tables=[family, stages50], charts=[cost])

@@ -24,32 +24,19 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
+from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
-from reslab.analysis.twin import without_batchnorm
 from reslab.data import load_data
 from reslab.errors import DamagedError
 from reslab.gates.view import view
 from reslab.ledger.claim import Claim
+from reslab.ledger.record import Chart, Reason, Table
 from reslab.ledger.verdict import Citation, Comparison
 from reslab.networks import zoo
-from reslab.progress import Progress, each
 from reslab.state import preserve
 from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
 from reslab.studies.gradient_flow import decades
-from reslab.studies.study import (
-    Chart,
-    CifarDepth,
-    CifarDepths,
-    Groups,
-    Measurement,
-    Study,
-    StudyConfig,
-    Table,
-    Trial,
-    averaged,
-    by_seed,
-    not_trained,
-)
+from reslab.studies.study import CifarDepth, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Trial, averaged, by_seed, not_trained
 from reslab.training.loop import TrialConfig, generator
 
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
@@ -126,6 +113,7 @@ MECHANISM = Claim(
     direction="not higher",
     margin=0.02,
     unit="test error",
+    rate=True,
     corrects={"ko": "학습률 증가와 규제는 서로 다른 두 효과이다", "en": "the larger rate and the regularisation are two separate effects"},
 )
 FASTER = Claim(
@@ -153,6 +141,7 @@ REGULARISES = Claim(
     direction="lower",
     margin=0.01,
     unit="test error − training error",
+    rate=True,
 )
 NOISE = Claim(
     id="batchnorm_role.small-batches-regularise",
@@ -168,6 +157,7 @@ NOISE = Claim(
     direction="lower",
     margin=0.01,
     unit="test error − training error",
+    rate=True,
 )
 STABLE = Claim(
     id="batchnorm_role.stabilises-residual-gradients",
@@ -274,7 +264,7 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
     epochs = max(len(list(trial.run.metrics())) for trial in groups[chosen["with"]])
     shared = {kind: f"{kind}, rate {best['without']:g}" for kind in best}
     looks = {kind: _looks(groups[group], best["without"], kind, progress) for kind, group in shared.items()}
-    unseen = "not every network learned enough to be looked into" if None in [look for kind in looks.values() for look in kind.values()] else None
+    unseen = Reason(code="too-little-learned") if None in [look for kind in looks.values() for look in kind.values()] else None
     turned, beta, drift = (
         {kind: {seed: getattr(look, name) for seed, look in found.items() if look} for kind, found in looks.items()} for name in Look._fields
     )
@@ -294,7 +284,7 @@ def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> 
             Comparison(SMOOTHER, beta["with"], beta["without"], untested=unseen),
             Comparison(RATE, limit["with"], limit["without"], untested=beyond(config.rates, limit), resolution=grid_step),
             Comparison(MECHANISM, test[chosen["without"]], test[shared["with"]], untested=not_trained(groups, chosen["without"], shared["with"])),
-            Comparison(FASTER, loss["with"], loss["without"], untested=None if epochs > 1 else "there is no second epoch"),
+            Comparison(FASTER, loss["with"], loss["without"], untested=None if epochs > 1 else Reason(code="one-epoch")),
             Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]], untested=not_trained(groups, *chosen.values())),
             Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"], untested=not_trained(groups, *by_batch)),
             Comparison(STABLE, off["with"], off["without"]),
@@ -320,11 +310,11 @@ def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> dict[int, flo
     return {seed: log10(max([rate for rate in rates if errors[rate][seed] < USABLE_ERROR], default=below)) for seed in sorted(seeds)}
 
 
-def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> str | None:
+def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> Reason | None:
     """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if all lie inside."""
     smallest, largest = log10(rates[0]), log10(rates[-1])
     outside = [kind for kind, limits in limit.items() if not all(smallest <= value < largest for value in limits.values())]
-    return f"the largest usable rate may be outside the grid: {', '.join(f'{kind} BatchNorm' for kind in outside)}" if outside else None
+    return Reason(code="outside-grid", values={"kinds": outside}) if outside else None
 
 
 def early_loss(trial: Trial) -> float:
@@ -342,8 +332,9 @@ def early_loss(trial: Trial) -> float:
 def _looks(trials: Sequence[Trial], rate: float, kind: str, progress: Progress) -> dict[int, Look | None]:
     """Return what each seed's network shows on its way down."""
     found = {}
-    for trial in each(trials, f"training again {kind} BatchNorm", progress):
+    for done, trial in enumerate(trials, start=1):
         found[trial.config.seed] = descent(trial, rate)
+        progress(f"training again {kind} BatchNorm", done, len(trials))
     return found
 
 
@@ -351,7 +342,8 @@ def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[t
     """Return, by kind and depth, each seed's log10 of the gradient's norm at the first over the last block, and the branch's share."""
     data = load_data(config.data)
     found: dict[tuple[str, int], dict[int, float]] = {}
-    for depth in each(config.depths, "gradients at initialisation", progress):
+    for done, depth in enumerate(config.depths):
+        progress("gradients at initialisation", done, len(config.depths))
         for seed in config.seed_range:
             images, labels = data.fitted(32).training_batch(torch.randperm(len(data.labels), generator=generator(seed, "order", 0))[:64], None)
             for name, family in (("residual", "cifar_resnet"), ("plain", "cifar_plain"), ("branch", "cifar_preresnet")):
@@ -361,6 +353,7 @@ def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[t
                 for kind, twin in (("with", network), ("without", without_batchnorm(network))):
                     value = branch_share(twin, images) if name == "branch" else decades(gradient_flow(twin, images, labels))
                     found.setdefault((f"{name}, {kind}", depth), {})[seed] = value
+    progress("gradients at initialisation", len(config.depths), len(config.depths))
     return found
 
 
@@ -409,6 +402,7 @@ def _rates(config: BatchnormRoleConfig, usable: Mapping[str, Mapping[float, Mapp
         y={"ko": "훈련 오류", "en": "training error"},
         series=[averaged(f"{kind} BatchNorm", config.rates, [by_seed.values() for by_seed in errors.values()]) for kind, errors in usable.items()],
         log_x=True,
+        rate=True,
     )
 
 

@@ -13,10 +13,10 @@ from statistics import mean
 from pydantic import Field
 
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Citation, Comparison, with_room
-from reslab.progress import Progress
+from reslab.ledger.record import Chart, Table
+from reslab.ledger.verdict import Citation, Comparison
 from reslab.studies.costs import TOLERANCE, Cost, cost, unequal
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Study, StudyConfig, Table, averaged, by_seed, not_trained
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, averaged, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -33,6 +33,7 @@ NOT_WORSE = Claim(
     direction="not higher",
     margin=0.01,
     unit="test error",
+    rate=True,
 )
 BETTER = Claim(
     id="bottleneck.trains-better-at-equal-computation",
@@ -46,6 +47,7 @@ BETTER = Claim(
     direction="lower",
     margin=0.005,
     unit="training error",
+    rate=True,
 )
 IMAGENET = Claim(
     id="bottleneck.better-on-imagenet",
@@ -97,7 +99,7 @@ def measure(config: BottleneckConfig, groups: Groups, progress: Progress) -> Mea
     _, macs = costs[bottleneck].apart(costs[basic])
     dearer = unequal(basic, bottleneck) if abs(macs) > TOLERANCE else None
     train, test = ({group: by_seed(groups[group], f"{part}_error") for group in (basic, bottleneck)} for part in ("train", "test"))
-    better = with_room(Comparison(BETTER, train[bottleneck], train[basic]))
+    better = Comparison(BETTER, train[bottleneck], train[basic], room=True)
     return Measurement(
         comparisons=[
             Comparison(NOT_WORSE, test[bottleneck], test[basic], untested=dearer or not_trained(groups, basic)),

@@ -5,20 +5,21 @@ from typing import NamedTuple
 import torch
 
 from reslab.data import load_data
-from reslab.files import Json
+from reslab.ledger.claim import Text
+from reslab.ledger.record import Chart, Reason, Series, Table
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
-from reslab.studies.study import Chart, Series, Table, Text
+from reslab.files import Json
 from reslab.training.loop import TrialConfig
 
 TOLERANCE = 0.07
 """How far apart, relatively, two costs may be that are called equal."""
 
 
-def unequal(network: str, rival: str) -> str:
+def unequal(network: str, rival: str) -> Reason:
     """Return why networks of other cost are not compared."""
-    return f"the costs differ by more than {TOLERANCE:.0%}: {network}, {rival}"
+    return Reason(code="unequal-costs", values={"limit": TOLERANCE, "networks": [network, rival]})
 
 
 class Cost(NamedTuple):
@@ -57,16 +58,16 @@ def cost_charts() -> list[Chart]:
         families.setdefault(zoo.family(name), []).append(name)
     return [
         Chart(
-            {"ko": "실려 있는 모든 신경망의 매개변수와 연산량", "en": "Parameters against multiply-adds, the whole zoo"},
-            {
+            title={"ko": "실려 있는 모든 신경망의 매개변수와 연산량", "en": "Parameters against multiply-adds, the whole zoo"},
+            caption={
                 "ko": "점 하나가 신경망 하나이다. 논문의 이미지 크기에서 세었다(ImageNet은 224×224 안팎, CIFAR은 32×32). "
                 "한 비용으로 다른 비용을 알 수는 없다.",
                 "en": "A point a network, counted at its paper's image size (ImageNet's about 224×224, CIFAR's 32×32). Neither cost tells the other.",
             },
-            MACS,
-            {"ko": "매개변수 수", "en": "parameters"},
-            [
-                Series(family, [zoo.reference(n).macs for n in members], [zoo.reference(n).params for n in members], text=members)
+            x=MACS,
+            y={"ko": "매개변수 수", "en": "parameters"},
+            series=[
+                Series(name=family, x=[zoo.reference(n).macs for n in members], y=[zoo.reference(n).params for n in members], text=members)
                 for family, members in families.items()
             ],
             kind="points",
@@ -74,18 +75,21 @@ def cost_charts() -> list[Chart]:
             log_y=True,
         ),
         Chart(
-            {"ko": "논문들이 적은 ImageNet 오류(이 실험실이 잰 것이 아님)", "en": "ImageNet errors as others print them (not measured by this lab)"},
-            {
+            title={
+                "ko": "논문들이 적은 ImageNet 오류(이 실험실이 잰 것이 아님)",
+                "en": "ImageNet errors as others print them (not measured by this lab)",
+            },
+            caption={
                 "ko": "점의 모양은 누가 쟀는지를 나타낸다. 훈련법과 시험법이 저마다 다르므로, 같은 모양끼리만 바로 견줄 수 있다.",
                 "en": "The mark says who measured. Each trained and tested in its own way, so only points of one mark can be compared directly.",
             },
-            MACS,
-            {"ko": "top-1 오류 (%)", "en": "top-1 error (%)"},
-            [
+            x=MACS,
+            y={"ko": "top-1 오류 (%)", "en": "top-1 error (%)"},
+            series=[
                 Series(
-                    printed.who,
-                    [zoo.reference(name).macs for name in found],
-                    [printed.errors[name] for name in found],
+                    name=printed.who,
+                    x=[zoo.reference(name).macs for name in found],
+                    y=[printed.errors[name] for name in found],
                     text=[f"{name}: {printed.errors[name]:g} %" for name in found],
                 )
                 for printed in (*literature.IMAGENET, literature.torchvision())
@@ -119,13 +123,13 @@ def cost_tables() -> list[Table]:
 
     return [
         Table(
-            {"ko": "신경망의 비용과, 다른 이들이 적은 top-1 오류 (%)", "en": "Costs, and top-1 errors (%) as others print them"},
-            ["network", "parameters", "multiply-adds", "data", "error", "printed by", f"error, {alike.who}", "error, torchvision"],
-            [row(name) for name in names()],
+            title={"ko": "신경망의 비용과, 다른 이들이 적은 top-1 오류 (%)", "en": "Costs, and top-1 errors (%) as others print them"},
+            columns=["network", "parameters", "multiply-adds", "data", "error", "printed by", f"error, {alike.who}", "error, torchvision"],
+            rows=[row(name) for name in names()],
         ),
         Table(
-            {"ko": "오류의 출처와 잰 방법", "en": "Where the errors come from, and how they were measured"},
-            ["data", "by", "source", "measured on"],
-            [[data, printed.who, printed.source, printed.how] for data, printed in [*sources, ("ImageNet", torchvision)]],
+            title={"ko": "오류의 출처와 잰 방법", "en": "Where the errors come from, and how they were measured"},
+            columns=["data", "by", "source", "measured on"],
+            rows=[[data, printed.who, printed.source, printed.how] for data, printed in [*sources, ("ImageNet", torchvision)]],
         ),
     ]

@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import nn
 
 from reslab.analysis.landscape import landscape
-from reslab.files import Json
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Check, Comparison, with_room
-from reslab.progress import Progress, each
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Series, Study, StudyConfig, Trial, averaged, by_seed
+from reslab.ledger.record import Chart, Series
+from reslab.ledger.verdict import Check, Comparison
+from reslab.files import Json
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Trial, averaged, by_seed
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385)"
@@ -36,6 +36,7 @@ DEEPER_PLAIN = Claim(
     direction="higher",
     margin=0.01,
     unit="training error",
+    rate=True,
     corrects={
         "ko": "네트워크가 깊어지면 오히려 성능이 떨어진다(어떤 네트워크의 어떤 오류인지는 말하지 않음)",
         "en": "a network gets worse when it is made deeper (of which kind, and on which images, is left out)",
@@ -53,6 +54,7 @@ NOT_OVERFITTING = Claim(
     direction="not higher",
     margin=0.02,
     unit="test error − training error",
+    rate=True,
 )
 RESIDUAL_HOLDS = Claim(
     id="degradation.residual-does-not-degrade",
@@ -66,6 +68,7 @@ RESIDUAL_HOLDS = Claim(
     direction="not higher",
     margin=0.01,
     unit="training error",
+    rate=True,
 )
 RESIDUAL_TRAINS_BETTER = Claim(
     id="degradation.residual-trains-better",
@@ -79,6 +82,7 @@ RESIDUAL_TRAINS_BETTER = Claim(
     direction="lower",
     margin=0.01,
     unit="training error",
+    rate=True,
 )
 
 CONTAINS = Claim(
@@ -120,7 +124,7 @@ def measure(config: DegradationConfig, groups: Groups, progress: Progress) -> Me
             Comparison(DEEPER_PLAIN, train[f"plain-{deep}"], train[f"plain-{shallow}"]),
             Comparison(NOT_OVERFITTING, gap[f"plain-{deep}"], gap[f"plain-{shallow}"]),
             Comparison(RESIDUAL_HOLDS, train[f"resnet-{deep}"], train[f"resnet-{shallow}"]),
-            with_room(Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"])),
+            Comparison(RESIDUAL_TRAINS_BETTER, train[f"resnet-{deep}"], train[f"plain-{deep}"], room=True),
         ],
         [construct(groups[f"plain-{shallow}"], groups[f"plain-{deep}"][0], progress)],
         charts=[_chart(config, groups), *surfaces(config, groups, progress)],
@@ -132,13 +136,14 @@ def construct(trials: Sequence[Trial], deep: Trial, progress: Progress) -> Check
     """Return the training errors of deep networks that contain the trained ones, and on how many training images they answer otherwise."""
     expected: Json = {"training errors": [], "answers that differ": 0}
     measured: Json = {"training errors": [], "answers that differ": 0}
-    for trial in each(trials, "adding identity layers", progress):
+    for done, trial in enumerate(trials, start=1):
         given, made = trial.network(), contain(trial.network(), deep.fresh_network())
         answers = [(given(images).argmax(1), made(images).argmax(1), labels) for images, labels in trial.data().batches("train")]
         before, after, labels = (torch.cat(part) for part in zip(*answers, strict=True))
         expected["training errors"].append(round((before != labels).double().mean().item(), 6))
         measured["training errors"].append(round((after != labels).double().mean().item(), 6))
         measured["answers that differ"] += int((before != after).sum())
+        progress("adding identity layers", done, len(trials))
     return Check(CONTAINS, measured, expected)
 
 
@@ -193,12 +198,13 @@ def surfaces(config: DegradationConfig, groups: Groups, progress: Progress) -> l
     if seed is None:
         return []
     series = []
-    for kind, trials in each(list(zip(kinds, finished, strict=True)), "loss surfaces", progress):
+    for done, (kind, trials) in enumerate(zip(kinds, finished, strict=True), start=1):
         images, labels = trials[seed].data().sample("train", SURFACE_IMAGES)
         surface = landscape(trials[seed].network(), images, labels, points=2 * config.surface + 1, seed=seed)
         heights = surface.losses.nan_to_num(nan=MOST).clamp(LEAST, MOST).log10()
         at = surface.coordinates.tolist()
-        series.append(Series(f"{kind}-{depth}", at, at, z=heights.T.tolist()))
+        series.append(Series(name=f"{kind}-{depth}", x=at, y=at, z=heights.T.tolist()))
+        progress("loss surfaces", done, len(kinds))
     chart = Chart(
         title={"ko": f"손실 곡면, 학습된 {depth}층 신경망", "en": f"Loss surfaces of trained networks of {depth} layers"},
         caption={

@@ -12,11 +12,11 @@ from torch import nn
 
 from reslab.analysis.feature_reuse import dense_blocks
 from reslab.ledger.claim import Claim
+from reslab.ledger.record import Table
 from reslab.ledger.verdict import Check, Citation
 from reslab.networks import literature, zoo
-from reslab.progress import Progress, each
 from reslab.studies.laws import agreeing_phi, nearest_blocks, slopes, sum_of_paths
-from reslab.studies.study import Groups, Measurement, Study, StudyConfig, Table
+from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig
 from reslab.successors import efficientnet, regnet
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -159,9 +159,11 @@ DESIGNS = {f"regnet_{kind}_{size}": design for kind, designs in (("x", regnet.X)
 def measure(config: StudyConfig, groups: Groups, progress: Progress) -> Measurement:
     """Return the checks on the networks themselves, and what the papers say."""
     exact = 0
-    for name in each(DESIGNS, "counting RegNets", progress):
+    for done, name in enumerate(DESIGNS):
+        progress("counting RegNets", done, len(DESIGNS))
         counted = zoo.describe(name)
         exact += (counted.params, counted.macs) == (counted.reference.params, counted.reference.macs)
+    progress("counting RegNets", len(DESIGNS), len(DESIGNS))
     resnext50, resnet101 = zoo.describe("resnext50_32x4d").params, zoo.describe("resnet101").params
     looseness = [high / low - 1 for low, high in map(wa_range, DESIGNS.values())]
     b0 = efficientnet.PUBLISHED["efficientnet_b0"]
@@ -244,9 +246,12 @@ def regnet_table() -> Table:
         nearest, misfit = nearest_blocks(blocks, 2.0)
         rows.append([name, 256, None, 2.0, None, sum(blocks), "256, 512, 1024, 2048", _list(blocks), f"none; nearest: {_list(nearest)}", misfit])
     return Table(
-        {"ko": "RegNet의 다섯 수와, 같은 신경망을 주는 wa의 범위", "en": "RegNets' five numbers, and the range of wa that gives the same network"},
-        ["network", "w0", "wa", "wm", "g", "d", "widths", "blocks", "the same for wa", "e_fit"],
-        rows,
+        title={
+            "ko": "RegNet의 다섯 수와, 같은 신경망을 주는 wa의 범위",
+            "en": "RegNets' five numbers, and the range of wa that gives the same network",
+        },
+        columns=["network", "w0", "wa", "wm", "g", "d", "widths", "blocks", "the same for wa", "e_fit"],
+        rows=rows,
     )
 
 
@@ -258,12 +263,12 @@ def efficientnet_table() -> Table:
         shared = f"{agreeing[0]:.2f} … {agreeing[1]:.2f}" if agreeing else "none"
         rows.append([name, scale.depth, scale.width, scale.resolution, *(round(phi, 2) for phi in efficientnet.implied_phi(scale)), shared])
     return Table(
-        {
+        title={
             "ko": "EfficientNet의 공개된 계수와, 저마다 필요한 φ (깊이 1.2^φ, 너비 1.1^φ, 이미지 한 변 224·1.15^φ)",
             "en": "EfficientNet's published coefficients, and the φ that each needs (depth 1.2^φ, width 1.1^φ, side of the images 224·1.15^φ)",
         },
-        ["network", "depth", "width", "side", "φ of depth", "φ of width", "φ of side", "one φ for all, rounded"],
-        rows,
+        columns=["network", "depth", "width", "side", "φ of depth", "φ of width", "φ of side", "one φ for all, rounded"],
+        rows=rows,
     )
 
 

@@ -24,7 +24,6 @@ run its training error, which is in the table of trials, says whether it was tra
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from itertools import groupby, product
 from typing import NamedTuple
 
@@ -35,26 +34,11 @@ from torch import Tensor, nn
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
 from reslab.gates.view import Live, View, view
-from reslab.ledger.claim import Claim
+from reslab.ledger.claim import Claim, Text
+from reslab.ledger.record import Chart, Series, Table
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
-from reslab.progress import Progress, each
-from reslab.studies.study import (
-    Chart,
-    CifarDepth,
-    Groups,
-    Measurement,
-    Series,
-    Study,
-    StudyConfig,
-    Table,
-    Text,
-    Trial,
-    by_seed,
-    not_trained,
-    over_seeds,
-    sound,
-)
+from reslab.studies.study import CifarDepth, Groups, Measurement, Progress, Study, StudyConfig, Trial, by_seed, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -133,6 +117,7 @@ SHORT_TRAINING = Claim(
     direction="not higher",
     margin=0.02,
     unit="test error",
+    rate=True,
 )
 REPAIR = Claim(
     id="ensemble_paths.later-blocks-repair",
@@ -163,6 +148,7 @@ ORDER = Claim(
     direction="higher",
     margin=0.02,
     unit="test error",
+    rate=True,
     corrects=JOINTLY,
 )
 
@@ -210,8 +196,10 @@ def measure(config: EnsemblePathsConfig, groups: Groups, progress: Progress) -> 
     """Return the exact count, and what the trained networks show."""
     trials = [trial for group in ("preresnet", "resnet") for trial in sound(groups[group])]
     found: dict[str, dict[int, Looked]] = {"preresnet": {}, "resnet": {}}
-    for trial in each(trials, "following paths", progress):
+    for done, trial in enumerate(trials):
+        progress("following paths", done, len(trials))
         found[trial.group][trial.config.seed] = look(trial, config.images)
+    progress("following paths", len(trials), len(trials))
 
     def values(value: Callable[[Looked], float]) -> dict[int, float]:
         return {seed: value(looked) for seed, looked in found["preresnet"].items()}
@@ -292,7 +280,7 @@ def repair(gated: View, images: Tensor) -> float:
             live = gated.block(index, before[index], torch.zeros(len(gated)))
             for later in range(index + 1, end):
                 live = gated.block(later, live)
-            missing = (before[end].stream - live.stream).flatten(1)
+            missing = (before[end][0] - live[0]).flatten(1)
             parts.append(1 - (missing * output).sum() / output.square().sum())
     return float(torch.stack(parts).mean())
 
@@ -300,15 +288,15 @@ def repair(gated: View, images: Tensor) -> float:
 def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yield every path's length and gradient at the first block's input: the other side of each block is kept, but as a constant."""
     with torch.no_grad():
-        live = gated.stem(images)
-    start = live.stream.detach().requires_grad_()
+        trunk, *rest = gated.stem(images)
+    start = trunk.detach().requires_grad_()
     for path in product((False, True), repeat=len(gated)):
         value = start.clone()
         for index, through in enumerate(path):
-            shortcut, branches = gated.sides(index, live._replace(stream=value))
+            shortcut, branches = gated.sides(index, (value, *rest))
             branch = sum(branches[1:], branches[0])
             value = shortcut.detach() + branch if through else shortcut + branch.detach()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live._replace(stream=value)), labels), start)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head((value, *rest)), labels), start)
         yield sum(path), gradient
 
 
@@ -333,9 +321,9 @@ def count_paths(family: str = "cifar_preresnet") -> Check:
 def _gradient(gated: View, images: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient at the first block's input, from autograd alone."""
     with torch.no_grad():
-        live = gated.stem(images)
-    start = live.stream.detach().requires_grad_()
-    live = live._replace(stream=start.clone())
+        trunk, *rest = gated.stem(images)
+    start = trunk.detach().requires_grad_()
+    live: Live = (start.clone(), *rest)
     for index in range(len(gated)):
         live = gated.block(index, live)
     (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live), labels), start)
@@ -364,7 +352,7 @@ def _table(found: Found) -> Table:
 def _spectra(found: Found) -> Chart:
     first = next(looked for looks in found.values() for looked in looks.values()).spectrum
     lengths = [float(length) for length in range(len(first.norm))]
-    paths = Series("all paths (binomial)", lengths, [100 * count / 2 ** (len(lengths) - 1) for count in first.paths])
+    paths = Series(name="all paths (binomial)", x=lengths, y=[100 * count / 2 ** (len(lengths) - 1) for count in first.paths])
     carried = [
         over_seeds(f"{KINDS[group]}: gradient", lengths, {seed: (100 * looked.spectrum.share).tolist() for seed, looked in looks.items()})
         for group, looks in found.items()
@@ -379,7 +367,7 @@ def _spectra(found: Found) -> Chart:
         },
         x={"ko": "경로 길이 (블록)", "en": "path length (blocks)"},
         y={"ko": "몫 (%)", "en": "share (%)"},
-        series=[*(replace(series, kind="bars") for series in carried), paths],
+        series=[*(series.model_copy(update={"kind": "bars"}) for series in carried), paths],
     )
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from reslab.analysis.gradient_flow import TINY, GradientFlow, TrainingFlow, gradient_flow, through_training, without_batchnorm
 from reslab.data import load_data
 from reslab.errors import UserError
-from reslab.ledger.claim import Claim, Direction, Section
+from reslab.ledger.claim import Claim, Direction, Section, Text
+from reslab.ledger.record import Chart, Reason, Series, Table
 from reslab.ledger.verdict import Comparison
 from reslab.networks import zoo
-from reslab.progress import Progress, each
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Series, Study, StudyConfig, Table, Text, over_seeds
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, over_seeds
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
 YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"
@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[str, bool]] = {
 def _claim(
     name: str, section: Section, ko: str, en: str, source: str, direction: Direction, margin: float, unit: str, corrects: Text | None = None
 ) -> Claim:
-    return Claim(f"gradient_flow.{name}", "statistical", section, {"ko": ko, "en": en}, source, direction, margin, unit, corrects)
+    return Claim(f"gradient_flow.{name}", "statistical", section, {"ko": ko, "en": en}, source, direction, margin, unit, corrects=corrects)
 
 
 RATE = "factor a block on the way back, at the deepest, − 1"
@@ -228,18 +228,22 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
 
     flows: dict[tuple[str, int], dict[int, GradientFlow]] = {}
     places = [(kind, depth) for kind in KINDS for depth in config.depths] + [("residual, BN", hundreds)]
-    for kind, depth in each(places, "at initialisation", progress):
+    for done, (kind, depth) in enumerate(places):
+        progress("at initialisation", done, len(places))
         flows[kind, depth] = {seed: gradient_flow(start(kind, depth, seed), few, their_labels) for seed in seeds}
+    progress("at initialisation", len(places), len(places))
     training: dict[str, dict[int, TrainingFlow | None]] = {}
-    for kind in each(KINDS, "in training", progress):
+    for done, kind in enumerate(KINDS):
+        progress("in training", done, len(KINDS))
         training[kind] = {seed: trained_flow(start(kind, trained_depth, seed), images, labels, config.steps, seed) for seed in seeds}
+    progress("in training", len(KINDS), len(KINDS))
     finite = {kind: {seed: flow for seed, flow in by_seed.items() if flow is not None} for kind, by_seed in training.items()}
 
     def rate(claim: Claim, kind: str) -> Comparison:
         found = {seed: flow.growth for seed, flow in flows[kind, deep].items()}
         return Comparison(claim, found, dict.fromkeys(found, 1.0))
 
-    def against_zero(claim: Claim, found: dict[int, float], untested: str | None = None) -> Comparison:
+    def against_zero(claim: Claim, found: dict[int, float], untested: Reason | None = None) -> Comparison:
         return Comparison(claim, found, dict.fromkeys(found, 0.0), untested)
 
     def spread(kind: str) -> dict[int, float]:
@@ -248,10 +252,11 @@ def measure(config: GradientFlowConfig, groups: Groups, progress: Progress) -> M
     def through(kind: str, of: Callable[[list[float]], float]) -> dict[int, float]:
         return {seed: of([decades(step) for step in flow.flows]) for seed, flow in finite[kind].items()}
 
-    def diverged(*kinds: str) -> str | None:
+    def diverged(*kinds: str) -> Reason | None:
         """Say which networks diverged, as claims about training are not decided by those that are left."""
         gone = {kind: config.seeds - len(finite[kind]) for kind in kinds}
-        return next((f"{number} of {config.seeds} networks diverged: {kind}" for kind, number in gone.items() if number), None)
+        reasons = (Reason(code="diverged", values={"gone": gone[kind], "n": config.seeds, "kind": kind}) for kind in kinds if gone[kind])
+        return next(reasons, None)
 
     at_end = {kind: through(kind, lambda steps: steps[-1]) for kind in ("plain, BN", "residual, BN")}
     comparisons = [
@@ -278,9 +283,9 @@ def _at_start(flows: dict[tuple[str, int], dict[int, GradientFlow]]) -> Table:
         std = [stdev(values) if len(values) > 1 else None for values in (ratio, growth)]
         rows.append((kind, depth, len(by_seed), 10 ** fmean(ratio), std[0], fmean(growth), std[1]))
     return Table(
-        {"ko": "초기화 상태: 첫 블록의 기울기 노름 / 마지막 블록", "en": "At initialisation: gradient norm at the first block over the last"},
-        ("network", "depth", "seeds", "first / last (geometric mean)", "std (decades)", "factor a block", "std"),
-        rows,
+        title={"ko": "초기화 상태: 첫 블록의 기울기 노름 / 마지막 블록", "en": "At initialisation: gradient norm at the first block over the last"},
+        columns=("network", "depth", "seeds", "first / last (geometric mean)", "std (decades)", "factor a block", "std"),
+        rows=rows,
     )
 
 
@@ -291,9 +296,9 @@ def _after_steps(training: dict[str, dict[int, TrainingFlow | None]]) -> Table:
         ratio = 10 ** fmean(decades(flow) for flow in ends) if ends else None
         rows.append((kind, len(ends), len(by_seed) - len(ends), ratio, fmean(flow.loss for flow in ends) if ends else None))
     return Table(
-        {"ko": "몇 걸음 학습한 뒤", "en": "After some steps of training"},
-        ("network", "seeds trained", "seeds diverged", "first / last (geometric mean)", "loss"),
-        rows,
+        title={"ko": "몇 걸음 학습한 뒤", "en": "After some steps of training"},
+        columns=("network", "seeds trained", "seeds diverged", "first / last (geometric mean)", "loss"),
+        rows=rows,
     )
 
 
@@ -303,16 +308,16 @@ def _norms(flows: dict[tuple[str, int], dict[int, GradientFlow]], depth: int) ->
         norms = {seed: (flow.backward / flow.backward[-1]).double().tolist() for seed, flow in flows[kind, depth].items()}
         series.append(over_seeds(kind, [float(i) for i in range(len(next(iter(norms.values()))))], norms))
     return Chart(
-        {"ko": f"{depth}층 신경망의 기울기 노름, 블록마다", "en": f"Gradient norm by block, {depth} layers"},
-        {
+        title={"ko": f"{depth}층 신경망의 기울기 노름, 블록마다", "en": f"Gradient norm by block, {depth} layers"},
+        caption={
             "ko": "마지막 블록 뒤의 노름을 1로 놓았다. 오른쪽에서 왼쪽으로 읽으면 기울기가 거슬러 오는 길이다. "
             "왼쪽으로 가며 오르는 선은 폭발, 내리는 선은 소실이다.",
             "en": "The norm after the last block is set to 1. Read from right to left, the way that the gradient goes. "
             "A line that rises to the left explodes, one that falls vanishes.",
         },
-        {"ko": "지나온 블록", "en": "blocks passed"},
-        {"ko": "기울기 노름(마지막 = 1)", "en": "gradient norm (last = 1)"},
-        series,
+        x={"ko": "지나온 블록", "en": "blocks passed"},
+        y={"ko": "기울기 노름(마지막 = 1)", "en": "gradient norm (last = 1)"},
+        series=series,
         log_y=True,
     )
 
@@ -320,14 +325,14 @@ def _norms(flows: dict[tuple[str, int], dict[int, GradientFlow]], depth: int) ->
 def _rates(flows: dict[tuple[str, int], dict[int, GradientFlow]], depths: tuple[int, ...]) -> Chart:
     x = [float(depth) for depth in depths]
     return Chart(
-        {"ko": "깊이에 따른 블록당 배수", "en": "Factor a block by depth"},
-        {
+        title={"ko": "깊이에 따른 블록당 배수", "en": "Factor a block by depth"},
+        caption={
             "ko": "로그 노름에 맞춘 직선의 기울기. 1보다 크면 입력 쪽으로 폭발하고 작으면 소실한다. 어느 것이 1 가까이 머무는지 보라.",
             "en": "From the line fitted to the logarithms: above 1 it explodes towards the input, below 1 it vanishes. See which stays close to 1.",
         },
-        {"ko": "깊이(층)", "en": "depth (layers)"},
-        {"ko": "블록당 배수", "en": "factor a block"},
-        [over_seeds(kind, x, {s: [flows[kind, depth][s].growth for depth in depths] for s in flows[kind, depths[0]]}) for kind in KINDS],
+        x={"ko": "깊이(층)", "en": "depth (layers)"},
+        y={"ko": "블록당 배수", "en": "factor a block"},
+        series=[over_seeds(kind, x, {s: [flows[kind, depth][s].growth for depth in depths] for s in flows[kind, depths[0]]}) for kind in KINDS],
     )
 
 
@@ -338,19 +343,21 @@ def _heat(finite: dict[str, dict[int, TrainingFlow]], depth: int) -> Chart:
             continue
         norms = torch.stack([torch.stack([flow.backward for flow in run.flows], 1) for run in by_seed.values()])  # [seeds, blocks + 1, steps]
         steps = [float(step) for step in next(iter(by_seed.values())).steps]
-        series.append(Series(kind, steps, [float(i) for i in range(norms.shape[1])], z=norms.double().clamp(min=TINY).log10().mean(0).tolist()))
+        series.append(
+            Series(name=kind, x=steps, y=[float(i) for i in range(norms.shape[1])], z=norms.double().clamp(min=TINY).log10().mean(0).tolist())
+        )
     return Chart(
-        {"ko": f"학습하는 동안 {depth}층 신경망을 거슬러 오는 기울기", "en": f"The gradient's way back through {depth} layers, in training"},
-        {
+        title={"ko": f"학습하는 동안 {depth}층 신경망을 거슬러 오는 기울기", "en": f"The gradient's way back through {depth} layers, in training"},
+        caption={
             "ko": "색은 그 자리의 기울기 노름(log10, 시드 평균)이다. 손실은 위에 있고 기울기는 아래로 흐른다. 슬라이더로 신경망들을 견주어, "
             "아래로 가며 밝아지는지(폭발) 어두워지는지(소실), 학습이 그것을 고치는지 볼 것. 발산한 실행은 뺐다.",
             "en": "The colour is the gradient's norm there (log10, mean over seeds). The loss is at the top and the gradient goes down. "
             "Move the slider over the networks: see where it gets brighter downwards (explodes) or darker (vanishes), and whether training mends it. "
             "What diverged is left out.",
         },
-        {"ko": "걸음", "en": "step"},
-        {"ko": "지나온 블록", "en": "blocks passed"},
-        series,
+        x={"ko": "걸음", "en": "step"},
+        y={"ko": "지나온 블록", "en": "blocks passed"},
+        series=series,
         kind="heatmap",
         z={"ko": "log10(기울기 노름)", "en": "log10(gradient norm)"},
         arrangement="slider",
@@ -364,16 +371,16 @@ def _in_training(finite: dict[str, dict[int, TrainingFlow]]) -> Chart:
             steps = [float(step) for step in next(iter(by_seed.values())).steps]
             series.append(over_seeds(kind, steps, {seed: [decades(step) for step in run.flows] for seed, run in by_seed.items()}))
     return Chart(
-        {"ko": "학습하는 동안", "en": "Through training"},
-        {
+        title={"ko": "학습하는 동안", "en": "Through training"},
+        caption={
             "ko": "첫 블록과 마지막 블록의 기울기 노름의 비(log10): 0이면 그대로, 위는 폭발, 아래는 소실이다. "
             "학습이 어느 선을 얼마나 빨리 0으로 데려오는지 볼 것. 발산한 신경망은 그리지 않았다.",
             "en": "log10 of the gradient norm before the first block over that after the last: 0 is unchanged, above it explodes, "
             "below it vanishes. See which lines training brings to 0, and how soon. What diverged is not drawn.",
         },
-        {"ko": "걸음", "en": "step"},
-        {"ko": "log10(첫 블록 / 마지막 블록)", "en": "log10(first / last)"},
-        series,
+        x={"ko": "걸음", "en": "step"},
+        y={"ko": "log10(첫 블록 / 마지막 블록)", "en": "log10(first / last)"},
+        series=series,
     )
 
 

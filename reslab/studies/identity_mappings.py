@@ -13,25 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab.analysis.subject import evaluating
-from reslab.ledger.claim import Claim, Direction
+from reslab.ledger.claim import Claim, Direction, Text
+from reslab.ledger.record import Chart
 from reslab.ledger.verdict import Check, Citation, Comparison
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
-from reslab.progress import Progress, each
-from reslab.studies.study import (
-    Chart,
-    CifarDepths,
-    Groups,
-    Measurement,
-    Study,
-    StudyConfig,
-    Text,
-    averaged,
-    by_seed,
-    not_trained,
-    over_seeds,
-    sound,
-)
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, averaged, by_seed, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2016 (arXiv:1603.05027)"
@@ -72,6 +59,7 @@ def _shortcut_claim(name: str) -> Claim:
         direction="higher",
         margin=0.01,
         unit="training error",
+        rate=True,
     )
 
 
@@ -88,6 +76,7 @@ def _order_claim(name: str, what: str, ko: str, en: str, found: str, direction: 
         direction=direction,
         margin=0.01,
         unit=f"test error, {what} − original",
+        rate=True,
         corrects=corrects,
     )
 
@@ -243,9 +232,11 @@ def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) 
     images = groups["original"][0].data().sample("train", 256)[0]
     before, after = {}, {}
     trials = sound(groups["original"])
-    for trial in each(trials, "negative sums", progress):
+    for done, trial in enumerate(trials):
+        progress("negative sums", done, len(trials))
         before[trial.config.seed] = negative_sums(trial.fresh_network(), images)
         after[trial.config.seed] = negative_sums(trial.network(), images)
+    progress("negative sums", len(trials), len(trials))
     share_before, share_after = ({seed: fmean(shares) for seed, shares in found.items()} for found in (before, after))
     untested = not_trained(groups, "original")
     comparisons = [
@@ -256,15 +247,15 @@ def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) 
     ]
     places = [float(i) for i in range(1, len(next(iter(after.values()), [])) + 1)]
     relu = Chart(
-        {"ko": "마지막 ReLU가 0으로 만드는 합의 비율", "en": "Share of sums that the last ReLU sets to 0"},
-        {
+        title={"ko": "마지막 ReLU가 0으로 만드는 합의 비율", "en": "Share of sums that the last ReLU sets to 0"},
+        caption={
             "ko": "원래 순서(v1)의 유닛마다 x + F < 0인 자리의 비율. 여기서만 ReLU가 항등 경로를 바꾼다. 학습이 그 비율을 줄이는지 볼 것.",
             "en": "For each unit in the original order (v1), where x + F < 0: only there does the ReLU change the identity path. "
             "See whether training makes it rarer.",
         },
-        {"ko": "유닛", "en": "unit"},
-        {"ko": "x + F < 0인 비율", "en": "share of x + F < 0"},
-        [over_seeds("before training", places, before), over_seeds("after training", places, after)],
+        x={"ko": "유닛", "en": "unit"},
+        y={"ko": "x + F < 0인 비율", "en": "share of x + F < 0"},
+        series=[over_seeds("before training", places, before), over_seeds("after training", places, after)],
     )
     tables = [
         _bars({"ko": "표 1: 지름길의 종류와 훈련 오류", "en": "Table 1: kinds of shortcut, training error"}, ["original", *SHORTCUTS], train),
@@ -276,16 +267,17 @@ def measure(config: IdentityMappingsConfig, groups: Groups, progress: Progress) 
 
 def _bars(title: Text, names: list[str], errors: dict[str, dict[int, float]]) -> Chart:
     return Chart(
-        title,
-        {
+        title=title,
+        caption={
             "ko": "막대는 시드 평균, 수염은 표준편차 한 배. 왼쪽 끝이 원래 신경망이다. 어느 막대가 수염보다 크게 그 위에 있는지 볼 것.",
             "en": "Bars are means over seeds, whiskers one standard deviation; the leftmost is the original. "
             "See which bars stand above it by more than the whiskers.",
         },
-        {"ko": "변형", "en": "variant"},
-        {"ko": "오류", "en": "error"},
-        [averaged("error", names, [errors[name].values() for name in names])],
+        x={"ko": "변형", "en": "variant"},
+        y={"ko": "오류", "en": "error"},
+        series=[averaged("error", names, [errors[name].values() for name in names])],
         kind="bars",
+        rate=True,
     )
 
 

@@ -19,26 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab.analysis.removal import Damage, Removals, remove_each, remove_random, reorder
-from reslab.ledger.claim import Claim
+from reslab.ledger.claim import Claim, Text
+from reslab.ledger.record import Band, Chart, Series, Table
 from reslab.ledger.verdict import Comparison
 from reslab.networks.variants import RandomBlocks
-from reslab.progress import Progress, each
-from reslab.studies.study import (
-    Band,
-    Chart,
-    CifarDepth,
-    Groups,
-    Measurement,
-    Series,
-    Study,
-    StudyConfig,
-    Table,
-    Text,
-    Trial,
-    averaged,
-    not_trained,
-    sound,
-)
+from reslab.studies.study import CifarDepth, Groups, Measurement, Progress, Study, StudyConfig, Trial, averaged, not_trained, sound
 from reslab.training.loop import TrialConfig
 
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -56,6 +41,7 @@ ONE_BLOCK = Claim(
     direction="not higher",
     margin=0.02,
     unit="test error",
+    rate=True,
     corrects=CHAPTER,
 )
 SMOOTHLY = Claim(
@@ -89,6 +75,7 @@ def _transitions(name: str, ko: str, en: str) -> Claim:
         direction="higher",
         margin=0.02,
         unit="rise of the test error",
+        rate=True,
         corrects=CHAPTER,
     )
 
@@ -109,6 +96,7 @@ PLAIN_BREAKS = Claim(
     direction="higher",
     margin=0.2,
     unit="rise of the test error",
+    rate=True,
 )
 REORDERING = Claim(
     id="lesion.reordering-hurts-mildly",
@@ -122,6 +110,7 @@ REORDERING = Claim(
     direction="not higher",
     margin=0.05,
     unit="test error",
+    rate=True,
 )
 PREACTIVATION = Claim(
     id="lesion.one-block-costs-little-in-v2",
@@ -135,6 +124,7 @@ PREACTIVATION = Claim(
     direction="not higher",
     margin=0.02,
     unit="test error",
+    rate=True,
 )
 STOCHASTIC_DEPTH = Claim(
     id="lesion.stochastic-depth-makes-robust",
@@ -148,6 +138,7 @@ STOCHASTIC_DEPTH = Claim(
     direction="lower",
     margin=0.05,
     unit="rise of the test error",
+    rate=True,
 )
 
 TEST_ERROR: Text = {"ko": "시험 오류 (%)", "en": "test error (%)"}
@@ -237,8 +228,10 @@ def measure(config: LesionConfig, groups: Groups, progress: Progress) -> Measure
     trials = [trial for members in groups.values() for trial in sound(members)]
     found: dict[str, dict[int, Lesions]] = {group: {} for group in groups}
     images, labels = groups["resnet"][0].data().sample("test", config.images)
-    for trial in each(trials, "removing blocks", progress):
+    for done, trial in enumerate(trials):
+        progress("removing blocks", done, len(trials))
         found[trial.group][trial.config.seed] = lesions(trial, images, labels, config.draws)
+    progress("removing blocks", len(trials), len(trials))
 
     def values(group: str, value: Callable[[Lesions], float]) -> dict[int, float]:
         return {seed: value(lesion) for seed, lesion in found[group].items()}
@@ -315,7 +308,10 @@ def _each(found: Found, control: int) -> Chart:
         ],
         kind="bars",
         arrangement="panels",
-        bands=[Band({"ko": f"{number}단계", "en": f"stage {number}"}, names[0], names[-1]) for number, names in enumerate(stages, start=1)],
+        bands=[
+            Band(name={"ko": f"{number}단계", "en": f"stage {number}"}, first=names[0], last=names[-1])
+            for number, names in enumerate(stages, start=1)
+        ],
         marks=[name for name in blocks if changes(name)],
     )
 

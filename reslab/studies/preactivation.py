@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Comparison, with_room
-from reslab.progress import Progress
-from reslab.studies.study import Chart, Groups, GrowingDepths, Measurement, Study, StudyConfig, by_seed, not_trained, over_seeds
+from reslab.ledger.record import Chart
+from reslab.ledger.verdict import Comparison
+from reslab.studies.study import Groups, GrowingDepths, Measurement, Progress, Study, StudyConfig, by_seed, not_trained, over_seeds
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2016 (arXiv:1603.05027)"
@@ -28,6 +28,7 @@ NOT_WORSE = Claim(
     direction="not higher",
     margin=0.01,
     unit="test error, v2 − v1",
+    rate=True,
 )
 BETTER = Claim(
     id="preactivation.v2-is-better-at-depth",
@@ -41,6 +42,7 @@ BETTER = Claim(
     direction="lower",
     margin=0.01,
     unit="test error, v2 − v1",
+    rate=True,
 )
 NOT_WHEN_SHALLOW = Claim(
     id="preactivation.v2-has-no-advantage-when-shallow",
@@ -54,6 +56,7 @@ NOT_WHEN_SHALLOW = Claim(
     direction="not higher",
     margin=0.01,
     unit="test error, v1 − v2",
+    rate=True,
 )
 GROWS = Claim(
     id="preactivation.the-advantage-grows-with-depth",
@@ -67,6 +70,7 @@ GROWS = Claim(
     direction="higher",
     margin=0.01,
     unit="test error, (v1 − v2) at the deepest less the same at the shallowest",
+    rate=True,
 )
 EASIER_TO_TRAIN = Claim(
     id="preactivation.v2-trains-better-at-depth",
@@ -80,6 +84,7 @@ EASIER_TO_TRAIN = Claim(
     direction="lower",
     margin=0.01,
     unit="training error, v2 − v1",
+    rate=True,
 )
 
 
@@ -113,16 +118,17 @@ def measure(config: PreactivationConfig, groups: Groups, progress: Progress) -> 
     train = {group: by_seed(trials, "train_error") for group, trials in groups.items()}
     charts = [
         Chart(
-            {"ko": f"깊이에 따른 {ko} 오류", "en": f"{en.capitalize()} error by depth"},
-            {
+            title={"ko": f"깊이에 따른 {ko} 오류", "en": f"{en.capitalize()} error by depth"},
+            caption={
                 "ko": "v2의 선이 v1의 선 아래로 점점 벌어지면 사전 활성화의 이점이 깊이와 함께 커지는 것이다. "
                 "아래에 있는 선이 낫고, 띠(표준편차 한 배)가 겹치면 차이를 말하기 어렵다.",
                 "en": "Where v2's line falls away below v1's, the advantage of pre-activation grows with depth. "
                 "The lower line is better; where the bands (one standard deviation) overlap, little can be said.",
             },
-            {"ko": "깊이(층)", "en": "depth (layers)"},
-            {"ko": f"{ko} 오류", "en": f"{en} error"},
-            [over_seeds(kind, [float(depth) for depth in config.depths], _by_depth(kind, config.depths, errors)) for kind in FAMILIES],
+            x={"ko": "깊이(층)", "en": "depth (layers)"},
+            y={"ko": f"{ko} 오류", "en": f"{en} error"},
+            rate=True,
+            series=[over_seeds(kind, [float(depth) for depth in config.depths], _by_depth(kind, config.depths, errors)) for kind in FAMILIES],
         )
         for ko, en, errors in (("시험", "test", test), ("훈련", "training", train))
     ]
@@ -132,7 +138,7 @@ def measure(config: PreactivationConfig, groups: Groups, progress: Progress) -> 
             Comparison(BETTER, test[f"v2-{deep}"], test[f"v1-{deep}"], untested=not_trained(groups, f"v1-{deep}")),
             Comparison(NOT_WHEN_SHALLOW, test[f"v1-{shallow}"], test[f"v2-{shallow}"], untested=not_trained(groups, f"v2-{shallow}")),
             Comparison(GROWS, advantage(test, deep), advantage(test, shallow), untested=not_trained(groups, f"v1-{shallow}", f"v2-{shallow}")),
-            with_room(Comparison(EASIER_TO_TRAIN, train[f"v2-{deep}"], train[f"v1-{deep}"])),
+            Comparison(EASIER_TO_TRAIN, train[f"v2-{deep}"], train[f"v1-{deep}"], room=True),
         ],
         charts=charts,
     )

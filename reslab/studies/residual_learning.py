@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from reslab.analysis.responses import responses
 from reslab.analysis.subject import evaluating
 from reslab.gates.view import view
-from reslab.ledger.claim import Claim
+from reslab.ledger.claim import Claim, Text
+from reslab.ledger.record import Chart
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
-from reslab.progress import Progress, each
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Study, StudyConfig, Text, not_trained, over_seeds, sound
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -197,11 +197,13 @@ def measure(config: ResidualLearningConfig, groups: Groups, progress: Progress) 
     layers: dict[str, dict[int, list[float]]] = {group: {} for group in groups}
     before: dict[int, list[float]] = {}
     after: dict[int, list[float]] = {}
-    for trial in each(trials, "responses", progress):
+    for done, trial in enumerate(trials):
+        progress("responses", done, len(trials))
         layers[trial.group][trial.config.seed] = [layer.std for layer in responses(trial.network(), images).layers]
         if trial.group == residual:
             before[trial.config.seed] = changes(trial.fresh_network(), images)
             after[trial.config.seed] = changes(trial.network(), images)
+    progress("responses", len(trials), len(trials))
     strength = {group: {seed: fmean(stds) for seed, stds in by_seed.items()} for group, by_seed in layers.items()}
     after_mean, before_mean = ({seed: fmean(ratios) for seed, ratios in found.items()} for found in (after, before))
 
@@ -218,30 +220,30 @@ def _response_chart(layers: dict[str, dict[int, list[float]]]) -> Chart:
     layers = {group: by_seed for group, by_seed in layers.items() if by_seed}
     length = {group: len(next(iter(by_seed.values()))) for group, by_seed in layers.items()}
     return Chart(
-        {"ko": "층의 응답", "en": "The layers' responses"},
-        {
+        title={"ko": "층의 응답", "en": "The layers' responses"},
+        caption={
             "ko": "3×3 합성곱의 BN 뒤 표준편차. 논문의 그림 7처럼 잔차 신경망이 평범한 신경망보다 작은지 보라.",
             "en": "Standard deviation of each 3×3 convolution after its BN. See whether residual networks lie lower, as in the paper's Fig. 7.",
         },
-        {"ko": "신경망 안에서의 위치(%)", "en": "place in the network (%)"},
-        {"ko": "표준편차", "en": "standard deviation"},
-        [over_seeds(group, [100 * i / (length[group] - 1) for i in range(length[group])], by_seed) for group, by_seed in layers.items()],
+        x={"ko": "신경망 안에서의 위치(%)", "en": "place in the network (%)"},
+        y={"ko": "표준편차", "en": "standard deviation"},
+        series=[over_seeds(group, [100 * i / (length[group] - 1) for i in range(length[group])], by_seed) for group, by_seed in layers.items()],
     )
 
 
 def _change_chart(before: dict[int, list[float]], after: dict[int, list[float]]) -> Chart:
     places = [float(i) for i in range(1, len(next(iter(after.values()), [])) + 1)]
     return Chart(
-        {"ko": "블록은 입력을 얼마나 바꾸나", "en": "How much a block changes its input"},
-        {
+        title={"ko": "블록은 입력을 얼마나 바꾸나", "en": "How much a block changes its input"},
+        caption={
             "ko": "가장 깊은 v1 신경망에서 항등 지름길 블록마다 F의 크기를 x의 크기로 나눈 것. 학습하기 전부터 1보다 작은 블록이 많다. "
             "학습하기 전과 뒤를 견주어 볼 것.",
             "en": "The size of F over that of x, for each block with an identity shortcut of the deepest v1. Many are below 1 before any training. "
             "Compare before and after training.",
         },
-        {"ko": "항등 지름길 블록", "en": "block with an identity shortcut"},
-        {"ko": "rms(F) / rms(x)", "en": "rms(F) / rms(x)"},
-        [over_seeds("before training", places, before), over_seeds("after training", places, after)],
+        x={"ko": "항등 지름길 블록", "en": "block with an identity shortcut"},
+        y={"ko": "rms(F) / rms(x)", "en": "rms(F) / rms(x)"},
+        series=[over_seeds("before training", places, before), over_seeds("after training", places, after)],
     )
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from reslab.analysis.feature_reuse import Connection, dense_blocks, feature_reuse, severed
 from reslab.analysis.subject import evaluating
-from reslab.studies.study import Chart, Series, Table, Trial, averaged
+from reslab.ledger.record import Chart, Series, Table
+from reslab.studies.study import Trial, averaged
 from reslab.training.evaluation import evaluate
 
 
@@ -57,13 +58,13 @@ def reuse_tables(reuses: Sequence[Reuse]) -> list[Table]:
         cells.setdefault((connection.block, connection.reader), {}).setdefault(connection.source, []).append(connection.relative)
     sources = range(1 + max(max(row) for row in cells.values()))
     table = Table(
-        {
+        title={
             "ko": "DenseNet의 가중치: 읽는 층이 각 출처에 주는 평균 절댓값(그 층의 평균이 1, 출처 0은 블록의 입력, 마지막 줄은 블록 다음 층)",
             "en": "DenseNet's weights: mean absolute value that each reader gives each source (the reader's mean is 1; source 0 is the block's "
             "input; the last reader is what follows the block)",
         },
-        ["block", "reader", *(f"source {source}" for source in sources)],
-        [[*key, *(mean(row[source]) if source in row else None for source in sources)] for key, row in sorted(cells.items())],
+        columns=["block", "reader", *(f"source {source}" for source in sources)],
+        rows=[[*key, *(mean(row[source]) if source in row else None for source in sources)] for key, row in sorted(cells.items())],
     )
     return [table]
 
@@ -83,24 +84,24 @@ def reuse_charts(reuses: Sequence[Reuse]) -> list[Chart]:
     errors = [[100 * value for value in values] for values in zip(*(r.errors for r in reuses), strict=True)]
     return [
         Chart(
-            {"ko": "거리에 따른 가중치", "en": "Weight by distance"},
-            {
+            title={"ko": "거리에 따른 가중치", "en": "Weight by distance"},
+            caption={
                 "ko": "가로축은 몇 층 앞의 특징인지를 나타낸다. 1이면 가중치를 고르게 나눈 것이다. 학습 전의 선과 비교해 본다.",
                 "en": "How far back the features come from; 1 is an even spread. Compare with the lines from before training.",
             },
-            {"ko": "거리(층)", "en": "distance (layers)"},
-            {"ko": "가중치 / 그 층의 평균", "en": "weight / the layer's mean"},
-            [by_distance(f"block {block}", trained, block) for block in blocks]
+            x={"ko": "거리(층)", "en": "distance (layers)"},
+            y={"ko": "가중치 / 그 층의 평균", "en": "weight / the layer's mean"},
+            series=[by_distance(f"block {block}", trained, block) for block in blocks]
             + [by_distance(f"block {block}, untrained", fresh, block) for block in blocks],
         ),
         Chart(
-            {"ko": "한 거리의 연결을 모두 끊었을 때", "en": "All connections of one length cut"},
-            {
+            title={"ko": "한 거리의 연결을 모두 끊었을 때", "en": "All connections of one length cut"},
+            caption={
                 "ko": "거리 0은 아무것도 끊지 않은 것이다. 멀리 거슬러 가는 연결은 수가 적은데도, 끊으면 오류가 얼마나 커지는지 본다.",
                 "en": "At 0 nothing is cut. Long connections are few; see how much the error grows without them all the same.",
             },
-            {"ko": "끊은 연결의 길이(층)", "en": "length of the connections cut (layers)"},
-            {"ko": "시험 오류 (%)", "en": "test error (%)"},
-            [averaged("densenet", list(range(len(errors))), errors)],
+            x={"ko": "끊은 연결의 길이(층)", "en": "length of the connections cut (layers)"},
+            y={"ko": "시험 오류 (%)", "en": "test error (%)"},
+            series=[averaged("densenet", list(range(len(errors))), errors)],
         ),
     ]

@@ -6,9 +6,8 @@ The chapter sets zero padding against projection. Four networks of each depth, t
 from pydantic import Field
 
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Comparison, with_room
-from reslab.progress import Progress
-from reslab.studies.study import CifarDepths, Groups, Measurement, Study, StudyConfig, by_seed, not_trained
+from reslab.ledger.verdict import Comparison
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, by_seed, not_trained
 from reslab.training.loop import TrialConfig
 
 PAPER = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"
@@ -25,6 +24,7 @@ ANY_HELPS = Claim(
     direction="lower",
     margin=0.01,
     unit="training error",
+    rate=True,
 )
 PROJECTION_NOT_NEEDED = Claim(
     id="shortcuts.zero-padding-is-not-worse-than-projection",
@@ -38,6 +38,7 @@ PROJECTION_NOT_NEEDED = Claim(
     direction="not higher",
     margin=0.01,
     unit="test error",
+    rate=True,
 )
 ALL_PROJECTIONS = Claim(
     id="shortcuts.projecting-everywhere-is-not-better",
@@ -51,6 +52,7 @@ ALL_PROJECTIONS = Claim(
     direction="not higher",
     margin=0.01,
     unit="test error",
+    rate=True,
 )
 
 
@@ -79,7 +81,7 @@ def measure(config: ShortcutsConfig, groups: Groups, progress: Progress) -> Meas
 
     return Measurement(
         [
-            with_room(Comparison(ANY_HELPS, error("A", "train"), error("none", "train"))),
+            Comparison(ANY_HELPS, error("A", "train"), error("none", "train"), room=True),
             Comparison(PROJECTION_NOT_NEEDED, error("A", "test"), error("B", "test"), untested=not_trained(groups, f"B-{deep}")),
             Comparison(ALL_PROJECTIONS, error("B", "test"), error("C", "test"), untested=not_trained(groups, f"C-{deep}")),
         ]

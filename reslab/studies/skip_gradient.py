@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from reslab.analysis.jacobian import jacobian
 from reslab.analysis.subject import evaluating
 from reslab.gates.view import view
-from reslab.ledger.claim import Claim
+from reslab.ledger.claim import Claim, Text
+from reslab.ledger.record import Chart, Table
 from reslab.ledger.verdict import Check, Comparison
 from reslab.networks import zoo
-from reslab.progress import Progress, each
-from reslab.studies.study import Chart, CifarDepths, Groups, Measurement, Study, StudyConfig, Table, Text, not_trained, over_seeds, sound
+from reslab.studies.study import CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, not_trained, over_seeds, sound
 from reslab.training.loop import TrialConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -191,9 +191,9 @@ def formulas() -> tuple[list[Check], Table]:
         Check(FORMULA_TRANSITION, transitions, dict.fromkeys(transitions, True)),
     ]
     table = Table(
-        {"ko": "역전파 공식과 autograd의 상대 오차(float64)", "en": "Relative error of the backward formulas against autograd (float64)"},
-        ("block", "(I + J_F)ᵀ δ", "(W_s + J_F)ᵀ (m ⊙ δ)"),
-        [(kind, block.chapter_error, block.full_error) for kind, block in found.items()],
+        title={"ko": "역전파 공식과 autograd의 상대 오차(float64)", "en": "Relative error of the backward formulas against autograd (float64)"},
+        columns=("block", "(I + J_F)ᵀ δ", "(W_s + J_F)ᵀ (m ⊙ δ)"),
+        rows=[(kind, block.chapter_error, block.full_error) for kind, block in found.items()],
     )
     return checks, table
 
@@ -227,7 +227,8 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
     values: dict[str, dict[int, Tensor]] = {f"{kind}, {when}": {} for kind in groups for when in ("before", "after")}
     trained: dict[str, dict[int, Tensor]] = {}
     smallest: dict[str, dict[int, float]] = {kind: {} for kind in groups}
-    for trial in each(trials, "singular values", progress):
+    for done, trial in enumerate(trials):
+        progress("singular values", done, len(trials))
         kind, seed = trial.group, trial.config.seed
         found = {"before": singular_values(trial.fresh_network(), images, seed), "after": singular_values(trial.network(), images, seed)}
         smallest[kind][seed] = max(float(min(block.min() for block in blocks.values())) for blocks in found.values())
@@ -235,6 +236,7 @@ def measure(config: SkipGradientConfig, groups: Groups, progress: Progress) -> M
             values[f"{kind}, {when}"][seed] = torch.cat(list(blocks.values()))
         for name, block in found["after"].items():
             trained.setdefault(f"{kind}, {name}", {})[seed] = block
+    progress("singular values", len(trials), len(trials))
     below, lost = ({name: share_under(limit, by_seed) for name, by_seed in values.items()} for limit in (1.0, NOTHING))
     least = {seed: min(share, below["v2, after"][seed]) for seed, share in below["v2, before"].items()}
     least_lost = {seed: min(share, lost["v1, after"][seed]) for seed, share in lost["v1, before"].items()}
@@ -254,17 +256,17 @@ WIDTH, BINS = 0.1, 32
 def _histograms(values: dict[str, dict[int, Tensor]]) -> Chart:
     centres = [round((i + 0.5) * WIDTH, 2) for i in range(BINS)]
     return Chart(
-        {"ko": "블록의 특잇값 분포", "en": "The distribution of blocks' singular values"},
-        {
+        title={"ko": "블록의 특잇값 분포", "en": "The distribution of blocks' singular values"},
+        caption={
             "ko": "블록의 야코비안이 입력의 작은 변화를 늘이는 배수. 점선이 1이고, 그 왼쪽의 막대는 모두 줄어드는 방향이다. "
             "v1에서는 마지막 ReLU가 막은 방향이 0에 쌓인다. 점선 왼쪽에 얼마나 있는지 볼 것. 마지막 막대에는 더 큰 값도 들어 있다.",
             "en": "By how much a block's Jacobian stretches a small change of its input. The dotted line is 1; all bars to its left are directions "
             "that shrink. In v1 the directions that the last ReLU blocks pile up at 0. See how much is to the left of the line. "
             "The last bar also holds all larger values.",
         },
-        {"ko": "특잇값", "en": "singular value"},
-        {"ko": "특잇값의 몫 (%)", "en": "share of singular values (%)"},
-        [over_seeds(name, centres, {seed: histogram(v) for seed, v in by_seed.items()}) for name, by_seed in values.items() if by_seed],
+        x={"ko": "특잇값", "en": "singular value"},
+        y={"ko": "특잇값의 몫 (%)", "en": "share of singular values (%)"},
+        series=[over_seeds(name, centres, {seed: histogram(v) for seed, v in by_seed.items()}) for name, by_seed in values.items() if by_seed],
         kind="bars",
         arrangement="panels",
         marks=[1.0],
@@ -280,16 +282,16 @@ def histogram(values: Tensor) -> list[float]:
 def _sorted(trained: dict[str, dict[int, Tensor]]) -> Chart:
     at = torch.linspace(0, 1, 21, dtype=torch.float64)
     return Chart(
-        {"ko": "블록마다 크기순으로 늘어놓은 특잇값, 학습 후", "en": "Singular values of each block in order, after training"},
-        {
+        title={"ko": "블록마다 크기순으로 늘어놓은 특잇값, 학습 후", "en": "Singular values of each block in order, after training"},
+        caption={
             "ko": "각 단계의 마지막 블록을 v1과 v2에서 견주었다. 선이 1보다 낮은 동안은 줄어드는 방향이다. v1의 선이 얼마나 오래 0에 머무는지, "
             "단계에 따라 다른지 볼 것.",
             "en": "The last block of each stage, v1 against v2. As long as a line is below 1 its directions shrink. See how long v1's lines stay "
             "at 0, and whether that differs from stage to stage.",
         },
-        {"ko": "작은 쪽에서 본 순위(%)", "en": "rank from the smallest (%)"},
-        {"ko": "특잇값", "en": "singular value"},
-        [
+        x={"ko": "작은 쪽에서 본 순위(%)", "en": "rank from the smallest (%)"},
+        y={"ko": "특잇값", "en": "singular value"},
+        series=[
             over_seeds(name, (100 * at).tolist(), {seed: v.double().quantile(at).tolist() for seed, v in by_seed.items()})
             for name, by_seed in trained.items()
         ],

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_origin
+from typing import Annotated, Any, NamedTuple, Self, get_origin
 
 import torch
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
@@ -13,17 +13,16 @@ from torch import nn
 
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import DamagedError, UserError, suggest
-from reslab.executors import Executor, Failure, build_network, data_for, fresh_network, run_trials
+from reslab.executors import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trials
+from reslab.ledger.claim import Claim, Text
+from reslab.ledger.migration import translated
+from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Reason, Record, Series, Table, Verdict
+from reslab.ledger.verdict import Check, Citation, Comparison, check, cite, decide, untrained
 from reslab.files import Json, one_line, read_json, write_json
-from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Check, Citation, Comparison, Verdict, check, cite, decide, untrained
-from reslab.progress import Progress, silent
-from reslab.runs import Config, Run
+from reslab.runs import Config, Run, code_digest
 from reslab.training.devices import Device, Precision, best_device, best_precision, threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe, recipe_for
-
-Text = dict[Literal["ko", "en"], str]
 
 
 class StudyConfig(Config):
@@ -156,72 +155,19 @@ class Trial(NamedTuple):
 Groups = Mapping[str, Sequence[Trial]]
 """The finished trials of each group, one a seed."""
 
-
-@dataclass(frozen=True)
-class Table:
-    """Measured figures for people to read, with the columns' names."""
-
-    title: Text
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str | int | float | None]]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each point under the mouse.
-
-    `kind` is how it is drawn if not as the chart says. A series of a heat map or of contours has a value `z[row][column]` at each `y` and `x`.
-    """
-
-    name: str
-    x: Sequence[float] | Sequence[str]
-    y: Sequence[float]
-    spread: Sequence[float] | None = None
-    text: Sequence[str] | None = None
-    kind: Literal["lines", "bars", "points"] | None = None
-    z: Sequence[Sequence[float]] | None = None
+Progress = Callable[[str, int, int], None]
+"""Called with what is being measured, how much of it is done, and how much there is."""
 
 
 def averaged(name: str, x: Sequence[float] | Sequence[str], columns: Sequence[Collection[float]]) -> Series:
     """Return a series of the mean of each column, which holds a value a seed for its `x`, and one standard deviation where each has two or more."""
     spread = [stdev(column) for column in columns] if all(len(column) > 1 for column in columns) else None
-    return Series(name, x, [fmean(column) for column in columns], spread)
+    return Series(name=name, x=x, y=[fmean(column) for column in columns], spread=spread)
 
 
 def over_seeds(name: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
     """Return the same of what each seed measured at every `x`."""
     return averaged(name, x, list(zip(*values.values(), strict=True)))
-
-
-@dataclass(frozen=True)
-class Band:
-    """A shaded part of a chart, from one `x` to another, both included, with its name above."""
-
-    name: Text
-    first: float | str
-    last: float | str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure of the report, and a caption that says what to see in it.
-
-    `z` names the colours of a heat map or of contours. The series share one picture, or have a panel each, or a slider shows one at a time; all
-    panels and all places of the slider have the same axes and colours. `marks` are the `x` that the caption speaks of.
-    """
-
-    title: Text
-    caption: Text
-    x: Text
-    y: Text
-    series: Sequence[Series]
-    kind: Literal["lines", "bars", "points", "heatmap", "contours"] = "lines"
-    log_x: bool = False
-    log_y: bool = False
-    z: Text | None = None
-    arrangement: Literal["together", "panels", "slider"] = "together"
-    bands: Sequence[Band] = ()
-    marks: Sequence[float] | Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -244,7 +190,7 @@ def by_seed(trials: Sequence[Trial], value: str) -> dict[int, float]:
     return {trial.config.seed: trial.result[value] for trial in trials}
 
 
-def not_trained(groups: Groups, *names: str) -> str | None:
+def not_trained(groups: Groups, *names: str) -> Reason | None:
     """Return why a comparison of trained networks of these groups tests nothing; None if all have been trained."""
     return untrained({name: by_seed(groups[name], "train_error") for name in names})
 
@@ -291,7 +237,7 @@ class Study:
 class Finished(NamedTuple):
     """The record of a study, as in `study.json`, and the trials that failed."""
 
-    record: Json
+    record: Record
     failures: list[Failure]
     reused_from_other_code: int
     of_other_images: int
@@ -359,7 +305,7 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, progress: Progress = silent) -> Finished:
+def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, watch: Watch, progress: Progress) -> Finished:
     """Run what is missing of a study, decide its claims and write `study.json`.
 
     Raises:
@@ -368,7 +314,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
     # The longest trials first, so that no worker is left with a long one at the end.
-    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, executor, progress)
+    failures = run_trials(sorted(configs, key=lambda c: -network_depth(c)), directory.trials, executor, watch)
     groups: dict[str, list[Trial]] = {group: [] for group in grid}
     for group, trials in grid.items():
         for trial in trials:
@@ -383,12 +329,13 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
         raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
     with threads(config.threads):
         measurement = study.measure(config, groups, progress)
-    decided = [verdict.claim.id for verdict in measurement.verdicts()]
+    verdicts = measurement.verdicts()
+    decided = [verdict.id for verdict in verdicts]
     assert sorted(decided) == sorted(claim.id for claim in study.claims), f"{study.name} decides {decided}, and not each of its claims once"
-    record = _record(study, config, groups, measurement, failures)
-    if not directory.record.exists() or read_json(directory.record) != record:
-        write_json(directory.record, record)
-    reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
+    record = _record(study, config, groups, measurement, verdicts, failures)
+    if not directory.record.exists() or read_json(directory.record) != record.to_json():
+        write_json(directory.record, record.to_json())
+    reused = sum(trial.result["code"] != code_digest() for trials in groups.values() for trial in trials)
     return Finished(record, failures, reused, _of_other_images(config.data, groups))
 
 
@@ -415,27 +362,39 @@ def network_depth(config: TrialConfig) -> int:
     return int(config.options.get("depth", "".join(filter(str.isdigit, config.model)) or 0))
 
 
-def _record(study: Study, config: StudyConfig, groups: Groups, measurement: Measurement, failures: Sequence[Failure]) -> Json:
-    """Return what `study.json` holds: nothing in it depends on when or with how many workers the study ran."""
-    trials = [
-        {
-            "group": trial.group,
-            "directory": f"trials/{trial.config.digest()}",
-            "seed": trial.config.seed,
-            "config": trial.config.model_dump(mode="json"),
-            "result": trial.result,
-        }
-        for members in groups.values()
-        for trial in members
-    ]
-    return {
-        "study": study.name,
-        "title": study.title,
-        "question": study.question,
-        "config": config.model_dump(mode="json"),
-        "claims": [verdict.to_json() for verdict in measurement.verdicts()],
-        "tables": [asdict(table) for table in measurement.tables],
-        "charts": [rounded(asdict(chart)) for chart in measurement.charts],
-        "trials": trials,
-        "failures": [{"config": failure.config.model_dump(mode="json"), "reason": failure.reason} for failure in failures],
-    }
+def _record(
+    study: Study, config: StudyConfig, groups: Groups, measurement: Measurement, verdicts: list[Verdict], failures: Sequence[Failure]
+) -> Record:
+    """Return what `study.json` holds."""
+    return Record(
+        study=study.name,
+        title=study.title,
+        question=study.question,
+        config=config.model_dump(mode="json"),
+        claims=[_in_both(verdict) for verdict in verdicts],
+        tables=[table.model_copy(update={"columns": [translated(column) for column in table.columns]}) for table in measurement.tables],
+        charts=[Chart(**rounded(_named(chart).model_dump())) for chart in measurement.charts],
+        trials=[
+            Entry(
+                group=trial.group,
+                directory=f"trials/{trial.config.digest()}",
+                seed=trial.config.seed,
+                config=trial.config.model_dump(mode="json"),
+                result=Outcome(**trial.result),
+            )
+            for members in groups.values()
+            for trial in members
+        ],
+        failures=[Failed(config=FailedConfig(**failure.config.model_dump(mode="json")), reason=failure.reason) for failure in failures],
+    )
+
+
+def _in_both(verdict: Verdict) -> Verdict:
+    reason = verdict.reason
+    if reason is not None and reason.code == "finding":
+        reason = Reason(code="finding", values={"text": translated(reason.values["text"])})
+    return verdict.model_copy(update={"unit": translated(verdict.unit), "reason": reason})
+
+
+def _named(chart: Chart) -> Chart:
+    return chart.model_copy(update={"series": [series.model_copy(update={"name": translated(series.name)}) for series in chart.series]})

@@ -13,11 +13,11 @@ from statistics import mean
 from pydantic import Field
 
 from reslab.ledger.claim import Claim
+from reslab.ledger.record import Table
 from reslab.ledger.verdict import Check, Comparison
-from reslab.progress import Progress, each
 from reslab.studies.costs import TOLERANCE, Cost, cost, cost_charts, cost_tables, unequal
 from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
-from reslab.studies.study import Groups, Measurement, Study, StudyConfig, Table, by_seed, not_trained, sound
+from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig, by_seed, not_trained, sound
 from reslab.training.loop import TrialConfig
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -36,6 +36,7 @@ CARDINALITY_OVER_DEPTH = Claim(
     direction="lower",
     margin=0.005,  # half a point: what the paper's CIFAR-10 networks gain over the best before them (Table 7: 3.65 against 4.17 %)
     unit="test error",
+    rate=True,
 )
 CARDINALITY_OVER_WIDTH = Claim(
     id="successors.cardinality-beats-width",
@@ -49,6 +50,7 @@ CARDINALITY_OVER_WIDTH = Claim(
     direction="lower",
     margin=0.005,
     unit="test error",
+    rate=True,
 )
 COMPOUND_OVER_DEPTH = Claim(
     id="successors.compound-scaling-beats-depth",
@@ -62,6 +64,7 @@ COMPOUND_OVER_DEPTH = Claim(
     direction="lower",
     margin=0.005,
     unit="test error",
+    rate=True,
 )
 COMPOUND_OVER_WIDTH = Claim(
     id="successors.compound-scaling-beats-width",
@@ -75,6 +78,7 @@ COMPOUND_OVER_WIDTH = Claim(
     direction="lower",
     margin=0.005,
     unit="test error",
+    rate=True,
 )
 OLD_FEATURES_USED = Claim(
     id="successors.dense-networks-use-old-features",
@@ -88,6 +92,7 @@ OLD_FEATURES_USED = Claim(
     direction="higher",
     margin=0.05,
     unit="test error, BatchNorm statistics taken anew",
+    rate=True,
 )
 BLOCK_INPUT_LEAST = Claim(
     id="successors.dense-layers-read-the-block-input-least",
@@ -171,8 +176,10 @@ def measure(config: SuccessorsConfig, groups: Groups, progress: Progress) -> Mea
     costs = {group: cost(trials[0].config) for group, trials in groups.items()}
     reuses: dict[int, Reuse] = {}
     trials = sound(groups["densenet"])
-    for trial in each(trials, "cutting connections", progress):
+    for done, trial in enumerate(trials):
+        progress("cutting connections", done, len(trials))
         reuses[trial.config.seed] = reuse_of(trial)
+    progress("cutting connections", len(trials), len(trials))
     others = dearer(costs)
 
     def beats(claim: Claim, network: str, rival: str) -> Comparison:
@@ -207,9 +214,9 @@ def equal_cost_table(groups: Groups, costs: Mapping[str, Cost]) -> Table:
         return [group, mine.params, apart[0], mine.macs, apart[1], train, test]
 
     return Table(
-        {"ko": "같은 비용의 신경망들", "en": "Networks of equal cost"},
-        ["network", "parameters", "apart", "multiply-adds", "apart", "training error (%)", "test error (%)"],
-        [row(group) for group in groups],
+        title={"ko": "같은 비용의 신경망들", "en": "Networks of equal cost"},
+        columns=["network", "parameters", "apart", "multiply-adds", "apart", "training error (%)", "test error (%)"],
+        rows=[row(group) for group in groups],
     )
 
 

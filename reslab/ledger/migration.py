@@ -1,0 +1,115 @@
+"""Records of version 0.1 of the lab, read as records of today.
+
+That version wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the names of series, columns and units.
+This is the only place where sentences are read, and nothing writes them any more. It kept no values per seed, so what it says cannot be
+decided again.
+"""
+
+import ast
+import re
+import tomllib
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reslab.ledger.record import GRIDS
+
+_ERROR_RATE = re.compile(r"(rise of the )?((test|training) )?error(( −|,) .*)?")
+"""A unit that is an error rate, or a difference of such, perhaps with what differs after it."""
+_MEASURED = re.compile(r"measured (?P<measured>.+?)(, as claimed|, not (?P<expected>.+))", re.DOTALL)
+_UNTRAINED = re.compile(r"not trained, so nothing is concluded: (?P<which>.+) \(limit (?P<limit>\S+) %\)")
+_OF_ONE = re.compile(r"(?P<name>.+) has up to (?P<error>\S+) % training error")
+LONGEST = 10_000
+"""Characters of any reason that version 0.1 wrote."""
+
+
+@cache
+def _known() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).with_suffix(".toml")).read_text(encoding="utf-8"))
+
+
+def translated(text: Any) -> Any:
+    """Return a name in both languages if its Korean is known; any other as it is."""
+    korean = _known()["korean"]
+    return {"ko": korean[text], "en": text} if isinstance(text, str) and text in korean else text
+
+
+def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of version 0.1 as one of today, as far as it is what such a record was; the schema says what else is wrong with it."""
+    study = record.get("study")
+    found = {"title": {"ko": study, "en": study}, **record, "version": 2}
+    for key, part in (("claims", _claim), ("tables", _table), ("charts", _chart)):
+        if isinstance(found.get(key), list):
+            found[key] = [part(each) if isinstance(each, dict) else each for each in found[key]]
+    return found
+
+
+def _claim(claim: dict[str, Any]) -> dict[str, Any]:
+    unit, reason = claim.get("unit", ""), claim.get("reason")
+    found = {**claim, "unit": translated(unit), "rate": isinstance(unit, str) and bool(_ERROR_RATE.fullmatch(unit))}
+    return {**found, **_reason(reason)} if isinstance(reason, str) else found
+
+
+def _reason(text: str) -> dict[str, Any]:
+    """Return the fields of a verdict that stand for a reason: its code and values, and what an exact claim measured."""
+    if len(text) > LONGEST:
+        return {"reason": {"code": "said", "values": {"text": text}}}
+    if found := _MEASURED.fullmatch(text):
+        measured = _value(found["measured"])
+        same = found["expected"] is None
+        return {
+            "reason": {"code": "as-claimed" if same else "not-as-claimed"},
+            "measured": measured,
+            "expected": measured if same else _value(found["expected"]),
+        }
+    if (found := _UNTRAINED.fullmatch(text)) and all(parts := [_OF_ONE.fullmatch(part) for part in found["which"].split(", ")]):
+        errors = {part["name"]: _number(part["error"]) / 100 for part in parts if part}
+        return {"reason": {"code": "untrained", "values": {"errors": errors, "limit": _number(found["limit"]) / 100}}}
+    for known in _known()["reasons"]:
+        if found := re.fullmatch(known["pattern"], text, flags=re.DOTALL):
+            values = {key: value if key in ("kind", "where") else _number(value) for key, value in found.groupdict().items()}
+            where = values.pop("where", None)
+            return {"reason": {"code": f"{known['code']}-{where}" if where else known["code"], "values": values}}
+    said = translated(text)
+    return {"reason": {"code": "finding", "values": {"text": said}} if isinstance(said, dict) else {"code": "said", "values": {"text": text}}}
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _value(written: str) -> Any:
+    """Return a value that version 0.1 wrote as Python does; as it is written, where it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which some texts give where they are taken for Python
+            return _plain(ast.literal_eval(written))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # a text that is no literal, or a number of thousands of digits
+        return written
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _table(table: dict[str, Any]) -> dict[str, Any]:
+    columns = table.get("columns")
+    return {**table, "columns": [translated(column) for column in columns]} if isinstance(columns, list) else table
+
+
+def _chart(chart: dict[str, Any]) -> dict[str, Any]:
+    y, series = chart.get("y"), chart.get("series")
+    rate = isinstance(y, dict) and isinstance(y.get("en"), str) and bool(_ERROR_RATE.fullmatch(y["en"])) and chart.get("kind") not in GRIDS
+    found = {**chart, "rate": rate}
+    if isinstance(series, list):
+        found["series"] = [{**each, "name": translated(each.get("name"))} if isinstance(each, dict) else each for each in series]
+    return found

@@ -1,0 +1,245 @@
+"""The record of a study: the one schema of its claims, verdicts and evidence, its tables, charts and trials.
+
+Studies construct these, `study.json` is their dump, and reading validates it and returns them. What a verdict rests on is data: a reason is a
+code with values (`reslab.ledger.wording` puts it into words), and the values of each seed stand beside it, so that anyone can decide again.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from reslab.ledger.claim import SECTIONS, Text, Words
+
+GRIDS = ("heatmap", "contours")
+"""Kinds of pictures whose series have a value at each x and y."""
+
+LARGEST = 1e100
+"""A larger number is no measurement, and no picture has room for it."""
+
+
+class Part(BaseModel):
+    """A part of a record; what a newer lab adds to it is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Value = str | int | float | None
+
+
+def _in_room(value: float) -> float:
+    if abs(value) > LARGEST:
+        raise ValueError(f"{value} has no place in a picture")
+    return value
+
+
+Place = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Height = Annotated[float, AfterValidator(_in_room)]
+"""May be NaN, which is not drawn."""
+Spread = Annotated[float, Field(ge=0, le=LARGEST)]
+Interval = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+"""JSON has lists only."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
+
+Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
+"""Below the study's directory, never out of it."""
+
+
+class Reason(Part):
+    """Why a verdict is what it is: a code, and the values that go with it; `said` is a text that no code stands for."""
+
+    code: str
+    values: dict[str, JsonValue] = {}
+
+
+class Verdict(Part):
+    """A claim with its verdict and what that rests on.
+
+    `treatment` and `control` hold a value per seed, or `control` the one number that all are compared with; `measured` and `expected` are an exact
+    claim's. `resolution` and `room` are the comparison's (`reslab.ledger.verdict.Comparison`), `untested` why it decides nothing. `rate` says that
+    the unit is an error rate, which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+    """
+
+    id: str
+    kind: Literal["exact", "statistical", "cited"]
+    section: str | None
+    statement: Text
+    source: str
+    direction: Literal["higher", "lower", "not higher"] | None = None
+    margin: Finite | None = None
+    unit: Words = ""
+    rate: bool = False
+    corrects: Text | None = None
+    verdict: Literal["supported", "refuted", "inconclusive"] | None = None
+    effect: float | None = None
+    interval: Interval | None = None
+    level: float | None = None
+    n: int | None = None
+    method: str | None = None
+    reason: Reason | None = None
+    treatment: BySeed | None = None
+    control: BySeed | Finite | None = None
+    untested: Reason | None = None
+    resolution: Annotated[Finite, Field(ge=0)] = 0.0
+    room: bool = False
+    measured: JsonValue = None
+    expected: JsonValue = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.section is not None and self.section not in SECTIONS:
+            raise ValueError(f"no section {self.section!r}")
+        if self.kind == "statistical" and (self.direction is None or self.margin is None):
+            raise ValueError("a statistical claim has a direction and a margin")
+        if self.room and self.direction != "lower":
+            raise ValueError("only what is to be lower needs room for it")
+        if self.interval is not None and (self.effect is None or self.level is None):
+            raise ValueError("an interval is of an effect, at a level")
+        return self
+
+
+class Table(Part):
+    """Measured figures for people to read, with the columns' names."""
+
+    title: Text
+    columns: list[Words]
+    rows: list[list[Value]]
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> Self:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a row has other columns than the table")
+        return self
+
+
+class Series(Part):
+    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each point under the mouse.
+
+    `kind` is how it is drawn if not as the chart says. A series of a heat map or of contours has a value `z[row][column]` at each `y` and `x`.
+    """
+
+    name: Words
+    x: list[Place] | list[str]
+    y: list[Height | None] | list[str]
+    spread: list[Spread | None] | None = None
+    text: list[str] | None = None
+    kind: str | None = None
+    z: list[list[Height | None]] | None = None
+
+
+class Band(Part):
+    """A shaded part of a chart, from one `x` to another, both included, with its name above."""
+
+    name: Text
+    first: Place | str
+    last: Place | str
+
+
+class Chart(Part):
+    """A figure of the report, and a caption that says what to see in it.
+
+    `z` names the colours of a heat map or of contours. The series share one picture, or have a panel each, or a slider shows one at a time; all
+    panels and all places of the slider have the same axes and colours. `marks` are the `x` that the caption speaks of. The heights of one with
+    `rate` are error rates, which are shown in percent.
+    """
+
+    title: Text
+    caption: Text
+    x: Text
+    y: Text
+    series: list[Series]
+    kind: str = "lines"
+    log_x: bool = False
+    log_y: bool = False
+    z: Text | None = None
+    arrangement: str = "together"
+    bands: list[Band] = []
+    marks: list[Place | str] = []
+    rate: bool = False
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        for series in self.series if self.kind not in GRIDS else []:
+            if any(len(part) != len(series.x) for part in (series.y, series.spread, series.text) if part is not None):
+                raise ValueError("the parts of a series differ in length")
+            if any(isinstance(y, str) for y in series.y):
+                raise ValueError("a series has texts for heights")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_grids(self) -> Self:
+        least = 2 if self.kind == "contours" else 1
+        for series in self.series if self.kind in GRIDS else []:
+            rows = series.z if series.z and any(series.z) else []  # one that is empty is not drawn
+            if rows and (any(len(row) != len(series.x) for row in rows) or len(rows) != len(series.y) or min(len(rows), len(series.x)) < least):
+                raise ValueError("a grid has no value for each x and y")
+        return self
+
+
+class Outcome(Part):
+    """A trial's outcome, whole, of which some figures are shown."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    status: str = ""
+    params: int | None = None
+    train_error: float | None = None
+    test_error: float | None = None
+
+
+class Entry(Part):
+    """A trial in a study's record."""
+
+    group: str
+    directory: Directory
+    seed: int | None = None
+    config: dict[str, JsonValue] = {}
+    result: Outcome
+
+
+class FailedConfig(Part):
+    """The config of a trial that failed, of which some is shown."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: str
+    options: dict[str, Value]
+    seed: int
+
+
+class Failed(Part):
+    """A trial that failed, and why."""
+
+    config: FailedConfig
+    reason: str
+
+
+class Record(Part):
+    """What `study.json` holds; nothing in it depends on when or with how many workers the study ran.
+
+    Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
+    """
+
+    version: Literal[2] = 2
+    study: str
+    title: Text
+    question: Text | None = None
+    config: dict[str, Value | list[Value]] = {}
+    claims: list[Verdict] = []
+    tables: list[Table] = []
+    charts: list[Chart] = []
+    trials: list[Entry] = []
+    failures: list[Failed] = []
+
+    @model_validator(mode="after")
+    def _each_claim_once(self) -> Self:
+        ids = [claim.id for claim in self.claims]
+        if len(set(ids)) < len(ids):
+            raise ValueError("a claim stands in it twice")
+        if any(claim.verdict is None for claim in self.claims):
+            raise ValueError("a claim has no verdict")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as `study.json` holds it."""
+        return self.model_dump(mode="json")

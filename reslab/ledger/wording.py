@@ -1,0 +1,106 @@
+"""Why a verdict is what it is, in words: a code and its values in either language, made where they are shown."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reslab.ledger.claim import Text, Words
+from reslab.ledger.record import Reason, Verdict
+
+IN_THE_UNIT = ("threshold", "margin", "mean")
+"""Values that are in the claim's unit, and are shown in percent where that is an error rate."""
+
+YES_NO_NONE = {"ko": ("예", "아니오", "없음"), "en": ("yes", "no", "none")}
+
+
+@cache
+def phrases() -> dict[str, Any]:
+    """Return the words: `reasons` by code, `methods` and `kinds` by name, each in both languages."""
+    found: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    return found
+
+
+def method(name: str | None) -> Words:
+    """Return what a method of deciding is called."""
+    known: Words = phrases()["methods"].get(name, name or "")
+    return known
+
+
+def reason(verdict: Verdict, *, percent: bool = False) -> Words:
+    """Return the reason for a verdict; one that nobody foresaw, as it is.
+
+    `percent` shows what is in the claim's unit in percent, where that unit is an error rate.
+    """
+    if verdict.reason is None:
+        return ""
+    if verdict.reason.code in ("as-claimed", "not-as-claimed"):
+        return _measured(verdict)
+    known, values = phrases()["reasons"].get(verdict.reason.code), verdict.reason.values
+    scale = 100 if percent and verdict.rate else 1
+    try:
+        if known is None:
+            return _unforeseen(verdict.reason)
+        return _text({language: form.format(**_shown(values, language, scale)) for language, form in known.items()})
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError):  # values that are not those of the code
+        return _unforeseen(verdict.reason)
+
+
+def _unforeseen(given: Reason) -> Words:
+    """Return a reason that there are no words for: the text that it holds, or its code and values."""
+    text = given.values.get("text")
+    if isinstance(text, dict) and isinstance(text.get("ko"), str) and isinstance(text.get("en"), str):
+        return _text(text)
+    if isinstance(text, str):
+        return text
+    return f"{given.code}: {_said(given.values, 'en')}" if given.values else given.code
+
+
+def _measured(verdict: Verdict) -> Text:
+    forms = phrases()["reasons"][verdict.reason.code if verdict.reason else ""]
+    return _text(
+        {
+            language: form.format(measured=_said(verdict.measured, language), expected=_said(verdict.expected, language))
+            for language, form in forms.items()
+        }
+    )
+
+
+def _shown(values: Mapping[str, Any], language: str, scale: int) -> dict[str, str]:
+    """Return a reason's values as they are read."""
+    found = {}
+    for key, value in values.items():
+        if key in IN_THE_UNIT:
+            found[key] = f"{scale * value:.4g}".replace("-", "−")
+        elif key == "limit":
+            found[key] = f"{100 * value:g}"
+        elif key == "errors":
+            one = phrases()["one_untrained"][language]
+            found[key] = ", ".join(one.format(name=name, error="?" if error is None else f"{100 * error:.1f}") for name, error in value.items())
+        elif key == "kinds":
+            found[key] = ", ".join(phrases()["kinds"].get(kind, {}).get(language, kind) for kind in value)
+        elif key == "networks":
+            found[key] = ", ".join(value)
+        else:
+            found[key] = _said(value, language)
+    if "n" in values:
+        found["s"] = "" if values["n"] == 1 else "s"
+    return found
+
+
+def _said(value: Any, language: str, inner: bool = False) -> str:
+    """Return a measured value in words."""
+    yes, no, none = YES_NO_NONE[language]
+    if isinstance(value, bool):
+        return yes if value else no
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_said(part, language)}" for key, part in value.items()) or none
+    if isinstance(value, list | tuple):
+        text = ", ".join(_said(part, language, inner=True) for part in value) or none
+        return f"({text})" if inner else text
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _text(words: Mapping[str, Any]) -> Text:
+    return {"ko": words["ko"], "en": words["en"]}
