@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from reslab.analysis.result import Result, drawn
 from reslab.data import load_data
 from reslab.data.dataset import PartName
-from reslab.data.places import Watch, silent
 from reslab.errors import UserError, suggest
 from reslab.evaluation import prepared_for, trained
 from reslab.networks import zoo
+from reslab.progress import Progress, silent
 from reslab.runs import write_atomically
 from reslab.weights.files import read_weights
 from reslab.weights.shipped import locate, shipped, trained_on
@@ -77,7 +77,7 @@ def analyze_model(
     download: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
-    watch: Watch = silent,
+    progress: Progress = silent,
 ) -> Found:
     """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows them.
 
@@ -107,13 +107,13 @@ def analyze_model(
         settings["seed"] = seed
     file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
     untrained = analysis.trained and file is None and ":" not in model
-    network, loss, x, y, source = _subject(model, file, data, part, images or analysis.images, zero_pad, download, others, watch)
+    network, loss, x, y, source = _subject(model, file, data, part, images or analysis.images, zero_pad, download, others, progress)
     if loss is not None and "loss" in known:
         settings["loss"] = loss
     if "labels" in known:
         settings["labels"] = y
     if "progress" in known:
-        settings["progress"] = lambda done, total: watch(name, done, total)
+        settings["progress"] = progress
     try:
         result = function(network, x, **settings)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
@@ -197,7 +197,7 @@ def _subject(
     zero_pad: ZeroPadSide | None,
     download: bool,
     options: dict[str, Any],
-    watch: Watch,
+    progress: Progress,
 ) -> tuple[nn.Module, Any, Tensor, Tensor, str]:
     """Return the network, its loss if it has one of its own, images, labels, and where these come from."""
     own = zoo.factory(model, options) if ":" in model else None
@@ -209,7 +209,7 @@ def _subject(
     if own is not None and own.loader is not None:
         x, y = _first(own.loader, count)
         return own.network, own.loss, x, y, f"{model}'s loader"
-    dataset = load_data(data, download=download, watch=watch)
+    dataset = load_data(data, download=download, progress=progress)
     if own is None and weights is not None:
         network, dataset, _ = trained(model, weights, dataset, zero_pad=zero_pad, options=options)
         network.eval()

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from reslab.data.dataset import BATCH_PIXELS, Dataset, PartName, Split
-from reslab.data.places import Watch
 from reslab.errors import UserError
 from reslab.networks import zoo
+from reslab.progress import Progress
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import SCALES, evaluate, evaluate_multi_scale, evaluate_ten_crop
 from reslab.weights.files import read_weights
@@ -36,7 +36,7 @@ def evaluate_file(
     average_batchnorm: bool = False,
     zero_pad: ZeroPadSide | None = None,
     options: Mapping[str, Any],
-    watch: Watch,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Return the errors of a file's weights on a part of a data set, and how the images were prepared.
 
@@ -49,8 +49,8 @@ def evaluate_file(
     network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
     start = perf_counter()
     if average_batchnorm:
-        true_average(network, _watched(shuffled(data), watch, "averaging BatchNorm statistics", len(data.labels)))
-    figures = look(network, data, part, view, watch)
+        true_average(network, _watched(shuffled(data), progress, "averaging BatchNorm statistics", len(data.labels)))
+    figures = look(network, data, part, view, progress)
     return {
         "model": model,
         "weights": str(file),
@@ -136,19 +136,19 @@ def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], siz
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"
 
 
-def look(network: nn.Module, data: Dataset, part: PartName, view: View, watch: Watch) -> dict[str, float | None]:
+def look(network: nn.Module, data: Dataset, part: PartName, view: View, progress: Progress) -> dict[str, float | None]:
     """Return the errors of a network on a part, in one view."""
     total = len(data.parts[part].labels)
     if view == "single":
-        return evaluate(network, _watched(data.batches(part), watch, "evaluating", total))
+        return evaluate(network, _watched(data.batches(part), progress, "evaluating", total))
     images = data.parts[part].images
     size = data.size or (min(images.shape[2:]) if isinstance(images, Tensor) else zoo.input_shape(network)[1])
     if view == "ten-crop":
         whole = data.resized(part, round(size * 8 / 7), max(1, BATCH_PIXELS // (10 * size**2)))
-        return evaluate_ten_crop(network, _watched(whole, watch, "evaluating ten crops", total), size)
+        return evaluate_ten_crop(network, _watched(whole, progress, "evaluating ten crops", total), size)
     sides = [round(side * size / 224) for side in SCALES]
     first, *others = (data.resized(part, side, max(1, BATCH_PIXELS // sides[-1] ** 2)) for side in sides)
-    return evaluate_multi_scale(network, [_watched(first, watch, f"evaluating at {', '.join(map(str, sides))}", total), *others])
+    return evaluate_multi_scale(network, [_watched(first, progress, f"evaluating at {', '.join(map(str, sides))}", total), *others])
 
 
 def shuffled(data: Dataset) -> Iterator[Split]:
@@ -158,9 +158,9 @@ def shuffled(data: Dataset) -> Iterator[Split]:
         yield data.training_batch(index, None)
 
 
-def _watched(batches: Iterable[Split], watch: Watch, what: str, total: int) -> Iterator[Split]:
+def _watched(batches: Iterable[Split], progress: Progress, what: str, total: int) -> Iterator[Split]:
     done = 0
     for images, labels in batches:
         yield images, labels
         done += len(labels)
-        watch(what, done, total)
+        progress(what, done, total)

@@ -14,11 +14,11 @@ from torch import nn
 
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, PartName
-from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.evaluation import look, trained
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
+from reslab.progress import Progress, silent
 from reslab.runs import RESULT, TRIAL, Json, TrialFile, check_files, read_record, write_atomically
 from reslab.training.loop import TrialConfig, TrialOutcome
 from reslab.training.recipes import RECIPES, recipe_for
@@ -60,7 +60,7 @@ class Shipped(NamedTuple):
     facts: Json
 
 
-def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
+def ship(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     """Write a finished run's network and its card below `out`, over nothing that is there.
 
     Raises:
@@ -82,10 +82,10 @@ def ship(run: Path, out: Path, watch: Watch = silent) -> Shipped:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
-    data = load_data(config.data, watch=watch)
+    data = load_data(config.data, progress=progress)
     network, data, _ = trained(config.model, run / "weights.safetensors", data, zero_pad=None, options={})
     network.load_state_dict(halved(network.state_dict()))
-    rounded = _errors(network, data, watch)
+    rounded = _errors(network, data, progress)
     facts = {
         "made_for": {"num_classes": data.num_classes, "in_channels": data.in_channels},
         "params": count_params(network),
@@ -127,19 +127,19 @@ def _read(run: Path) -> tuple[TrialConfig, Json]:
     return config, stated
 
 
-def _errors(network: nn.Module, data: Dataset, watch: Watch) -> dict[PartName, float]:
+def _errors(network: nn.Module, data: Dataset, progress: Progress) -> dict[PartName, float]:
     """Return the error on each part."""
     errors = {}
     for part, name in PARTS.items():
-        error = look(network, data, part, "single", _called(f"{name} images", watch))["error"]
+        error = look(network, data, part, "single", _called(f"{name} images", progress))["error"]
         assert error is not None
         errors[part] = error
     return errors
 
 
-def _called(what: str, watch: Watch) -> Watch:
-    """Return a watch that is told of something under another name."""
-    return lambda _, done, total: watch(what, done, total)
+def _called(what: str, progress: Progress) -> Progress:
+    """Return what tells of something under another name."""
+    return lambda _, done, total, said="": progress(what, done, total, said)
 
 
 def command(config: TrialConfig) -> str:

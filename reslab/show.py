@@ -1,21 +1,20 @@
-"""What the commands print: JSON, tables, verdicts, networks, progress."""
+"""What the commands print: JSON, tables, verdicts, networks."""
 
 import json
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+
+from reslab.progress import short
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import Console
     from rich.table import Table
 
     from reslab.data import Dataset
     from reslab.ledger.record import Record, Verdict
-    from reslab.runs import Json, Run
+    from reslab.runs import Json
 
 
 def print_json(value: Any) -> None:
@@ -243,122 +242,6 @@ def _claim(claim: "Verdict", words: dict[str, str], lang: Lang) -> Any:
     return text
 
 
-@contextmanager
-def trials(quiet: bool = False) -> "Iterator[Callable[[list[Run], int, int], None]]":
-    """Give a `Watch` that shows how many trials are done and how far each running one is; a quiet one shows nothing."""
-    with _display(quiet) as show:
-        yield _trials(show)
-
-
-@contextmanager
-def steps() -> "Iterator[Callable[[str, int, int], None]]":
-    """Give `watch(what, done, total)`, which shows a bar for each thing that it is told of."""
-    with _display() as show:
-        yield show
-
-
-@contextmanager
-def trials_and_steps() -> "Iterator[tuple[Callable[[list[Run], int, int], None], Callable[[str, int, int], None]]]":
-    """Give both, in one display."""
-    with _display() as show:
-        yield _trials(show), show
-
-
-Show = Callable[..., None]
-"""`show(what, done, total, said)`: shows how much of something is done, and what is said of it now (by default what it is)."""
-
-
-def _trials(show: Show) -> "Callable[[list[Run], int, int], None]":
-    def watch(running: "list[Run]", done: int, total: int) -> None:
-        if total == 1 and running:
-            now = running[0].progress()
-            show("trials", now.get("step", 0), now.get("steps", 1), how_far(now) if now else "starting")
-        elif total > 1 or done:
-            show("trials", done, total, "trials: " + (" | ".join(map(describe, running)) or "done"))
-
-    return watch
-
-
-def describe(run: "Run") -> str:
-    """Return a running trial's name and epoch in a few words."""
-    config, now = run.config.model_dump(), run.progress()
-    depth = config["options"].get("depth")
-    epoch = f"epoch {now['epoch']}/{now['epochs']}" if now else "starting"
-    return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} {epoch}"
-
-
-def how_far(now: "Json") -> str:
-    """Return how far a trial is, how well it does, how fast, and how long it will take, from what it said last."""
-    if now["step"] == now["steps"]:
-        return "trained; evaluating"
-    left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
-    heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
-    return (
-        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\n"
-        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
-    )
-
-
-def clock(seconds: float) -> str:
-    """Return a time as `0:09`, `12:05`, `27:00:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
-
-
-@contextmanager
-def _display(quiet: bool = False) -> "Iterator[Show]":
-    """Give what shows progress on standard error: bars on a terminal, a line now and then elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda *_: None
-    elif console.is_terminal:
-        with _bars(console) as show:
-            yield show
-    else:
-        yield _lines()
-
-
-@contextmanager
-def _bars(console: "Console") -> "Iterator[Show]":
-    """Give rich's progress display: what is said, a bar, how many of how many, and the time. It starts with the first bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
-    tasks: dict[str, Any] = {}
-
-    def show(what: str, done: int, total: int, said: str = "") -> None:
-        if what not in tasks:
-            bars.start()
-            tasks[what] = bars.add_task(what)
-        bars.update(tasks[what], completed=done, total=total, description=said or what)
-
-    try:
-        yield show
-    finally:
-        if bars.live.is_started:  # to stop one that did not start would print an empty line
-            bars.stop()
-
-
-LINE_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal; in long runs, a hundredth of the time so far."""
-
-
-def _lines() -> Show:
-    """Return what prints a line now and then, and none of what is over sooner."""
-    start = last = time.monotonic()
-
-    def show(what: str, done: int, total: int, said: str = "") -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= max(LINE_SECONDS, (now - start) / 100):
-            print(f"{(said or what).replace(chr(10), ', ')} {done:,}/{total:,} {clock(now - start)}", file=sys.stderr, flush=True)
-            last = now
-
-    return show
-
-
 def print_evaluation(record: "Json") -> None:
     """Print the errors of trained weights, and how the images were prepared."""
     how = record["preprocessing"]
@@ -389,14 +272,6 @@ def print_analysis(record: "Json", written: "list[Path]") -> None:
         print(f"{key}: {short(value)}")
     for path in written:
         print(f"wrote {path}")
-
-
-def short(value: Any) -> str:
-    """Return a value as a table shows it: numbers with four digits, and with two where they need an exponent."""
-    if not isinstance(value, float):
-        return str(value)
-    text = f"{value:.4g}"
-    return f"{value:.1e}" if "e" in text else text
 
 
 def print_mapping(file: "Path", report: "Json") -> None:

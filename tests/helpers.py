@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reslab import studies
 from reslab.cli import main
 from reslab.runs import SUMS, Run, sha256, write_sums
-from reslab.studies.study import Groups, Trial
+from reslab.studies.trials import Trial, Trials, label
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
@@ -30,12 +30,12 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
 
 def pretended(
     name: str, path: Path, train_error: Callable[[str], float], test_error: Callable[[str], float] = lambda _: 0.1, status: str = "finished"
-) -> Groups:
-    """Return the groups of a smoke study as if its trials had ended with these errors, which depend on the group."""
+) -> Trials:
+    """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name."""
     study = studies.find(name)
     grid = study.grid(study.configure("smoke", {}))
-    results = {group: {"status": status, "train_error": train_error(group), "test_error": test_error(group)} for group in grid}
-    return {group: [Trial(group, trial, results[group], Run(path, trial)) for trial in trials] for group, trials in grid.items()}
+    results = {key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))} for key in grid}
+    return Trials({key: [Trial(key, trial, results[key], Run(path, trial)) for trial in trials] for key, trials in grid.items()})
 
 
 def timeless(record: dict[str, object]) -> dict[str, object]:

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import snapshot
-from reslab.residual import view
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -22,6 +21,7 @@ from reslab.analysis.responses import responses
 from reslab.analysis.shattering import shattering
 from reslab.errors import UserError
 from reslab.networks.counting import count_macs
+from reslab.residual import view
 
 X, Y = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
 

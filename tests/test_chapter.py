@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pytest
 from helpers_commands import check_command
-from reslab.ledger.claim import SECTIONS
 
 from reslab import studies
 from reslab.exercises.checklist import CHECKLIST
+from reslab.ledger.claim import SECTIONS
 from reslab.runs import read_json
 
 HERE = Path(__file__).parent.parent / "reslab"

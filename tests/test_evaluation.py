@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from reslab.data import load_data
 from reslab.data.images import resize_shorter
-from reslab.data.places import silent
 from reslab.errors import UserError
 from reslab.evaluation import evaluate_file, prepared_for, shuffled
 from reslab.executors import run_trial
 from reslab.networks import zoo
+from reslab.progress import silent
 from reslab.runs import Run
 from reslab.training import loop
 from reslab.training.batchnorm import true_average
@@ -275,7 +275,7 @@ def test_classes_are_those_of_the_weights_by_name(tmp_path: Path) -> None:
         root = tmp_path / names
         if not root.exists():
             image_folder(root, classes=list(names), train=2, test=1)
-        return evaluate_file("cifar_resnet", file, load_data(f"folder:{root}"), options={"depth": 8}, watch=silent)
+        return evaluate_file("cifar_resnet", file, load_data(f"folder:{root}"), options={"depth": 8}, progress=silent)
 
     abc = of_classes(tmp_path / "abc.safetensors", ["a", "b", "c"])
     assert errors(abc, "abc")["top1_error"] == pytest.approx(2 / 3) and errors(abc, "abc")["classes"] == ["a", "b", "c"]

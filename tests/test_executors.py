@@ -13,7 +13,7 @@ from reslab.executors import default_workers, local, memory, run_trials
 from reslab.runs import Run
 
 
-def quiet(running: list[Run], done: int, total: int) -> None:
+def quiet(what: str, done: int, total: int, said: str = "") -> None:
     assert 0 <= done <= total
 
 
@@ -42,8 +42,8 @@ def test_a_worker_that_is_killed_is_a_failure_with_its_reason(tmp_path: Path) ->
 
     victim: list[int] = []
 
-    def kill_one(running: list[Run], done: int, total: int) -> None:
-        if not victim and any(list(run.metrics()) for run in running):
+    def kill_one(what: str, done: int, total: int, said: str = "") -> None:
+        if not victim and any(list(Run(tmp_path, config).metrics()) for config in configs[:2]):
             victim.append(next(child.pid or 0 for child in multiprocessing.active_children()))
             os.kill(victim[0], signal.SIGKILL)
 
@@ -58,7 +58,7 @@ def test_a_worker_that_is_killed_is_a_failure_with_its_reason(tmp_path: Path) ->
 def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path) -> None:
     import multiprocessing
 
-    def interrupt(running: list[Run], done: int, total: int) -> None:
+    def interrupt(what: str, done: int, total: int, said: str = "") -> None:
         if done == 1:
             raise KeyboardInterrupt
 
@@ -109,8 +109,8 @@ def test_a_ray_cluster_gives_the_serial_weights_also_when_a_worker_is_killed(tmp
 
     killed: list[int] = []
 
-    def kill_one(running: list[Run], done: int, total: int) -> None:
-        if not killed and any(list(run.metrics()) for run in running):
+    def kill_one(what: str, done: int, total: int, said: str = "") -> None:
+        if not killed and any(list(Run(tmp_path / "ray", config).metrics()) for config in configs):
             killed.append(next(pid for pid in _processes("ray::cifar_resnet")))
             os.kill(killed[0], signal.SIGKILL)
 

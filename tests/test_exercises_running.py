@@ -170,14 +170,14 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
     assert {each.tasks for each in found} == {("1.2",)}
     out = tmp_path / "grades.csv"
     told: list[tuple[str, int, int]] = []
-    rows = classroom.grade(found, out, hidden=hidden, watch=lambda *step: told.append(step))
+    rows = classroom.grade(found, out, hidden=hidden, progress=lambda *step: told.append(step))
     assert [(row["1.2"], row["of"]) for row in rows] == [(10, 15), (0, 15)] and told[-1] == ("grading", 2, 2)
     table = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     assert [row["student"] for row in table] == ["김하나", "'=cmd"]
     details = out.with_suffix(".jsonl")
     details.write_text(details.read_text(encoding="utf-8") + '{"torn', encoding="utf-8")
     told.clear()
-    assert classroom.grade(found, out, hidden=hidden, watch=lambda *step: told.append(step)) == rows and not told
+    assert classroom.grade(found, out, hidden=hidden, progress=lambda *step: told.append(step)) == rows and not told
     assert classroom.seed_of("a", "1.2", 0) != classroom.seed_of("b", "1.2", 0) == classroom.seed_of("b", "1.2", 0)
 
 

@@ -147,7 +147,7 @@ def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) ->
         return {**grid, first: [greedy, lost, missing, *trials]}
 
     directory = Directory(tmp_path / "study").prepare(study)
-    finished = run_study(replace(study, grid=with_bad_ones), config, directory, local(1), lambda *_: None, lambda *_: None)
+    finished = run_study(replace(study, grid=with_bad_ones), config, directory, local(1), lambda *_: None)
     reasons = {failure.config.model: failure.reason for failure in finished.failures}
     assert reasons.keys() == {greedy.model, missing.model} and all(len(reason.splitlines()) == 1 for reason in reasons.values())
     assert "allocate" in reasons[greedy.model] and "Missing" in reasons[missing.model]

@@ -444,7 +444,7 @@ def test_a_build_that_stops_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_data(f"folder:{root}", watch=stop)
+        load_data(f"folder:{root}", progress=stop)
     assert not list((root / cache.DIRECTORY).iterdir())
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(UserError, match="GB are free"):
@@ -480,7 +480,7 @@ def test_two_processes_that_make_one_cache_agree(tmp_path: Path, monkeypatch: py
 def test_what_is_done_is_told(tmp_path: Path) -> None:
     root = image_folder(tmp_path)
     told = []
-    load_data(f"folder:{root}", watch=lambda *what: told.append(what))
+    load_data(f"folder:{root}", progress=lambda *what: told.append(what))
     assert told[-1][1:] == (12, 12) and str(root / cache.DIRECTORY) in told[-1][0]
 
 

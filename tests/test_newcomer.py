@@ -8,9 +8,11 @@ import pytest
 from helpers import reslab_here, tiny_trial
 
 import reslab
-from reslab import show, studies
+from reslab import progress, show, studies
 from reslab.errors import UserError
 from reslab.executors import run_trial
+from reslab.executors.trial import how_far
+from reslab.progress import short
 from reslab.runs import Run
 from reslab.studies.study import Directory
 from reslab.training import loop
@@ -51,7 +53,7 @@ def test_a_narrow_terminal_breaks_no_number_and_no_name(
 
 
 def test_numbers_in_tables_are_short() -> None:
-    assert [show.short(value) for value in (0.122141, 9.473e-82, 1234567.0, 3, "x")] == ["0.1221", "9.5e-82", "1.2e+06", "3", "x"]
+    assert [short(value) for value in (0.122141, 9.473e-82, 1234567.0, 3, "x")] == ["0.1221", "9.5e-82", "1.2e+06", "3", "x"]
 
 
 def test_a_record_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> None:
@@ -75,16 +77,16 @@ def test_how_far_a_trial_is_can_be_read_while_it_runs_and_is_gone_afterwards(tmp
     assert [(now["step"], now["steps"], now["epoch"], now["epochs"]) for now in told] == [(i + 1, 10, i // 5 + 1, 2) for i in range(10)]
     assert told[0]["heldout_error"] is None and 0 <= told[-1]["heldout_error"] <= 1
     assert Run(tmp_path, config).progress() == {}
-    assert show.how_far({**told[6], "seconds": 7.0}).startswith("epoch 2/2, 0:03 left\nloss ") and show.how_far(told[-1]) == "trained; evaluating"
+    assert how_far({**told[6], "seconds": 7.0}).startswith("epoch 2/2, 0:03 left\nloss ") and how_far(told[-1]) == "trained; evaluating"
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with show.steps() as watch:
-        watch("decoding", 1, 3)
+    with progress.display() as tell:
+        tell("decoding", 1, 3)
         assert capsys.readouterr().err == ""
-    monkeypatch.setattr(show, "LINE_SECONDS", 0.0)
-    with show.steps() as watch:
-        watch("decoding", 2_000, 3_000)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with progress.display() as tell:
+        tell("decoding", 2_000, 3_000)
     assert capsys.readouterr().err == "decoding 2,000/3,000 0:00\n"
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reslab.residual import view
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from reslab.analysis.inference import FastView, fast_view
 from reslab.analysis.removal import importance, kendall_tau, remove_each, remove_random, reorder
 from reslab.errors import UserError
 from reslab.networks import zoo
+from reslab.residual import view
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reslab import studies
-from reslab.executors import Executor, Watch, local
+from reslab.executors import Executor, local
+from reslab.progress import Progress
 from reslab.runs import Json, Run, read_json
 from reslab.studies.study import Directory, run_study
 from reslab.training.loop import TrialConfig
@@ -27,10 +28,10 @@ REFERENCE: list[Any] = []
 def shuffled(workers: int, seed: int) -> Executor:
     """Return an executor with so many workers that takes the trials in another order, from another state of every generator."""
 
-    def run(todo: Sequence[TrialConfig], root: Path, watch: Watch) -> list[Any]:
+    def run(todo: Sequence[TrialConfig], root: Path, progress: Progress) -> list[Any]:
         random.seed(seed)
         torch.manual_seed(seed)
-        return local(workers)(random.sample(todo, len(todo)), root, watch)
+        return local(workers)(random.sample(todo, len(todo)), root, progress)
 
     return run
 
@@ -39,7 +40,7 @@ def outcome(executor: Executor) -> tuple[Json, dict[str, tuple[bytes, list[Json]
     """Run the study in a directory of its own and return study.json, and each trial's weights and metrics: all without what the clock says."""
     with TemporaryDirectory() as place:
         directory = Directory(Path(place)).prepare(STUDY)
-        run_study(STUDY, CONFIG, directory, executor, lambda *_: None, lambda *_: None)
+        run_study(STUDY, CONFIG, directory, executor, lambda *_: None)
         record = read_json(directory.record)
         runs = [Run(directory.trials, trial) for trials in STUDY.grid(CONFIG).values() for trial in trials]
         trials = {run.path.name: (run.weights.read_bytes(), [timeless(line) for line in run.metrics()]) for run in runs}

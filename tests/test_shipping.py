@@ -149,7 +149,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     assert facts["made_for"] == {"num_classes": 2, "in_channels": 3} and facts["images"] == {"train": 6, "heldout": 2, "test": 4}
     dataset = load_data(f"folder:{place}")
     for part, figures in facts["errors"].items():
-        found = evaluate_file("resnet20", path, dataset, part=part, options={}, watch=lambda *_: None)
+        found = evaluate_file("resnet20", path, dataset, part=part, options={}, progress=lambda *_: None)
         assert figures == {"trained": 0.25, "shipped": found["top1_error"]}  # what the run says, and what is measured
     for written in out.rglob("*.*"):
         assert str(tmp_path).encode() not in written.read_bytes() and "그림".encode() not in written.read_bytes()

@@ -232,7 +232,7 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
     directory = Directory(tmp_path)
     lost = study.grid(config)["none-8"][0]
 
-    def pretend(configs: list[object], root: Path, executor: object, watch: object) -> list[Failure]:
+    def pretend(configs: list[object], root: Path, executor: object, progress: object) -> list[Failure]:
         for trial in configs:
             if trial != lost:
                 run = Run(root, trial)  # type: ignore[arg-type]  # a TrialConfig
@@ -241,10 +241,10 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
         return [Failure(lost, "MemoryError: no")]
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
-    record = run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None).record
+    record = run_study(study, config, directory, local(1), lambda *_: None).record
     assert record["failures"][0]["reason"] == "MemoryError: no"
     assert [claim["n"] for claim in record["claims"]] == [2, 3, 3]
     shutil.rmtree(directory.trials)
     monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
     with pytest.raises(UserError, match="finished: MemoryError: no"):
-        run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None)
+        run_study(study, config, directory, local(1), lambda *_: None)

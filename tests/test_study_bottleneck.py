@@ -37,6 +37,6 @@ def test_from_56_layers_on_the_pair_agrees_in_computation_and_parameters() -> No
 @pytest.mark.slow  # trains six networks
 def test_smoke(tmp_path: Path) -> None:
     study = studies.find("bottleneck")
-    done = run_study(study, study.configure("smoke", {}), Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
+    done = run_study(study, study.configure("smoke", {}), Directory(tmp_path).prepare(study), local(1), lambda *_: None)
     assert not done.failures
     assert [row[2:4] for row in done.record.tables[0]["rows"]] == [[763_520, 77_754], [1_060_352, 127_354]]

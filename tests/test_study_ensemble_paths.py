@@ -84,6 +84,6 @@ def test_opposite_data_turn_the_verdicts_round() -> None:
 def test_smoke(tmp_path: Path) -> None:
     study = studies.find("ensemble_paths")
     config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None, lambda *_: None)
+    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
+    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
     assert not done.failures and done.record == again.record

@@ -99,5 +99,5 @@ def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_smoke_run_decides_every_claim(name: str, tmp_path: Path) -> None:
     study = studies.find(name)
     config = study.configure("smoke", {})
-    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None).record
+    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None).record
     assert len(record["claims"]) == len(study.claims) and len(record["charts"]) >= 2

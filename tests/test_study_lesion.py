@@ -119,8 +119,8 @@ def test_a_variant_trains_as_a_trial_and_comes_back_whole(tmp_path: Path) -> Non
 def test_smoke(tmp_path: Path) -> None:
     study = studies.find("lesion")
     config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None, lambda *_: None)
+    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
+    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
     assert not done.failures and done.record == again.record
     assert len(done.record.charts) == 3 and len(done.record.tables[0]["rows"]) == 5
     each = done.record.charts[0]

@@ -89,7 +89,7 @@ def test_over_seeds_by_hand() -> None:
 def test_a_smoke_run_decides_every_claim(name: str, tmp_path: Path) -> None:
     study = studies.find(name)
     config = study.configure("smoke", {})
-    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None, lambda *_: None).record
+    record = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None).record
     verdicts = {claim["id"]: claim["verdict"] for claim in record["claims"]}
     assert len(verdicts) == len(study.claims) and record["charts"]
     if name == "skip_gradient":

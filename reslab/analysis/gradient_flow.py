@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
 from reslab.gates.gating import Block
 from reslab.gates.view import View
+from reslab.progress import Progress, silent
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def through_training(
     momentum: float = 0.9,
     seed: int = 0,
     loss: Loss = F.cross_entropy,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TrainingFlow:
     """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the network stays as it is.
 
@@ -196,8 +197,7 @@ def through_training(
             optimizer.zero_grad()
             loss_value(loss, trained(images[batch]), labels[batch]).backward()
             optimizer.step()
-            if progress is not None:
-                progress(step, steps)
+            progress("training-flow", step, steps)
     return TrainingFlow(at, flows)
 
 

@@ -15,9 +15,10 @@ from torch.autograd import forward_ad
 from torch.func import jacrev, vjp
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Progress, analysis, answers_alone, as_view, evaluating
+from reslab.analysis.subject import analysis, answers_alone, as_view, evaluating
 from reslab.errors import UserError
 from reslab.gates.view import View
+from reslab.progress import Progress, each, silent
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def jacobian(
     tolerance: float = 1e-6,
     batch_statistics: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Jacobians:
     """Return the singular values of blocks' Jacobians, from each block's input to its module's output (v1's final ReLU included), at each image.
 
@@ -160,11 +161,7 @@ def jacobian(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block has a Jacobian at one image"
             )
         inputs = _inputs(exact, images)
-        found = []
-        for index in indices:
-            found.append(_measure(exact, index, inputs[index], method, steps, seed))
-            if progress is not None:
-                progress(len(found), len(indices))
+        found = [_measure(exact, index, inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)]
     return Jacobians(tuple(found), tolerance)
 
 

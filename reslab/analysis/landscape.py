@@ -10,8 +10,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, Progress, analysis, as_network
+from reslab.analysis.subject import Loss, analysis, as_network
 from reslab.errors import UserError
+from reslab.progress import Progress, each, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def landscape(
     seed: int = 0,
     batch_statistics: bool = False,
     loss: Loss = F.cross_entropy,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Landscape:
     """Return the loss on a batch, on a line or a plane of weights along random filter-normalised directions.
 
@@ -110,14 +111,12 @@ def landscape(
     places = torch.cartesian_prod(*[coordinates] * dimensions).reshape(-1, dimensions).tolist()
     losses: list[float] = []
     with loss_of(network, images, labels, loss, batch_statistics=batch_statistics) as loss_at, torch.no_grad():
-        for place in places:
+        for place in each(places, "landscape", progress):
             moved = {
                 name: sum((step * direction[name] for step, direction in zip(place, directions, strict=True)), start=weight)
                 for name, weight in weights.items()
             }
             losses.append(loss_at(moved).item())
-            if progress is not None:
-                progress(len(losses), len(places))
     return Landscape(coordinates, torch.tensor(losses, dtype=torch.float64).reshape([points] * dimensions), seed)
 
 

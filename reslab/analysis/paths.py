@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, Progress, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
 from reslab.errors import UserError
 from reslab.gates.view import View
+from reslab.progress import Progress, each, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,9 +118,7 @@ class _Link(NamedTuple):
 
 
 @analysis
-def path_spectrum(
-    network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress | None = None
-) -> PathSpectrum:
+def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent) -> PathSpectrum:
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's current mode.
 
     With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T G_(k-1)`, where S is the
@@ -144,8 +143,7 @@ def path_spectrum(
             link = links.pop()  # its graph is freed after this turn
             kept = [link.pull(g, [link.shortcut]) for g in by_length]
             longer = [link.pull(g, link.branches) for g in by_length]
-            if progress is not None:
-                progress(len(view) - len(links), len(view))
+            progress("paths", len(view) - len(links), len(view))
             by_length = [kept[0], *(a + b for a, b in zip(kept[1:], longer[:-1], strict=True)), longer[-1]]
     stacked = torch.stack(by_length)
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
@@ -161,7 +159,7 @@ def sample_paths(
     draws: int = 10,
     seed: int = 0,
     loss: Loss = F.cross_entropy,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> SampledPaths:
     """Return Veit et al.'s sampled estimate of the same: random single paths of each length (2016, section 4.2).
 
@@ -177,11 +175,9 @@ def sample_paths(
     norms = []
     with torch.enable_grad():
         links, gradient = _record(view, images, labels, loss)
-        for done, length in enumerate(lengths, start=1):
+        for length in each(lengths, "sampled-paths", progress):
             draw = [_along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist())) for _ in range(draws)]
             norms.append(torch.stack([g.flatten(1).norm(dim=1).mean() for g in draw]).mean())
-            if progress is not None:
-                progress(done, len(lengths))
     return SampledPaths(lengths, torch.stack(norms), [comb(n, length) for length in lengths])
 
 

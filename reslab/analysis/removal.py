@@ -13,10 +13,11 @@ from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, Progress, analysis, answers_alone, as_view, check_batch, check_logits, check_repeatable, loss_value
+from reslab.analysis.subject import Loss, analysis, answers_alone, as_view, check_batch, check_logits, check_repeatable, loss_value
 from reslab.errors import UserError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View
+from reslab.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ class Importance(Result):
 
 
 @analysis
-def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress | None = None) -> Removals:
+def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent) -> Removals:
     """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and not n².
 
     Where it answers as the network does, a copy is used, with BatchNorms folded into the convolutions before them, which moves float32 logits by
@@ -146,8 +147,7 @@ def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision
                 wrong[index] += _errors(_to_the_end(fast, index + 1, without), y)
                 live = fast.block(index, live)
             wrong[n] += _errors(fast.head(live), y)
-            if progress is not None:
-                progress(done, len(labels))
+            progress("removal", done, len(labels))
     *each, whole = (wrong.double() / len(labels)).tolist()
     return Removals(view.blocks, whole, torch.tensor(each))
 
@@ -162,7 +162,7 @@ def remove_random(
     draws: int = 5,
     seed: int = 0,
     precision: Precision = "32",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Damage:
     """Return the error with k blocks removed at random, for every k in `counts`, by default up to ten of 1 … n (Veit et al. 2016, Fig. 5a).
 
@@ -186,7 +186,7 @@ def remove_random(
             live = fast.block(index, live, settings[setting].to(images.device))
         return fast.head(live)
 
-    whole, *rest = _sweep(view, images, labels, len(settings), run, precision, progress)
+    whole, *rest = _sweep(view, images, labels, len(settings), run, precision, "random-removal", progress)
     return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
 
 
@@ -200,7 +200,7 @@ def reorder(
     draws: int = 5,
     seed: int = 0,
     precision: Precision = "32",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Damage:
     """Return the error after k random exchanges of two blocks of one shape, with Kendall's tau of the order (Veit et al. 2016, Fig. 5b).
 
@@ -229,7 +229,7 @@ def reorder(
             live = fast.block(index, live)
         return fast.head(live)
 
-    whole, *rest = _sweep(view, images, labels, len(orders), run, precision, progress)
+    whole, *rest = _sweep(view, images, labels, len(orders), run, precision, "reorder", progress)
     taus = torch.tensor([kendall_tau(order) for order in orders[1:]])
     shape = len(swaps), draws
     return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
@@ -274,7 +274,8 @@ def _sweep(
     settings: int,
     run: Callable[[View, Live, int], Tensor],
     precision: Precision,
-    progress: Progress | None,
+    what: str,
+    progress: Progress,
 ) -> list[float]:
     """Return the error of every setting, of which the first is the network as it is; the stem is run once a batch."""
     wrong = torch.zeros(settings, dtype=torch.int64)
@@ -284,8 +285,7 @@ def _sweep(
             stem = fast.stem(x)
             for setting in range(settings):
                 wrong[setting] += _errors(run(fast, _copy(stem), setting), y)
-                if progress is not None:
-                    progress((done - len(y)) * settings + (setting + 1) * len(y), len(labels) * settings)
+                progress(what, (done - len(y)) * settings + (setting + 1) * len(y), len(labels) * settings)
     errors: list[float] = (wrong.double() / len(labels)).tolist()
     return errors
 

@@ -22,9 +22,6 @@ R = TypeVar("R")
 Loss = Callable[[Any, Tensor], Tensor]
 """From outputs, logits `[B, classes]` for most, and labels `[B]` to a number; the mean cross-entropy where nothing else is said."""
 
-Progress = Callable[[int, int], None]
-"""Called with what is done and how much there is."""
-
 
 def analysis(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function of a network (and images and labels) leave it as it was, and say in one line what it cannot do with it."""

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from reslab.bench.timing import machine
-from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.executors import local, run_trials
+from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
@@ -16,7 +16,7 @@ from reslab.training.recipes import FAST
 QUICK = {"trials": 2, "depth": 8, "epochs": 1}
 
 
-def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7, watch: Watch = silent) -> dict[str, Any]:
+def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7, progress: Progress = silent) -> dict[str, Any]:
     """Return how many times as fast `workers` processes train digit networks as one process does, starting them included.
 
     Raises:
@@ -31,8 +31,8 @@ def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 
         for count in (1, workers):
             start = time.perf_counter()
 
-            def told(_: object, done: int, total: int, count: int = count) -> None:
-                watch(f"training, {count} at a time", done, total)
+            def told(_: str, done: int, total: int, said: str = "", count: int = count) -> None:
+                progress(f"training, {count} at a time", done, total)
 
             failures = run_trials(configs, Path(where) / str(count), local(count), told)
             seconds[count] = time.perf_counter() - start

@@ -10,9 +10,9 @@ from torch import Tensor
 from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import remove_each
 from reslab.bench.timing import machine, side_by_side
-from reslab.data.places import Watch, silent
 from reslab.gates.view import View, view
 from reslab.networks import zoo
+from reslab.progress import Progress, silent
 from reslab.training.devices import has_bf16
 
 QUICK = {"model": "resnet20", "images": 8, "batch": 2, "rounds": 1, "warmup": 0}
@@ -36,7 +36,9 @@ def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
     return errors
 
 
-def bench(*, model: str = "resnet110", images: int = 100, batch: int = 32, rounds: int = 2, warmup: int = 0, watch: Watch = silent) -> dict[str, Any]:
+def bench(
+    *, model: str = "resnet110", images: int = 100, batch: int = 32, rounds: int = 2, warmup: int = 0, progress: Progress = silent
+) -> dict[str, Any]:
     """Return the speed-up of the sweep in float32 and bf16 (median, lowest, highest round), the largest difference of any error rate in points,
     and the time of the path spectrum over that of one backward pass. bf16 is left out where the processor would only emulate it.
 
@@ -57,7 +59,7 @@ def bench(*, model: str = "resnet110", images: int = 100, batch: int = 32, round
     }
     if has_bf16():
         sweeps["bf16"] = lambda: found.update(bf16=remove_each(gated, x, labels, precision="bf16").without.tolist())
-    timings = side_by_side(sweeps, rounds=rounds, warmup=warmup, watch=watch, what="removing blocks")
+    timings = side_by_side(sweeps, rounds=rounds, warmup=warmup, progress=progress, what="removing blocks")
     result: dict[str, Any] = {"machine": machine(), "model": model, "images": images, "rounds": rounds}
     for precision in found.keys() - {"plain"}:
         points = max(abs(a - b) for a, b in zip(found["plain"], found[precision], strict=True)) * 100
@@ -74,7 +76,7 @@ def bench(*, model: str = "resnet110", images: int = 100, batch: int = 32, round
         loss.backward(retain_graph=True)
 
     both: dict[str, Callable[[], object]] = {"spectrum": lambda: path_spectrum(gated, small, few), "backward": backward}
-    passes = side_by_side(both, rounds=rounds, warmup=warmup, watch=watch, what="path spectrum")
+    passes = side_by_side(both, rounds=rounds, warmup=warmup, progress=progress, what="path spectrum")
     result["path spectrum"] = {
         "seconds": passes["spectrum"].median,
         "backward s": passes["backward"].median,

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torchvision.models import resnet18
 
 from reslab.bench.timing import machine, side_by_side
-from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.processes import end, following_parent, unheard
+from reslab.progress import Progress, silent
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 
 Steps = tuple[Callable[[], object], Callable[[], object]]
@@ -60,13 +60,13 @@ def lowlevel_steps(images: torch.Tensor, labels: torch.Tensor) -> Steps:
 STEPS = {"torchvision": torchvision_steps, "lowlevel": lowlevel_steps}
 
 
-def bench(*, batch: int = 32, rounds: int = 10, warmup: int = 2, watch: Watch = silent) -> dict[str, Any]:
+def bench(*, batch: int = 32, rounds: int = 10, warmup: int = 2, progress: Progress = silent) -> dict[str, Any]:
     """Return the medians in milliseconds, the ratios (median, lowest, highest round) and the ratio of peak memory."""
     images, labels = torch.randn(batch, 3, 64, 64), torch.randint(1000, (batch,))
     steps = {name: make(images, labels) for name, make in STEPS.items()}
     result: dict[str, Any] = {"machine": machine(), "batch": batch, "rounds": rounds}
     for index, what in enumerate(("training step", "inference")):
-        timings = side_by_side({name: pair[index] for name, pair in steps.items()}, rounds=rounds, warmup=warmup, watch=watch, what=what)
+        timings = side_by_side({name: pair[index] for name, pair in steps.items()}, rounds=rounds, warmup=warmup, progress=progress, what=what)
         ours, theirs = timings["lowlevel"], timings["torchvision"]
         result[what] = {"lowlevel ms": 1e3 * ours.median, "torchvision ms": 1e3 * theirs.median, "ratio": ours.ratio(theirs)}
     peaks = {name: peak_memory(name, batch) for name in STEPS}

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from reslab.data.places import Watch
+from reslab.progress import Progress, each
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,15 @@ class Timing:
         return median(ratios), ratios[0], ratios[-1]
 
 
-def side_by_side(variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, watch: Watch, what: str) -> dict[str, Timing]:
-    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as `watch` is told."""
+def side_by_side(variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, progress: Progress, what: str) -> dict[str, Timing]:
+    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as `progress` is told."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(warmup + rounds):
-        watch(what, number, warmup + rounds)
+    for number in each(range(warmup + rounds), what, progress):
         for name, call in variants.items():
             start = time.perf_counter()
             call()
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - start)
-    watch(what, warmup + rounds, warmup + rounds)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 

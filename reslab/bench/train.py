@@ -17,9 +17,9 @@ from reslab.bench.timing import Timing, machine, side_by_side
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
-from reslab.data.places import Watch, silent
 from reslab.errors import UserError
 from reslab.networks import zoo
+from reslab.progress import Progress, each, silent
 from reslab.runs import Run
 from reslab.training.devices import best_precision, fabric_here
 from reslab.training.evaluation import evaluate
@@ -112,7 +112,7 @@ def bench(
     warmup: int = 1,
     loaders: int = 2,
     epochs: int = 0,
-    watch: Watch = silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its precision.
 
@@ -123,7 +123,7 @@ def bench(
     Raises:
         UserError: if the data are not 32×32 in colour, or fewer than a batch.
     """
-    chosen = load_data(data, watch=watch) if data else _random_images(images)
+    chosen = load_data(data, progress=progress) if data else _random_images(images)
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
         raise UserError(f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out")
@@ -162,12 +162,12 @@ def bench(
             "whole epoch": (ordinary.epoch, epoch),
         }
         for what, (theirs, ours) in pairs.items():
-            timings = side_by_side({"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup, watch=watch, what=what)
+            timings = side_by_side({"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup, progress=progress, what=what)
             result[what] = _compared(timings["ordinary"], timings["reslab"])
     if epochs:
         result["held-out error"] = {
-            "reslab": _error_of_lab(chosen, config, watch),
-            "ordinary": _error_of_ordinary(chosen, config, loaders, watch),
+            "reslab": _error_of_lab(chosen, config, progress),
+            "ordinary": _error_of_ordinary(chosen, config, loaders, progress),
         }
     return result
 
@@ -176,18 +176,15 @@ def _compared(ordinary: Timing, lab: Timing) -> dict[str, Any]:
     return {"reslab s": lab.median, "ordinary s": ordinary.median, "times faster": ordinary.ratio(lab)}
 
 
-def _error_of_lab(data: Dataset, config: TrialConfig, watch: Watch) -> float | None:
+def _error_of_lab(data: Dataset, config: TrialConfig, progress: Progress) -> float | None:
     with _trainer(data, config) as trainer:
-        watch("training, reslab", 0, 1)
-        trainer.fit()
-        watch("training, reslab", 1, 1)
+        for _ in each(range(1), "training, reslab", progress):
+            trainer.fit()
         return evaluate(trainer.network, data.batches("heldout"))["error"]
 
 
-def _error_of_ordinary(data: Dataset, config: TrialConfig, loaders: int, watch: Watch) -> float | None:
+def _error_of_ordinary(data: Dataset, config: TrialConfig, loaders: int, progress: Progress) -> float | None:
     ordinary, epochs = Ordinary(data, config, loaders), config.recipe.epochs or 0
-    for epoch in range(epochs):
-        watch("training, ordinary", epoch, epochs)
+    for _ in each(range(epochs), "training, ordinary", progress):
         ordinary.epoch()
-    watch("training, ordinary", epochs, epochs)
     return evaluate(ordinary.network, data.batches("heldout"))["error"]

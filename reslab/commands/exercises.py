@@ -13,6 +13,7 @@ from reslab import arguments, show
 from reslab.commands.app import Flag, Seed, app
 from reslab.errors import UserError
 from reslab.exercises.sheets import Language
+from reslab.progress import display
 
 exercise = App(name="exercise", help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.")
 app.command(exercise)
@@ -137,10 +138,10 @@ def check(
     if not file.is_file():
         raise UserError(f"no {file}; begin with: reslab exercise start {sheet}{_there(dir)}")
     drawn = random.randrange(2**31) if seed is None else seed
-    with show.steps() as steps:
-        steps("checking", 0, 1)
+    with display() as progress:
+        progress("checking", 0, 1)
         results = checking.check(file, dict.fromkeys(task or known, drawn))
-        steps("checking", 1, 1)
+        progress("checking", 1, 1)
     Record(dir).add(results)
     points, of = sum(result.points for result in results), sum(result.of for result in results)
     if json:
@@ -253,8 +254,8 @@ def grade(
     found = classroom.submissions(directory, task)
     table = out or directory / "grades.csv"
     arguments.make_writable(table.parent)
-    with show.steps() as steps:
-        rows = classroom.grade(found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, watch=steps)
+    with display() as progress:
+        rows = classroom.grade(found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, progress=progress)
     if json:
         show.print_json(rows)
         return

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from reslab import arguments, show
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.errors import UserError, suggest
+from reslab.progress import display
 
 if TYPE_CHECKING:
     from reslab.ledger.record import Record
@@ -91,8 +92,8 @@ def train(
     check(chosen, exact)
     words = arguments.words(options)
     arguments.see_whose(words, train, zoo.options(model), Recipe.model_fields)
-    with show.steps() as steps:
-        dataset = load_data(data, download=download, watch=steps)
+    with display() as progress:
+        dataset = load_data(data, download=download, progress=progress)
     zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
     try:
         settings = arguments.read_recipe(recipe, data, epochs, set)
@@ -115,8 +116,8 @@ def train(
     trained_before = run.finished
     if is_main_process() and not json:
         print(dataset.describe(), flush=True)
-    with show.trials(quiet=not is_main_process()) as watch:
-        failures = run_trials([config], out, loaded(dataset), watch)
+    with display(quiet=not is_main_process()) as progress:
+        failures = run_trials([config], out, loaded(dataset), progress)
     if failures:
         raise failures[0].error()
     if not is_main_process():
@@ -211,8 +212,8 @@ def study(
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
         runner = on_ray(address) if executor == "ray" else local(workers)
-        with show.trials_and_steps() as (watch, steps):
-            finished = run_study(each, config, directory, runner, watch, steps)
+        with display() as progress:
+            finished = run_study(each, config, directory, runner, progress)
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
@@ -260,19 +261,19 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
     if out.is_dir():
         raise UserError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
     arguments.make_writable(out.parent)
-    with show.steps() as steps:
+    with display() as progress:
 
         def tour() -> Tour:
-            steps("reading torchvision", 0, 1)
+            progress("reading torchvision", 0, 1)
             read = torchvision_tour()
-            steps("reading torchvision", 1, 1)
+            progress("reading torchvision", 1, 1)
             return read
 
         page = write_report(directories, out, tour)
         written = []
         if figures is not None:
             arguments.make_writable(figures)
-            written = write_figures(directories, figures, steps)
+            written = write_figures(directories, figures, progress)
     if json:
         show.print_json({"report": str(page), "figures": [str(path) for path in written]})
     else:

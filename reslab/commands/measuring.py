@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from reslab import arguments, show
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.errors import UserError, suggest
+from reslab.progress import display
 
 
 @app.command
@@ -82,7 +83,7 @@ def analyze(
     if out is not None:
         arguments.make_writable(out)
         places(name, model, out)  # before the work, and not after it
-    with show.steps() as steps:
+    with display() as progress:
         found = analyze_model(
             name,
             model,
@@ -94,7 +95,7 @@ def analyze(
             zero_pad=zero_pad,
             download=download,
             options=words,
-            watch=steps,
+            progress=progress,
         )
     if found.record.get("untrained"):
         print(f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; give --weights", file=sys.stderr)
@@ -135,15 +136,15 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
         raise UserError(f"no benchmark {name!r}{suggest(name, names)}")
     module = import_module(f"reslab.bench.{name}")
     words = arguments.words(settings)
-    known = {key: parameter.default for key, parameter in signature(module.bench).parameters.items() if key != "watch"}
+    known = {key: parameter.default for key, parameter in signature(module.bench).parameters.items() if key != "progress"}
     for key, value in words.items():
         if key not in known:
             raise UserError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
         least = 0 if key in ("warmup", "loaders") or known[key] == 0 else 1
         if not isinstance(value, type(known[key])) or (isinstance(value, int) and value < least):
             raise UserError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key]!r}")
-    with show.steps() as steps:
-        figures = module.bench(**{**(module.QUICK if quick else {}), **words}, watch=steps)
+    with display() as progress:
+        figures = module.bench(**{**(module.QUICK if quick else {}), **words}, progress=progress)
     show.print_json(figures) if json else show.print_bench(figures)
 
 
@@ -230,11 +231,11 @@ def speedrun(
     except ValidationError as error:
         raise UserError(one_line(error)) from error
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
-    with show.steps() as steps:
-        dataset = load_data(data, download=download, watch=steps)
+    with display() as progress:
+        dataset = load_data(data, download=download, progress=progress)
         race.check(dataset)
         for config in configs:
-            results[config.contender][config.seed] = race.run(config, out, steps)
+            results[config.contender][config.seed] = race.run(config, out, progress)
     show.warn_of_old([result for runs in results.values() for result in runs.values()], dataset)
     record = {
         "data": data,

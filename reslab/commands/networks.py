@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from reslab import arguments, show
 from reslab.commands.app import Flag, app
 from reslab.errors import UserError, suggest
+from reslab.progress import display
 
 if TYPE_CHECKING:
     from reslab.networks.zoo import Description
@@ -183,8 +184,8 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
     """
     from reslab import shipping
 
-    with show.steps() as steps:
-        shipped = shipping.ship(run, out, steps)
+    with display() as progress:
+        shipped = shipping.ship(run, out, progress)
     if json:
         show.print_json({"weights": str(shipped.weights), "card": str(shipped.card), **shipped.facts})
     else:
@@ -247,11 +248,11 @@ def evaluate(
 
     words = arguments.words(options)
     arguments.see_whose(words, evaluate, zoo.options(model))
-    with show.steps() as steps:
-        dataset = load_data(data, download=download, watch=steps)
+    with display() as progress:
+        dataset = load_data(data, download=download, progress=progress)
         average = batchnorm == "true-average"
         file = locate(weights, model)
         record = evaluate_file(
-            model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, watch=steps
+            model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, progress=progress
         )
     show.print_json(record) if json else show.print_evaluation(record)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.dataset import Dataset
-from reslab.data.places import Watch, full_path, silent
+from reslab.data.places import full_path
 from reslab.errors import UserError, suggest
+from reslab.progress import Progress, silent
 
 __all__ = ["DATA", "Augment", "Dataset", "ScaleCrop", "canonical", "load_data"]
 
@@ -18,10 +19,10 @@ DATA: dict[str, str] = {
     "fashion_mnist": "published:fashion_mnist",
     "folder": "folder:folder",
 }
-"""Kinds of data: the module and function of each, which takes (place, download, watch) and is imported when it is asked for."""
+"""Kinds of data: the module and function of each, which takes (place, download, progress) and is imported when it is asked for."""
 
 
-def load_data(name: str, *, download: bool = False, watch: Watch = silent) -> Dataset:
+def load_data(name: str, *, download: bool = False, progress: Progress = silent) -> Dataset:
     """Return a data set: `digits`, `cifar10`, `cifar10:ROOT`, `folder:PATH`, ….
 
     Nothing is downloaded unless `download` asks for it.
@@ -32,7 +33,7 @@ def load_data(name: str, *, download: bool = False, watch: Watch = silent) -> Da
     try:
         kind, _, place = canonical(name).partition(":")
         module, _, function = DATA[kind].partition(":")
-        loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, watch)
+        loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, progress)
     except OSError as error:  # a directory that may not be read, a link to itself, a disk that is gone
         raise UserError(f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}") from error
     return loaded

@@ -22,8 +22,9 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from reslab.data.images import Images, Ragged, Statistics, measure
-from reslab.data.places import Watch, user_cache
+from reslab.data.places import user_cache
 from reslab.errors import UserError, first_few
+from reslab.progress import Progress
 
 FORMAT = "4"
 DIRECTORY = ".reslab-cache"
@@ -123,7 +124,7 @@ def place(root: Path) -> Path:
     return outside
 
 
-def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, watch: Watch) -> Cached:
+def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, progress: Progress) -> Cached:
     """Return the images of these files from their cache, which is made if it is not there.
 
     Raises:
@@ -132,7 +133,7 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, watc
     where = place(root)
     cache = where / digest(parts)
     if not cache.exists():
-        _make(root, parts, skip_broken, cache, watch)
+        _make(root, parts, skip_broken, cache, progress)
         _tidy(where, cache)
     found = _read(cache, 1 + max(file.label for files in parts for file in files))
     if found.skipped:
@@ -245,15 +246,15 @@ def _parts(cache: Path, index: dict[str, Any]) -> list[tuple[Images, Tensor]]:
     return parts
 
 
-def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, watch: Watch) -> None:
+def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, progress: Progress) -> None:
     what = f"decoding {sum(map(len, parts)):,} images into {cache}"
     try:
         with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of files: those that it cannot read are named
-            mode = _mode(pool, root, parts, temporary, watch)
-            kept, shapes, skipped = _write_pixels(pool, root, parts, mode, skip_broken, temporary, lambda *done: watch(what, *done))
-            if skipped and (of_kept := _mode(pool, root, kept, temporary, watch)) != mode:  # what is left out decides nothing
-                kept, shapes, more = _write_pixels(pool, root, kept, of_kept, skip_broken, temporary, lambda *done: watch(what, *done))
+            mode = _mode(pool, root, parts, temporary, progress)
+            kept, shapes, skipped = _write_pixels(pool, root, parts, mode, skip_broken, temporary, what, progress)
+            if skipped and (of_kept := _mode(pool, root, kept, temporary, progress)) != mode:  # what is left out decides nothing
+                kept, shapes, more = _write_pixels(pool, root, kept, of_kept, skip_broken, temporary, what, progress)
                 skipped += more
             labels = [file.label for files in kept for file in files]
             _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), list(map(len, kept)), skipped)
@@ -269,7 +270,8 @@ def _write_pixels(
     mode: str,
     skip_broken: bool,
     temporary: Path,
-    watch: Callable[[int, int], None],
+    what: str,
+    progress: Progress,
 ) -> tuple[list[list[File]], list[list[int]], list[str]]:
     """Write the images as bytes; return the files of each part that could be decoded, their shapes, and the paths of those that could not."""
     kept: list[list[File]] = []
@@ -290,7 +292,7 @@ def _write_pixels(
                         out.write(image.numpy().tobytes())
                         shapes.append(list(image.shape))
                         kept[-1].append(file)
-                watch(len(shapes) + len(skipped), total)
+                progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
                 raise UserError(f"no image of {root} could be decoded in one of its parts: {first_few([file.path for file in files])}")
     return kept, shapes, skipped
@@ -322,7 +324,7 @@ def _write_index(temporary: Path, shapes: Tensor, labels: Tensor, counts: list[i
     torch.save(index, temporary / "index.pt")
 
 
-def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, watch: Watch) -> str:
+def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, progress: Progress) -> str:
     """Return "L" if every image is grey, else "RGB", from the files' headers; see that the disk has room.
 
     Raises:
@@ -332,7 +334,7 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
     for files in parts:
         for chunk in _chunks(files):
             done += len(chunk)
-            watch("reading the images' headers", done, total)
+            progress("reading the images' headers", done, total)
             for without_colour, size in pool.map(lambda file: _header(root / file.path), chunk):
                 grey &= without_colour
                 area += size

@@ -8,13 +8,13 @@ from sklearn.datasets import load_digits
 from reslab.data.augment import Augment
 from reslab.data.dataset import Dataset, Part
 from reslab.data.images import Statistics
-from reslab.data.places import Watch
+from reslab.progress import Progress
 
 SPLIT_RULE = "image i is test if i mod 11 is 0 or 5, held out if it is 8, else training: 1,307 / 163 / 327 images"
 GREY_LEVELS = 16.0
 
 
-def digits(place: str, download: bool, watch: Watch) -> Dataset:
+def digits(place: str, download: bool, progress: Progress) -> Dataset:
     """Return the digits, which are in no place of the user's."""
     return _digits()
 

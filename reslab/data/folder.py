@@ -15,13 +15,14 @@ import torch
 from reslab.data.augment import Augment
 from reslab.data.cache import SUFFIXES, Cached, File, decoded, file
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
-from reslab.data.places import Watch, full_path
+from reslab.data.places import full_path
 from reslab.errors import UserError, first_few
+from reslab.progress import Progress
 
 BROKEN = "?broken="
 
 
-def folder(argument: str, download: bool, watch: Watch) -> Dataset:
+def folder(argument: str, download: bool, progress: Progress) -> Dataset:
     """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names as text; there is nothing to download.
 
     `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on the test part.
@@ -32,7 +33,7 @@ def folder(argument: str, download: bool, watch: Watch) -> Dataset:
     """
     root, skip_broken = parse(argument)
     classes, parts = _listed(root)
-    found = decoded(root, parts, skip_broken, watch)
+    found = decoded(root, parts, skip_broken, progress)
     if found.skipped:
         _tell_of_lost_classes(classes, parts, found)
     return Dataset(

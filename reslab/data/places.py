@@ -2,17 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from reslab.errors import UserError
-
-Watch = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Watch nothing."""
 
 
 def full_path(text: str) -> Path:

@@ -17,33 +17,34 @@ from reslab.data.augment import Augment
 from reslab.data.cache import Cached, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
-from reslab.data.places import Watch, data_root, full_path
+from reslab.data.places import data_root, full_path
 from reslab.errors import UserError, first_few
+from reslab.progress import Progress
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist installs it."""
 
 
-def cifar10(place: str, download: bool, watch: Watch) -> Dataset:
+def cifar10(place: str, download: bool, progress: Progress) -> Dataset:
     """Return CIFAR-10, `[N, 3, 32, 32]`: 45,000 / 5,000 / 10,000 images."""
     return _dataset("cifar10", _CIFAR10, place, download)
 
 
-def cifar100(place: str, download: bool, watch: Watch) -> Dataset:
+def cifar100(place: str, download: bool, progress: Progress) -> Dataset:
     """Return CIFAR-100, `[N, 3, 32, 32]`: 45,000 / 5,000 / 10,000 images."""
     return _dataset("cifar100", _CIFAR100, place, download)
 
 
-def cifar10_jpeg75(place: str, download: bool, watch: Watch) -> Dataset:
+def cifar10_jpeg75(place: str, download: bool, progress: Progress) -> Dataset:
     """Return CIFAR-10 as a JPEG copy of quality 75 shows it, each image encoded and decoded again."""
 
     def encode(train: _Split, test: _Split) -> None:
         total = len(train.labels) + len(test.labels)
         for done, image in enumerate((*train.images, *test.images)):  # views: each is written over
             if done % 1000 == 0:
-                watch("encoding as JPEG", done, total)
+                progress("encoding as JPEG", done, total)
             image.copy_(as_jpeg(image))
-        watch("encoding as JPEG", total, total)
+        progress("encoding as JPEG", total, total)
 
     return _dataset("cifar10-jpeg75", _CIFAR10, place, download, encode)
 
@@ -58,7 +59,7 @@ def as_jpeg(image: Tensor) -> Tensor:
         return pil_to_tensor(decoded)
 
 
-def fashion_mnist(place: str, download: bool, watch: Watch) -> Dataset:
+def fashion_mnist(place: str, download: bool, progress: Progress) -> Dataset:
     """Return Fashion-MNIST, `[N, 1, 28, 28]`: 54,000 / 6,000 / 10,000 images; also where Debian's package installs it."""
     if place or not DEBIAN.is_dir():
         return _dataset("fashion_mnist", _FASHION_MNIST, place, download)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reslab.executors.trial import Executor, Failure, Watch, build_network, data_for, fresh_network, run_trial
+from reslab.executors.trial import Executor, Failure, build_network, data_for, fresh_network, run_trial
 from reslab.executors.workers import default_workers, loaded, local
+from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
 __all__ = [
     "Executor",
     "Failure",
-    "Watch",
     "build_network",
     "data_for",
     "default_workers",
@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 
-def run_trials(configs: Sequence[TrialConfig], root: Path, executor: Executor, watch: Watch) -> list[Failure]:
+def run_trials(configs: Sequence[TrialConfig], root: Path, executor: Executor, progress: Progress = silent) -> list[Failure]:
     """Run every trial that has no result yet and return the failures; the others' results are in their directories.
 
     KeyboardInterrupt stops all of them at once and keeps what is done.
     """
     todo = [config for config in configs if not Run(root, config).finished]
-    return [outcome for outcome in executor(todo, root, watch) if outcome] if todo else []
+    return [outcome for outcome in executor(todo, root, progress) if outcome] if todo else []

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reslab.errors import UserError
-from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
+from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
+from reslab.progress import Progress
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
@@ -27,7 +28,7 @@ def on_ray(address: str | None) -> Executor:
     return partial(_run, address=address)
 
 
-def _run(todo: Sequence[TrialConfig], root: Path, watch: Watch, address: str | None) -> list[Outcome]:
+def _run(todo: Sequence[TrialConfig], root: Path, progress: Progress, address: str | None) -> list[Outcome]:
     import ray
 
     root = root.resolve()
@@ -39,7 +40,7 @@ def _run(todo: Sequence[TrialConfig], root: Path, watch: Watch, address: str | N
             for task in done:
                 outcomes.append(_outcome(task, tasks.pop(task), root))
             begun = [run for config in tasks.values() if (run := Run(root, config)).path.exists()]
-            watch(begun, len(outcomes), len(todo))
+            tell(progress, begun, len(outcomes), len(todo))
     return outcomes
 
 

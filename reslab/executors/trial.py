@@ -14,6 +14,7 @@ from torch import nn
 from reslab.data import Dataset, load_data
 from reslab.errors import UserError, explained
 from reslab.networks import zoo
+from reslab.progress import Progress, clock, short
 from reslab.runs import Json, Run
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Trainer, TrialConfig
@@ -45,12 +46,38 @@ class Failure:
 Outcome = Failure | None
 """None where the trial now has its result on disk."""
 
-Watch = Callable[[list[Run], int, int], None]
-"""Called often with the runs in progress, the number of trials that ended, and the number of all."""
 
-
-Executor = Callable[[Sequence[TrialConfig], Path, Watch], list[Outcome]]
+Executor = Callable[[Sequence[TrialConfig], Path, Progress], list[Outcome]]
 """Runs trials, whose results go into their directories below a root, and returns what became of each."""
+
+
+def tell(progress: Progress, running: Sequence[Run], done: int, total: int) -> None:
+    """Tell how many trials are done and how far each running one is; of a single one, at which step it is and how well it does."""
+    if total == 1 and running:
+        now = running[0].progress()
+        progress("trials", now.get("step", 0), now.get("steps", 1), how_far(now) if now else "starting")
+    elif total > 1 or done:
+        progress("trials", done, total, "trials: " + (" | ".join(map(describe, running)) or "done"))
+
+
+def describe(run: Run) -> str:
+    """Return a running trial's name and epoch in a few words."""
+    config, now = run.config.model_dump(), run.progress()
+    depth = config["options"].get("depth")
+    epoch = f"epoch {now['epoch']}/{now['epochs']}" if now else "starting"
+    return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} {epoch}"
+
+
+def how_far(now: Json) -> str:
+    """Return how far a trial is, how well it does, how fast, and how long it will take, from what it said last."""
+    if now["step"] == now["steps"]:
+        return "trained; evaluating"
+    left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
+    heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
+    return (
+        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\n"
+        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
+    )
 
 
 def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> Json:

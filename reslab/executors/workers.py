@@ -12,8 +12,9 @@ from pathlib import Path
 
 from reslab.data import Dataset
 from reslab.executors.memory import check_memory, most_that_fit
-from reslab.executors.trial import Executor, Failure, Outcome, Watch, attempt
+from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
 from reslab.processes import end, following_parent, unheard
+from reslab.progress import Progress
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
@@ -34,24 +35,24 @@ def loaded(data: Dataset) -> Executor:
     return partial(_serial, data=data)
 
 
-def _serial(todo: Sequence[TrialConfig], root: Path, watch: Watch, data: Dataset | None = None) -> list[Outcome]:
+def _serial(todo: Sequence[TrialConfig], root: Path, progress: Progress, data: Dataset | None = None) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for config in todo:
         stop = threading.Event()
-        watcher = threading.Thread(target=_watch_one, args=(watch, Run(root, config), len(outcomes), len(todo), stop))
-        watcher.start()
+        teller = threading.Thread(target=_tell_of_one, args=(progress, Run(root, config), len(outcomes), len(todo), stop))
+        teller.start()
         try:
             outcomes.append(attempt(config, root, data))
         finally:
             stop.set()
-            watcher.join()
-    watch([], len(todo), len(todo))
+            teller.join()
+    tell(progress, [], len(todo), len(todo))
     return outcomes
 
 
-def _watch_one(watch: Watch, run: Run, done: int, total: int, stop: threading.Event) -> None:
+def _tell_of_one(progress: Progress, run: Run, done: int, total: int, stop: threading.Event) -> None:
     while not stop.wait(0.3):
-        watch([run], done, total)
+        tell(progress, [run], done, total)
 
 
 class _Worker:
@@ -96,13 +97,13 @@ def _serve(connection: Connection) -> None:
             connection.send(attempt(config, root))
 
 
-def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: int | None) -> list[Outcome]:
+def _parallel(todo: Sequence[TrialConfig], root: Path, progress: Progress, workers: int | None) -> list[Outcome]:
     if workers is None:
         count = most_that_fit(todo, min(default_workers(max(config.threads for config in todo)), len(todo)))
     else:
         count = min(workers, len(todo))
     if count == 1:
-        return _serial(todo, root, watch)
+        return _serial(todo, root, progress)
     if workers is not None:
         check_memory(todo, count)
     outcomes: list[Outcome] = []
@@ -124,7 +125,7 @@ def _parallel(todo: Sequence[TrialConfig], root: Path, watch: Watch, workers: in
                         worker = _Worker()
                         busy.append(worker)
                     worker.start(queue.pop(0), root)
-            watch([Run(root, worker.config) for worker in busy if worker.config], len(outcomes), len(todo))
+            tell(progress, [Run(root, worker.config) for worker in busy if worker.config], len(outcomes), len(todo))
     finally:
         end(worker.process for worker in busy)
     return outcomes

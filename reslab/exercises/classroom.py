@@ -11,7 +11,7 @@ import re
 import threading
 import tokenize
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from reslab.errors import UserError, first_few
 from reslab.exercises import sheets
 from reslab.exercises.checking import check, words
+from reslab.progress import Progress, silent
 from reslab.runs import TEXT_BYTES, opened, parse_json, write_atomically
 
 ANSWERS, NOTEBOOK = ".py", ".ipynb"
@@ -137,7 +138,7 @@ def grade(
     seed: int = 0,
     jobs: int = 2,
     hidden: Path | None = None,
-    watch: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Grade what is not graded yet, and write `out` (CSV, a row a student's file) with every result; details go beside it (JSON lines).
 
@@ -168,8 +169,7 @@ def grade(
                     done[name] = {"key": name, "student": submission.student, "words": answer, **result.to_json()}
                     log.write(json.dumps(done[name], ensure_ascii=False) + "\n")
                 log.flush()
-                if watch is not None:
-                    watch("grading", count, len(futures))
+                progress("grading", count, len(futures))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)

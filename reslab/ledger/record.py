@@ -6,7 +6,7 @@ code with values (`reslab.ledger.wording` puts it into words), and the values of
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from reslab.ledger.claim import SECTIONS, Text, Words
 
@@ -36,6 +36,8 @@ Place = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Height = Annotated[float, AfterValidator(_in_room)]
 """May be NaN, which is not drawn."""
 Spread = Annotated[float, Field(ge=0, le=LARGEST)]
+Interval = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+"""JSON has lists only."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
@@ -69,7 +71,7 @@ class Verdict(Part):
     corrects: Text | None = None
     verdict: Literal["supported", "refuted", "inconclusive"] | None = None
     effect: float | None = None
-    interval: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    interval: Interval | None = None
     level: float | None = None
     n: int | None = None
     method: str | None = None

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reslab.analysis.result import drawn
 from reslab.ledger.claim import Words
 from reslab.ledger.record import GRIDS, Chart, Series
+from reslab.progress import Progress, each, silent
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
 from reslab.report.pictures import COLOURS, places
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 2, 2, 2)))
 MARKERS = "osD^xP*p"
 
-Progress = Callable[[str, int, int], None]
 
-
-def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lambda *_: None) -> list[Path]:
+def write_figures(directories: Sequence[Path], out: Path, progress: Progress = silent) -> list[Path]:
     """Write every picture of these studies to `out` as `STUDY-TITLE.LANGUAGE.png` and `.svg`, and return their paths; an older one is replaced.
 
     Raises:
@@ -44,14 +43,13 @@ def write_figures(directories: Sequence[Path], out: Path, watch: Progress = lamb
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib_draws_hangul():
-        for done, (stem, picture) in enumerate(found, start=1):
+        for stem, picture in each(found, "drawing figures", progress):
             for language in ("ko", "en"):
                 figure = draw(picture, language)
                 for suffix in ("png", "svg"):
                     path = out / f"{stem}.{language}.{suffix}"
                     write_atomically(path, drawn(figure, suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else None))
                     written.append(path)
-            watch("drawing figures", done, len(found))
     return written
 
 
@@ -73,13 +71,13 @@ def draw(picture: Chart, language: str) -> "Figure":
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for empty in panels[len(series) if apart else 1 :]:
         empty.set_visible(False)
-    for index, each in enumerate(series):
+    for index, one in enumerate(series):
         axes = panels[index if apart else 0]
-        name = _words(each.name, language)
+        name = _words(one.name, language)
         if grids:
-            _grid(axes, picture, each)
+            _grid(axes, picture, one)
         else:
-            _series(axes, picture, index, each, name)
+            _series(axes, picture, index, one, name)
         if apart:
             axes.set_title(name, loc="left", fontsize=9)
             axes.tick_params(labelbottom=index + columns >= len(series))

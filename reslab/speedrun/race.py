@@ -19,7 +19,6 @@ from reslab.bench.timing import machine
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
-from reslab.data.places import Watch
 from reslab.errors import UserError
 from reslab.executors.trial import ElsewhereError, reason
 from reslab.ledger.claim import Claim
@@ -27,6 +26,7 @@ from reslab.ledger.record import Reason
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks.counting import count_params
 from reslab.processes import end, following_parent, unheard
+from reslab.progress import Progress
 from reslab.runs import Json, Run, write_atomically
 from reslab.speedrun import airbench
 from reslab.speedrun import network as speedrun
@@ -39,7 +39,7 @@ from reslab.weights.files import to_bytes
 CONTENDERS = {"speedrun": speedrun.CONTENDER, "airbench94": airbench.SGD, "airbench94-muon": airbench.MUON}
 
 
-def run(config: SprintConfig, root: Path, watch: Watch) -> Json:
+def run(config: SprintConfig, root: Path, progress: Progress) -> Json:
     """Return the result of a sprint, which is run now if it has none yet. One that was interrupted starts again, as its time counts.
 
     Raises:
@@ -52,12 +52,12 @@ def run(config: SprintConfig, root: Path, watch: Watch) -> Json:
             place.tidy()
             place.cut_metrics(0)
             start = time.perf_counter()
-            outcome = _in_a_process(config, place, watch)
+            outcome = _in_a_process(config, place, progress)
             place.finish({**outcome, "process_seconds": round(time.perf_counter() - start, 3)})
     return {**place.result(), "directory": str(place.path)}
 
 
-def _in_a_process(config: SprintConfig, place: Run, watch: Watch) -> Json:
+def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
     """Return what a new process makes of the sprint, once it has ended."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -67,7 +67,7 @@ def _in_a_process(config: SprintConfig, place: Run, watch: Watch) -> Json:
         with unheard():
             process.start()
         theirs.close()
-        outcome = _outcome(ours, place, label, watch)
+        outcome = _outcome(ours, place, label, progress)
         process.join()
     finally:
         if process.is_alive():
@@ -79,17 +79,17 @@ def _in_a_process(config: SprintConfig, place: Run, watch: Watch) -> Json:
     return outcome
 
 
-def _outcome(connection: Connection, place: Run, label: str, watch: Watch) -> Json | None:
+def _outcome(connection: Connection, place: Run, label: str, progress: Progress) -> Json | None:
     """Return what the process sends, and watch how far it is until then; None if it dies."""
     try:
         while not connection.poll(0.5):
             if at := place.latest_metrics():
-                watch(label, at["step"], at["steps"])
+                progress(label, at["step"], at["steps"])
         outcome: Json = connection.recv()
     except (EOFError, OSError):
         return None
     if "steps" in outcome:
-        watch(label, outcome["steps"], outcome["steps"])
+        progress(label, outcome["steps"], outcome["steps"])
     return outcome
 
 

@@ -2,7 +2,8 @@
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.verdict import Citation
-from reslab.studies.study import Groups, Measurement, Progress, Study, StudyConfig
+from reslab.progress import Progress
+from reslab.studies.study import Groups, Measurement, Study, StudyConfig
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"

@@ -1,7 +1,8 @@
 """Finished trials as a study reads them: by group, with values per seed that know the group they are of."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from reslab.ledger.record import Reason
 from reslab.ledger.verdict import untrained
 from reslab.progress import Progress, each, silent
 from reslab.runs import Json, Run
+from reslab.studies.kept import kept
 from reslab.training.loop import TrialConfig
 
 Key = tuple[str | int | float, ...]
@@ -109,9 +111,10 @@ class Exactly:
 class Trials(Mapping[Key, Sequence[Trial]]):
     """The finished trials of each group, one per seed."""
 
-    def __init__(self, groups: Mapping[Key, Sequence[Trial]], progress: Progress = silent) -> None:
+    def __init__(self, groups: Mapping[Key, Sequence[Trial]], progress: Progress = silent, kept_in: Path | None = None) -> None:
         self._groups = groups
         self.progress = progress
+        self._kept_in = kept_in  # what is measured of no trial; what is measured of one is kept in its run directory
 
     def __getitem__(self, key: Key) -> Sequence[Trial]:
         return self._groups[key]
@@ -134,11 +137,29 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         """Return each group's final error on a part."""
         return {key: self.values(key, lambda trial: trial.result[f"{part}_error"]) for key in self}
 
-    def look(self, what: str, function: Callable[[Trial], Found], keys: Sequence[Key] | None = None) -> dict[Key, dict[int, Found]]:
-        """Return what a function finds in each trial whose network can be looked into, one that did not diverge: by group and seed."""
+    def sound(self, key: Key) -> list[Trial]:
+        """Return a group's trials whose networks can be looked into: those that did not diverge."""
+        return [trial for trial in self[key] if trial.result["status"] != "diverged"]
+
+    def look(
+        self,
+        what: str,
+        function: Callable[..., Found],
+        *arguments: Any,
+        keys: Sequence[Key] | None = None,
+        seeds: Collection[int] | None = None,
+    ) -> dict[Key, dict[int, Found]]:
+        """Return what `function(trial, *arguments)` finds in each sound trial, or those of these groups and seeds: by group and seed.
+
+        It is measured once, and kept in the run directory: `reslab.studies.kept`.
+        """
         chosen = list(self) if keys is None else keys
         found: dict[Key, dict[int, Found]] = {key: {} for key in chosen}
-        sound = [trial for key in chosen for trial in self[key] if trial.result["status"] != "diverged"]
+        sound = [trial for key in chosen for trial in self.sound(key) if seeds is None or trial.seed in seeds]
         for trial in each(sound, what, self.progress):
-            found[trial.key][trial.seed] = function(trial)
+            found[trial.key][trial.seed] = kept(trial.run.path if self._kept_in else None, function, *arguments, given=(trial,))
         return found
+
+    def measured(self, function: Callable[..., Found], *arguments: Any) -> Found:
+        """Return what a function of no trial measures, such as of networks at initialisation: once, and kept in the study's directory."""
+        return kept(self._kept_in, function, *arguments)

@@ -1,0 +1,99 @@
+"""How far something is: what is told of it, and how that is shown."""
+
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Called with what is being done, how much of it is done, how much there is, and what is said of it now (by default what it is)."""
+
+    def __call__(self, what: str, done: int, total: int, said: str = "", /) -> object:
+        """Take note."""
+
+
+def silent(what: str, done: int, total: int, said: str = "", /) -> None:
+    """Show nothing."""
+
+
+def each(items: Collection[T], what: str, progress: Progress) -> Iterator[T]:
+    """Yield the items, telling before each, and at the end, how many are done."""
+    for done, item in enumerate(items):
+        progress(what, done, len(items))
+        yield item
+    progress(what, len(items), len(items))
+
+
+@contextmanager
+def display(quiet: bool = False) -> Iterator[Progress]:
+    """Give what shows progress on standard error: a bar for each thing on a terminal, a line now and then elsewhere; nothing where `quiet`."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield silent
+    elif console.is_terminal:
+        with _bars(console) as show:
+            yield show
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars(console: "Console") -> Iterator[Progress]:
+    """Give rich's progress display: what is said, a bar, how many of how many, and the time. It starts with the first bar."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    tasks: dict[str, Any] = {}
+
+    def show(what: str, done: int, total: int, said: str = "", /) -> None:
+        if what not in tasks:
+            bars.start()
+            tasks[what] = bars.add_task(what)
+        bars.update(tasks[what], completed=done, total=total, description=said or what)
+
+    try:
+        yield show
+    finally:
+        if bars.live.is_started:  # to stop one that did not start would print an empty line
+            bars.stop()
+
+
+LINE_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal; in long runs, a hundredth of the time so far."""
+
+
+def _lines() -> Progress:
+    """Return what prints a line now and then, and none of what is over sooner."""
+    start = last = time.monotonic()
+
+    def show(what: str, done: int, total: int, said: str = "", /) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= max(LINE_SECONDS, (now - start) / 100):
+            print(f"{(said or what).replace(chr(10), ', ')} {done:,}/{total:,} {clock(now - start)}", file=sys.stderr, flush=True)
+            last = now
+
+    return show
+
+
+def clock(seconds: float) -> str:
+    """Return a time as `0:09`, `12:05`, `27:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def short(value: Any) -> str:
+    """Return a value as a table shows it: numbers with four digits, and with two where they need an exponent."""
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.4g}"
+    return f"{value:.1e}" if "e" in text else text
