@@ -18,7 +18,7 @@ from reslab import studies
 from reslab.cli import main
 from reslab.files import sha256
 from reslab.runs import SUMS, Run, write_sums
-from reslab.studies.study import Groups, Trial
+from reslab.studies.trials import Trial, Trials, label
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
@@ -31,12 +31,12 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
 
 def pretended(
     name: str, path: Path, train_error: Callable[[str], float], test_error: Callable[[str], float] = lambda _: 0.1, status: str = "finished"
-) -> Groups:
-    """Return the groups of a smoke study as if its trials had ended with these errors, which depend on the group."""
+) -> Trials:
+    """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name."""
     study = studies.find(name)
     grid = study.grid(study.configure("smoke", {}))
-    results = {group: {"status": status, "train_error": train_error(group), "test_error": test_error(group)} for group in grid}
-    return {group: [Trial(group, trial, results[group], Run(path, trial)) for trial in trials] for group, trials in grid.items()}
+    results = {key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))} for key in grid}
+    return Trials({key: [Trial(key, trial, results[key], Run(path, trial)) for trial in trials] for key, trials in grid.items()})
 
 
 def timeless(record: dict[str, object]) -> dict[str, object]:
@@ -65,11 +65,6 @@ def reslab_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
 
 
-def bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
-    """Return a tensor's values, bit for bit."""
-    return tensor.dtype, tensor.shape, tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
 def snapshot(network: nn.Module) -> dict[str, object]:
     """Return everything an analysis must leave as it found it, as plain values: two snapshots are equal if nothing changed."""
     state: dict[str, object] = {
@@ -83,10 +78,10 @@ def snapshot(network: nn.Module) -> dict[str, object]:
         settings = {key: value for key, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
         state[f"module {name}"] = (id(module), type(module), settings, hooks, list(module._modules))
     for name, parameter in network.named_parameters():
-        gradient = None if parameter.grad is None else (id(parameter.grad), bits(parameter.grad))
-        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, bits(parameter), gradient)
+        gradient = None if parameter.grad is None else (id(parameter.grad), parameter.grad.tolist())
+        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, parameter.tolist(), gradient)
     for name, buffer in network.named_buffers():
-        state[f"buffer {name}"] = (id(buffer), bits(buffer))
+        state[f"buffer {name}"] = (id(buffer), buffer.tolist())
     return state
 
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from reslab.commands.claims import Lang, print_claims
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.record import Reason, Verdict
 from reslab.ledger.verdict import Check, Citation, Comparison, agreement, check, cite, decide, decide_again, undecided, untrained
 from reslab.ledger.wording import reason
-from reslab.commands.claims import Lang, print_claims
 
 DIVERGED, UNTRAINED = Reason(code="diverged"), Reason(code="untrained")
 

@@ -21,7 +21,8 @@ from reslab.executors import local, run_trial, run_trials
 from reslab.files import read_json
 from reslab.report.records import read_directory
 from reslab.runs import Run
-from reslab.studies.study import Directory, run_study
+from reslab.studies.directory import Directory
+from reslab.studies.study import run_study
 from reslab.training import loop
 from reslab.training.loop import Trainer, TrialConfig
 

@@ -24,7 +24,7 @@ from reslab.exercises.confinement import Ended
 from reslab.files import one_line
 from reslab.networks import zoo
 from reslab.runs import Config
-from reslab.studies.study import StudyConfig
+from reslab.studies.config import StudyConfig
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe
 from reslab.weights.files import to_bytes

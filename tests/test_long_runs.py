@@ -13,7 +13,8 @@ from helpers import reslab_here, tiny_trial
 from reslab import studies
 from reslab.executors import local, run_trials
 from reslab.runs import METRICS, Run, read_metrics
-from reslab.studies.study import Directory, run_study
+from reslab.studies.directory import Directory
+from reslab.studies.study import run_study
 
 LINE = {"step": 163, "epoch": 1.0, "learning_rate": 0.1, "loss": 0.123456789, "train_error": 0.5, "heldout_error": 0.5, "seconds": 1.234}
 

@@ -15,7 +15,7 @@ from reslab.executors import run_trial
 from reslab.executors.trial import how_far
 from reslab.progress import short
 from reslab.runs import Run
-from reslab.studies.study import Directory
+from reslab.studies.directory import Directory
 from reslab.training import loop
 
 

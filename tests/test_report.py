@@ -14,7 +14,9 @@ from fontTools.ttLib import TTFont
 from helpers import reslab_here, sum_up
 
 from reslab.analysis.torchvision_tour import Stop, Tour
+from reslab.commands.claims import print_claims
 from reslab.errors import UserError
+from reslab.files import write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.record import Chart, Record, Series, Table, Verdict
 from reslab.ledger.verdict import Check, Comparison, check, decide, untrained
@@ -24,8 +26,6 @@ from reslab.report import explorer, hangul, pictures, records, units
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.files import write_json
-from reslab.commands.claims import print_claims
 from reslab.studies.study import rounded
 
 EVIL = "<script>alert(1)</script>"

@@ -17,7 +17,8 @@ from reslab.executors import Executor, local
 from reslab.files import Json, read_json
 from reslab.progress import Progress
 from reslab.runs import Run
-from reslab.studies.study import Directory, run_study
+from reslab.studies.directory import Directory
+from reslab.studies.study import run_study
 from reslab.training.loop import TrialConfig
 
 STUDY = studies.find("shortcuts")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from reslab import studies
+from reslab.commands.claims import percent
+from reslab.files import Json, read_json
 from reslab.ledger.claim import Words
 from reslab.ledger.migration import translated
 from reslab.ledger.record import Record
@@ -14,8 +16,6 @@ from reslab.ledger.verdict import agreement
 from reslab.ledger.wording import reason
 from reslab.networks import zoo
 from reslab.report.records import read_study, summary_rows
-from reslab.files import Json, read_json
-from reslab.commands.claims import percent
 from reslab.speedrun import race
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,8 @@ from helpers import pretended, reslab_here, sum_up
 from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
-from reslab.ledger.record import Reason
 from reslab.files import read_json
+from reslab.ledger.record import Reason
 from reslab.runs import Run
 from reslab.studies.study import Directory, not_trained, run_study
 

@@ -15,7 +15,9 @@ from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
 from reslab.report.page import write_report
 from reslab.studies.architecture import PARAMETERS, VARIANTS, Anatomy, measure, option_a_keeps, stride
-from reslab.studies.study import Directory, Measurement, StudyConfig, run_study
+from reslab.studies.config import StudyConfig
+from reslab.studies.directory import Directory
+from reslab.studies.study import Measurement, run_study
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,9 @@ from reslab.runs import Run
 from reslab.studies import batchnorm_role, descent
 from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, best_rate, beyond, branch_share, early_loss, largest_usable
 from reslab.studies.descent import Look, bounded_log10, drift, input_moments, look, stepped, turned
-from reslab.studies.study import Directory, Trial, run_study
+from reslab.studies.directory import Directory
+from reslab.studies.study import run_study
+from reslab.studies.trials import Trial
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import Steps

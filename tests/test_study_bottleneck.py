@@ -10,7 +10,8 @@ from reslab.executors import local
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.studies.bottleneck import partner
-from reslab.studies.study import Directory, run_study
+from reslab.studies.directory import Directory
+from reslab.studies.study import run_study
 
 
 @pytest.mark.parametrize(("basic", "bottleneck"), [(8, 11), (20, 29), (56, 83), (110, 164)])

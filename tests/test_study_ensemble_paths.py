@@ -13,8 +13,9 @@ from reslab.executors import local
 from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
 from reslab.residual import view
+from reslab.studies.directory import Directory
 from reslab.studies.ensemble_paths import ORDER, REPAIR, Looked, count_paths, each_path, halves, repair, stages
-from reslab.studies.study import Directory, run_study
+from reslab.studies.study import run_study
 
 
 class Block(nn.Module):

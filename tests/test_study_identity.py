@@ -14,9 +14,11 @@ from reslab.executors import local
 from reslab.ledger.verdict import Check, check, decide
 from reslab.networks import zoo
 from reslab.studies import identity_mappings
+from reslab.studies.directory import Directory
 from reslab.studies.identity_mappings import NEEDED, ORDER_CLAIMS, SHORTCUTS, SNIPPET, negative_sums, snippet
 from reslab.studies.preactivation import GROWS, NOT_WHEN_SHALLOW, advantage
-from reslab.studies.study import Directory, Trial, run_study
+from reslab.studies.study import run_study
+from reslab.studies.trials import Trial
 
 
 @pytest.mark.parametrize(("deep_v1", "grows"), [(0.30, "supported"), (0.10, "refuted")])

@@ -14,8 +14,10 @@ from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, st
 from reslab.residual import Block, view
 from reslab.runs import Run
 from reslab.studies import lesion
+from reslab.studies.directory import Directory
 from reslab.studies.lesion import Lesions, changes, largest_step, one_exchange, whole
-from reslab.studies.study import Directory, Trial, run_study
+from reslab.studies.study import run_study
+from reslab.studies.trials import Trial
 
 
 def damage(start: float, *means: float) -> Damage:

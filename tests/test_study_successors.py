@@ -18,11 +18,11 @@ import reslab
 from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
+from reslab.files import read_json
 from reslab.ledger.record import Reason, Record
 from reslab.ledger.verdict import check
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
-from reslab.files import read_json
 from reslab.studies import costs, designs, laws, reuse, successors
 from reslab.successors import efficientnet
 

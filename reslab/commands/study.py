@@ -63,7 +63,8 @@ def study(
     from reslab.executors.cluster import on_ray
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
-    from reslab.studies.study import Directory, run_study
+    from reslab.studies.directory import Directory
+    from reslab.studies.study import run_study
 
     names = studies.names() if name == "all" else [name]
     chosen = [studies.find(each) for each in names]

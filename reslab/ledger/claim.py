@@ -19,6 +19,7 @@ Words = str | Text
 Kind = Literal["exact", "statistical", "cited"]
 
 Direction = Literal["higher", "lower", "not higher"]
+Decision = Literal["supported", "refuted", "inconclusive"]
 
 Section = Literal[
     "overview",
@@ -58,7 +59,7 @@ class Claim:
 
     Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher":
     non-inferiority, it is under `margin`. `rate` says that the unit is an error rate. `corrects` says, where the chapter's own sentence is another
-    one, what that sentence says.
+    one, what that sentence says. A cited claim has its source's decision, and what the source found.
     """
 
     id: str
@@ -71,7 +72,11 @@ class Claim:
     unit: Words = ""
     rate: bool = False
     corrects: Text | None = None
+    decision: Decision | None = None
+    finding: Words | None = None
 
     def __post_init__(self) -> None:
         if (self.kind == "statistical") != (self.direction is not None and self.margin is not None):
             raise ValueError(f"claim {self.id!r}: a statistical claim has a direction and a margin, and no other has")
+        if (self.kind == "cited") != (self.decision is not None and self.finding is not None):
+            raise ValueError(f"claim {self.id!r}: a cited claim has its source's decision and finding, and no other has")

@@ -11,15 +11,13 @@ Exact claims (a count, a shape, an identity) are checked once; cited ones (histo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special  # its stdtr is Student's t distribution, as scipy.stats.t, which takes many times as long to load
 
-from reslab.ledger.claim import Claim, Words
+from reslab.ledger.claim import Claim, Decision
 from reslab.ledger.record import Reason, Verdict
-
-Decision = Literal["supported", "refuted", "inconclusive"]
 
 ERROR_RATE = 0.05
 """Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
@@ -56,15 +54,6 @@ class Check:
     claim: Claim
     measured: Any
     expected: Any
-
-
-@dataclass(frozen=True)
-class Citation:
-    """A cited claim with what its source says of it."""
-
-    claim: Claim
-    decision: Decision
-    finding: Words
 
 
 TRAINED = 0.2
@@ -190,10 +179,9 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def cite(evidence: Citation) -> Verdict:
+def cite(claim: Claim) -> Verdict:
     """Return the verdict on a cited claim, which is its source's."""
-    reason = Reason(code="finding", values={"text": evidence.finding})
-    return Verdict(**asdict(evidence.claim), verdict=evidence.decision, n=0, method="cited", reason=reason)
+    return Verdict(**asdict(claim), verdict=claim.decision, n=0, method="cited", reason=Reason(code="finding", values={"text": claim.finding}))
 
 
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
@@ -292,7 +280,7 @@ def decide_again(claims: Sequence[Verdict], margins: Mapping[str, float]) -> lis
             continue
         if claim.treatment is None or claim.control is None:
             raise ValueError(f"the record of {claim.id} has no values per seed")
-        fields = {key: getattr(claim, key) for key in Claim.__dataclass_fields__}
+        fields = {key: getattr(claim, key) for key in Claim.__dataclass_fields__ if key in Verdict.model_fields}
         control = claim.control if isinstance(claim.control, float) else {int(seed): value for seed, value in claim.control.items()}
         again[claim.id] = Comparison(
             Claim(**{**fields, "margin": margins.get(claim.id, claim.margin)}),

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from reslab.analysis.result import drawn
 from reslab.files import Json, write_atomically
-from reslab.progress import Progress, each, silent
 from reslab.ledger.claim import Words
 from reslab.ledger.record import GRIDS, Chart, Series
+from reslab.progress import Progress, each, silent
 from reslab.report.hangul import matplotlib_draws_hangul
 from reslab.report.page import section
 from reslab.report.pictures import COLOURS, places
 from reslab.report.records import read_directory
-from reslab.files import Json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
+from reslab.files import write_atomically
 from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
 from reslab.ledger.record import Outcome
@@ -20,7 +21,6 @@ from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
 from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory, summarise
 from reslab.report.units import claim_in_percent, effect_and_interval
-from reslab.files import write_atomically
 
 if TYPE_CHECKING:
     from reslab.analysis.torchvision_tour import Tour

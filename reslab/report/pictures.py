@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from reslab.files import Json
 from reslab.ledger.claim import Text, Words
 from reslab.ledger.record import GRIDS, Chart, Part, Record, Series, Table, Verdict
 from reslab.report.records import Trial
 from reslab.report.units import chart_in_percent
-from reslab.files import Json
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
 COLOURS = (*_OKABE_ITO, "#6B5BD2", "#882255", "#8C5A2B", "#7F8790")

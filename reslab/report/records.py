@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from reslab import runs
 from reslab.errors import DamagedError, UserError
+from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.ledger.claim import Text
 from reslab.ledger.migration import migrated
 from reslab.ledger.record import Outcome, Record
-from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.runs import METRICS, RESULT, TRIAL, Number, TrialFile, check_files, read_metrics
 from reslab.runs import Outcome as TrialOutcome
 

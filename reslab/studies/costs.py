@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 
 from reslab.data import load_data
+from reslab.files import Json
 from reslab.ledger.claim import Text
 from reslab.ledger.record import Chart, Reason, Series, Table
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
-from reslab.files import Json
 from reslab.training.loop import TrialConfig
 
 TOLERANCE = 0.07
