@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from reslab import studies
 from reslab.analysis import analyses
 from reslab.cli import app
+from reslab.commands import typed
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
 from reslab.files import one_line
