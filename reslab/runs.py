@@ -4,9 +4,13 @@
     metrics.jsonl         a line an epoch, appended and flushed
     checkpoint.pt         everything needed to go on, sealed with its hash; checkpoint.previous.pt is the one before
     weights.safetensors   the trained network
+    wrong.json            which images of a part the trained network gets wrong: {part: {"images": how many, "bits": in hex}}
     SHA256SUMS            the hashes of the other files (`sha256sum --check SHA256SUMS`)
     result.json           the outcome; a trial is finished when it exists
     progress.json         how far it is, for whoever looks on; gone when it is finished
+
+Image i of a part, in its order, is bit i of `bits`, the first being the highest of the first byte; it is 1 where the network is wrong. Runs of
+version 0.1 have no `wrong.json`.
 
 `metrics.jsonl` grows by appending; every other file appears whole or not at all. What is damaged afterwards is found by its hash and named, and
 nothing is built on it; what is read back is also seen to be of its `Shape` (see `reslab.files`).
@@ -22,9 +26,9 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from reslab import digests
 from reslab.errors import DamagedError
@@ -44,10 +48,16 @@ from reslab.files import (
     write_json,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    Marks = np.ndarray[Any, np.dtype[np.bool_]]
+
 METRICS = "metrics.jsonl"
 PROGRESS = "progress.json"
 TRIAL = "trial.json"
 RESULT = "result.json"
+WRONG = "wrong.json"
 SUMS = "SHA256SUMS"
 LINE_BYTES = 4096
 """More than any line of metrics has."""
@@ -96,6 +106,25 @@ class Progress(Shape):
     heldout_error: float | None
     seconds: float
     images_per_second: float
+
+
+class Bits(Shape):
+    """A bit per image, in hex."""
+
+    images: int = Field(ge=0)
+    bits: str = Field(pattern="^([0-9a-f]{2})*$")
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if len(self.bits) != 2 * -(-self.images // 8):
+            raise ValueError(f"{len(self.bits)} digits are not the bits of {self.images} images")
+        return self
+
+
+class WrongFile(Shape):
+    """What `wrong.json` holds: a part's name, and its bits."""
+
+    __pydantic_extra__: dict[str, Bits]
 
 
 class Outcome(Shape):
@@ -186,6 +215,7 @@ class Run:
         self.weights = self.path / "weights.safetensors"
         self._metrics = self.path / METRICS
         self._result = self.path / RESULT
+        self._wrong = self.path / WRONG
 
     def create(self) -> None:
         """Make the directory and `trial.json`; what is already there stays.
@@ -238,6 +268,29 @@ class Run:
         check_files(self.path)
         return read_record(self._result, self.config.outcome)
 
+    def write_wrong(self, parts: "Mapping[str, Marks]") -> None:
+        """Write which images of each part the network gets wrong, `[N]`."""
+        import numpy as np  # here, as reading a result needs none of it
+
+        write_json(self._wrong, {part: {"images": len(wrong), "bits": np.packbits(wrong).tobytes().hex()} for part, wrong in parts.items()})
+
+    def wrong(self) -> "dict[str, Marks]":
+        """Return which images of each part the network of a finished run gets wrong, `[N]`, in the part's order; of a run of version 0.1, nothing.
+
+        Raises:
+            DamagedError: if a file of the run is not as it was, or `wrong.json` is not one of such a run.
+        """
+        import numpy as np
+
+        check_files(self.path)
+        if not self._wrong.exists():
+            return {}
+        parts = read_record(self._wrong, WrongFile)
+        return {
+            part: np.unpackbits(np.frombuffer(bytes.fromhex(found["bits"]), np.uint8), count=found["images"]).astype(bool)
+            for part, found in parts.items()
+        }
+
     def finish(self, outcome: Mapping[str, Any]) -> None:
         """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go.
 
@@ -246,7 +299,7 @@ class Run:
         """
         self._check_trial()
         result = json_text({**outcome, "code": self.config.code_digest()})
-        sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights) if path.exists()}
+        sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights, self._wrong) if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)
         for path in (self.checkpoint, self.previous_checkpoint, self.path / PROGRESS):

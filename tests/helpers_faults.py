@@ -98,6 +98,8 @@ def outcome(directory: Path) -> dict[str, Any]:
             kept[name] = path.read_bytes()
         elif path.name == "metrics.jsonl":
             kept[name] = [timeless(line) for line in read_metrics(path.parent)]
+        elif path.name == "wrong.json":
+            kept[name] = read_json(path)
         elif path.name == "result.json":
             kept[name] = timeless(read_json(path))
         elif path.name == "study.json":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import reslab_here, tiny_trial
+from helpers import reslab_here, sum_up, tiny_trial
 
 from reslab.errors import DamagedError
 from reslab.executors import local, run_trial, run_trials
@@ -16,7 +16,7 @@ from reslab.training import loop
 from reslab.training.loop import Trainer
 
 CONFIG = tiny_trial(epochs=3)
-FILES = ("trial.json", "metrics.jsonl", "weights.safetensors", "result.json", "SHA256SUMS")
+FILES = ("trial.json", "metrics.jsonl", "weights.safetensors", "wrong.json", "result.json", "SHA256SUMS")
 
 
 def truncate(path: Path) -> None:
@@ -146,8 +146,9 @@ def test_damage_to_any_file_of_a_finished_run_is_named(damage: Callable[[Path], 
     run = Run(tmp_path / "runs", CONFIG)
     run.result()
     damage(run.path / name)
-    with pytest.raises(DamagedError, match=name):
-        run.result()
+    for read in (run.result, run.wrong):
+        with pytest.raises(DamagedError, match=name):
+            read()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -168,6 +169,15 @@ def test_a_missing_file_is_named(trained: Path, tmp_path: Path) -> None:
     run.weights.unlink()
     with pytest.raises(DamagedError, match=r"weights\.safetensors is missing"):
         check_files(run.path)
+
+
+def test_a_run_of_a_version_that_kept_no_wrong_answers_is_read_as_before(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    run = Run(tmp_path / "runs", CONFIG)
+    result = run.result()
+    (run.path / "wrong.json").unlink()
+    sum_up(run.path)
+    assert run.result() == result and run.wrong() == {}
 
 
 def test_train_refuses_a_damaged_run_in_one_line(tmp_path: Path) -> None:

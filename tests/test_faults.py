@@ -70,8 +70,9 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
     assert not list(run.glob(".*.tmp")) and not (run / "result.json").exists()
     assert reslab_here(*TRAIN, "--out", tmp_path).returncode == 0
     assert reslab_here(*TRAIN, "--out", tmp_path / "whole").returncode == 0
-    (weights,) = (tmp_path / "whole").glob("*/weights.safetensors")
-    assert (run / "weights.safetensors").read_bytes() == weights.read_bytes()
+    for name in ("weights.safetensors", "wrong.json"):
+        (whole,) = (tmp_path / "whole").glob(f"*/{name}")
+        assert (run / name).read_bytes() == whole.read_bytes()
 
 
 @posix

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import tiny_trial
 from pydantic import ValidationError
@@ -66,3 +67,21 @@ def test_a_run_records_its_config_environment_and_code(tmp_path: Path) -> None:
     assert TrialConfig.model_validate(trial["config"]) == run.config
     assert trial["environment"]["packages"]["torch"] and len(trial["code"]) == 16
     assert not run.finished
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
+def test_wrong_answers_are_a_bit_per_image(count: int, tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny_trial())
+    run.create()
+    marks = np.random.default_rng(count).random(count) < 0.3
+    run.write_wrong({"heldout": marks, "test": ~marks})
+    run.finish({"status": "finished"})
+    read = run.wrong()
+    assert read["heldout"].tolist() == marks.tolist() and read["test"].tolist() == (~marks).tolist()
+
+
+def test_the_first_image_is_the_highest_bit(tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny_trial())
+    run.create()
+    run.write_wrong({"test": np.array([True, False, False, True, False, False, False, False, True])})
+    assert read_json(run.path / "wrong.json") == {"test": {"images": 9, "bits": "9080"}}

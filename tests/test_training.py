@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from reslab.data import load_data
-from reslab.executors import run_trial
+from reslab.executors import build_network, run_trial
 from reslab.runs import Run
 from reslab.training import loop
 from reslab.training.loop import Trainer, generator
@@ -26,6 +26,14 @@ def test_a_short_run_learns_and_leaves_a_full_record(tmp_path: Path) -> None:
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert not run.checkpoint.exists()
+    network, data = build_network(config, load_data("digits"), weights=run.weights).eval(), load_data("digits")
+    wrong = run.wrong()
+    assert wrong.keys() == {"heldout", "test"}
+    for part, marks in wrong.items():
+        scores = torch.cat([network(images) for images, _ in data.batches(part)])
+        labels = torch.cat([labels for _, labels in data.batches(part)])
+        assert marks.sum() / len(marks) == result[f"{part}_error"] > 0
+        assert marks.tolist() == (scores.argmax(1) != labels).tolist()
 
 
 def test_the_optimiser_takes_the_schedules_rate(tmp_path: Path) -> None:
@@ -110,6 +118,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
         assert torch.equal(tensor, load_file(broken.weights)[name]), name
     assert timeless(resumed) == timeless(whole.result())
     assert [timeless(line) for line in broken.metrics()] == [timeless(line) for line in whole.metrics()]
+    assert (broken.path / "wrong.json").read_bytes() == (whole.path / "wrong.json").read_bytes()
 
 
 def test_dropout_too_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +151,12 @@ def _finish(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def test_divergence_is_a_result_not_a_crash(tmp_path: Path) -> None:
-    result = run_trial(tiny_trial(learning_rate=1e30), tmp_path)
+    config = tiny_trial(learning_rate=1e30)
+    result = run_trial(config, tmp_path)
     assert result["status"] == "diverged" and result["reason"] == "the mean loss of epoch 1 was not finite"
     assert result["train_error"] == result["test_error"] == 1.0  # a network that answers NaN is wrong
     assert result["train_loss"] is None
+    assert all(marks.all() for marks in Run(tmp_path, config).wrong().values())
 
 
 def test_generators_depend_on_all_three_words() -> None:

@@ -244,6 +244,32 @@ def test_sums_that_are_whole_and_name_nothing_prove_nothing(tmp_path: Path) -> N
             run.result()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        '{"test": 3}',
+        '{"test": {}}',
+        '{"test": {"images": 3, "bits": ""}}',
+        '{"test": {"images": 3, "bits": "0g"}}',
+        '{"test": {"images": 3, "bits": "E0"}}',
+        '{"test": {"images": 3, "bits": "e00"}}',
+        '{"test": {"images": 9, "bits": "e0"}}',
+        '{"test": {"images": -1, "bits": ""}}',
+        '{"test": {"images": 1.5, "bits": "e0"}}',
+        '{"test": {"images": 99999999999999999999, "bits": "e0"}}',
+        "{",
+    ],
+)
+def test_wrong_answers_that_are_none_are_named(content: str, tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    (run.path / "wrong.json").write_text(content, encoding="utf-8")
+    sum_up(run.path)
+    with pytest.raises(DamagedError, match=r"wrong\.json"):
+        run.wrong()
+
+
 @pytest.mark.parametrize("change", [{}, {"network": {}}, {"network": [1]}, {"step": 10**6}, {"step": -1}, {"optimizer": {}}, {"metrics": "x"}])
 def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(change: dict[str, object], tmp_path: Path) -> None:
     config = tiny_trial(epochs=1)
@@ -267,7 +293,9 @@ def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(change: d
 
 
 @pytest.mark.skipif(os.name != "posix", reason="makes pipes and links to devices")
-@pytest.mark.parametrize("name", ["trial.json", "metrics.jsonl", "checkpoint.pt", "weights.safetensors", "result.json", "SHA256SUMS", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["trial.json", "metrics.jsonl", "checkpoint.pt", "weights.safetensors", "wrong.json", "result.json", "SHA256SUMS", ".lock"]
+)
 def test_pipes_and_devices_in_the_place_of_a_runs_files_are_not_waited_for(name: str, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "study" / "trials")
     for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):

@@ -6,6 +6,7 @@ decided again.
 """
 
 import ast
+import math
 import re
 import tomllib
 import warnings
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reslab.ledger.record import GRIDS
+from reslab.ledger.wording import phrases
 
 _ERROR_RATE = re.compile(r"(rise of the )?((test|training) )?error(( −|,) .*)?")
 """A unit that is an error rate, or a difference of such, perhaps with what differs after it."""
@@ -69,11 +71,23 @@ def _reason(text: str) -> dict[str, Any]:
         return {"reason": {"code": "untrained", "values": {"errors": errors, "limit": _number(found["limit"]) / 100}}}
     for known in _known()["reasons"]:
         if found := re.fullmatch(known["pattern"], text, flags=re.DOTALL):
-            values = {key: value if key in ("kind", "where") else _number(value) for key, value in found.groupdict().items()}
+            values = {key: _named(key, value) for key, value in found.groupdict().items()}
             where = values.pop("where", None)
             return {"reason": {"code": f"{known['code']}-{where}" if where else known["code"], "values": values}}
     said = translated(text)
     return {"reason": {"code": "finding", "values": {"text": said}} if isinstance(said, dict) else {"code": "said", "values": {"text": text}}}
+
+
+def _named(key: str, text: str) -> Any:
+    """Return a reason's value from its text."""
+    if key in ("kind", "where"):
+        return text
+    if key == "networks":
+        return text.split(", ")
+    if key == "kinds":
+        kinds = {words["en"]: kind for kind, words in phrases()["kinds"].items()}
+        return [kinds.get(words, words) for words in text.split(", ")]
+    return _number(text) / 100 if key == "limit" else _number(text)
 
 
 def _number(text: str) -> float:
@@ -98,6 +112,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if (isinstance(value, int) and value.bit_length() > 64) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("JSON has no such number")
     return value if isinstance(value, str | int | float | None) else str(value)
 
 

@@ -26,6 +26,20 @@ def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | 
         return tally((_scores(network, images), labels) for images, labels in _at(network, batches))
 
 
+def evaluate_each(network: nn.Module, batches: Iterable[Split]) -> tuple[dict[str, float | None], Tensor]:
+    """Return the same, and which images the network gets wrong, `[N]`, in order."""
+    wrong: list[Tensor] = []
+
+    def answers() -> Iterator[Split]:
+        for images, labels in _at(network, batches):
+            scores = _scores(network, images)
+            yield scores, labels
+            wrong.append(misses(scores, labels).cpu())
+
+    with in_mode(network, training=False), torch.no_grad():
+        return tally(answers()), torch.cat(wrong)
+
+
 def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -> dict[str, float | None]:
     """Return the same for the mean of the softmax over ten crops: four corners and the centre, `size`×`size`, each also mirrored.
 
@@ -81,11 +95,16 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
         finite = scores.isfinite().all(1)
         top = scores.topk(min(5, scores.shape[1])).indices
-        wrong += len(labels) - int(((scores.argmax(1) == labels) & finite).sum())
+        wrong += int(misses(scores, labels).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
     if not n:
         raise UserError("there are no images to measure an error on")
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
+
+
+def misses(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return which answers are wrong, `[B]`, from scores `[B, classes]`; one with NaN or infinity is."""
+    return (scores.argmax(1) != labels) | ~scores.isfinite().all(1)
 
 
 def mean_of_softmax(logits: Tensor) -> Tensor:

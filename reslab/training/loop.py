@@ -24,7 +24,7 @@ from reslab.errors import DamagedError, UserError
 from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, wrong
 from reslab.runs import METRICS, Config, Line, Mark, Number, Outcome, Run, Share
 from reslab.training.devices import Device, Precision, best_precision
-from reslab.training.evaluation import Split, evaluate
+from reslab.training.evaluation import Split, evaluate, evaluate_each
 from reslab.training.recipes import Recipe
 from reslab.weights.files import to_bytes
 
@@ -256,6 +256,10 @@ class Trainer:
             return {}
         write_atomically(self.run.weights, to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing))
         train = self._evaluate("train")
+        with self.fabric.autocast():
+            heldout, heldout_wrong = evaluate_each(self.network, self.data.batches("heldout"))
+            test, test_wrong = evaluate_each(self.network, self.data.batches("test"))
+        self.run.write_wrong({"heldout": heldout_wrong.numpy(), "test": test_wrong.numpy()})
         auto = best_precision(self.config.device)
         return {
             "status": status,
@@ -265,8 +269,8 @@ class Trainer:
             "steps": self.step,
             "train_error": train["error"],
             "train_loss": train["loss"],
-            "heldout_error": self._evaluate("heldout")["error"],
-            "test_error": self._evaluate("test")["error"],
+            "heldout_error": heldout["error"],
+            "test_error": test["error"],
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.step * self.batch_size / self.seconds, 1),
             "device": str(self.fabric.device),
