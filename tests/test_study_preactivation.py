@@ -44,10 +44,11 @@ def test_a_seed_that_is_lost_on_one_side_is_left_out() -> None:
 def test_depths_that_the_blocks_cannot_have_are_refused() -> None:
     bottlenecks = STUDY.configure("default", {"block": "bottleneck", "depths": (20, 1001)})
     assert bottlenecks.depths == (20, 1001)  # type: ignore[attr-defined]  # its config
-    for settings, message in [
+    refused: list[tuple[dict[str, object], str]] = [
         ({"depths": (20, 1001)}, "1001 is not 6n"),
         ({"block": "bottleneck", "depths": (26, 56)}, "26 is not 9n"),
-    ]:
+    ]
+    for settings, message in refused:
         with pytest.raises(UserError, match=message):
             STUDY.configure("default", settings)
 
