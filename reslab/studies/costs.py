@@ -1,4 +1,4 @@
-"""What networks cost: a trial's, and the whole zoo's parameters and multiply-adds, beside the errors that others print."""
+"""What networks cost: parameters and multiply-adds of trials, and of the whole zoo, beside errors that others print."""
 
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ def names() -> list[str]:
 
 
 def cost_charts(text: StudyText, torchvision: Printed) -> list[Chart]:
-    """Return parameters against multiply-adds, a series a family, and the ImageNet errors that others print against multiply-adds."""
+    """Return parameters, a series per family, and the ImageNet errors that others print, against multiply-adds."""
     families: dict[str, list[str]] = {}
     for name in names():
         families.setdefault(zoo.family(name), []).append(name)
@@ -95,5 +95,5 @@ def cost_tables(text: StudyText, torchvision: Printed) -> list[Table]:
         others = [printed.errors.get(name) for printed in (regnets, torchvision)]
         return [name, size.params, size.macs, data, first.errors.get(name), first.who, *others]
 
-    origins = [[data, printed.who, printed.source, printed.how] for data, printed in (*sources, ("ImageNet", torchvision))]
+    origins = [[data, one.who, one.source, one.how] for data, one in (*sources, ("ImageNet", torchvision))]
     return [text.table("zoo", [row(name) for name in names()]), text.table("sources", origins)]

@@ -56,7 +56,8 @@ class PreactivationConfig(StudyConfig):
         layers = 6 if self.block == "basic" else 9
         for depth in self.depths:
             if depth < layers + 2 or depth % layers != 2:
-                raise ValueError(f"depth {depth} is not {layers}n+2, as the CIFAR design with {self.block} blocks needs")
+                needs = f"{layers}n+2, as the CIFAR design with {self.block} blocks needs"
+                raise ValueError(f"depth {depth} is not {needs}")
         return self
 
 
