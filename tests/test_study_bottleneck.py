@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import pretended
 
-from reslab import studies
 from reslab.executors import local
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs, count_params
-from reslab.studies.bottleneck import partner
+from reslab.studies.bottleneck import STUDY, partner
 from reslab.studies.directory import Directory
 from reslab.studies.study import run_study
 
@@ -35,9 +35,16 @@ def test_from_56_layers_on_the_pair_agrees_in_computation_and_parameters() -> No
     assert abs(other_macs / macs - 1) < 0.02 and abs(other_params / params - 1) < 0.02
 
 
+def test_pairs_of_other_cost_decide_nothing_whatever_they_learned(tmp_path: Path) -> None:
+    trials = pretended("bottleneck", tmp_path, lambda _: 0.0)
+    verdicts = STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
+    reasons = [verdict.reason for verdict in verdicts if verdict.kind == "statistical"]
+    assert [reason and reason.code for reason in reasons] == ["unequal-costs"] * 2
+    assert all(reason and reason.values["networks"] == ["basic-8", "bottleneck-11"] for reason in reasons)
+
+
 @pytest.mark.slow  # trains six networks
 def test_smoke(tmp_path: Path) -> None:
-    study = studies.find("bottleneck")
-    done = run_study(study, study.configure("smoke", {}), Directory(tmp_path).prepare(study), local(1), lambda *_: None)
+    done = run_study(STUDY, STUDY.configure("smoke", {}), Directory(tmp_path).prepare(STUDY), local(1))
     assert not done.failures
     assert [row[2:4] for row in done.record.tables[0].rows] == [[763_520, 77_754], [1_060_352, 127_354]]

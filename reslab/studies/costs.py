@@ -1,25 +1,25 @@
-"""What networks cost: a trial's, and the whole zoo's parameters and multiply-adds, beside the errors that others print: tables and charts."""
+"""What networks cost: parameters and multiply-adds of trials, and of the whole zoo, beside errors that others print."""
 
 from typing import NamedTuple
 
 import torch
 
 from reslab.data import load_data
-from reslab.files import Json
-from reslab.ledger.claim import Text
-from reslab.ledger.record import Chart, Reason, Series, Table
+from reslab.ledger.record import Chart, Reason, Series, Table, Value
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
-from reslab.training.loop import TrialConfig
+from reslab.runs import Json
+from reslab.studies.text import StudyText
+from reslab.studies.trials import Key, Trials, label
 
 TOLERANCE = 0.07
 """How far apart, relatively, two costs may be that are called equal."""
 
 
-def unequal(network: str, rival: str) -> Reason:
+def unequal(network: Key, rival: Key) -> Reason:
     """Return why networks of other cost are not compared."""
-    return Reason(code="unequal-costs", values={"limit": TOLERANCE, "networks": [network, rival]})
+    return Reason(code="unequal-costs", values={"limit": TOLERANCE, "networks": [label(network), label(rival)]})
 
 
 class Cost(NamedTuple):
@@ -33,17 +33,19 @@ class Cost(NamedTuple):
         return self.params / other.params - 1, self.macs / other.macs - 1
 
 
-def cost(trial: TrialConfig) -> Cost:
-    """Return what a trial's network costs on an image of its data set."""
-    data = load_data(trial.data)
-    options: Json = {"num_classes": data.num_classes, "in_channels": data.in_channels, **trial.options}
+def cost(model: str, options: Json, data: str) -> Cost:
+    """Return what a network costs on an image of a data set."""
+    loaded = load_data(data)
     with torch.device("meta"):
-        network = zoo.build(trial.model, **options)
-    image, _ = data.fitted(zoo.input_shape(network)[1]).sample("test", 1)
+        network = zoo.build(model, **{"num_classes": loaded.num_classes, "in_channels": loaded.in_channels, **options})
+    image, _ = loaded.fitted(zoo.input_shape(network)[1]).sample("test", 1)
     return Cost(count_params(network), count_macs(network, image.to("meta")))
 
 
-MACS: Text = {"ko": "곱셈-누산 수(이미지 한 장)", "en": "multiply-adds for one image"}
+def costs(trials: Trials) -> dict[Key, Cost]:
+    """Return what the network of each group costs."""
+    configs = {key: members[0].config for key, members in trials.items()}
+    return {key: trials.measured(cost, config.model, config.options, config.data) for key, config in configs.items()}
 
 
 def names() -> list[str]:
@@ -51,85 +53,47 @@ def names() -> list[str]:
     return [name for name in zoo.names() if not name.startswith("lowlevel/")]
 
 
-def cost_charts() -> list[Chart]:
-    """Return parameters against multiply-adds, a series a family, and the ImageNet errors that others print against multiply-adds."""
+def cost_charts(text: StudyText, torchvision: Printed) -> list[Chart]:
+    """Return parameters, a series per family, and the ImageNet errors that others print, against multiply-adds."""
     families: dict[str, list[str]] = {}
     for name in names():
         families.setdefault(zoo.family(name), []).append(name)
+    printed = [_printed(source) for source in (*literature.IMAGENET, torchvision)]
     return [
-        Chart(
-            title={"ko": "실려 있는 모든 신경망의 매개변수와 연산량", "en": "Parameters against multiply-adds, the whole zoo"},
-            caption={
-                "ko": "점 하나가 신경망 하나이다. 논문의 이미지 크기에서 세었다(ImageNet은 224×224 안팎, CIFAR은 32×32). "
-                "한 비용으로 다른 비용을 알 수는 없다.",
-                "en": "A point a network, counted at its paper's image size (ImageNet's about 224×224, CIFAR's 32×32). Neither cost tells the other.",
-            },
-            x=MACS,
-            y={"ko": "매개변수 수", "en": "parameters"},
-            series=[
-                Series(name=family, x=[zoo.reference(n).macs for n in members], y=[zoo.reference(n).params for n in members], text=members)
-                for family, members in families.items()
-            ],
-            kind="points",
-            log_x=True,
-            log_y=True,
-        ),
-        Chart(
-            title={
-                "ko": "논문들이 적은 ImageNet 오류(이 실험실이 잰 것이 아님)",
-                "en": "ImageNet errors as others print them (not measured by this lab)",
-            },
-            caption={
-                "ko": "점의 모양은 누가 쟀는지를 나타낸다. 훈련법과 시험법이 저마다 다르므로, 같은 모양끼리만 바로 견줄 수 있다.",
-                "en": "The mark says who measured. Each trained and tested in its own way, so only points of one mark can be compared directly.",
-            },
-            x=MACS,
-            y={"ko": "top-1 오류 (%)", "en": "top-1 error (%)"},
-            series=[
-                Series(
-                    name=printed.who,
-                    x=[zoo.reference(name).macs for name in found],
-                    y=[printed.errors[name] for name in found],
-                    text=[f"{name}: {printed.errors[name]:g} %" for name in found],
-                )
-                for printed in (*literature.IMAGENET, literature.torchvision())
-                if (found := [name for name in names() if name in printed.errors])
-            ],
-            kind="points",
-            log_x=True,
-        ),
+        text.chart("costs", [_sizes(*family) for family in families.items()], kind="points", log_x=True, log_y=True),
+        text.chart("errors", [series for series in printed if series.x], kind="points", log_x=True),
     ]
 
 
-def cost_tables() -> list[Table]:
+def _sizes(family: str, members: list[str]) -> Series:
+    references = [zoo.reference(name) for name in members]
+    macs, params = [float(one.macs) for one in references], [float(one.params) for one in references]
+    return Series(name=family, x=macs, y=list(params), text=members)
+
+
+def _printed(source: Printed) -> Series:
+    found = [name for name in names() if name in source.errors]
+    return Series(
+        name=source.who,
+        x=[float(zoo.reference(name).macs) for name in found],
+        y=[source.errors[name] for name in found],
+        text=[f"{name}: {source.errors[name]:g} %" for name in found],
+    )
+
+
+def cost_tables(text: StudyText, torchvision: Printed) -> list[Table]:
     """Return the zoo with its costs and printed errors, and the sources of those."""
-    torchvision = literature.torchvision()
-    alike = next(printed for printed in literature.IMAGENET if printed.who == "Radosavovic et al. 2020")
-    sources = [(data, printed) for data, part in (("ImageNet", literature.IMAGENET), ("CIFAR-10", literature.CIFAR10)) for printed in part]
-
-    def row(name: str) -> list[str | int | float | None]:
-        reference = zoo.reference(name)
-        data, first = next(((data, printed) for data, printed in sources if name in printed.errors), ("", Printed("", "", "", {})))
-        return [
-            name,
-            reference.params,
-            reference.macs,
-            data,
-            first.errors.get(name),
-            first.who,
-            alike.errors.get(name),
-            torchvision.errors.get(name),
-        ]
-
-    return [
-        Table(
-            title={"ko": "신경망의 비용과, 다른 이들이 적은 top-1 오류 (%)", "en": "Costs, and top-1 errors (%) as others print them"},
-            columns=["network", "parameters", "multiply-adds", "data", "error", "printed by", f"error, {alike.who}", "error, torchvision"],
-            rows=[row(name) for name in names()],
-        ),
-        Table(
-            title={"ko": "오류의 출처와 잰 방법", "en": "Where the errors come from, and how they were measured"},
-            columns=["data", "by", "source", "measured on"],
-            rows=[[data, printed.who, printed.source, printed.how] for data, printed in [*sources, ("ImageNet", torchvision)]],
-        ),
+    regnets = next(printed for printed in literature.IMAGENET if printed.who == "Radosavovic et al. 2020")
+    sources = [
+        *(("ImageNet", printed) for printed in literature.IMAGENET),
+        *(("CIFAR-10", printed) for printed in literature.CIFAR10),
     ]
+
+    def row(name: str) -> list[Value]:
+        size = zoo.reference(name)
+        data, first = next((each for each in sources if name in each[1].errors), ("", Printed("", "", "", {})))
+        others = [printed.errors.get(name) for printed in (regnets, torchvision)]
+        return [name, size.params, size.macs, data, first.errors.get(name), first.who, *others]
+
+    origins = [[data, one.who, one.source, one.how] for data, one in (*sources, ("ImageNet", torchvision))]
+    return [text.table("zoo", [row(name) for name in names()]), text.table("sources", origins)]

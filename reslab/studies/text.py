@@ -64,24 +64,40 @@ class StudyText:
         """Return the keys of the claims that there are words for."""
         return list(self._words["claims"])
 
-    def name(self, key: str) -> Words:
+    def name(self, key: str, said: Mapping[str, Any] | None = None) -> Words:
         """Return what a series, column or row is called: its words, the study's own before those in common, or the key itself."""
-        return _words(self._words.get("names", {}).get(key) or _read("common")["names"].get(key) or key)
+        return _words(self._words.get("names", {}).get(key) or _read("common")["names"].get(key) or key, said)
 
     def chart(self, key: str, series: Sequence[Series], *, bands: Sequence[Band] = (), said: Mapping[str, Any] | None = None, **drawn: Any) -> Chart:
         """Return a chart: its words, in which `said` fills the braces, around its series; `drawn` are fields of `Chart`."""
         words = {what: _both(text, said) for what, text in self._words["charts"][key].items()}
         return Chart(**words, series=list(series), bands=list(bands), **drawn)
 
-    def table(self, key: str, rows: Sequence[Sequence[Value]], *, said: Mapping[str, Any] | None = None) -> Table:
-        """Return a table: its words, its columns' names among them, above its rows."""
+    def table(
+        self,
+        key: str,
+        rows: Sequence[Sequence[Value]],
+        *,
+        more: Sequence[Words] = (),
+        said: Mapping[str, Any] | None = None,
+    ) -> Table:
+        """Return a table: its words, its columns' names among them, and those of `more` columns, above its rows."""
         words = self._words["tables"][key]
-        return Table(title=_both(words["title"], said), columns=[self.name(column) for column in words["columns"]], rows=[list(row) for row in rows])
+        columns = [*(self.name(column) for column in words["columns"]), *more]
+        return Table(title=_both(words["title"], said), columns=columns, rows=[list(row) for row in rows])
 
-    def averaged(self, key: str, x: Sequence[float] | Sequence[str], columns: Sequence[Collection[float]], **drawn: Any) -> Series:
+    def averaged(
+        self,
+        key: str,
+        x: Sequence[float] | Sequence[str],
+        columns: Sequence[Collection[float]],
+        *,
+        said: Mapping[str, Any] | None = None,
+        **drawn: Any,
+    ) -> Series:
         """Return a series of the mean of each column, which holds a value per seed for its `x`, and one standard deviation where each has several."""
         spread = [stdev(column) for column in columns] if all(len(column) > 1 for column in columns) else None
-        return Series(name=self.name(key), x=list(x), y=[fmean(column) for column in columns], spread=spread, **drawn)
+        return Series(name=self.name(key, said), x=list(x), y=[fmean(column) for column in columns], spread=spread, **drawn)
 
     def over_seeds(self, key: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
         """Return the same of what each seed measured at every `x`."""
@@ -148,5 +164,5 @@ def _both(text: Any, said: Mapping[str, Any] | None = None) -> Text:
     return {"ko": ko.format(**said), "en": en.format(**said)} if said is not None else {"ko": ko, "en": en}
 
 
-def _words(text: Any) -> Words:
-    return text if isinstance(text, str) else _both(text)
+def _words(text: Any, said: Mapping[str, Any] | None = None) -> Words:
+    return text if isinstance(text, str) else _both(text, said)

@@ -1,0 +1,60 @@
+"""The study of pre-activation: verdicts that turn with the data, and depths that its blocks can have."""
+
+from pathlib import Path
+
+import pytest
+from helpers import pretended
+
+from reslab.errors import UserError
+from reslab.executors import local
+from reslab.studies.directory import Directory
+from reslab.studies.preactivation import STUDY, advantage
+from reslab.studies.study import run_study
+from reslab.studies.trials import Values
+
+
+@pytest.mark.parametrize(("deep_v1", "grows"), [(0.30, "supported"), (0.10, "refuted")])
+def test_the_advantage_is_a_difference_of_differences(deep_v1: float, grows: str, tmp_path: Path) -> None:
+    errors = {"v1-8": 0.2, "v2-8": 0.2, "v1-14": deep_v1, "v2-14": 0.10}
+    trials = pretended("preactivation", tmp_path, lambda _: 0.0, errors.__getitem__)
+    measured = STUDY.measure(STUDY.configure("smoke", {}), trials)
+    verdicts = {verdict.id.removeprefix("preactivation."): verdict for verdict in STUDY.verdicts(measured)}
+    decided = verdicts["the-advantage-grows-with-depth"]
+    assert decided.verdict == grows and decided.effect == pytest.approx(deep_v1 - 0.10)
+    assert verdicts["v2-has-no-advantage-when-shallow"].verdict == "supported"
+    assert [series.name for series in measured.charts[0].series] == ["v1", "v2"]
+    assert list(measured.charts[0].series[0].y) == pytest.approx([0.2, deep_v1])
+
+
+@pytest.mark.parametrize("untrained", ["v1-8", "v2-8", "v1-14", "v2-14"])
+def test_every_network_that_a_test_error_comes_from_has_to_be_trained(untrained: str, tmp_path: Path) -> None:
+    trials = pretended("preactivation", tmp_path, lambda group: 0.9 if group == untrained else 0.0)
+    verdicts = STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
+    found = {v.id.removeprefix("preactivation.") for v in verdicts if v.reason and v.reason.code == "untrained"}
+    deep = {"v2-is-not-worse-at-depth", "v2-is-better-at-depth"}
+    compared = deep if untrained.endswith("14") else {"v2-has-no-advantage-when-shallow"}
+    assert found == {"the-advantage-grows-with-depth", *compared}
+
+
+def test_a_seed_that_is_lost_on_one_side_is_left_out() -> None:
+    v1, v2 = Values({0: 0.5, 1: 0.25}), Values({1: 0.125, 2: 0.1})
+    assert advantage({("v1", 8): v1, ("v2", 8): v2}, 8) == {1: 0.125}
+
+
+def test_depths_that_the_blocks_cannot_have_are_refused() -> None:
+    bottlenecks = STUDY.configure("default", {"block": "bottleneck", "depths": (20, 1001)})
+    assert bottlenecks.depths == (20, 1001)  # type: ignore[attr-defined]  # its config
+    refused: list[tuple[dict[str, object], str]] = [
+        ({"depths": (20, 1001)}, "1001 is not 6n"),
+        ({"block": "bottleneck", "depths": (26, 56)}, "26 is not 9n"),
+    ]
+    for settings, message in refused:
+        with pytest.raises(UserError, match=message):
+            STUDY.configure("default", settings)
+
+
+@pytest.mark.slow  # trains twelve small networks
+def test_a_smoke_run_decides_every_claim(tmp_path: Path) -> None:
+    config = STUDY.configure("smoke", {})
+    record = run_study(STUDY, config, Directory(tmp_path).prepare(STUDY), local(1)).record
+    assert len(record.claims) == len(STUDY.claims) and len(record.charts) == 2
