@@ -73,10 +73,11 @@ class StudyText:
         words = {what: _both(text, said) for what, text in self._words["charts"][key].items()}
         return Chart(**words, series=list(series), bands=list(bands), **drawn)
 
-    def table(self, key: str, rows: Sequence[Sequence[Value]], *, said: Mapping[str, Any] | None = None) -> Table:
-        """Return a table: its words, its columns' names among them, above its rows."""
+    def table(self, key: str, rows: Sequence[Sequence[Value | Words]], *, said: Mapping[str, Any] | None = None) -> Table:
+        """Return a table: its words, its columns' names among them, above its rows, in which a name in both languages is shown in English."""
         words = self._words["tables"][key]
-        return Table(title=_both(words["title"], said), columns=[self.name(column) for column in words["columns"]], rows=[list(row) for row in rows])
+        cells = [[cell["en"] if isinstance(cell, dict) else cell for cell in row] for row in rows]
+        return Table(title=_both(words["title"], said), columns=[self.name(column) for column in words["columns"]], rows=cells)
 
     def averaged(self, key: str, x: Sequence[float] | Sequence[str], columns: Sequence[Collection[float]], **drawn: Any) -> Series:
         """Return a series of the mean of each column, which holds a value per seed for its `x`, and one standard deviation where each has several."""
