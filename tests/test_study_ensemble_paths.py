@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import pretended
 from torch import Tensor, nn
 
-from reslab import studies
 from reslab.analysis.paths import PathSpectrum
 from reslab.executors import local
-from reslab.ledger.verdict import Comparison, decide
 from reslab.networks import zoo
 from reslab.residual import view
+from reslab.studies import ensemble_paths
 from reslab.studies.directory import Directory
-from reslab.studies.ensemble_paths import ORDER, REPAIR, Looked, count_paths, each_path, halves, repair, stages
+from reslab.studies.ensemble_paths import STUDY, Looked, halves, long_share, repair, stages
+from reslab.studies.paths import count_paths, each_path
 from reslab.studies.study import run_study
+from reslab.studies.trials import Trial
 
 
 class Block(nn.Module):
@@ -52,8 +54,7 @@ def test_halves_of_a_stage_spare_transitions_and_the_middle() -> None:
 
 @pytest.mark.parametrize("family", ["cifar_preresnet", "cifar_resnet"])
 def test_every_path_is_counted(family: str) -> None:
-    check = count_paths(family)
-    assert check.measured == check.expected and check.expected["paths"] == 64
+    assert count_paths(family) == {"paths": 64, "sum to the gradient": True, "by length the spectrum": True}
 
 
 def test_a_path_of_length_0_takes_no_branch() -> None:
@@ -67,24 +68,39 @@ def test_a_path_of_length_0_takes_no_branch() -> None:
 @pytest.mark.parametrize(("n", "long"), [(5, 0.5), (6, 22 / 64)])
 def test_a_gradient_in_proportion_to_the_paths_has_their_mean_length(n: int, long: float) -> None:
     norm = torch.tensor([float(comb(n, length)) for length in range(n + 1)])
-    looked = Looked(PathSpectrum(torch.zeros(n + 1, 1, 3), norm), 0.0, 0.0, 0.0)
+    spectrum = PathSpectrum(torch.zeros(n + 1, 1, 3), norm)
+    looked = Looked(spectrum.share.tolist(), spectrum.mean_length, long_share(spectrum), 0.0, 0.0, 0.0)
     assert looked.relative_length == pytest.approx(0.5) and looked.long_share == pytest.approx(long)
 
 
-def test_opposite_data_turn_the_verdicts_round() -> None:
-    def verdicts(sign: float) -> list[str]:
-        noise = dict(enumerate([0.01, -0.01, 0.0, 0.02, -0.02]))
-        effects = {seed: sign * 0.4 + value for seed, value in noise.items()}
-        nothing = dict.fromkeys(noise, 0.0)
-        return [verdict.verdict for verdict in decide([Comparison(claim, effects, nothing) for claim in (REPAIR, ORDER)])]
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "supported"), (-1, "refuted")])
+def test_opposite_data_turn_the_verdicts_round(sign: int, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretended networks: of six blocks, with little or much of the gradient on short paths."""
 
-    assert verdicts(1) == ["supported"] * 2 and verdicts(-1) == ["refuted"] * 2
+    def pretend(trial: Trial, *_: object) -> Looked:
+        noise = (0.01, -0.01, 0.0)[trial.seed]
+        low, high = 0.05 + noise, 0.6 + noise
+        short, long = (low, high) if sign > 0 else (high, low)
+        return Looked([short, *[(1 - short) / 6] * 6], 6 * (0.3 if sign > 0 else 0.7), short, sign * 0.4 + noise, long, short)
+
+    monkeypatch.setattr(ensemble_paths, "look", pretend)
+    test_error = {"short": 0.1, "resnet": 0.1 if sign > 0 else 0.05, "preresnet": 0.1}
+    trials = pretended("ensemble_paths", tmp_path, lambda _: 0.0, test_error.__getitem__)
+    found = STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
+    assert {claim.verdict for claim in found if claim.kind == "statistical"} == {verdict}
+
+
+def test_networks_that_short_paths_did_not_train_decide_nothing(tmp_path: Path) -> None:
+    trials = pretended("ensemble_paths", tmp_path, lambda group: 0.9 if group == "short" else 0.0, status="diverged")
+    found = {claim.id.partition(".")[2]: claim for claim in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))}
+    short = found["short-paths-are-enough-to-train"]
+    assert short.verdict == "inconclusive" and short.reason is not None and short.reason.code == "untrained"
+    assert short.reason.values["errors"] == {"short": 0.9}
 
 
 @pytest.mark.slow  # trains nine networks
 def test_smoke(tmp_path: Path) -> None:
-    study = studies.find("ensemble_paths")
-    config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
+    config = STUDY.configure("smoke", {})
+    done = run_study(STUDY, config, Directory(tmp_path).prepare(STUDY), local(1))
+    again = run_study(STUDY, config, Directory(tmp_path), local(1))
     assert not done.failures and done.record == again.record

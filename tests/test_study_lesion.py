@@ -6,29 +6,28 @@ import pytest
 import torch
 from helpers import pretended, tiny_trial
 
-from reslab import studies
-from reslab.analysis.removal import Damage, Removals
+from reslab.analysis.removal import remove_each, remove_random, reorder
 from reslab.executors import local, run_trial
 from reslab.networks import zoo
 from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth
-from reslab.residual import Block, view
+from reslab.residual import view
 from reslab.runs import Run
 from reslab.studies import lesion
 from reslab.studies.directory import Directory
-from reslab.studies.lesion import Lesions, changes, largest_step, one_exchange, whole
+from reslab.studies.lesion import Curve, Lesions, changes, exchanges, largest_step, lesions, whole
 from reslab.studies.study import run_study
-from reslab.studies.trials import Trial
+from reslab.studies.trials import Trial, Trials, label
 
 
-def damage(start: float, *means: float) -> Damage:
-    return Damage("blocks removed", start, [1, 4, 7][: len(means)], torch.tensor([[mean - 0.01, mean + 0.01] for mean in means]))
+def curve(start: float, *means: float) -> Curve:
+    return Curve(start, [1, 4, 7][: len(means)], list(means))
 
 
 @pytest.mark.parametrize(
-    ("curve", "share"), [((0.0, 0.3, 0.6, 0.9), 1 / 3), ((0.1, 0.9, 0.9, 0.9), 1.0), ((0.2, 0.2, 0.2, 0.2), 0.0), ((0.5, 0.4, 0.3, 0.1), -0.25)]
+    ("errors", "share"), [((0.0, 0.3, 0.6, 0.9), 1 / 3), ((0.1, 0.9, 0.9, 0.9), 1.0), ((0.2, 0.2, 0.2, 0.2), 0.0), ((0.5, 0.4, 0.3, 0.1), -0.25)]
 )
-def test_the_largest_step_is_a_share_of_the_rise(curve: tuple[float, ...], share: float) -> None:
-    assert largest_step(damage(*curve)) == pytest.approx(share)
+def test_the_largest_step_is_a_share_of_the_rise(errors: tuple[float, ...], share: float) -> None:
+    assert largest_step(curve(*errors)) == pytest.approx(share)
 
 
 def test_blocks_that_change_the_shape_are_apart() -> None:
@@ -38,33 +37,49 @@ def test_blocks_that_change_the_shape_are_apart() -> None:
     assert [changes(block.name) for block in view(network, torch.zeros(2, 3, 8, 8)).blocks] == [
         not block.identity for block in view(network, torch.zeros(2, 3, 8, 8)).blocks
     ]
-    each = Removals([Block(name, "add", not changes(name)) for name in names], 0.1, torch.tensor([0.2, 0.2, 0.6, 0.2, 0.8, 0.2]))
-    lost = Lesions(each, damage(0.1, 0.2, 0.5, 0.7), damage(0.1, 0.15))
+    without = dict(zip(names, [0.2, 0.2, 0.6, 0.2, 0.8, 0.2], strict=True))
+    lost = Lesions(0.1, without, curve(0.1, 0.2, 0.5, 0.7))
     assert lost.rise() == pytest.approx(0.1) and lost.rise(transitions=True) == pytest.approx(0.6)
     assert lost.half() == pytest.approx(0.4)  # 4 of 6 and not 1: the nearer to a half
-    assert one_exchange(lost) == pytest.approx(0.05)
+    assert curve(0.1, 0.15).rises == pytest.approx([0.05])
+
+
+def test_what_is_lost_is_what_the_analyses_say(tmp_path: Path) -> None:
+    """The mean is over the draws, of the network that the trial trained, on its first test images."""
+    config = tiny_trial(epochs=1).model_copy(update={"options": {"depth": 20}})
+    trial = Trial(("resnet",), config, run_trial(config, tmp_path), Run(tmp_path, config))
+    network, (images, labels) = trial.network(), trial.data().sample("test", 50)
+    each, some = remove_each(network, images, labels), remove_random(network, images, labels, draws=2, seed=0)
+    lost = lesions(trial, 50, 2)
+    assert lost.error == lost.removed.error == each.error == some.error
+    assert list(lost.without) == [block.name for block in each.blocks] and list(lost.without.values()) == each.without.tolist()
+    assert lost.removed.amounts == list(some.amounts) and lost.removed.means == pytest.approx(some.errors.mean(1).tolist())
+    order = reorder(network, images, labels, draws=2, seed=0)
+    assert exchanges(trial, 50, 2).means == pytest.approx(order.errors.mean(1).tolist())
 
 
 def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretended networks: a block costs 1 point in residual ones and 50 in the plain control, a transition 30 in v2 alone."""
-    study = studies.find("lesion")
+    study = lesion.STUDY
     config = study.configure("smoke", {})
-    errors = dict.fromkeys(study.grid(config), 0.0)
+    errors = {label(key): 0.0 for key in study.grid(config)}
     gone: set[str] = set()  # groups whose networks diverged
 
     def pretend(trial: Trial, *_: object) -> Lesions:
-        rise = 0.5 if trial.group == "plain" else 0.01
-        names = ["layer1.0", "layer1.1", "layer2.0"]
-        without = torch.tensor([rise, rise, 0.3 if trial.group == "preresnet" else rise]) + 0.001 * trial.config.seed
-        some = damage(0.0, *((0.1, 0.2, 0.3) if trial.group == "stochastic" else (0.3, 0.6, 0.9)))
-        return Lesions(Removals([Block(name, "add", not changes(name)) for name in names], 0.0, without), some, damage(0.0, 0.01))
+        rise, noise = 0.5 if trial.key == ("plain",) else 0.01, 0.001 * trial.seed
+        without = {"layer1.0": rise + noise, "layer1.1": rise + noise, "layer2.0": (0.3 if trial.key == ("preresnet",) else rise) + noise}
+        return Lesions(0.0, without, curve(0.0, *((0.1, 0.2, 0.3) if trial.key == ("stochastic",) else (0.3, 0.6, 0.9))))
+
+    def exchange(_: Trial, *__: object) -> Curve:
+        return curve(0.0, 0.01)
 
     def verdicts() -> dict[str, str]:
         given = {status: pretended("lesion", tmp_path, errors.__getitem__, status=status) for status in ("finished", "diverged")}
-        groups = {group: given["diverged" if group in gone else "finished"][group] for group in errors}
-        return {v.id.partition(".")[2]: v.verdict for v in study.measure(config, groups, lambda *_: None).verdicts()}
+        trials = Trials({key: given["diverged" if label(key) in gone else "finished"][key] for key in given["finished"]})
+        return {v.id.partition(".")[2]: str(v.verdict) for v in study.verdicts(study.measure(config, trials))}
 
     monkeypatch.setattr(lesion, "lesions", pretend)
+    monkeypatch.setattr(lesion, "exchanges", exchange)
     expected = dict.fromkeys([claim.id.partition(".")[2] for claim in study.claims], "supported") | {"transitions-matter-more": "refuted"}
     assert verdicts() == expected
     gone, errors["stochastic"] = {"stochastic"}, 0.9
@@ -110,7 +125,7 @@ def test_without_batchnorm_the_weights_are_the_twins() -> None:
 def test_a_variant_trains_as_a_trial_and_comes_back_whole(tmp_path: Path) -> None:
     config = tiny_trial(epochs=1).model_copy(update={"model": "cifar_stochastic_depth"})
     result = run_trial(config, tmp_path)
-    trial = Trial("stochastic", config, result, Run(tmp_path, config))
+    trial = Trial(("stochastic",), config, result, Run(tmp_path, config))
     images, labels = trial.data().test
     with torch.no_grad():
         errors = (whole(trial)(images).argmax(1) != labels).double().mean().item()
@@ -119,10 +134,10 @@ def test_a_variant_trains_as_a_trial_and_comes_back_whole(tmp_path: Path) -> Non
 
 @pytest.mark.slow  # trains and dissects fifteen networks
 def test_smoke(tmp_path: Path) -> None:
-    study = studies.find("lesion")
+    study = lesion.STUDY
     config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
+    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1))
+    again = run_study(study, config, Directory(tmp_path), local(1))
     assert not done.failures and done.record == again.record
     assert len(done.record.charts) == 3 and len(done.record.tables[0].rows) == 5
     each = done.record.charts[0]

@@ -19,140 +19,55 @@ paths carry the gradient holds, whichever reading is right.
 
 The claims are about pre-activation networks, as Veit's were, where `h = x + ΣF` holds exactly; the table has both versions (in the first,
 the ReLU after an addition also takes away part of what is missing, which counts as repaired). Lengths are compared by the norm of their
-gradients; as norms do not add up to the norm of the sum, a share is of the sum of norms. Training on short paths takes longer: in a short
-run its training error, which is in the table of trials, says whether it was trained at all.
+gradients; as norms do not add up to the norm of the sum, a share is of the sum of norms. Training on short paths takes longer: where it did
+not train the network, nothing is concluded of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby, product
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from math import comb
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
 from reslab.gates.view import Live, View, view
-from reslab.ledger.claim import Claim, Text
 from reslab.ledger.record import Chart, Series, Table
-from reslab.ledger.verdict import Check, Comparison
-from reslab.networks import zoo
-from reslab.studies.study import CifarDepth, Groups, Measurement, Progress, Study, StudyConfig, Trial, by_seed, not_trained, over_seeds, sound
-from reslab.training.loop import TrialConfig
+from reslab.studies.config import CifarDepth, StudyConfig
+from reslab.studies.paths import count_paths
+from reslab.studies.study import Measurement, Study
+from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
+from reslab.studies.trials import Exactly, Grid, Trial, Trials, Values, label
 
+TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
-GREFF = "Greff et al. 2017 (arXiv:1612.07771)"
-CARRIED: Text = {
-    "ko": "기울기가 최소 1의 경로로 직접 전파되어 수백 층에서도 유지된다",
-    "en": "gradients go straight through a path of at least 1, and are kept through hundreds of layers",
-}
-JOINTLY: Text = {
-    "ko": "일부 블록을 제거해도 성능이 유지되므로, 다양한 깊이의 경로가 함께 학습된 앙상블이다",
-    "en": "since performance is kept when blocks are removed, it is an ensemble of jointly trained paths of many depths",
-}
-
-COUNT = Claim(
-    id="ensemble_paths.two-to-the-n",
-    kind="exact",
-    section="ensemble",
-    statement={
-        "ko": "잔차 블록 6개의 기울기는 서로 다른 2⁶ = 64개 경로의 기울기를 더한 것과 정확히 같다.",
-        "en": "The gradient of 6 residual blocks is exactly the sum of the gradients of 2⁶ = 64 different paths.",
+REFINED = "Greff et al. 2017 (arXiv:1612.07771), section 3"
+CLAIMS = claims(
+    TEXT,
+    VEIT,
+    "ensemble",
+    {
+        "two-to-the-n": exact(at="section 3"),
+        "gradient-takes-shorter-paths": lower(0.05, at="section 4.3: most of the gradient of 110 layers comes from paths of 10 to 34 layers"),
+        "long-paths-carry-almost-nothing": lower(
+            0.0, section="gradient", at="sections 4.2 and 4.3: gradients do not go through all layers; short paths carry them"
+        ),
+        "the-bare-skip-carries-little": lower(
+            0.0, section="gradient", at="section 4.3: of 54 blocks, the paths that carry the gradient take 5 to 17"
+        ),
+        "short-paths-are-enough-to-train": not_higher(0.02, at="section 4.3: 5.96 % with 23 of 54 blocks on, 6.10 % with all"),
+        "later-blocks-repair": higher(
+            0.1, source=f"{REFINED}: the blocks of a stage refine one estimate; against {VEIT}: paths hardly depend on one another"
+        ),
+        "early-blocks-matter-more": higher(
+            0.02, source=f"{REFINED}; an ensemble of the same paths ({VEIT}) loses equally many of each length either way"
+        ),
     },
-    source=f"{VEIT}, section 3",
 )
-SHORTER = Claim(
-    id="ensemble_paths.gradient-takes-shorter-paths",
-    kind="statistical",
-    section="ensemble",
-    statement={
-        "ko": "학습된 v2 신경망에서 기울기를 나르는 경로의 평균 길이는 모든 경로의 평균인 블록 수의 절반보다 짧다(블록 수의 5 % 넘게).",
-        "en": "In trained v2 networks the paths that carry the gradient are shorter than the average path, half the number of blocks, by over 5 % of "
-        "that number.",
-    },
-    source=f"{VEIT}, section 4.3: most of the gradient of 110 layers comes from paths of 10 to 34 layers",
-    direction="lower",
-    margin=0.05,
-    unit="mean path length / number of blocks, − ½",
-)
-LONG = Claim(
-    id="ensemble_paths.long-paths-carry-almost-nothing",
-    kind="statistical",
-    section="gradient",
-    statement={
-        "ko": "학습된 v2 신경망에서 블록의 절반보다 많은 수를 지나는 긴 경로는 전체 경로의 절반쯤 되지만, 기울기의 10 % 미만만 나른다.",
-        "en": "In trained v2 networks the paths through more than half of the blocks, about half of all paths, carry under 10 % of the gradient.",
-    },
-    source=f"{VEIT}, sections 4.2 and 4.3: gradients do not go through all layers; short paths carry them",
-    direction="lower",
-    margin=0.0,
-    unit="share of the gradient, − 0.1",
-    corrects=CARRIED,
-)
-BARE_SKIP = Claim(
-    id="ensemble_paths.the-bare-skip-carries-little",
-    kind="statistical",
-    section="gradient",
-    statement={
-        "ko": "학습된 v2 신경망에서 지름길만 따라가는 단 하나의 경로는 기울기의 10 % 미만만 나른다.",
-        "en": "In trained v2 networks the one path of shortcuts alone carries under 10 % of the gradient.",
-    },
-    source=f"{VEIT}, section 4.3: of 54 blocks, the paths that carry the gradient take 5 to 17",
-    direction="lower",
-    margin=0.0,
-    unit="share of the gradient, − 0.1",
-    corrects=CARRIED,
-)
-SHORT_TRAINING = Claim(
-    id="ensemble_paths.short-paths-are-enough-to-train",
-    kind="statistical",
-    section="ensemble",
-    statement={
-        "ko": "걸음마다 전체 블록의 43 %만 무작위로 켜서, 짧은 경로만으로 같은 걸음 수를 학습해도 시험 오류는 2 %p 넘게 커지지 않는다.",
-        "en": "Training for as many steps on short paths only, 43 % of the blocks on at random in each, raises the test error by no more than 2 "
-        "points.",
-    },
-    source=f"{VEIT}, section 4.3: 5.96 % with 23 of 54 blocks on, 6.10 % with all",
-    direction="not higher",
-    margin=0.02,
-    unit="test error",
-    rate=True,
-)
-REPAIR = Claim(
-    id="ensemble_paths.later-blocks-repair",
-    kind="statistical",
-    section="ensemble",
-    statement={
-        "ko": "학습된 v2 신경망에서 블록 하나를 제거하면 같은 단계의 뒤 블록들이 빠진 출력의 10 % 넘게 메운다. 곧 블록들은 서로 독립이 아니다.",
-        "en": "When a block of a trained v2 network is removed, the later ones of its stage make good over 10 % of its output: blocks are not "
-        "independent of one another.",
-    },
-    source=f"{GREFF}, section 3: the blocks of a stage refine one estimate; against {VEIT}: paths hardly depend on one another",
-    direction="higher",
-    margin=0.1,
-    unit="part of the removed output that is there again",
-    corrects=JOINTLY,
-)
-ORDER = Claim(
-    id="ensemble_paths.early-blocks-matter-more",
-    kind="statistical",
-    section="ensemble",
-    statement={
-        "ko": "학습된 v2 신경망에서 한 단계의 앞 절반을 제거하면 뒤 절반을 제거할 때보다 "
-        "시험 오류가 2 %p 넘게 더 크다. 곧 블록들은 대등한 구성원이 아니다.",
-        "en": "Without the early half of a stage, a trained v2 network's test error is over 2 points higher than without the late half: blocks are "
-        "no equal members.",
-    },
-    source=f"{GREFF}, section 3; an ensemble of the same paths ({VEIT}) loses equally many of each length either way",
-    direction="higher",
-    margin=0.02,
-    unit="test error",
-    rate=True,
-    corrects=JOINTLY,
-)
-
-KINDS = {"preresnet": "pre-activation", "resnet": "residual", "short": "residual, trained on short paths"}
+PRERESNET, RESNET, SHORT = ("preresnet",), ("resnet",), ("short",)
 
 
 class EnsemblePathsConfig(StudyConfig):
@@ -162,20 +77,46 @@ class EnsemblePathsConfig(StudyConfig):
     images: int = Field(64, ge=1, description="test images whose gradients are split by path length")
 
 
-def grid(config: EnsemblePathsConfig) -> dict[str, list[TrialConfig]]:
+def grid(config: EnsemblePathsConfig) -> Grid:
     """Return the trials: pre-activation, residual, and residual on short paths."""
     blocks = (config.depth - 2) // 2
     return {
-        "preresnet": config.trials("cifar_preresnet", depth=config.depth),
-        "resnet": config.trials("cifar_resnet", depth=config.depth),
-        "short": config.trials("cifar_short_paths", depth=config.depth, blocks=round(23 / 54 * blocks)),
+        PRERESNET: config.trials("cifar_preresnet", depth=config.depth),
+        RESNET: config.trials("cifar_resnet", depth=config.depth),
+        SHORT: config.trials("cifar_short_paths", depth=config.depth, blocks=round(23 / 54 * blocks)),
     }
+
+
+def measure(config: EnsemblePathsConfig, trials: Trials) -> Measurement:
+    """Count the paths exactly, and compare what the trained networks show."""
+    found = trials.look("following paths", look, config.images, keys=[PRERESNET, RESNET])
+    test = trials.errors("test")
+
+    def of(value: Callable[[Looked], float]) -> Values:
+        return trials.of(PRERESNET, {seed: value(looked) for seed, looked in found[PRERESNET].items()})
+
+    shown = {label(key): list(looks.values()) for key, looks in found.items() if looks}
+    return Measurement(
+        {
+            "two-to-the-n": Exactly(trials.measured(count_paths), {"paths": 2**6, "sum to the gradient": True, "by length the spectrum": True}),
+            "gradient-takes-shorter-paths": of(lambda looked: looked.relative_length).against(0.5),
+            "long-paths-carry-almost-nothing": of(lambda looked: looked.long_share).against(0.1),
+            "the-bare-skip-carries-little": of(lambda looked: looked.share[0]).against(0.1),
+            "short-paths-are-enough-to-train": test[SHORT].against(test[RESNET]),
+            "later-blocks-repair": of(lambda looked: looked.repair).against(0.0),
+            "early-blocks-matter-more": of(lambda looked: looked.without_early).against(of(lambda looked: looked.without_late)),
+        },
+        tables=[_table(shown)],
+        charts=[_spectra(shown)] if shown else [],
+    )
 
 
 class Looked(NamedTuple):
     """What one trained network shows."""
 
-    spectrum: PathSpectrum
+    share: list[float]  # of the gradient, by path length
+    mean_length: float
+    long_share: float  # of paths through more than half of the blocks
     repair: float
     without_early: float  # test error without the early half of a stage's blocks, mean over stages
     without_late: float
@@ -183,46 +124,7 @@ class Looked(NamedTuple):
     @property
     def relative_length(self) -> float:
         """Return the mean length of the paths that carry the gradient, over the number of blocks."""
-        return self.spectrum.mean_length / (len(self.spectrum.norm) - 1)
-
-    @property
-    def long_share(self) -> float:
-        """Return the share of the gradient carried by paths through more than half of the blocks."""
-        blocks = len(self.spectrum.norm) - 1
-        return float(self.spectrum.share[blocks // 2 + 1 :].sum())
-
-
-def measure(config: EnsemblePathsConfig, groups: Groups, progress: Progress) -> Measurement:
-    """Return the exact count, and what the trained networks show."""
-    trials = [trial for group in ("preresnet", "resnet") for trial in sound(groups[group])]
-    found: dict[str, dict[int, Looked]] = {"preresnet": {}, "resnet": {}}
-    for done, trial in enumerate(trials):
-        progress("following paths", done, len(trials))
-        found[trial.group][trial.config.seed] = look(trial, config.images)
-    progress("following paths", len(trials), len(trials))
-
-    def values(value: Callable[[Looked], float]) -> dict[int, float]:
-        return {seed: value(looked) for seed, looked in found["preresnet"].items()}
-
-    def than(claim: Claim, value: Callable[[Looked], float], constant: float) -> Comparison:
-        return Comparison(claim, values(value), dict.fromkeys(found["preresnet"], constant), untested)
-
-    untested = not_trained(groups, "preresnet")
-    short, all_paths = (by_seed(groups[group], "test_error") for group in ("short", "resnet"))
-    shown = {group: looks for group, looks in found.items() if looks}
-    return Measurement(
-        comparisons=[
-            than(SHORTER, lambda looked: looked.relative_length, 0.5),
-            than(LONG, lambda looked: looked.long_share, 0.1),
-            than(BARE_SKIP, lambda looked: float(looked.spectrum.share[0]), 0.1),
-            Comparison(SHORT_TRAINING, short, all_paths, untested=not_trained(groups, "resnet")),
-            than(REPAIR, lambda looked: looked.repair, 0.0),
-            Comparison(ORDER, values(lambda looked: looked.without_early), values(lambda looked: looked.without_late), untested),
-        ],
-        checks=[count_paths()],
-        tables=[_table(shown)],
-        charts=[_spectra(shown)] if shown else [],
-    )
+        return self.mean_length / (len(self.share) - 1)
 
 
 def look(trial: Trial, images: int) -> Looked:
@@ -230,8 +132,22 @@ def look(trial: Trial, images: int) -> Looked:
     network, data = trial.network(), trial.data()
     (x, y), (few, their_labels) = data.test, data.sample("test", images)
     gated = view(network, x[:2])
+    spectrum = path_spectrum(gated, few, their_labels)
     early, late = halves(gated)
-    return Looked(path_spectrum(gated, few, their_labels), repair(gated, few), _error(gated, x, y, early), _error(gated, x, y, late))
+    return Looked(
+        spectrum.share.tolist(),
+        spectrum.mean_length,
+        long_share(spectrum),
+        repair(gated, few),
+        _error(gated, x, y, early),
+        _error(gated, x, y, late),
+    )
+
+
+def long_share(spectrum: PathSpectrum) -> float:
+    """Return the share of the gradient carried by paths through more than half of the blocks."""
+    blocks = len(spectrum.norm) - 1
+    return float(spectrum.share[blocks // 2 + 1 :].sum())
 
 
 def stages(gated: View) -> list[list[int]]:
@@ -285,101 +201,34 @@ def repair(gated: View, images: Tensor) -> float:
     return float(torch.stack(parts).mean())
 
 
-def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield every path's length and gradient at the first block's input: the other side of each block is kept, but as a constant."""
-    with torch.no_grad():
-        trunk, *rest = gated.stem(images)
-    start = trunk.detach().requires_grad_()
-    for path in product((False, True), repeat=len(gated)):
-        value = start.clone()
-        for index, through in enumerate(path):
-            shortcut, branches = gated.sides(index, (value, *rest))
-            branch = sum(branches[1:], branches[0])
-            value = shortcut.detach() + branch if through else shortcut + branch.detach()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head((value, *rest)), labels), start)
-        yield sum(path), gradient
-
-
-def count_paths(family: str = "cifar_preresnet") -> Check:
-    """Return how many paths of 6 blocks have a gradient of their own, and whether they add up to the gradient and, by length, to the spectrum."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network: nn.Module = zoo.build(family, depth=14, in_channels=1).double()
-        x, y = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.arange(4)
-    gated = view(network, x)
-    spectrum = path_spectrum(gated, x, y).gradient
-    lengths, gradients = zip(*each_path(gated, x, y), strict=True)
-    by_length = torch.zeros_like(spectrum).index_add(0, torch.tensor(lengths), torch.stack(gradients))
-    measured = {
-        "paths": len(torch.stack(gradients).flatten(1).unique(dim=0)),
-        "sum to the gradient": bool(torch.allclose(by_length.sum(0), _gradient(gated, x, y), rtol=1e-9, atol=1e-12)),
-        "by length the spectrum": bool(torch.allclose(by_length, spectrum, rtol=1e-9, atol=1e-12)),
-    }
-    return Check(COUNT, measured, {"paths": 2 ** len(gated), "sum to the gradient": True, "by length the spectrum": True})
-
-
-def _gradient(gated: View, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the gradient at the first block's input, from autograd alone."""
-    with torch.no_grad():
-        trunk, *rest = gated.stem(images)
-    start = trunk.detach().requires_grad_()
-    live: Live = (start.clone(), *rest)
-    for index in range(len(gated)):
-        live = gated.block(index, live)
-    (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live), labels), start)
-    return gradient
-
-
-Found = Mapping[str, Mapping[int, Looked]]
+Found = Mapping[str, Sequence[Looked]]
 
 
 def _table(found: Found) -> Table:
-    figures: dict[str, Callable[[Looked], float]] = {
-        "mean length (blocks)": lambda looked: looked.spectrum.mean_length,
-        "over half of the blocks (%)": lambda looked: 100 * looked.long_share,
-        "skips alone (%)": lambda looked: 100 * float(looked.spectrum.share[0]),
-        "repaired (%)": lambda looked: 100 * looked.repair,
-        "error without early halves (%)": lambda looked: 100 * looked.without_early,
-        "error without late halves (%)": lambda looked: 100 * looked.without_late,
-    }
-    return Table(
-        title={"ko": "경로와 블록 (시드 평균)", "en": "Paths and blocks (means over seeds)"},
-        columns=["network", *figures],
-        rows=[[KINDS[group], *(sum(map(figure, looks.values())) / len(looks) for figure in figures.values())] for group, looks in found.items()],
+    figures: Sequence[Callable[[Looked], float]] = (
+        lambda looked: looked.mean_length,
+        lambda looked: 100 * looked.long_share,
+        lambda looked: 100 * looked.share[0],
+        lambda looked: 100 * looked.repair,
+        lambda looked: 100 * looked.without_early,
+        lambda looked: 100 * looked.without_late,
     )
+    return TEXT.table("paths", [[TEXT.name(kind), *(fmean(map(figure, looks)) for figure in figures)] for kind, looks in found.items()])
 
 
 def _spectra(found: Found) -> Chart:
-    first = next(looked for looks in found.values() for looked in looks.values()).spectrum
-    lengths = [float(length) for length in range(len(first.norm))]
-    paths = Series(name="all paths (binomial)", x=lengths, y=[100 * count / 2 ** (len(lengths) - 1) for count in first.paths])
-    carried = [
-        over_seeds(f"{KINDS[group]}: gradient", lengths, {seed: (100 * looked.spectrum.share).tolist() for seed, looked in looks.items()})
-        for group, looks in found.items()
-    ]
-    return Chart(
-        title={"ko": "경로 길이에 따른 기울기", "en": "The gradient by path length"},
-        caption={
-            "ko": "선은 그 길이의 경로가 전체 경로 2ⁿ개에서 차지하는 몫(이항 분포), 막대는 그 경로들이 나르는 기울기의 몫(수염은 표준편차 한 배). "
-            "경로는 가운데에 몰려 있다. 기울기를 나르는 막대가 그보다 얼마나 왼쪽에 있는지 볼 것.",
-            "en": "The line is the share of all 2ⁿ paths that have this length (binomial), the bars the share of the gradient that those paths carry "
-            "(whiskers: one standard deviation). Most paths are in the middle: see how far to the left of it the bars are.",
-        },
-        x={"ko": "경로 길이 (블록)", "en": "path length (blocks)"},
-        y={"ko": "몫 (%)", "en": "share (%)"},
-        series=[*(series.model_copy(update={"kind": "bars"}) for series in carried), paths],
-    )
+    blocks = len(next(iter(found.values()))[0].share) - 1
+    lengths = [float(length) for length in range(blocks + 1)]
+    carried = {kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64) for kind, looks in found.items()}
+    bars = [TEXT.averaged(f"{kind}-gradient", lengths, shares.T.tolist(), kind="bars") for kind, shares in carried.items()]
+    paths = Series(name=TEXT.name("all-paths"), x=lengths, y=[100 * comb(blocks, length) / 2**blocks for length in range(blocks + 1)])
+    return TEXT.chart("spectra", [*bars, paths])
 
 
 STUDY = Study(
-    name="ensemble_paths",
-    title={"ko": "경로의 앙상블인가", "en": "An ensemble of paths?"},
-    question={
-        "ko": "기울기는 2ⁿ개 경로 중 어떤 길이의 경로로 흐르는가? 잔차 신경망은 서로 독립인 경로의 앙상블인가, 하나의 추정을 반복해 고치는가?",
-        "en": "Which of the 2ⁿ paths carry the gradient, and are they an ensemble of independent members or one estimate refined again and again?",
-    },
-    claims=(COUNT, SHORTER, LONG, BARE_SKIP, SHORT_TRAINING, REPAIR, ORDER),
-    config=EnsemblePathsConfig,
+    TEXT,
+    CLAIMS,
+    EnsemblePathsConfig,
     presets={
         "default": {},
         "smoke": {"depth": 20, "seeds": 3, "epochs": 1, "images": 16},

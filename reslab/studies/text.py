@@ -76,15 +76,19 @@ class StudyText:
     def table(
         self,
         key: str,
-        rows: Sequence[Sequence[Value]],
+        rows: Sequence[Sequence[Value | Words]],
         *,
         more: Sequence[Words] = (),
         said: Mapping[str, Any] | None = None,
     ) -> Table:
-        """Return a table: its words, its columns' names among them, and those of `more` columns, above its rows."""
+        """Return a table: its words, its columns' names among them, and those of `more` columns, above its rows.
+
+        A cell that is a name in both languages is shown in English.
+        """
         words = self._words["tables"][key]
         columns = [*(self.name(column) for column in words["columns"]), *more]
-        return Table(title=_both(words["title"], said), columns=columns, rows=[list(row) for row in rows])
+        cells = [[cell["en"] if isinstance(cell, dict) else cell for cell in row] for row in rows]
+        return Table(title=_both(words["title"], said), columns=columns, rows=cells)
 
     def averaged(
         self,
