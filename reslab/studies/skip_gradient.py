@@ -26,6 +26,7 @@ from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values, lab
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"
+AFTER_ADDITION = "Eq. 1 and the second nonlinearity after the addition"
 NO_PAPER = f"follows from no paper: {HE_2016}, Eq. 5, has I + J_F, of which nothing keeps the singular values above 1"
 MEASURED = "singular values of the blocks' Jacobians"
 
@@ -36,7 +37,7 @@ CLAIMS = claims(
     "gradient",
     {
         "backward-formula-holds-for-v2": exact(at="section 2, Eq. 5"),
-        "v1-has-the-mask-of-its-last-relu": exact(source=f"{HE_2015}, Eq. 1 and the second nonlinearity after the addition; {HE_2016}, section 2"),
+        "v1-has-the-mask-of-its-last-relu": exact(source=f"{HE_2015}, {AFTER_ADDITION}; {HE_2016}, section 2"),
         "transitions-have-their-shortcut": exact(source=f"{HE_2015}, Eq. 2; {HE_2016}, section 3"),
         "v1-blocks-shrink-some-directions": lower(0.5, source=NO_PAPER),
         "v2-blocks-shrink-some-directions": lower(0.5, source=NO_PAPER),
@@ -97,7 +98,7 @@ BLOCKS: dict[str, tuple[str, str, str]] = {
 
 
 class Backward:
-    """One block in float64 on a random input, as v1 has after a ReLU; the gradient of the loss ⟨delta, y⟩ by autograd and by formula."""
+    """One block in float64 on a random input, as after a ReLU; the gradient of the loss ⟨delta, y⟩ by autograd and by formula."""
 
     def __init__(self, kind: str) -> None:
         family, option, name = BLOCKS[kind]
@@ -144,7 +145,8 @@ def fits(relative_error: float | None) -> bool:
 def formulas() -> tuple[dict[str, Exactly], Table]:
     """Return the exact claims' evidence, and how far each formula is from autograd."""
     made = {kind: Backward(kind) for kind in BLOCKS}
-    chapter, full = ({kind: getattr(block, name) for kind, block in made.items()} for name in ("chapter_error", "full_error"))
+    chapter = {kind: block.chapter_error for kind, block in made.items()}
+    full = {kind: block.full_error for kind, block in made.items()}
     transitions = {kind: fits(full[kind]) for kind, error in chapter.items() if error is None}
     v1 = {"without m": fits(chapter["v1, identity"]), "with m": fits(full["v1, identity"])}
     checks = {
@@ -172,14 +174,15 @@ class Spectra(NamedTuple):
 def spectra(trial: Trial) -> Spectra:
     """Return the singular values of a trial's network before and after training."""
     images = trial.data().sample("train", 128)[0]
-    before, after = (singular_values(network, images, trial.seed) for network in (trial.fresh_network(), trial.network()))
-    return Spectra(*({name: values.tolist() for name, values in found.items()} for found in (before, after)))
+    networks = (trial.fresh_network(), trial.network())
+    found = (singular_values(network, images, trial.seed) for network in networks)
+    return Spectra(*({name: values.tolist() for name, values in blocks.items()} for blocks in found))
 
 
 def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
-    """Return, by the block's name, all singular values of the last block of each stage that has an identity shortcut, at the seed's image of 8×8.
+    """Return all singular values at the seed's image, of 8×8, of each stage's last block if its shortcut is the identity, by its name.
 
-    The statistics of BatchNorm are those of all the images, so that a network that is not trained has some that mean something.
+    The statistics of BatchNorm are those of all the images, so that those of an untrained network mean something.
     """
     images = F.adaptive_avg_pool2d(images, 8)
     last = {block.stage: block for block in view(network, images[:2]).blocks}
