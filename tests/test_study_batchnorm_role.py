@@ -6,23 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import tiny_trial
-from test_study_ensemble_paths import Block
 from torch import Tensor, nn
 
-from reslab import studies
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
 from reslab.errors import DamagedError, UserError
 from reslab.executors import local, run_trial
-from reslab.ledger.record import Reason
-from reslab.ledger.verdict import Comparison, decide
+from reslab.ledger.record import Reason, Verdict
 from reslab.networks import zoo
 from reslab.runs import Run
 from reslab.studies import batchnorm_role, descent
-from reslab.studies.batchnorm_role import EXPLODES, RATE, SHIFT, best_rate, beyond, branch_share, early_loss, largest_usable
+from reslab.studies.batchnorm_role import STUDY, best_rate, beyond, early_loss, largest_usable
 from reslab.studies.descent import Look, bounded_log10, drift, input_moments, look, stepped, turned
 from reslab.studies.directory import Directory
 from reslab.studies.study import run_study
-from reslab.studies.trials import Trial
+from reslab.studies.trials import Key, Trial, Trials
+from reslab.studies.twins import Twins, branch_share
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import Steps
@@ -37,26 +35,38 @@ def test_limits_at_the_ends_of_the_grid_are_not_compared() -> None:
     rates = (0.01, 0.1, 1.0)
     below, at = largest_usable({rate: {0: 1.0} for rate in rates})[0], [log10(rate) for rate in rates]
     assert beyond(rates, {"with": {0: at[0], 1: at[1]}, "without": {0: at[1]}}) is None
-    for values, kinds in (
-        ({"with": {0: at[1], 1: at[2]}, "without": {0: at[1]}}, ["with"]),
-        ({"with": {0: at[2]}, "without": {0: below}}, ["with", "without"]),
-    ):
-        assert beyond(rates, values) == Reason(code="outside-grid", values={"kinds": kinds})
+    one, both = (Reason(code="outside-grid", values={"kinds": kinds}) for kinds in (["with"], ["with", "without"]))
+    assert beyond(rates, {"with": {0: at[1], 1: at[2]}, "without": {0: at[1]}}) == one
+    assert beyond(rates, {"with": {0: at[2]}, "without": {0: below}}) == both
 
 
 @pytest.mark.parametrize("name", ["rates", "batches"])
 @pytest.mark.parametrize(("values", "message"), [((0, 1), "greater than 0"), ((2, 1), "must grow"), ((1, 1), "must grow")])
 def test_rates_and_batches_that_cannot_be_compared_are_refused(name: str, values: tuple[int, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        studies.find("batchnorm_role").configure("default", {name: values})
+        STUDY.configure("default", {name: values})
 
 
 def test_the_best_rate_is_of_the_mean() -> None:
     assert best_rate({0.01: {0: 0.3, 1: 0.3}, 0.1: {0: 0.0, 1: 0.5}, 1.0: {0: 0.25, 1: 0.25}}) == 0.1
 
 
+class Scaled(nn.Module):
+    """x + scale · x."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.branch = nn.Linear(3, 3)
+        with torch.no_grad():
+            self.branch.weight.copy_(scale * torch.eye(3))
+            self.branch.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
 def test_the_branch_share_is_that_of_squares() -> None:
-    network = nn.Sequential(Block(0.5, 0.0), Block(2.0, 0.0))
+    network = nn.Sequential(Scaled(0.5), Scaled(2.0))
     assert branch_share(network, torch.randn(4, 3)) == pytest.approx((0.2 + 0.8) / 2)
 
 
@@ -81,7 +91,7 @@ def of_constant_rate(iterations: int) -> TrialConfig:
 
 def test_training_is_repeated_bit_for_bit_and_looked_into_where_levels_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, shorter = of_constant_rate(7), of_constant_rate(6)  # into the second epoch of five steps
-    trial, end = (Trial("with", c, run_trial(c, tmp_path), Run(tmp_path, c)) for c in (config, shorter))
+    trial, end = (Trial(("with",), c, run_trial(c, tmp_path), Run(tmp_path, c)) for c in (config, shorter))
     seen: list[dict[str, Tensor]] = []
 
     def record(network: nn.Module, *_: object) -> Look:
@@ -115,34 +125,63 @@ def test_a_look_is_at_a_step_and_leaves_the_network_as_it_is() -> None:
     assert all(torch.allclose(value, after, atol=1e-6) for value, after in zip(moved.parameters(), network.parameters(), strict=True))
 
 
-@pytest.mark.slow  # 15 s
+AT_START = {"residual": Twins(-0.1, 1.0), "plain": Twins(2.0, -2.0), "branch": Twins(0.4, 0.6)}
+
+
 def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretended networks: with BatchNorm less of everything, best at rate 0.1; without it, best at 0.01."""
-    study = studies.find("batchnorm_role")
-    config = study.configure("smoke", {"seeds": 3, "epochs": 2})
+    config = STUDY.configure("smoke", {"seeds": 3, "epochs": 2, "rates": (0.001, 0.01, 0.1, 1.0)})
     looked: list[tuple[float, float]] = []
 
     def pretend(trial: Trial, rate: float) -> Look:
         looked.append((trial.config.recipe.learning_rate, rate))
         return Look(-2.0, -2.0, -2.0) if trial.config.model == "cifar_resnet" else Look(0.0, 0.0, 0.0)
 
-    def trial(group: str, config: TrialConfig) -> Trial:
+    def pretend_nothing(trial: Trial, rate: float) -> Look | None:
+        return None
+
+    def pretend_start(data: str, name: str, depth: int, seed: int) -> Twins:
+        return AT_START[name]
+
+    def trial(key: Key, config: TrialConfig) -> Trial:
         run = Run(tmp_path, config)
         run.create()
-        better = (0.1 if group.startswith("with,") else 0.01) == config.recipe.learning_rate
-        for loss in (5.0, 0.01 if group.startswith("with,") else 1.0):
+        kind, what, size = key
+        best, usable = (0.1, 0.1) if kind == "with" else (0.01, 0.01)
+        for loss in (5.0, 0.01 if kind == "with" else 1.0):
             run.append_metrics({"loss": loss})
-        return Trial(group, config, {"status": "finished", **dict.fromkeys(("train_error", "test_error", "heldout_error"), 0.1 - 0.05 * better)}, run)
+        trained = what == "batch" or float(size) <= usable
+        errors = dict.fromkeys(("train_error", "heldout_error"), 0.1 - 0.05 * (size == best) if trained else 0.9)
+        gap = {("with", 0.1): 0.02, ("with", 0.01): 0.03, ("without", 0.01): 0.05, ("with", 16): 0.01}.get((str(kind), float(size)), 0.05)
+        return Trial(key, config, {"status": "finished", **errors, "test_error": errors["train_error"] + gap}, run)
 
+    def decided() -> dict[str, Verdict]:
+        return {verdict.id.partition(".")[2]: verdict for verdict in STUDY.verdicts(STUDY.measure(config, trials))}
+
+    monkeypatch.setattr(batchnorm_role, "twins", pretend_start)
     monkeypatch.setattr(batchnorm_role, "descent", pretend)
-    groups = {group: [trial(group, one) for one in trials] for group, trials in study.grid(config).items()}
-    decided = {v.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
-    names = ("no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss", "converges-faster")
-    assert [decided[name].verdict for name in names] == ["refuted", "supported", "supported", "supported"]
-    assert looked == [(0.01, 0.01)] * 6
-    monkeypatch.setattr(batchnorm_role, "descent", lambda *_: None)
-    decided = {v.id.partition(".")[2]: v for v in study.measure(config, groups, lambda *_: None).verdicts()}
-    assert [decided[name].reason for name in names[:3]] == [Reason(code="too-little-learned")] * 3
+    trials = Trials({key: [trial(key, one) for one in members] for key, members in STUDY.grid(config).items()})
+    found = decided()
+    assert {key: verdict.effect for key, verdict in found.items() if verdict.effect is not None} == pytest.approx(
+        {
+            "no-less-covariate-shift": 2,
+            "steadier-layer-inputs": -2,
+            "smoother-loss": -2,
+            "larger-usable-rate": 1,
+            "the-larger-rate-is-the-mechanism": (0.05 + 0.05) - (0.1 + 0.03),
+            "converges-faster": -2,
+            "smaller-gap": 0.02 - 0.05,
+            "small-batches-regularise": 0.01 - 0.05,
+            "stabilises-residual-gradients": 0.1 - 1,
+            "plain-gradients-explode": 2,
+            "scales-the-branch-down": 0.4 - 0.6,
+        }
+    )
+    assert [key for key, verdict in found.items() if verdict.verdict != "supported"] == ["no-less-covariate-shift", "larger-usable-rate"]
+    assert found["no-less-covariate-shift"].verdict == "refuted" and looked == [(0.01, 0.01)] * 6
+    monkeypatch.setattr(batchnorm_role, "descent", pretend_nothing)
+    unseen = [key for key, verdict in decided().items() if verdict.reason and verdict.reason.code == "too-little-learned"]
+    assert unseen == ["no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss"]
 
 
 def test_the_drift_of_inputs_is_in_their_standard_deviations() -> None:
@@ -166,7 +205,7 @@ def test_the_moments_are_those_of_the_inputs_of_every_convolution_but_the_first(
 
 def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
     config = tiny_trial(epochs=1)
-    trial = Trial("with", config, run_trial(config, tmp_path), Run(tmp_path, config))
+    trial = Trial(("with",), config, run_trial(config, tmp_path), Run(tmp_path, config))
     (line,) = trial.run.metrics()
     assert early_loss(trial) == pytest.approx(log10(line["loss"]))  # there is no second
     for loss in (0.01, 5.0):
@@ -180,18 +219,9 @@ def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
         early_loss(trial)
 
 
-def test_opposite_data_turn_the_verdicts_round() -> None:
-    def verdicts(sign: float) -> list[str]:
-        effects = {seed: 2 * sign + noise for seed, noise in enumerate([0.01, -0.01, 0.0, 0.02, -0.02])}
-        return [verdict.verdict for verdict in decide([Comparison(claim, effects, dict.fromkeys(effects, 0.0)) for claim in (RATE, EXPLODES, SHIFT)])]
-
-    assert verdicts(1) == ["supported", "supported", "refuted"] and verdicts(-1) == ["refuted", "refuted", "supported"]
-
-
 @pytest.mark.slow  # trains twelve networks
 def test_smoke(tmp_path: Path) -> None:
-    study = studies.find("batchnorm_role")
-    config = study.configure("smoke", {})
-    done = run_study(study, config, Directory(tmp_path).prepare(study), local(1), lambda *_: None)
-    again = run_study(study, config, Directory(tmp_path), local(1), lambda *_: None)
+    config = STUDY.configure("smoke", {})
+    done = run_study(STUDY, config, Directory(tmp_path).prepare(STUDY), local(1))
+    again = run_study(STUDY, config, Directory(tmp_path), local(1))
     assert not done.failures and done.record == again.record

@@ -4,6 +4,7 @@ The removal of blocks is in `removal`, the reading of torchvision's code in `tor
 `python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without BatchNorm, over depth.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,11 @@ class GradientFlow(Result):
     def first_over_last(self) -> float:
         """Return the gradient's norm before the first block over that after the last: above 1 it grows on its way back, below 1 it shrinks."""
         return float(self.backward[0] / self.backward[-1])
+
+    @property
+    def decades(self) -> float:
+        """Return log10 of the same; of a gradient that vanished altogether, that of `TINY`."""
+        return math.log10(max(self.first_over_last, TINY))
 
     @property
     def growth(self) -> float:

@@ -15,217 +15,59 @@
 The networks without BatchNorm have the initial weights of their twins, and nothing else in BatchNorm's place.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise, product
 from math import inf, log10
 from statistics import mean
 
-import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
-from torch import Tensor, nn
 
-from reslab.analysis.batchnorm import without_batchnorm
-from reslab.analysis.gradient_flow import gradient_flow
-from reslab.data import load_data
 from reslab.errors import DamagedError
-from reslab.gates.view import view
-from reslab.ledger.claim import Claim
-from reslab.ledger.record import Chart, Reason, Table
-from reslab.ledger.verdict import Citation, Comparison
-from reslab.networks import zoo
-from reslab.state import preserve
+from reslab.ledger.record import Reason, Series, Value
+from reslab.progress import each
+from reslab.studies.config import CifarDepth, CifarDepths, StudyConfig
 from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
-from reslab.studies.gradient_flow import decades
-from reslab.studies.study import CifarDepth, CifarDepths, Groups, Measurement, Progress, Study, StudyConfig, Trial, averaged, by_seed, not_trained
-from reslab.training.loop import TrialConfig, generator
+from reslab.studies.study import Measurement, Study
+from reslab.studies.text import StudyText, cited, claims, higher, lower, not_higher
+from reslab.studies.trials import Grid, Key, Trial, Trials, Values, label
+from reslab.studies.twins import FAMILIES, twins
+from reslab.training.loop import TrialConfig
 
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
 BJORCK = "Bjorck et al. 2018 (arXiv:1806.02375)"
 DE_SMITH = "De & Smith 2020 (arXiv:2002.10444)"
+CAUSE = "the larger rates are the cause of the faster convergence and the better generalisation"
 
-SHIFT = Claim(
-    id="batchnorm_role.no-less-covariate-shift",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "손실이 같은 곳에서 같은 학습률로 한 걸음 갈 때, 배치 정규화는 내부 공변량 변화(앞 층들이 갱신되면 층의 기울기가 돌아가는 정도, "
-        "1 − 코사인)를 절반보다 작게 줄이지 않는다.",
-        "en": "Where the loss is the same, and for a step of the same learning rate, BatchNorm does not bring internal covariate shift (how far an "
-        "update of the layers before turns a layer's gradient, 1 − cosine) to under half.",
+TEXT = StudyText(__name__)
+CLAIMS = claims(
+    TEXT,
+    "Ioffe & Szegedy 2015 (arXiv:1502.03167)",
+    "batchnorm",
+    {
+        "no-less-covariate-shift": not_higher(0.3, source=f"{SANTURKAR}, section 2.2"),
+        "steadier-layer-inputs": lower(0.3, at="section 2: the change of the inputs' distribution in training"),
+        "smoother-loss": lower(0.3, source=f"{SANTURKAR}, section 3.1, Fig. 4"),
+        "larger-usable-rate": higher(0.3, source=f"{BJORCK}, abstract: BatchNorm primarily enables larger rates"),
+        "the-larger-rate-is-the-mechanism": not_higher(0.02, source=f"{BJORCK}, abstract: {CAUSE}"),
+        "converges-faster": lower(0.3, at=f"abstract; {BJORCK}, abstract"),
+        "smaller-gap": lower(0.01, at="section 3.4"),
+        "small-batches-regularise": lower(0.01, at="section 3.4"),
+        "stabilises-residual-gradients": lower(0.5, source=f"{DE_SMITH}, abstract"),
+        "plain-gradients-explode": higher(1.0, source="Yang et al. 2019 (arXiv:1902.08129)"),
+        "scales-the-branch-down": lower(0.1, source=f"{DE_SMITH}, abstract"),
+        "large-rates-gain-little-at-small-batches": cited(source=f"{DE_SMITH}, abstract"),
     },
-    source=f"{SANTURKAR}, section 2.2",
-    direction="not higher",
-    margin=0.3,
-    unit="log10 (1 − cosine), without − with BatchNorm",
-    corrects={"ko": "배치 정규화는 내부 공변량 변화를 감소시킨다", "en": "BatchNorm reduces internal covariate shift"},
-)
-STEADIER = Claim(
-    id="batchnorm_role.steadier-layer-inputs",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "손실이 같은 곳에서 같은 학습률로 한 걸음 갈 때, 합성곱에 들어오는 값의 채널 평균(표준편차 단위)이 움직이는 거리는 "
-        "배치 정규화가 있으면 없을 때의 절반보다 작다.",
-        "en": "Where the loss is the same, and for a step of the same learning rate, the channel means of what enters convolutions (in standard "
-        "deviations) drift less than half as far with BatchNorm as without.",
-    },
-    source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 2: the change of the inputs' distribution in training",
-    direction="lower",
-    margin=0.3,
-    unit="log10 of the drift",
-)
-SMOOTHER = Claim(
-    id="batchnorm_role.smoother-loss",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "손실이 같은 곳에서, 움직인 거리에 대한 기울기의 변화(β)는 배치 정규화가 있으면 없을 때의 절반보다 작다. 곧 손실이 더 매끄럽다.",
-        "en": "Where the loss is the same, the gradient changes less than half as much per distance moved (β) with BatchNorm as without: the loss "
-        "is smoother.",
-    },
-    source=f"{SANTURKAR}, section 3.1, Fig. 4",
-    direction="lower",
-    margin=0.3,
-    unit="log10 β",
-)
-RATE = Claim(
-    id="batchnorm_role.larger-usable-rate",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "배치 정규화가 있으면 쓸 수 있는(훈련 오류가 50 % 아래로 내려가는) 가장 큰 학습률이 두 배 넘게 크다.",
-        "en": "With BatchNorm, the largest usable learning rate, one that brings the training error under 50 %, is over twice as large.",
-    },
-    source=f"{BJORCK}, abstract: BatchNorm primarily enables larger rates",
-    direction="higher",
-    margin=0.3,
-    unit="log10 of the learning rate",
-)
-MECHANISM = Claim(
-    id="batchnorm_role.the-larger-rate-is-the-mechanism",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "배치 정규화가 없는 신경망에 가장 좋은 학습률을 둘 다에 쓰면, 배치 정규화가 없어도 시험 오류가 2 %p 넘게 크지 않다.",
-        "en": "With both at the rate that is best without BatchNorm, the network without it has a test error higher by no more than 2 points.",
-    },
-    source=f"{BJORCK}, abstract: the larger rates are the cause of the faster convergence and the better generalisation",
-    direction="not higher",
-    margin=0.02,
-    unit="test error",
-    rate=True,
-    corrects={"ko": "학습률 증가와 규제는 서로 다른 두 효과이다", "en": "the larger rate and the regularisation are two separate effects"},
-)
-FASTER = Claim(
-    id="batchnorm_role.converges-faster",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "각자 가장 좋은 학습률에서, 둘째 에포크의 훈련 손실은 배치 정규화가 있으면 없을 때의 절반보다 작다. 곧 더 빨리 수렴한다.",
-        "en": "Each at its best rate, the network with BatchNorm has under half of the other's training loss in the second epoch: it is faster.",
-    },
-    source=f"Ioffe & Szegedy 2015 (arXiv:1502.03167), abstract; {BJORCK}, abstract",
-    direction="lower",
-    margin=0.3,
-    unit="log10 of the training loss",
-)
-REGULARISES = Claim(
-    id="batchnorm_role.smaller-gap",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "각자 가장 좋은 학습률에서, 배치 정규화가 있으면 시험 오류와 훈련 오류의 차이가 1 %p 넘게 작다.",
-        "en": "Each at its best rate, the network with BatchNorm has a gap between test and training error smaller by over 1 point.",
-    },
-    source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.4",
-    direction="lower",
-    margin=0.01,
-    unit="test error − training error",
-    rate=True,
-)
-NOISE = Claim(
-    id="batchnorm_role.small-batches-regularise",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "배치 정규화가 있는 신경망을 작은 미니배치로 학습하면 시험 오류와 훈련 오류의 차이가 1 %p 넘게 작다(원인은 묻지 않는다. "
-        "배치가 작으면 통계의 노이즈와 함께 기울기의 노이즈와 걸음 수도 커진다).",
-        "en": "With BatchNorm, small batches make the gap between test and training error smaller by over 1 point (whatever the cause: not only the "
-        "statistics' noise grows, but that of gradients, and the number of steps).",
-    },
-    source="Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.4",
-    direction="lower",
-    margin=0.01,
-    unit="test error − training error",
-    rate=True,
-)
-STABLE = Claim(
-    id="batchnorm_role.stabilises-residual-gradients",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "지름길이 있는 깊은 신경망(기본 56층)에서는, 초기화 때 첫 블록과 마지막 블록의 기울기 크기의 비가 배치 정규화가 있으면 없을 때보다 "
-        "3배 넘게 1에 가깝다.",
-        "en": "With shortcuts, the ratio of a deep network's gradient at the first block to that at the last (56 layers by default) is over a factor "
-        "of 3 closer to 1 with BatchNorm than without, at initialisation.",
-    },
-    source=f"{DE_SMITH}, abstract",
-    direction="lower",
-    margin=0.5,
-    unit="|log10 (norm at the first block / at the last)|",
-)
-EXPLODES = Claim(
-    id="batchnorm_role.plain-gradients-explode",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "지름길이 없는 깊은 신경망(기본 56층)에서는 배치 정규화가 있어도 기울기가 안정되지 않고, 첫 블록까지 되돌아오며 10배 넘게 "
-        "폭발한다(초기화 때).",
-        "en": "Without shortcuts, BatchNorm does not stabilise a deep network's gradient (56 layers by default): on its way back to the first "
-        "block it grows over tenfold at initialisation.",
-    },
-    source="Yang et al. 2019 (arXiv:1902.08129)",
-    direction="higher",
-    margin=1.0,
-    unit="log10 (norm at the first block / at the last)",
-    corrects={"ko": "배치 정규화는 정규화로 기울기를 안정시킨다", "en": "BatchNorm stabilises gradients by normalising"},
-)
-BRANCH = Claim(
-    id="batchnorm_role.scales-the-branch-down",
-    kind="statistical",
-    section="batchnorm",
-    statement={
-        "ko": "깊은 v2 신경망(기본 56층)에서 배치 정규화가 있으면, 초기화 때 블록의 합에서 가지가 차지하는 몫이 0.1 넘게 작아 블록이 "
-        "항등 함수에 가깝다.",
-        "en": "In deep v2 networks (56 layers by default), the branch's share of a block's sum at initialisation is smaller by over 0.1 with "
-        "BatchNorm: blocks are nearer to the identity.",
-    },
-    source=f"{DE_SMITH}, abstract",
-    direction="lower",
-    margin=0.1,
-    unit="‖F(x)‖² / (‖x‖² + ‖F(x)‖²)",
-)
-SMALL_BATCH = Claim(
-    id="batchnorm_role.large-rates-gain-little-at-small-batches",
-    kind="cited",
-    section="batchnorm",
-    statement={
-        "ko": "배치 정규화가 허용하는 큰 학습률의 이득은 계산 조건에 달려 있으며, 배치가 작으면 거의 없다.",
-        "en": "What is gained by the larger learning rates that BatchNorm allows depends on the compute regime, and is little at small batches.",
-    },
-    source=f"{DE_SMITH}, abstract",
-    corrects={"ko": "학습률 증가로 더 빨리 수렴한다", "en": "the larger rate means faster convergence"},
 )
 
+KINDS = ("with", "without")
 USABLE_ERROR = 0.5
-LEVELS_SAID = ", ".join(f"{100 * level:g} %" for level in LEVELS)
 
 
 class BatchnormRoleConfig(StudyConfig):
     """Depths, learning rates and batch sizes."""
 
     depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
-    depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest")
+    depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; claims are of the deepest")
     rates: tuple[PositiveFloat, ...] = Field(
         (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first"
     )
@@ -239,62 +81,114 @@ class BatchnormRoleConfig(StudyConfig):
         return values
 
 
-def grid(config: BatchnormRoleConfig) -> dict[str, list[TrialConfig]]:
+def grid(config: BatchnormRoleConfig) -> Grid:
     """Return the trials: each rate with and without BatchNorm, and each batch size with it."""
-    kinds = {
-        "with": config.trials("cifar_resnet", depth=config.depth),
-        "without": config.trials("cifar_no_batchnorm", depth=config.depth, family="cifar_resnet"),
-    }
-
-    def changed(kind: str, **settings: float) -> list[TrialConfig]:
-        return [trial.model_copy(update={"recipe": trial.recipe.model_copy(update=settings)}) for trial in kinds[kind]]
-
-    rates = {f"{kind}, rate {rate:g}": changed(kind, learning_rate=rate) for kind in kinds for rate in config.rates}
-    return rates | {f"with, batch {size}": changed("with", batch_size=size) for size in config.batches}
+    ours = config.trials("cifar_resnet", depth=config.depth)
+    kinds = {"with": ours, "without": config.trials("cifar_no_batchnorm", depth=config.depth, family="cifar_resnet")}
+    places = product(KINDS, config.rates)
+    rates: Grid = {(kind, "rate", rate): changed(kinds[kind], learning_rate=rate) for kind, rate in places}
+    batches: Grid = {("with", "batch", size): changed(ours, batch_size=size) for size in config.batches}
+    return {**rates, **batches}
 
 
-def measure(config: BatchnormRoleConfig, groups: Groups, progress: Progress) -> Measurement:
-    """Return the eleven comparisons and the citation."""
-    train, test, heldout = ({group: by_seed(trials, f"{part}_error") for group, trials in groups.items()} for part in ("train", "test", "heldout"))
-    gaps = {group: {seed: error - train[group][seed] for seed, error in errors.items()} for group, errors in test.items()}
-    best = {kind: best_rate({rate: heldout[f"{kind}, rate {rate:g}"] for rate in config.rates}) for kind in ("with", "without")}
-    usable = {kind: {rate: train[f"{kind}, rate {rate:g}"] for rate in config.rates} for kind in best}
-    chosen = {kind: f"{kind}, rate {rate:g}" for kind, rate in best.items()}
-    loss = {kind: {trial.config.seed: early_loss(trial) for trial in groups[group]} for kind, group in chosen.items()}
-    epochs = max(len(list(trial.run.metrics())) for trial in groups[chosen["with"]])
-    shared = {kind: f"{kind}, rate {best['without']:g}" for kind in best}
-    looks = {kind: _looks(groups[group], best["without"], kind, progress) for kind, group in shared.items()}
-    unseen = Reason(code="too-little-learned") if None in [look for kind in looks.values() for look in kind.values()] else None
-    turned, beta, drift = (
-        {kind: {seed: getattr(look, name) for seed, look in found.items() if look} for kind, found in looks.items()} for name in Look._fields
-    )
-    start = at_initialisation(config, progress)
-    deep = config.depths[-1]
-    off = {kind: {seed: abs(ratio) for seed, ratio in start[f"residual, {kind}", deep].items()} for kind in best}
-    small, large = config.batches
-    by_batch = [f"with, batch {size}" for size in config.batches]
-    limit = {kind: largest_usable(errors) for kind, errors in usable.items()}
-    grid_step = max(log10(after / before) for before, after in pairwise(sorted(config.rates)))
-    columns = {"test error": test, "test − training error": gaps}
-    at_best = {name: {kind: values[group] for kind, group in chosen.items()} for name, values in columns.items()}
+def changed(trials: Iterable[TrialConfig], **settings: float) -> list[TrialConfig]:
+    """Return trials with some of their recipe's settings changed."""
+    return [trial.model_copy(update={"recipe": trial.recipe.model_copy(update=settings)}) for trial in trials]
+
+
+def measure(config: BatchnormRoleConfig, trials: Trials) -> Measurement:
+    """Compare what each can reach, the two at the same losses, and the two at initialisation."""
+    heldout = trials.errors("heldout")
+    best = {kind: best_rate(each_rate(config, heldout, kind)) for kind in KINDS}
+    parts = (at_best(config, trials, best), on_the_way(trials, best["without"]), at_initialisation(config, trials))
     return Measurement(
-        comparisons=[
-            Comparison(SHIFT, turned["without"], turned["with"], untested=unseen),
-            Comparison(STEADIER, drift["with"], drift["without"], untested=unseen),
-            Comparison(SMOOTHER, beta["with"], beta["without"], untested=unseen),
-            Comparison(RATE, limit["with"], limit["without"], untested=beyond(config.rates, limit), resolution=grid_step),
-            Comparison(MECHANISM, test[chosen["without"]], test[shared["with"]], untested=not_trained(groups, chosen["without"], shared["with"])),
-            Comparison(FASTER, loss["with"], loss["without"], untested=None if epochs > 1 else Reason(code="one-epoch")),
-            Comparison(REGULARISES, gaps[chosen["with"]], gaps[chosen["without"]], untested=not_trained(groups, *chosen.values())),
-            Comparison(NOISE, gaps[f"with, batch {small}"], gaps[f"with, batch {large}"], untested=not_trained(groups, *by_batch)),
-            Comparison(STABLE, off["with"], off["without"]),
-            Comparison(EXPLODES, start["plain, with", deep], dict.fromkeys(start["plain, with", deep], 0.0)),
-            Comparison(BRANCH, start["branch, with", deep], start["branch, without", deep]),
-        ],
-        citations=[Citation(SMALL_BATCH, "supported", "larger rates help in some compute regimes only, and hardly when the batch is small")],
-        tables=[_at_best(best, at_best | {"log10 loss, epoch 2": loss}), _on_the_way(best["without"], turned, beta, drift)],
-        charts=[_rates(config, usable), _gradients(config, start)],
+        {key: found for part in parts for key, found in part.evidence.items()},
+        tables=[table for part in parts for table in part.tables],
+        charts=[chart for part in parts for chart in part.charts],
     )
+
+
+def at_best(config: BatchnormRoleConfig, trials: Trials, best: Mapping[str, float]) -> Measurement:
+    """Compare errors and losses at the best rates, over all rates, and of two sizes of batches."""
+    train, test = trials.errors("train"), trials.errors("test")
+    gap = {key: test[key] - train[key] for key in trials}
+    ours, theirs = keys = [(kind, "rate", best[kind]) for kind in KINDS]
+    ours_at_their_best = ("with", "rate", best["without"])
+    loss = {key: trials.values(key, early_loss) for key in keys}
+    epochs = max(len(list(trial.run.metrics())) for trial in trials[ours])
+    early = None if epochs > 1 else Reason(code="one-epoch")
+    by_rate = {kind: each_rate(config, train, kind) for kind in KINDS}
+    limit = {kind: largest_usable(errors) for kind, errors in by_rate.items()}
+    grid_step = max(log10(after / before) for before, after in pairwise(config.rates))
+    outside = beyond(config.rates, limit)
+    small, large = config.batches
+    means: list[list[Value]] = [[key[0], key[2], *(mean(of[key].values()) for of in (test, gap, loss))] for key in keys]
+    series = [over_rates(kind, errors) for kind, errors in by_rate.items()]
+    return Measurement(
+        {
+            "larger-usable-rate": limit["with"].against(limit["without"], untested=outside, resolution=grid_step),
+            "the-larger-rate-is-the-mechanism": test[theirs].against(test[ours_at_their_best]),
+            "converges-faster": loss[ours].against(loss[theirs], guard=False, untested=early),
+            "smaller-gap": gap[ours].against(gap[theirs]),
+            "small-batches-regularise": gap["with", "batch", small].against(gap["with", "batch", large]),
+        },
+        tables=[TEXT.table("at-best", means)],
+        charts=[TEXT.chart("rates", series, log_x=True, rate=True)],
+    )
+
+
+def on_the_way(trials: Trials, rate: float) -> Measurement:
+    """Compare what a step of this rate does where the losses of both have come to the same levels."""
+    looks = trials.look("training again", descent, rate, keys=[(kind, "rate", rate) for kind in KINDS])
+    every = all(len(found) == len(trials[key]) and None not in found.values() for key, found in looks.items())
+    unseen = None if every else Reason(code="too-little-learned")
+    turned, beta, drift = (seen(looks, name) for name in Look._fields)
+    said = {"rate": f"{rate:g}", "levels": ", ".join(f"{100 * level:g} %" for level in LEVELS)}
+    means = [[kind, *(mean(of[kind].values()) if of[kind] else None for of in (turned, beta, drift))] for kind in KINDS]
+    return Measurement(
+        {
+            "no-less-covariate-shift": turned["without"].against(turned["with"], untested=unseen),
+            "steadier-layer-inputs": drift["with"].against(drift["without"], untested=unseen),
+            "smoother-loss": beta["with"].against(beta["without"], untested=unseen),
+        },
+        tables=[TEXT.table("on-the-way", means, said=said)],
+    )
+
+
+def seen(looks: Mapping[Key, Mapping[int, Look | None]], name: str) -> dict[str, Values]:
+    """Return one of the things that were looked for: by kind and seed, of the networks that learned enough."""
+    found: dict[str, Values] = {}
+    for (kind, *_), by_seed in looks.items():
+        found[str(kind)] = Values({seed: getattr(look, name) for seed, look in by_seed.items() if look is not None})
+    return found
+
+
+def at_initialisation(config: BatchnormRoleConfig, trials: Trials) -> Measurement:
+    """Compare gradients and branches before training, where the same weights are with BatchNorm and without."""
+    found: dict[Key, Values] = {}
+    networks = list(product(config.depths, config.seed_range, FAMILIES))
+    for depth, seed, network in each(networks, "gradients at initialisation", trials.progress):
+        for kind, value in zip(KINDS, trials.measured(twins, config.data, network, depth, seed), strict=True):
+            found.setdefault((network, kind, depth), Values({}))[seed] = value
+    deep, depths = config.depths[-1], [float(depth) for depth in config.depths]
+    off = {kind: found["residual", kind, deep].map(abs) for kind in KINDS}
+    series = []
+    for pair in product(("residual", "plain"), KINDS):
+        ratios = [found[*pair, depth].values() for depth in config.depths]
+        series.append(TEXT.averaged(label(pair), depths, ratios))
+    return Measurement(
+        {
+            "stabilises-residual-gradients": off["with"].against(off["without"]),
+            "plain-gradients-explode": found["plain", "with", deep].against(0.0),
+            "scales-the-branch-down": found["branch", "with", deep].against(found["branch", "without", deep]),
+        },
+        charts=[TEXT.chart("gradients", series)],
+    )
+
+
+def each_rate(config: BatchnormRoleConfig, errors: Mapping[Key, Values], kind: str) -> dict[float, Values]:
+    """Return the errors of one kind by rate."""
+    return {rate: errors[kind, "rate", rate] for rate in config.rates}
 
 
 def best_rate(errors: Mapping[float, Mapping[int, float]]) -> float:
@@ -302,18 +196,23 @@ def best_rate(errors: Mapping[float, Mapping[int, float]]) -> float:
     return min(errors, key=lambda rate: mean(errors[rate].values()))
 
 
-def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
-    """Return log10 of the largest rate of each seed whose training error is under one half; one step below the smallest where there is none."""
+def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> Values:
+    """Return log10 of each seed's largest rate with a training error under one half; a step below the smallest if there is none."""
     rates = sorted(errors)
     below = rates[0] ** 2 / rates[1]
     seeds = set.intersection(*(set(by_rate) for by_rate in errors.values()))
-    return {seed: log10(max([rate for rate in rates if errors[rate][seed] < USABLE_ERROR], default=below)) for seed in sorted(seeds)}
+
+    def largest(seed: int) -> float:
+        return max((rate for rate in rates if errors[rate][seed] < USABLE_ERROR), default=below)
+
+    return Values({seed: log10(largest(seed)) for seed in sorted(seeds)})
 
 
 def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> Reason | None:
-    """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if all lie inside."""
+    """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if none does."""
     smallest, largest = log10(rates[0]), log10(rates[-1])
-    outside = [kind for kind, limits in limit.items() if not all(smallest <= value < largest for value in limits.values())]
+    ends = {kind: (min(limits.values()), max(limits.values())) for kind, limits in limit.items() if limits}
+    outside = [kind for kind, (least, most) in ends.items() if least < smallest or most >= largest]
     return Reason(code="outside-grid", values={"kinds": outside}) if outside else None
 
 
@@ -329,107 +228,15 @@ def early_loss(trial: Trial) -> float:
     return bounded_log10(inf if losses[-1] is None else losses[-1])
 
 
-def _looks(trials: Sequence[Trial], rate: float, kind: str, progress: Progress) -> dict[int, Look | None]:
-    """Return what each seed's network shows on its way down."""
-    found = {}
-    for done, trial in enumerate(trials, start=1):
-        found[trial.config.seed] = descent(trial, rate)
-        progress(f"training again {kind} BatchNorm", done, len(trials))
-    return found
-
-
-def at_initialisation(config: BatchnormRoleConfig, progress: Progress) -> dict[tuple[str, int], dict[int, float]]:
-    """Return, by kind and depth, each seed's log10 of the gradient's norm at the first over the last block, and the branch's share."""
-    data = load_data(config.data)
-    found: dict[tuple[str, int], dict[int, float]] = {}
-    for done, depth in enumerate(config.depths):
-        progress("gradients at initialisation", done, len(config.depths))
-        for seed in config.seed_range:
-            images, labels = data.fitted(32).training_batch(torch.randperm(len(data.labels), generator=generator(seed, "order", 0))[:64], None)
-            for name, family in (("residual", "cifar_resnet"), ("plain", "cifar_plain"), ("branch", "cifar_preresnet")):
-                with torch.random.fork_rng():
-                    torch.manual_seed(seed)
-                    network = zoo.build(family, depth=depth, num_classes=data.num_classes, in_channels=data.in_channels)
-                for kind, twin in (("with", network), ("without", without_batchnorm(network))):
-                    value = branch_share(twin, images) if name == "branch" else decades(gradient_flow(twin, images, labels))
-                    found.setdefault((f"{name}, {kind}", depth), {})[seed] = value
-    progress("gradients at initialisation", len(config.depths), len(config.depths))
-    return found
-
-
-@torch.no_grad()
-def branch_share(network: nn.Module, images: Tensor) -> float:
-    """Return ‖F(x)‖² / (‖shortcut(x)‖² + ‖F(x)‖²), the mean over blocks, in the network's current mode."""
-    gated = view(network, images[:2])
-    shares = []
-    with preserve(network):
-        live = gated.stem(images)
-        for index in range(len(gated)):
-            shortcut, branches = gated.sides(index, live)
-            branch = torch.stack(list(branches)).sum(0).square().sum()
-            shares.append(float(branch / (branch + shortcut.square().sum())))
-            live = gated.block(index, live)
-    return mean(shares)
-
-
-def _at_best(best: Mapping[str, float], columns: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Table:
-    return Table(
-        title={"ko": "각자 가장 좋은 학습률에서 (시드 평균)", "en": "Each at its best learning rate (means over seeds)"},
-        columns=["BatchNorm", "best rate", *columns],
-        rows=[[kind, rate, *(mean(values[kind].values()) for values in columns.values())] for kind, rate in best.items()],
-    )
-
-
-def _on_the_way(rate: float, *seen: Mapping[str, Mapping[int, float]]) -> Table:
-    return Table(
-        title={
-            "ko": f"훈련 손실이 무작위로 찍을 때의 {LEVELS_SAID}에 이르렀을 때 학습률 {rate:g}의 한 걸음 (평균)",
-            "en": f"A step of rate {rate:g} where the training loss has come to {LEVELS_SAID} of a guess's (means)",
-        },
-        columns=["BatchNorm", "log10 (1 − cosine)", "log10 β", "log10 of the drift"],
-        rows=[[kind, *(mean(values[kind].values()) if values[kind] else None for values in seen)] for kind in ("with", "without")],
-    )
-
-
-def _rates(config: BatchnormRoleConfig, usable: Mapping[str, Mapping[float, Mapping[int, float]]]) -> Chart:
-    return Chart(
-        title={"ko": "쓸 수 있는 학습률", "en": "Usable learning rates"},
-        caption={
-            "ko": "학습률에 따른 훈련 오류. 오른쪽에서 곡선이 어디서 무너지는지 견주어 볼 것.",
-            "en": "Training error over the learning rate: compare where, to the right, the curves break down.",
-        },
-        x={"ko": "학습률", "en": "learning rate"},
-        y={"ko": "훈련 오류", "en": "training error"},
-        series=[averaged(f"{kind} BatchNorm", config.rates, [by_seed.values() for by_seed in errors.values()]) for kind, errors in usable.items()],
-        log_x=True,
-        rate=True,
-    )
-
-
-def _gradients(config: BatchnormRoleConfig, start: Mapping[tuple[str, int], Mapping[int, float]]) -> Chart:
-    names = [f"{name}, {kind}" for name in ("residual", "plain") for kind in ("with", "without")]
-    depths = [float(depth) for depth in config.depths]
-    return Chart(
-        title={"ko": "초기화 때 기울기의 폭발과 소실", "en": "Gradients at initialisation: exploding and vanishing"},
-        caption={
-            "ko": "첫 블록의 기울기 크기를 마지막 블록의 것으로 나눈 값의 상용로그. 0이면 안정, 위는 폭발, 아래는 소실.",
-            "en": "log10 of the gradient's norm at the first block over that at the last: 0 is stable, above it explodes, below it vanishes.",
-        },
-        x={"ko": "깊이 (층)", "en": "depth (layers)"},
-        y={"ko": "log10 비", "en": "log10 of the ratio"},
-        series=[averaged(f"{name} BatchNorm", depths, [start[name, depth].values() for depth in config.depths]) for name in names],
-    )
+def over_rates(kind: str, errors: Mapping[float, Values]) -> Series:
+    """Return a line of the errors over the rates."""
+    return TEXT.averaged(kind, list(errors), [by_seed.values() for by_seed in errors.values()])
 
 
 STUDY = Study(
-    name="batchnorm_role",
-    title={"ko": "배치 정규화의 역할", "en": "The role of BatchNorm"},
-    question={
-        "ko": "배치 정규화는 실제로 무엇을 바꾸는가: 입력 분포, 학습률, 규제, 기울기?",
-        "en": "What does BatchNorm really change: input distributions, learning rates, regularisation, gradients?",
-    },
-    claims=(SHIFT, STEADIER, SMOOTHER, RATE, MECHANISM, FASTER, REGULARISES, NOISE, STABLE, EXPLODES, BRANCH, SMALL_BATCH),
-    config=BatchnormRoleConfig,
+    TEXT,
+    CLAIMS,
+    BatchnormRoleConfig,
     presets={
         "default": {},
         "smoke": {"depth": 8, "depths": (8, 14), "seeds": 2, "epochs": 1, "rates": (0.01, 0.1)},

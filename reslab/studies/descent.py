@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness
 from reslab.state import preserve
-from reslab.studies.study import Trial
+from reslab.studies.trials import Trial
 from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer
 

@@ -1,0 +1,54 @@
+"""Networks at initialisation and their twins without BatchNorm, which have the same weights: gradients and branches of each."""
+
+from statistics import mean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reslab.analysis.batchnorm import without_batchnorm
+from reslab.analysis.gradient_flow import gradient_flow
+from reslab.data import load_data
+from reslab.gates.view import view
+from reslab.networks import zoo
+from reslab.state import preserve
+from reslab.training.loop import generator
+
+FAMILIES = {"residual": "cifar_resnet", "plain": "cifar_plain", "branch": "cifar_preresnet"}
+"""Whose gradients are measured, and whose branches."""
+
+
+class Twins(NamedTuple):
+    """A value of a network with BatchNorm, and of its twin without."""
+
+    ours: float
+    theirs: float
+
+
+def twins(data: str, name: str, depth: int, seed: int) -> Twins:
+    """Return the branch's share of each, or log10 of the gradient's norm at the first block over that at the last."""
+    fitted = load_data(data).fitted(32)
+    order = torch.randperm(len(fitted.labels), generator=generator(seed, "order", 0))
+    images, labels = fitted.training_batch(order[:64], None)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = zoo.build(FAMILIES[name], depth=depth, num_classes=fitted.num_classes, in_channels=fitted.in_channels)
+    both = (network, without_batchnorm(network))
+    if name == "branch":
+        return Twins(*(branch_share(twin, images) for twin in both))
+    return Twins(*(gradient_flow(twin, images, labels).decades for twin in both))
+
+
+@torch.no_grad()
+def branch_share(network: nn.Module, images: Tensor) -> float:
+    """Return ‖F(x)‖² / (‖shortcut(x)‖² + ‖F(x)‖²), the mean over blocks, in the network's current mode."""
+    gated = view(network, images[:2])
+    shares = []
+    with preserve(network):
+        live = gated.stem(images)
+        for index in range(len(gated)):
+            shortcut, branches = gated.sides(index, live)
+            branch = torch.stack(list(branches)).sum(0).square().sum()
+            shares.append(float(branch / (branch + shortcut.square().sum())))
+            live = gated.block(index, live)
+    return mean(shares)
