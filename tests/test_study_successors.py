@@ -1,7 +1,6 @@
-"""The studies of the successors: their laws against brute force, that other data turn a verdict round, and what others printed."""
+"""The study of the successors: that other data turn a verdict round, and what others printed."""
 
-import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,77 +9,17 @@ import pytest
 import torch
 from helpers import pretended
 from helpers import reslab as run_reslab
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import reslab
 from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
-from reslab.ledger.record import Record, Verdict
+from reslab.ledger.verdict import check
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
 from reslab.runs import read_json
-from reslab.studies import costs, designs, laws, reuse, successors
-from reslab.studies.trials import Trial, Trials
-from reslab.successors import efficientnet
-from reslab.training.loop import TrialConfig
-
-# --- Laws -------------------------------------------------------------------------------------------------------------
-
-
-def blocks_of(slope: float, wm: float, depth: int) -> list[int]:
-    """Return the blocks a stage of a quantised line, counted block by block; a stage may be empty."""
-    steps = [round(math.log(1 + slope * j) / math.log(wm)) for j in range(depth)]
-    return [steps.count(stage) for stage in range(max(steps) + 1)]
-
-
-@given(st.floats(0.05, 1.5), st.floats(1.5, 3), st.integers(4, 40), st.floats(0.1, 0.9), st.floats(0.02, 0.5))
-def test_slopes_are_those_that_give_the_blocks_and_no_others(slope: float, wm: float, depth: int, inside: float, outside: float) -> None:
-    blocks = blocks_of(slope, wm, depth)
-    found = laws.slopes(blocks, wm)
-    assert found is not None
-    low, high = found
-    assert low * (1 - 1e-9) <= slope <= high * (1 + 1e-9)
-    if low > 0 and math.isfinite(high):
-        assert blocks_of(low + inside * (high - low), wm, depth) == blocks
-        assert blocks_of(low * (1 - outside), wm, depth) != blocks != blocks_of(high * (1 + outside), wm, depth)
-
-
-def test_every_published_slope_is_in_its_range_and_no_resnet_has_one() -> None:
-    for design in designs.DESIGNS.values():
-        low, high = designs.wa_range(design)
-        assert low <= design.wa < high
-    assert not any(laws.slopes(blocks, 2.0) for blocks in designs.RESNETS.values())
-    assert laws.nearest_blocks((3, 4, 6, 3), 2.0)[1] == pytest.approx(math.log(2) * 2 / 16)  # two of sixteen blocks a stage off
-    assert laws.nearest_blocks(blocks_of(0.5, 2.0, 16), 2.0)[1] == 0
-
-
-@given(st.floats(0, 7))
-def test_a_scale_that_follows_a_phi_agrees_with_it(phi: float) -> None:
-    exact = efficientnet.compound(phi)
-    scale = efficientnet.Scale(round(exact.width, 1), round(exact.depth, 1), 4 * round(224 * efficientnet.GAMMA**phi / 4), 0.2)
-    found = laws.agreeing_phi(scale)
-    assert found is not None and found[0] - 1e-9 <= phi <= found[1] + 1e-9
-
-
-def test_the_published_scales_follow_none_from_b3_on() -> None:
-    assert [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if laws.agreeing_phi(scale)] == ["b0", "b1", "b2"]
-
-
-def test_a_resnext_block_is_the_sum_of_as_many_paths_as_its_cardinality_and_of_no_other_number() -> None:
-    block = zoo.build("cifar_resnext", depth=11, cardinality=4, base_width=2).double().eval().get_submodule("layer1.0")
-    x = torch.randn(2, 64, 5, 5).double()
-    assert torch.allclose(block(x), laws.sum_of_paths(block, x, 4), rtol=1e-10)
-    with pytest.raises(RuntimeError):  # each path would want more inputs than a group has
-        laws.sum_of_paths(block, x, 2)
-    assert designs.same_function()
-
-
-def test_connections_are_counted_on_the_network() -> None:
-    assert designs.connections("densenet_bc100_12") == (3 * 16 * 17 // 2, 48 * 49 // 2)
-
+from reslab.studies import costs, designs, reuse, successors
 
 # --- Equal cost -------------------------------------------------------------------------------------------------------
 
@@ -96,17 +35,17 @@ def test_rivals_cost_the_same_in_every_preset(preset: str, monkeypatch: pytest.M
 
     monkeypatch.setattr(costs, "load_data", shapes)
     config = successors.STUDY.configure(preset, {})
-    found = {key: cost_of(trials[0]) for key, trials in successors.grid(config).items()}
-    assert successors.dearer(found) == []
-    wide, deep = ("resnet", "wider"), ("efficientnet", "deeper")
-    wider, deeper = found[wide], found[deep]
-    assert successors.dearer({**found, wide: wider._replace(params=round(1.1 * wider.params))}) == [wide]
-    assert successors.dearer({**found, deep: deeper._replace(params=2 * deeper.params)}) == []  # multiply-adds alone
-    assert successors.dearer({**found, deep: deeper._replace(macs=round(0.9 * deeper.macs))}) == [deep]
+    found = {group: costs.cost(trials[0]) for group, trials in successors.grid(config).items()}
+    assert check_equal(found) == "supported"
+    wider = found["resnet-wider"]
+    assert check_equal(found | {"resnet-wider": wider._replace(params=round(1.1 * wider.params))}) == "refuted"
+    deeper = found["efficientnet-deeper"]
+    assert check_equal(found | {"efficientnet-deeper": deeper._replace(params=2 * deeper.params)}) == "supported"  # multiply-adds alone
+    assert check_equal(found | {"efficientnet-deeper": deeper._replace(macs=round(0.9 * deeper.macs))}) == "refuted"
 
 
-def cost_of(trial: TrialConfig) -> costs.Cost:
-    return costs.cost(trial.model, trial.options, trial.data)
+def check_equal(found: dict[str, costs.Cost]) -> str:
+    return check(successors.Check(successors.EQUAL_COST, successors.dearer(found) == [], True)).decision
 
 
 # --- Feature reuse ----------------------------------------------------------------------------------------------------
@@ -159,54 +98,33 @@ def test_the_blocks_input_is_compared_with_the_blocks_own_features_from_the_seco
 
 def test_the_table_and_the_charts_say_what_was_measured() -> None:
     seed = measured(True)
-    both = {0: seed, 1: seed}
-    (table,) = reuse.reuse_tables(successors.TEXT, both)
+    (table,) = reuse.reuse_tables([seed, seed])
     assert len(table.rows) == 3 * 4 and table.rows[0][3:] == [None, None, None]
     assert table.rows[2][:3] == [1, 3, 0.0]  # the third layer of the first block takes nothing from the block's input
-    assert table.columns[2:] == [{"ko": f"출처 {number}", "en": f"source {number}"} for number in range(4)]
-    assert reuse.reuse_tables(successors.TEXT, {}) == reuse.reuse_charts(successors.TEXT, {}) == []
-    weights, cut = reuse.reuse_charts(successors.TEXT, both)
+    assert reuse.reuse_tables([]) == reuse.reuse_charts([]) == []
+    weights, cut = reuse.reuse_charts([seed, seed])
     assert [len(series.x) for series in weights.series] == [4] * 6 and weights.series[0].y[2:] == [0.0, 0.0]
-    assert weights.series[5].name == {"ko": "블록 3, 학습 전", "en": "block 3, untrained"}
     assert cut.series[0].y == [100 * error for error in seed.errors] and cut.series[0].spread == [0.0] * 5
 
 
-def measured_whole(trial: Trial) -> reuse.Reuse:
-    return measured(False)
-
-
-def decided(trials: Trials) -> dict[str, Verdict]:
-    """Return the verdicts on these trials of the smoke preset, by the claims' keys."""
-    found = successors.STUDY.verdicts(successors.measure(successors.SuccessorsConfig(**successors.STUDY.presets["smoke"]), trials))
-    return {verdict.id.removeprefix("successors."): verdict for verdict in found}
-
-
-@pytest.mark.parametrize("untrained", ["efficientnet-deeper", "efficientnet-compound", "densenet"])
-def test_a_network_that_was_not_trained_decides_nothing(untrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(successors, "reuse_of", measured_whole)
-    verdicts = decided(pretended("successors", tmp_path, lambda group: 0.4 if group == untrained else 0.0))
-    untested = {key: verdict for key, verdict in verdicts.items() if verdict.reason and verdict.reason.code == "untrained"}
-    expected = {
-        "efficientnet-deeper": {"compound-scaling-beats-depth"},
-        "efficientnet-compound": {"compound-scaling-beats-depth", "compound-scaling-beats-width"},
-        "densenet": {"dense-networks-use-old-features", "dense-layers-read-the-block-input-least"},
-    }
-    assert untested.keys() == expected[untrained]
-    for verdict in untested.values():
-        assert verdict.verdict == "inconclusive" and verdict.reason and verdict.reason.values["errors"] == {untrained: 0.4}
+def test_a_rival_that_was_not_trained_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = pretended("successors", tmp_path, lambda group: 0.4 if group == "efficientnet-deeper" else 0.0)
+    monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
+    config = successors.STUDY.configure("smoke", {})
+    verdicts = {verdict.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
+    untested = [name for name, verdict in verdicts.items() if verdict.reason.startswith("not trained")]
+    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].verdict == "inconclusive"
 
 
 def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = pretended("successors", tmp_path, lambda _: 0.9)
-    monkeypatch.setattr(successors, "reuse_of", measured_whole)
-    found = costs.costs(trials)
-    wide = ("resnet", "wider")
-    dear = {**found, wide: found[wide]._replace(params=2 * found[wide].params)}
-    monkeypatch.setattr(successors, "costs", lambda _: dear)
-    verdicts = decided(trials)
-    untested = {key: v.reason.values for key, v in verdicts.items() if v.reason and v.reason.code == "unequal-costs"}
-    assert untested == {"cardinality-beats-width": {"limit": 0.07, "networks": ["resnext", "resnet-wider"]}}
-    assert verdicts["rivals-cost-the-same"].verdict == "refuted"
+    groups = pretended("successors", tmp_path, lambda _: 0.0)
+    monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
+    of = {group: costs.cost(trials[0].config) for group, trials in groups.items()}
+    dear = of["resnet-wider"]._replace(params=2 * of["resnet-wider"].params)
+    monkeypatch.setattr(successors, "cost", lambda trial: dear if trial == groups["resnet-wider"][0].config else costs.cost(trial))
+    verdicts = {v.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    untested = [name for name, verdict in verdicts.items() if verdict.reason == "the costs differ by more than 7%: resnext, resnet-wider"]
+    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].verdict == "refuted"
 
 
 # --- What others printed, and the whole zoo ---------------------------------------------------------------------------
@@ -228,18 +146,16 @@ def test_torchvisions_errors_are_its_metadata() -> None:
 
 
 def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None:
-    torchvision = literature.torchvision()
-    sizes, errors = costs.cost_charts(successors.TEXT, torchvision)
+    sizes, errors = costs.cost_charts()
     points = {name: (x, y) for series in sizes.series for name, x, y in zip(series.text or (), series.x, series.y, strict=True)}
     assert points.keys() == {name for name in zoo.names() if not name.startswith("lowlevel/")}
     assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
-    assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, torchvision)}
-    title = successors.TEXT.title
-    (drawn,) = pictures(Record(study="successors", title=title, charts=[sizes]), [], [])
-    assert drawn.kind == "points" and [series.text for series in drawn.series] == [series.text for series in sizes.series]
+    assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, literature.torchvision())}
+    (drawn,) = pictures({"charts": [asdict(sizes)]}, [], [])
+    assert drawn["kind"] == "points" and [series["text"] for series in drawn["series"]] == [series.text for series in sizes.series]
     behind = {cell for *_, cells in data_rows(drawn) for cell in cells}
     assert "25,557,032 resnet50" in behind
-    rows = {row[0]: row[1:] for row in costs.cost_tables(successors.TEXT, torchvision)[0].rows}
+    rows = {row[0]: row[1:] for row in costs.cost_tables()[0].rows}
     assert rows["regnet_y_400mf"] == [4_344_144, 401_842_848, "ImageNet", 25.9, "Radosavovic et al. 2020", 25.9, 25.954]
     assert rows["resnet56"][2:] == ["CIFAR-10", 6.97, "He et al. 2015", None, None]
 
