@@ -1,6 +1,6 @@
 """The study of the successors: that other data turn a verdict round, and what others printed."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +15,13 @@ import reslab
 from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
-from reslab.ledger.verdict import check
+from reslab.ledger.record import Record, Verdict
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
 from reslab.runs import read_json
 from reslab.studies import costs, designs, reuse, successors
+from reslab.studies.trials import Trial, Trials
+from reslab.training.loop import TrialConfig
 
 # --- Equal cost -------------------------------------------------------------------------------------------------------
 
@@ -35,17 +37,17 @@ def test_rivals_cost_the_same_in_every_preset(preset: str, monkeypatch: pytest.M
 
     monkeypatch.setattr(costs, "load_data", shapes)
     config = successors.STUDY.configure(preset, {})
-    found = {group: costs.cost(trials[0]) for group, trials in successors.grid(config).items()}
-    assert check_equal(found) == "supported"
-    wider = found["resnet-wider"]
-    assert check_equal(found | {"resnet-wider": wider._replace(params=round(1.1 * wider.params))}) == "refuted"
-    deeper = found["efficientnet-deeper"]
-    assert check_equal(found | {"efficientnet-deeper": deeper._replace(params=2 * deeper.params)}) == "supported"  # multiply-adds alone
-    assert check_equal(found | {"efficientnet-deeper": deeper._replace(macs=round(0.9 * deeper.macs))}) == "refuted"
+    found = {key: cost_of(trials[0]) for key, trials in successors.grid(config).items()}
+    assert successors.dearer(found) == []
+    wide, deep = ("resnet", "wider"), ("efficientnet", "deeper")
+    wider, deeper = found[wide], found[deep]
+    assert successors.dearer({**found, wide: wider._replace(params=round(1.1 * wider.params))}) == [wide]
+    assert successors.dearer({**found, deep: deeper._replace(params=2 * deeper.params)}) == []  # multiply-adds alone
+    assert successors.dearer({**found, deep: deeper._replace(macs=round(0.9 * deeper.macs))}) == [deep]
 
 
-def check_equal(found: dict[str, costs.Cost]) -> str:
-    return check(successors.Check(successors.EQUAL_COST, successors.dearer(found) == [], True)).decision
+def cost_of(trial: TrialConfig) -> costs.Cost:
+    return costs.cost(trial.model, trial.options, trial.data)
 
 
 # --- Feature reuse ----------------------------------------------------------------------------------------------------
@@ -98,33 +100,54 @@ def test_the_blocks_input_is_compared_with_the_blocks_own_features_from_the_seco
 
 def test_the_table_and_the_charts_say_what_was_measured() -> None:
     seed = measured(True)
-    (table,) = reuse.reuse_tables([seed, seed])
+    both = {0: seed, 1: seed}
+    (table,) = reuse.reuse_tables(successors.TEXT, both)
     assert len(table.rows) == 3 * 4 and table.rows[0][3:] == [None, None, None]
     assert table.rows[2][:3] == [1, 3, 0.0]  # the third layer of the first block takes nothing from the block's input
-    assert reuse.reuse_tables([]) == reuse.reuse_charts([]) == []
-    weights, cut = reuse.reuse_charts([seed, seed])
+    assert table.columns[2:] == [{"ko": f"출처 {number}", "en": f"source {number}"} for number in range(4)]
+    assert reuse.reuse_tables(successors.TEXT, {}) == reuse.reuse_charts(successors.TEXT, {}) == []
+    weights, cut = reuse.reuse_charts(successors.TEXT, both)
     assert [len(series.x) for series in weights.series] == [4] * 6 and weights.series[0].y[2:] == [0.0, 0.0]
+    assert weights.series[5].name == {"ko": "블록 3, 학습 전", "en": "block 3, untrained"}
     assert cut.series[0].y == [100 * error for error in seed.errors] and cut.series[0].spread == [0.0] * 5
 
 
-def test_a_rival_that_was_not_trained_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = pretended("successors", tmp_path, lambda group: 0.4 if group == "efficientnet-deeper" else 0.0)
-    monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
-    config = successors.STUDY.configure("smoke", {})
-    verdicts = {verdict.id: verdict for verdict in successors.measure(config, groups, lambda *_: None).verdicts()}
-    untested = [name for name, verdict in verdicts.items() if verdict.reason.startswith("not trained")]
-    assert untested == ["successors.compound-scaling-beats-depth"] and verdicts[untested[0]].verdict == "inconclusive"
+def measured_whole(trial: Trial) -> reuse.Reuse:
+    return measured(False)
+
+
+def decided(trials: Trials) -> dict[str, Verdict]:
+    """Return the verdicts on these trials of the smoke preset, by the claims' keys."""
+    found = successors.STUDY.verdicts(successors.measure(successors.SuccessorsConfig(**successors.STUDY.presets["smoke"]), trials))
+    return {verdict.id.removeprefix("successors."): verdict for verdict in found}
+
+
+@pytest.mark.parametrize("untrained", ["efficientnet-deeper", "efficientnet-compound", "densenet"])
+def test_a_network_that_was_not_trained_decides_nothing(untrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(successors, "reuse_of", measured_whole)
+    verdicts = decided(pretended("successors", tmp_path, lambda group: 0.4 if group == untrained else 0.0))
+    untested = {key: verdict for key, verdict in verdicts.items() if verdict.reason and verdict.reason.code == "untrained"}
+    expected = {
+        "efficientnet-deeper": {"compound-scaling-beats-depth"},
+        "efficientnet-compound": {"compound-scaling-beats-depth", "compound-scaling-beats-width"},
+        "densenet": {"dense-networks-use-old-features", "dense-layers-read-the-block-input-least"},
+    }
+    assert untested.keys() == expected[untrained]
+    for verdict in untested.values():
+        assert verdict.verdict == "inconclusive" and verdict.reason and verdict.reason.values["errors"] == {untrained: 0.4}
 
 
 def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = pretended("successors", tmp_path, lambda _: 0.0)
-    monkeypatch.setattr(successors, "reuse_of", lambda _: measured(False))
-    of = {group: costs.cost(trials[0].config) for group, trials in groups.items()}
-    dear = of["resnet-wider"]._replace(params=2 * of["resnet-wider"].params)
-    monkeypatch.setattr(successors, "cost", lambda trial: dear if trial == groups["resnet-wider"][0].config else costs.cost(trial))
-    verdicts = {v.id: v for v in successors.measure(successors.STUDY.configure("smoke", {}), groups, lambda *_: None).verdicts()}
-    untested = [name for name, verdict in verdicts.items() if verdict.reason == "the costs differ by more than 7%: resnext, resnet-wider"]
-    assert untested == ["successors.cardinality-beats-width"] and verdicts["successors.rivals-cost-the-same"].verdict == "refuted"
+    trials = pretended("successors", tmp_path, lambda _: 0.9)
+    monkeypatch.setattr(successors, "reuse_of", measured_whole)
+    found = costs.costs(trials)
+    wide = ("resnet", "wider")
+    dear = {**found, wide: found[wide]._replace(params=2 * found[wide].params)}
+    monkeypatch.setattr(successors, "costs", lambda _: dear)
+    verdicts = decided(trials)
+    untested = {key: v.reason.values for key, v in verdicts.items() if v.reason and v.reason.code == "unequal-costs"}
+    assert untested == {"cardinality-beats-width": {"limit": 0.07, "networks": ["resnext", "resnet-wider"]}}
+    assert verdicts["rivals-cost-the-same"].verdict == "refuted"
 
 
 # --- What others printed, and the whole zoo ---------------------------------------------------------------------------
@@ -146,16 +169,18 @@ def test_torchvisions_errors_are_its_metadata() -> None:
 
 
 def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None:
-    sizes, errors = costs.cost_charts()
+    torchvision = literature.torchvision()
+    sizes, errors = costs.cost_charts(successors.TEXT, torchvision)
     points = {name: (x, y) for series in sizes.series for name, x, y in zip(series.text or (), series.x, series.y, strict=True)}
     assert points.keys() == {name for name in zoo.names() if not name.startswith("lowlevel/")}
     assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
-    assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, literature.torchvision())}
-    (drawn,) = pictures({"charts": [asdict(sizes)]}, [], [])
-    assert drawn["kind"] == "points" and [series["text"] for series in drawn["series"]] == [series.text for series in sizes.series]
+    assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, torchvision)}
+    title = successors.TEXT.title
+    (drawn,) = pictures(Record(study="successors", title=title, charts=[sizes]), [], [])
+    assert drawn.kind == "points" and [series.text for series in drawn.series] == [series.text for series in sizes.series]
     behind = {cell for *_, cells in data_rows(drawn) for cell in cells}
     assert "25,557,032 resnet50" in behind
-    rows = {row[0]: row[1:] for row in costs.cost_tables()[0].rows}
+    rows = {row[0]: row[1:] for row in costs.cost_tables(successors.TEXT, torchvision)[0].rows}
     assert rows["regnet_y_400mf"] == [4_344_144, 401_842_848, "ImageNet", 25.9, "Radosavovic et al. 2020", 25.9, 25.954]
     assert rows["resnet56"][2:] == ["CIFAR-10", 6.97, "He et al. 2015", None, None]
 

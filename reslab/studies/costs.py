@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 
 from reslab.data import load_data
+from reslab.files import Json
 from reslab.ledger.record import Chart, Reason, Series, Table, Value
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
-from reslab.runs import Json
 from reslab.studies.text import StudyText
 from reslab.studies.trials import Key, Trials, label
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import gradient_flow
+from reslab.analysis.twin import without_batchnorm
 from reslab.data import load_data
 from reslab.gates.view import view
 from reslab.networks import zoo
