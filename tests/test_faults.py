@@ -156,8 +156,8 @@ def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) ->
     reasons = {failure.config.model: failure.reason for failure in finished.failures}
     assert reasons.keys() == {greedy.model, missing.model} and all(len(reason.splitlines()) == 1 for reason in reasons.values())
     assert "allocate" in reasons[greedy.model] and "Missing" in reasons[missing.model]
-    (diverged,) = [trial["result"] for trial in finished.record["trials"] if trial["config"]["model"] == lost.model]
+    (diverged,) = [trial.result.model_dump() for trial in finished.record.trials if trial.config["model"] == lost.model]
     assert diverged["status"] == "diverged" and diverged["reason"] == "the mean loss of epoch 1 was not finite"
-    assert len(finished.record["trials"]) == sum(map(len, grid.values())) + 1
+    assert len(finished.record.trials) == sum(map(len, grid.values())) + 1
     notes = " ".join(note["en"] for note in read_directory(directory.path).notes)
     assert "2 trials failed" in notes and "1 trials diverged" in notes

@@ -73,7 +73,7 @@ def test_a_study_of_a_thousand_trials_resumes_and_shows_itself_within_seconds(tm
         begun = time.process_time()
         record = run_study(study, config, directory, local(2), lambda *_: None).record
         resuming = time.process_time() - begun
-    assert len(record["trials"]) == 1000
+    assert len(record.trials) == 1000
     begun = time.process_time()
     assert json.loads(reslab_here("claims", directory.path, "--json").stdout)
     listing = time.process_time() - begun

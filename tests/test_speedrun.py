@@ -311,12 +311,13 @@ def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
             seed: {**dict.fromkeys(keys, seconds + 0.01 * seed), "accuracy": accuracy + 0.0001 * seed, "machine": {"threads": 2}} for seed in range(3)
         }
 
-    def verdicts(ours: tuple[float, float], theirs: tuple[float, float], threads: int = 2) -> list[str]:
+    def verdicts(ours: tuple[float, float], theirs: tuple[float, float], threads: int = 2) -> list[tuple[str, str]]:
         mine, others = results(*ours), results(*theirs)
         others[2]["machine"] = {"threads": threads}
-        return [claim["verdict"] for claim in race.compared(mine, others)["claims"]]
+        return [(claim["verdict"], claim["reason"]["code"]) for claim in race.compared(mine, others)["claims"]]
 
-    assert verdicts((50, 0.9), (100, 0.9)) == ["supported", "supported"]
-    assert verdicts((100, 0.9), (50, 0.9)) == ["refuted", "supported"]
-    assert verdicts((50, 0.8), (100, 0.9)) == ["supported", "refuted"]
-    assert verdicts((50, 0.9), (100, 0.9), threads=4) == ["inconclusive"] * 2  # of another machine
+    under, over = "interval-under", "interval-over"
+    assert verdicts((50, 0.9), (100, 0.9)) == [("supported", under), ("supported", "point-under")]
+    assert verdicts((100, 0.9), (50, 0.9)) == [("refuted", over), ("supported", "point-under")]
+    assert verdicts((50, 0.8), (100, 0.9)) == [("supported", under), ("refuted", "point-over")]
+    assert verdicts((50, 0.9), (100, 0.9), threads=4) == [("inconclusive", "different-machines")] * 2  # of another machine

@@ -171,6 +171,11 @@ def test_claims_lists_verdicts_of_a_directory(finished: Path) -> None:
     assert {record["id"] for record in records} < {record["id"] for record in undecided}
 
 
+def test_a_studys_own_record_is_enough_to_decide_its_claims_again(finished: Path) -> None:
+    again = reslab_here("claims", finished, "--decide-again", "--json")
+    assert again.returncode == 0 and again.stdout == reslab_here("claims", finished, "--json").stdout
+
+
 def test_results_of_other_code_are_reused_with_a_warning(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "old"
     shutil.copytree(finished, out)
