@@ -8,22 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reslab.analysis.paths import path_spectrum
-from reslab.gates.view import Live, View, view
+from reslab.gates.view import View, view
 from reslab.networks import zoo
 
 
 def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yield every path's length and gradient at the first block's input: the other side of each block is kept, but as a constant."""
     with torch.no_grad():
-        trunk, *rest = gated.stem(images)
-    start = trunk.detach().requires_grad_()
+        live = gated.stem(images)
+    start = live.stream.detach().requires_grad_()
     for path in product((False, True), repeat=len(gated)):
         value = start.clone()
         for index, through in enumerate(path):
-            shortcut, branches = gated.sides(index, (value, *rest))
+            shortcut, branches = gated.sides(index, live._replace(stream=value))
             branch = sum(branches[1:], branches[0])
             value = shortcut.detach() + branch if through else shortcut + branch.detach()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head((value, *rest)), labels), start)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live._replace(stream=value)), labels), start)
         yield sum(path), gradient
 
 
@@ -47,9 +47,9 @@ def count_paths(family: str = "cifar_preresnet") -> dict[str, int | bool]:
 def _gradient(gated: View, images: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient at the first block's input, from autograd alone."""
     with torch.no_grad():
-        trunk, *rest = gated.stem(images)
-    start = trunk.detach().requires_grad_()
-    live: Live = (start.clone(), *rest)
+        live = gated.stem(images)
+    start = live.stream.detach().requires_grad_()
+    live = live._replace(stream=start.clone())
     for index in range(len(gated)):
         live = gated.block(index, live)
     (gradient,) = torch.autograd.grad(F.cross_entropy(gated.head(live), labels), start)
