@@ -1,6 +1,7 @@
 """The degradation study, end to end through the command line, in a directory with Hangul and spaces."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -8,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from helpers import pretended, reslab_here, sum_up
@@ -19,7 +22,10 @@ from reslab.executors import Failure, local
 from reslab.files import read_json
 from reslab.ledger.record import Reason
 from reslab.runs import Run
-from reslab.studies.study import Directory, not_trained, run_study
+from reslab.studies import kept
+from reslab.studies.directory import Directory
+from reslab.studies.study import run_study
+from reslab.studies.text import StudyText, claims, exact
 
 pytestmark = pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 
@@ -64,8 +70,8 @@ def test_other_seeds_are_other_trials() -> None:
 @pytest.mark.parametrize(("error", "verdict"), [(0.0, "inconclusive"), (0.1, "supported")])
 def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str, tmp_path: Path) -> None:
     study = studies.find("preactivation")
-    groups = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
-    found = {v.id: v for v in study.measure(study.configure("smoke", {}), groups, lambda *_: None).verdicts()}
+    trials = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
+    found = {v.id: v for v in study.verdicts(study.measure(study.configure("smoke", {}), trials))}
     decided = found["preactivation.v2-trains-better-at-depth"]
     assert decided.verdict == verdict and decided.reason is not None and (decided.reason.code == "no-room") == (error == 0)
 
@@ -94,7 +100,8 @@ def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, 
     study = studies.find(name)
     mine: dict[str, float] = {treatment: 0.15, control: 0.03}
     errors = {"train": lambda _: 0.05, "test": lambda _: 0.05} | {part: lambda group: mine.get(group, 0.07)}
-    verdicts = study.measure(study.configure("smoke", {}), pretended(name, tmp_path, errors["train"], errors["test"]), lambda *_: None).verdicts()
+    trials = pretended(name, tmp_path, errors["train"], errors["test"])
+    verdicts = study.verdicts(study.measure(study.configure("smoke", {}), trials))
     assert next(v.effect for v in verdicts if v.id == f"{name}.{claim}") == pytest.approx(0.12)
 
 
@@ -102,16 +109,59 @@ def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, 
 def test_networks_that_diverged_are_not_looked_into_and_nothing_is_concluded(name: str, tmp_path: Path) -> None:
     """There are no weights to load: a look would fail."""
     study = studies.find(name)
-    groups = pretended(name, tmp_path, lambda _: 0.9, status="diverged")
-    measurement = study.measure(study.configure("smoke", {}), groups, lambda *_: None)
-    assert {verdict.verdict for verdict in measurement.verdicts() if verdict.kind == "statistical"} == {"inconclusive"}
+    measurement = study.measure(study.configure("smoke", {}), pretended(name, tmp_path, lambda _: 0.9, status="diverged"))
+    assert {verdict.verdict for verdict in study.verdicts(measurement) if verdict.kind == "statistical"} == {"inconclusive"}
     json.dumps([figure.model_dump() for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
 
 
-def test_networks_that_were_not_trained_are_named(tmp_path: Path) -> None:
-    groups = pretended("preactivation", tmp_path, lambda group: 0.9 if group == "v2-14" else 0.0)
-    assert not_trained(groups, "v1-8", "v1-14") is None
-    assert not_trained(groups, "v1-14", "v2-14") == Reason(code="untrained", values={"errors": {"v2-14": 0.9}, "limit": 0.2})
+def test_networks_that_were_not_trained_are_named_on_either_side(tmp_path: Path) -> None:
+    trials = pretended("preactivation", tmp_path, lambda group: 0.9 if group == "v2-14" else 0.0)
+    test = trials.errors("test")
+    named = Reason(code="untrained", values={"errors": {"v2-14": 0.9}, "limit": 0.2})
+    assert test["v1", 8].against(test["v1", 14]).untested is None
+    assert test["v1", 14].against(test["v2", 14]).untested == test["v2", 14].against(test["v1", 14]).untested == named
+    assert (test["v2", 14] - test["v1", 14]).against(0.0).untested == named
+    assert test["v2", 14].against(test["v1", 14], guard=False).untested is None
+
+
+def test_a_study_has_words_for_each_claim_and_evidence_for_each_that_is_measured(tmp_path: Path) -> None:
+    study = studies.find("shortcuts")
+    text = StudyText("reslab.studies.shortcuts")
+    with pytest.raises(ValueError, match="identity-beats-none, projecting"):
+        claims(text, "a paper", None, {"zero-padding-is-not-worse-than-projection": exact(), "another": exact()})
+    measured = study.measure(study.configure("smoke", {}), pretended("shortcuts", tmp_path, lambda _: 0.0))
+    one_short = dict(list(measured.evidence.items())[1:])
+    with pytest.raises(ValueError, match="identity-beats-none"):
+        study.verdicts(replace(measured, evidence=one_short))
+
+
+class Seen(NamedTuple):
+    """What is found in a trial."""
+
+    numbers: list[float]
+    calls: int
+
+
+def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def seen(trial: str, images: int) -> Seen:
+        nonlocal calls
+        calls += 1
+        return Seen([0.1 + 0.2, math.inf, math.nan], calls)
+
+    seen.__module__ = "reslab.studies.degradation"  # the code of others is not known to the digest
+    first = kept.kept(tmp_path, seen, 8, given=("a trial",))
+    again = kept.kept(tmp_path, seen, 8, given=("a trial",))
+    assert again.calls == first.calls == 1 and again.numbers[:2] == [0.1 + 0.2, math.inf] and math.isnan(again.numbers[2])
+    assert kept.kept(tmp_path, seen, 9, given=("a trial",)).calls == 2
+    monkeypatch.setattr(kept, "measure_digest", lambda study: "other code")
+    assert kept.kept(tmp_path, seen, 8, given=("a trial",)).calls == 3
+    for file in tmp_path.iterdir():
+        file.write_text('{"damaged', encoding="utf-8")
+    assert kept.kept(tmp_path, seen, 8, given=("a trial",)).calls == 4
+    seen.__module__ = "mine"
+    assert [kept.kept(tmp_path, seen, 8, given=("a trial",)).calls for _ in range(2)] == [5, 6]
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
@@ -140,7 +190,7 @@ def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finis
 
 
 def test_fresh_starts_over_beside_the_old_one(finished: Path) -> None:
-    from reslab.arguments import unused
+    from reslab.commands.typed import unused
 
     assert unused(finished).name == "성능 저하-2"
     assert unused(finished.with_name("new")).name == "new"
@@ -235,7 +285,7 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
     study = studies.find("shortcuts")  # which measures results alone, and so can do with pretended trials
     config = study.configure("smoke", {})
     directory = Directory(tmp_path)
-    lost = study.grid(config)["none-8"][0]
+    lost = study.grid(config)["none", 8][0]
 
     def pretend(configs: list[object], root: Path, executor: object, watch: object) -> list[Failure]:
         for trial in configs:
@@ -246,10 +296,10 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
         return [Failure(lost, "MemoryError: no")]
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
-    record = run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None).record
+    record = run_study(study, config, directory, local(1)).record
     assert record.failures[0].reason == "MemoryError: no" and record.failures[0].config.seed == lost.seed
     assert [claim.n for claim in record.claims] == [2, 3, 3]
     shutil.rmtree(directory.trials)
     monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
     with pytest.raises(UserError, match="finished: MemoryError: no"):
-        run_study(study, config, directory, local(1), lambda *_: None, lambda *_: None)
+        run_study(study, config, directory, local(1))

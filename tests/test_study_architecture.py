@@ -31,7 +31,7 @@ def test_every_count_is_as_claimed_and_the_report_shows_it(measured: Measurement
         if name == "architecture":
             study = replace(study, measure=lambda *_: measured)  # five seconds, once for all tests here
         directory = Directory(tmp_path / name).prepare(study)
-        record = run_study(study, study.configure("smoke", {}), directory, local(1), lambda *_: None, lambda *_: None).record
+        record = run_study(study, study.configure("smoke", {}), directory, local(1)).record
         assert {claim.verdict for claim in record.claims} == {"supported"} and not record.trials
         page = write_report([directory.path], tmp_path / "report.html").read_text(encoding="utf-8")
         assert shown in page and study.title["ko"] in page
