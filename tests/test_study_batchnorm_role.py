@@ -179,9 +179,20 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
     )
     assert [key for key, verdict in found.items() if verdict.verdict != "supported"] == ["no-less-covariate-shift", "larger-usable-rate"]
     assert found["no-less-covariate-shift"].verdict == "refuted" and looked == [(0.01, 0.01)] * 6
+
+    def unseen() -> list[str]:
+        return [key for key, verdict in decided().items() if verdict.reason and verdict.reason.code == "too-little-learned"]
+
+    looks = ["no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss"]
+    assert not unseen()
     monkeypatch.setattr(batchnorm_role, "descent", pretend_nothing)
-    unseen = [key for key, verdict in decided().items() if verdict.reason and verdict.reason.code == "too-little-learned"]
-    assert unseen == ["no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss"]
+    assert unseen() == looks
+    monkeypatch.setattr(batchnorm_role, "descent", pretend)
+    without = ("without", "rate", 0.01)
+    last = trials[without][-1]
+    diverged = last._replace(result={**last.result, "status": "diverged"})
+    trials = Trials({**trials, without: [*trials[without][:-1], diverged]})
+    assert unseen() == looks  # one that diverged is not looked into, and two do not stand for three
 
 
 def test_the_drift_of_inputs_is_in_their_standard_deviations() -> None:

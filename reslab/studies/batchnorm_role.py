@@ -67,7 +67,7 @@ class BatchnormRoleConfig(StudyConfig):
     """Depths, learning rates and batch sizes."""
 
     depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
-    depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; claims are of the deepest")
+    depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest")
     rates: tuple[PositiveFloat, ...] = Field(
         (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first"
     )
@@ -100,12 +100,7 @@ def measure(config: BatchnormRoleConfig, trials: Trials) -> Measurement:
     """Compare what each can reach, the two at the same losses, and the two at initialisation."""
     heldout = trials.errors("heldout")
     best = {kind: best_rate(each_rate(config, heldout, kind)) for kind in KINDS}
-    parts = (at_best(config, trials, best), on_the_way(trials, best["without"]), at_initialisation(config, trials))
-    return Measurement(
-        {key: found for part in parts for key, found in part.evidence.items()},
-        tables=[table for part in parts for table in part.tables],
-        charts=[chart for part in parts for chart in part.charts],
-    )
+    return at_best(config, trials, best) + on_the_way(trials, best["without"]) + at_initialisation(config, trials)
 
 
 def at_best(config: BatchnormRoleConfig, trials: Trials, best: Mapping[str, float]) -> Measurement:

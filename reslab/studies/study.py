@@ -33,6 +33,10 @@ class Measurement:
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
 
+    def __add__(self, other: "Measurement") -> "Measurement":
+        """Return both parts of a measurement as one."""
+        return Measurement({**self.evidence, **other.evidence}, [*self.tables, *other.tables], [*self.charts, *other.charts])
+
 
 @dataclass(frozen=True)
 class Study:
