@@ -15,10 +15,10 @@ import reslab
 from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
+from reslab.files import read_json
 from reslab.ledger.record import Record, Verdict
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
-from reslab.runs import read_json
 from reslab.studies import costs, designs, reuse, successors
 from reslab.studies.trials import Trial, Trials
 from reslab.training.loop import TrialConfig

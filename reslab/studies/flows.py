@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reslab.analysis.batchnorm import without_batchnorm
 from reslab.analysis.gradient_flow import GradientFlow, TrainingFlow, gradient_flow, through_training
+from reslab.analysis.twin import without_batchnorm
 from reslab.data import Dataset, load_data
 from reslab.errors import UserError
 from reslab.networks import zoo
