@@ -1,4 +1,4 @@
-"""The study of residual learning: its algebra, what it measures by other means, and verdicts that turn with the data."""
+"""The study of residual learning: its algebra, what it measures by other means, and verdicts that turn."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_over_seeds_by_hand() -> None:
 
 @pytest.mark.parametrize(("deep", "shrinks"), [(0.3, "supported"), (0.9, "refuted")])
 def test_sides_are_those_that_the_claims_name(deep: float, shrinks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks: the shallow one responds with 0.7, the plain one with 0.8, and residuals are of size 0.6 before training."""
+    """Pretended networks: the shallow one responds with 0.7, the plain one with 0.8; residuals begin at 0.6."""
     response = {("resnet", 8): 0.7, ("resnet", 14): deep, ("plain", 14): 0.8}
 
     def stds(trial: Trial) -> list[float]:

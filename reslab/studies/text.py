@@ -73,6 +73,10 @@ class StudyText:
         words = {what: _both(text, said) for what, text in self._words["charts"][key].items()}
         return Chart(**words, series=list(series), bands=list(bands), **drawn)
 
+    def band(self, key: str, first: float | str, last: float | str, said: Mapping[str, Any] | None = None) -> Band:
+        """Return a shaded part of a chart, from one `x` to another, with its name."""
+        return Band(name=_both(self._words["bands"][key], said), first=first, last=last)
+
     def table(self, key: str, rows: Sequence[Sequence[Value | Words]], *, said: Mapping[str, Any] | None = None) -> Table:
         """Return a table: its words, its columns' names among them, above its rows, in which a name in both languages is shown in English."""
         words = self._words["tables"][key]
