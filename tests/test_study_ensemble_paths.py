@@ -69,19 +69,18 @@ def test_a_path_of_length_0_takes_no_branch() -> None:
 def test_a_gradient_in_proportion_to_the_paths_has_their_mean_length(n: int, long: float) -> None:
     norm = torch.tensor([float(comb(n, length)) for length in range(n + 1)])
     spectrum = PathSpectrum(torch.zeros(n + 1, 1, 3), norm)
-    looked = Looked(spectrum.share.tolist(), spectrum.mean_length, long_share(spectrum), 0.0, 0.0, 0.0)
-    assert looked.relative_length == pytest.approx(0.5) and looked.long_share == pytest.approx(long)
+    assert spectrum.mean_length / n == pytest.approx(0.5) and long_share(spectrum) == pytest.approx(long)
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "supported"), (-1, "refuted")])
 def test_opposite_data_turn_the_verdicts_round(sign: int, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks: of six blocks, with little or much of the gradient on short paths."""
+    """Pretended networks: of nine blocks, with little or much of the gradient on short paths."""
 
     def pretend(trial: Trial, *_: object) -> Looked:
         noise = (0.01, -0.01, 0.0)[trial.seed]
         low, high = 0.05 + noise, 0.6 + noise
         short, long = (low, high) if sign > 0 else (high, low)
-        return Looked([short, *[(1 - short) / 6] * 6], 6 * (0.3 if sign > 0 else 0.7), short, sign * 0.4 + noise, long, short)
+        return Looked([short, *[(1 - short) / 9] * 9], 9 * (0.3 if sign > 0 else 0.7), short, sign * 0.4 + noise, long, short)
 
     monkeypatch.setattr(ensemble_paths, "look", pretend)
     test_error = {"short": 0.1, "resnet": 0.1 if sign > 0 else 0.05, "preresnet": 0.1}

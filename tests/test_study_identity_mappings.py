@@ -50,7 +50,7 @@ def test_v2_has_what_the_snippet_has_not() -> None:
 
 
 def verdicts(path: Path, errors: dict[str, float], train_errors: dict[str, float] | None = None) -> dict[str, Verdict]:
-    """Return the verdicts, by the claim's key, on networks that ended with these errors and still have the weights that were drawn."""
+    """Return the verdicts, by the claim's key, on networks that are said to have ended with these errors."""
     trials = pretended("identity_mappings", path, (train_errors or errors).__getitem__, errors.__getitem__)
     return {verdict.id.partition(".")[2]: verdict for verdict in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))}
 

@@ -59,7 +59,7 @@ def test_what_is_lost_is_what_the_analyses_say(tmp_path: Path) -> None:
 
 
 def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks: a block costs 1 point in residual ones and 50 in the plain control, a transition 30 in v2 alone."""
+    """Pretended networks: a block costs 1 point in residual ones, 50 in the plain control; a transition 30 in v2 alone."""
     study = lesion.STUDY
     config = study.configure("smoke", {})
     errors = {label(key): 0.0 for key in study.grid(config)}

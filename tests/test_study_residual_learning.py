@@ -1,4 +1,4 @@
-"""The study of residual learning: its algebra, what it measures by other means, and verdicts that turn with the data."""
+"""The study of residual learning: its algebra, what it measures by other means, and verdicts that turn."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from reslab.studies.directory import Directory
 from reslab.studies.residual_learning import STUDY, Residuals, algebra, changes
 from reslab.studies.study import run_study
 from reslab.studies.text import StudyText
-from reslab.studies.trials import Trial
+from reslab.studies.trials import Key, Trial
 
 
 def test_the_algebra_is_as_claimed() -> None:
@@ -46,8 +46,8 @@ def test_over_seeds_by_hand() -> None:
 
 @pytest.mark.parametrize(("deep", "shrinks"), [(0.3, "supported"), (0.9, "refuted")])
 def test_sides_are_those_that_the_claims_name(deep: float, shrinks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks: the shallow one responds with 0.7, the plain one with 0.8, and residuals are of size 0.6 before training."""
-    response = {("resnet", 8): 0.7, ("resnet", 14): deep, ("plain", 14): 0.8}
+    """Pretended networks: the shallow one responds with 0.7, the plain one with 0.8; residuals begin at 0.6."""
+    response: dict[Key, float] = {("resnet", 8): 0.7, ("resnet", 14): deep, ("plain", 14): 0.8}
 
     def stds(trial: Trial) -> list[float]:
         return [response[trial.key] + 0.001 * trial.seed] * 3

@@ -1,26 +1,29 @@
 """Is a residual network an ensemble of paths? (Veit et al. 2016; Greff et al. 2017, arXiv:1612.07771)
 
-The gradient of n blocks is a sum over 2^n paths, each through the branch or the shortcut of every block. Two readings of that:
+The gradient of n blocks is a sum over 2^n paths, each through the branch or the shortcut of every block. Two readings
+of that:
 
-- *Ensemble* (Veit et al.): the paths hardly depend on one another, and the short ones do the work. A block is as good a member as any other
-  of its stage; the others neither know nor mind that it is missing.
-- *Iterative refinement* (Greff et al.): the blocks of a stage estimate one and the same representation, each correcting what those before
-  it left. Then the later blocks *repair* the removal of an earlier one, and order matters: the early blocks come first because they do the
-  coarse part, so that losing the early half of a stage costs more than losing the late half.
+- *Ensemble* (Veit et al.): the paths hardly depend on one another, and the short ones do the work. A block is as good
+  a member as any other of its stage; the others neither know nor mind that it is missing.
+- *Iterative refinement* (Greff et al.): the blocks of a stage estimate one and the same representation, each
+  correcting what those before it left. Then the later blocks *repair* the removal of an earlier one, and order
+  matters: the early blocks come first because they do the coarse part, so that losing the early half of a stage costs
+  more than losing the late half.
 
-That removal and reordering are survived, that the mean correction is small, and that the accuracy grows from block to block, both readings
-predict; so these cannot tell them apart, and are not used here. Repair is measured as the part of a removed block's output that is there
-again at the end of its stage: `1 − ⟨h − h', F_i⟩ / ‖F_i‖²`, h and h' the state there with and without block i: 0 if the others do not mind, 1
-if all is made good, and below 0 if they add to what is missing.
+That removal and reordering are survived, that the mean correction is small, and that the accuracy grows from block to
+block, both readings predict; so these cannot tell them apart, and are not used here. Repair is measured as the part of
+a removed block's output that is there again at the end of its stage: `1 − ⟨h − h', F_i⟩ / ‖F_i‖²`, h and h' the state
+there with and without block i: 0 if the others do not mind, 1 if all is made good, and below 0 if they add to what is
+missing.
 
-Measured on the digits, neither reading holds in its pure form: the early half of a stage is worth far more than the late half, as refinement
-has it and equal members have not; but nothing is repaired, as independent members have it and refinement has not. That the short
-paths carry the gradient holds, whichever reading is right.
+Measured on the digits, neither reading holds in its pure form: the early half of a stage is worth far more than the
+late half, as refinement has it and equal members have not; but nothing is repaired, as independent members have it and
+refinement has not. That the short paths carry the gradient holds, whichever reading is right.
 
-The claims are about pre-activation networks, as Veit's were, where `h = x + ΣF` holds exactly; the table has both versions (in the first,
-the ReLU after an addition also takes away part of what is missing, which counts as repaired). Lengths are compared by the norm of their
-gradients; as norms do not add up to the norm of the sum, a share is of the sum of norms. Training on short paths takes longer: where it did
-not train the network, nothing is concluded of it.
+The claims are about pre-activation networks, as Veit's were, where `h = x + ΣF` holds exactly; the table has both
+versions (in the first, the ReLU after an addition also takes away part of what is missing, which counts as repaired).
+Lengths are compared by the norm of their gradients; as norms do not add up to the norm of the sum, a share is of the
+sum of norms. Training on short paths takes longer: where it did not train the network, nothing is concluded of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,16 +38,18 @@ from torch import Tensor
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
 from reslab.gates.view import Live, View, view
-from reslab.ledger.record import Chart, Series, Table
+from reslab.ledger.record import Chart, Series
 from reslab.studies.config import CifarDepth, StudyConfig
 from reslab.studies.paths import count_paths
 from reslab.studies.study import Measurement, Study
 from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
-from reslab.studies.trials import Exactly, Grid, Trial, Trials, Values, label
+from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values, label
 
 TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
 REFINED = "Greff et al. 2017 (arXiv:1612.07771), section 3"
+ONE_ESTIMATE, APART = "the blocks of a stage refine one estimate", "paths hardly depend on one another"
+EITHER_WAY = f"an ensemble of the same paths ({VEIT}) loses equally many of each length either way"
 CLAIMS = claims(
     TEXT,
     VEIT,
@@ -59,12 +64,8 @@ CLAIMS = claims(
             0.0, section="gradient", at="section 4.3: of 54 blocks, the paths that carry the gradient take 5 to 17"
         ),
         "short-paths-are-enough-to-train": not_higher(0.02, at="section 4.3: 5.96 % with 23 of 54 blocks on, 6.10 % with all"),
-        "later-blocks-repair": higher(
-            0.1, source=f"{REFINED}: the blocks of a stage refine one estimate; against {VEIT}: paths hardly depend on one another"
-        ),
-        "early-blocks-matter-more": higher(
-            0.02, source=f"{REFINED}; an ensemble of the same paths ({VEIT}) loses equally many of each length either way"
-        ),
+        "later-blocks-repair": higher(0.1, source=f"{REFINED}: {ONE_ESTIMATE}; against {VEIT}: {APART}"),
+        "early-blocks-matter-more": higher(0.02, source=f"{REFINED}; {EITHER_WAY}"),
     },
 )
 PRERESNET, RESNET, SHORT = ("preresnet",), ("resnet",), ("short",)
@@ -91,24 +92,32 @@ def measure(config: EnsemblePathsConfig, trials: Trials) -> Measurement:
     """Count the paths exactly, and compare what the trained networks show."""
     found = trials.look("following paths", look, config.images, keys=[PRERESNET, RESNET])
     test = trials.errors("test")
+    blocks = (config.depth - 2) // 2
 
-    def of(value: Callable[[Looked], float]) -> Values:
-        return trials.of(PRERESNET, {seed: value(looked) for seed, looked in found[PRERESNET].items()})
+    def of(figure: Callable[[Looked], float]) -> dict[Key, Values]:
+        return {key: trials.of(key, {seed: figure(looked) for seed, looked in looks.items()}) for key, looks in found.items()}
 
-    shown = {label(key): list(looks.values()) for key, looks in found.items() if looks}
+    figures = [of(figure) for figure in FIGURES]
+    length, long, bare, repaired, early, late = (figure[PRERESNET] for figure in figures)
+    shown = [key for key in found if found[key]]
+    means = {key: [fmean(figure[key].values()) for figure in figures] for key in shown}
+    rows = [[TEXT.name(label(key)), blocks_passed, *(100 * share for share in rest)] for key, (blocks_passed, *rest) in means.items()]
     return Measurement(
         {
-            "two-to-the-n": Exactly(trials.measured(count_paths), {"paths": 2**6, "sum to the gradient": True, "by length the spectrum": True}),
-            "gradient-takes-shorter-paths": of(lambda looked: looked.relative_length).against(0.5),
-            "long-paths-carry-almost-nothing": of(lambda looked: looked.long_share).against(0.1),
-            "the-bare-skip-carries-little": of(lambda looked: looked.share[0]).against(0.1),
+            "two-to-the-n": Exactly(trials.measured(count_paths), COUNTED),
+            "gradient-takes-shorter-paths": length.map(lambda mean: mean / blocks).against(0.5),
+            "long-paths-carry-almost-nothing": long.against(0.1),
+            "the-bare-skip-carries-little": bare.against(0.1),
             "short-paths-are-enough-to-train": test[SHORT].against(test[RESNET]),
-            "later-blocks-repair": of(lambda looked: looked.repair).against(0.0),
-            "early-blocks-matter-more": of(lambda looked: looked.without_early).against(of(lambda looked: looked.without_late)),
+            "later-blocks-repair": repaired.against(0.0),
+            "early-blocks-matter-more": early.against(late),
         },
-        tables=[_table(shown)],
-        charts=[_spectra(shown)] if shown else [],
+        tables=[TEXT.table("paths", rows)],
+        charts=[_spectra(blocks, {label(key): list(found[key].values()) for key in shown})] if shown else [],
     )
+
+
+COUNTED = {"paths": 2**6, "sum to the gradient": True, "by length the spectrum": True}
 
 
 class Looked(NamedTuple):
@@ -121,10 +130,16 @@ class Looked(NamedTuple):
     without_early: float  # test error without the early half of a stage's blocks, mean over stages
     without_late: float
 
-    @property
-    def relative_length(self) -> float:
-        """Return the mean length of the paths that carry the gradient, over the number of blocks."""
-        return self.mean_length / (len(self.share) - 1)
+
+FIGURES: Sequence[Callable[[Looked], float]] = (
+    lambda looked: looked.mean_length,
+    lambda looked: looked.long_share,
+    lambda looked: looked.share[0],
+    lambda looked: looked.repair,
+    lambda looked: looked.without_early,
+    lambda looked: looked.without_late,
+)
+"""The columns of the table, which shows all but the first in percent."""
 
 
 def look(trial: Trial, images: int) -> Looked:
@@ -157,7 +172,7 @@ def stages(gated: View) -> list[list[int]]:
 
 
 def halves(gated: View) -> tuple[list[Tensor], list[Tensor]]:
-    """Return gates `[n]` without the early half of each stage's blocks in turn, and without the late half; a middle block stays."""
+    """Return gates `[n]` without the early half of each stage in turn, and without the late half; a middle block stays."""
 
     def without(removed: list[int]) -> Tensor:
         gates = torch.ones(len(gated))
@@ -201,23 +216,7 @@ def repair(gated: View, images: Tensor) -> float:
     return float(torch.stack(parts).mean())
 
 
-Found = Mapping[str, Sequence[Looked]]
-
-
-def _table(found: Found) -> Table:
-    figures: Sequence[Callable[[Looked], float]] = (
-        lambda looked: looked.mean_length,
-        lambda looked: 100 * looked.long_share,
-        lambda looked: 100 * looked.share[0],
-        lambda looked: 100 * looked.repair,
-        lambda looked: 100 * looked.without_early,
-        lambda looked: 100 * looked.without_late,
-    )
-    return TEXT.table("paths", [[TEXT.name(kind), *(fmean(map(figure, looks)) for figure in figures)] for kind, looks in found.items()])
-
-
-def _spectra(found: Found) -> Chart:
-    blocks = len(next(iter(found.values()))[0].share) - 1
+def _spectra(blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:
     lengths = [float(length) for length in range(blocks + 1)]
     carried = {kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64) for kind, looks in found.items()}
     bars = [TEXT.averaged(f"{kind}-gradient", lengths, shares.T.tolist(), kind="bars") for kind, shares in carried.items()]

@@ -1,8 +1,8 @@
-"""What may a residual unit do to its shortcut, and in what order should it activate? (He et al. 2016, arXiv:1603.05027, Tables 1 and 2)
+"""What may a residual unit do to its shortcut, and in what order should it activate? (He et al. 2016, Tables 1 and 2)
 
-The paper's variants of one network, each in all its units. Table 1 is about optimisation (section 3), so training errors are compared; in Table 2
-full pre-activation's advantage is partly BatchNorm's regularisation (section 4.2), so test errors are. And how often does the last ReLU of a v1
-unit change the sum at all?
+The paper's variants of one network, each in all its units. Table 1 is about optimisation (section 3), so training
+errors are compared; in Table 2 full pre-activation's advantage is partly BatchNorm's regularisation (section 4.2), so
+test errors are. And how often does the last ReLU of a v1 unit change the sum at all?
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,9 +94,9 @@ def grid(config: IdentityMappingsConfig) -> Grid:
 
 
 def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
-    """Compare both tables' variants with the original, and its negative sums before and after training; see what v2's special units are.
+    """Compare both tables' variants with the original, and its negative sums before and after training.
 
-    That a network of Table 1 hardly trains is what is claimed of it, so the original alone has to have learned its task.
+    That a variant of Table 1 hardly trains is the claim, so there the original alone has to have learned its task.
     """
     train, test = trials.errors("train"), trials.errors("test")
     untested = untrained(train[ORIGINAL].trained)
@@ -140,7 +140,10 @@ def negative(trial: Trial) -> Negative:
 
 @torch.no_grad()
 def negative_sums(network: nn.Module, images: Tensor) -> list[float]:
-    """Return, for each unit of an original network, the share of sums x + F that its last ReLU sets to 0, under the images' own statistics."""
+    """Return, for each unit of an original network, the share of sums x + F that its last ReLU sets to 0.
+
+    The network normalises by the images' own statistics.
+    """
     shares: list[float] = []
     units: Any = network.get_submodule("units")
     with evaluating(network, images):

@@ -1,13 +1,17 @@
-"""The lesion study: what does a trained network lose with some of its blocks? (Veit et al. 2016, section 4.1; Huang et al. 2016)
+"""The lesion study: what does a trained network lose with some of its blocks?
 
-Three networks of one depth, trained alike: residual, pre-activation, and residual with stochastic depth. After training, nothing is
-trained again: one block is removed (its shortcut stays), k blocks at random, or pairs of blocks of one shape are exchanged.
+Veit et al. 2016, section 4.1; Huang et al. 2016.
 
-Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything after it. Here the control is
-a plain network with BatchNorm, and a residual one of the same layers; a unit of the plain one is removed by putting the parameter-free shortcut
-in its place, so all that differs is whether the network was trained with shortcuts. Both are shallower, as a deep plain network is not trained
-well enough to have much to lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A plain
-network's units are not exchanged: the analysis does that in chains of residual blocks only.
+Three networks of one depth, trained alike: residual, pre-activation, and residual with stochastic depth. After
+training, nothing is trained again: one block is removed (its shortcut stays), k blocks at random, or pairs of blocks
+of one shape are exchanged.
+
+Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything
+after it. Here the control is a plain network with BatchNorm, and a residual one of the same layers; a unit of the
+plain one is removed by putting the parameter-free shortcut in its place, so all that differs is whether the network
+was trained with shortcuts. Both are shallower, as a deep plain network is not trained well enough to have much to
+lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A plain network's
+units are not exchanged: the analysis does that in chains of residual blocks only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +24,7 @@ from pydantic import Field
 from torch import nn
 
 from reslab.analysis.removal import Damage, remove_each, remove_random, reorder
-from reslab.ledger.record import Band, Chart, Series, Table
+from reslab.ledger.record import Chart, Series
 from reslab.networks.variants import RandomBlocks
 from reslab.studies.config import CifarDepth, StudyConfig
 from reslab.studies.study import Measurement, Study
@@ -75,17 +79,18 @@ def measure(config: LesionConfig, trials: Trials) -> Measurement:
     found = trials.look("removing blocks", lesions, config.images, config.draws)
     exchanged = trials.look("exchanging blocks", exchanges, config.images, config.draws, keys=[RESNET, PRERESNET, STOCHASTIC])
 
-    def of(key: Key, value: Callable[[Lesions], float]) -> Values:
-        return trials.of(key, {seed: value(lesion) for seed, lesion in found[key].items()})
+    def of(figure: Callable[[Lesions], float]) -> dict[Key, Values]:
+        return {key: trials.of(key, {seed: figure(lesion) for seed, lesion in members.items()}) for key, members in found.items()}
 
-    one, half = ({key: of(key, rise) for key in trials} for rise in (Lesions.rise, Lesions.half))
-    transition = {key: of(key, lambda lesion: lesion.rise(transitions=True)) for key in trials}
+    figures = [of(figure) for figure in FIGURES]
+    _, one, _, transition, half, step = figures
     swapped = trials.of(RESNET, {seed: curve.rises[0] for seed, curve in exchanged[RESNET].items()})
-    shown = {key: list(lesions.values()) for key, lesions in found.items() if lesions}
+    shown = [key for key in trials if found[key]]
+    rows = [[TEXT.name(label(key)), *(100 * fmean(figure[key].values()) for figure in figures)] for key in shown]
     return Measurement(
         {
             "one-block-costs-little": one[RESNET].against(0.0),
-            "k-blocks-smoothly-worse": of(RESNET, lambda lesion: largest_step(lesion.removed)).against(0.5),
+            "k-blocks-smoothly-worse": step[RESNET].against(0.5),
             "transitions-matter-more": transition[RESNET].against(one[RESNET]),
             "transitions-matter-more-in-v2": transition[PRERESNET].against(one[PRERESNET]),
             "plain-breaks": one[PLAIN].against(one[CONTROL]),
@@ -93,8 +98,8 @@ def measure(config: LesionConfig, trials: Trials) -> Measurement:
             "one-block-costs-little-in-v2": one[PRERESNET].against(0.0),
             "stochastic-depth-makes-robust": half[STOCHASTIC].against(half[RESNET]),
         },
-        tables=[_table(shown)],
-        charts=_charts(shown, {key: list(curves.values()) for key, curves in exchanged.items()}, config.control) if shown else [],
+        tables=[TEXT.table("rises", rows)],
+        charts=_charts(config, found, exchanged) if shown else [],
     )
 
 
@@ -124,7 +129,7 @@ class Lesions(NamedTuple):
     removed: Curve
 
     def rise(self, *, transitions: bool = False) -> float:
-        """Return the mean rise of the error with one block removed, of those that keep the shape or those that change it."""
+        """Return the mean rise of the error with one block removed that keeps the shape, or that changes it."""
         rises = [error - self.error for block, error in self.without.items() if changes(block) == transitions]
         return sum(rises) / len(rises)
 
@@ -140,7 +145,7 @@ def changes(block: str) -> bool:
 
 
 def largest_step(curve: Curve) -> float:
-    """Return the largest rise of the mean error from one amount to the next, as a share of the range of the curve; 0 for a flat one."""
+    """Return the largest rise of the mean error from one amount to the next, over the curve's range; 0 for a flat one."""
     errors = torch.tensor(curve.errors)
     span = float(errors.max() - errors.min())
     return float(errors.diff().max()) / span if span else 0.0
@@ -169,35 +174,31 @@ def _curve(damage: Damage) -> Curve:
     return Curve(damage.error, list(damage.amounts), damage.errors.mean(1).tolist())
 
 
-Found = Mapping[Key, Sequence[Lesions]]
+FIGURES: Sequence[Callable[[Lesions], float]] = (
+    lambda lesion: lesion.error,
+    Lesions.rise,
+    lambda lesion: max(lesion.without.values()) - lesion.error,
+    lambda lesion: lesion.rise(transitions=True),
+    Lesions.half,
+    lambda lesion: largest_step(lesion.removed),
+)
+"""The columns of the table."""
 
 
-def _table(found: Found) -> Table:
-    figures: Sequence[Callable[[Lesions], float]] = (
-        lambda lesion: lesion.error,
-        Lesions.rise,
-        lambda lesion: max(lesion.without.values()) - lesion.error,
-        lambda lesion: lesion.rise(transitions=True),
-        Lesions.half,
-        lambda lesion: largest_step(lesion.removed),
-    )
-    return TEXT.table(
-        "rises", [[TEXT.name(label(key)), *(100 * fmean(map(figure, lesions)) for figure in figures)] for key, lesions in found.items()]
-    )
+def _charts(config: LesionConfig, found: Mapping[Key, Mapping[int, Lesions]], exchanged: Mapping[Key, Mapping[int, Curve]]) -> list[Chart]:
+    shown = {key: list(lesions.values()) for key, lesions in found.items() if lesions}
+    removed = {key: [lesion.removed for lesion in lesions] for key, lesions in shown.items()}
+    swapped = {key: list(curves.values()) for key, curves in exchanged.items() if curves}
+    return [_one_block(shown, config.control), _curves("random-blocks", removed), _curves("exchanged", swapped)]
 
 
-def _charts(found: Found, exchanged: Mapping[Key, Sequence[Curve]], control: int) -> list[Chart]:
-    removed = {key: [lesion.removed for lesion in lesions] for key, lesions in found.items()}
-    return [_one_block(found, control), _curves("random-blocks", removed), _curves("exchanged", exchanged)]
-
-
-def _one_block(found: Found, control: int) -> Chart:
+def _one_block(found: Mapping[Key, Sequence[Lesions]], control: int) -> Chart:
     blocks = max((list(lesions[0].without) for lesions in found.values()), key=len)  # the controls have fewer
     stages = [list(names) for _, names in groupby(blocks, key=lambda name: name.split(".")[0])]
     return TEXT.chart(
         "one-block",
         [_series(key, ["–", *one.without], [[each.error, *each.without.values()] for each in (one, *rest)]) for key, (one, *rest) in found.items()],
-        bands=[Band(name={"ko": f"{n}단계", "en": f"stage {n}"}, first=names[0], last=names[-1]) for n, names in enumerate(stages, start=1)],
+        bands=[TEXT.band("stage", names[0], names[-1], {"number": number}) for number, names in enumerate(stages, start=1)],
         said={"control": control},
         kind="bars",
         arrangement="panels",
@@ -206,7 +207,7 @@ def _one_block(found: Found, control: int) -> Chart:
 
 
 def _curves(chart: str, curves: Mapping[Key, Sequence[Curve]]) -> Chart:
-    series = [_series(key, [0.0, *some[0].amounts], [curve.errors for curve in some]) for key, some in curves.items() if some]
+    series = [_series(key, [0.0, *some[0].amounts], [curve.errors for curve in some]) for key, some in curves.items()]
     return TEXT.chart(chart, series)
 
 

@@ -13,7 +13,10 @@ from reslab.networks import zoo
 
 
 def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield every path's length and gradient at the first block's input: the other side of each block is kept, but as a constant."""
+    """Yield every path's length and gradient at the first block's input.
+
+    The other side of each block is kept, but as a constant.
+    """
     with torch.no_grad():
         live = gated.stem(images)
     start = live.stream.detach().requires_grad_()
@@ -28,7 +31,10 @@ def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int
 
 
 def count_paths(family: str = "cifar_preresnet") -> dict[str, int | bool]:
-    """Return how many paths of 6 blocks have a gradient of their own, and whether they add up to the gradient and, by length, to the spectrum."""
+    """Return how many paths of 6 blocks have a gradient of their own, and whether these add up.
+
+    They have to add up to the gradient, and by length to the spectrum.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network: nn.Module = zoo.build(family, depth=14, in_channels=1).double()

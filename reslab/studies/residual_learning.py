@@ -1,7 +1,8 @@
 """Why should a residual be easier to learn? (He et al. 2015, sections 3.1 and 4.2)
 
-That F = H − x, and that F = 0 makes a block the identity, is checked in float64. That residuals are small is measured on networks before and
-after training: the layers' responses, as in the paper's Fig. 7, and the size of F over that of x.
+That F = H − x, and that F = 0 makes a block the identity, is checked in float64. That residuals are small is measured
+on networks before and after training: the layers' responses, as in the paper's Fig. 7, and the size of F over that of
+x.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ def grid(config: ResidualLearningConfig) -> Grid:
 
 
 def measure(config: ResidualLearningConfig, trials: Trials) -> Measurement:
-    """Check the algebra, and compare the layers' responses, and the sizes of the residuals before and after training."""
+    """Check the algebra, and compare the layers' responses, and the residuals' sizes before and after training."""
     shallow, residual, plain = trials
     layers = trials.look("responses", stds)
     sizes = trials.look("sizes of residuals", residuals, keys=[residual])[residual]
@@ -144,7 +145,10 @@ def residuals(trial: Trial) -> Residuals:
 
 @torch.no_grad()
 def changes(network: nn.Module, images: Tensor) -> list[float]:
-    """Return the root mean square of F over that of x for each block with an identity shortcut, normalised by the images' statistics."""
+    """Return the root mean square of F over that of x for each block with an identity shortcut.
+
+    The network normalises by the images' own statistics.
+    """
     seen = view(network, images[:2])
     found = []
     with evaluating(network, images):

@@ -73,6 +73,10 @@ class StudyText:
         words = {what: _both(text, said) for what, text in self._words["charts"][key].items()}
         return Chart(**words, series=list(series), bands=list(bands), **drawn)
 
+    def band(self, key: str, first: float | str, last: float | str, said: Mapping[str, Any] | None = None) -> Band:
+        """Return a shaded part of a chart, from one `x` to another, with its name."""
+        return Band(name=_both(self._words["bands"][key], said), first=first, last=last)
+
     def table(
         self,
         key: str,
