@@ -20,7 +20,7 @@ from reslab.studies.descent import Look, bounded_log10, drift, input_moments, lo
 from reslab.studies.directory import Directory
 from reslab.studies.study import run_study
 from reslab.studies.trials import Key, Trial, Trials
-from reslab.studies.twins import Twins, branch_share
+from reslab.studies.twins import branch_share
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import Steps
@@ -125,7 +125,8 @@ def test_a_look_is_at_a_step_and_leaves_the_network_as_it_is() -> None:
     assert all(torch.allclose(value, after, atol=1e-6) for value, after in zip(moved.parameters(), network.parameters(), strict=True))
 
 
-AT_START = {"residual": Twins(-0.1, 1.0), "plain": Twins(2.0, -2.0), "branch": Twins(0.4, 0.6)}
+AT_START = {"residual": (-0.1, 1.0), "plain": (2.0, -2.0), "branch": (0.4, 0.6)}
+"""What is pretended of networks at initialisation, with BatchNorm and without."""
 
 
 def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +141,8 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
     def pretend_nothing(trial: Trial, rate: float) -> Look | None:
         return None
 
-    def pretend_start(data: str, name: str, depth: int, seed: int) -> Twins:
-        return AT_START[name]
+    def pretend_start(data: str, name: str, depth: int, seed: int) -> dict[str, float]:
+        return dict(zip(("with", "without"), AT_START[name], strict=True))
 
     def trial(key: Key, config: TrialConfig) -> Trial:
         run = Run(tmp_path, config)

@@ -107,9 +107,9 @@ def at_best(config: BatchnormRoleConfig, trials: Trials, best: Mapping[str, floa
     """Compare errors and losses at the best rates, over all rates, and of two sizes of batches."""
     train, test = trials.errors("train"), trials.errors("test")
     gap = {key: test[key] - train[key] for key in trials}
-    ours, theirs = keys = [(kind, "rate", best[kind]) for kind in KINDS]
+    ours, theirs = ("with", "rate", best["with"]), ("without", "rate", best["without"])
     ours_at_their_best = ("with", "rate", best["without"])
-    loss = {key: trials.values(key, early_loss) for key in keys}
+    loss = {key: trials.values(key, early_loss) for key in (ours, theirs)}
     epochs = max(len(list(trial.run.metrics())) for trial in trials[ours])
     early = None if epochs > 1 else Reason(code="one-epoch")
     by_rate = {kind: each_rate(config, train, kind) for kind in KINDS}
@@ -117,7 +117,9 @@ def at_best(config: BatchnormRoleConfig, trials: Trials, best: Mapping[str, floa
     grid_step = max(log10(after / before) for before, after in pairwise(config.rates))
     outside = beyond(config.rates, limit)
     small, large = config.batches
-    means: list[list[Value]] = [[key[0], key[2], *(mean(of[key].values()) for of in (test, gap, loss))] for key in keys]
+    means: list[list[Value]] = []
+    for key in (ours, theirs):
+        means.append([key[0], key[2], *(mean(of[key].values()) for of in (test, gap, loss))])
     series = [over_rates(kind, errors) for kind, errors in by_rate.items()]
     return Measurement(
         {
@@ -163,7 +165,7 @@ def at_initialisation(config: BatchnormRoleConfig, trials: Trials) -> Measuremen
     found: dict[Key, Values] = {}
     networks = list(product(config.depths, config.seed_range, FAMILIES))
     for depth, seed, network in each(networks, "gradients at initialisation", trials.progress):
-        for kind, value in zip(KINDS, trials.measured(twins, config.data, network, depth, seed), strict=True):
+        for kind, value in trials.measured(twins, config.data, network, depth, seed).items():
             found.setdefault((network, kind, depth), Values({}))[seed] = value
     deep, depths = config.depths[-1], [float(depth) for depth in config.depths]
     off = {kind: found["residual", kind, deep].map(abs) for kind in KINDS}

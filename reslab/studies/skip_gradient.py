@@ -5,9 +5,9 @@ has W_s in place of the 1. The factor is a matrix, I + J_F: its singular values 
 (He et al. 2015, Eq. 1 and 2; He et al. 2016, section 2)
 """
 
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,7 @@ def measure(config: SkipGradientConfig, trials: Trials) -> Measurement:
 
     def both(version: str, of: Callable[[Sequence[float]], float], weaker: Callable[[float, float], float]) -> Values:
         """Return, of each network, what is the weaker evidence: before or after training."""
-        values = {seed: weaker(of(one.all("before")), of(one.all("after"))) for seed, one in found[version,].items()}
+        values = {seed: weaker(*(of(every(blocks)) for blocks in one.values())) for seed, one in found[version,].items()}
         return trials.of((version,), values)
 
     checks, table = formulas()
@@ -160,26 +160,18 @@ def formulas() -> tuple[dict[str, Exactly], Table]:
 # --- Singular values --------------------------------------------------------------------------------------------------
 
 
-class Spectra(NamedTuple):
-    """All singular values of some blocks, by the block's name, before and after training."""
-
-    before: dict[str, list[float]]
-    after: dict[str, list[float]]
-
-    def all(self, when: str) -> list[float]:
-        """Return the values of all blocks, before or after training."""
-        return list(chain.from_iterable(getattr(self, when).values()))
+Spectra = dict[str, dict[str, list[float]]]
+"""All singular values of some blocks: before and after training, by the block's name."""
 
 
 def spectra(trial: Trial) -> Spectra:
     """Return the singular values of a trial's network before and after training."""
     images = trial.data().sample("train", 128)[0]
-    networks = (trial.fresh_network(), trial.network())
-    found = (singular_values(network, images, trial.seed) for network in networks)
-    return Spectra(*({name: values.tolist() for name, values in blocks.items()} for blocks in found))
+    networks = {"before": trial.fresh_network(), "after": trial.network()}
+    return {when: singular_values(network, images, trial.seed) for when, network in networks.items()}
 
 
-def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
+def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, list[float]]:
     """Return all singular values at the seed's image, of 8×8, of each stage's last block if its shortcut is the identity, by its name.
 
     The statistics of BatchNorm are those of all the images, so that those of an untrained network mean something.
@@ -190,7 +182,12 @@ def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, 
     image = seed % len(images)
     with evaluating(network, images):
         found = jacobian(network, images[image : image + 1], names, method="all").blocks
-    return {block.name: block.values[0] for block in found if block.values is not None}
+    return {block.name: block.values[0].tolist() for block in found if block.values is not None}
+
+
+def every(blocks: Mapping[str, Sequence[float]]) -> list[float]:
+    """Return the values of all blocks."""
+    return list(chain.from_iterable(blocks.values()))
 
 
 def share_under(limit: float, values: Sequence[float]) -> float:
@@ -207,12 +204,10 @@ Found = dict[Key, dict[int, Spectra]]
 
 def _histograms(found: Found) -> Chart:
     centres = [round((i + 0.5) * WIDTH, 2) for i in range(BINS)]
-    series = [
-        TEXT.over_seeds(label((*key, when)), centres, {seed: histogram(one.all(when)) for seed, one in by_seed.items()})
-        for key, by_seed in found.items()
-        for when in Spectra._fields
-        if by_seed
-    ]
+    series = []
+    for key, when in product(filter(found.get, found), ("before", "after")):
+        shares = {seed: histogram(every(one[when])) for seed, one in found[key].items()}
+        series.append(TEXT.over_seeds(label((*key, when)), centres, shares))
     return TEXT.chart("singular-values", series, kind="bars", arrangement="panels", marks=[1.0])
 
 
@@ -226,8 +221,8 @@ def _in_order(found: Found) -> Chart:
     at = torch.linspace(0, 1, 21, dtype=torch.float64)
     series = []
     for (version,), by_seed in found.items():
-        for name in next(iter(by_seed.values())).after if by_seed else []:
-            blocks = {seed: torch.tensor(one.after[name], dtype=torch.float64) for seed, one in by_seed.items()}
+        for name in next(iter(by_seed.values()))["after"] if by_seed else []:
+            blocks = {seed: torch.tensor(one["after"][name], dtype=torch.float64) for seed, one in by_seed.items()}
             quantiles = {seed: block.quantile(at).tolist() for seed, block in blocks.items()}
             series.append(TEXT.over_seeds(f"{version}, {name}", (100 * at).tolist(), quantiles))
     return TEXT.chart("in-order", series)

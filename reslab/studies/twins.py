@@ -1,7 +1,6 @@
 """Networks at initialisation and their twins without BatchNorm, which have the same weights: gradients and branches of each."""
 
 from statistics import mean
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +17,18 @@ FAMILIES = {"residual": "cifar_resnet", "plain": "cifar_plain", "branch": "cifar
 """Whose gradients are measured, and whose branches."""
 
 
-class Twins(NamedTuple):
-    """A value of a network with BatchNorm, and of its twin without."""
-
-    ours: float
-    theirs: float
-
-
-def twins(data: str, name: str, depth: int, seed: int) -> Twins:
-    """Return the branch's share of each, or log10 of the gradient's norm at the first block over that at the last."""
+def twins(data: str, name: str, depth: int, seed: int) -> dict[str, float]:
+    """Return a value with BatchNorm and one without: of "branch" its share, of the others the decades of the gradient's flow."""
     fitted = load_data(data).fitted(32)
     order = torch.randperm(len(fitted.labels), generator=generator(seed, "order", 0))
     images, labels = fitted.training_batch(order[:64], None)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = zoo.build(FAMILIES[name], depth=depth, num_classes=fitted.num_classes, in_channels=fitted.in_channels)
-    both = (network, without_batchnorm(network))
+    both = {"with": network, "without": without_batchnorm(network)}
     if name == "branch":
-        return Twins(*(branch_share(twin, images) for twin in both))
-    return Twins(*(gradient_flow(twin, images, labels).decades for twin in both))
+        return {kind: branch_share(twin, images) for kind, twin in both.items()}
+    return {kind: gradient_flow(twin, images, labels).decades for kind, twin in both.items()}
 
 
 @torch.no_grad()
