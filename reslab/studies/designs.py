@@ -86,14 +86,14 @@ def _published_coefficients_are_not_powers() -> list[str]:
 
 @COUNTED.claim(
     len(DESIGNS),
-    source=f"{REGNET}, Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}",
+    at=f"Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}",
 )
 def _five_numbers_give_a_regnet() -> int:
     found = map(zoo.describe, DESIGNS)
     return sum((one.params, one.macs) == (one.reference.params, one.reference.macs) for one in found)
 
 
-@COUNTED.claim((1, 20), source=f"{REGNET}, section 3.3, which fits lines to networks in the same way")
+@COUNTED.claim((1, 20), at="section 3.3, which fits lines to networks in the same way")
 def _widths_do_not_give_the_parameters_back() -> tuple[int, int]:
     looseness = [high / low - 1 for low, high in map(wa_range, DESIGNS.values())]
     return round(100 * min(looseness)), round(100 * max(looseness))
@@ -107,7 +107,7 @@ def _no_line_gives_resnets_stages() -> list[str]:
 TEXT = StudyText(__name__)
 CLAIMS = claims(
     TEXT,
-    "",
+    REGNET,
     "successors",
     {
         **COUNTED.specs,
@@ -117,7 +117,7 @@ CLAIMS = claims(
             "inconclusive",
             source=f"{EFFICIENTNET}, Table 7; {REGNET}, section 4 and Fig. 14",
         ),
-        "regnet-designs-a-space": cited(source=f"{REGNET}, sections 3 and 5, Table 1"),
+        "regnet-designs-a-space": cited(at="sections 3 and 5, Table 1"),
     },
 )
 
@@ -147,7 +147,7 @@ def regnet_table() -> Table:
     for name, design in DESIGNS.items():
         stages = regnet.stages(design)
         low, high = wa_range(design)
-        # The misfit is of making groups fit.
+        # A line's widths are off the network's where those were made to fit its groups.
         misfits = (n * abs(math.log(design.w0 * design.wm**s / w)) for s, (n, w, _) in enumerate(stages))
         widths, blocks = _list(w for _, w, _ in stages), _list(n for n, _, _ in stages)
         rows.append([name, *design, widths, blocks, f"{low:.2f} … {high:.2f}", sum(misfits) / design.d])
