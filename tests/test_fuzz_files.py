@@ -1,10 +1,10 @@
 """Damaged and senseless weights and images: an answer, or one line that says what was wrong, with exit code 2."""
 
 import contextlib
-import warnings
 import io
 import json
 import struct
+import warnings
 import zlib
 from dataclasses import replace
 from typing import Any

@@ -8,53 +8,61 @@ import torch
 import torchvision
 from torch import nn
 
-from reslab import studies
 from reslab.executors import local
-from reslab.ledger.verdict import check
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
 from reslab.report.page import write_report
-from reslab.studies.architecture import PARAMETERS, VARIANTS, Anatomy, measure, option_a_keeps, stride
+from reslab.studies import architecture, history
+from reslab.studies.architecture import option_a_keeps
+from reslab.studies.blocks import Blocks, stride
 from reslab.studies.config import StudyConfig
 from reslab.studies.directory import Directory
-from reslab.studies.study import Measurement, run_study
+from reslab.studies.study import Measurement, Study, run_study
+from reslab.studies.trials import Exactly, Trials
 
 
 @pytest.fixture(scope="module")
 def measured() -> Measurement:
-    return measure(StudyConfig(), {}, lambda *_: None)
+    return architecture.measure(StudyConfig(), Trials({}))
 
 
-def test_every_count_is_as_claimed_and_the_report_shows_it(measured: Measurement, tmp_path: Path) -> None:
-    for name, shown in (("architecture", "25,557,032"), ("history", "7.61 %")):
-        study = studies.find(name)
-        if name == "architecture":
-            study = replace(study, measure=lambda *_: measured)  # five seconds, once for all tests here
-        directory = Directory(tmp_path / name).prepare(study)
-        record = run_study(study, study.configure("smoke", {}), directory, local(1)).record
-        assert {claim.verdict for claim in record.claims} == {"supported"} and not record.trials
-        page = write_report([directory.path], tmp_path / "report.html").read_text(encoding="utf-8")
-        assert shown in page and study.title["ko"] in page
+@pytest.mark.parametrize(("study", "shown"), [(architecture.STUDY, "25,557,032"), (history.STUDY, "7.61 %")])
+def test_every_count_is_as_claimed_and_the_report_shows_it(study: Study, shown: str, measured: Measurement, tmp_path: Path) -> None:
+    counted = replace(study, measure=lambda *_: measured) if study is architecture.STUDY else study
+    directory = Directory(tmp_path / study.name).prepare(counted)
+    record = run_study(counted, study.configure("smoke", {}), directory, local(1)).record
+    assert {claim.verdict for claim in record.claims} == {"supported"} and not record.trials
+    page = write_report([directory.path], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert shown in page and study.text.title["ko"] in page
+
+
+def test_what_is_counted_is_kept(measured: Measurement, tmp_path: Path) -> None:
+    """The second time it is read, and is the same."""
+    first = architecture.measure(StudyConfig(), Trials({}, kept_in=tmp_path))
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = architecture.measure(StudyConfig(), Trials({}, kept_in=tmp_path))
+    assert measured == first == again and len(kept) > 20
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
 def test_other_networks_are_counted_as_what_they_are() -> None:
     """The same instruments on torchvision's networks, whose stride is elsewhere, and on a v2 network, whose order is another."""
-    v15 = Anatomy("torchvision/resnet50")
+    v15 = Blocks("torchvision/resnet50")
     assert set(v15.strided) == {"layer2.0", "layer3.0", "layer4.0"} and v15.strided["layer2.0"] == ["conv2"]
-    assert v15.operations("layer1.1") == Anatomy("resnet50").operations("layer1.1")
-    assert Anatomy("preresnet18").operations("layer1.1") == "BN ReLU 3×3 BN ReLU 3×3 +"
-    assert Anatomy("plain18").operations("layer1.1") == "3×3 BN ReLU 3×3 BN ReLU"
-    assert not Anatomy("plain18").projections
+    assert v15.operations("layer1.1") == Blocks("resnet50").operations("layer1.1")
+    assert Blocks("preresnet18").operations("layer1.1") == "BN ReLU 3×3 BN ReLU 3×3 +"
+    assert Blocks("plain18").operations("layer1.1") == "3×3 BN ReLU 3×3 BN ReLU"
+    assert not Blocks("plain18").projections
     net = torchvision.models.resnet18()
-    assert [stride(layer) for layer in Anatomy("resnet18").projections.values()] == [
+    assert [stride(layer) for layer in Blocks("resnet18").projections.values()] == [
         block[0].downsample[0].stride[0] for block in (net.layer2, net.layer3, net.layer4)
     ]
 
 
 def test_a_basic_pixel_costs_what_arithmetic_says() -> None:
-    net = Anatomy("resnet18")
-    assert net.macs_a_pixel("layer1.0") == 2 * 9 * 64 * 64
-    assert net.macs_a_pixel("layer2.0") == 9 * 64 * 128 + 9 * 128 * 128 + 64 * 128
+    net = Blocks("resnet18")
+    assert net.macs_per_pixel("layer1.0") == 2 * 9 * 64 * 64
+    assert net.macs_per_pixel("layer2.0") == 9 * 64 * 128 + 9 * 128 * 128 + 64 * 128
 
 
 def test_option_a_is_not_the_padding_alone() -> None:
@@ -71,6 +79,9 @@ def test_operations_are_written_down_in_order() -> None:
 
 
 def test_a_wrong_count_would_be_refuted(measured: Measurement) -> None:
-    parameters = next(evidence for evidence in measured.checks if evidence.claim is PARAMETERS)
-    assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in VARIANTS]
-    assert check(parameters).verdict == "supported" and check(replace(parameters, measured=["11.7M"] * 5)).verdict == "refuted"
+    parameters = measured.evidence["parameters"]
+    assert isinstance(parameters, Exactly)
+    assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in architecture.five()]
+    wrong = {**measured.evidence, "parameters": replace(parameters, measured=["11.7M"] * 5)}
+    verdicts = {claim.id: claim.verdict for claim in architecture.STUDY.verdicts(Measurement(wrong))}
+    assert [id for id, verdict in verdicts.items() if verdict == "refuted"] == ["architecture.parameters"]

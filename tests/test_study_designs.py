@@ -59,7 +59,6 @@ def test_a_resnext_block_is_the_sum_of_as_many_paths_as_its_cardinality_and_of_n
     assert torch.allclose(block(x), laws.sum_of_paths(block, x, 4), rtol=1e-10)
     with pytest.raises(RuntimeError):  # each path would want more inputs than a group has
         laws.sum_of_paths(block, x, 2)
-    assert designs.cardinality_is_a_sum_of_paths()
 
 
 def test_connections_are_counted_on_the_network() -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from reslab.ledger.claim import Section
 from reslab.progress import each
 from reslab.studies.text import Spec, exact
 from reslab.studies.trials import Exactly, Trials
 
-Found = TypeVar("Found")
+Function = TypeVar("Function", bound=Callable[[], Any])
 
 
 class Counted:
@@ -17,16 +18,16 @@ class Counted:
         self.specs: dict[str, Spec] = {}
         self._functions: dict[str, tuple[Callable[[], Any], Any]] = {}
 
-    def claim(self, expected: Found, **where: Any) -> Callable[[Callable[[], Found]], Callable[[], Found]]:
-        """Make the function below an exact claim that it returns what is expected; `where` is as for `exact`.
+    def claim(self, expected: Any, section: Section | None = None, **where: Any) -> Callable[[Function], Function]:
+        """Make the function below an exact claim that it returns what is expected, or what another function returns.
 
-        The claim's key is the function's name, with hyphens: `basic_block` counts for "basic-block". What the function
-        returns is kept (`reslab.studies.kept`), so it is plain, and annotated.
+        The claim's key is the function's name, with hyphens: `_basic_block` counts for "basic-block". What the function
+        returns is kept (`reslab.studies.kept`), so it is plain, and annotated. `where` is as for `exact`.
         """
 
-        def add(function: Callable[[], Found]) -> Callable[[], Found]:
-            key = function.__name__.replace("_", "-")
-            self.specs[key] = exact(**where)
+        def add(function: Function) -> Function:
+            key = function.__name__.strip("_").replace("_", "-")
+            self.specs[key] = exact(section=section, **where)
             self._functions[key] = function, expected
             return function
 
@@ -35,6 +36,6 @@ class Counted:
     def measured(self, trials: Trials) -> dict[str, Exactly]:
         """Return what each function counts, beside what it has to be."""
         return {
-            key: Exactly(trials.measured(function), expected)
+            key: Exactly(trials.measured(function), trials.measured(expected) if callable(expected) else expected)
             for key, (function, expected) in each(self._functions.items(), "counting", trials.progress)
         }

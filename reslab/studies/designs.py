@@ -36,9 +36,8 @@ DESIGNS = {f"regnet_{kind}_{size}": design for kind, designs in _KINDS for size,
 COUNTED = Counted()
 
 
-@COUNTED.claim(expected=True, source=f"{RESNEXT}, section 3.3, Eq. 3 and Fig. 3")
-def cardinality_is_a_sum_of_paths() -> bool:
-    """Return whether grouped blocks, with a projection and without, equal the sums of their paths, in float64."""
+@COUNTED.claim(True, source=f"{RESNEXT}, section 3.3, Eq. 3 and Fig. 3")
+def _cardinality_is_a_sum_of_paths() -> bool:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network = zoo.build("cifar_resnext", depth=20, cardinality=4, base_width=3).double().eval()
@@ -54,68 +53,61 @@ def cardinality_is_a_sum_of_paths() -> bool:
     return True
 
 
-@COUNTED.claim(expected=(25.0, 44.5, 56), source="counted; the figures are those of torchvision's metadata")
-def resnext50_has_fewer_parameters_than_resnet101() -> tuple[float, float, int]:
-    """Return both networks' parameters in millions, and the one's in percent of the other's."""
+@COUNTED.claim((25.0, 44.5, 56), source="counted; the figures are those of torchvision's metadata")
+def _resnext50_has_fewer_parameters_than_resnet101() -> tuple[float, float, int]:
     resnext50, resnet101 = zoo.describe("resnext50_32x4d").params, zoo.describe("resnet101").params
     return round(resnext50 / 1e6, 1), round(resnet101 / 1e6, 1), round(100 * resnext50 / resnet101)
 
 
 @COUNTED.claim(
-    expected=(535, 1711),
+    (535, 1711),
     source=f"{DENSENET}, section 3 (“Pooling layers”) and Table 1; counted, a block's input included as a source",
 )
-def dense_connections_stay_within_a_block() -> tuple[int, int]:
-    """Return DenseNet-121's connections, and how many there would be if they did not end with a block."""
+def _dense_connections_stay_within_a_block() -> tuple[int, int]:
     return connections("densenet121")
 
 
 @COUNTED.claim(
-    expected=["b2", "b3", "b4", "b5", "b6", "b7"],
+    ["b2", "b3", "b4", "b5", "b6", "b7"],
     source=f"{EFFICIENTNET}; coefficients from the authors' release (tensorflow/tpu, efficientnet_builder.py)",
 )
-def efficientnets_scale_three_dimensions() -> list[str]:
-    """Return the EfficientNets that exceed B0 in width, depth and resolution."""
+def _efficientnets_scale_three_dimensions() -> list[str]:
     scales = {name[-2:]: scale[:3] for name, scale in efficientnet.PUBLISHED.items()}
     return [name for name, scale in scales.items() if all(map(operator.gt, scale, scales["b0"]))]
 
 
 @COUNTED.claim(
-    expected=["b0", "b1", "b2"],
+    ["b0", "b1", "b2"],
     source=f"{EFFICIENTNET}, Eq. 3 and section 4; rounding: coefficients to 0.1, sides to 4 pixels",
 )
-def published_coefficients_are_not_powers() -> list[str]:
-    """Return the EfficientNets whose rounded coefficients one φ gives."""
+def _published_coefficients_are_not_powers() -> list[str]:
     return [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if agreeing_phi(scale)]
 
 
 @COUNTED.claim(
-    expected=len(DESIGNS),
-    source=f"{REGNET}, Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}",
+    len(DESIGNS),
+    at=f"Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}",
 )
-def five_numbers_give_a_regnet() -> int:
-    """Return how many RegNets have the parameters and multiply-adds that other implementations count."""
+def _five_numbers_give_a_regnet() -> int:
     found = map(zoo.describe, DESIGNS)
     return sum((one.params, one.macs) == (one.reference.params, one.reference.macs) for one in found)
 
 
-@COUNTED.claim(expected=(1, 20), source=f"{REGNET}, section 3.3, which fits lines to networks in the same way")
-def widths_do_not_give_the_parameters_back() -> tuple[int, int]:
-    """Return how wide, in percent, the narrowest and the widest range of wa is that gives the same RegNet."""
+@COUNTED.claim((1, 20), at="section 3.3, which fits lines to networks in the same way")
+def _widths_do_not_give_the_parameters_back() -> tuple[int, int]:
     looseness = [high / low - 1 for low, high in map(wa_range, DESIGNS.values())]
     return round(100 * min(looseness)), round(100 * max(looseness))
 
 
-@COUNTED.claim(expected=list[str](), source=f"He et al. 2015 (arXiv:1512.03385), Table 1; {REGNET}, Eq. 2 to 4")
-def no_line_gives_resnets_stages() -> list[str]:
-    """Return the ResNets whose blocks per stage a line gives whose widths double."""
+@COUNTED.claim(list[str](), source=f"He et al. 2015 (arXiv:1512.03385), Table 1; {REGNET}, Eq. 2 to 4")
+def _no_line_gives_resnets_stages() -> list[str]:
     return [name for name, blocks in RESNETS.items() if slopes(blocks, 2.0)]
 
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
     TEXT,
-    "",
+    REGNET,
     "successors",
     {
         **COUNTED.specs,
@@ -125,7 +117,7 @@ CLAIMS = claims(
             "inconclusive",
             source=f"{EFFICIENTNET}, Table 7; {REGNET}, section 4 and Fig. 14",
         ),
-        "regnet-designs-a-space": cited(source=f"{REGNET}, sections 3 and 5, Table 1"),
+        "regnet-designs-a-space": cited(at="sections 3 and 5, Table 1"),
     },
 )
 
@@ -155,7 +147,7 @@ def regnet_table() -> Table:
     for name, design in DESIGNS.items():
         stages = regnet.stages(design)
         low, high = wa_range(design)
-        # The misfit is of making groups fit.
+        # A line's widths are off the network's where those were made to fit its groups.
         misfits = (n * abs(math.log(design.w0 * design.wm**s / w)) for s, (n, w, _) in enumerate(stages))
         widths, blocks = _list(w for _, w, _ in stages), _list(n for n, _, _ in stages)
         rows.append([name, *design, widths, blocks, f"{low:.2f} … {high:.2f}", sum(misfits) / design.d])
@@ -181,11 +173,4 @@ def _list(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    StudyConfig,
-    presets={"default": {}, "smoke": {}},
-    grid=lambda _: {},
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, StudyConfig, {"default": {}, "smoke": {}}, grid=lambda _: {}, measure=measure)

@@ -1,0 +1,96 @@
+"""A network of the zoo, taken apart: its blocks, the layers in them, what they cost and in which order they run."""
+
+import re
+from functools import cache
+
+import torch
+from torch import nn
+
+from reslab.networks import zoo
+from reslab.networks.anatomy import Layer, Operations, layers
+from reslab.networks.counting import count_params
+
+BLOCK = re.compile(r"layer\d\.\d+")
+
+Shape = tuple[int, ...]
+
+
+class Blocks:
+    """A network of the zoo, built on the meta device, and its layers as they run on one image of its paper's size."""
+
+    def __init__(self, name: str) -> None:
+        with torch.device("meta"):
+            self.network = zoo.build(name).eval()
+        self.params = count_params(self.network)
+        self.shape = zoo.input_shape(self.network)
+        self.layers = layers(self.network, self.shape)
+        self.names = [path for path, _ in self.network.named_modules() if BLOCK.fullmatch(path)]
+
+    def of(self, block: str) -> dict[str, Layer]:
+        """Return a block's layers by their names within it."""
+        start = f"{block}."
+        return {name.removeprefix(start): layer for name, layer in self.layers.items() if name.startswith(start)}
+
+    def main_path(self, block: str) -> dict[str, Layer]:
+        """Return the same without the layers on its shortcut."""
+        return {name: layer for name, layer in self.of(block).items() if "downsample" not in name}
+
+    @property
+    def depth(self) -> int:
+        """Return the number of convolutions and classifiers, without those on shortcuts."""
+        return len(self.layers) - len(self.projections)
+
+    @property
+    def counts(self) -> Shape:
+        """Return the number of blocks of each stage."""
+        return tuple(len(list(self.network.get_submodule(f"layer{stage}").children())) for stage in (1, 2, 3, 4))
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds of the whole network."""
+        return sum(layer.macs for layer in self.layers.values())
+
+    @property
+    def projections(self) -> dict[str, Layer]:
+        """Return the convolutions on shortcuts, by block."""
+        return {name.split(".downsample")[0]: layer for name, layer in self.layers.items() if ".downsample" in name}
+
+    @property
+    def reshaping(self) -> list[str]:
+        """Return the blocks that give another shape than they take."""
+        paths = {block: [*self.main_path(block).values()] for block in self.names}
+        return [block for block, path in paths.items() if path[0].input != path[-1].output]
+
+    @property
+    def strided(self) -> dict[str, list[str]]:
+        """Return the convolutions of stride over 1 on each block's main path, for the blocks that have any."""
+        found = {}
+        for block in self.names:
+            found[block] = [name for name, layer in self.main_path(block).items() if stride(layer) > 1]
+        return {block: names for block, names in found.items() if names}
+
+    @property
+    def channels(self) -> dict[str, tuple[int, int, int]]:
+        """Return the channels that each bottleneck takes, has within, and gives."""
+        ends = {block: (self.of(block)["conv1"], self.of(block)["conv3"]) for block in self.names}
+        return {block: (first.input[0], first.output[0], last.output[0]) for block, (first, last) in ends.items()}
+
+    def macs_per_pixel(self, block: str) -> int:
+        """Return the multiply-adds of a block for one pixel of its output."""
+        parts = list(self.of(block).values())
+        return sum(layer.macs for layer in parts) // (parts[-1].output[1] * parts[-1].output[2])
+
+    def operations(self, block: str) -> str:
+        """Return what runs in a block."""
+        with Operations() as operations, torch.no_grad():
+            self.network.get_submodule(block)(torch.empty(1, *self.of(block)["conv1"].input, device="meta"))
+        return " ".join(operations.words)
+
+
+blocks_of = cache(Blocks)
+"""The blocks of a network by its name, which is built once."""
+
+
+def stride(layer: Layer) -> int:
+    """Return a layer's stride; 1 for a classifier."""
+    return int(layer.module.stride[0]) if isinstance(layer.module, nn.Conv2d) else 1
