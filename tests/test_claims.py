@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from reslab.commands.claims import Lang, print_claims
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.record import Reason, Verdict
-from reslab.ledger.verdict import Check, Citation, Comparison, agreement, check, cite, decide, decide_again, undecided, untrained
+from reslab.ledger.verdict import Check, Comparison, agreement, check, cite, decide, decide_again, undecided, untrained
 from reslab.ledger.wording import reason
 
 DIVERGED, UNTRAINED = Reason(code="diverged"), Reason(code="untrained")
@@ -250,8 +250,8 @@ def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision(
     assert check(Check(exact, 25_557_032, 25_557_032)).verdict == "supported"
     wrong = check(Check(exact, 256, 128))
     assert (wrong.verdict, wrong.measured, wrong.expected, wrong.interval) == ("refuted", 256, 128, None)
-    cited = Claim("c", "cited", "overview", {"ko": "", "en": ""}, "")
-    verdict = cite(Citation(cited, "refuted", "Highway networks came first"))
+    text = {"ko": "", "en": ""}
+    verdict = cite(Claim("c", "cited", "overview", text, "", decision="refuted", finding="Highway networks came first"))
     assert (verdict.verdict, verdict.n, verdict.method, reason(verdict)) == ("refuted", 0, "cited", "Highway networks came first")
     with pytest.raises(ValueError, match="has no margin"):
         decide([Comparison(exact, {0: 1.0}, {0: 0.0})])
@@ -262,6 +262,8 @@ def test_only_a_statistical_claim_has_a_margin() -> None:
         Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", "higher", 1.0)
     with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
         Claim("c", "statistical", "variants", {"ko": "", "en": ""}, "")
+    with pytest.raises(ValueError, match="a cited claim has"):
+        Claim("c", "cited", "variants", {"ko": "", "en": ""}, "", decision="supported")
 
 
 def test_a_claim_has_the_same_record_decided_or_not() -> None:

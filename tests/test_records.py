@@ -11,7 +11,7 @@ from reslab.files import read_json
 from reslab.ledger import record
 from reslab.ledger.claim import Claim, Direction
 from reslab.ledger.record import Reason, Record
-from reslab.ledger.verdict import Check, Citation, Comparison, check, cite, decide
+from reslab.ledger.verdict import Check, Comparison, check, cite, decide
 
 TEXT = {"ko": "가", "en": "a"}
 SCHEMA = Path(record.__file__).with_name("study.schema.json")
@@ -44,7 +44,7 @@ def a_record(name: str = "study") -> Record:
         Comparison(claim("untested"), CLEAR, NOTHING, untested=Reason(code="one-epoch")),
     ]
     counted = check(Check(Claim("study.counted", "exact", "overview", TEXT, "here"), (1, 2), (1, 2)))
-    cited = cite(Citation(Claim("study.cited", "cited", "overview", TEXT, "here"), "refuted", TEXT))
+    cited = cite(Claim("study.cited", "cited", "overview", TEXT, "here", decision="refuted", finding=TEXT))
     return Record(study=name, title=TEXT, claims=[*decide(comparisons), counted, cited])
 
 

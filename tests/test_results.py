@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from reslab import studies
-from reslab.commands.claims import percent
+from reslab.commands.study import percent
 from reslab.files import Json, read_json
 from reslab.ledger.claim import Words
-from reslab.ledger.migration import translated
 from reslab.ledger.record import Record
 from reslab.ledger.verdict import agreement
 from reslab.ledger.wording import reason
@@ -89,7 +88,7 @@ def in_english_alone(texts: Iterable[Words]) -> set[str]:
 
 
 def test_the_korean_page_has_korean_for_every_unit() -> None:
-    units = [translated(claim.unit) for name in studies.names() for claim in studies.find(name).claims]
+    units = [claim.unit for name in studies.names() for claim in studies.find(name).claims]
     assert len({unit if isinstance(unit, str) else unit["en"] for unit in units}) > 30 and in_english_alone(units) == set()
 
 
