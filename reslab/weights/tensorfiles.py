@@ -149,6 +149,8 @@ def _see_that_it_is_torchs(path: Path) -> None:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _see_that_the_archive_is_torchs(path, archive)
+    except UserError:
+        raise
     except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UnusableError(f"{path} cannot be read: {error}") from error
     if start[2:].startswith(OLD_MAGIC):
@@ -156,7 +158,9 @@ def _see_that_it_is_torchs(path: Path) -> None:
     if not start:
         raise DamagedError(f"{path} is empty; expected safetensors or a saved state dict")
     what = next((what for magic, what in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
-    raise WrongValueError(f"{path} is {what or 'not a readable weights file; expected safetensors or a saved state dict'}")
+    if what is None:
+        raise DamagedError(f"{path} is not a readable weights file; expected safetensors or a saved state dict")
+    raise WrongValueError(f"{path} is {what}")
 
 
 def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> None:
