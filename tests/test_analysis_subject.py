@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[type[UserError], str]] = {  # by those that measure an 
     "a dict": (UnseenError, "logits"),
     "a tuple": (UnseenError, "logits"),
     "a score": (MismatchError, "outputs"),
-    "pixels": (UnseenError, "logits"),
+    "pixels": (MismatchError, "outputs"),
     "dropout always on": (UnseenError, "dropout"),
 }
 
