@@ -16,7 +16,7 @@ import cyclopts
 
 from reslab import commands
 from reslab.commands.app import app
-from reslab.errors import UTF8, UserError, explained
+from reslab.errors import UTF8, MissingError, WrongValueError, explained
 
 __all__ = ["app", "main"]
 
@@ -106,16 +106,16 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise UserError("the current directory was removed; change to another") from error
+        raise MissingError("the current directory was removed; change to another") from error
     for word in words:
         try:
             taken = b"\0" not in os.fsencode(word)
         except UnicodeEncodeError:
             taken = False
         if not taken:
-            raise UserError(f"{word!r} holds what no name of a file or network has")
+            raise WrongValueError(f"{word!r} holds what no name of a file or network has")
         if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
-            raise UserError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
+            raise WrongValueError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
 
 
 def _complain(message: str, debug: bool, error: Exception) -> None:

@@ -7,22 +7,77 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake in what was asked for: one line that says what was wrong, what was expected, what to do."""
+    """A mistake in what was asked for: one line that says what was wrong, what was expected, what to do.
+
+    Its `code` is one of its kind's, and stays when the wording changes.
+    """
+
+    code = "user-error"
+
+
+class UnknownNameError(UserError):
+    """A name that the lab does not know."""
+
+    code = "unknown-name"
+
+
+class WrongValueError(UserError):
+    """A value that is out of range, or of another kind than was expected."""
+
+    code = "wrong-value"
+
+
+class MismatchError(UserError):
+    """Weights, networks, data, shapes or options that do not go together."""
+
+    code = "does-not-fit"
+
+
+class MissingError(UserError):
+    """Something needed that is not there: a file, a package, enough images, an argument."""
+
+    code = "missing"
+
+
+class ExistsError(UserError):
+    """A file that exists and is not overwritten."""
+
+    code = "exists"
 
 
 class DamagedError(UserError):
     """A file that is not as it was written: truncated, altered, or another's."""
 
+    code = "damaged"
+
+
+class UnusableError(UserError):
+    """A place, a device or data that cannot be used as asked: unwritable, full, unable to compute so."""
+
+    code = "unusable"
+
+
+class UnseenError(UserError):
+    """A network that cannot be seen through, or in which there is nothing sound to measure."""
+
+    code = "cannot-see"
+
+
+class FailedError(UserError):
+    """What failed outside the lab's own code: a network's forward, a process, a download."""
+
+    code = "failed"
+
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
     """Tell in one line, after what it means, whatever goes wrong in here: in code that is not the lab's, such as a network's."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
+        raise kind(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
 
 
 UTF8 = "set PYTHONUTF8=1"

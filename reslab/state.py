@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from reslab.errors import told
+from reslab.errors import UnseenError, told
 
 Container = dict[Any, Any] | list[Any] | set[Any]
 
@@ -60,7 +60,7 @@ def copied(network: nn.Module) -> nn.Module:
         UserError: if something in it cannot be copied.
     """
     kept = [value for module in network.modules() for value in tree_leaves(vars(module)) if isinstance(value, Tensor) and not value.is_leaf]
-    with told(f"this {type(network).__name__} cannot be copied, and it is a copy that would be changed"):
+    with told(f"this {type(network).__name__} cannot be copied, and it is a copy that would be changed", UnseenError):
         return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from reslab.data.dataset import Dataset
-from reslab.errors import UserError
+from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.names import Fit
@@ -75,7 +75,7 @@ class Subject:
         seen, standardised = prepared_for(self.network, data, kept, size)
         told_apart = self.metadata.get("card", {"made_for": {}})["made_for"].get("num_classes", data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
-            raise UserError(
+            raise MismatchError(
                 f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the --data that they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
@@ -97,14 +97,14 @@ def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], siz
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
     if side is not None and not 2 <= side <= LARGEST_SIZE:
-        raise UserError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
+        raise WrongValueError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
     data = replace(data, size=side) if side is not None else data.fitted(own)
     if "mean" not in kept or "std" not in kept:
         return data, "data"
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     if not len(mean) == len(std) == data.in_channels:
         trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
-        raise UserError(
+        raise MismatchError(
             f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have {data.in_channels}; give other --data"
         )
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"

@@ -4,18 +4,21 @@ import contextlib
 import io
 import os
 import random
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from reslab import studies
 from reslab.cli import main
+from reslab.errors import UserError
 from reslab.files import sha256
 from reslab.runs import SUMS, Run, write_sums
 from reslab.studies.trials import Trial, Trials, label
@@ -63,6 +66,28 @@ def reslab_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         except SystemExit as stop:
             code = int(stop.code or 0)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
+
+
+@contextlib.contextmanager
+def refused(kind: type[UserError], *values: object) -> Iterator[pytest.ExceptionInfo[UserError]]:
+    """See that a mistake of this kind is told, with these values in its message."""
+    with pytest.raises(UserError) as told:
+        yield told
+    assert told.value.code == kind.code, f"{told.type.__name__}: {told.value}"
+    assert not (absent := _absent(values, str(told.value))), f"{absent} not in: {told.value}"
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *values: object) -> None:
+    """See that a command ended with exit code 2 and one line, after notes at the most, with these values in it."""
+    assert done.returncode == 2, done.stderr
+    *notes, line = [line for line in done.stderr.splitlines() if "━" not in line]  # progress bars, which a terminal redraws in place
+    assert all(note.startswith("reslab: note: ") for note in notes) and re.match("reslab: (?!note: )", line), done.stderr
+    assert not (absent := _absent(values, line)), f"{absent} not in: {line}"
+
+
+def _absent(values: tuple[object, ...], message: str) -> list[str]:
+    """Return the values that are not in the message as words of their own: 1 is not in 128."""
+    return [str(value) for value in values if not re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", message)]
 
 
 def snapshot(network: nn.Module) -> dict[str, object]:

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from helpers import Fails, snapshot
+from helpers import Fails, refused, snapshot
 from torch import Tensor, nn
 
 import reslab
 from reslab.analysis.landscape import Landscape, filter_normalised, landscape
-from reslab.errors import UserError
+from reslab.errors import FailedError, MismatchError, UnseenError, WrongValueError
 from reslab.residual import view
 
 IMAGES = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -115,27 +115,27 @@ def test_the_network_is_left_as_found(fails: bool) -> None:
     next(network.parameters()).requires_grad_(False)
     network(IMAGES).sum().backward()
     before = snapshot(network)
-    with pytest.raises(UserError, match="RuntimeError: midway") if fails else nullcontext():
+    with refused(FailedError, "RuntimeError: midway") if fails else nullcontext():
         landscape(network, IMAGES, LABELS, points=3, batch_statistics=True)
     assert snapshot(network) == before
 
 
 def test_misuse_is_refused_in_one_line() -> None:
     network = small()
-    with pytest.raises(UserError, match="points must be odd"):
+    with refused(WrongValueError, "points", 3, 4):
         landscape(network, IMAGES, LABELS, points=4)
-    with pytest.raises(UserError, match="1 or 2 dimensions, got 3"):
+    with refused(WrongValueError, "dimensions", 3):
         landscape(network, IMAGES, LABELS, dimensions=3)  # type: ignore[arg-type]  # what is refused
-    with pytest.raises(UserError, match="radius"):
+    with refused(WrongValueError, "radius", 0):
         landscape(network, IMAGES, LABELS, radius=0)
-    with pytest.raises(UserError, match=r"labels must be int64 of shape \[6\]"):
+    with refused(MismatchError, "labels", [6], [5]):
         landscape(network, IMAGES, LABELS[:5], points=3)
-    with pytest.raises(UserError, match=r"need outputs \[B, 11 or more\], the network gives \[6, 10\]"):
+    with refused(MismatchError, "[B, 11 or more]", [6, 10]):
         landscape(network, IMAGES, LABELS + 1, points=3)
-    with pytest.raises(UserError, match="does not take"):
+    with refused(MismatchError, [6, 3, 8, 8]):
         landscape(network, IMAGES.expand(6, 3, 8, 8), LABELS, points=3)
     nn.init.constant_(next(network.parameters()), float("nan"))
-    with pytest.raises(UserError, match=r"conv1\.weight holds NaN"):
+    with refused(UnseenError, "conv1.weight", "NaN"):
         landscape(network, IMAGES, LABELS, points=3)
 
 
@@ -154,5 +154,5 @@ def test_only_filters_move_each_by_its_norm() -> None:
         group, place = divmod(output, 3)
         inputs = slice(2 * group, 2 * group + 2)
         assert torch.isclose(up[inputs, place].norm(), step[inputs, place].norm(), rtol=1e-5)
-    with pytest.raises(UserError, match="no filters to move"):
+    with refused(UnseenError, "filters"):
         filter_normalised(nn.BatchNorm2d(3), torch.Generator())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.inference import FastView, fast_view
 from reslab.analysis.removal import importance, kendall_tau, remove_each, remove_random, reorder
-from reslab.errors import UserError
+from reslab.errors import MismatchError, UnseenError, WrongValueError
 from reslab.networks import zoo
 from reslab.residual import view
 
@@ -88,11 +89,11 @@ def test_importance_is_the_gradient_of_the_gates(trained: tuple[nn.Module, Tenso
 
 def test_nonsense_is_refused(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     network, images, labels = trained
-    with pytest.raises(UserError, match="labels must be int64"):
+    with refused(MismatchError, "labels", [len(images)], [5]):
         remove_each(network, images, labels[:5])
-    with pytest.raises(UserError, match="counts must be from 0 to the number of blocks, 9"):
+    with refused(WrongValueError, "counts", 9, [10]):
         remove_random(network, images, labels, counts=[10])
-    with pytest.raises(UserError, match="no two blocks"):
+    with refused(UnseenError, "two"):
         reorder(zoo.build("cifar_resnet", depth=8, in_channels=1), images, labels, swaps=[1])
-    with pytest.raises(UserError, match="in a chain of residual blocks only"):
+    with refused(UnseenError, "chain"):
         reorder(zoo.build("cifar_plain", depth=20, in_channels=1), images, labels, swaps=[1])

@@ -4,11 +4,11 @@ import io
 
 import pytest
 import torch
-from helpers import snapshot
+from helpers import refused, snapshot
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
-from reslab.errors import UserError
+from reslab.errors import UnseenError
 from reslab.networks import anatomy, zoo
 from reslab.networks.counting import count_macs
 from reslab.state import copied, in_mode, preserve
@@ -103,5 +103,5 @@ def test_networks_that_keep_what_they_compute_are_copied(change: object) -> None
 def test_what_cannot_be_copied_is_told_in_one_line() -> None:
     network = nn.Linear(3, 3)
     network.file = io.TextIOWrapper(io.BytesIO())  # type: ignore[assignment]  # which Python does not copy
-    with pytest.raises(UserError, match=r"this Linear cannot be copied.*TextIOWrapper"):
+    with refused(UnseenError, "Linear", "TextIOWrapper"):
         copied(network)

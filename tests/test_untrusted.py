@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import reslab_here, sum_up, tiny_trial
+from helpers import assert_refused, refused, reslab_here, sum_up, tiny_trial
 from helpers_fuzz import watchdog
 from helpers_images import image_folder
 from PIL import EpsImagePlugin, Image
@@ -20,7 +20,7 @@ from test_report import EVIL, a_study, a_trial, without_scripts
 
 from reslab.commands import printing
 from reslab.data import cache, load_data
-from reslab.errors import DamagedError, UserError
+from reslab.errors import DamagedError, FailedError
 from reslab.executors import fresh_network, local, run_trials
 from reslab.executors.trial import attempt
 from reslab.files import sealed, sha256
@@ -63,7 +63,7 @@ def test_code_in_a_cache_of_decoded_images_does_not_run(tmp_path: Path) -> None:
     load_data(f"folder:{root}")
     (index,) = (root / cache.DIRECTORY).glob("*/index.pt")
     torch.save({"shapes": Bomb(tmp_path / "mark")}, index)
-    with pytest.raises(UserError, match="is damaged, or not this lab's; remove it, and it is made again"):
+    with refused(DamagedError, index.parent):
         load_data(f"folder:{root}")
     assert not (tmp_path / "mark").exists()
 
@@ -101,7 +101,7 @@ def test_an_index_that_is_whole_and_wrong_inside_is_told(tmp_path: Path, key: st
     index = torch.load(path, weights_only=True)
     given = index.pop(key)
     torch.save(index if wrong is None else {**index, key: wrong(given)}, path)
-    with pytest.raises(UserError, match="remove it, and it is made again") as told:
+    with refused(DamagedError, path.parent) as told:
         load_data(f"folder:{root}")
     assert "\n" not in str(told.value)
 
@@ -114,7 +114,7 @@ def test_a_cache_of_fifos_is_not_waited_for(tmp_path: Path, name: str) -> None:
     (path,) = (root / cache.DIRECTORY).glob(f"*/{name}")
     path.unlink()
     os.mkfifo(path)
-    with watchdog(), pytest.raises(UserError, match="remove it, and it is made again"):
+    with watchdog(), refused(DamagedError, path.parent):
         load_data(f"folder:{root}")
 
 
@@ -136,7 +136,7 @@ def test_a_cache_whose_pixels_are_cut_off_is_told(tmp_path: Path) -> None:
     load_data(f"folder:{root}")
     (pixels,) = (root / cache.DIRECTORY).glob("*/pixels.bin")
     pixels.write_bytes(pixels.read_bytes()[:-1])
-    with pytest.raises(UserError, match="remove it, and it is made again"):
+    with refused(DamagedError, pixels.parent):
         load_data(f"folder:{root}")
 
 
@@ -146,7 +146,7 @@ def test_pickles_and_archives_are_only_those_that_were_published(tmp_path: Path,
     folder.mkdir()
     for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch", "batches.meta"):
         (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
-    with pytest.raises(UserError, match=r"cifar10 is damaged in .*: data_batch_1, data_batch_2, .* not as published"):
+    with refused(DamagedError, "cifar10", tmp_path, "data_batch_1, data_batch_2"):
         load_data(f"cifar10:{tmp_path}")
 
     def deliver(url: str, file: str, *_: object) -> None:
@@ -157,7 +157,7 @@ def test_pickles_and_archives_are_only_those_that_were_published(tmp_path: Path,
 
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", deliver)
-    with pytest.raises(UserError, match="could not be downloaded"):
+    with refused(FailedError, "cifar10", tmp_path):
         load_data(f"cifar10:{tmp_path}", download=True)
     assert list(tmp_path.rglob("*.tar.gz")) and not list(tmp_path.parent.glob("outside")) and not (tmp_path / "mark").exists()
 
@@ -167,7 +167,7 @@ def test_postscript_under_another_name_is_not_run(tmp_path: Path, monkeypatch: p
     Image.new("RGB", (8, 8)).save(root / "train" / "가" / "00.png", format="EPS")
     run: list[object] = []
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *words: run.append(words))
-    with pytest.raises(UserError, match=r"cannot decode train/가/00\.png"):
+    with refused(DamagedError, "train/가/00.png"):
         load_data(f"folder:{root}")
     assert not run
 
@@ -179,7 +179,7 @@ def test_a_run_directory_cannot_have_a_function_called(tmp_path: Path) -> None:
     run.create()
     run.finish({"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5})
     done = reslab_here("ship", run.path, "--out", tmp_path / "out")
-    assert done.returncode == 2 and "has no name of its own" in done.stderr
+    assert_refused(done, "os:mkdir")
     assert not (tmp_path / "mark").exists()
 
 
@@ -219,10 +219,10 @@ def test_a_result_that_is_none_is_named(content: str, tmp_path: Path) -> None:
     assert run.result() == GOOD | {"code": run.config.code_digest()}
     (run.path / "result.json").write_bytes(content.encode("latin-1"))
     sum_up(run.path)
-    with pytest.raises(DamagedError, match=r"result\.json"):
+    with refused(DamagedError, run.path / "result.json"):
         run.result()
     done = reslab_here("ship", run.path, "--out", tmp_path / "out")
-    assert done.returncode == 2 and "result.json" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert_refused(done, "result.json")
 
 
 @pytest.mark.parametrize("line", ["[]", "null", "{}", '{"loss": "a"}', '{"loss": 1.0, "epoch": []}', '{"loss": NaN}', "{"])
@@ -231,16 +231,16 @@ def test_a_line_of_metrics_that_is_none_is_named(line: str, tmp_path: Path) -> N
     with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
     sum_up(run.path)
-    with pytest.raises(DamagedError, match=r"metrics\.jsonl is damaged in line 2"):
+    with refused(DamagedError, run.path / "metrics.jsonl", 2):
         list(run.metrics())
     assert run.latest_metrics() == {}
 
 
 def test_sums_that_are_whole_and_name_nothing_prove_nothing(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
-    for content in (b"", b"\xff"):
+    for content, name in ((b"", "trial.json"), (b"\xff", "SHA256SUMS")):
         (run.path / "SHA256SUMS").write_bytes(sealed(content))
-        with pytest.raises(DamagedError, match="move the directory away and run again"):
+        with refused(DamagedError, run.path / name):
             run.result()
 
 
@@ -315,7 +315,7 @@ def test_pipes_and_devices_in_the_place_of_a_record_are_not_waited_for(tmp_path:
         put(path)
         for words in (("claims", tmp_path), ("report", tmp_path, "--out", tmp_path / "page.html"), ("study", "shortcuts", "--out", tmp_path)):
             done = reslab_here(*words)
-            assert done.returncode == 2 and "study.json" in done.stderr and len(done.stderr.splitlines()) == 1
+            assert_refused(done, "study.json")
         path.rmdir() if path.is_dir() else path.unlink()
 
 
@@ -324,8 +324,8 @@ def test_a_file_of_more_bytes_than_any_of_its_kind_is_not_read(tmp_path: Path) -
     with path.open("wb") as file:
         file.truncate(2**40)  # which takes no room
     done = reslab_here("claims", tmp_path)
-    assert done.returncode == 2 and "1,099,511,627,776 bytes" in done.stderr
-    with pytest.raises(DamagedError, match="bytes"):
+    assert_refused(done, path, "1,099,511,627,776 bytes")
+    with refused(DamagedError, path, "1,099,511,627,776 bytes"):
         sha256(path)
 
 

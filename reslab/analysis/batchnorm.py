@@ -15,7 +15,7 @@ from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, analysis, as_network, evaluating
 from reslab.analysis.twin import without_batchnorm as without_batchnorm
-from reslab.errors import UserError
+from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ def loss_smoothness(
         UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do not fit.
     """
     if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
-        raise UserError(f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}")
+        raise WrongValueError(f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}")
     network = as_network(network, images)
     start = _trained(network)
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
@@ -140,7 +140,7 @@ def loss_smoothness(
         value, gradient = measure(start)
         norm = _norm(gradient.values())
         if norm == 0:
-            raise UserError("the gradient is zero, so there is no direction to step in")
+            raise UnseenError("the gradient is zero, so there is no direction to step in")
         steps = torch.tensor([learning_rate * multiple for multiple in multiples], dtype=torch.float64)
         losses, changes = [], []
         for step in steps.tolist():
@@ -177,13 +177,13 @@ def covariate_shift(
         UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no layer of a name.
     """
     if not learning_rate > 0:
-        raise UserError(f"learning_rate must be over 0, got {learning_rate}")
+        raise WrongValueError(f"learning_rate must be over 0, got {learning_rate}")
     network = as_network(network, images)
     start = _trained(network)
     order = _execution_order(network, images, start)
     known = [module for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
     if unknown := set(layers or ()) - set(known):
-        raise UserError(f"no layer {sorted(unknown)[0]!r}; there are {', '.join(known)}")
+        raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; there are {', '.join(known)}")
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
     found: list[LayerShift] = []
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
@@ -202,7 +202,7 @@ def covariate_shift(
 def _trained(network: nn.Module) -> dict[str, Tensor]:
     trained = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
     if not trained:
-        raise UserError("the network has no parameter that trains: requires_grad is off for all of them")
+        raise UnseenError("the network has no parameter that trains: requires_grad is off for all of them")
     return trained
 
 

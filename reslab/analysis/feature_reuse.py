@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import careful, check_weights
-from reslab.errors import UserError
+from reslab.errors import UnseenError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
             following = [reader for reader in after_block if inputs(reader) == starts[-1]][:1]
             found.append(DenseBlock((*(convolutions[0] for convolutions in layers), *following), starts))
     if not found:
-        raise UserError("the network has no dense blocks: modules whose layers each take everything that came before them in the module")
+        raise UnseenError("the network has no dense blocks: modules whose layers each take everything that came before them in the module")
     return found
 
 

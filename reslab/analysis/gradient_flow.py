@@ -17,7 +17,7 @@ from reslab.analysis.removal import importance, remove_each, remove_random, reor
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
 from reslab.analysis.twin import without_batchnorm
-from reslab.errors import UserError
+from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View
 from reslab.progress import Progress, silent
@@ -184,7 +184,7 @@ def through_training(
         UserError: as `gradient_flow`; or if there is no step to take.
     """
     if min(steps, every, batch_size) < 1:
-        raise UserError(f"steps, every and batch_size must be at least 1, got {steps}, {every} and {batch_size}")
+        raise WrongValueError(f"steps, every and batch_size must be at least 1, got {steps}, {every} and {batch_size}")
     check_batch(images, labels, loss)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # for layers that draw

@@ -16,7 +16,7 @@ from torch.func import jacrev, vjp
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import analysis, answers_alone, as_view, evaluating
-from reslab.errors import UserError
+from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
 from reslab.state import copied
@@ -148,16 +148,16 @@ def jacobian(
             images, or runs what torch cannot differentiate forward (its fused attention) where only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
-        raise UserError(f'no method {method!r}; there are "auto", "all" and "extreme"')
+        raise UnknownNameError(f'no method {method!r}; there are "auto", "all" and "extreme"')
     if steps < 1:
-        raise UserError(f"steps must be at least 1, got {steps}")
+        raise WrongValueError(f"steps must be at least 1, got {steps}")
     seen = as_view(network, images)
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
         exact = View(copied(seen.network).to(dtype).requires_grad_(False), seen.declarations, frozenset(seen.fixed))
         images = images.to(dtype) if images.is_floating_point() else images
         if not answers_alone(exact.network, images):
-            raise UserError(
+            raise UnseenError(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block has a Jacobian at one image"
             )
         inputs = _inputs(exact, images)
@@ -181,9 +181,9 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
         names = known
     for name in names:
         if name not in known:
-            raise UserError(f"no block {name!r}; there are {', '.join(known)}")
+            raise UnknownNameError(f"no block {name!r}; there are {', '.join(known)}")
         if seen.blocks[known.index(name)].kind == "concat":
-            raise UserError(f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F")
+            raise UnseenError(f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F")
     return [known.index(name) for name in names]
 
 
@@ -209,7 +209,7 @@ def _measure(seen: View, index: int, inputs: Tensor, method: Method, steps: int,
             try:
                 rows.append([*extremes(block, x, steps, seed), torch.empty(0)])
             except NotImplementedError as error:
-                raise UserError(f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}') from error
+                raise UnseenError(f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}') from error
     largest, smallest, largest_residual, smallest_residual, zero_rows, values = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
     kept = values if all_values else None
     return BlockJacobian(found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept)

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, analysis, as_network
-from reslab.errors import UserError
+from reslab.errors import UnseenError, WrongValueError
 from reslab.progress import Progress, each, silent
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def landscape(
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
     """
     if points < 3 or points % 2 == 0:
-        raise UserError(f"points must be odd and at least 3, so that one is at the centre, got {points}")
+        raise WrongValueError(f"points must be odd and at least 3, so that one is at the centre, got {points}")
     if dimensions not in (1, 2):
-        raise UserError(f"a surface has 1 or 2 dimensions, got {dimensions}")
+        raise WrongValueError(f"a surface has 1 or 2 dimensions, got {dimensions}")
     if not radius > 0:
-        raise UserError(f"radius must be over 0, got {radius}")
+        raise WrongValueError(f"radius must be over 0, got {radius}")
     network = as_network(network, images)
     generator = torch.Generator().manual_seed(seed)
     directions = [filter_normalised(network, generator) for _ in range(dimensions)]
@@ -139,7 +139,7 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
         random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
         direction[name] = random * (_filter_norms(owners[parameter], weight) / _filter_norms(owners[parameter], random))
     if not any(step.any() for step in direction.values()):
-        raise UserError("the network has no filters to move: no weight of a convolution or a linear layer")
+        raise UnseenError("the network has no filters to move: no weight of a convolution or a linear layer")
     return direction
 
 

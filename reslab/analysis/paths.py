@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
-from reslab.errors import UserError
+from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
 
@@ -170,7 +170,7 @@ def sample_paths(
     n = len(view)
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
-        raise UserError(f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}")
+        raise WrongValueError(f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}")
     generator = torch.Generator().manual_seed(seed)
     norms = []
     with torch.enable_grad():
@@ -195,7 +195,7 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Vi
     check_batch(images, labels, loss)
     if not view.is_chain:
         kinds = ", ".join(sorted({block.kind for block in view.blocks}))
-        raise UserError(f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one")
+        raise UnseenError(f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one")
     return view
 
 
@@ -208,7 +208,7 @@ def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[lis
         before = live.stream.detach().requires_grad_()
         shortcut, branches = view.sides(index, live._replace(stream=before.clone()))  # a copy, which in-place activations may change
         if any(branch.shape != shortcut.shape for branch in branches):
-            raise UserError(f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover")
+            raise UnseenError(f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover")
         links.append(_Link(before, shortcut, branches))
         live = live._replace(stream=sum(branches, shortcut))
     before = live.stream.detach().requires_grad_()

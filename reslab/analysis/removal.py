@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Loss, analysis, answers_alone, as_view, check_batch, check_logits, check_repeatable, loss_value
-from reslab.errors import UserError
+from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View
 from reslab.progress import Progress, silent
@@ -173,7 +173,7 @@ def remove_random(
     n = len(view)
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
-        raise UserError(f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}")
+        raise WrongValueError(f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}")
     generator = torch.Generator().manual_seed(seed)
     gates = torch.ones(len(counts), draws, n)
     for row, count in zip(gates, counts, strict=True):
@@ -211,14 +211,14 @@ def reorder(
     """
     view = as_view(network, images)
     if not view.is_chain:
-        raise UserError("blocks can be exchanged in a chain of residual blocks only")
+        raise UnseenError("blocks can be exchanged in a chain of residual blocks only")
     if draws < 1 or not swaps or min(swaps) < 0:
-        raise UserError(f"swaps must be 0 or more, and draws at least 1; got {list(swaps)} and {draws}")
+        raise WrongValueError(f"swaps must be 0 or more, and draws at least 1; got {list(swaps)} and {draws}")
     movable = [index for index, block in enumerate(view.blocks) if index and block.identity and not view.parameters_between(index)]
     groups = [list(group) for _, group in groupby(movable, key=lambda index: view.blocks[index].stage)]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
-        raise UserError("no two blocks of this network have one shape in one stage, so none can be exchanged")
+        raise UnseenError("no two blocks of this network have one shape in one stage, so none can be exchanged")
     generator = torch.Generator().manual_seed(seed)
     orders = [list(range(len(view)))]
     for count in swaps:

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import analysis, as_network, evaluating
-from reslab.errors import UserError
+from reslab.errors import UnseenError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def responses(network: nn.Module, images: Tensor, *, kernel: int | None = 3, bat
         network(images)
     if not recorder.found:
         size = "" if kernel is None else f" of size {kernel}×{kernel}; kernel=None measures all sizes"
-        raise UserError(f"the network has no convolution{size}")
+        raise UnseenError(f"the network has no convolution{size}")
     return Responses(tuple(recorder.found))
 
 

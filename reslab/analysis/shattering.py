@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import analysis, answers_alone, as_network, evaluating
-from reslab.errors import UserError
+from reslab.errors import MismatchError, UnseenError, WrongValueError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,17 +78,17 @@ def shattering(
             two different ones.
     """
     if not 1 <= lags < points:
-        raise UserError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
+        raise WrongValueError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
     if len(images) != 2 or torch.equal(images[0], images[1]):
-        raise UserError(f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}")
+        raise WrongValueError(f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}")
     network = as_network(network, images)
     if not images.is_floating_point():
-        raise UserError(f"between images of {images.dtype} there is no line")
+        raise WrongValueError(f"between images of {images.dtype} there is no line")
     places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(-1, *[1] * (images.dim() - 1))
     line = torch.lerp(images[:1], images[1:], places)
     with evaluating(network, line if batch_statistics else None):
         if not answers_alone(network, images):
-            raise UserError(
+            raise UnseenError(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so that no point has a gradient of its own"
             )
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
@@ -116,6 +116,6 @@ def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
         out = network(x)
         if not isinstance(out, Tensor) or out.dim() != 2 or not 0 <= logit < out.shape[1]:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise UserError(f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was expected")
+            raise MismatchError(f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was expected")
         (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
     return gradient.flatten(1).double().cpu().numpy()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reslab.errors import UserError, told
+from reslab.errors import MismatchError, UnseenError, WrongValueError, told
 from reslab.gates.tracing import tensors_of
 from reslab.gates.view import View, unwrapped, view
 from reslab.state import preserve
@@ -58,11 +58,11 @@ def _detached(name: str, values: Any) -> Tensor:
         UserError: if they are no tensor, none, or not finite.
     """
     if not isinstance(values, Tensor):
-        raise UserError(f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one")
+        raise WrongValueError(f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one")
     if not values.dim() or not len(values):
-        raise UserError(f"{name} must be a tensor [B, …] of one or more, got {list(values.shape)}")
+        raise WrongValueError(f"{name} must be a tensor [B, …] of one or more, got {list(values.shape)}")
     if not values.isfinite().all():
-        raise UserError(f"{name} hold NaN or infinity; finite numbers were expected")
+        raise WrongValueError(f"{name} hold NaN or infinity; finite numbers were expected")
     return values.detach()
 
 
@@ -87,7 +87,7 @@ def as_network(network: nn.Module, images: Tensor) -> nn.Module:
     """
     check_weights(network)
     network = network.network if isinstance(network, View) else network
-    with told(f"the network does not take images {list(images.shape)}"), evaluating(network), torch.no_grad():
+    with told(f"the network does not take images {list(images.shape)}", MismatchError), evaluating(network), torch.no_grad():
         network(images[:2])
     return network
 
@@ -101,15 +101,15 @@ def check_weights(network: nn.Module) -> None:
     """
     for name, parameter in network.named_parameters():
         if parameter.is_meta:
-            raise UserError(f"parameter {name} is on the meta device, where there are shapes and no numbers")
+            raise UnseenError(f"parameter {name} is on the meta device, where there are shapes and no numbers")
         if not parameter.isfinite().all():
-            raise UserError(f"parameter {name} holds NaN or infinity; an analysis of it would mean nothing")
+            raise UnseenError(f"parameter {name} holds NaN or infinity; an analysis of it would mean nothing")
     for name, buffer in network.named_buffers():
         if buffer.isnan().any():
-            raise UserError(f"buffer {name} holds NaN; an analysis of it would mean nothing")
+            raise UnseenError(f"buffer {name} holds NaN; an analysis of it would mean nothing")
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and not _sound(module):
-            raise UserError(f"BatchNorm {name} has statistics that no images give: infinite ones, or a variance below 0")
+            raise UnseenError(f"BatchNorm {name} has statistics that no images give: infinite ones, or a variance below 0")
 
 
 def _sound(batchnorm: _BatchNorm) -> bool:
@@ -141,7 +141,7 @@ def check_repeatable(network: nn.Module, images: Tensor) -> None:
     """
     with torch.no_grad():
         if not agree(network(images[:32]), network(images[:32]), ROUNDING):
-            raise UserError(
+            raise UnseenError(
                 "the network gives other answers when it is asked again (dropout that is always on?), so that effects cannot be told from chance"
             )
 
@@ -198,7 +198,7 @@ def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
     value = loss(outputs, labels)
     if not isinstance(value, Tensor) or value.numel() != 1:
         given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UserError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
+        raise WrongValueError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
     return value.reshape(())
 
 
@@ -209,10 +209,10 @@ def check_logits(logits: Any, labels: Tensor) -> None:
         UserError: if they are not logits `[B, classes]`, or a label is of no class.
     """
     if not isinstance(logits, Tensor):
-        raise UserError(f"the network gives a {type(logits).__name__}; this needs one that gives logits [B, classes]")
+        raise UnseenError(f"the network gives a {type(logits).__name__}; this needs one that gives logits [B, classes]")
     lowest, highest = int(labels.min()), int(labels.max())
     if logits.dim() != 2 or len(logits) != len(labels) or lowest < 0 or highest >= logits.shape[1]:
-        raise UserError(f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives {list(logits.shape)}")
+        raise MismatchError(f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives {list(logits.shape)}")
 
 
 def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) -> None:
@@ -222,6 +222,6 @@ def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) ->
         UserError: if the labels are not `[B, …]` for images `[B, …]`, or not whole numbers `[B]` where classes are meant.
     """
     if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
-        raise UserError(f"labels must be int64 of shape [{len(images)}], one an image, got {labels.dtype} {list(labels.shape)}")
+        raise MismatchError(f"labels must be int64 of shape [{len(images)}], one an image, got {labels.dtype} {list(labels.shape)}")
     if len(labels) != len(images):
-        raise UserError(f"labels must be one an image, for {len(images)} images, got {list(labels.shape)}")
+        raise MismatchError(f"labels must be one an image, for {len(images)} images, got {list(labels.shape)}")

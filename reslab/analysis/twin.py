@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reslab.errors import UserError
+from reslab.errors import UnseenError
 from reslab.gates.view import View, unwrapped
 from reslab.state import copied
 
@@ -17,10 +17,10 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
     network = network.network if isinstance(network, View) else unwrapped(network)
     normalisers = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
     if not normalisers:
-        raise UserError("the network has no BatchNorm to take out")
+        raise UnseenError("the network has no BatchNorm to take out")
     for name, module in normalisers:
         if not type(module).__module__.startswith("torch.nn."):
-            raise UserError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
+            raise UnseenError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
     made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
     for name, module in list(made.named_modules(remove_duplicate=False)):
         if isinstance(module, _BatchNorm):

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from reslab.bench.timing import machine
-from reslab.errors import UserError
+from reslab.errors import WrongValueError
 from reslab.executors import local, run_trials
 from reslab.progress import Progress, silent
 from reslab.runs import Run
@@ -23,7 +23,7 @@ def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 
         UserError: if there is nothing to compare, or a trial fails.
     """
     if workers < 2:
-        raise UserError("--workers must be at least 2: they are compared with one process")
+        raise WrongValueError("--workers must be at least 2: they are compared with one process")
     recipe = FAST.model_copy(update={"epochs": epochs})
     configs = [TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed) for seed in range(trials)]
     with TemporaryDirectory() as where:

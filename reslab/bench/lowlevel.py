@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torchvision.models import resnet18
 
 from reslab.bench.timing import machine, side_by_side
-from reslab.errors import UserError
+from reslab.errors import FailedError
 from reslab.processes import end, following_parent, unheard
 from reslab.progress import Progress, silent
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
@@ -89,7 +89,7 @@ def peak_memory(name: str, batch: int) -> float | None:
         process.join()
     except EOFError as error:
         process.join()
-        raise UserError(f"the process that measures the memory of {name} died (exit code {process.exitcode})") from error
+        raise FailedError(f"the process that measures the memory of {name} died (exit code {process.exitcode})") from error
     finally:
         end([process])
     return peak

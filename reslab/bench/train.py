@@ -17,7 +17,7 @@ from reslab.bench.timing import Timing, machine, side_by_side
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
-from reslab.errors import UserError
+from reslab.errors import MismatchError
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
@@ -126,9 +126,9 @@ def bench(
     chosen = load_data(data, progress=progress) if data else _random_images(images)
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
-        raise UserError(f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out")
+        raise MismatchError(f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out")
     if len(pixels) < batch:
-        raise UserError(f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}")
+        raise MismatchError(f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}")
     precision = best_precision("cpu")
     threads = torch.get_num_threads()
     recipe = PAPER_CIFAR.model_copy(update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab.analysis import Analysis, analyses
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
-from reslab.errors import UserError, suggest
+from reslab.errors import ExistsError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.progress import Progress, display, short, silent
 
 if TYPE_CHECKING:
@@ -155,20 +155,20 @@ def analyze_model(
     from reslab.subject import Subject
 
     if name not in analyses():
-        raise UserError(f"no analysis {name!r}{suggest(name, analyses())}")
+        raise UnknownNameError(f"no analysis {name!r}{suggest(name, analyses())}")
     analysis = analyses()[name]
     function = analysis.load()
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
     asked = ", ".join(f"{key} {value}" for key, value in settings.items())
     if images is not None and images < 1:
-        raise UserError(f"--images must be at least 1, got {images}")
+        raise WrongValueError(f"--images must be at least 1, got {images}")
     if "network" not in known:
         if model is not None or others:
-            raise UserError(f"{name} takes no network: reslab analyze {name}")
+            raise MismatchError(f"{name} takes no network: reslab analyze {name}")
         return _found(name, analysis, function(**settings), {})
     if model is None:
-        raise UserError(f"name a network: reslab analyze {name} resnet20")
+        raise MissingError(f"name a network: reslab analyze {name} resnet20")
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
@@ -195,7 +195,7 @@ def analyze_model(
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not asked:
             raise
-        raise UserError(f"{name} cannot be computed with {asked}: {error}") from error
+        raise MismatchError(f"{name} cannot be computed with {asked}: {error}") from error
     return _found(name, analysis, result, {"model": model, "weights": origin, "untrained": untrained, "images": len(x), "data": source})
 
 
@@ -209,7 +209,7 @@ def places(name: str, model: str | None, directory: Path) -> list[Path]:
     paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
     for path in paths:
         if path.exists():
-            raise UserError(f"{path} exists and is not overwritten; give another --out")
+            raise ExistsError(f"{path} exists and is not overwritten; give another --out")
     return paths
 
 
@@ -252,7 +252,7 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
             return adapter.validate_python(candidate)
         except ValidationError as error:
             complaints.append(error.errors()[0]["msg"])
-    raise UserError(f"--{key.replace('_', '-')} {value}: {complaints[0]}")
+    raise WrongValueError(f"--{key.replace('_', '-')} {value}: {complaints[0]}")
 
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
@@ -310,7 +310,7 @@ def _first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]"
                 warnings.warn(f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)", stacklevel=2)
             break
     if not images:
-        raise UserError("there are no images to look at")
+        raise MissingError("there are no images to look at")
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 
@@ -329,7 +329,7 @@ def _pair(batch: Any) -> "tuple[Tensor, Tensor]":
         found = list(batch[:2])
     if len(found) != 2 or not all(isinstance(value, Tensor) and value.dim() for value in found) or len(found[0]) != len(found[1]):
         kind = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-        raise UserError(f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}")
+        raise WrongValueError(f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}")
     return found[0], found[1]
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError, suggest
+from reslab.errors import UnknownNameError, WrongValueError, suggest
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
     known = {key: parameter.default for key, parameter in signature(module.bench).parameters.items() if key != "progress"}
     for key, value in words.items():
         if key not in known:
-            raise UserError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
+            raise UnknownNameError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
         least = 0 if key in ("warmup", "loaders") or known[key] == 0 else 1
         if not isinstance(value, type(known[key])) or (isinstance(value, int) and value < least):
-            raise UserError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key]!r}")
+            raise WrongValueError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key]!r}")
     with display() as progress:
         figures = module.bench(**{**(module.QUICK if quick else {}), **words}, progress=progress)
     printing.print_json(figures) if json else print_bench(figures)

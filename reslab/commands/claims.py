@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError, suggest
+from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggest
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,11 +54,11 @@ def claims(
         printing.print_json(Record.model_json_schema())
         return
     if margin and not decide_again:
-        raise UserError("--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE")
+        raise MismatchError("--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE")
     if decide_again and not directories:
-        raise UserError("--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY --decide-again")
+        raise MissingError("--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY --decide-again")
     if section is not None and section not in SECTIONS:
-        raise UserError(f"no section {section!r}{suggest(section, SECTIONS)}")
+        raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
     if directories:
         from reslab.report.records import command, read_study
 
@@ -91,17 +91,17 @@ def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
     for text in margins:
         id, _, value = text.partition("=")
         if id not in known:
-            raise UserError(f"--margin {text}: no statistical claim {id!r} in these records{suggest(id, known)}")
+            raise UnknownNameError(f"--margin {text}: no statistical claim {id!r} in these records{suggest(id, known)}")
         try:
             chosen[id] = float(value)
         except ValueError:
             chosen[id] = float("nan")
         if not isfinite(chosen[id]):
-            raise UserError(f"--margin {text}: expected ID=VALUE with a number")
+            raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number")
     try:
         return [record.model_copy(update={"claims": decide_again(record.claims, chosen)}) for record in records]
     except ValueError as error:
-        raise UserError(f"cannot decide again: {error}; run the study again") from error
+        raise MismatchError(f"cannot decide again: {error}; run the study again") from error
 
 
 Lang = Literal["en", "ko"]

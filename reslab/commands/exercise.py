@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
-from reslab.errors import UserError
+from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError
 from reslab.exercises.sheets import Language
 from reslab.progress import display
 
@@ -88,7 +88,7 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
     except FileExistsError as error:
-        raise UserError(f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir") from error
+        raise ExistsError(f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir") from error
     Record(dir).set_language(chosen)
     done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
     print(f"{file}\n{done}: reslab exercise check {sheet}{_there(dir)}")
@@ -133,10 +133,10 @@ def check(
     for each in task:
         sheets.task(each, chosen)  # an unknown name is told
         if each not in known:
-            raise UserError(f"task {each} is not of sheet {sheet}; it is of {sheets.sheet_of(each)}")
+            raise MismatchError(f"task {each} is not of sheet {sheet}; it is of {sheets.sheet_of(each)}")
     file = dir / f"{sheets.SHEETS[sheet]}.py"
     if not file.is_file():
-        raise UserError(f"no {file}; begin with: reslab exercise start {sheet}{_there(dir)}")
+        raise MissingError(f"no {file}; begin with: reslab exercise start {sheet}{_there(dir)}")
     drawn = random.randrange(2**31) if seed is None else seed
     with display() as progress:
         progress("checking", 0, 1)
@@ -248,9 +248,9 @@ def grade(
     for each in task:
         sheets.task(each, "en")
     if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs must be at least 1, got {jobs}")
+        raise WrongValueError(f"--jobs must be at least 1, got {jobs}")
     if hidden is not None and not hidden.is_file():
-        raise UserError(f"no file {hidden}; expected the Python file with your hidden tests")
+        raise MissingError(f"no file {hidden}; expected the Python file with your hidden tests")
     found = classroom.submissions(directory, task)
     table = out or directory / "grades.csv"
     typed.make_writable(table.parent)

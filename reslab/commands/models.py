@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError, suggest
+from reslab.errors import MissingError, UnknownNameError, suggest
 
 if TYPE_CHECKING:
     from reslab.networks.zoo import Description
@@ -38,10 +38,10 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
         show_network(name, diff, words, json)
         return
     if diff is not None or options:
-        raise UserError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
+        raise MissingError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
     known = list(dict.fromkeys(map(zoo.family, zoo.names())))
     if family is not None and family not in known:
-        raise UserError(f"no family {family!r}{suggest(family, known)}")
+        raise UnknownNameError(f"no family {family!r}{suggest(family, known)}")
     chosen = [name for name in zoo.names() if family in (None, zoo.family(name))]
     sides = {name: network["image"] for name, network in catalogue()["networks"].items()}
     descriptions = [_described(name, sides.get(name.removeprefix("lowlevel/"))) for name in chosen]

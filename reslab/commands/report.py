@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError
+from reslab.errors import MissingError, WrongValueError
 from reslab.progress import display
 
 
@@ -33,9 +33,9 @@ def report(*directories: Path, out: Path = Path("report.html"), figures: Path | 
     from reslab.report.page import write_report
 
     if not directories:
-        raise UserError("report needs at least one study directory: reslab report runs/degradation")
+        raise MissingError("report needs at least one study directory: reslab report runs/degradation")
     if out.is_dir():
-        raise UserError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
+        raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
     typed.make_writable(out.parent)
     with display() as progress:
 

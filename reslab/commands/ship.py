@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError
+from reslab.errors import DamagedError, ExistsError, MissingError, UnknownNameError, UnusableError
 from reslab.progress import Progress, display, silent
 
 if TYPE_CHECKING:
@@ -101,19 +101,19 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     config, stated = _read(run)
     folder = trained_on(config.data)
     if folder not in ORIGINS:
-        raise UserError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
+        raise UnknownNameError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
     model = zoo.named(config.model, config.options)
     if model is None:
-        raise UserError(f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab models` lists")
+        raise UnknownNameError(f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab models` lists")
     target = out / folder / f"{model}.safetensors"
     card_path = target.with_suffix(".md")
     for path in (target, card_path):
         if path.exists():
-            raise UserError(f"{path} exists and is not overwritten; give another --out, or take it away first")
+            raise ExistsError(f"{path} exists and is not overwritten; give another --out, or take it away first")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
+        raise UnusableError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
     data = load_data(config.data, progress=progress)
     subject, data = Subject.of(config.model, run / "weights.safetensors", {}, like=data).seeing(data)
     network = subject.network
@@ -152,14 +152,14 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         stated = {"status": result["status"], "steps": result["steps"], "packages": trial["environment"]["packages"]}
         stated["errors"] = {part: result[f"{part}_error"] for part in PARTS}
     except FileNotFoundError as error:
-        raise UserError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
+        raise MissingError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run} cannot be read as a run directory: {error}") from error
+        raise DamagedError(f"{run} cannot be read as a run directory: {error}") from error
     check_files(run)
     if stated["status"] != "finished":
-        raise UserError(f"{run} {stated['status']}: there is no trained network to ship")
+        raise MissingError(f"{run} {stated['status']}: there is no trained network to ship")
     if config.recipe.name not in RECIPES:
-        raise UserError(
+        raise UnknownNameError(
             f"{run} was trained by a recipe of its own, {config.recipe.name!r}; a card states the command, which can name {', '.join(RECIPES)}"
         )
     return config, stated

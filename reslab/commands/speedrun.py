@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.commands.claims import claims_table
-from reslab.errors import UserError
+from reslab.errors import WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def speedrun(
             for name in (contenders if seed % 2 == 0 else reversed(contenders))  # neither is always the second
         ]
     except ValidationError as error:
-        raise UserError(one_line(error)) from error
+        raise WrongValueError(one_line(error)) from error
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.claims import print_claims
-from reslab.errors import UserError
+from reslab.errors import MismatchError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def study(
     chosen = [studies.find(each) for each in names]
     configs = [each.configure(preset, typed.words(settings)) for each in chosen]
     if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, got {workers}")
+        raise WrongValueError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
-        raise UserError("--address is a Ray cluster's; give --executor ray too")
+        raise MismatchError("--address is a Ray cluster's; give --executor ray too")
     if workers is not None and executor == "ray":
-        raise UserError("--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for")
+        raise MismatchError("--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for")
     if out is None:
         paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
     else:

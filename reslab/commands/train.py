@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
-from reslab.errors import UserError
+from reslab.errors import UserError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def train(
             compile=compile,
         )
     except ValidationError as error:
-        raise UserError(one_line(error)) from error
+        raise WrongValueError(one_line(error)) from error
     typed.make_writable(out)
     run = Run(out, config)
     trained_before = run.finished

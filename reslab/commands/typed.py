@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reslab.errors import UserError, suggest
+from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest
 
 if TYPE_CHECKING:
     from reslab.training.recipes import Recipe
@@ -32,7 +32,7 @@ def numbers(what: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise UserError(f"{what} {text}: expected numbers, one a channel, such as 0.485,0.456,0.406") from error
+        raise WrongValueError(f"{what} {text}: expected numbers, one a channel, such as 0.485,0.456,0.406") from error
 
 
 def words(options: dict[str, str]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def see_whose(options: Iterable[str], command: Callable[..., Any], known: Collec
             continue
         near = initials.get(option) or next(iter(get_close_matches(option, typed, n=1, cutoff=ALIKE)), None)
         if near:
-            raise UserError(f"{command.__name__} has no option --{option.replace('_', '-')}; did you mean {typed[near]}?")
+            raise UnknownNameError(f"{command.__name__} has no option --{option.replace('_', '-')}; did you mean {typed[near]}?")
 
 
 ALIKE = 0.8
@@ -71,12 +71,12 @@ def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, .
     from reslab.training.recipes import RECIPES, Recipe, recipe_for
 
     if name not in RECIPES:
-        raise UserError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+        raise UnknownNameError(f"no recipe {name!r}{suggest(name, RECIPES)}")
     values = recipe_for(data, name).model_dump()
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or key not in values:
-            raise UserError(f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}")
+            raise UnknownNameError(f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}")
         values[key] = value(text)
         if key in ("epochs", "iterations"):
             values["iterations" if key == "epochs" else "epochs"] = None
@@ -85,7 +85,7 @@ def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, .
     try:
         return Recipe(**values)
     except ValidationError as error:
-        raise UserError(one_line(error)) from error
+        raise WrongValueError(one_line(error)) from error
 
 
 def unused(path: Path) -> Path:
@@ -104,6 +104,6 @@ def make_writable(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         writable = os.access(path, os.W_OK)
     except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+        raise UnusableError(f"cannot write to {path}: {error.strerror}; give another --out") from error
     if not writable:
-        raise UserError(f"cannot write to {path}: permission denied; give another --out")
+        raise UnusableError(f"cannot write to {path}: permission denied; give another --out")

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import UserError
+from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError
 
 if TYPE_CHECKING:
     from reslab.files import Json
@@ -62,7 +62,7 @@ def weights(
 
     if file is None:
         if as_ is not None or out is not None or options:
-            raise UserError("name the file: reslab weights FILE --as NETWORK")
+            raise MissingError("name the file: reslab weights FILE --as NETWORK")
         found = [
             {"data": data, "model": model, "file": str(path), "bytes": path.stat().st_size, **read_weights(path).metadata["card"]}
             for (data, model), path in shipped().items()
@@ -70,20 +70,20 @@ def weights(
         printing.print_json(found) if json else print_shipped(found)
         return
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
-        raise UserError(f"--out must end in .safetensors or .onnx, got {out.name}")
+        raise WrongValueError(f"--out must end in .safetensors or .onnx, got {out.name}")
     if out is not None and out.exists():
-        raise UserError(f"{out} exists and is not overwritten; give another --out")
+        raise ExistsError(f"{out} exists and is not overwritten; give another --out")
     if (mean is None) != (std is None):
-        raise UserError("--mean and --std go together: give both or neither")
+        raise MismatchError("--mean and --std go together: give both or neither")
     if mean is not None and (out is None or out.suffix != ".safetensors"):
-        raise UserError("--mean and --std are kept in a file that is written: add --out NAME.safetensors")
+        raise MismatchError("--mean and --std are kept in a file that is written: add --out NAME.safetensors")
     prepared = {key: typed.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
-        raise UserError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
+        raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
     read = read_weights(file)
     model = as_ or read.network
     if model is None:
-        raise UserError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
+        raise MissingError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
     given = typed.words(options)
     typed.see_whose(given, weights, zoo.options(model))
     subject = Subject.of(model, read, given, zero_pad=zero_pad)

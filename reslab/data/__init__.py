@@ -6,7 +6,7 @@ from pathlib import Path
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.dataset import Dataset
 from reslab.data.places import full_path
-from reslab.errors import UserError, suggest
+from reslab.errors import MismatchError, UnknownNameError, UnusableError, suggest
 from reslab.progress import Progress, silent
 
 __all__ = ["DATA", "Augment", "Dataset", "ScaleCrop", "canonical", "load_data"]
@@ -35,7 +35,7 @@ def load_data(name: str, *, download: bool = False, progress: Progress = silent)
         module, _, function = DATA[kind].partition(":")
         loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, progress)
     except OSError as error:  # a directory that may not be read, a link to itself, a disk that is gone
-        raise UserError(f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}") from error
+        raise UnusableError(f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}") from error
     return loaded
 
 
@@ -48,10 +48,10 @@ def canonical(name: str) -> str:
     kind, colon, place = name.partition(":")
     if kind not in DATA:
         if Path(name).is_dir():
-            raise UserError(f"no data set {name!r}; did you mean 'folder:{name}'?")
-        raise UserError(f"no data set {kind!r}{suggest(kind, DATA)}")
+            raise UnknownNameError(f"no data set {name!r}; did you mean 'folder:{name}'?")
+        raise UnknownNameError(f"no data set {kind!r}{suggest(kind, DATA)}")
     if kind == "digits" and colon:
-        raise UserError("the digits come with scikit-learn and are in no place of yours; leave out what is after the colon")
+        raise MismatchError("the digits come with scikit-learn and are in no place of yours; leave out what is after the colon")
     if kind == "folder":
         from reslab.data.folder import parse
 

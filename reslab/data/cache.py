@@ -23,7 +23,7 @@ from torch import Tensor
 
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import user_cache
-from reslab.errors import UserError, first_few
+from reslab.errors import DamagedError, UnusableError, UserError, first_few
 from reslab.progress import Progress
 
 FORMAT = "4"
@@ -118,7 +118,7 @@ def place(root: Path) -> Path:
     try:
         outside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
+        raise UnusableError(
             f"decoded images can be written neither to {inside} nor to {outside} ({error.strerror}); make one of them writable"
         ) from error
     return outside
@@ -138,7 +138,7 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
     found = _read(cache, 1 + max(file.label for files in parts for file in files))
     if found.skipped:
         if not skip_broken:
-            raise UserError(_broken(found.skipped))
+            raise DamagedError(_broken(found.skipped))
         warnings.warn(f"{first_few(found.skipped)} cannot be decoded and {'is' if len(found.skipped) == 1 else 'are'} left out", stacklevel=2)
     return found
 
@@ -196,7 +196,7 @@ def _read(cache: Path, classes: int | None = None) -> Cached:
             raise ValueError
         parts = _parts(cache, index)
     except Exception as error:  # on damaged bytes torch raises whatever it comes to
-        raise UserError(f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images") from error
+        raise DamagedError(f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images") from error
     shortest = int(index["shapes"][:, 1:].amin())
     return Cached(parts, Statistics(*index["statistics"]), shortest, index["skipped"], tuple(index["classes"]), index["fingerprint"])
 
@@ -260,7 +260,7 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
             _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), list(map(len, kept)), skipped)
     except OSError as error:
         if not cache.exists():
-            raise UserError(f"cannot write the decoded images to {cache.parent}: {error.strerror or error}") from error
+            raise UnusableError(f"cannot write the decoded images to {cache.parent}: {error.strerror or error}") from error
 
 
 def _write_pixels(
@@ -285,7 +285,7 @@ def _write_pixels(
                 images = list(pool.map(lambda file: _decode(root / file.path, mode), chunk))
                 bad = [file.path for file, image in zip(chunk, images, strict=True) if image is None]
                 if bad and not skip_broken:
-                    raise UserError(_broken(bad))
+                    raise DamagedError(_broken(bad))
                 skipped += bad
                 for file, image in zip(chunk, images, strict=True):
                     if image is not None:
@@ -294,7 +294,7 @@ def _write_pixels(
                         kept[-1].append(file)
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
-                raise UserError(f"no image of {root} could be decoded in one of its parts: {first_few([file.path for file in files])}")
+                raise DamagedError(f"no image of {root} could be decoded in one of its parts: {first_few([file.path for file in files])}")
     return kept, shapes, skipped
 
 
@@ -340,7 +340,7 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
                 area += size
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
-        raise UserError(f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB are free")
+        raise UnusableError(f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB are free")
     return "L" if grey else "RGB"
 
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.images import Images, Ragged, Raw, Statistics, resize_shorter, single_view
-from reslab.errors import UserError, first_few
+from reslab.errors import MismatchError, MissingError, first_few
 
 PartName = Literal["train", "heldout", "test"]
 Split = tuple[Tensor, Tensor]
@@ -117,7 +117,7 @@ class Dataset:
         """
         unknown = [name for name in self.classes if name not in classes]
         if unknown:
-            raise UserError(f"{self.name} has classes that are not among {first_few(classes)}: {first_few(unknown)}; name its classes alike")
+            raise MismatchError(f"{self.name} has classes that are not among {first_few(classes)}: {first_few(unknown)}; name its classes alike")
         places = torch.tensor([classes.index(name) for name in self.classes])
         parts = {name: Part(images, places.to(labels.device)[labels]) for name, (images, labels) in self.parts.items()}
         return replace(self, classes=tuple(classes), parts=parts)
@@ -191,7 +191,7 @@ class Dataset:
         if isinstance(raw, Tensor):
             return self._prepare(raw if self.size is None else single_view(raw, self.size))
         if self.size is None:
-            raise UserError(f"the images of {self.name} differ in size: give the size that the network sees")
+            raise MissingError(f"the images of {self.name} differ in size: give the size that the network sees")
         return self._prepare(torch.stack([single_view(image, self.size) for image in raw]))
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ def held_out(labels: Tensor) -> Tensor:
     for label in labels.unique():
         places = torch.nonzero(labels == label)[:, 0]
         if len(places) < 2:
-            raise UserError(f"class {int(label)} has only one training image; at least two are needed, as one is held out")
+            raise MissingError(f"class {int(label)} has only one training image; at least two are needed, as one is held out")
         mask[places[9::10] if len(places) >= 10 else places[-1:]] = True
     return mask
 

@@ -16,7 +16,7 @@ from reslab.data.augment import Augment
 from reslab.data.cache import SUFFIXES, Cached, File, decoded, file
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.places import full_path
-from reslab.errors import UserError, first_few
+from reslab.errors import MismatchError, MissingError, WrongValueError, first_few
 from reslab.progress import Progress
 
 BROKEN = "?broken="
@@ -55,10 +55,10 @@ def parse(argument: str) -> tuple[Path, bool]:
     """
     path, _, broken = argument.partition(BROKEN)
     if broken not in ("", "skip", "refuse"):
-        raise UserError(f"folder:{argument}: broken must be skip or refuse, got {broken!r}")
+        raise WrongValueError(f"folder:{argument}: broken must be skip or refuse, got {broken!r}")
     root = full_path(path)
     if not path or not root.is_dir():
-        raise UserError(f"no directory {path!r}; expected folder:PATH with PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE")
+        raise MissingError(f"no directory {path!r}; expected folder:PATH with PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE")
     return root, broken == "skip"
 
 
@@ -69,7 +69,7 @@ def _listed(root: Path) -> tuple[list[str], list[list[File]]]:
     classes = list(directories)
     unknown = [name for name in of_test if name not in directories]
     if unknown:
-        raise UserError(f"{test} has classes that {train} has not: {first_few(unknown)}")
+        raise MismatchError(f"{test} has classes that {train} has not: {first_few(unknown)}")
     if len(classes) == 1:
         warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
     if all(name.isdecimal() for name in classes) and classes != sorted(classes, key=int):
@@ -89,7 +89,7 @@ def _part(root: Path, *names: str) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise UserError(f"{root} has no directory {' or '.join(names)}; expected {root / names[0]}/CLASS/IMAGE")
+    raise MissingError(f"{root} has no directory {' or '.join(names)}; expected {root / names[0]}/CLASS/IMAGE")
 
 
 def _directories(part: Path) -> dict[str, str]:
@@ -102,12 +102,12 @@ def _directories(part: Path) -> dict[str, str]:
     for directory in sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         name = unicodedata.normalize("NFC", directory)
         if name in found:
-            raise UserError(
+            raise MismatchError(
                 f"{part} has class {name} twice, as Unicode can spell it in two ways: {found[name]!a} and {directory!a}; make one of them"
             )
         found[name] = directory
     if not found:
-        raise UserError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
+        raise MissingError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
     return dict(sorted(found.items()))
 
 
@@ -132,7 +132,7 @@ def _files(part: Path, directories: Mapping[str, str], classes: Sequence[str], a
             else:  # a FIFO, say, or a link to nothing: it cannot be decoded
                 found.append(File(path, labels[name], 0, 0, ""))
         if len(found) < at_least:
-            raise UserError(f"{part / directory} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {at_least}")
+            raise MissingError(f"{part / directory} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {at_least}")
         images += sorted(found)
     return images, sorted(others)
 

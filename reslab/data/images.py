@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from reslab.errors import UserError
+from reslab.errors import UnusableError
 
 Raw: TypeAlias = "Tensor | list[Tensor]"
 """Some images as they are stored: `[B, C, H, W]` where all have one size, else a list of `[C, H, W]`."""
@@ -74,7 +74,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
     covariance = products / count - mean[:, None] * mean
     std = covariance.diagonal().clamp(min=0).sqrt()
     if (std < 1e-6).any():
-        raise UserError("the training images are the same everywhere in some channel; images that differ were expected")
+        raise UnusableError("the training images are the same everywhere in some channel; images that differ were expected")
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())))
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from reslab.errors import UserError
+from reslab.errors import MissingError, WrongValueError
 
 
 def full_path(text: str) -> Path:
@@ -16,7 +16,7 @@ def full_path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{text!r} is no place: {str(error).rstrip('.')}; expected a path") from error
+        raise WrongValueError(f"{text!r} is no place: {str(error).rstrip('.')}; expected a path") from error
 
 
 def user_cache() -> Path:
@@ -29,7 +29,7 @@ def user_cache() -> Path:
     try:
         return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
     except RuntimeError as error:
-        raise UserError(f"this user has no home directory to keep things in; set {variable} to a directory") from error
+        raise MissingError(f"this user has no home directory to keep things in; set {variable} to a directory") from error
 
 
 def data_root() -> Path:

@@ -18,7 +18,7 @@ from reslab.data.cache import Cached, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
 from reslab.data.places import data_root, full_path
-from reslab.errors import UserError, first_few
+from reslab.errors import DamagedError, FailedError, MissingError, first_few
 from reslab.progress import Progress
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -72,7 +72,7 @@ def fashion_mnist(place: str, download: bool, progress: Progress) -> Dataset:
                 try:
                     (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
                 except (OSError, EOFError, zlib.error) as error:
-                    raise UserError(f"{packed} is damaged; install Debian's package dataset-fashion-mnist again") from error
+                    raise DamagedError(f"{packed} is damaged; install Debian's package dataset-fashion-mnist again") from error
             return _load(_FASHION_MNIST, Path(root), download=False)
 
     return _of("fashion_mnist", kept("fashion_mnist", DEBIAN, unpack))
@@ -136,10 +136,10 @@ def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split,
         damage = f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove what is there, and have it downloaded again"
         if download:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}") from error
+            raise FailedError(f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}") from error
         if wrong:
-            raise UserError(f"{name} is {damage}") from error
-        raise UserError(
+            raise DamagedError(f"{name} is {damage}") from error
+        raise MissingError(
             f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab evaluate`"
             " (in Python, download=True)"
         ) from error

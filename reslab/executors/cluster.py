@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import UserError
+from reslab.errors import MissingError
 from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
 from reslab.progress import Progress
 from reslab.runs import Run
@@ -80,7 +80,7 @@ def _cluster(address: str | None) -> Iterator[None]:
         ray.init(address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = address or "this machine"
-        raise UserError(f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head") from error
+        raise MissingError(f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head") from error
     if callable(heard) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, heard)  # Ray has put its own in its place, which ends this process on the spot
     try:

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.data import load_data
-from reslab.errors import UserError
+from reslab.errors import UnusableError, UserError
 from reslab.executors.trial import data_for, fresh_network
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
@@ -33,7 +33,7 @@ def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
     """
     free = free_memory()
     if free is not None and (total := needed(configs, workers)) > free:
-        raise UserError(f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give fewer --workers")
+        raise UnusableError(f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give fewer --workers")
 
 
 def needed(configs: Sequence[TrialConfig], workers: int) -> float:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from reslab.data import Dataset, load_data
-from reslab.errors import UserError, explained
+from reslab.errors import FailedError, UserError, explained
 from reslab.files import Json
 from reslab.networks import zoo
 from reslab.progress import Progress, clock, short
@@ -39,7 +39,7 @@ class Failure:
 
     def error(self) -> UserError:
         """Return the mistake to be told, caused by what the traceback shows."""
-        error = UserError(self.reason)
+        error = FailedError(self.reason)
         error.__cause__ = ElsewhereError(f"\n{self.traceback}") if self.traceback else None
         return error
 

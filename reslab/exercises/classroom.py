@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import UserError, first_few
+from reslab.errors import DamagedError, MissingError, first_few
 from reslab.exercises import sheets
 from reslab.exercises.checking import check, words
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
@@ -52,7 +52,7 @@ def submissions(directory: Path, only: Sequence[str] = ()) -> list[Submission]:
         UserError: if nobody handed anything in.
     """
     if not directory.is_dir():
-        raise UserError(f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student")
+        raise MissingError(f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student")
     found: list[Submission] = []
     others: list[str] = []
     for entry in sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
@@ -67,7 +67,9 @@ def submissions(directory: Path, only: Sequence[str] = ()) -> list[Submission]:
         else:
             others.append(_text(entry.name))
     if not found:
-        raise UserError(f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the exercises' functions")
+        raise MissingError(
+            f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the exercises' functions"
+        )
     if others := [name for name in others if name not in OURS]:
         warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
     return found
@@ -227,7 +229,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
             raise ValueError("not what this program wrote")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); move it away to grade everything again") from error
+        raise DamagedError(f"{path} is damaged ({error}); move it away to grade everything again") from error
     if text and not text.endswith("\n"):
         write_atomically(path, text[: text.rfind("\n") + 1])
     return lines

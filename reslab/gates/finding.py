@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import fx, nn
 
-from reslab.errors import UserError
+from reslab.errors import UnseenError
 from reslab.gates import tracing
 
 Kind = Literal["add", "concat", "unit"]
@@ -92,7 +92,7 @@ class Finder:
                 and len(self.sources[node]) > 1
             ):
                 where = _scope(node) or "the network itself"
-                raise UserError(f"in {where} a skip may be written as {node.name}, in which no branch is seen; write it as an addition, x + f(x)")
+                raise UnseenError(f"in {where} a skip may be written as {node.name}, in which no branch is seen; write it as an addition, x + f(x)")
 
     def _added(self, node: fx.Node) -> list[fx.Node]:
         """Return the terms of an addition that come from the images, however they are passed."""
@@ -113,7 +113,7 @@ class Finder:
         first, second = sorted(self._length(start, term) for term in terms)[:2]
         if first == second:
             where = _scope(node)
-            raise UserError(
+            raise UnseenError(
                 f"the addition {node.name} in {where or 'the network itself'} has two sides of {first} operations each, so its shortcut cannot be "
                 "told from its branch" + (f'; declare it: blocks={{"{where}": ("branch", "shortcut")}}' if where else "")
             )

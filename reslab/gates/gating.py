@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from reslab.errors import UserError
+from reslab.errors import MismatchError
 from reslab.gates import tracing
 from reslab.gates.finding import Candidate, Kind
 
@@ -68,7 +68,7 @@ def option_a(x: Tensor, like: Tensor) -> Tensor:
     strided = x[places]
     padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
     if padded.shape != like.shape:
-        raise UserError(f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not bridge it")
+        raise MismatchError(f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not bridge it")
     return padded
 
 

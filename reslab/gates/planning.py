@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from torch import fx
 
-from reslab.errors import UserError
+from reslab.errors import UnseenError
 from reslab.gates import tracing
 from reslab.gates.finding import Finder
 from reslab.gates.gating import Block, Place, put_gates, without_gate
@@ -104,7 +104,7 @@ class Plan:
         """
         place = self.places[index]
         if not place.plain:
-            raise UserError(f"block {self.blocks[index].name} is no plain sum of a shortcut and a branch")
+            raise UnseenError(f"block {self.blocks[index].name} is no plain sum of a shortcut and a branch")
         return self._slice(self.cuts[index].live, (place.shortcut, tuple(place.branches)))
 
     def input(self, index: int) -> Function:
@@ -130,7 +130,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
     """
     found = Finder(traced).blocks()
     if not found:
-        raise UserError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
+        raise UnseenError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
     graph = traced.graph
     with graph.inserting_after(next(iter(graph.nodes))):
         gates = graph.placeholder("gates")

@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from reslab.errors import UserError
+from reslab.errors import MismatchError, UnseenError, UserError
 
 _FUSED = (nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer)
 
@@ -101,7 +101,9 @@ class Tracer(fx.Tracer):
         finally:
             torch.set_rng_state(rng)
         if drew:
-            raise UserError("the network draws random numbers in a forward that is traced; draw them in a module of its own that reads self.training")
+            raise UnseenError(
+                "the network draws random numbers in a forward that is traced; draw them in a module of its own that reads self.training"
+            )
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
         return Traced(graph, once, self.types, self.leaves, self.declared)
 
@@ -134,7 +136,7 @@ class Tracer(fx.Tracer):
     def _declared_call(self, m: nn.Module, path: str, names: tuple[str | None, ...], args: tuple[Any, ...]) -> Any:
         branch, shortcut, *after = (None if name is None else m.get_submodule(name) for name in names)
         if branch is None or len(args) != 1:
-            raise UserError(f"a declared block has one input and a branch: {path.removeprefix('network.')}")
+            raise MismatchError(f"a declared block has one input and a branch: {path.removeprefix('network.')}")
         total = (args[0] if shortcut is None else shortcut(args[0])) + branch(args[0])
         self.declared[path] = total.node
         return after[0](total) if after and after[0] is not None else total
@@ -199,7 +201,7 @@ def trace(root: Whole, declarations: Declarations, fixed: Collection[str] = ()) 
             opaque[type(stop.module)] = stop.leaf
 
 
-class CannotSeeError(UserError):
+class CannotSeeError(UnseenError):
     """A module that has to be seen through cannot be."""
 
     def __init__(self, path: str, module: nn.Module, leaf: Leaf) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from reslab.errors import UserError, told
+from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError, told
 from reslab.gates import tracing
 from reslab.gates.gating import Block, option_a
 from reslab.gates.planning import Live, Plan, make_plan
@@ -137,9 +137,9 @@ class View(tracing.Whole):
     def _check(self, gates: Tensor, batch: int) -> None:
         n = len(self.blocks)
         if not isinstance(gates, Tensor) or not gates.is_floating_point():
-            raise UserError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
+            raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
         if gates.shape != (n,) and gates.shape != (n, batch):
-            raise UserError(f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] was expected")
+            raise MismatchError(f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] was expected")
 
 
 def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
@@ -164,9 +164,11 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
             network.eval()
             return module(example, *gates)
 
-    with told(f"the network does not take the example {list(example.shape) if isinstance(example, Tensor) else type(example).__name__}"):
+    with told(
+        f"the network does not take the example {list(example.shape) if isinstance(example, Tensor) else type(example).__name__}", MismatchError
+    ):
         expected = evaluate(network)
-    with told(f"cannot see through this {type(network).__name__}"):
+    with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = View(network, declarations, _fixed(network, example, declarations))
         _compare(expected, evaluate(made), declarations)
         _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
@@ -198,11 +200,11 @@ def unwrapped(network: Any) -> nn.Module:
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(network.module)
     if isinstance(network, torch.jit.ScriptModule):
-        raise UserError("the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from")
+        raise UnseenError("the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from")
     if not isinstance(network, nn.Module):
-        raise UserError(f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name")
+        raise WrongValueError(f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name")
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
-        raise UserError("the network has lazy layers, which have no shape yet; run it once on images")
+        raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
     return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network  # as torch.compile calls it
 
 
@@ -221,7 +223,7 @@ def _check_hooks(opened: Mapping[str, nn.Module]) -> None:
     """Refuse hooks on modules whose inside is run by the graph, which would pass them by."""
     for name, module in opened.items():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-            raise UserError(
+            raise UnseenError(
                 f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it runs what is inside; "
                 "remove the hook, or put it on a layer"
             )
@@ -235,21 +237,21 @@ def _compare(expected: Any, got: Any, declarations: Declarations) -> None:
         if declarations:
             scale, difference = one.abs().max().item(), (one - other).abs().max().item()
             if not difference <= 1e-4 * scale:
-                raise UserError(
+                raise MismatchError(
                     f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its largest value is {scale:.2g}); "
                     'what follows an addition inside a block is named third: ("branch", "shortcut", "relu")'
                 )
         elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
-            raise UserError("the traced graph does not compute what the network does; declare its blocks with blocks={…}")
+            raise UnseenError("the traced graph does not compute what the network does; declare its blocks with blocks={…}")
 
 
 def _check_declarations(network: nn.Module, declarations: Declarations) -> None:
     modules = dict(network.named_modules())
     for block, names in declarations.items():
         if block not in modules:
-            raise UserError(f"declared block {block!r} is no module of the network")
+            raise UnknownNameError(f"declared block {block!r} is no module of the network")
         if len(names) not in (2, 3):
-            raise UserError(f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}')
+            raise WrongValueError(f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}')
         for name in names:
             if name is not None and f"{block}.{name}" not in modules:
-                raise UserError(f"declared block {block!r} has no module {name!r}")
+                raise UnknownNameError(f"declared block {block!r} has no module {name!r}")

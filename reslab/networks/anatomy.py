@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from reslab.errors import UserError
+from reslab.errors import MismatchError
 from reslab.networks.counting import FlopCounter, count_params
 from reslab.state import in_mode
 
@@ -73,7 +73,7 @@ def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> T
     try:
         rows = stages(network, input_shape)
     except RuntimeError as error:
-        raise UserError(f"{name} cannot run on an image of its size, {input_shape}: {error}") from error
+        raise MismatchError(f"{name} cannot run on an image of its size, {input_shape}: {error}") from error
     return Table(rows, input_shape, count_params(network), sum(row.macs for row in rows))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from reslab.errors import UserError, suggest
+from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.networks.counting import count_macs, count_params
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.names import Fit, fit
@@ -115,7 +115,7 @@ def build(name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadS
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options, or the weights do not fit.
     """
     if not isinstance(name, str):
-        raise UserError(f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}")
+        raise WrongValueError(f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}")
     if weights is None:
         return fresh(name, options)
     file = locate(weights, name)
@@ -180,7 +180,7 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
     except UserError:
         raise
     except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # what builders and torch say of options that do not fit
-        raise UserError(f"{name}: {error}") from error
+        raise WrongValueError(f"{name}: {error}") from error
     finally:
         handle.remove()
 
@@ -205,11 +205,11 @@ def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict
     short = name.removeprefix("torchvision/")
     trained = next(iter(get_model_weights(short)), None) if short in list_models() else None
     if trained is None:
-        raise UserError(f"torchvision has no trained weights for {name!r}; give a file")
+        raise MissingError(f"torchvision has no trained weights for {name!r}; give a file")
     theirs = TORCHVISION_OPTIONS.get(name, {})
     for option, value in theirs.items():
         if options.get(option, value) != value:
-            raise UserError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
+            raise MismatchError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
     try:
         if short != name:  # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
             network = get_model(short, weights=trained, **options)
@@ -218,9 +218,9 @@ def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict
             state = trained.get_state_dict(check_hash=True)
             network.load_state_dict(fit(WeightFile(Path(str(trained)), {"": state}, {}), network).state)
     except OSError as error:
-        raise UserError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
+        raise FailedError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
     except (TypeError, ValueError, RuntimeError) as error:  # options that do not go with the weights, or a download of another hash
-        raise error if isinstance(error, UserError) else UserError(f"{name}: {error}") from error
+        raise error if isinstance(error, UserError) else MismatchError(f"{name}: {error}") from error
     images, classes = trained.transforms(), trained.meta.get("categories", ())
     kept = {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0]} if hasattr(images, "crop_size") else {}
     return network, {"preprocessing": kept, "card": {"made_for": {"num_classes": len(classes)}}}
@@ -230,13 +230,13 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     models, open_families, _ = _catalogue()
     builders = {**models, **open_families}
     if Path(name).suffix in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin"):
-        raise UserError(f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})")
+        raise WrongValueError(f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})")
     if name not in builders:
-        raise UserError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
+        raise UnknownNameError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
     signature = inspect.signature(builders[name])
     for option in options:
         if option not in signature.parameters:
-            raise UserError(f"{name} has no option {option!r}{suggest(option, signature.parameters)}")
+            raise UnknownNameError(f"{name} has no option {option!r}{suggest(option, signature.parameters)}")
     signature.bind(**options)
     return builders[name](**options)
 
@@ -254,12 +254,12 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
 
     short = name.removeprefix("torchvision/")
     if short not in list_models():
-        raise UserError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
+        raise UnknownNameError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
-        raise UserError(f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or folder:PATH")
+        raise MismatchError(f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or folder:PATH")
     untrained = {key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")}  # a backbone's, too
     if trained := options.keys() & untrained:
-        raise UserError(f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or torchvision's")
+        raise UnknownNameError(f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or torchvision's")
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
     with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
         network: nn.Module = get_model(short, **untrained, **options)
@@ -271,12 +271,12 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise UserError(f"{name} needs timm; install it with: pip install 'reslab[zoo]'") from error
+        raise MissingError(f"{name} needs timm; install it with: pip install 'reslab[zoo]'") from error
     short = name.removeprefix("timm/")
     if short not in timm.list_models():
-        raise UserError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
+        raise UnknownNameError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
     if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
-        raise UserError(f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file")
+        raise UnknownNameError(f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file")
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
     network: nn.Module = timm.create_model(short, pretrained=False, **options)
@@ -310,12 +310,12 @@ def factory(name: str, options: dict[str, Any]) -> Own:
         made = getattr(import_module(MOVED.get(module_name, module_name)), attribute)(**options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?" if module_name.endswith(".py") else ""
-        raise UserError(f"{name} could not be called: {error}{hint}") from error
+        raise FailedError(f"{name} could not be called: {error}{hint}") from error
     if isinstance(made, nn.Module):
         return Own(made)
     if not isinstance(made, dict) or not set(made) <= set(Own._fields) or not isinstance(made.get("network"), nn.Module):
         given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
-        raise UserError(f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}")
+        raise WrongValueError(f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}")
     return Own(**made)
 
 

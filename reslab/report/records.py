@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from reslab import runs
-from reslab.errors import DamagedError, UserError
+from reslab.errors import DamagedError, MissingError
 from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.ledger.claim import Text
 from reslab.ledger.migration import migrated
@@ -60,15 +60,15 @@ def read_study(directory: Path) -> Record:
     try:
         record = read_json(directory / "study.json")
     except FileNotFoundError as error:
-        raise UserError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
+        raise MissingError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
+        raise DamagedError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
-        raise UserError(f"{directory / 'study.json'} is no study's record; run the study again")
+        raise DamagedError(f"{directory / 'study.json'} is no study's record; run the study again")
     try:
         return Record.model_validate(record if "version" in record else migrated(record), strict=True)
     except ValidationError as error:
-        raise UserError(f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again") from error
+        raise DamagedError(f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again") from error
 
 
 def read_directory(directory: Path) -> StudyRecord:

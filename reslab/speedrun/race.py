@@ -19,7 +19,7 @@ from reslab.bench.timing import machine
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
-from reslab.errors import UserError
+from reslab.errors import FailedError, MismatchError, MissingError
 from reslab.executors.trial import ElsewhereError, reason
 from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
@@ -74,9 +74,9 @@ def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
         if process.is_alive():
             end([process])
     if outcome is None:
-        raise UserError(f"the process of {label} died (exit code {process.exitcode})")
+        raise FailedError(f"the process of {label} died (exit code {process.exitcode})")
     if "reason" in outcome:
-        raise UserError(f"{label}: {outcome['reason']}") from ElsewhereError(f"\n{outcome['traceback']}")
+        raise FailedError(f"{label}: {outcome['reason']}") from ElsewhereError(f"\n{outcome['traceback']}")
     return outcome
 
 
@@ -172,9 +172,9 @@ def check(data: Dataset) -> None:
         UserError: if the images differ in size, are cut out of larger ones, or are too few.
     """
     if any(isinstance(images, Ragged) for images, _ in data.parts.values()) or not isinstance(data.augment, Augment):
-        raise UserError(f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits")
+        raise MismatchError(f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits")
     if len(data.labels) < 2:
-        raise UserError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")
+        raise MissingError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")
 
 
 def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixels]:

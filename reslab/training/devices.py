@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 
-from reslab.errors import UserError
+from reslab.errors import MismatchError, UnusableError
 from reslab.processes import end, following_parent
 
 if TYPE_CHECKING:  # it imports torch's compiler, which takes seconds and which commands that do not train can do without
@@ -102,9 +102,9 @@ def check(device: Device, precision: Precision) -> None:
         UserError: if not.
     """
     if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
-        raise UserError(f"--device {device}: there is none on this machine; {best_device()} is")
+        raise UnusableError(f"--device {device}: there is none on this machine; {best_device()} is")
     if device == "cpu" and precision == "16":
-        raise UserError("--precision 16 needs a GPU; on a processor use bf16 or 32")
+        raise UnusableError("--precision 16 needs a GPU; on a processor use bf16 or 32")
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     world, here = (int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if world != where.devices:
-        raise UserError(f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}")
+        raise MismatchError(f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}")
     if world == 1:
         fabric_here(where).launch(work, *args)
         return

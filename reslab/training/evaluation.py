@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reslab.errors import UserError
+from reslab.errors import MismatchError, MissingError, UnseenError
 from reslab.state import in_mode
 
 Split = tuple[Tensor, Tensor]
@@ -90,7 +90,7 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
     loss, wrong, wrong5, n = 0.0, 0, 0, 0
     for scores, labels in answers:
         if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
-            raise UserError(f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}")
+            raise MismatchError(f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}")
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
         finite = scores.isfinite().all(1)
@@ -98,7 +98,7 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         wrong += int(misses(scores, labels).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
     if not n:
-        raise UserError("there are no images to measure an error on")
+        raise MissingError("there are no images to measure an error on")
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
 
 
@@ -123,9 +123,11 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
             logits = network(images)
     except RuntimeError as error:
         side = "×".join(map(str, images.shape[2:]))
-        raise UserError(f"this network cannot be applied fully convolutionally: a {side} image is refused ({str(error).splitlines()[0]})") from error
+        raise UnseenError(
+            f"this network cannot be applied fully convolutionally: a {side} image is refused ({str(error).splitlines()[0]})"
+        ) from error
     if means.last is None or not any(torch.allclose(scores, logits, rtol=1e-3, atol=1e-4) for scores in _linear(network, means.last)):
-        raise UserError(
+        raise UnseenError(
             "this network cannot be applied fully convolutionally: it does not end in global average pooling and a linear classifier; "
             "use --view single or ten-crop"
         )
@@ -163,7 +165,7 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
     scores = network(images)
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise UserError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")
+        raise UnseenError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")
     return scores.float()
 
 

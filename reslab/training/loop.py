@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field
 from torch import Generator, Tensor, nn
 
-from reslab.errors import DamagedError, UserError
+from reslab.errors import DamagedError, MismatchError, UserError
 from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, wrong
 from reslab.runs import METRICS, Config, Line, Mark, Number, Outcome, Run, Share
 from reslab.training.devices import Device, Precision, best_precision
@@ -129,7 +129,7 @@ class Trainer:
         self.images = len(data.labels)
         self.batch_size = min(self.recipe.batch_size, self.images)
         if self.batch_size % fabric.world_size:
-            raise UserError(f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes")
+            raise MismatchError(f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes")
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizer = torch.optim.SGD(
@@ -359,4 +359,6 @@ class Trainer:
 
 
 def _no_checkpoint(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run begins without it")
+    return MismatchError(
+        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run begins without it"
+    )

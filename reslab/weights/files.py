@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from reslab.errors import UserError
+from reslab.errors import DamagedError
 from reslab.weights import tensorfiles
 from reslab.weights.tensorfiles import State
 
@@ -73,7 +73,7 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:
-        raise UserError(f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again")
+        raise DamagedError(f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again")
     return dict(facts)
 
 

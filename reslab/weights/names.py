@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reslab.errors import UserError, first_few
+from reslab.errors import MismatchError, first_few
 from reslab.weights.files import WeightFile
 from reslab.weights.tensorfiles import State
 
@@ -70,10 +70,10 @@ def fit(weights: WeightFile, network: nn.Module) -> Fit:
             fits[place] = found
     if not fits:
         among = f" (best of {first_few(list(weights.sets))})" if len(misfits) > 1 else ""
-        raise UserError(f"the weights do not fit: {min(misfits)[1]}{among}")
+        raise MismatchError(f"the weights do not fit: {min(misfits)[1]}{among}")
     chosen = next((place for place in NESTED_UNDER if place in fits), next(iter(fits)))
     if len(fits) > 1 and chosen not in NESTED_UNDER:
-        raise UserError(f"{weights.path} holds several sets of weights that fit, under {first_few(list(fits))}; save the one that is meant alone")
+        raise MismatchError(f"{weights.path} holds several sets of weights that fit, under {first_few(list(fits))}; save the one that is meant alone")
     notes = list(fits[chosen].notes)
     if others := [place for place in weights.sets if place != chosen]:
         notes.append(f"took the weights under {chosen!r}, not the tensors under {first_few(others)}")

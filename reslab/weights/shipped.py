@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reslab.errors import UserError, suggest
+from reslab.errors import UnknownNameError, WrongValueError, suggest
 
 SHIPPED = Path(__file__).parent
 
@@ -33,7 +33,7 @@ def locate(weights: str | Path, model: str) -> Path:
         UserError: if networks trained on that data come with the lab, but not this one; or if it is neither a word for weights nor a file.
     """
     if not isinstance(weights, str | Path):
-        raise UserError(
+        raise WrongValueError(
             f"weights are a file, or a word for trained ones, and not {type(weights).__name__}; tensors are for a network's load_state_dict"
         )
     path, words = Path(weights), {data for data, _ in shipped()}
@@ -41,9 +41,11 @@ def locate(weights: str | Path, model: str) -> Path:
         return TORCHVISION
     if weights not in words:
         if path.name == str(weights) and not path.suffix and not path.exists():
-            raise UserError(f"no file {weights}, and no trained weights of that name{suggest(str(weights), sorted({*words, str(TORCHVISION)}))}")
+            raise UnknownNameError(
+                f"no file {weights}, and no trained weights of that name{suggest(str(weights), sorted({*words, str(TORCHVISION)}))}"
+            )
         return path
     if (str(weights), model) not in shipped():
         models = [name for data, name in shipped() if data == weights]
-        raise UserError(f"no {model} trained on {weights} comes with the lab; there are {', '.join(models)}")
+        raise UnknownNameError(f"no {model} trained on {weights} comes with the lab; there are {', '.join(models)}")
     return shipped()[str(weights), model]

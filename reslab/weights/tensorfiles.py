@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from reslab.errors import UserError, first_few
+from reslab.errors import DamagedError, MissingError, UnusableError, UserError, WrongValueError, first_few
 
 State = dict[str, Tensor]
 
@@ -58,10 +58,10 @@ def read(path: Path) -> Content:
     except SafetensorError:
         content, unread = _unpickled(path)
     except Exception as error:  # on damaged bytes the readers raise whatever they come to
-        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+        raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
     sets = dict(_sets(content, (), set()))
     if not sets:
-        raise UserError(
+        raise WrongValueError(
             f"{path} holds no state dict, names with tensors, but {_described(content)}; save one by torch.save(network.state_dict(), FILE)"
         )
     return Content(sets, {}, unread)
@@ -76,13 +76,13 @@ def _regular(path: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # the latter of names that no file has
-        raise UserError(f"no file {path}") from error
+        raise MissingError(f"no file {path}") from error
     if stat.S_ISDIR(mode):
         if not (path / IN_A_RUN).is_file():
-            raise UserError(f"{path} is a directory without {IN_A_RUN}; give a file of weights, or the directory of a run that ended")
+            raise MissingError(f"{path} is a directory without {IN_A_RUN}; give a file of weights, or the directory of a run that ended")
         return path / IN_A_RUN
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is no regular file; expected a file of weights")
+        raise WrongValueError(f"{path} is no regular file; expected a file of weights")
     return path
 
 
@@ -130,8 +130,8 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     """Return why a file of torch.save cannot be read."""
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
     if not isinstance(error, pickle.UnpicklingError) or not named:
-        return UserError(f"{path} is damaged, or no weights file; expected safetensors or a saved state dict")
-    return UserError(
+        return DamagedError(f"{path} is damaged, or no weights file; expected safetensors or a saved state dict")
+    return WrongValueError(
         f"{path} holds more than tensors, and reading it could run code: {first_few(list(dict.fromkeys(named)))}; "
         "save the tensors alone, by torch.save(network.state_dict(), FILE)"
     )
@@ -149,24 +149,28 @@ def _see_that_it_is_torchs(path: Path) -> None:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _see_that_the_archive_is_torchs(path, archive)
+    except UserError:
+        raise
     except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise UnusableError(f"{path} cannot be read: {error}") from error
     if start[2:].startswith(OLD_MAGIC):
         return None
     if not start:
-        raise UserError(f"{path} is empty; expected safetensors or a saved state dict")
+        raise DamagedError(f"{path} is empty; expected safetensors or a saved state dict")
     what = next((what for magic, what in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
-    raise UserError(f"{path} is {what or 'not a readable weights file; expected safetensors or a saved state dict'}")
+    if what is None:
+        raise DamagedError(f"{path} is not a readable weights file; expected safetensors or a saved state dict")
+    raise WrongValueError(f"{path} is {what}")
 
 
 def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> None:
     names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
-        raise UserError(f"{path} is a TorchScript program; save its tensors by torch.save(torch.jit.load(FILE).state_dict(), OTHER)")
+        raise WrongValueError(f"{path} is a TorchScript program; save its tensors by torch.save(torch.jit.load(FILE).state_dict(), OTHER)")
     if not any(name.endswith("data.pkl") for name in names):
-        raise UserError(f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it, and give the weights in it")
+        raise WrongValueError(f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it, and give the weights in it")
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):  # it may be of any size once unpacked
-        raise UserError(f"{path} is compressed, which torch.save does not do; unpack it, and save its tensors again")
+        raise WrongValueError(f"{path} is compressed, which torch.save does not do; unpack it, and save its tensors again")
 
 
 def _sets(content: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, State]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from reslab.errors import UserError
+from reslab.errors import MismatchError, MissingError
 from reslab.weights.files import WeightFile
 from reslab.weights.names import Fit, fit
 from reslab.weights.tensorfiles import State
@@ -28,16 +28,16 @@ def settle(weights: WeightFile, model: str, network: nn.Module, options: Mapping
         theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
         for fact, ours in (("model", model), ("stride_in", options.get("stride_in", theirs["stride_in"]))):
             if theirs[fact] != ours:
-                raise UserError(f"the file's own metadata says {fact} {theirs[fact]}, not {ours}")
+                raise MismatchError(f"the file's own metadata says {fact} {theirs[fact]}, not {ours}")
         if zero_pad == "centred":
-            raise UserError("the file's own metadata says that its zero channels are at the end, not centred")
+            raise MismatchError("the file's own metadata says that its zero channels are at the end, not centred")
         return "end"
     if has_stride_choice(network) and "stride_in" not in options:
-        raise UserError(
+        raise MissingError(
             "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or 3x3 (torchvision, v1.5)"
         )
     if _padded_blocks(network) and zero_pad is None:
-        raise UserError("nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both sides)")
+        raise MissingError("nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both sides)")
     return zero_pad or "end"
 
 
@@ -63,7 +63,7 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     """
     state = dict(state)
     if hasattr(network, "bn_last"):
-        raise UserError("centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own channels")
+        raise MismatchError("centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own channels")
     padded = _padded_blocks(network)
     order: list[int] | None = None  # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
     for block in [name.removesuffix(".downsample") for name, _ in network.named_modules() if name.endswith(".downsample")]:
