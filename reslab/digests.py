@@ -21,6 +21,7 @@ TRIAL: Parts = (
     "data",
     "executors/trial.py",
     "gates",  # random blocks train through them
+    "networks/sources.py",
     "networks/variants.py",
     "networks/zoo.py",
     "paper",

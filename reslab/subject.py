@@ -11,6 +11,7 @@ from torch import nn
 from reslab.data.dataset import Dataset
 from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
+from reslab.networks.sources import Own
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.names import Fit
 from reslab.weights.shipped import TORCHVISION
@@ -28,7 +29,7 @@ class Subject:
     """
 
     network: nn.Module
-    own: zoo.Own
+    own: Own
     options: dict[str, Any]
     metadata: Mapping[str, Any] | None = None
     fit: Fit | None = None
@@ -52,7 +53,7 @@ class Subject:
         """
         if weights == TORCHVISION:
             network, metadata = zoo.torchvisions(model, options)
-            return cls(network, zoo.Own(network), dict(options), metadata)
+            return cls(network, Own(network), dict(options), metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
         otherwise = {} if like is None else {"num_classes": len(classes or like.classes), "in_channels": like.in_channels}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from reslab.data import Augment, cache, canonical, folder, load_data
+from reslab.data import Augment, cache, canonical, decoding, folder, load_data
 from reslab.data.dataset import held_out
 from reslab.data.images import Ragged, measure
 from reslab.errors import DamagedError, MismatchError, MissingError, UnknownNameError, UnusableError, UserError, WrongValueError
@@ -31,13 +31,13 @@ LINKS = pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from here on."""
     names: list[str] = []
-    decode = cache._decode
+    decode = cache.decode
 
     def spy(path: Path, mode: str) -> torch.Tensor | None:
         names.append(path.name)
         return decode(path, mode)
 
-    monkeypatch.setattr(cache, "_decode", spy)
+    monkeypatch.setattr(cache, "decode", spy)
     return names
 
 
@@ -502,4 +502,4 @@ def test_a_constant_channel_is_refused() -> None:
 
 
 def test_the_names_of_images_are_those_of_torchvisions_folders() -> None:
-    assert cache.SUFFIXES == IMG_EXTENSIONS
+    assert decoding.SUFFIXES == IMG_EXTENSIONS

@@ -3,8 +3,7 @@
 import inspect
 import json as jsonlib
 import sys
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab.analysis import Analysis, analyses
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
+from reslab.data.batches import first
 from reslab.errors import ExistsError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.progress import Progress, display, short, silent
 
@@ -276,61 +276,9 @@ def _images(subject: "Subject", part: "PartName", count: int | None, model: str,
     """Return images, labels, and where these come from: the network's own loader, or the data set."""
     if subject.data is None:
         assert subject.own.loader is not None
-        return *_first(subject.own.loader, count), f"{model}'s loader"
+        return *first(subject.own.loader, count), f"{model}'s loader"
     x, y = subject.data.sample(part, len(subject.data.parts[part].labels) if count is None else count)
     return x, y, f"{data} ({part})"
-
-
-MOST_IMAGES = 10_000
-"""Of a loader that an analysis takes whole: CIFAR-10's test part; a loader may have no end."""
-
-IMAGES = ("images", "image", "pixel_values", "inputs", "input", "input_ids", "x")
-
-LABELS = ("labels", "label", "targets", "target", "y")
-"""Names of images and labels in batches that are mappings."""
-
-
-def _first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
-    """Return the first `count` images and labels, or all, of `MOST_IMAGES` at most.
-
-    Raises:
-        UserError: if there are none.
-    """
-    import torch
-
-    images: list[Tensor] = []
-    labels: list[Tensor] = []
-    most = MOST_IMAGES if count is None else count
-    for batch in batches:
-        x, y = _pair(batch)
-        images.append(x)
-        labels.append(y)
-        if (found := sum(map(len, images))) >= most + (count is None):  # one more tells that there are more
-            if count is None:
-                warnings.warn(f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)", stacklevel=2)
-            break
-    if not images:
-        raise MissingError("there are no images to look at")
-    return torch.cat(images)[:most], torch.cat(labels)[:most]
-
-
-def _pair(batch: Any) -> "tuple[Tensor, Tensor]":
-    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called so.
-
-    Raises:
-        UserError: if they are not to be found, or do not go together.
-    """
-    from torch import Tensor
-
-    found: list[Any] = []
-    if isinstance(batch, Mapping):
-        found = [next((batch[name] for name in names if name in batch), None) for names in (IMAGES, LABELS)]
-    elif isinstance(batch, Sequence):
-        found = list(batch[:2])
-    if len(found) != 2 or not all(isinstance(value, Tensor) and value.dim() for value in found) or len(found[0]) != len(found[1]):
-        kind = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-        raise WrongValueError(f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}")
-    return found[0], found[1]
 
 
 def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any]) -> Found:

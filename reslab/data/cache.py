@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
-from PIL import ExifTags, Image
 from torch import Tensor
 
+from reslab.data.decoding import MOST_PIXELS, decode, header
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import user_cache
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
@@ -29,30 +29,11 @@ from reslab.progress import Progress
 FORMAT = "4"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
-GREY = ("1", "L", "LA", "La")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""How the names of image files end, in small letters: those that torchvision's folders take."""
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
-"""What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program run."""
-TURNS: dict[Any, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What sets an image upright, by the orientation that its camera noted (EXIF 2.3, section 4.6.4 A)."""
-BACKGROUND = "white"
-"""What is seen through the transparent parts of an image, as on paper."""
 CHANGES_ARE_DATED = os.name == "posix"
 """Whether the system dates every change of a file (st_ctime) and lets nobody set that date; elsewhere st_ctime is when the file was made."""
 NAME = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32}\.tmp)?")
 """What caches, and unfinished ones, are called: nothing else is ever removed."""
 SECONDS_A_DAY = 86_400
-MOST_PIXELS = 89_478_485
-"""Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by itself."""
 
 
 class File(NamedTuple):
@@ -282,7 +263,7 @@ def _write_pixels(
         for files in parts:
             kept.append([])
             for chunk in _chunks(files):
-                images = list(pool.map(lambda file: _decode(root / file.path, mode), chunk))
+                images = list(pool.map(lambda file: decode(root / file.path, mode), chunk))
                 bad = [file.path for file, image in zip(chunk, images, strict=True) if image is None]
                 if bad and not skip_broken:
                     raise DamagedError(_broken(bad))
@@ -335,69 +316,13 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
         for chunk in _chunks(files):
             done += len(chunk)
             progress("reading the images' headers", done, total)
-            for without_colour, size in pool.map(lambda file: _header(root / file.path), chunk):
+            for without_colour, size in pool.map(lambda file: header(root / file.path), chunk):
                 grey &= without_colour
                 area += size
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
         raise UnusableError(f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB are free")
     return "L" if grey else "RGB"
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image that can be decoded to eight bits a channel.
-
-    Raises:
-        ValueError: if it is none.
-        Exception: whatever Pillow comes to on damaged bytes.
-    """
-    if not path.is_file():
-        raise ValueError("no regular file, such as a FIFO, which would have us wait for ever")
-    with Image.open(path, formats=FORMATS) as image:
-        if image.mode[0] in "IF":
-            raise ValueError("16 or 32 bits, which Pillow would clip")
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError("too large")
-        yield image
-
-
-def _header(path: Path) -> tuple[bool, int]:
-    """Return whether an image is grey, and how many pixels it has; of one that cannot be decoded, nothing that decides anything."""
-    try:
-        with _opened(path) as image:
-            return image.mode in GREY, image.width * image.height
-    except Exception:  # named when it is decoded
-        return True, 0
-
-
-def _decode(path: Path, mode: str) -> Tensor | None:
-    """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded to eight bits a channel."""
-    from torchvision.transforms.v2.functional import pil_to_tensor  # here, as torchvision takes a second to import and a cache needs none of it
-
-    try:
-        with _opened(path) as image:
-            image.load()  # what says how it is turned may come after the pixels
-            return pil_to_tensor(_opaque(_upright(image)).convert(mode))
-    except Exception:  # on damaged bytes Pillow raises whatever it comes to
-        return None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Return an image turned and mirrored as its camera says that it is to be seen."""
-    try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # damaged notes on a sound image
-        turn = None
-    return image if turn is None else image.transpose(turn)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """Return an image over the background, where it is transparent: what is hidden there differs between images that look alike."""
-    if image.mode[-1] not in "Aa" and "transparency" not in image.info:
-        return image
-    seen = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", seen.size, BACKGROUND), seen).convert("RGB")
 
 
 def _chunks(files: Sequence[File]) -> Iterator[Sequence[File]]:

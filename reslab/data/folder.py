@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from reslab.data.augment import Augment
-from reslab.data.cache import SUFFIXES, Cached, File, decoded, file
+from reslab.data.cache import Cached, File, decoded, file
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
+from reslab.data.decoding import SUFFIXES
 from reslab.data.places import full_path
 from reslab.errors import MismatchError, MissingError, WrongValueError, first_few
 from reslab.progress import Progress

@@ -3,8 +3,7 @@
 import inspect
 import pkgutil
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.networks.counting import count_macs, count_params
+from reslab.networks.sources import Own, factory, timms, torchvisions_own
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.names import Fit, fit
 from reslab.weights.shipped import TORCHVISION, locate
@@ -164,7 +164,7 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
     """
     if ":" in name:
         return factory(name, dict(options)).network
-    kinds = {"torchvision/": _torchvision, "timm/": _timm}
+    kinds = {"torchvision/": torchvisions_own, "timm/": timms}
     make = next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), _build)
     modules = 0
 
@@ -246,77 +246,6 @@ def options(name: str) -> list[str] | None:
     models, open_families, _ = _catalogue()
     builder = models.get(name) or open_families.get(name)
     return None if builder is None else list(inspect.signature(builder).parameters)
-
-
-def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
-    """Return torchvision's own network, untrained."""
-    from torchvision.models import get_model, get_model_builder, list_models
-
-    short = name.removeprefix("torchvision/")
-    if short not in list_models():
-        raise UnknownNameError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
-    if options.pop("in_channels", 3) != 3:
-        raise MismatchError(f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or folder:PATH")
-    untrained = {key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")}  # a backbone's, too
-    if trained := options.keys() & untrained:
-        raise UnknownNameError(f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or torchvision's")
-    device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
-    with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
-        network: nn.Module = get_model(short, **untrained, **options)
-    return network.to(device)
-
-
-def _timm(name: str, options: dict[str, Any]) -> nn.Module:
-    """Return timm's own network, untrained."""
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise MissingError(f"{name} needs timm; install it with: pip install 'reslab[zoo]'") from error
-    short = name.removeprefix("timm/")
-    if short not in timm.list_models():
-        raise UnknownNameError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
-    if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
-        raise UnknownNameError(f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file")
-    if "in_channels" in options:
-        options["in_chans"] = options.pop("in_channels")
-    network: nn.Module = timm.create_model(short, pretrained=False, **options)
-    return network
-
-
-class Own(NamedTuple):
-    """What a user's factory gives: a network, and, if it likes, batches of (images, labels) and a loss of logits and labels."""
-
-    network: nn.Module
-    loader: Iterable[tuple[torch.Tensor, torch.Tensor]] | None = None
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-
-
-MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.variants": "reslab.networks.variants"}
-"""Where the factories are now that earlier runs name."""
-
-
-def factory(name: str, options: dict[str, Any]) -> Own:
-    """Call `package.module:factory`, which returns a network, or a dict with `network` and perhaps `loader` and `loss`.
-
-    Modules in the current directory are found.
-
-    Raises:
-        UserError: if there is no such module or factory, or it returns something else.
-    """
-    module_name, _, attribute = name.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        made = getattr(import_module(MOVED.get(module_name, module_name)), attribute)(**options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?" if module_name.endswith(".py") else ""
-        raise FailedError(f"{name} could not be called: {error}{hint}") from error
-    if isinstance(made, nn.Module):
-        return Own(made)
-    if not isinstance(made, dict) or not set(made) <= set(Own._fields) or not isinstance(made.get("network"), nn.Module):
-        given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
-        raise WrongValueError(f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}")
-    return Own(**made)
 
 
 def input_shape(network: nn.Module) -> tuple[int, int, int]:

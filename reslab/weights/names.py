@@ -14,8 +14,6 @@ from reslab.weights.tensorfiles import State
 
 NESTED_UNDER = ("", "state_dict", "model_state_dict", "model", "net", "network")
 """The keys under which a network's weights are, the likeliest first, where a file holds several sets of tensors that fit it."""
-
-
 LEFT_BY_TOOLS = ("n_averaged", "total_ops", "total_params")
 """Ends of names that are no weights: the count of an average of weights, and what profilers leave in every module."""
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from reslab.errors import UnknownNameError, WrongValueError, suggest
 
 SHIPPED = Path(__file__).parent
-
-
 TRAINED_ON = {"digits": "digits", "cifar10-jpeg75": "cifar10-jpeg", "folder:cifar10-jpeg": "cifar10-jpeg"}
 """Data sets, and the folder of `weights/` with networks trained on their images. A folder of images is known by its name."""
 
