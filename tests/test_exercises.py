@@ -3,37 +3,29 @@
 import re
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers_exercises import LONG, judged, part
 from torch import Tensor
 
 from reslab.errors import UserError
 from reslab.exercises import checking, sheets, tasks
 from reslab.exercises.checklist import CHECKLIST
-from reslab.exercises.grading import Judgement, Part, Task, judge, same
+from reslab.exercises.grading import Judgement, Part, same
 
 ALL = tasks.names()
 PARTS = [(name, part) for name in ALL for part in tasks.find(name).parts]
 MISTAKES = [(name, part, mistake) for name, part in PARTS for mistake in part.mistakes]
-LONG = {"measured_rate", "run", "removal_errors", "removal_curve"}  # these build, train or see through many networks
 
 
 def marked(*each: Any) -> Any:
     """Return what a test of a part takes, as slow where the part is."""
     name, part, *rest = each
     return pytest.param(*each, id="-".join([name, part.name, *rest]), marks=[pytest.mark.slow] if part.name in LONG else [])
-
-
-def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:
-    """Judge one function as the answer to one part."""
-    module = ModuleType("answers")
-    module.__file__ = __file__
-    setattr(module, part.name, answer)
-    return judge(Task("0.0", [part]), module, seed)[0]
 
 
 @pytest.mark.parametrize(("name", "part"), [marked(*each) for each in PARTS])
@@ -190,10 +182,6 @@ def test_an_answer_that_knows_nothing_earns_nothing(name: str, part: Part) -> No
 )
 def test_what_is_alike(came: Any, expected: Any, alike: bool) -> None:
     assert same(came, expected, 1e-6) == alike
-
-
-def part(right: Any, *cases: tuple[Any, ...]) -> Part:
-    return Part(right, 1, lambda generator: iter(cases), {})
 
 
 def doubled(x: Tensor) -> Tensor:

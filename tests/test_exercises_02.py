@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_exercises import LONG, judged
+from helpers_exercises import LONG, judged
 from torch import nn
 
 import reslab

@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"files", "runs", "weights"},
     "executors": {"training", "networks", "data", "files", "runs"},
     "subject": {"networks", "data", "weights"},
-    "studies": {"analysis", "training", "executors", "gates", "networks", "data", "files", "runs", "ledger", "successors"},
+    "studies": {"digests", "analysis", "training", "executors", "gates", "networks", "data", "files", "runs", "ledger", "successors"},
     "exercises": {"analysis", "studies", "residual", "networks", "data", "ledger", "files"},
     "report": {"files", "runs", "ledger", "networks", "analysis"},
     "stories": {"*"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import refused
-from test_residual import toy_network
+from helpers_networks import toy_network
 from torch import Tensor, nn
 
 from reslab.analysis.paths import PathSpectrum, SampledPaths, path_spectrum, sample_paths

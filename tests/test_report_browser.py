@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from helpers_browser import Browser, browser, needs_browser
-from test_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
+from helpers_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
 from torch import nn
 
 from reslab.networks import anatomy, zoo

@@ -67,7 +67,7 @@ def many_images(place: Path) -> None:
 
 
 def many_figures(place: Path) -> None:
-    from test_report import a_chart, a_study
+    from helpers_report import a_chart, a_study
 
     titles = [{"ko": f"그림 {number}", "en": f"figure {number}"} for number in range(300)]
     a_study(place / "study", charts=[a_chart(title=title) for title in titles])

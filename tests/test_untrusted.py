@@ -15,8 +15,8 @@ import torch
 from helpers import assert_refused, refused, reslab_here, sum_up, tiny_trial
 from helpers_fuzz import watchdog
 from helpers_images import image_folder
+from helpers_report import EVIL, a_study, a_trial, without_scripts
 from PIL import EpsImagePlugin, Image
-from test_report import EVIL, a_study, a_trial, without_scripts
 
 from reslab.commands import printing
 from reslab.data import cache, load_data
