@@ -49,7 +49,7 @@ SETTINGS = {
 def passes(environment: dict[str, str], arguments: list[str]) -> bool:
     """Run the tests in this environment, say how they end and in how many seconds, and show what failed."""
     begun = time.monotonic()
-    files = [str(path) for name in FILES for path in sorted(TESTS.glob(f"test_{name}.py"))]
+    files = [str(path) for name in FILES for path in sorted(TESTS.rglob(f"test_{name}.py"))]
     workers = max(1, (os.cpu_count() or 1) // int(environment["RESLAB_TEST_THREADS"]))
     command = [
         sys.executable,

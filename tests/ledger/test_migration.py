@@ -22,7 +22,7 @@ from reslab.ledger.wording import phrases, reason
 from reslab.report.records import read_study
 from reslab.report.units import claim_in_percent
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORDS = sorted((ROOT / "results").glob("**/study.json"))
 IDS = [path.parent.relative_to(ROOT / "results").as_posix() for path in RECORDS]
 TEXT = {"ko": "가", "en": "a"}

@@ -17,7 +17,7 @@ from reslab.networks import zoo
 from reslab.report.records import read_study, summary_rows
 from reslab.speedrun import race
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "results" / "studies").glob("*/study.json"))
 OTHER_SEEDS = sorted((ROOT / "results" / "seeds").glob("*/*/study.json"))
 RACES = sorted((ROOT / "results" / "speedrun").glob("*.json"))

@@ -16,7 +16,7 @@ from reslab.exercises.checklist import CHECKLIST
 from reslab.files import read_json
 from reslab.ledger.claim import SECTIONS
 
-HERE = Path(__file__).parent.parent / "reslab"
+HERE = Path(__file__).parents[2] / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"
 
 STUDIES = studies.names()

@@ -15,7 +15,7 @@ from reslab.ledger.verdict import Check, Comparison, check, cite, decide
 
 TEXT = {"ko": "가", "en": "a"}
 SCHEMA = Path(record.__file__).with_name("study.schema.json")
-OF_VERSION_0_1 = Path(__file__).parents[1] / "results" / "studies" / "degradation"
+OF_VERSION_0_1 = Path(__file__).parents[2] / "results" / "studies" / "degradation"
 
 
 def test_the_schema_that_is_published_is_the_records() -> None:
