@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from helpers import assert_refused, refused, reslab_here, sum_up
+from helpers_help import SNAPSHOT, help_of_all
+from helpers_help import words as words_of
 
 from reslab.cli import main
 from reslab.commands.typed import value, words
@@ -13,10 +15,11 @@ from reslab.errors import FailedError, UnknownNameError
 from reslab.networks import zoo
 
 
-@pytest.mark.parametrize("command", ["", "models", "train", "evaluate", "study", "report", "claims"])
-def test_help_teaches(command: str) -> None:
-    done = reslab_here(*filter(None, [command]), "--help")
-    assert done.returncode == 0 and "Usage: reslab" in done.stdout and len(done.stdout.splitlines()) > 5
+def test_help_is_as_it_was_read() -> None:
+    assert words_of(help_of_all()) == words_of(SNAPSHOT.read_text(encoding="utf-8")), "read it; python tests/helpers_help.py writes tests/help.txt"
+    for typed in ([], ["exercise"], ["exercise", "check"]):
+        done = reslab_here(*typed, "--help")
+        assert (done.returncode, done.stderr) == (0, "") and f"Usage: {' '.join(['reslab', *typed])}" in done.stdout
 
 
 def test_models_as_json_lists_a_family() -> None:
