@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from helpers import assert_refused, reslab_here, tiny_trial
+from helpers import assert_refused, refused, reslab_here, tiny_trial
 
 import reslab
 from reslab import progress, studies
@@ -64,7 +64,7 @@ def test_a_record_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> N
     (tmp_path / "study.json").write_text(json.dumps(recorded), encoding="utf-8")
     Directory(tmp_path).prepare(study, config)
     other = study.configure("default", {"seeds": 3, "depths": (8, 14)})
-    with pytest.raises(UserError, match=r"seeds 5, not 3.*depths 20,56, not 8,14.*--out .*-2 .*--replace"):
+    with refused(UserError, "seeds 5, not 3", "depths 20,56, not 8,14", f"--out {tmp_path}-2", "--replace"):
         Directory(tmp_path).prepare(study, other)
     Directory(tmp_path).prepare(study)
 
