@@ -32,7 +32,7 @@ APART = {
     "reslab.weights.tensorfiles",
     "reslab.weights.untold",
 }
-LEDGER = {"reslab.ledger", "reslab.ledger.claim", "reslab.ledger.verdict"}
+LEDGER = {"reslab.ledger", "reslab.ledger.claim", "reslab.ledger.record", "reslab.ledger.verdict"}
 COUNTING = {"reslab.networks.counting"}  # parameters and multiply-adds
 
 
@@ -79,7 +79,10 @@ def test_all_that_studies_import_and_that_measures_is_covered() -> None:
     imported = imported_by("\n".join(f"import reslab.studies.{name}" for name in studies.names())) - modules(digests.MEASURED)
     own = {f"reslab.studies.{path.stem}" for name in studies.names() for path in digests.study_files(name)}
     assert imported == APART | LEDGER | {"reslab.studies"} | own
-    assert {path.stem for path in digests.study_files("batchnorm_role")} == {"batchnorm_role", "descent", "gradient_flow", "study"}
+    assert {path.stem for path in digests.study_files("batchnorm_role")} == {
+        *("batchnorm_role", "descent", "twins"),
+        *("config", "directory", "kept", "study", "text", "trials"),
+    }
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 
 import pytest
+from helpers import refused
 
+from reslab.errors import FailedError
 from reslab.processes import PATIENCE, end, following_parent
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -65,8 +67,7 @@ def test_a_child_ends_quietly(work: Callable[[], None], code: int, capfd: pytest
 
 def test_a_benchmarks_child_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from reslab.bench import lowlevel  # here, as the children above import this file too, and are to start soon
-    from reslab.errors import UserError
 
     monkeypatch.setattr(lowlevel, "_measure_peak", os.abort)  # called with arguments it does not take: it ends with an error
-    with pytest.raises(UserError, match=r"the memory of torchvision died \(exit code 1\)"):
+    with refused(FailedError, "torchvision", "exit code 1"):
         lowlevel.peak_memory("torchvision", 2)

@@ -348,6 +348,5 @@ def test_names_in_a_table_are_not_read_as_markup(capsys: pytest.CaptureFixture[s
 
 
 def test_the_help_says_how_far_learners_code_is_confined() -> None:
-    for command in ("check", "grade"):
-        text = " ".join(reslab_here("exercise", command, "--help").stdout.split())
-        assert "not ill will: check only files you trust" in text or "They run with your rights: grade strangers' files in a container" in text
+    for command, word in (("check", "trust"), ("grade", "container")):
+        assert word in reslab_here("exercise", command, "--help").stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import reslab_here
+from helpers import assert_refused, refused, reslab_here
 from helpers_images import image_folder
 from safetensors import safe_open
 
@@ -13,7 +13,7 @@ import reslab
 from reslab.commands import ship as shipping
 from reslab.commands.evaluate import evaluate_file
 from reslab.data import load_data
-from reslab.errors import UserError
+from reslab.errors import MissingError, UnknownNameError, UserError
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
 from reslab.runs import Run
@@ -92,20 +92,20 @@ def test_the_list_and_the_word_for_evaluate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "values"),
     [
-        (["evaluate", "resnet32", "--weights", "digits"], "no resnet32 trained on digits comes with the lab; there are plain20"),
-        (["weights", "--as", "resnet20"], "name the file: reslab weights FILE --as NETWORK"),
-        (["weights", "x.th"], "no file x.th"),
-        (["evaluate", "resnet20", "--weights", "torchvision"], "torchvision has no trained weights for 'resnet20'"),
-        (["ship", "nowhere"], "nowhere is not a finished run: it has no trial.json"),
-        (["analyze", "paths", "resnet20", "--weights", "digit"], "no file digit"),
+        (["evaluate", "resnet32", "--weights", "digits"], ["resnet32", "digits", "plain20"]),
+        (["weights", "--as", "resnet20"], ["reslab weights FILE --as NETWORK"]),
+        (["weights", "x.th"], ["x.th"]),
+        (["evaluate", "resnet20", "--weights", "torchvision"], ["torchvision", "'resnet20'"]),
+        (["ship", "nowhere"], ["nowhere", "trial.json"]),
+        (["analyze", "paths", "resnet20", "--weights", "digit"], ["digit", "'digits'"]),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_line(arguments: list[str], values: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = reslab_here(*arguments)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert_refused(done, *values)
     assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
 
 
@@ -155,7 +155,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     for written in out.rglob("*.*"):
         assert str(tmp_path).encode() not in written.read_bytes() and "그림".encode() not in written.read_bytes()
     again = reslab_here("ship", run, "--out", out)
-    assert again.returncode == 2 and "exists and is not overwritten" in again.stderr
+    assert_refused(again, out / "digits", "--out")
 
 
 def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path) -> None:
@@ -167,24 +167,24 @@ def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "kind", "value"),
     [
-        ({"finish": False}, "is not a finished run: it has no result.json"),
-        ({"status": "diverged"}, "diverged: there is no trained network to ship"),
-        ({"model": "cifar_resnet", "options": {"depth": 8}}, "has no name of its own"),
-        ({"options": {"shortcut": "B"}}, "has no name of its own"),
+        ({"finish": False}, MissingError, "result.json"),
+        ({"status": "diverged"}, MissingError, "diverged"),
+        ({"model": "cifar_resnet", "options": {"depth": 8}}, UnknownNameError, "cifar_resnet {'depth': 8}"),
+        ({"options": {"shortcut": "B"}}, UnknownNameError, "{'shortcut': 'B'}"),
     ],
 )
-def test_what_cannot_be_shipped_is_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_shipped_is_refused(settings: dict[str, object], kind: type[UserError], value: str, tmp_path: Path) -> None:
     run = pretended_run(tmp_path, **settings)  # type: ignore[arg-type]  # a dict
-    with pytest.raises(UserError, match=message):
+    with refused(kind, value):
         shipping.make(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_data_of_unknown_origin_are_refused(tmp_path: Path) -> None:
     run = pretended_run(tmp_path / "runs", data=f"folder:{image_folder(tmp_path / 'mine')}")
-    with pytest.raises(UserError, match="is not known by its origin"):
+    with refused(UnknownNameError, tmp_path / "mine"):
         shipping.make(run, tmp_path / "out")
 
 

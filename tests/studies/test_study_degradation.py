@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from reslab.networks import zoo
+from reslab.studies.config import StudyConfig
 from reslab.studies.degradation import DegradationConfig, contain, surfaces
-from reslab.studies.study import StudyConfig, Trial
+from reslab.studies.trials import Trial, Trials
 
 
 def trained(family: str, depth: int) -> tuple[nn.Module, Tensor]:
@@ -59,21 +60,21 @@ def pair(status: str, seeds: tuple[int, ...] = (0, 1)) -> dict[str, list[Trial]]
     def trial(kind: str, seed: int) -> Trial:
         config = StudyConfig(seeds=2).trials(f"cifar_{kind}", depth=14)[seed]
         unused: Any = None
-        return Fresh(f"{kind}-14", config, {"status": status if (kind, seed) == ("plain", 0) else "finished"}, unused)
+        return Fresh((kind, 14), config, {"status": status if (kind, seed) == ("plain", 0) else "finished"}, unused)
 
-    return {f"{kind}-14": [trial(kind, seed) for seed in seeds] for kind in ("plain", "resnet")}
+    return Trials({(kind, 14): [trial(kind, seed) for seed in seeds] for kind in ("plain", "resnet")})
 
 
 def test_the_surfaces_have_the_loss_in_the_middle_and_are_of_a_pair_that_did_not_diverge() -> None:
     config = DegradationConfig(depths=(8, 14), surface=2)
-    groups = pair("diverged")
-    (chart,) = surfaces(config, groups, lambda *_: None)
+    trials = pair("diverged")
+    (chart,) = surfaces(config, trials)
     assert "seed 1" in chart.caption["en"] and [series.name for series in chart.series] == ["plain-14", "resnet-14"]
-    trial = groups["resnet-14"][1]
+    trial = trials["resnet", 14][1]
     images, labels = (part[:64] for part in trial.data().train)
     with torch.no_grad():
         loss = nn.functional.cross_entropy(trial.network()(images), labels).item()
     heights = chart.series[1].z
     assert heights and heights[2][2] == pytest.approx(math.log10(loss), rel=1e-5)
     assert all(-6 <= height <= 12 for row in heights for height in row) and len({tuple(row) for row in heights}) == 5
-    assert surfaces(config, pair("diverged", (0,)), lambda *_: None) == []
+    assert surfaces(config, pair("diverged", (0,))) == []
