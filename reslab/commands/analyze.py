@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab.analysis import Analysis, analyses
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
-from reslab.data.batches import first
 from reslab.errors import ExistsError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.progress import Progress, display, short, silent
 
@@ -274,6 +273,8 @@ def _weights(model: str, weights: str | Path | None, data: str | None, seed: int
 
 def _images(subject: "Subject", part: "PartName", count: int | None, model: str, data: str) -> "tuple[Tensor, Tensor, str]":
     """Return images, labels, and where these come from: the network's own loader, or the data set."""
+    from reslab.data.batches import first
+
     if subject.data is None:
         assert subject.own.loader is not None
         return *first(subject.own.loader, count), f"{model}'s loader"
