@@ -150,7 +150,7 @@ def test_loaders_of_triples_and_mappings_and_without_an_end(tmp_path: Path, monk
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_own", raising=False)
-    monkeypatch.setattr("reslab.commands.analyze.MOST_IMAGES", 6)
+    monkeypatch.setattr("reslab.data.batches.MOST_IMAGES", 6)
     for name in ("triples", "mappings"):
         assert analyze_model("importance", f"my_own:{name}", images=5).record["images"] == 5
     with pytest.warns(UserWarning, match="the loader has 8 images or more; the first 6 are taken"):
