@@ -40,6 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "studies": {"digests", "analysis", "training", "executors", "gates", "networks", "data", "files", "runs", "ledger", "successors"},
     "exercises": {"analysis", "studies", "residual", "networks", "data", "ledger", "files"},
     "report": {"files", "runs", "ledger", "networks", "analysis"},
+    "zoo": {"networks"},  # this and the four that follow are names of version 0.1
+    "anatomy": {"networks"},
+    "claims": {"ledger"},
+    "weightfiles": {"weights"},
+    "analyzing": {"commands"},
     "stories": {"*"},
     "speedrun": {"*"},
     "bench": {"*"},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from unittest.mock import Mock
@@ -181,3 +182,18 @@ def test_every_promise_names_tests_that_are_there() -> None:
     assert len(named) > 30
     for file, test in named:
         assert re.search(rf"^def {test or 'test_'}", next((ROOT / "tests").rglob(file)).read_text(encoding="utf-8"), flags=re.MULTILINE), (file, test)
+
+
+@pytest.mark.parametrize(
+    ("old", "names"),
+    [
+        ("zoo", ["build", "fresh", "names", "count_macs", "count_params", "factory"]),
+        ("anatomy", ["stages", "differences"]),
+        ("claims", ["Claim", "Comparison", "Check", "decide", "check", "SECTIONS"]),
+        ("weightfiles", ["read_weights", "fit", "load", "to_bytes", "to_onnx", "shipped", "locate"]),
+        ("analyzing", ["analyze_model"]),
+    ],
+)
+def test_the_modules_of_version_0_1_still_have_their_names(old: str, names: list[str]) -> None:
+    module = import_module(f"reslab.{old}")
+    assert [name for name in names if not hasattr(module, name)] == []

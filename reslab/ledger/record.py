@@ -85,6 +85,11 @@ class Verdict(Part):
     measured: JsonValue = None
     expected: JsonValue = None
 
+    @property
+    def decision(self) -> str | None:
+        """Return the verdict, under its name of version 0.1."""
+        return self.verdict
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.section is not None and self.section not in SECTIONS:
