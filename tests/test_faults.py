@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import reslab, reslab_here, timeless, tiny_trial
+from helpers import assert_refused, reslab, reslab_here, timeless, tiny_trial
 from helpers_faults import COMMANDS, kill_often
 from helpers_forks import done as forked
 
@@ -85,7 +85,7 @@ def test_a_directory_that_is_read_only_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     try:
         done = script("from reslab.cli import main; main()", *STUDY, "--out", tmp_path / "x", through=through)
-        assert done.returncode == 2 and "cannot write to" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert_refused(done, tmp_path / "x", "--out")
     finally:
         tmp_path.chmod(0o755)
 
