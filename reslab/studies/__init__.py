@@ -4,7 +4,7 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from reslab.errors import UserError, suggest
+from reslab.errors import UnknownNameError, suggest
 from reslab.studies.study import Study
 
 __all__ = ["find", "names"]
@@ -29,5 +29,5 @@ def find(name: str) -> Study:
         UserError: if there is none; the message suggests the nearest.
     """
     if name not in _studies():
-        raise UserError(f"no study {name!r}{suggest(name, _studies())}")
+        raise UnknownNameError(f"no study {name!r}{suggest(name, _studies())}")
     return _studies()[name]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from reslab.errors import DamagedError, UserError
+from reslab.errors import DamagedError, MismatchError, UnusableError
 from reslab.files import read_json
 from reslab.studies.config import StudyConfig
 
@@ -36,9 +36,9 @@ class Directory(NamedTuple):
         """
         if self.record.exists():
             if (other := self._recorded("study")) != study.name:
-                raise UserError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
+                raise MismatchError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
             if config is not None and (changes := _changes(self._recorded("config"), config)):
-                raise UserError(
+                raise MismatchError(
                     f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep both, "
                     "or --replace to put this record and report in their place (all trials are kept, and used again)"
                 )
@@ -48,7 +48,7 @@ class Directory(NamedTuple):
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
+            raise UnusableError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
         return self
 
     def _recorded(self, key: str) -> Any:

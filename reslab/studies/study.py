@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from reslab.data import load_data
-from reslab.errors import DamagedError, UserError, suggest
+from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.executors import Executor, Failure, run_trials
 from reslab.files import one_line, read_json, write_json
 from reslab.ledger.claim import Claim
@@ -65,14 +65,14 @@ class Study:
             UserError: for an unknown preset or key (the message suggests the nearest), or a value that is not allowed.
         """
         if preset not in self.presets:
-            raise UserError(f"study {self.name} has no preset {preset!r}{suggest(preset, self.presets)}")
+            raise UnknownNameError(f"study {self.name} has no preset {preset!r}{suggest(preset, self.presets)}")
         for key in settings:
             if key not in self.config.model_fields:
-                raise UserError(f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}")
+                raise UnknownNameError(f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}")
         try:
             return self.config(**{**self.presets[preset], **settings})
         except ValidationError as error:
-            raise UserError(one_line(error)) from error
+            raise WrongValueError(one_line(error)) from error
 
     def verdicts(self, measured: Measurement) -> list[Verdict]:
         """Return a verdict for each claim, in their order; the statistical ones share one error rate.
@@ -124,7 +124,7 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     failures.sort(key=lambda failure: configs.index(failure.config))  # and not in the order in which they failed
     empty = [label(key) for key, trials in groups.items() if not trials]
     if empty:
-        raise UserError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
+        raise FailedError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
     with threads(config.threads):
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
     record = _record(study, config, groups, measured, failures)
