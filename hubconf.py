@@ -1,4 +1,6 @@
-"""Entry points of torch.hub: `torch.hub.load(PATH, "resnet56", source="local", num_classes=10)`, one for every network of `reslab models`."""
+"""Entry points of torch.hub: `torch.hub.load(PATH, "resnet56", source="local", num_classes=10)`, one for every network
+of `reslab models`.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -24,7 +24,13 @@ ACTIVATE = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/a
 COMMANDS = {
     "lab": ("lab", [["-m", "reslab", "study", "degradation"]]),
     "test": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile"]]),
-    "test-all": ("dev", [["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", ""], ["tests/processors.py"]]),
+    "test-all": (
+        "dev",
+        [
+            ["-X", "warn_default_encoding", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", ""],
+            ["tests/processors.py"],
+        ],
+    ),
     "test-processors": ("dev", [["tests/processors.py"]]),
     "bench": ("lab", [["-m", "reslab", "bench", name] for name in ("train", "executors", "lowlevel", "lesion")]),
     "check": ("dev", [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]),
@@ -44,7 +50,9 @@ def set_up(extra: str) -> None:
         print("no NVIDIA GPU found: for a PyTorch without CUDA, which is far smaller, stop this and set")
         print("PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu before it, where that site can be reached")
     print(f"installing reslab[{extra}] (the first time this takes some minutes: PyTorch is large)", flush=True)
-    subprocess.run([PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-e", f"{ROOT}[{extra}]"], check=True)
+    subprocess.run(
+        [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-e", f"{ROOT}[{extra}]"], check=True
+    )
     stamps[0].write_text(wanted, encoding="utf-8")
 
 
@@ -63,7 +71,9 @@ def main() -> int:
         if name == "lab":
             print("now: reslab study degradation: 20 networks, two to three minutes on two cores", flush=True)
         for step in steps:
-            code = subprocess.run([PYTHON, *step, *rest], cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}).returncode  # whatever the locale
+            code = subprocess.run(
+                [PYTHON, *step, *rest], cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}
+            ).returncode  # whatever the locale
             if code:
                 return code
         if name == "lab":

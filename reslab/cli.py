@@ -32,7 +32,8 @@ def main(typed: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if typed is None else typed)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not be UTF-8, and what it cannot show must not stop a run
+    # a Windows console may not be UTF-8, and what it cannot show must not stop a run
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     told: list[int] = []
     try:
@@ -44,7 +45,11 @@ def main(typed: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("reslab"):
             raise
-        _complain(f"this command needs {error.name}; install it with: pip install 'reslab[lab]', in reslab's environment", debug, error)
+        _complain(
+            f"this command needs {error.name}; install it with: pip install 'reslab[lab]', in reslab's environment",
+            debug,
+            error,
+        )
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -77,7 +82,9 @@ def _noting() -> Iterator[None]:
 
 @contextmanager
 def _stoppable(told: list[int]) -> Iterator[None]:
-    """Have SIGTERM stop what is done in here as Ctrl-C does, and note it; an impatient second one cuts the cleaning up short."""
+    """Have SIGTERM stop what is done in here as Ctrl-C does, and note it; an impatient second one cuts the cleaning up
+    short.
+    """
     if threading.current_thread() is not threading.main_thread():  # where no signals arrive
         yield
         return
@@ -122,5 +129,8 @@ def _complain(message: str, debug: bool, error: Exception) -> None:
     if debug:
         raise error
     line = " ".join(message.split())
-    print("reslab: " + "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), file=sys.stderr)
+    print(
+        "reslab: " + "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line),
+        file=sys.stderr,
+    )
     sys.exit(2)

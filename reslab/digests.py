@@ -1,7 +1,8 @@
-"""Digests of the code: of what can change a trained bit, and of what can change a measured value. What is read is the program, not the text.
+"""Digests of the code: of what can change a trained bit, and of what can change a measured value. What is read is the
+program, not the text.
 
-A result is marked with the digest of the code that made it. The digest is of syntax trees without docstrings: comments, layout and words do not
-count, nor does what only runs, shows or teaches.
+A result is marked with the digest of the code that made it. The digest is of syntax trees without docstrings: comments,
+layout and words do not count, nor does what only runs, shows or teaches.
 """
 
 import ast
@@ -34,7 +35,9 @@ TRIAL: Parts = (
 RACE: Parts = (*TRIAL, "speedrun")
 """What makes a sprint's."""
 MEASURED: Parts = (*TRIAL, "analysis", "networks")
-"""What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured already."""
+"""What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured
+already.
+"""
 
 
 @cache
@@ -45,7 +48,9 @@ def code_digest(parts: Parts = TRIAL) -> str:
 
 @cache
 def measure_digest(study: str) -> str:
-    """Return the first 16 hex digits of the hash of what a study's measurements are made by: networks, analyses and the study's module."""
+    """Return the first 16 hex digits of the hash of what a study's measurements are made by: networks, analyses and the
+    study's module.
+    """
     return _digest(files(MEASURED) | study_files(study))
 
 
@@ -74,13 +79,20 @@ def study_files(study: str) -> set[Path]:
         file = pending.pop()
         if file not in found:
             found.add(file)
-            imported = {name for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ImportFrom) for name in _modules(node)}
+            imported = {
+                name
+                for node in ast.walk(ast.parse(file.read_bytes()))
+                if isinstance(node, ast.ImportFrom)
+                for name in _modules(node)
+            }
             pending += [path for name in imported if (path := file.with_name(f"{name}.py")).is_file()]
     return found
 
 
 def _modules(node: ast.ImportFrom) -> Iterator[str]:
-    """Yield what may be modules of the studies' room in `from reslab.studies import a, b` or `from reslab.studies.a import …`."""
+    """Yield what may be modules of the studies' room in `from reslab.studies import a, b` or `from reslab.studies.a
+    import …`.
+    """
     module = node.module or ""
     if module == "reslab.studies":
         yield from (alias.name for alias in node.names)
@@ -102,7 +114,9 @@ def _program(source: bytes) -> str:
 
 
 def written(node: Any) -> str:
-    """Return a part of a syntax tree as text: `ast.dump` without what is empty, which differs between Pythons, and without docstrings."""
+    """Return a part of a syntax tree as text: `ast.dump` without what is empty, which differs between Pythons, and
+    without docstrings.
+    """
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
         return f"{type(node).__name__}({', '.join(f'{name}={written(value)}' for name, value in fields)})"
@@ -112,5 +126,7 @@ def written(node: Any) -> str:
 
 
 def _is_docstring(node: Any) -> bool:
-    """Return whether a statement is nothing but a text: the docstring of a module, a class or a function, or of a constant before it."""
+    """Return whether a statement is nothing but a text: the docstring of a module, a class or a function, or of a
+    constant before it.
+    """
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

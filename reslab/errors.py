@@ -1,4 +1,6 @@
-"""The exceptions that are told in one line, how others become such, and what their messages say of names: the nearest, and the first of many."""
+"""The exceptions that are told in one line, how others become such, and what their messages say of names: the nearest,
+and the first of many.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,7 +73,9 @@ class FailedError(UserError):
 
 @contextmanager
 def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
-    """Tell in one line, after what it means, whatever goes wrong in here: in code that is not the lab's, such as a network's."""
+    """Tell in one line, after what it means, whatever goes wrong in here: in code that is not the lab's, such as a
+    network's.
+    """
     try:
         yield
     except UserError:
@@ -84,17 +88,27 @@ UTF8 = "set PYTHONUTF8=1"
 
 
 def explained(error: Exception) -> str | None:
-    """Return in one line what is for the user or the system to mend, and how; None of an error that is the program's own."""
+    """Return in one line what is for the user or the system to mend, and how; None of an error that is the program's
+    own.
+    """
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, FileNotFoundError):
-        return f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed while this ran, the same command makes it again"
+        return (
+            f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed while this ran, the "
+            "same command makes it again"
+        )
     if isinstance(error, OSError):  # a full disk, a directory that may not be written
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept"
     if isinstance(error, UnicodeEncodeError):
-        advice = "rename what has it in its name" if sys.getfilesystemencoding() == "utf-8" else f"file names are ASCII under this locale: {UTF8}"
+        advice = (
+            "rename what has it in its name"
+            if sys.getfilesystemencoding() == "utf-8"
+            else f"file names are ASCII under this locale: {UTF8}"
+        )
         return f"{error.object[error.start : error.end]!r} cannot be written as {error.encoding}; {advice}"
-    if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's and others', who have no kind of their own for it
+    # pathlib's and others', who have no kind of their own for it
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
         return "this user, or the one behind a ~, has no home directory; write the path in full, or set HOME"
     return None
 

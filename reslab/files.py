@@ -1,7 +1,7 @@
 """Files as the lab writes and reads them: whole or not at all, sealed with a hash, and read as a stranger's.
 
-A hash says that a file is as it was written, and not by whom: what is read back is seen to be of its `Shape`, and only regular files of a bounded
-size are read, as a pipe or a device may have no end.
+A hash says that a file is as it was written, and not by whom: what is read back is seen to be of its `Shape`, and only
+regular files of a bounded size are read, as a pipe or a device may have no end.
 """
 
 import hashlib
@@ -97,12 +97,15 @@ _DECODER = json.JSONDecoder(parse_int=_whole)
 
 
 def parse_json(text: str) -> Any:
-    """Return what JSON says, if it is nothing that a record of the lab's cannot be; whatever is wrong with it, the error is a ValueError."""
+    """Return what JSON says, if it is nothing that a record of the lab's cannot be; whatever is wrong with it, the
+    error is a ValueError.
+    """
     try:
         value = _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if "\\u" in text or text.count("[") + text.count("{") > DEPTH:  # else it holds nothing to find, and lines of metrics are many
+    # else it holds nothing to find, and lines of metrics are many
+    if "\\u" in text or text.count("[") + text.count("{") > DEPTH:
         _check_parts(value, DEPTH)
     return value
 
@@ -133,7 +136,9 @@ def opened(path: Path, most: int) -> Iterator[BufferedReader]:
     if not stat.S_ISREG(found.st_mode):
         raise DamagedError(f"{path} is no regular file, and is not read; move it away")
     if found.st_size > most:
-        raise DamagedError(f"{path} has {found.st_size:,} bytes, more than any file of its kind, and is not read; move it away")
+        raise DamagedError(
+            f"{path} has {found.st_size:,} bytes, more than any file of its kind, and is not read; move it away"
+        )
     with path.open("rb") as file:
         yield file
 

@@ -21,8 +21,9 @@ PATIENCE = 2.0
 def following_parent(work: Callable[Given, None]) -> Callable[Given, None]:
     """Return the work of a process that multiprocessing starts as one that ends with its parent: a decorator.
 
-    Ctrl-C in a terminal reaches the process too, and is the parent's to handle. SIGTERM, from the parent or because there is none any more, raises
-    KeyboardInterrupt in the work, so that what is half-written is removed; once the work is done the process is ending anyway, and does not hear it.
+    Ctrl-C in a terminal reaches the process too, and is the parent's to handle. SIGTERM, from the parent or because
+    there is none any more, raises KeyboardInterrupt in the work, so that what is half-written is removed; once the work
+    is done the process is ending anyway, and does not hear it.
     """
 
     @wraps(work)
@@ -44,7 +45,8 @@ def following_parent(work: Callable[Given, None]) -> Callable[Given, None]:
                 work(*args, **kwargs)
             finally:  # also of work that failed, whose traceback is being passed on when the others are told to end
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        except (KeyboardInterrupt, BrokenPipeError):  # the latter where whom it answers to went before it was told to end
+        # the latter where whom it answers to went before it was told to end
+        except (KeyboardInterrupt, BrokenPipeError):
             os._exit(128 + signal.SIGTERM)  # at once: Python takes its time to take everything down
 
     return child
@@ -65,7 +67,9 @@ def end(processes: Iterable[BaseProcess]) -> None:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Keep Ctrl-C for later: a process that is started here does not hear it, not even before it can say that it follows its parent."""
+    """Keep Ctrl-C for later: a process that is started here does not hear it, not even before it can say that it
+    follows its parent.
+    """
     if os.name != "posix":
         yield
         return

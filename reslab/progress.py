@@ -13,7 +13,9 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Called with what is being done, how much of it is done, how much there is, and what is said of it now (by default what it is)."""
+    """Called with what is being done, how much of it is done, how much there is, and what is said of it now (by default
+    what it is).
+    """
 
     def __call__(self, what: str, done: int, total: int, said: str = "", /) -> object:
         """Take note."""
@@ -33,7 +35,9 @@ def each(items: Collection[T], what: str, progress: Progress) -> Iterator[T]:
 
 @contextmanager
 def display(quiet: bool = False) -> Iterator[Progress]:
-    """Give what shows progress on standard error: a bar for each thing on a terminal, a line now and then elsewhere; nothing where `quiet`."""
+    """Give what shows progress on standard error: a bar for each thing on a terminal, a line now and then elsewhere;
+    nothing where `quiet`.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -48,10 +52,18 @@ def display(quiet: bool = False) -> Iterator[Progress]:
 
 @contextmanager
 def _bars(console: "Console") -> Iterator[Progress]:
-    """Give rich's progress display: what is said, a bar, how many of how many, and the time. It starts with the first bar."""
+    """Give rich's progress display: what is said, a bar, how many of how many, and the time. It starts with the first
+    bar.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    bars = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
     tasks: dict[str, Any] = {}
 
     def show(what: str, done: int, total: int, said: str = "", /) -> None:
@@ -79,7 +91,11 @@ def _lines() -> Progress:
         nonlocal last
         now = time.monotonic()
         if now - last >= max(LINE_SECONDS, (now - start) / 100):
-            print(f"{(said or what).replace(chr(10), ', ')} {done:,}/{total:,} {clock(now - start)}", file=sys.stderr, flush=True)
+            print(
+                f"{(said or what).replace(chr(10), ', ')} {done:,}/{total:,} {clock(now - start)}",
+                file=sys.stderr,
+                flush=True,
+            )
             last = now
 
     return show

@@ -1,19 +1,18 @@
 """Run directories: one trial is one directory, and its name is the hash of its config.
 
-    trial.json            the frozen config, the environment, the hash of the code
-    metrics.jsonl         a line an epoch, appended and flushed
-    checkpoint.pt         everything needed to go on, sealed with its hash; checkpoint.previous.pt is the one before
-    weights.safetensors   the trained network
-    wrong.json            which images of a part the trained network gets wrong: {part: {"images": how many, "bits": in hex}}
-    SHA256SUMS            the hashes of the other files (`sha256sum --check SHA256SUMS`)
-    result.json           the outcome; a trial is finished when it exists
-    progress.json         how far it is, for whoever looks on; gone when it is finished
+    trial.json            the frozen config, the environment, the hash of the code metrics.jsonl         a line an
+    epoch, appended and flushed checkpoint.pt         everything needed to go on, sealed with its hash;
+    checkpoint.previous.pt is the one before weights.safetensors   the trained network wrong.json            which
+    images of a part the trained network gets wrong: {part: {"images": how many, "bits": in hex}} SHA256SUMS
+    the hashes of the other files (`sha256sum --check SHA256SUMS`) result.json           the outcome; a trial is
+    finished when it exists progress.json         how far it is, for whoever looks on; gone when it is finished
 
-Image i of a part, in its order, is bit i of `bits`, the first being the highest of the first byte; it is 1 where the network is wrong. Runs of
-version 0.1 have no `wrong.json`.
+Image i of a part, in its order, is bit i of `bits`, the first being the highest of the first byte; it is 1 where the
+network is wrong. Runs of version 0.1 have no `wrong.json`.
 
-`metrics.jsonl` grows by appending; every other file appears whole or not at all. What is damaged afterwards is found by its hash and named, and
-nothing is built on it; what is read back is also seen to be of its `Shape` (see `reslab.files`).
+`metrics.jsonl` grows by appending; every other file appears whole or not at all. What is damaged afterwards is found by
+its hash and named, and nothing is built on it; what is read back is also seen to be of its `Shape` (see
+`reslab.files`).
 """
 
 import hashlib
@@ -26,16 +25,15 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reslab import digests
 from reslab.errors import DamagedError
 from reslab.files import (
     TEXT_BYTES,
     Json,
-    Shape,
     json_text,
     one_line,
     opened,
@@ -47,6 +45,7 @@ from reslab.files import (
     write_atomically,
     write_json,
 )
+from reslab.shapes import Line, Outcome, Progress, WrongFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,82 +61,11 @@ SUMS = "SHA256SUMS"
 LINE_BYTES = 4096
 """More than any line of metrics has."""
 
-Value = str | int | float | None
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class Settings(Shape):
-    """A trial's config, as far as it is shown."""
-
-    model: str | None = None
-    options: dict[str, Value] = Field(default_factory=dict)
-    recipe: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class Environment(Shape):
-    """Where a trial ran."""
-
-    packages: dict[str, str] = Field(default_factory=dict)
-
-
-class TrialFile(Shape):
-    """What `trial.json` holds."""
-
-    config: Settings = Field(default_factory=Settings)
-    environment: Environment = Field(default_factory=Environment)
-
-
-class Line(Shape):
-    """A line of `metrics.jsonl`: numbers, or null where there is none."""
-
-    __pydantic_extra__: dict[str, Number | None]
-
-
-class Progress(Shape):
-    """What `progress.json` holds."""
-
-    step: int = Field(gt=0)
-    steps: int = Field(gt=0)
-    epoch: int
-    epochs: int
-    loss: float
-    train_error: float
-    heldout_error: float | None
-    seconds: float
-    images_per_second: float
-
-
-class Bits(Shape):
-    """A bit per image, in hex."""
-
-    images: int = Field(ge=0)
-    bits: str = Field(pattern="^([0-9a-f]{2})*$")
-
-    @model_validator(mode="after")
-    def _as_many(self) -> Self:
-        if len(self.bits) != 2 * -(-self.images // 8):
-            raise ValueError(f"{len(self.bits)} digits are not the bits of {self.images} images")
-        return self
-
-
-class WrongFile(Shape):
-    """What `wrong.json` holds: a part's name, and its bits."""
-
-    __pydantic_extra__: dict[str, Bits]
-
-
-class Outcome(Shape):
-    """What `result.json` holds of any run, as far as it is shown."""
-
-    status: Literal["finished", "diverged"]
-    params: int | None = None
-    train_error: Share | None = None
-    test_error: Share | None = None
-
 
 class Config(BaseModel):
-    """A frozen config that refuses unknown keys, the shapes of what a run of it leaves, and the code that makes its result."""
+    """A frozen config that refuses unknown keys, the shapes of what a run of it leaves, and the code that makes its
+    result.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     line: ClassVar[type[Line]] = Line
@@ -173,12 +101,17 @@ def check_files(directory: Path, *names: str) -> None:
     try:
         lines = read_sealed(directory / SUMS).decode().splitlines()
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{directory / SUMS} is missing or damaged, so nothing says that the run is whole; {advice}") from error
+        raise DamagedError(
+            f"{directory / SUMS} is missing or damaged, so nothing says that the run is whole; {advice}"
+        ) from error
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in names or dict.fromkeys((*sums, TRIAL, RESULT)):
         path = directory / name
         if not path.is_file() or sha256(path) != sums.get(name):
-            raise DamagedError(f"{path} is {'damaged' if path.is_file() else 'missing'}: it is not as it was when the run finished; {advice}")
+            raise DamagedError(
+                f"{path} is {'damaged' if path.is_file() else 'missing'}: it is not as it was when the run "
+                f"finished; {advice}"
+            )
 
 
 @cache
@@ -221,7 +154,8 @@ class Run:
         """Make the directory and `trial.json`; what is already there stays.
 
         Raises:
-            DamagedError: if the `trial.json` that is there is not this trial's, or if a pipe or a device is there, which would be waited for.
+            DamagedError: if the `trial.json` that is there is not this trial's, or if a pipe or a device is there,
+                which would be waited for.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         for path in self.path.iterdir():
@@ -230,7 +164,11 @@ class Run:
         if (self.path / TRIAL).exists():
             self._check_trial()
         else:
-            trial = {"config": self.config.model_dump(mode="json"), "environment": environment(), "code": self.config.code_digest()}
+            trial = {
+                "config": self.config.model_dump(mode="json"),
+                "environment": environment(),
+                "code": self.config.code_digest(),
+            }
             write_json(self.path / TRIAL, trial)
 
     def _check_trial(self) -> None:
@@ -242,7 +180,10 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
-            raise DamagedError(f"{self.path / TRIAL} is damaged: it does not hold the config that the directory is named after; delete it")
+            raise DamagedError(
+                f"{self.path / TRIAL} is damaged: it does not hold the config that the directory is named after; "
+                "delete it"
+            )
 
     def tidy(self) -> None:
         """Remove what killed processes had not finished writing; for the process that alone works here.
@@ -272,10 +213,14 @@ class Run:
         """Write which images of each part the network gets wrong, `[N]`."""
         import numpy as np  # here, as reading a result needs none of it
 
-        write_json(self._wrong, {part: {"images": len(wrong), "bits": np.packbits(wrong).tobytes().hex()} for part, wrong in parts.items()})
+        write_json(
+            self._wrong,
+            {part: {"images": len(wrong), "bits": np.packbits(wrong).tobytes().hex()} for part, wrong in parts.items()},
+        )
 
     def wrong(self) -> "dict[str, Marks]":
-        """Return which images of each part the network of a finished run gets wrong, `[N]`, in the part's order; of a run of version 0.1, nothing.
+        """Return which images of each part the network of a finished run gets wrong, `[N]`, in the part's order; of a
+        run of version 0.1, nothing.
 
         Raises:
             DamagedError: if a file of the run is not as it was, or `wrong.json` is not one of such a run.
@@ -287,7 +232,9 @@ class Run:
             return {}
         parts = read_record(self._wrong, WrongFile)
         return {
-            part: np.unpackbits(np.frombuffer(bytes.fromhex(found["bits"]), np.uint8), count=found["images"]).astype(bool)
+            part: np.unpackbits(np.frombuffer(bytes.fromhex(found["bits"]), np.uint8), count=found["images"]).astype(
+                bool
+            )
             for part, found in parts.items()
         }
 
@@ -299,14 +246,20 @@ class Run:
         """
         self._check_trial()
         result = json_text({**outcome, "code": self.config.code_digest()})
-        sums = {path.name: sha256(path) for path in (self.path / TRIAL, self._metrics, self.weights, self._wrong) if path.exists()}
+        sums = {
+            path.name: sha256(path)
+            for path in (self.path / TRIAL, self._metrics, self.weights, self._wrong)
+            if path.exists()
+        }
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)
         for path in (self.checkpoint, self.previous_checkpoint, self.path / PROGRESS):
             path.unlink(missing_ok=True)
 
     def tell(self, progress: Mapping[str, Any]) -> None:
-        """Write how far the trial is, for whoever looks on: nothing depends on it, and that it cannot be written stops nothing."""
+        """Write how far the trial is, for whoever looks on: nothing depends on it, and that it cannot be written stops
+        nothing.
+        """
         temporary = self.path / f".{PROGRESS}.{os.getpid()}.tmp"
         with suppress(OSError):
             temporary.write_text(json.dumps(progress), encoding="utf-8")
@@ -325,7 +278,9 @@ class Run:
         write_atomically(self.checkpoint, sealed(content))
 
     def mark_metrics(self) -> Mark:
-        """Return how far `metrics.jsonl` has come, once that is on the disk: what a checkpoint stores and a resume cuts back to."""
+        """Return how far `metrics.jsonl` has come, once that is on the disk: what a checkpoint stores and a resume cuts
+        back to.
+        """
         with self._metrics.open("ab+") as file:
             os.fsync(file.fileno())
             file.seek(0)

@@ -17,7 +17,9 @@ Container = dict[Any, Any] | list[Any] | set[Any]
 
 @contextmanager
 def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the whole network in training or evaluation mode for a while; afterwards every part has the mode that it had."""
+    """Put the whole network in training or evaluation mode for a while; afterwards every part has the mode
+    that it had.
+    """
     modes = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -29,10 +31,12 @@ def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def preserve(network: nn.Module) -> Iterator[None]:
-    """Give the network back as it was: attributes, gradients, `requires_grad`, and the random generators, also after an error.
+    """Give the network back as it was: attributes, gradients, `requires_grad`, and the random generators, also after an
+    error.
 
-    Attributes are modes, hooks, submodules, and whatever a forward keeps on its module. The tensors among them, buffers too, are copies
-    meanwhile: the network's own are not written to, so that a graph that waits for its backward pass finds them as they were.
+    Attributes are modes, hooks, submodules, and whatever a forward keeps on its module. The tensors among them, buffers
+    too, are copies meanwhile: the network's own are not written to, so that a graph that waits for its backward pass
+    finds them as they were.
     """
     attributes: dict[int, tuple[Container, list[Any]]] = {}
     for module in network.modules():
@@ -54,12 +58,18 @@ def preserve(network: nn.Module) -> Iterator[None]:
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """Return a copy of the network, also of one that keeps what it has computed, as pruning and weight normalisation do.
+    """Return a copy of the network, also of one that keeps what it has computed, as pruning and weight normalisation
+    do.
 
     Raises:
         UserError: if something in it cannot be copied.
     """
-    kept = [value for module in network.modules() for value in tree_leaves(vars(module)) if isinstance(value, Tensor) and not value.is_leaf]
+    kept = [
+        value
+        for module in network.modules()
+        for value in tree_leaves(vars(module))
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
     with told(f"this {type(network).__name__} cannot be copied, and it is a copy that would be changed", UnseenError):
         return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
 

@@ -1,4 +1,6 @@
-"""What is looked at: a network with weights, the loss and images that it may bring, and a data set as it is prepared for it."""
+"""What is looked at: a network with weights, the loss and images that it may bring, and a data set as it is prepared
+for it.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -24,8 +26,9 @@ LARGEST_SIZE = 2048
 class Subject:
     """A network, and what is known of it.
 
-    `options` are the network's: the weights file's and those asked for. `metadata` are the weights', None without weights, and `fit` is how a
-    file's tensors fit. `own` is what a factory gave. `standardised` says whose mean and deviation `data` has: the weights' or its own.
+    `options` are the network's: the weights file's and those asked for. `metadata` are the weights', None without
+    weights, and `fit` is how a file's tensors fit. `own` is what a factory gave. `standardised` says whose mean and
+    deviation `data` has: the weights' or its own.
     """
 
     network: nn.Module
@@ -46,7 +49,8 @@ class Subject:
         zero_pad: ZeroPadSide | None = None,
         like: Dataset | None = None,
     ) -> Self:
-        """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where nothing else says them.
+        """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where
+        nothing else says them.
 
         Raises:
             UserError: if there is no such network, or the weights do not fit it.
@@ -56,7 +60,9 @@ class Subject:
             return cls(network, Own(network), dict(options), metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
-        otherwise = {} if like is None else {"num_classes": len(classes or like.classes), "in_channels": like.in_channels}
+        otherwise = (
+            {} if like is None else {"num_classes": len(classes or like.classes), "in_channels": like.in_channels}
+        )
         if read is None:
             own = zoo.own(model, {**otherwise, **options})
             return cls(own.network, own, dict(options))
@@ -77,13 +83,17 @@ class Subject:
         told_apart = self.metadata.get("card", {"made_for": {}})["made_for"].get("num_classes", data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
-                f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the --data that they were trained on"
+                f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the "
+                "--data that they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
 
 
-def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None) -> tuple[Dataset, Literal["weights", "data"]]:
-    """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the weights' or the data's.
+def prepared_for(
+    network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None
+) -> tuple[Dataset, Literal["weights", "data"]]:
+    """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the
+    weights' or the data's.
 
     Labels are those that the classes have in the file, by their names.
 
@@ -93,7 +103,9 @@ def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], siz
     if kept.get("classes"):  # files of others, and our old ones, name none
         known = len(kept["classes"])
         if data.num_classes < known:
-            warnings.warn(f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart", stacklevel=2)
+            warnings.warn(
+                f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart", stacklevel=2
+            )
         data = data.labelled(kept["classes"])
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
@@ -106,6 +118,7 @@ def prepared_for(network: nn.Module, data: Dataset, kept: Mapping[str, Any], siz
     if not len(mean) == len(std) == data.in_channels:
         trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
         raise MismatchError(
-            f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have {data.in_channels}; give other --data"
+            f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have "
+            f"{data.in_channels}; give other --data"
         )
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"

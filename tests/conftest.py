@@ -1,4 +1,6 @@
-"""Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS (tests/processors.py) says another."""
+"""Shared fixtures. Caches of their own. One thread, since tests run side by side; RESLAB_TEST_THREADS
+(tests/processors.py) says another.
+"""
 
 import multiprocessing
 import os
@@ -15,13 +17,15 @@ settings.load_profile("reslab")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Run the tests in a process whose file names are UTF-8, as they are in Hangul, where a locale has made them ASCII in this one.
+    """Run the tests in a process whose file names are UTF-8, as they are in Hangul, where a locale has made them ASCII
+    in this one.
 
     Import what takes seconds here, and not above: xdist's first process runs no tests, and the others wait for it.
     """
     if sys.getfilesystemencoding() == "utf-8":
         if config.getoption("dist", "no") == "no":
-            with warnings.catch_warnings():  # the first time on a machine it lists the fonts, and writes the list without naming an encoding
+            # the first time on a machine it lists the fonts, and writes the list without naming an encoding
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 import matplotlib.font_manager  # noqa: F401  # for what importing it does
             import torch  # noqa: F401

@@ -29,17 +29,28 @@ from reslab.training.recipes import FAST
 def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **recipe: object) -> TrialConfig:
     """Return a trial of an 8-layer network that takes about a second."""
     settings = {"epochs": epochs, "batch_size": 256, **recipe}
-    return TrialConfig(model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed)
+    return TrialConfig(
+        model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed
+    )
 
 
 def pretended(
-    name: str, path: Path, train_error: Callable[[str], float], test_error: Callable[[str], float] = lambda _: 0.1, status: str = "finished"
+    name: str,
+    path: Path,
+    train_error: Callable[[str], float],
+    test_error: Callable[[str], float] = lambda _: 0.1,
+    status: str = "finished",
 ) -> Trials:
     """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name."""
     study = studies.find(name)
     grid = study.grid(study.configure("smoke", {}))
-    results = {key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))} for key in grid}
-    return Trials({key: [Trial(key, trial, results[key], Run(path, trial)) for trial in trials] for key, trials in grid.items()})
+    results = {
+        key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))}
+        for key in grid
+    }
+    return Trials(
+        {key: [Trial(key, trial, results[key], Run(path, trial)) for trial in trials] for key, trials in grid.items()}
+    )
 
 
 def timeless(record: dict[str, object]) -> dict[str, object]:
@@ -49,8 +60,15 @@ def timeless(record: dict[str, object]) -> dict[str, object]:
 
 def reslab(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with warnings as errors."""
-    theirs = ("plotly.validator_cache", "torch.distributed.nn.jit.instantiator")  # they open their own files so, the second in torch 2.6
-    flags = ["-X", "warn_default_encoding", "-W", "error", *(f"-Wignore::EncodingWarning:{module}" for module in theirs)]
+    # they open their own files so, the second in torch 2.6
+    theirs = ("plotly.validator_cache", "torch.distributed.nn.jit.instantiator")
+    flags = [
+        "-X",
+        "warn_default_encoding",
+        "-W",
+        "error",
+        *(f"-Wignore::EncodingWarning:{module}" for module in theirs),
+    ]
     command = [sys.executable, *flags, "-m", "reslab", *map(str, arguments)]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment)
@@ -79,8 +97,11 @@ def refused(kind: type[UserError], *values: object) -> Iterator[pytest.Exception
 def assert_refused(done: subprocess.CompletedProcess[str], *values: object) -> None:
     """See that a command ended with exit code 2 and one line, after notes at the most, with these values in it."""
     assert done.returncode == 2, done.stderr
-    *notes, line = [line for line in done.stderr.splitlines() if "━" not in line]  # progress bars, which a terminal redraws in place
-    assert all(note.startswith("reslab: note: ") for note in notes) and re.match("reslab: (?!note: )", line), done.stderr
+    # progress bars, which a terminal redraws in place
+    *notes, line = [line for line in done.stderr.splitlines() if "━" not in line]
+    assert all(note.startswith("reslab: note: ") for note in notes) and re.match("reslab: (?!note: )", line), (
+        done.stderr
+    )
     assert not (absent := _absent(values, line)), f"{absent} not in: {line}"
 
 
@@ -90,7 +111,9 @@ def _absent(values: tuple[object, ...], message: str) -> list[str]:
 
 
 def snapshot(network: nn.Module) -> dict[str, object]:
-    """Return everything an analysis must leave as it found it, as plain values: two snapshots are equal if nothing changed."""
+    """Return everything an analysis must leave as it found it, as plain values: two snapshots are equal if nothing
+    changed.
+    """
     state: dict[str, object] = {
         "torch": torch.get_rng_state().tolist(),
         "python": random.getstate(),
@@ -111,7 +134,10 @@ def snapshot(network: nn.Module) -> dict[str, object]:
 
 def sum_up(directory: Path) -> None:
     """Write SHA256SUMS of what a run directory holds now."""
-    write_sums(directory, {path.name: sha256(path) for path in sorted(directory.iterdir()) if path.is_file() and path.name != SUMS})
+    write_sums(
+        directory,
+        {path.name: sha256(path) for path in sorted(directory.iterdir()) if path.is_file() and path.name != SUMS},
+    )
 
 
 class Fails(nn.Module):

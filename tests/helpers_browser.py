@@ -1,4 +1,6 @@
-"""A real browser for tests: headless Chromium, spoken to over its DevTools pipe, with nothing but the standard library."""
+"""A real browser for tests: headless Chromium, spoken to over its DevTools pipe, with nothing but the
+standard library.
+"""
 
 import base64
 import itertools
@@ -16,7 +18,10 @@ from typing import Any, Self
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MISSING = "no Chromium here; install one to run the browser tests: apt install chromium (Debian), brew install --cask chromium (macOS)"
+MISSING = (
+    "no Chromium here; install one to run the browser tests: apt install chromium (Debian), brew install --cask "
+    "chromium (macOS)"
+)
 
 
 def chromium() -> str | None:
@@ -44,7 +49,9 @@ class Browser:
         """Call a method of the DevTools protocol on the page."""
         return self._call(method, parameters, self._session)
 
-    def open(self, page: Path, width: int = 1400, *, fragment: str = "", language: str = "en-US", dark: bool = False) -> Self:
+    def open(
+        self, page: Path, width: int = 1400, *, fragment: str = "", language: str = "en-US", dark: bool = False
+    ) -> Self:
         """Load a file in a window of this width, at a fragment of its address, for a reader of this language."""
         self.call("Network.setUserAgentOverride", userAgent="test", acceptLanguage=language)
         self.dark(dark)
@@ -57,10 +64,15 @@ class Browser:
         return self
 
     def dark(self, dark: bool) -> None:
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
 
     def resize(self, width: int, height: int = 900) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
 
     def run(self, code: str) -> Any:
         """Return the value of an expression, waiting for it if it is a promise."""
@@ -98,7 +110,9 @@ class Browser:
             details = what["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
         elif event == "Runtime.consoleAPICalled" and what["type"] in ("error", "assert", "warning"):
-            self.problems.append(" ".join(str(argument.get("value", argument.get("description"))) for argument in what["args"]))
+            self.problems.append(
+                " ".join(str(argument.get("value", argument.get("description"))) for argument in what["args"])
+            )
         elif event == "Log.entryAdded" and what["entry"]["level"] in ("error", "warning"):
             self.problems.append(what["entry"]["text"])
         elif event == "Page.javascriptDialogOpening":
@@ -127,8 +141,23 @@ def browser(profile: Path) -> Iterator[Browser]:
     assert program is not None
     their_in, our_out = os.pipe()
     our_in, their_out = os.pipe()
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update")
-    command = [program, *flags, "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
+    flags = (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    )
+    command = [
+        program,
+        *flags,
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+        "about:blank",
+    ]
 
     def wire() -> None:  # Chromium reads from descriptor 3 and writes to 4
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (their_in, their_out)]

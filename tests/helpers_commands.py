@@ -13,7 +13,9 @@ from reslab.networks import zoo
 
 
 def check_command(command: str) -> None:
-    """See that a command exists and takes these arguments, and that there is a study, analysis or network of that name."""
+    """See that a command exists and takes these arguments, and that there is a study, analysis or network
+    of that name.
+    """
     program, *words = shlex.split(command)
     if program == "python":
         module = find_spec(words[1])
@@ -52,4 +54,10 @@ def check_bench(name: str, **_: object) -> None:
     assert bench.find(name)
 
 
-CHECKS = {"study": check_study, "analyze": check_analyze, "models": check_models, "train": check_train, "bench": check_bench}
+CHECKS = {
+    "study": check_study,
+    "analyze": check_analyze,
+    "models": check_models,
+    "train": check_train,
+    "bench": check_bench,
+}

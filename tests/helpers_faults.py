@@ -1,7 +1,7 @@
 """Commands that are killed while they work.
 
-Half of the kills are at a moment drawn at random, half at a step of writing a file (before it is opened, synced, renamed, removed) drawn at random,
-so that every place between two of them is come by.
+Half of the kills are at a moment drawn at random, half at a step of writing a file (before it is opened, synced,
+renamed, removed) drawn at random, so that every place between two of them is come by.
 """
 
 import os
@@ -104,7 +104,10 @@ def outcome(directory: Path) -> dict[str, Any]:
             kept[name] = timeless(read_json(path))
         elif path.name == "study.json":
             record = read_json(path)
-            kept[name] = {**record, "trials": [{**trial, "result": timeless(trial["result"])} for trial in record["trials"]]}
+            kept[name] = {
+                **record,
+                "trials": [{**trial, "result": timeless(trial["result"])} for trial in record["trials"]],
+            }
         elif path.is_file() and path.name != ".lock":
             kept[name] = None  # that it is there
     return kept
@@ -141,6 +144,8 @@ def kill_often(kills: int, root: Path, command: list[str], draws: random.Random)
             report["failed"].append(code)
         report["finished"] += 1
         found = outcome(directory)
-        report["different"] += [name for name in expected.keys() | found.keys() if expected.get(name, 0) != found.get(name, 0)]
+        report["different"] += [
+            name for name in expected.keys() | found.keys() if expected.get(name, 0) != found.get(name, 0)
+        ]
         shutil.rmtree(directory)
     return report

@@ -1,4 +1,6 @@
-"""New processes, forked from one that imports what takes seconds just once, where a test isn't about the start of an interpreter."""
+"""New processes, forked from one that imports what takes seconds just once, where a test isn't about the start of an
+interpreter.
+"""
 
 import multiprocessing
 import os
@@ -8,12 +10,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
-SLOW = ["lightning_fabric", "torch._dynamo", "sklearn.datasets", "plotly.graph_objects", "reslab.cli", "reslab.studies.study"]
+SLOW = [
+    "lightning_fabric",
+    "torch._dynamo",
+    "sklearn.datasets",
+    "plotly.graph_objects",
+    "reslab.cli",
+    "reslab.studies.study",
+]
 """Not torchvision, which a test forbids."""
 
 
 def forking() -> BaseContext:
-    """Return multiprocessing's fork server, whose processes begin as spawned ones do, but with `SLOW` imported; without forks, "spawn"."""
+    """Return multiprocessing's fork server, whose processes begin as spawned ones do, but with `SLOW` imported; without
+    forks, "spawn".
+    """
     if os.name != "posix":
         return multiprocessing.get_context("spawn")
     multiprocessing.set_forkserver_preload(SLOW)

@@ -29,11 +29,16 @@ class Hang(BaseException):
 
 def sizes(fast: int, slow: int) -> pytest.MarkDecorator:
     """Run a test with a few inputs, the same every time, and with many, others every time."""
-    return pytest.mark.parametrize("inputs", [fuzz(fast, True), pytest.param(fuzz(slow, False), marks=pytest.mark.slow)], ids=[str(fast), str(slow)])
+    return pytest.mark.parametrize(
+        "inputs",
+        [fuzz(fast, True), pytest.param(fuzz(slow, False), marks=pytest.mark.slow)],
+        ids=[str(fast), str(slow)],
+    )
 
 
 def fuzz(examples: int, same: bool) -> settings:
-    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]  # a busy machine; large inputs are meant
+    # a busy machine; large inputs are meant
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return settings(max_examples=examples, derandomize=same, database=None, suppress_health_check=checks)
 
 
@@ -78,7 +83,8 @@ def told(*words: str | Path) -> int:
         done: Any = reslab_here(*words)
     assert done.returncode in (0, 1, 2), done
     assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if "━" not in line]  # progress bars, which a terminal redraws in place
+    # progress bars, which a terminal redraws in place
+    lines = [line for line in done.stderr.splitlines() if "━" not in line]
     if done.returncode == 2:
         assert len(lines) == 1 and lines[0].startswith("reslab: ") and len(lines[0]) > len("reslab: "), done.stderr
     return int(done.returncode)
@@ -97,9 +103,18 @@ class Content(bytes):
 
 
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(("digits", "../..", "\0", "<b>", "Infinity"))
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(("digits", "../..", "\0", "<b>", "Infinity"))
 )
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=5)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -133,6 +148,13 @@ def damaged(draw: DrawFn, content: bytes) -> bytes:
             changed[draw(st.integers(0, len(content) - 1))] ^= 1 << draw(st.integers(0, 7))
         return bytes(changed)
     at = draw(st.integers(0, len(content)))
-    return {"cut": content[:at], "doubled": content[:at] + content, "zeros": content[:at] + bytes(len(content) - at), "other": b""}[kind] or draw(
-        st.binary(max_size=64) | st.just(b"\xff\xfe{\0}\0") | st.text(max_size=16).map(lambda text: text.encode("utf-16"))
+    return {
+        "cut": content[:at],
+        "doubled": content[:at] + content,
+        "zeros": content[:at] + bytes(len(content) - at),
+        "other": b"",
+    }[kind] or draw(
+        st.binary(max_size=64)
+        | st.just(b"\xff\xfe{\0}\0")
+        | st.text(max_size=16).map(lambda text: text.encode("utf-16"))
     )

@@ -18,11 +18,19 @@ def write_image(path: Path, size: Size, mode: str = "RGB", seed: int = 0) -> Non
 
 
 def image_folder(
-    root: Path, sizes: Sequence[Size] = ((8, 8),), *, classes: Sequence[str] = ("가", "b c"), train: int = 4, test: int = 2, mode: str = "RGB"
+    root: Path,
+    sizes: Sequence[Size] = ((8, 8),),
+    *,
+    classes: Sequence[str] = ("가", "b c"),
+    train: int = 4,
+    test: int = 2,
+    mode: str = "RGB",
 ) -> Path:
     """Write `train` and `test` images a class, their sizes taken in turn, and return the root."""
     for part, count in (("train", train), ("test", test)):
         for number, name in enumerate(classes):
             for i in range(count):
-                write_image(root / part / name / f"{i:02}.png", sizes[i % len(sizes)], mode, seed=10 * number + (part == "test"))
+                write_image(
+                    root / part / name / f"{i:02}.png", sizes[i % len(sizes)], mode, seed=10 * number + (part == "test")
+                )
     return root

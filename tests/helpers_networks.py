@@ -21,5 +21,7 @@ def linear(width: int = 3) -> nn.Linear:
 
 def toy_network(blocks: int) -> nn.Sequential:
     """Return tanh branches on alternating shortcuts: identity, and a linear map shorter than the branch."""
-    made = [Toy(nn.Sequential(linear(), nn.Tanh(), linear()), linear() if index % 2 else None) for index in range(blocks)]
+    made = [
+        Toy(nn.Sequential(linear(), nn.Tanh(), linear()), linear() if index % 2 else None) for index in range(blocks)
+    ]
     return nn.Sequential(*made)

@@ -1,4 +1,5 @@
-"""Run the tests that rounding can reach as other processors would: with older instructions, and with sums split among threads.
+"""Run the tests that rounding can reach as other processors would: with older instructions, and with sums split among
+threads.
 
 python tests/processors.py [pytest's arguments]    minutes for each of `SETTINGS`
 """
@@ -31,7 +32,9 @@ FILES = [
 
 
 def processor(aten: str, onednn: str, threads: int = 1) -> dict[str, str]:
-    """Return the environment in which torch's own kernels and oneDNN's compute with these instructions, and tests with so many threads."""
+    """Return the environment in which torch's own kernels and oneDNN's compute with these instructions, and tests with
+    so many threads.
+    """
     return {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "RESLAB_TEST_THREADS": str(threads)}
 
 
@@ -43,7 +46,9 @@ SETTINGS = {
     "two threads": (True, {"RESLAB_TEST_THREADS": "2"}),
     "four threads": (True, {"RESLAB_TEST_THREADS": "4"}),
 }
-"""Whether this processor has the instructions, for torch would take what is not there; and the environment. The last two are its own instructions."""
+"""Whether this processor has the instructions, for torch would take what is not there; and the environment. The last
+two are its own instructions.
+"""
 
 
 def passes(environment: dict[str, str], arguments: list[str]) -> bool:
@@ -67,8 +72,11 @@ def passes(environment: dict[str, str], arguments: list[str]) -> bool:
         *files,
         *arguments,
     ]
-    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # or threads that outnumber the cores wait for one another by computing nothing at full speed
-    done = subprocess.run(command, cwd=TESTS.parent, env=os.environ | waiting | environment, capture_output=True, encoding="utf-8")
+    # or threads that outnumber the cores wait for one another by computing nothing at full speed
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(
+        command, cwd=TESTS.parent, env=os.environ | waiting | environment, capture_output=True, encoding="utf-8"
+    )
     print(f"{'failed' if done.returncode else 'passed'} in {time.monotonic() - begun:.0f} s", flush=True)
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", flush=True)

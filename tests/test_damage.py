@@ -97,7 +97,11 @@ def same_end(run: Run, trained: Path) -> bool:
 
 @DAMAGE
 def test_the_checkpoint_before_a_damaged_one_is_used(
-    damage: Callable[[Path], None], run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damage: Callable[[Path], None],
+    run: Run,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     damage(run.checkpoint)
     assert finish(run, monkeypatch) == 11
@@ -115,7 +119,9 @@ def test_with_both_checkpoints_damaged_a_run_begins_anew(
     assert len(capsys.readouterr().err.splitlines()) == 2 and same_end(run, trained)
 
 
-def test_another_trials_checkpoint_is_not_used(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_trials_checkpoint_is_not_used(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(Run(run.path.parent, tiny_trial(1, epochs=3)).checkpoint, run.checkpoint)
     assert finish(run, monkeypatch) == 11
     assert "is another trial's" in capsys.readouterr().err and same_end(run, trained)
@@ -123,7 +129,11 @@ def test_another_trials_checkpoint_is_not_used(run: Run, trained: Path, monkeypa
 
 @DAMAGE
 def test_damaged_metrics_are_not_gone_on_with(
-    damage: Callable[[Path], None], run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damage: Callable[[Path], None],
+    run: Run,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     damage(run.path / "metrics.jsonl")
     assert finish(run, monkeypatch) == 0
@@ -141,7 +151,9 @@ def test_a_trial_whose_config_is_damaged_is_not_trained(damage: Callable[[Path],
 
 @DAMAGE
 @pytest.mark.parametrize("name", FILES)
-def test_damage_to_any_file_of_a_finished_run_is_named(damage: Callable[[Path], None], name: str, trained: Path, tmp_path: Path) -> None:
+def test_damage_to_any_file_of_a_finished_run_is_named(
+    damage: Callable[[Path], None], name: str, trained: Path, tmp_path: Path
+) -> None:
     shutil.copytree(trained, tmp_path / "runs")
     run = Run(tmp_path / "runs", CONFIG)
     run.result()
@@ -156,7 +168,8 @@ def test_a_file_of_another_run_is_found_out(name: str, trained: Path, tmp_path: 
     shutil.copytree(trained, tmp_path / "runs")
     run, other = (Run(tmp_path / "runs", tiny_trial(seed, epochs=3)) for seed in (0, 1))
     shutil.copy(other.path / name, run.path / name)
-    with refused(DamagedError, run.path / ("trial.json" if name == "SHA256SUMS" else name)):  # the sums of others fit no file
+    # the sums of others fit no file
+    with refused(DamagedError, run.path / ("trial.json" if name == "SHA256SUMS" else name)):
         run.result()
     shutil.copytree(other.path, run.path, dirs_exist_ok=True)  # all of them
     with refused(DamagedError, run.path / "trial.json"):
@@ -181,7 +194,19 @@ def test_a_run_of_a_version_that_kept_no_wrong_answers_is_read_as_before(trained
 
 
 def test_train_refuses_a_damaged_run_in_one_line(tmp_path: Path) -> None:
-    arguments = ["train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256", "--out", tmp_path, "--json"]
+    arguments = [
+        "train",
+        "cifar_plain",
+        "--depth",
+        "8",
+        "--epochs",
+        "1",
+        "--set",
+        "batch_size=256",
+        "--out",
+        tmp_path,
+        "--json",
+    ]
     assert reslab_here(*arguments).returncode == 0
     (weights,) = tmp_path.glob("*/weights.safetensors")
     flip(weights)

@@ -25,6 +25,8 @@ APART = {
     "reslab.files",
     "reslab.processes",
     "reslab.runs",
+    "reslab.shapes",
+    "reslab.shapes",
     "reslab.weights",  # written after the last step
     "reslab.weights.files",
     "reslab.weights.names",
@@ -45,7 +47,13 @@ def modules(parts: digests.Parts) -> set[str]:
 def imported_by(program: str, *arguments: str | Path) -> set[str]:
     """Return the lab's modules that a program has imported at its end, in a process of its own."""
     program += "\nimport sys\nprint(*(name for name in sys.modules if name.partition('.')[0] == 'reslab'))"
-    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -58,9 +66,16 @@ from reslab.executors.trial import run_trial
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 recipe = FAST.model_copy(update={"epochs": 1})
-run_trial(TrialConfig(model="cifar_stochastic_depth", options={"depth": 8}, data="digits", recipe=recipe, seed=0), Path(sys.argv[1]))
+options = {"depth": 8}
+config = TrialConfig(model="cifar_stochastic_depth", options=options, data="digits", recipe=recipe, seed=0)
+run_trial(config, Path(sys.argv[1]))
 """
-    found_beside_models = {"reslab.analysis", "reslab.networks", "reslab.networks.anatomy", "reslab.networks.literature"} | COUNTING
+    found_beside_models = {
+        "reslab.analysis",
+        "reslab.networks",
+        "reslab.networks.anatomy",
+        "reslab.networks.literature",
+    } | COUNTING
     assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
 
 
@@ -76,7 +91,9 @@ def test_all_that_a_race_imports_and_that_computes_is_covered() -> None:
 
 def test_all_that_studies_import_and_that_measures_is_covered() -> None:
     """Of their own room, what Python has imported against what is read in their sources."""
-    imported = imported_by("\n".join(f"import reslab.studies.{name}" for name in studies.names())) - modules(digests.MEASURED)
+    imported = imported_by("\n".join(f"import reslab.studies.{name}" for name in studies.names())) - modules(
+        digests.MEASURED
+    )
     own = {f"reslab.studies.{path.stem}" for name in studies.names() for path in digests.study_files(name)}
     assert imported == APART | LEDGER | {"reslab.studies"} | own
     assert {path.stem for path in digests.study_files("batchnorm_role")} == {
@@ -88,7 +105,11 @@ def test_all_that_studies_import_and_that_measures_is_covered() -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy the package's Python files, and have the digests taken of them."""
-    shutil.copytree(digests.ROOT, tmp_path / "reslab", ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")])
+    shutil.copytree(
+        digests.ROOT,
+        tmp_path / "reslab",
+        ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")],
+    )
     monkeypatch.setattr(digests, "ROOT", tmp_path / "reslab")
     return tmp_path / "reslab"
 
@@ -118,11 +139,17 @@ class OtherDocstrings(ast.NodeTransformer):
     """Replaces all docstrings, those of constants too."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr:
-        return ast.Expr(ast.Constant("Other words.")) if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+        return (
+            ast.Expr(ast.Constant("Other words."))
+            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+            else node
+        )
 
 
 def test_words_and_layout_change_no_digest(package: Path) -> None:
-    """Every file written anew from its syntax tree: other docstrings, no comments, other lines, and CRLF at their ends."""
+    """Every file written anew from its syntax tree: other docstrings, no comments, other lines, and CRLF
+    at their ends.
+    """
 
     def rewrite() -> None:
         for path in package.rglob("*.py"):
@@ -134,7 +161,10 @@ def test_words_and_layout_change_no_digest(package: Path) -> None:
 
 @pytest.mark.parametrize("room", ["report", "exercises", "commands", "bench", "ledger"])
 def test_what_shows_and_teaches_is_in_no_digest(package: Path, room: str) -> None:
-    assert changed(lambda: [path.write_text("x = 1\n", encoding="utf-8") for path in (package / room).glob("*.py")]) == set()
+    assert (
+        changed(lambda: [path.write_text("x = 1\n", encoding="utf-8") for path in (package / room).glob("*.py")])
+        == set()
+    )
 
 
 EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
@@ -152,12 +182,26 @@ EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
         ("studies/lesion.py", "import", "import sys\nimport", {"measured by lesion"}),
     ],
 )
-def test_a_change_of_the_program_changes_the_digests_of_what_it_makes(package: Path, file: str, old: str, new: str, expected: set[str]) -> None:
+def test_a_change_of_the_program_changes_the_digests_of_what_it_makes(
+    package: Path, file: str, old: str, new: str, expected: set[str]
+) -> None:
     assert changed(lambda: replace(package / file, old, new)) == expected
 
 
 def test_an_emptied_or_negated_value_is_another_program() -> None:
-    texts = ["x = 1", "x = -1", "x = None", "x = []", "x = ''", "x = 1.0", "x = True", "def x(): return", "def x(): pass", "x: int = 1", "'x'"]
+    texts = [
+        "x = 1",
+        "x = -1",
+        "x = None",
+        "x = []",
+        "x = ''",
+        "x = 1.0",
+        "x = True",
+        "def x(): return",
+        "def x(): pass",
+        "x: int = 1",
+        "'x'",
+    ]
     assert len({digests.written(ast.parse(text)) for text in texts}) == len(texts)
 
 

@@ -1,4 +1,6 @@
-"""Whatever happens to a run, what was finished stays, the error is one line, and the same command goes on to the same end."""
+"""Whatever happens to a run, what was finished stays, the error is one line, and the same command goes on to the same
+end.
+"""
 
 import os
 import random
@@ -91,7 +93,9 @@ def test_a_directory_that_is_read_only_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
-def test_a_directory_deleted_under_a_run_is_that_trials_failure(again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_deleted_under_a_run_is_that_trials_failure(
+    again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     iterate = Trainer.iterate
 
@@ -124,7 +128,10 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.slow  # three studies: half a minute
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "reslab", *STUDY, "--workers", "1"]
-    both = [subprocess.Popen([*command, "--out", tmp_path / "shared"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen([*command, "--out", tmp_path / "shared"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
     assert [(process.communicate()[1], process.returncode)[1] for process in both] == [0, 0]
     assert reslab(*STUDY, "--out", tmp_path / "alone").returncode == 0
     shared, alone = (read_json(tmp_path / where / "study.json") for where in ("shared", "alone"))
@@ -136,7 +143,8 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
         weights = [tmp_path / where / trial["directory"] / "weights.safetensors" for where in ("shared", "alone")]
         assert weights[0].read_bytes() == weights[1].read_bytes()
         assert (
-            len((tmp_path / "shared" / trial["directory"] / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+            len((tmp_path / "shared" / trial["directory"] / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+            == 1
         )  # nobody trained it twice
 
 
@@ -146,7 +154,10 @@ def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) ->
     config = study.configure("smoke", {"seeds": 1})
     grid = study.grid(config)
     first, trials = next(iter(grid.items()))
-    greedy, lost, missing = (trials[0].model_copy(update={"model": f"faulty:{name}", "options": {}}) for name in ("Greedy", "Lost", "Missing"))
+    greedy, lost, missing = (
+        trials[0].model_copy(update={"model": f"faulty:{name}", "options": {}})
+        for name in ("Greedy", "Lost", "Missing")
+    )
 
     def with_bad_ones(_: object) -> dict[str, list[TrialConfig]]:
         return {**grid, first: [greedy, lost, missing, *trials]}
@@ -154,7 +165,9 @@ def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) ->
     directory = Directory(tmp_path / "study").prepare(study)
     finished = run_study(replace(study, grid=with_bad_ones), config, directory, local(1), lambda *_: None)
     reasons = {failure.config.model: failure.reason for failure in finished.failures}
-    assert reasons.keys() == {greedy.model, missing.model} and all(len(reason.splitlines()) == 1 for reason in reasons.values())
+    assert reasons.keys() == {greedy.model, missing.model} and all(
+        len(reason.splitlines()) == 1 for reason in reasons.values()
+    )
     assert "allocate" in reasons[greedy.model] and "Missing" in reasons[missing.model]
     (diverged,) = [trial.result.model_dump() for trial in finished.record.trials if trial.config["model"] == lost.model]
     assert diverged["status"] == "diverged" and diverged["reason"] == "the mean loss of epoch 1 was not finite"

@@ -34,7 +34,16 @@ FACTS = {
     "zero_pad": "end",
     "preprocessing": {"data": "digits", "mean": [0.3], "std": [0.4], "size": None, "classes": list("0123456789")},
 }
-DTYPES = (torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+DTYPES = (
+    torch.int8,
+    torch.bool,
+    torch.complex64,
+    torch.float8_e4m3fn,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.int64,
+)
 
 
 def saved(value: Any) -> bytes:
@@ -57,7 +66,9 @@ def tied() -> dict[str, Any]:
 
 @st.composite
 def states(draw: DrawFn) -> dict[str, torch.Tensor]:
-    """Draw a state dict with some tensors of other kinds: another dtype, empty, of no dimensions, not finite, missing, under another name."""
+    """Draw a state dict with some tensors of other kinds: another dtype, empty, of no dimensions, not finite, missing,
+    under another name.
+    """
     state = dict(SOUND)
     for name in draw(st.lists(st.sampled_from(sorted(state)), min_size=1, max_size=3, unique=True)):
         tensor = state[name]
@@ -72,7 +83,12 @@ def states(draw: DrawFn) -> dict[str, torch.Tensor]:
         elif change == "missing":
             del state[name]
         else:
-            made = {"empty": torch.empty(0), "scalar": torch.tensor(1.0), "nan": torch.full_like(tensor, -1), "flat": tensor.flatten()}
+            made = {
+                "empty": torch.empty(0),
+                "scalar": torch.tensor(1.0),
+                "nan": torch.full_like(tensor, -1),
+                "flat": tensor.flatten(),
+            }
             state[name] = made[change]
     return state
 
@@ -91,7 +107,9 @@ def _weights(draw: DrawFn) -> bytes:
     if kind == "state":
         return safe(draw(states()), draw(st.sampled_from((FACTS, {}))))
     if kind == "pickled state":
-        places = draw(st.lists(st.sampled_from(("state_dict", "model", "model_ema", "x")), min_size=1, max_size=2, unique=True))
+        places = draw(
+            st.lists(st.sampled_from(("state_dict", "model", "model_ema", "x")), min_size=1, max_size=2, unique=True)
+        )
         prefix = draw(st.sampled_from(("", "module.", "_orig_mod.module.")))
         return saved({place: {prefix + name: tensor for name, tensor in draw(states()).items()} for place in places})
     if kind == "facts":
@@ -99,7 +117,10 @@ def _weights(draw: DrawFn) -> bytes:
     if kind == "text":
         return safe(SOUND, draw(st.text(max_size=20) | JSON.map(json.dumps) | st.just("[" * 100_000)))
     if kind == "header":  # a length of header, and a header, that promise what is not there
-        header = draw(JSON.map(json.dumps) | st.just('{"x": {"dtype": "F32", "shape": [99999999999], "data_offsets": [0, 399999999996]}}')).encode()
+        header = draw(
+            JSON.map(json.dumps)
+            | st.just('{"x": {"dtype": "F32", "shape": [99999999999], "data_offsets": [0, 399999999996]}}')
+        ).encode()
         return struct.pack("<Q", draw(st.integers(0, 2**64 - 1) | st.just(len(header)))) + header
     return saved(draw(JSON | st.sampled_from((tied(), {0: torch.zeros(1)}, {"x": torch.zeros(2).to_sparse()}))))
 
@@ -117,7 +138,8 @@ def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_files(inputs: Any) -> None:
     @inputs
     @given(content=weights(), command=st.sampled_from(("read", "evaluate", "weights", "analyze")))
-    @example(content=safe(SOUND, "["), command="evaluate")  # metadata that are no JSON, no facts, too deep, or half there
+    # metadata that are no JSON, no facts, too deep, or half there
+    @example(content=safe(SOUND, "["), command="evaluate")
     @example(content=safe(SOUND, "[]"), command="evaluate")
     @example(content=Content(safe(SOUND, "[" * 100_000)), command="read")
     @example(content=safe(SOUND, {"model": NETWORK[0]}), command="evaluate")
@@ -127,7 +149,8 @@ def test_weights_files(inputs: Any) -> None:
     @example(content=safe(SOUND, {**FACTS, "preprocessing": {"classes": [0]}}), command="analyze")
     @example(content=safe(SOUND, {**FACTS, "options": {"weights": "x"}}), command="evaluate")
     @example(content=safe(SOUND, {**FACTS, "options": {"depth": 6 * 10**9 + 2}}), command="evaluate")
-    @example(content=safe({name: value.to(torch.int8) for name, value in SOUND.items()}), command="read")  # quantised weights were taken as they are
+    # quantised weights were taken as they are
+    @example(content=safe({name: value.to(torch.int8) for name, value in SOUND.items()}), command="read")
     @example(content=saved(tied()), command="read")  # it looked inside forever
     @example(content=saved({0: torch.zeros(1)}), command="weights")
     @example(content=saved({"module.x": torch.zeros(1), "x": torch.zeros(1)}), command="weights")
@@ -141,11 +164,36 @@ def test_weights_files(inputs: Any) -> None:
                     warnings.simplefilter("ignore")  # of what was left out or chosen
                     load(network, read_weights(file), *NETWORK, "end")
             elif command == "weights":
-                told("weights", file, "--as", "cifar_resnet", "--depth", "8", "--in-channels", "1", "--zero-pad", "end", "--out", "x.safetensors")
+                told(
+                    "weights",
+                    file,
+                    "--as",
+                    "cifar_resnet",
+                    "--depth",
+                    "8",
+                    "--in-channels",
+                    "1",
+                    "--zero-pad",
+                    "end",
+                    "--out",
+                    "x.safetensors",
+                )
             elif command == "evaluate":
                 told("evaluate", "cifar_resnet", "--depth", "8", "--weights", file, "--zero-pad", "end")
             else:
-                told("analyze", "importance", "cifar_resnet", "--depth", "8", "--weights", file, "--zero-pad", "end", "--images", "2")
+                told(
+                    "analyze",
+                    "importance",
+                    "cifar_resnet",
+                    "--depth",
+                    "8",
+                    "--weights",
+                    file,
+                    "--zero-pad",
+                    "end",
+                    "--images",
+                    "2",
+                )
 
     holds()
 
@@ -162,15 +210,19 @@ def pictures(draw: DrawFn) -> bytes:
     kind = draw(st.sampled_from(("image", "image", "animated", "damaged", "empty", "text", "bomb")))
     if kind in ("empty", "text"):
         return draw(st.binary(max_size=40)) if kind == "text" else b""
-    if kind == "bomb":  # a header that promises 10^10 pixels; Pillow's limit is 10^8 and a warning, twice that and an error
+    # a header that promises 10^10 pixels; Pillow's limit is 10^8 and a warning, twice that and an error
+    if kind == "bomb":
         side = draw(st.sampled_from((10_000, 12_000, 100_000)))
         body = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         packed = zlib.compress(bytes(1000))
         return b"\x89PNG\r\n\x1a\n" + b"".join(
-            struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (body, b"IDAT" + packed, b"IEND")
+            struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+            for part in (body, b"IDAT" + packed, b"IEND")
         )
     mode, size = draw(st.sampled_from(MODES)), draw(st.sampled_from(SIZES))
-    image = Image.linear_gradient("L").resize(size).convert("RGB" if mode in ("P", "CMYK", "YCbCr") else "L").convert(mode)
+    image = (
+        Image.linear_gradient("L").resize(size).convert("RGB" if mode in ("P", "CMYK", "YCbCr") else "L").convert(mode)
+    )
     file = io.BytesIO()
     if kind == "animated":
         image.convert("L").save(file, "GIF", save_all=True, append_images=[Image.new("L", size, 255)])
@@ -187,7 +239,16 @@ def folders(draw: DrawFn) -> dict[str, bytes]:
     files = {f"{part}/{name}/{number}.png": plain(number) for part in parts for name in names for number in range(3)}
     for _ in range(draw(st.integers(1, 3))):
         place = draw(
-            st.sampled_from((*sorted(files), "train/loose.png", "train/가/deep/er/x.png", "train/가/notes.txt", "train/new/x.jpg", "test/가/y.gif"))
+            st.sampled_from(
+                (
+                    *sorted(files),
+                    "train/loose.png",
+                    "train/가/deep/er/x.png",
+                    "train/가/notes.txt",
+                    "train/new/x.jpg",
+                    "test/가/y.gif",
+                )
+            )
         )
         files[place] = draw(pictures())
     return files
@@ -207,7 +268,8 @@ def test_folders_of_images(inputs: Any) -> None:
         with elsewhere() as here:
             for place, content in files.items():
                 path = here / "그림" / place
-                with contextlib.suppress(OSError):  # a name that this system does not take, or a directory of the same name
+                # a name that this system does not take, or a directory of the same name
+                with contextlib.suppress(OSError):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
             (here / "w.safetensors").write_bytes(safe(SOUND))

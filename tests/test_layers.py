@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "processes": set(),
     "digests": set(),
     "files": set(),
-    "runs": {"digests", "files"},
+    "shapes": {"files"},
+    "runs": {"digests", "files", "shapes"},
     "ledger": set(),
     "data": set(),
     "paper": set(),
@@ -34,12 +35,25 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"gates"},
     "weights": set(),
     "networks": {"weights", "gates", "analysis"},
-    "training": {"files", "runs", "weights"},
-    "executors": {"training", "networks", "data", "files", "runs"},
+    "training": {"shapes", "files", "runs", "weights"},
+    "executors": {"shapes", "training", "networks", "data", "files", "runs"},
     "subject": {"networks", "data", "weights"},
-    "studies": {"digests", "analysis", "training", "executors", "gates", "networks", "data", "files", "runs", "ledger", "successors"},
+    "studies": {
+        "shapes",
+        "digests",
+        "analysis",
+        "training",
+        "executors",
+        "gates",
+        "networks",
+        "data",
+        "files",
+        "runs",
+        "ledger",
+        "successors",
+    },
     "exercises": {"analysis", "studies", "residual", "networks", "data", "ledger", "files"},
-    "report": {"files", "runs", "ledger", "networks", "analysis"},
+    "report": {"shapes", "files", "runs", "ledger", "networks", "analysis"},
     "zoo": {"networks"},  # this and the four that follow are names of version 0.1
     "anatomy": {"networks"},
     "claims": {"ledger"},
@@ -67,15 +81,27 @@ RESERVED = {
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
-    "pydantic": {"ledger", "files", "runs", "training", "studies", "commands", "report", "speedrun"},
+    "pydantic": {"ledger", "files", "shapes", "runs", "training", "studies", "commands", "report", "speedrun"},
 }
 LEDGER_MAY_IMPORT = {"numpy", "scipy", "pydantic", "typing_extensions"}
 """Outside packages: whoever reads a record needs nothing else."""
-MODEL_FILES_MAY_IMPORT = {"torch", "torchvision", "jaxtyping", "collections", "functools", "typing", "itertools", "math", "dataclasses"}
+MODEL_FILES_MAY_IMPORT = {
+    "torch",
+    "torchvision",
+    "jaxtyping",
+    "collections",
+    "functools",
+    "typing",
+    "itertools",
+    "math",
+    "dataclasses",
+}
 
 
 def imports(source: str) -> set[str]:
-    """Return every module that a source file imports, at any depth; not what it imports only where it is run as a program."""
+    """Return every module that a source file imports, at any depth; not what it imports only where it is run as a
+    program.
+    """
     found: set[str] = set()
     tree = ast.parse(source)
     tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))]
@@ -95,13 +121,18 @@ def violations(layer: str, source: str) -> list[str]:
     for name in imports(source):
         package, *rest = name.split(".")
         if package == "reslab" and rest:
-            within = set() if layer in ("paper", "successors") else {layer}  # model files of one package do not import each other
+            # model files of one package do not import each other
+            within = set() if layer in ("paper", "successors") else {layer}
             allowed = ALLOWED[layer] | within | LEAVES | {"__version__"}
             if "*" not in allowed and rest[0] not in allowed:
                 wrong.append(name)
         if package in RESERVED and layer not in RESERVED[package]:
             wrong.append(name)
-        if layer in ("paper", "successors", "pytorch_lowlevel") and package != "reslab" and package not in MODEL_FILES_MAY_IMPORT:
+        if (
+            layer in ("paper", "successors", "pytorch_lowlevel")
+            and package != "reslab"
+            and package not in MODEL_FILES_MAY_IMPORT
+        ):
             wrong.append(name)
         if layer == "ledger" and package not in LEDGER_MAY_IMPORT | sys.stdlib_module_names | {"reslab"}:
             wrong.append(name)
@@ -142,13 +173,16 @@ def train_without_torchvision(runs: Path, sets: list[str]) -> None:
 
 
 def test_importing_loads_what_is_slow_only_where_it_is_used() -> None:
-    """Neither torch for the command line, nor torch's compiler, which comes with Fabric, nor scipy.stats for the studies."""
+    """Neither torch for the command line, nor torch's compiler, which comes with Fabric, nor scipy.stats for the
+    studies.
+    """
     code = """
 import sys
 import reslab, reslab.cli, reslab.runs
 print([name for name in ("torch", "plotly", "scipy", "numpy") if name in sys.modules])
 import reslab.studies
-print([name for name in ("lightning_fabric", "torch._dynamo", "plotly", "torchvision", "scipy.stats") if name in sys.modules])
+slow = ("lightning_fabric", "torch._dynamo", "plotly", "torchvision", "scipy.stats")
+print([name for name in slow if name in sys.modules])
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     assert out.stdout.split("\n")[:2] == ["[]", "[]"]

@@ -29,14 +29,20 @@ def test_the_wheel_holds_one_package_and_all_its_files(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"reslab"}
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reslab").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "reslab").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert ours <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
 def fenced(name: str, kind: str) -> list[str]:
     """Return the command lines of a README's fences of this kind, without their comments."""
-    blocks = re.findall(rf"^```{kind}\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        rf"^```{kind}\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     return [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines() if line]
 
 
@@ -62,7 +68,9 @@ def test_both_readmes_show_the_same_commands_and_code() -> None:
         assert english == korean and english
     english, korean = (named_in_prose(name) for name in READMES)
     assert english == korean and english
-    assert [re.sub("#.*", "", code) for code in readme_python(READMES[0])] == [re.sub("#.*", "", code) for code in readme_python(READMES[1])]
+    assert [re.sub("#.*", "", code) for code in readme_python(READMES[0])] == [
+        re.sub("#.*", "", code) for code in readme_python(READMES[1])
+    ]
 
 
 EXPECTED = {("exercise", "check"): 1}  # for a file that nobody has filled in
@@ -92,7 +100,9 @@ def test_make_starts_lab_py_which_knows_its_targets() -> None:
     targets = [command.removeprefix("make ") for command in fenced("README.md", "sh") if command.startswith("make ")]
     assert {"lab", "test", "check"} == set(targets) <= runpy.run_path(str(ROOT / "lab.py"))["COMMANDS"].keys()
     if shutil.which("make"):
-        dry = subprocess.run(["make", "-n", "-C", str(ROOT), *targets], check=True, capture_output=True, text=True, encoding="utf-8")
+        dry = subprocess.run(
+            ["make", "-n", "-C", str(ROOT), *targets], check=True, capture_output=True, text=True, encoding="utf-8"
+        )
         assert re.findall(r"lab\.py (\S+)", dry.stdout) == targets
 
 
@@ -106,11 +116,15 @@ WORK = {
     "report": "reslab.report.page.write_report",
     "exercise": "reslab.exercises.classroom.grade",
 }
-"""What each command does once everything is read and checked; trained on Ray and by torchrun it is in the tests of those."""
+"""What each command does once everything is read and checked; trained on Ray and by torchrun it is in the tests of
+those.
+"""
 
 
 @pytest.mark.parametrize("command", fenced("README.md", "text"))
-def test_a_command_too_large_for_a_test_comes_to_its_work(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_too_large_for_a_test_comes_to_its_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a data set, a class and shared storage in their places, and without the work."""
     monkeypatch.chdir(tmp_path)
     image_folder(tmp_path / "PATH")
@@ -119,12 +133,17 @@ def test_a_command_too_large_for_a_test_comes_to_its_work(command: str, tmp_path
     words = [word.replace("/shared", str(tmp_path / "shared")) for word in shlex.split(command)]
     if words[0] == "pip":
         _, extra = words[-1].rstrip("]").split("[")
-        assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+        assert (
+            extra
+            in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+        )
         return
     if words[0] == "torchrun":
         launch = get_args_parser().parse_args(words[1:])
         words = [launch.training_script, *launch.training_script_args]
-        assert launch.no_python and int(words[words.index("--devices") + 1]) == int(launch.nnodes) * int(launch.nproc_per_node)
+        assert launch.no_python and int(words[words.index("--devices") + 1]) == int(launch.nnodes) * int(
+            launch.nproc_per_node
+        )
     program, *arguments = [str(path) for word in words for path in (ROOT.glob(word) if "*" in word else [word])]
     assert program == "reslab"
     work = Mock(side_effect=ReachedError)
@@ -136,7 +155,9 @@ def test_a_command_too_large_for_a_test_comes_to_its_work(command: str, tmp_path
         assert work.call_args.args[3].keywords == {"address": "HOST:6379"}
 
 
-@pytest.mark.parametrize("command", [command for command in named_in_prose("README.md") if not command.endswith("--help")])
+@pytest.mark.parametrize(
+    "command", [command for command in named_in_prose("README.md") if not command.endswith("--help")]
+)
 def test_a_command_in_the_prose_is_right(command: str) -> None:
     check_command(command)
 
@@ -148,7 +169,9 @@ def test_readme_python_runs() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["nonsense"]])
 def test_lab_py_explains_itself(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "lab.py"), *arguments], capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "lab.py"), *arguments], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == (0 if arguments == ["--help"] else 2)
     assert "python lab.py test" in done.stdout + done.stderr
 
@@ -157,7 +180,9 @@ def test_torch_hub_finds_every_network() -> None:
     import torch
 
     with torch.device("meta"):
-        assert all(torch.hub.load(str(ROOT), name, source="local") for name in ("resnet50", "preresnet164", "densenet121"))
+        assert all(
+            torch.hub.load(str(ROOT), name, source="local") for name in ("resnet50", "preresnet164", "densenet121")
+        )
         network = torch.hub.load(str(ROOT), "resnet56", source="local", num_classes=7)
     assert network.fc.out_features == 7
 
@@ -174,14 +199,20 @@ def test_the_oldest_releases_are_the_lower_bounds_of_the_project() -> None:
     needed = map(Requirement, [*project["dependencies"], *chain(*project["optional-dependencies"].values())])
     lowest = {requirement.name: str(requirement.specifier) for requirement in needed if requirement.name != "reslab"}
     lines = (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8").splitlines()
-    assert sorted(f"{name}{bound.replace('>=', '==')}" for name, bound in lowest.items()) == sorted(line for line in lines if line[:1] != "#")
+    assert sorted(f"{name}{bound.replace('>=', '==')}" for name, bound in lowest.items()) == sorted(
+        line for line in lines if line[:1] != "#"
+    )
 
 
 def test_every_promise_names_tests_that_are_there() -> None:
     named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", (ROOT / "PROMISES.md").read_text(encoding="utf-8"))
     assert len(named) > 30
     for file, test in named:
-        assert re.search(rf"^def {test or 'test_'}", next((ROOT / "tests").rglob(file)).read_text(encoding="utf-8"), flags=re.MULTILINE), (file, test)
+        assert re.search(
+            rf"^def {test or 'test_'}",
+            next((ROOT / "tests").rglob(file)).read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        ), (file, test)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_a_child_ends_quietly(work: Callable[[], None], code: int, capfd: pytest
 def test_a_benchmarks_child_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from reslab.bench import lowlevel  # here, as the children above import this file too, and are to start soon
 
-    monkeypatch.setattr(lowlevel, "_measure_peak", os.abort)  # called with arguments it does not take: it ends with an error
+    # called with arguments it does not take: it ends with an error
+    monkeypatch.setattr(lowlevel, "_measure_peak", os.abort)
     with refused(FailedError, "torchvision", "exit code 1"):
         lowlevel.peak_memory("torchvision", 2)

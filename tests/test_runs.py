@@ -16,7 +16,12 @@ def test_the_name_is_the_hash_of_the_config(tmp_path: Path) -> None:
     config = tiny_trial()
     again = TrialConfig.model_validate_json(config.model_dump_json())
     assert Run(tmp_path, config).path == Run(tmp_path, again).path
-    others = [tiny_trial(seed=1), tiny_trial(epochs=3), config.model_copy(update={"threads": 2}), config.model_copy(update={"precision": "bf16"})]
+    others = [
+        tiny_trial(seed=1),
+        tiny_trial(epochs=3),
+        config.model_copy(update={"threads": 2}),
+        config.model_copy(update={"precision": "bf16"}),
+    ]
     assert len({other.digest() for other in [config, *others]}) == 5
 
 

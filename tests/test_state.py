@@ -97,7 +97,9 @@ def test_networks_that_keep_what_they_compute_are_copied(change: object) -> None
     before = snapshot(network)
     twin = copied(network)
     assert torch.equal(twin(x), network(x)) and snapshot(network) == before
-    assert not {id(parameter) for parameter in twin.parameters()} & {id(parameter) for parameter in network.parameters()}
+    assert not {id(parameter) for parameter in twin.parameters()} & {
+        id(parameter) for parameter in network.parameters()
+    }
 
 
 def test_what_cannot_be_copied_is_told_in_one_line() -> None:

@@ -1,5 +1,7 @@
-"""Files of strangers run nothing, write nowhere else, and say nothing in another's name. What others show already is in their own tests:
-weights files in test_weightfiles, the page in test_report and test_report_browser, learners' code in test_exercises_running."""
+"""Files of strangers run nothing, write nowhere else, and say nothing in another's name. What others show already is in
+their own tests:
+weights files in test_weightfiles, the page in test_report and test_report_browser, learners' code in
+test_exercises_running."""
 
 import io
 import json
@@ -94,7 +96,9 @@ def endless(part: torch.Tensor) -> torch.Tensor:
         ("fingerprint", None),
     ],
 )
-def test_an_index_that_is_whole_and_wrong_inside_is_told(tmp_path: Path, key: str, wrong: Callable[[object], object] | None) -> None:
+def test_an_index_that_is_whole_and_wrong_inside_is_told(
+    tmp_path: Path, key: str, wrong: Callable[[object], object] | None
+) -> None:
     root = image_folder(tmp_path / "images")
     load_data(f"folder:{root}")
     (path,) = (root / cache.DIRECTORY).glob("*/index.pt")
@@ -140,11 +144,23 @@ def test_a_cache_whose_pixels_are_cut_off_is_told(tmp_path: Path) -> None:
         load_data(f"folder:{root}")
 
 
-def test_pickles_and_archives_are_only_those_that_were_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their checksums are torchvision's; without them CIFAR's pickles would run what they hold, and tar archives write where they like."""
+def test_pickles_and_archives_are_only_those_that_were_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their checksums are torchvision's; without them CIFAR's pickles would run what they hold, and tar archives write
+    where they like.
+    """
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch", "batches.meta"):
+    for name in (
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+        "test_batch",
+        "batches.meta",
+    ):
         (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
     with refused(DamagedError, "cifar10", tmp_path, "data_batch_1, data_batch_2"):
         load_data(f"cifar10:{tmp_path}")
@@ -159,7 +175,11 @@ def test_pickles_and_archives_are_only_those_that_were_published(tmp_path: Path,
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", deliver)
     with refused(FailedError, "cifar10", tmp_path):
         load_data(f"cifar10:{tmp_path}", download=True)
-    assert list(tmp_path.rglob("*.tar.gz")) and not list(tmp_path.parent.glob("outside")) and not (tmp_path / "mark").exists()
+    assert (
+        list(tmp_path.rglob("*.tar.gz"))
+        and not list(tmp_path.parent.glob("outside"))
+        and not (tmp_path / "mark").exists()
+    )
 
 
 def test_postscript_under_another_name_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +197,9 @@ def test_a_run_directory_cannot_have_a_function_called(tmp_path: Path) -> None:
     config = tiny_trial().model_copy(update={"model": "os:mkdir", "options": {"path": str(tmp_path / "mark")}})
     run = Run(tmp_path, config)
     run.create()
-    run.finish({"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5})
+    run.finish(
+        {"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5}
+    )
     done = reslab_here("ship", run.path, "--out", tmp_path / "out")
     assert_refused(done, "os:mkdir")
     assert not (tmp_path / "mark").exists()
@@ -185,7 +207,15 @@ def test_a_run_directory_cannot_have_a_function_called(tmp_path: Path) -> None:
 
 # --- Records that are whole by their seals and wrong inside -----------------------------------------------------------
 
-GOOD = {"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.5, "heldout_error": 0.5, "test_error": 0.5, "code": "0" * 16}
+GOOD = {
+    "status": "finished",
+    "steps": 1,
+    "seconds": 1.0,
+    "train_error": 0.5,
+    "heldout_error": 0.5,
+    "test_error": 0.5,
+    "code": "0" * 16,
+}
 
 
 def finished_run(root: Path, seed: int = 0) -> Run:
@@ -205,7 +235,13 @@ def finished_run(root: Path, seed: int = 0) -> Run:
         '{"status": "finished"}',
         *(
             json.dumps({**GOOD, **change})
-            for change in ({"status": "ended"}, {"train_error": "0.5"}, {"test_error": 1.5}, {"steps": None}, {"code": 7})
+            for change in (
+                {"status": "ended"},
+                {"train_error": "0.5"},
+                {"test_error": 1.5},
+                {"steps": None},
+                {"code": 7},
+            )
         ),
         *(json.dumps(GOOD).replace("0.5", number, 1) for number in ("NaN", "1e999", "9" * 4000, "9" * 5000)),
         json.dumps(GOOD).replace("finished", "\\ud800"),
@@ -225,7 +261,9 @@ def test_a_result_that_is_none_is_named(content: str, tmp_path: Path) -> None:
     assert_refused(done, "result.json")
 
 
-@pytest.mark.parametrize("line", ["[]", "null", "{}", '{"loss": "a"}', '{"loss": 1.0, "epoch": []}', '{"loss": NaN}', "{"])
+@pytest.mark.parametrize(
+    "line", ["[]", "null", "{}", '{"loss": "a"}', '{"loss": 1.0, "epoch": []}', '{"loss": NaN}', "{"]
+)
 def test_a_line_of_metrics_that_is_none_is_named(line: str, tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -270,15 +308,31 @@ def test_wrong_answers_that_are_none_are_named(content: str, tmp_path: Path) -> 
         run.wrong()
 
 
-@pytest.mark.parametrize("change", [{}, {"network": {}}, {"network": [1]}, {"step": 10**6}, {"step": -1}, {"optimizer": {}}, {"metrics": "x"}])
-def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(change: dict[str, object], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"network": {}}, {"network": [1]}, {"step": 10**6}, {"step": -1}, {"optimizer": {}}, {"metrics": "x"}],
+)
+def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(
+    change: dict[str, object], tmp_path: Path
+) -> None:
     config = tiny_trial(epochs=1)
     run = Run(tmp_path, config)
     run.create()
     network = fresh_network(config, load_data("digits"))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "precision": {}, "step": 0, "seconds": 0.0, "sums": torch.zeros(2)}
-    state |= {"trial": config.digest(), "images": load_data("digits").fingerprint, "metrics": tuple(run.mark_metrics())} | change
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "precision": {},
+        "step": 0,
+        "seconds": 0.0,
+        "sums": torch.zeros(2),
+    }
+    state |= {
+        "trial": config.digest(),
+        "images": load_data("digits").fingerprint,
+        "metrics": tuple(run.mark_metrics()),
+    } | change
     buffer = io.BytesIO()
     torch.save(state if change else [1], buffer)
     run.write_checkpoint(buffer.getvalue())
@@ -294,7 +348,17 @@ def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(change: d
 
 @pytest.mark.skipif(os.name != "posix", reason="makes pipes and links to devices")
 @pytest.mark.parametrize(
-    "name", ["trial.json", "metrics.jsonl", "checkpoint.pt", "weights.safetensors", "wrong.json", "result.json", "SHA256SUMS", ".lock"]
+    "name",
+    [
+        "trial.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "weights.safetensors",
+        "wrong.json",
+        "result.json",
+        "SHA256SUMS",
+        ".lock",
+    ],
 )
 def test_pipes_and_devices_in_the_place_of_a_runs_files_are_not_waited_for(name: str, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "study" / "trials")
@@ -313,7 +377,11 @@ def test_pipes_and_devices_in_the_place_of_a_record_are_not_waited_for(tmp_path:
     path = tmp_path / "study.json"
     for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir):
         put(path)
-        for words in (("claims", tmp_path), ("report", tmp_path, "--out", tmp_path / "page.html"), ("study", "shortcuts", "--out", tmp_path)):
+        for words in (
+            ("claims", tmp_path),
+            ("report", tmp_path, "--out", tmp_path / "page.html"),
+            ("study", "shortcuts", "--out", tmp_path),
+        ):
             done = reslab_here(*words)
             assert_refused(done, "study.json")
         path.rmdir() if path.is_dir() else path.unlink()
@@ -333,7 +401,9 @@ def test_metrics_and_environments_cannot_inject_into_the_page(tmp_path: Path) ->
     study = tmp_path / "study"
     entry = a_trial(study, 1, "group")
     path = study / entry["directory"]
-    (path / "metrics.jsonl").write_text(json.dumps({"epoch": EVIL, "train_error": f"</script>{EVIL}"}) + "\n", encoding="utf-8")
+    (path / "metrics.jsonl").write_text(
+        json.dumps({"epoch": EVIL, "train_error": f"</script>{EVIL}"}) + "\n", encoding="utf-8"
+    )
     trial = {"config": {"recipe": {"name": EVIL}}, "environment": {EVIL: EVIL}, "code": EVIL}
     (path / "trial.json").write_text(json.dumps(trial), encoding="utf-8")
     a_study(study, trials=[entry])

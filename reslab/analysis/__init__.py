@@ -1,7 +1,8 @@
-"""Analyses of residual networks: one question a file, each a function that returns a dataclass and leaves the network as it found it.
+"""Analyses of residual networks: one question a file, each a function that returns a dataclass and leaves the network
+as it found it.
 
-`reslab analyze` finds them by their decorator, `@analysis("paths", "the gradient by path length, exactly", images=32, trained=True)`, which is
-read here and not run, so that to list them loads no torch.
+`reslab analyze` finds them by their decorator, `@analysis("paths", "the gradient by path length, exactly", images=32,
+trained=True)`, which is read here and not run, so that to list them loads no torch.
 """
 
 import ast
@@ -43,6 +44,10 @@ def _declared(path: Path) -> Iterator[Analysis]:
     functions = (statement for statement in ast.parse(path.read_bytes()).body if isinstance(statement, ast.FunctionDef))
     for function in functions:
         for decorator in function.decorator_list:
-            if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "analysis":
+            if (
+                isinstance(decorator, ast.Call)
+                and isinstance(decorator.func, ast.Name)
+                and decorator.func.id == "analysis"
+            ):
                 said = {keyword.arg: ast.literal_eval(keyword.value) for keyword in decorator.keywords if keyword.arg}
                 yield Analysis(f"{__name__}.{path.stem}", function.name, *map(ast.literal_eval, decorator.args), **said)

@@ -1,6 +1,8 @@
-"""What does BatchNorm change? How smooth the loss is along a step, and how far a step shifts the layers' inputs (Santurkar et al. 2018).
+"""What does BatchNorm change? How smooth the loss is along a step, and how far a step shifts the layers' inputs
+(Santurkar et al. 2018).
 
-Both functions measure one network on one batch, with the BatchNorms in training mode; `without_batchnorm` makes the twin to compare with.
+Both functions measure one network on one batch, with the BatchNorms in training mode; `without_batchnorm` makes the
+twin to compare with.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +29,9 @@ MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 @dataclass(frozen=True, eq=False)
 class Smoothness(Result):
-    """The loss and the gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and `gradient_norm` are where they start."""
+    """The loss and the gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and
+    `gradient_norm` are where they start.
+    """
 
     loss: float
     gradient_norm: float
@@ -42,7 +46,9 @@ class Smoothness(Result):
 
     @property
     def predictiveness(self) -> float:
-        """Return the largest change of the gradient, in its L2 norm (Fig. 4b: the less, the more a gradient predicts the next)."""
+        """Return the largest change of the gradient, in its L2 norm (Fig. 4b: the less, the more a gradient predicts
+        the next).
+        """
         return self.gradient_change.max().item()
 
     @property
@@ -55,7 +61,14 @@ class Smoothness(Result):
         import pandas as pd
 
         ratio = self.gradient_change / (self.step * self.gradient_norm)
-        return pd.DataFrame({"step": self.step, "loss": self.losses, "gradient_change": self.gradient_change, "change_over_distance": ratio})
+        return pd.DataFrame(
+            {
+                "step": self.step,
+                "loss": self.losses,
+                "gradient_change": self.gradient_change,
+                "change_over_distance": ratio,
+            }
+        )
 
     def figure(self) -> "Figure":
         """Return the loss, the change of the gradient and that over the distance, over the step."""
@@ -96,7 +109,9 @@ class CovariateShift(Result):
         """Return the change and the cosine, layer by layer."""
         figure = new_figure(height=5)
         frame = self.to_frame()
-        for axes, column, label in zip(figure.subplots(2, 1), ("change", "cosine"), ("‖G − G'‖ (gradient units)", "cos(G, G')"), strict=True):
+        for axes, column, label in zip(
+            figure.subplots(2, 1), ("change", "cosine"), ("‖G − G'‖ (gradient units)", "cos(G, G')"), strict=True
+        ):
             axes.plot(range(1, len(frame) + 1), frame[column], ".-")
             axes.set(xlabel="layer (order of the network)", ylabel=label)
         return figure
@@ -112,7 +127,8 @@ def loss_smoothness(
     multiples: Sequence[float] = MULTIPLES,
     loss: Loss = F.cross_entropy,
 ) -> Smoothness:
-    """Return how the loss and its gradient vary along the gradient (section 3.1, Fig. 4), on one batch, for the parameters that train.
+    """Return how the loss and its gradient vary along the gradient (section 3.1, Fig. 4), on one batch, for the
+    parameters that train.
 
     Args:
         network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
@@ -123,10 +139,13 @@ def loss_smoothness(
         loss: of (outputs, labels); the mean cross-entropy.
 
     Raises:
-        UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do not fit.
+        UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do
+            not fit.
     """
     if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
-        raise WrongValueError(f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}")
+        raise WrongValueError(
+            f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}"
+        )
     network = as_network(network, images)
     start = _trained(network)
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
@@ -147,7 +166,9 @@ def loss_smoothness(
             after, moved = measure({name: start[name] - step * gradient[name] for name in start})
             losses.append(after.item())
             changes.append(_norm(moved[name] - gradient[name] for name in start))
-    return Smoothness(value.item(), norm, steps, torch.tensor(losses, dtype=torch.float64), torch.tensor(changes, dtype=torch.float64))
+    return Smoothness(
+        value.item(), norm, steps, torch.tensor(losses, dtype=torch.float64), torch.tensor(changes, dtype=torch.float64)
+    )
 
 
 @analysis("covariate-shift", "how far other layers' steps shift each layer's gradient", images=128)
@@ -160,10 +181,11 @@ def covariate_shift(
     layers: Sequence[str] | None = None,
     loss: Loss = F.cross_entropy,
 ) -> CovariateShift:
-    """Return how far one step of gradient descent by all the layers before shifts each layer's own gradient (section 2.2, definition 2.1).
+    """Return how far one step of gradient descent by all the layers before shifts each layer's own gradient (section
+    2.2, definition 2.1).
 
-    A layer is a module with a trained weight of two or more dimensions. What comes before it is every trained parameter used earlier in the
-    forward, BatchNorm's too. One forward and backward a layer.
+    A layer is a module with a trained weight of two or more dimensions. What comes before it is every trained parameter
+    used earlier in the forward, BatchNorm's too. One forward and backward a layer.
 
     Args:
         network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
@@ -174,7 +196,8 @@ def covariate_shift(
         loss: of (outputs, labels); the mean cross-entropy.
 
     Raises:
-        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no layer of a name.
+        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no
+            layer of a name.
     """
     if not learning_rate > 0:
         raise WrongValueError(f"learning_rate must be over 0, got {learning_rate}")
@@ -207,7 +230,9 @@ def _trained(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _execution_order(network: nn.Module, images: Tensor, trained: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Return the modules that hold trained parameters and those parameters' names, in the order in which they first run."""
+    """Return the modules that hold trained parameters and those parameters' names, in the order in which they first
+    run.
+    """
     held: dict[str, list[str]] = {}
     for name in trained:
         held.setdefault(name.rpartition(".")[0], []).append(name)

@@ -1,4 +1,6 @@
-"""Does a dense network use old features? The weight that each layer gives to each earlier one (Huang et al. 2017, section 5 and Fig. 5)."""
+"""Does a dense network use old features? The weight that each layer gives to each earlier one (Huang et al. 2017,
+section 5 and Fig. 5).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 class DenseBlock(NamedTuple):
     """A dense block: what takes its features, and from which channel on the features of each source are found.
 
-    `readers` are the first convolution of each layer, and then the convolution or classifier that follows the block. `starts` are the first
-    channels of the block's input, source 0, and of what each layer adds, sources 1, 2, …; the last entry is where the last source ends.
+    `readers` are the first convolution of each layer, and then the convolution or classifier that follows the block.
+    `starts` are the first channels of the block's input, source 0, and of what each layer adds, sources 1, 2, …; the
+    last entry is where the last source ends.
     """
 
     readers: tuple[nn.Conv2d | nn.Linear, ...]
@@ -30,7 +33,8 @@ class DenseBlock(NamedTuple):
 
 
 def dense_blocks(network: nn.Module) -> list[DenseBlock]:
-    """Return the dense blocks of a network, found from shapes: modules whose children each take all that the one before took and added.
+    """Return the dense blocks of a network, found from shapes: modules whose children each take all that the one before
+    took and added.
 
     Raises:
         UserError: if there are none.
@@ -49,7 +53,10 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
             following = [reader for reader in after_block if inputs(reader) == starts[-1]][:1]
             found.append(DenseBlock((*(convolutions[0] for convolutions in layers), *following), starts))
     if not found:
-        raise UnseenError("the network has no dense blocks: modules whose layers each take everything that came before them in the module")
+        raise UnseenError(
+            "the network has no dense blocks: modules whose layers each take everything that came before them in "
+            "the module"
+        )
     return found
 
 
@@ -59,7 +66,9 @@ def inputs(reader: nn.Conv2d | nn.Linear) -> int:
 
 
 class Connection(NamedTuple):
-    """How a reader of a block weighs a source: the mean absolute weight of the channels, and the same over the reader's mean."""
+    """How a reader of a block weighs a source: the mean absolute weight of the channels, and the same over the reader's
+    mean.
+    """
 
     block: int  # from 1
     reader: int  # from 1; one more than the block has layers: what follows the block
@@ -94,7 +103,9 @@ class FeatureReuse(Result):
             grid = torch.full((1 + max(c.source for c in cells), max(c.reader for c in cells)), torch.nan)
             for c in cells:
                 grid[c.source, c.reader - 1] = c.relative
-            image = axes.imshow(grid.numpy(), cmap="viridis", extent=(0.5, grid.shape[1] + 0.5, grid.shape[0] - 0.5, -0.5))
+            image = axes.imshow(
+                grid.numpy(), cmap="viridis", extent=(0.5, grid.shape[1] + 0.5, grid.shape[0] - 0.5, -0.5)
+            )
             axes.set(xlabel="reader", ylabel="source (0: the block's input)", title=f"dense block {block}")
             figure.colorbar(image, ax=axes, label="|weight| / the reader's mean")
         return figure
@@ -102,10 +113,11 @@ class FeatureReuse(Result):
 
 @careful
 def feature_reuse(network: nn.Module) -> FeatureReuse:
-    """Return the mean absolute weight from each source to each reader of each dense block: over outputs, the source's channels and kernel.
+    """Return the mean absolute weight from each source to each reader of each dense block: over outputs, the source's
+    channels and kernel.
 
-    The paper takes it as a surrogate of how much the reader depends on the source. Every input has been through the reader's BatchNorm, whose
-    scales are not counted; what is cut with `severed` shows the dependence itself.
+    The paper takes it as a surrogate of how much the reader depends on the source. Every input has been through the
+    reader's BatchNorm, whose scales are not counted; what is cut with `severed` shows the dependence itself.
 
     Raises:
         UserError: if the network has NaN weights or no dense blocks.
@@ -123,7 +135,8 @@ def feature_reuse(network: nn.Module) -> FeatureReuse:
 
 @contextmanager
 def severed(network: nn.Module, distances: range) -> Iterator[None]:
-    """Cut every connection of these lengths for a while: its weights are 0, and come back afterwards, also after an error.
+    """Cut every connection of these lengths for a while: its weights are 0, and come back afterwards, also after an
+    error.
 
     Raises:
         UserError: if the network has no dense blocks.

@@ -1,7 +1,8 @@
 """How gradients flow: the size of signals and gradients at every block, at initialisation and through training.
 
-The removal of blocks is in `removal`, the reading of torchvision's code in `torchvision_tour`; both can be had from here.
-`python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without BatchNorm, over depth.
+The removal of blocks is in `removal`, the reading of torchvision's code in `torchvision_tour`; both can be had from
+here. `python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without BatchNorm, over
+depth.
 """
 
 import math
@@ -51,8 +52,8 @@ TINY = torch.finfo(torch.float32).tiny
 class GradientFlow(Result):
     """Signals and gradients before the first block and after each, and the gradients of each block's parameters.
 
-    `forward` is the root mean square of the values there; `backward` the L2 norm, over the batch, of the gradient of the mean
-    cross-entropy with respect to them; `parameters` the L2 norm of the gradient of all parameters of a block.
+    `forward` is the root mean square of the values there; `backward` the L2 norm, over the batch, of the gradient of
+    the mean cross-entropy with respect to them; `parameters` the L2 norm of the gradient of all parameters of a block.
     """
 
     blocks: Sequence[Block]
@@ -63,7 +64,9 @@ class GradientFlow(Result):
 
     @property
     def first_over_last(self) -> float:
-        """Return the gradient's norm before the first block over that after the last: above 1 it grows on its way back, below 1 it shrinks."""
+        """Return the gradient's norm before the first block over that after the last: above 1 it grows on its way back,
+        below 1 it shrinks.
+        """
         return float(self.backward[0] / self.backward[-1])
 
     @property
@@ -73,7 +76,9 @@ class GradientFlow(Result):
 
     @property
     def growth(self) -> float:
-        """Return by what factor the gradient's norm changes per block on its way back: the slope of a line through the logarithms."""
+        """Return by what factor the gradient's norm changes per block on its way back: the slope of a line through the
+        logarithms.
+        """
         return float(torch.exp(-_slope(self.backward.double().clamp(min=TINY).log())))
 
     def to_frame(self) -> "pd.DataFrame":
@@ -112,20 +117,28 @@ class TrainingFlow(Result):
         import pandas as pd
 
         names = [block.name for block in self.flows[0].blocks]
-        return pd.DataFrame([flow.backward[1:].tolist() for flow in self.flows], index=pd.Index(list(self.steps), name="step"), columns=names)
+        return pd.DataFrame(
+            [flow.backward[1:].tolist() for flow in self.flows],
+            index=pd.Index(list(self.steps), name="step"),
+            columns=names,
+        )
 
     def figure(self) -> "Figure":
         """Return a heat map: block × step, the logarithm of the gradient norm."""
         figure = new_figure()
         axes = figure.subplots()
-        picture = axes.imshow(torch.stack([flow.backward.log10() for flow in self.flows]).T.cpu().numpy(), aspect="auto", origin="lower")
+        picture = axes.imshow(
+            torch.stack([flow.backward.log10() for flow in self.flows]).T.cpu().numpy(), aspect="auto", origin="lower"
+        )
         axes.set(xlabel="step", ylabel="blocks passed")
         axes.set_xticks(range(len(self.steps)), [str(step) for step in self.steps])
         figure.colorbar(picture, label="log10 of the gradient norm")
         return figure
 
 
-@analysis("gradient-flow", "signals and gradients at every block", images=128, summary=("loss", "first_over_last", "growth"))
+@analysis(
+    "gradient-flow", "signals and gradients at every block", images=128, summary=("loss", "first_over_last", "growth")
+)
 def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the flow of one batch, in the network's current mode.
 
@@ -178,7 +191,8 @@ def through_training(
     loss: Loss = F.cross_entropy,
     progress: Progress = silent,
 ) -> TrainingFlow:
-    """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the network stays as it is.
+    """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the
+    network stays as it is.
 
     Raises:
         UserError: as `gradient_flow`; or if there is no step to take.

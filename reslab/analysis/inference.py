@@ -1,4 +1,6 @@
-"""A view for many evaluations: of a copy with BatchNorms folded, ReLUs in place, channels last, in the precision asked for."""
+"""A view for many evaluations: of a copy with BatchNorms folded, ReLUs in place, channels last, in the precision asked
+for.
+"""
 
 from collections import Counter
 from contextlib import suppress
@@ -19,14 +21,18 @@ BF16_ROUNDING = 0.1
 
 
 _MAKERS = (nn.Conv2d, nn.BatchNorm2d)
-"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their input."""
+"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their
+input.
+"""
 
 
 class FastView(View):
     """A view of a copy, for evaluation only, that takes images in any layout and precision. Made by `fast_view`."""
 
     def stem(self, x: Tensor) -> Live:
-        """Return what is live where the first block begins, of images in the layout and precision that this copy computes in."""
+        """Return what is live where the first block begins, of images in the layout and precision that this copy
+        computes in.
+        """
         if x.is_floating_point():
             x = x.to(next(self.parameters()).dtype)
         return super().stem(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
@@ -35,9 +41,10 @@ class FastView(View):
 def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
     """Return a view that answers as this one does in evaluation mode, sooner; this one where there is none.
 
-    A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back; float32 logits then differ
-    by rounding. "bf16" casts everything to bfloat16 after that. Whether the copy answers as the network does is seen on these images, with
-    all blocks and without every second one: a network may share, prune or hook what is folded, and much else.
+    A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back;
+    float32 logits then differ by rounding. "bf16" casts everything to bfloat16 after that. Whether the copy answers as
+    the network does is seen on these images, with all blocks and without every second one: a network may share, prune
+    or hook what is folded, and much else.
 
     Args:
         view: of a network in evaluation mode.
@@ -70,21 +77,33 @@ def _fast_copy(view: View) -> FastView:
 
 
 def conv_bn_pairs(view: View) -> list[tuple[str, str]]:
-    """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere else."""
+    """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere
+    else.
+    """
     calls = _single_calls(view)
-    pairs = [(node.args[0], node) for node, module in calls.items() if type(module) is nn.BatchNorm2d and module.running_mean is not None]
+    pairs = [
+        (node.args[0], node)
+        for node, module in calls.items()
+        if type(module) is nn.BatchNorm2d and module.running_mean is not None
+    ]
     return [
-        (_path(conv), _path(bn)) for conv, bn in pairs if isinstance(conv, fx.Node) and type(calls.get(conv)) is nn.Conv2d and len(conv.users) == 1
+        (_path(conv), _path(bn))
+        for conv, bn in pairs
+        if isinstance(conv, fx.Node) and type(calls.get(conv)) is nn.Conv2d and len(conv.users) == 1
     ]
 
 
 def in_place_relus(view: View) -> list[str]:
-    """Return the paths of the ReLUs that may overwrite their input: a layer or an addition has just made it, and nothing else uses it."""
+    """Return the paths of the ReLUs that may overwrite their input: a layer or an addition has just made it, and
+    nothing else uses it.
+    """
     calls = _single_calls(view)
     ends = {place.end for place in view.plan.places}
     relus = [node for node, module in calls.items() if type(module) is nn.ReLU]
     return [
-        _path(node) for node in relus if len((made := node.all_input_nodes[0]).users) == 1 and (made in ends or isinstance(calls.get(made), _MAKERS))
+        _path(node)
+        for node in relus
+        if len((made := node.all_input_nodes[0]).users) == 1 and (made in ends or isinstance(calls.get(made), _MAKERS))
     ]
 
 

@@ -1,7 +1,9 @@
-"""By how much does a block stretch a small change of its input? The singular values of its Jacobian, I + J_F for an identity shortcut.
+"""By how much does a block stretch a small change of its input? The singular values of its Jacobian, I + J_F for an
+identity shortcut.
 
-A singular value is the length that a unit vector of input change has after the block (to first order). The chapter's "∂F/∂x + 1 is always
-at least 1" is about a number; a block's factor is a matrix, which may stretch some directions and shrink others, even to nothing.
+A singular value is the length that a unit vector of input change has after the block (to first order). The chapter's
+"∂F/∂x + 1 is always at least 1" is about a number; a block's factor is a matrix, which may stretch some directions and
+shrink others, even to nothing.
 """
 
 import warnings
@@ -29,16 +31,19 @@ Map = Callable[[Tensor], Tensor]
 Method = Literal["auto", "all", "extreme"]
 
 LARGEST_DENSE = 2048
-"""With "auto", blocks with more input or output numbers than this get only their extreme singular values: all of them cost the cube."""
+"""With "auto", blocks with more input or output numbers than this get only their extreme singular values: all of them
+cost the cube.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class BlockJacobian:
     """The Jacobian of one block at each of B images' block inputs.
 
-    `values` is `[B, r]`, descending, r = min(inputs, outputs), or None where only the extremes were computed. The extremes are `[B]`. A
-    residual is 0 for a direct computation. For an iterative one a true singular value lies within it of the value; whatever it is, the true
-    largest value is at least `largest`, and the true smallest at most `smallest`.
+    `values` is `[B, r]`, descending, r = min(inputs, outputs), or None where only the extremes were computed. The
+    extremes are `[B]`. A residual is 0 for a direct computation. For an iterative one a true singular value lies within
+    it of the value; whatever it is, the true largest value is at least `largest`, and the true smallest at most
+    `smallest`.
     """
 
     name: str
@@ -96,14 +101,23 @@ class Jacobians(Result):
         return pd.DataFrame(rows)
 
     def figure(self) -> "Figure":
-        """Return, for each block, the range from its smallest to its largest singular value, and 1; hollow ends did not converge."""
+        """Return, for each block, the range from its smallest to its largest singular value, and 1; hollow ends did not
+        converge.
+        """
         figure = new_figure()
         axes = figure.add_subplot()
         for place, block in enumerate(self.blocks):
             axes.vlines(place, block.smallest.min().item(), block.largest.max().item(), color="C0")
             for value, residual in ((block.smallest, block.smallest_residual), (block.largest, block.largest_residual)):
                 known = bool((residual <= self.tolerance * block.largest).all())
-                axes.plot([place] * len(value), value.tolist(), "o", color="C0", markersize=4, fillstyle="full" if known else "none")
+                axes.plot(
+                    [place] * len(value),
+                    value.tolist(),
+                    "o",
+                    color="C0",
+                    markersize=4,
+                    fillstyle="full" if known else "none",
+                )
         axes.axhline(1, color="grey", linestyle="--", linewidth=1, label='"always at least 1"')
         axes.set_yscale("symlog", linthresh=1e-3)
         axes.set_ylim(-1e-4, 2 * max([1.0, *(block.largest.max().item() for block in self.blocks)]))
@@ -127,25 +141,31 @@ def jacobian(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Jacobians:
-    """Return the singular values of blocks' Jacobians, from each block's input to its module's output (v1's final ReLU included), at each image.
+    """Return the singular values of blocks' Jacobians, from each block's input to its module's output (v1's final ReLU
+    included), at each image.
 
     Args:
-        network: a network, or its view; measured in evaluation mode, so that an image's output depends on no other image.
+        network: a network, or its view; measured in evaluation mode, so that an image's output depends on no other
+            image.
         images: `[B, C, H, W]`.
-        blocks: names, as in `view.blocks`; none means all. Dense layers have no Jacobian from input to output, and are refused.
-        method: "all" singular values by a dense Jacobian, the two "extreme" ones by Golub-Kahan bidiagonalisation with full
-            reorthogonalisation (Golub & Van Loan, Matrix Computations, section 10.4), or "auto": all, where the block is small enough.
+        blocks: names, as in `view.blocks`; none means all. Dense layers have no Jacobian from input to output, and are
+            refused.
+        method: "all" singular values by a dense Jacobian, the two "extreme" ones by Golub-Kahan bidiagonalisation with
+            full reorthogonalisation (Golub & Van Loan, Matrix Computations, section 10.4), or "auto": all, where the
+            block is small enough.
         dtype: of the whole computation.
-        steps: of the iteration; each costs a product with J and one with its transpose, and memory for one input and one output.
+        steps: of the iteration; each costs a product with J and one with its transpose, and memory for one input and
+            one output.
         tolerance: an extreme value is converged if its residual is at most this, relative to the largest value.
-        batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones, which mean nothing
-            before training.
+        batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
+            which mean nothing before training.
         seed: of the iteration's start.
         progress: told of the blocks done.
 
     Raises:
-        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name, answers otherwise beside other
-            images, or runs what torch cannot differentiate forward (its fused attention) where only the extremes are asked for.
+        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name,
+            answers otherwise beside other images, or runs what torch cannot differentiate forward (its fused attention)
+            where only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
         raise UnknownNameError(f'no method {method!r}; there are "auto", "all" and "extreme"')
@@ -158,10 +178,13 @@ def jacobian(
         images = images.to(dtype) if images.is_floating_point() else images
         if not answers_alone(exact.network, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block has a Jacobian at one image"
+                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block "
+                "has a Jacobian at one image"
             )
         inputs = _inputs(exact, images)
-        found = [_measure(exact, index, inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)]
+        found = [
+            _measure(exact, index, inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)
+        ]
     return Jacobians(tuple(found), tolerance)
 
 
@@ -183,7 +206,9 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
         if name not in known:
             raise UnknownNameError(f"no block {name!r}; there are {', '.join(known)}")
         if seen.blocks[known.index(name)].kind == "concat":
-            raise UnseenError(f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F")
+            raise UnseenError(
+                f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F"
+            )
     return [known.index(name) for name in names]
 
 
@@ -209,10 +234,16 @@ def _measure(seen: View, index: int, inputs: Tensor, method: Method, steps: int,
             try:
                 rows.append([*extremes(block, x, steps, seed), torch.empty(0)])
             except NotImplementedError as error:
-                raise UnseenError(f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}') from error
-    largest, smallest, largest_residual, smallest_residual, zero_rows, values = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+                raise UnseenError(
+                    f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}'
+                ) from error
+    largest, smallest, largest_residual, smallest_residual, zero_rows, values = (
+        torch.stack(column).cpu() for column in zip(*rows, strict=True)
+    )
     kept = values if all_values else None
-    return BlockJacobian(found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept)
+    return BlockJacobian(
+        found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept
+    )
 
 
 def dense_jacobian(function: Map, x: Tensor) -> Tensor:
@@ -222,9 +253,11 @@ def dense_jacobian(function: Map, x: Tensor) -> Tensor:
 
 
 def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return a Jacobian's largest and smallest singular value, their residuals, and its share of zero rows, without the matrix.
+    """Return a Jacobian's largest and smallest singular value, their residuals, and its share of zero rows, without the
+    matrix.
 
-    A row is zero if two random products with it are exactly 0. With fewer other rows than singular values the smallest one is 0 by the rank.
+    A row is zero if two random products with it are exactly 0. With fewer other rows than singular values the smallest
+    one is 0 by the rank.
     """
     y, pull = vjp(function, x)[:2]
     n, m = x.numel(), y.numel()
@@ -238,7 +271,8 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
 
     def times(v: Tensor) -> Tensor:
         with warnings.catch_warnings(), forward_ad.dual_level(), torch.no_grad():
-            warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)  # torch's own use of it
+            # torch's own use of it
+            warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)
             tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, v))).tangent
         return torch.zeros_like(y) if tangent is None else tangent
 
@@ -253,7 +287,9 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
 
 
 def _bidiagonalise(a: Map, b: Map, start: Tensor, rows: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Return the singular values of A on the Krylov space of AᵀA from `start`, descending, and their residuals; `b` is Aᵀ."""
+    """Return the singular values of A on the Krylov space of AᵀA from `start`, descending, and their residuals; `b` is
+    Aᵀ.
+    """
     right, left = start.new_zeros(steps + 1, len(start)), start.new_zeros(steps, rows)
     diagonal, above = start.new_zeros(steps), start.new_zeros(steps)
     right[0] = start / start.norm()
@@ -274,7 +310,9 @@ def _bidiagonalise(a: Map, b: Map, start: Tensor, rows: int, steps: int) -> tupl
 
 
 def _orthogonal(v: Tensor, basis: Tensor) -> Tensor:
-    """Return `v` less its part in the span of the basis' rows; twice is enough (Parlett, The Symmetric Eigenvalue Problem, section 6.9)."""
+    """Return `v` less its part in the span of the basis' rows; twice is enough (Parlett, The Symmetric Eigenvalue
+    Problem, section 6.9).
+    """
     for _ in range(2):
         v = v - basis.T @ (basis @ v)
     return v

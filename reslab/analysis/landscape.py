@@ -1,4 +1,6 @@
-"""What does the loss look like around the weights? Filter-normalised loss surfaces in one and two dimensions (Li et al. 2018)."""
+"""What does the loss look like around the weights? Filter-normalised loss surfaces in one and two dimensions (Li et al.
+2018).
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Landscape(Result):
-    """The loss, `[points]` or `[points, points]`, at weights + a·first (+ b·second), a and b from `coordinates`, `[points]`.
+    """The loss, `[points]` or `[points, points]`, at weights + a·first (+ b·second), a and b from `coordinates`,
+    `[points]`.
 
     Far out it may be infinite or NaN.
     """
@@ -42,10 +45,14 @@ class Landscape(Result):
 
         names = ["a", "b"][: self.losses.dim()]
         grid = torch.meshgrid(*[self.coordinates] * len(names), indexing="ij")
-        return pd.DataFrame({**{name: axis.flatten() for name, axis in zip(names, grid, strict=True)}, "loss": self.losses.flatten()})
+        return pd.DataFrame(
+            {**{name: axis.flatten() for name, axis in zip(names, grid, strict=True)}, "loss": self.losses.flatten()}
+        )
 
     def figure(self) -> "Figure":
-        """Return the curve of the loss, or its contours, at steps of its logarithm where it spans more than two decades."""
+        """Return the curve of the loss, or its contours, at steps of its logarithm where it spans more than two
+        decades.
+        """
         figure = new_figure()
         axes = figure.add_subplot()
         places = self.coordinates.numpy()
@@ -57,7 +64,8 @@ class Landscape(Result):
             import numpy as np
 
             losses = np.ma.masked_invalid(self.losses.numpy().T)
-            decades = losses.min() > 0 and losses.max() > 100 * losses.min()  # as linear steps, all but the corners would have one colour
+            # as linear steps, all but the corners would have one colour
+            decades = losses.min() > 0 and losses.max() > 100 * losses.min()
             contours = axes.contourf(places, places, np.ma.log10(losses) if decades else losses, levels=20)
             axes.plot(0, 0, "r+")
             axes.set_ylabel("b (second direction, filter norms)")
@@ -89,7 +97,8 @@ def landscape(
         points: along each axis, an odd number, so that one is at the weights themselves.
         radius: the axes go from minus to plus this, in filter norms.
         seed: of the directions.
-        batch_statistics: normalise with the batch at each point and not with the stored statistics, which belong to the centre only.
+        batch_statistics: normalise with the batch at each point and not with the stored statistics, which belong to the
+            centre only.
         loss: of outputs and labels; the mean cross-entropy.
         progress: told of the points done.
 
@@ -113,7 +122,9 @@ def landscape(
     with loss_of(network, images, labels, loss, batch_statistics=batch_statistics) as loss_at, torch.no_grad():
         for place in each(places, "landscape", progress):
             moved = {
-                name: sum((step * direction[name] for step, direction in zip(place, directions, strict=True)), start=weight)
+                name: sum(
+                    (step * direction[name] for step, direction in zip(place, directions, strict=True)), start=weight
+                )
                 for name, weight in weights.items()
             }
             losses.append(loss_at(moved).item())
@@ -123,8 +134,8 @@ def landscape(
 def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """Return a random direction in which each filter has the norm of the network's own (Li et al. 2018, section 4).
 
-    A filter is what makes one output channel of a convolution, or one output of a linear layer, from several numbers. Nothing else moves: no
-    bias, normalisation, scale per channel, embedding or token.
+    A filter is what makes one output channel of a convolution, or one output of a linear layer, from several numbers.
+    Nothing else moves: no bias, normalisation, scale per channel, embedding or token.
 
     Raises:
         UserError: if the network has no filters.
@@ -148,7 +159,9 @@ _TABLES_AND_SCALES = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.PReLU)
 
 
 def _holds_filters(owner: nn.Module, weight: Tensor) -> bool:
-    """Say whether a parameter is made of filters: two outputs or more, or a layer's one output, each of several numbers."""
+    """Say whether a parameter is made of filters: two outputs or more, or a layer's one output, each of several
+    numbers.
+    """
     if weight.dim() < 2 or isinstance(owner, _TABLES_AND_SCALES):
         return False
     layer = isinstance(owner, nn.Linear | nn.Bilinear | _ConvNd)

@@ -14,10 +14,11 @@ from reslab.analysis.subject import Loss, batchnorms, check_batch, check_repeata
 def loss_of(
     network: nn.Module, images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy, *, batch_statistics: bool
 ) -> Iterator[Callable[[Mapping[str, Tensor]], Tensor]]:
-    """Give, for a while, the loss on a batch as a function of parameters by name; those not given are the network's own.
+    """Give, for a while, the loss on a batch as a function of parameters by name; those not given are the network's
+    own.
 
-    The network, one from `as_network`, is in evaluation mode; with `batch_statistics`, its BatchNorms are in training mode, and normalise with
-    the batch.
+    The network, one from `as_network`, is in evaluation mode; with `batch_statistics`, its BatchNorms are in training
+    mode, and normalise with the batch.
 
     Raises:
         UserError: if the images, labels and outputs do not fit, or the network draws random numbers.
@@ -38,7 +39,9 @@ def loss_of(
 
 
 def _held(network: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Yield every module's own parameters, each module once: torch puts back those of a module that has two names in the wrong order."""
+    """Yield every module's own parameters, each module once: torch puts back those of a module that has two names in
+    the wrong order.
+    """
     for path, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             yield path, name, parameter

@@ -1,7 +1,9 @@
-"""The ensemble of paths: the gradient of a chain of n blocks, split exactly by the length of the 2^n paths that carry it.
+"""The ensemble of paths: the gradient of a chain of n blocks, split exactly by the length of the 2^n paths that carry
+it.
 
-A path takes the branch or the shortcut at every block; its length is the number of branches. "Residual Networks Behave Like Ensembles
-of Relatively Shallow Networks" (Veit, Wilber & Belongie 2016, arXiv:1605.06431) sampled paths; here they are all counted.
+A path takes the branch or the shortcut at every block; its length is the number of branches. "Residual Networks Behave
+Like Ensembles of Relatively Shallow Networks" (Veit, Wilber & Belongie 2016, arXiv:1605.06431) sampled paths; here they
+are all counted.
 """
 
 from collections.abc import Sequence
@@ -62,8 +64,17 @@ class PathSpectrum(Result):
         axes = figure.subplots()
         lengths = range(len(self.norm))
         axes.bar(lengths, self.share.tolist(), label="share of the gradient's norm")
-        axes.plot(lengths, [count / 2 ** (len(self.norm) - 1) for count in self.paths], "k.--", label="share of the paths (binomial)")
-        axes.set(xlabel="path length (blocks whose branch is taken)", ylabel="share", title=f"mean length {self.mean_length:.1f}")
+        axes.plot(
+            lengths,
+            [count / 2 ** (len(self.norm) - 1) for count in self.paths],
+            "k.--",
+            label="share of the paths (binomial)",
+        )
+        axes.set(
+            xlabel="path length (blocks whose branch is taken)",
+            ylabel="share",
+            title=f"mean length {self.mean_length:.1f}",
+        )
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.legend()
         return figure
@@ -71,7 +82,9 @@ class PathSpectrum(Result):
 
 @dataclass(frozen=True)
 class SampledPaths(Result):
-    """Veit et al.'s estimate: the mean gradient norm of single paths of each length, and that times the number of paths."""
+    """Veit et al.'s estimate: the mean gradient norm of single paths of each length, and that times the number of
+    paths.
+    """
 
     lengths: Sequence[int]
     norm: Tensor  # [len(lengths)], of one path, averaged over draws and batch
@@ -79,7 +92,9 @@ class SampledPaths(Result):
 
     @property
     def total(self) -> Tensor:
-        """Return norm × number of paths, as in their Fig. 6 (c): an upper bound on the norm of the paths' sum, up to sampling."""
+        """Return norm × number of paths, as in their Fig. 6 (c): an upper bound on the norm of the paths' sum, up to
+        sampling.
+        """
         return self.norm.cpu().double() * torch.tensor(self.paths, dtype=torch.float64)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -87,7 +102,10 @@ class SampledPaths(Result):
         import pandas as pd
 
         index = pd.Index(list(self.lengths), name="length")
-        return pd.DataFrame({"paths": list(self.paths), "norm of one path": self.norm.tolist(), "total": self.total.tolist()}, index=index)
+        return pd.DataFrame(
+            {"paths": list(self.paths), "norm of one path": self.norm.tolist(), "total": self.total.tolist()},
+            index=index,
+        )
 
     def figure(self) -> "Figure":
         """Return the norm of one path, and of all paths of a length, over the length."""
@@ -118,12 +136,15 @@ class _Link(NamedTuple):
 
 
 @analysis("paths", "the gradient by path length, exactly", images=32, trained=True, summary=("mean_length",))
-def path_spectrum(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent) -> PathSpectrum:
-    """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's current mode.
+def path_spectrum(
+    network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent
+) -> PathSpectrum:
+    """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's
+    current mode.
 
-    With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T G_(k-1)`, where S is the
-    Jacobian of the shortcut, J of the branch, and D of what lies between the addition before and this block. That is n²/2 block products
-    and memory linear in n.
+    With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T
+    G_(k-1)`, where S is the Jacobian of the shortcut, J of the branch, and D of what lies between the addition before
+    and this block. That is n²/2 block products and memory linear in n.
 
     Args:
         network: a chain of residual blocks, or its view.
@@ -170,19 +191,26 @@ def sample_paths(
     n = len(view)
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
-        raise WrongValueError(f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}")
+        raise WrongValueError(
+            f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}"
+        )
     generator = torch.Generator().manual_seed(seed)
     norms = []
     with torch.enable_grad():
         links, gradient = _record(view, images, labels, loss)
         for length in each(lengths, "sampled-paths", progress):
-            draw = [_along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist())) for _ in range(draws)]
+            draw = [
+                _along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist()))
+                for _ in range(draws)
+            ]
             norms.append(torch.stack([g.flatten(1).norm(dim=1).mean() for g in draw]).mean())
     return SampledPaths(lengths, torch.stack(norms), [comb(n, length) for length in lengths])
 
 
 def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:
-    """Return the gradient that one path carries to the first block's input: through the branches of the blocks in `taken`."""
+    """Return the gradient that one path carries to the first block's input: through the branches of the blocks in
+    `taken`.
+    """
     for index in reversed(range(len(links))):
         link = links[index]
         gradient = link.pull(gradient, link.branches if index in taken else [link.shortcut])
@@ -195,7 +223,9 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Vi
     check_batch(images, labels, loss)
     if not view.is_chain:
         kinds = ", ".join(sorted({block.kind for block in view.blocks}))
-        raise UnseenError(f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one")
+        raise UnseenError(
+            f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one"
+        )
     return view
 
 
@@ -206,9 +236,12 @@ def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[lis
     links = []
     for index in range(len(view)):
         before = live.stream.detach().requires_grad_()
-        shortcut, branches = view.sides(index, live._replace(stream=before.clone()))  # a copy, which in-place activations may change
+        # a copy, which in-place activations may change
+        shortcut, branches = view.sides(index, live._replace(stream=before.clone()))
         if any(branch.shape != shortcut.shape for branch in branches):
-            raise UnseenError(f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover")
+            raise UnseenError(
+                f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover"
+            )
         links.append(_Link(before, shortcut, branches))
         live = live._replace(stream=sum(branches, shortcut))
     before = live.stream.detach().requires_grad_()

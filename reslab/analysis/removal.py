@@ -1,4 +1,6 @@
-"""What a trained network loses with its blocks: one removed, k removed at random, or reordered (Veit et al. 2016, section 3)."""
+"""What a trained network loses with its blocks: one removed, k removed at random, or reordered (Veit et al. 2016,
+section 3).
+"""
 
 import copy
 import warnings
@@ -13,7 +15,16 @@ from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, answers_alone, as_view, check_batch, check_logits, check_repeatable, loss_value
+from reslab.analysis.subject import (
+    Loss,
+    analysis,
+    answers_alone,
+    as_view,
+    check_batch,
+    check_logits,
+    check_repeatable,
+    loss_value,
+)
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View
@@ -68,13 +79,17 @@ class Damage(Result):
     error: float
     amounts: Sequence[int]
     errors: Tensor  # [len(amounts), draws]
-    correlation: Tensor | None = None  # Kendall's tau of the blocks' order, [len(amounts), draws], where they were exchanged
+    # Kendall's tau of the blocks' order, [len(amounts), draws], where they were exchanged
+    correlation: Tensor | None = None
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row an amount: mean and standard deviation over the draws."""
         import pandas as pd
 
-        columns = {"error": self.errors.mean(1).tolist(), "std": self.errors.std(1).tolist() if self.errors.shape[1] > 1 else None}
+        columns = {
+            "error": self.errors.mean(1).tolist(),
+            "std": self.errors.std(1).tolist() if self.errors.shape[1] > 1 else None,
+        }
         if self.correlation is not None:
             columns["kendall_tau"] = self.correlation.mean(1).tolist()
         return pd.DataFrame(columns, index=pd.Index(list(self.amounts), name=self.what))
@@ -105,7 +120,9 @@ class Importance(Result):
         """Return a row a block."""
         import pandas as pd
 
-        return pd.DataFrame({"dL/dg": self.gradient.tolist()}, index=pd.Index([block.name for block in self.blocks], name="block"))
+        return pd.DataFrame(
+            {"dL/dg": self.gradient.tolist()}, index=pd.Index([block.name for block in self.blocks], name="block")
+        )
 
     def figure(self) -> "Figure":
         """Return the gradients as bars."""
@@ -118,21 +135,27 @@ class Importance(Result):
 
 
 @analysis("removal", "the error without each block", trained=True, summary=("error",), alias="lesion")
-def remove_each(network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent) -> Removals:
-    """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and not n².
+def remove_each(
+    network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent
+) -> Removals:
+    """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and
+    not n².
 
-    Where it answers as the network does, a copy is used, with BatchNorms folded into the convolutions before them, which moves float32 logits by
-    about 1e-5 of their size; `precision="bf16"` computes in bfloat16, which moved trained networks' error rates by less than half a point.
+    Where it answers as the network does, a copy is used, with BatchNorms folded into the convolutions before them,
+    which moves float32 logits by about 1e-5 of their size; `precision="bf16"` computes in bfloat16, which moved trained
+    networks' error rates by less than half a point.
 
     Args:
         network: any network of logits `[B, classes]` with blocks, or its view.
-        images: `[N, C, H, W]`, of any number: they are run in batches, or as one where an answer depends on the others in its batch.
+        images: `[N, C, H, W]`, of any number: they are run in batches, or as one where an answer depends on the others
+            in its batch.
         labels: int64 `[N]`.
         precision: "32" or "bf16".
         progress: told of the images done.
 
     Raises:
-        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not fit.
+        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
+            fit.
     """
     view = as_view(network, images)
     n = len(view)
@@ -164,7 +187,8 @@ def remove_random(
     precision: Precision = "32",
     progress: Progress = silent,
 ) -> Damage:
-    """Return the error with k blocks removed at random, for every k in `counts`, by default up to ten of 1 … n (Veit et al. 2016, Fig. 5a).
+    """Return the error with k blocks removed at random, for every k in `counts`, by default up to ten of 1 … n (Veit et
+    al. 2016, Fig. 5a).
 
     Raises:
         UserError: as `remove_each`, and for counts below 0 or above the number of blocks.
@@ -173,7 +197,9 @@ def remove_random(
     n = len(view)
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
-        raise WrongValueError(f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}")
+        raise WrongValueError(
+            f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}"
+        )
     generator = torch.Generator().manual_seed(seed)
     gates = torch.ones(len(counts), draws, n)
     for row, count in zip(gates, counts, strict=True):
@@ -202,7 +228,8 @@ def reorder(
     precision: Precision = "32",
     progress: Progress = silent,
 ) -> Damage:
-    """Return the error after k random exchanges of two blocks of one shape, with Kendall's tau of the order (Veit et al. 2016, Fig. 5b).
+    """Return the error after k random exchanges of two blocks of one shape, with Kendall's tau of the order (Veit et
+    al. 2016, Fig. 5b).
 
     Blocks are exchanged within a stage, those that change shape and the network's first left in place.
 
@@ -214,7 +241,11 @@ def reorder(
         raise UnseenError("blocks can be exchanged in a chain of residual blocks only")
     if draws < 1 or not swaps or min(swaps) < 0:
         raise WrongValueError(f"swaps must be 0 or more, and draws at least 1; got {list(swaps)} and {draws}")
-    movable = [index for index, block in enumerate(view.blocks) if index and block.identity and not view.parameters_between(index)]
+    movable = [
+        index
+        for index, block in enumerate(view.blocks)
+        if index and block.identity and not view.parameters_between(index)
+    ]
     groups = [list(group) for _, group in groupby(movable, key=lambda index: view.blocks[index].stage)]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
@@ -237,7 +268,8 @@ def reorder(
 
 @analysis("importance", "dL/dg of each block's gate", images=128, trained=True)
 def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
-    """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to first order, is minus that.
+    """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to
+    first order, is minus that.
 
     Raises:
         UserError: as `remove_each`.
@@ -301,7 +333,10 @@ def _prepared(view: View, images: Tensor, labels: Tensor, precision: Precision) 
     check_repeatable(view.network, images)
     batch = BATCH
     if len(images) > BATCH and not answers_alone(view.network, images):
-        warnings.warn(f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch", stacklevel=4)
+        warnings.warn(
+            f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch",
+            stacklevel=4,
+        )
         batch = len(images)
     return fast_view(view, images[:batch], precision), batch
 
@@ -313,7 +348,9 @@ def _batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, 
 
 
 def _copy(live: Live) -> Live:
-    """Return the values in other memory, which in-place activations may change; what was in one piece of memory still is."""
+    """Return the values in other memory, which in-place activations may change; what was in one piece of memory still
+    is.
+    """
     return copy.deepcopy(live)
 
 

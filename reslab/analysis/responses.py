@@ -1,4 +1,6 @@
-"""How strong are the layers' responses? Their standard deviations, layer by layer (He et al. 2015, section 4.2 and Fig. 7)."""
+"""How strong are the layers' responses? Their standard deviations, layer by layer (He et al. 2015, section 4.2 and Fig.
+7).
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -43,30 +45,41 @@ class Responses(Result):
         """Return both halves of Fig. 7: the standard deviations in the network's order, and sorted."""
         figure = new_figure(height=5)
         stds = [layer.std for layer in self.layers]
-        for axes, values, order in zip(figure.subplots(2, 1), (stds, sorted(stds, reverse=True)), ("order of the network", "sorted"), strict=True):
+        for axes, values, order in zip(
+            figure.subplots(2, 1), (stds, sorted(stds, reverse=True)), ("order of the network", "sorted"), strict=True
+        ):
             axes.plot(range(1, len(values) + 1), values, ".-")
             axes.set(xlabel=f"layer ({order})", ylabel="std of the response\n(activation units)")
         return figure
 
 
 @analysis("responses", "what each block's layers add", images=128, trained=True)
-def responses(network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False) -> Responses:
-    """Return the standard deviation of each convolution's response: after its BatchNorm and before what follows, a ReLU or an addition.
+def responses(
+    network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False
+) -> Responses:
+    """Return the standard deviation of each convolution's response: after its BatchNorm and before what follows, a ReLU
+    or an addition.
 
-    In a v1 block that is the output of both BatchNorms. In a v2 block the BatchNorm after the first convolution counts, and the second convolution
-    has none between itself and the addition, so its own output does; the BatchNorm at a block's start normalises a sum and no response.
+    In a v1 block that is the output of both BatchNorms. In a v2 block the BatchNorm after the first convolution counts,
+    and the second convolution has none between itself and the addition, so its own output does; the BatchNorm at a
+    block's start normalises a sum and no response.
 
     Args:
         network: a network, or its view; measured in evaluation mode.
         images: `[B, C, H, W]`.
         kernel: only convolutions of this size, 3×3 as in the paper; None for all.
-        batch_statistics: normalise with the statistics of these images and not with the stored ones, which mean nothing before training.
+        batch_statistics: normalise with the statistics of these images and not with the stored ones, which mean nothing
+            before training.
 
     Raises:
         UserError: if the network has NaN weights, does not take the images, or has no such convolution.
     """
     network = as_network(network, images)
-    with evaluating(network, images if batch_statistics else None), torch.no_grad(), _Recorder(network, kernel) as recorder:
+    with (
+        evaluating(network, images if batch_statistics else None),
+        torch.no_grad(),
+        _Recorder(network, kernel) as recorder,
+    ):
         network(images)
     if not recorder.found:
         size = "" if kernel is None else f" of size {kernel}×{kernel}; kernel=None measures all sizes"
@@ -86,7 +99,9 @@ class _Recorder(TorchFunctionMode):
         self.found: list[Response] = []
         self._newest: Tensor | None = None  # the output of the last measured convolution
         self._inside = ""  # the layer that runs
-        self._names: dict[nn.Module, str] = {module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)}
+        self._names: dict[nn.Module, str] = {
+            module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)
+        }
 
     def __enter__(self) -> Self:
         self._handles = [module.register_forward_pre_hook(self._enter_layer) for module in self._names]

@@ -1,4 +1,6 @@
-"""Does the gradient at one input say anything about the gradient at the next? Its autocorrelation along a line of inputs (Balduzzi et al. 2017)."""
+"""Does the gradient at one input say anything about the gradient at the next? Its autocorrelation along a line of
+inputs (Balduzzi et al. 2017).
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,47 +62,63 @@ def shattering(
     batch_statistics: bool = False,
     seed: int = 0,
 ) -> Shattering:
-    """Return the autocorrelation of the gradient of one output with respect to the input, at inputs on the line between two images.
+    """Return the autocorrelation of the gradient of one output with respect to the input, at inputs on the line between
+    two images.
 
-    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images is the same for any network.
+    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images is
+    the same for any network.
 
     Args:
-        network: a network with outputs `[B, K]`, or its view; measured in evaluation mode, so that each point has a gradient of its own.
+        network: a network with outputs `[B, K]`, or its view; measured in evaluation mode, so that each point has a
+            gradient of its own.
         images: `[2, C, H, W]`, the two ends.
         points: inputs on the line, ends included.
         lags: the largest lag, in steps between points.
         logit: which output.
-        batch_statistics: normalise with the statistics of the points (as constants) and not with the stored ones, which mean nothing before training.
+        batch_statistics: normalise with the statistics of the points (as constants) and not with the stored ones, which
+            mean nothing before training.
         seed: of the two noises.
 
     Raises:
-        UserError: if the network has NaN weights or no such output, answers otherwise beside other images, does not take the images, or these are not
-            two different ones.
+        UserError: if the network has NaN weights or no such output, answers otherwise beside other images, does not
+            take the images, or these are not two different ones.
     """
     if not 1 <= lags < points:
         raise WrongValueError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
     if len(images) != 2 or torch.equal(images[0], images[1]):
-        raise WrongValueError(f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}")
+        raise WrongValueError(
+            f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}"
+        )
     network = as_network(network, images)
     if not images.is_floating_point():
         raise WrongValueError(f"between images of {images.dtype} there is no line")
-    places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(-1, *[1] * (images.dim() - 1))
+    places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(
+        -1, *[1] * (images.dim() - 1)
+    )
     line = torch.lerp(images[:1], images[1:], places)
     with evaluating(network, line if batch_statistics else None):
         if not answers_alone(network, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so that no point has a gradient of its own"
+                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so that no "
+                "point has a gradient of its own"
             )
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
     noise = np.random.default_rng(seed).standard_normal((points, 1000))
-    return Shattering(gradients, autocorrelation(gradients, lags), autocorrelation(noise, lags), autocorrelation(noise.cumsum(0), lags))
+    return Shattering(
+        gradients,
+        autocorrelation(gradients, lags),
+        autocorrelation(noise, lags),
+        autocorrelation(noise.cumsum(0), lags),
+    )
 
 
 def autocorrelation(series: Floats, lags: int) -> Floats:
-    """Return `Σ_i z_i · z_(i+k) / Σ_i z_i · z_i` for k = 0 … lags, `[lags + 1]`, of points `[T, d]`, with z the series less its mean over the points.
+    """Return `Σ_i z_i · z_(i+k) / Σ_i z_i · z_i` for k = 0 … lags, `[lags + 1]`, of points `[T, d]`, with z the series
+    less its mean over the points.
 
-    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). A sum over T - k products: even a slow series falls with the lag. For a constant
-    series, where it is 0/0, it is taken to be 1: each point tells the next one exactly. Rounding counts as constant.
+    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). A sum over T - k products: even a slow series falls with
+    the lag. For a constant series, where it is 0/0, it is taken to be 1: each point tells the next one exactly.
+    Rounding counts as constant.
     """
     centred = series - series.mean(0)
     power = (centred**2).sum()
@@ -116,6 +134,9 @@ def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
         out = network(x)
         if not isinstance(out, Tensor) or out.dim() != 2 or not 0 <= logit < out.shape[1]:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise MismatchError(f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was expected")
+            raise MismatchError(
+                f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was "
+                "expected"
+            )
         (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
     return gradient.flatten(1).double().cpu().numpy()

@@ -20,18 +20,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Loss = Callable[[Any, Tensor], Tensor]
-"""From outputs, logits `[B, classes]` for most, and labels `[B]` to a number; the mean cross-entropy where nothing else is said."""
+"""From outputs, logits `[B, classes]` for most, and labels `[B]` to a number; the mean cross-entropy where nothing else
+is said.
+"""
 
 
 def analysis(
-    name: str, says: str, *, images: int | None = None, trained: bool = False, summary: tuple[str, ...] = (), alias: str | None = None
+    name: str,
+    says: str,
+    *,
+    images: int | None = None,
+    trained: bool = False,
+    summary: tuple[str, ...] = (),
+    alias: str | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function an analysis of `reslab analyze`, and careful of its network; `reslab.analysis.Analysis` says what the arguments are."""
+    """Make a function an analysis of `reslab analyze`, and careful of its network; `reslab.analysis.Analysis` says what
+    the arguments are.
+    """
     return careful
 
 
 def careful(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function of a network (and images and labels) leave it as it was, and say in one line what it cannot do with it."""
+    """Have a function of a network (and images and labels) leave it as it was, and say in one line what it cannot do
+    with it.
+    """
     signature = inspect.signature(function)
     if "network" not in signature.parameters:
         return function
@@ -58,7 +70,9 @@ def _detached(name: str, values: Any) -> Tensor:
         UserError: if they are no tensor, none, or not finite.
     """
     if not isinstance(values, Tensor):
-        raise WrongValueError(f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one")
+        raise WrongValueError(
+            f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one"
+        )
     if not values.dim() or not len(values):
         raise WrongValueError(f"{name} must be a tensor [B, …] of one or more, got {list(values.shape)}")
     if not values.isfinite().all():
@@ -87,7 +101,11 @@ def as_network(network: nn.Module, images: Tensor) -> nn.Module:
     """
     check_weights(network)
     network = network.network if isinstance(network, View) else network
-    with told(f"the network does not take images {list(images.shape)}", MismatchError), evaluating(network), torch.no_grad():
+    with (
+        told(f"the network does not take images {list(images.shape)}", MismatchError),
+        evaluating(network),
+        torch.no_grad(),
+    ):
         network(images[:2])
     return network
 
@@ -97,7 +115,8 @@ def check_weights(network: nn.Module) -> None:
     """Refuse a network whose numbers cannot be a trained or a fresh one's.
 
     Raises:
-        UserError: if it has none, being on the meta device, or a parameter, a BatchNorm's statistics or a buffer hold what no network computes with.
+        UserError: if it has none, being on the meta device, or a parameter, a BatchNorm's statistics or a buffer hold
+            what no network computes with.
     """
     for name, parameter in network.named_parameters():
         if parameter.is_meta:
@@ -109,16 +128,24 @@ def check_weights(network: nn.Module) -> None:
             raise UnseenError(f"buffer {name} holds NaN; an analysis of it would mean nothing")
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and not _sound(module):
-            raise UnseenError(f"BatchNorm {name} has statistics that no images give: infinite ones, or a variance below 0")
+            raise UnseenError(
+                f"BatchNorm {name} has statistics that no images give: infinite ones, or a variance below 0"
+            )
 
 
 def _sound(batchnorm: _BatchNorm) -> bool:
     mean, variance = batchnorm.running_mean, batchnorm.running_var
-    return mean is None or variance is None or bool(mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all())
+    return (
+        mean is None
+        or variance is None
+        or bool(mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all())
+    )
 
 
 def agree(answers: Any, others: Any, tolerance: float) -> bool:
-    """Say whether two outputs of a network are one but for rounding: tensor by tensor, by the norm of the difference over the norm."""
+    """Say whether two outputs of a network are one but for rounding: tensor by tensor, by the norm of the difference
+    over the norm.
+    """
     pairs = zip(tensors_of(answers), tensors_of(others), strict=True)
     return all(one.shape == other.shape and _close(one.double(), other.double(), tolerance) for one, other in pairs)
 
@@ -142,15 +169,20 @@ def check_repeatable(network: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
         if not agree(network(images[:32]), network(images[:32]), ROUNDING):
             raise UnseenError(
-                "the network gives other answers when it is asked again (dropout that is always on?), so that effects cannot be told from chance"
+                "the network gives other answers when it is asked again (dropout that is always on?), so that "
+                "effects cannot be told from chance"
             )
 
 
 def answers_alone(network: nn.Module, images: Tensor) -> bool:
     """Say whether an image's answer, in the network's current mode, is the same whatever else is in its batch."""
     with torch.no_grad():
-        alone, beside = (tensors_of(network(batch)) for batch in (images[:1], torch.cat([images[:1], torch.zeros_like(images[:1])])))
-    tolerance = max((torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0)
+        alone, beside = (
+            tensors_of(network(batch)) for batch in (images[:1], torch.cat([images[:1], torch.zeros_like(images[:1])]))
+        )
+    tolerance = max(
+        (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
+    )
     return agree(alone, [answer[:1] if answer.dim() else answer for answer in beside], max(tolerance, ROUNDING))
 
 
@@ -158,7 +190,8 @@ def answers_alone(network: nn.Module, images: Tensor) -> bool:
 def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Iterator[None]:
     """Put the network in evaluation mode for a while.
 
-    With `statistics_of`, BatchNorms normalise with the mean and the biased variance over these images, as in training, but as constants.
+    With `statistics_of`, BatchNorms normalise with the mean and the biased variance over these images, as in training,
+    but as constants.
     """
     network = network.network if isinstance(network, View) else network
     with preserve(network):
@@ -191,7 +224,8 @@ def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
     """Return the loss.
 
     Raises:
-        UserError: if it is the cross-entropy and the outputs are no logits for the labels, or one's own that gives no number.
+        UserError: if it is the cross-entropy and the outputs are no logits for the labels, or one's own that gives no
+            number.
     """
     if loss is F.cross_entropy:
         check_logits(outputs, labels)
@@ -212,16 +246,22 @@ def check_logits(logits: Any, labels: Tensor) -> None:
         raise UnseenError(f"the network gives a {type(logits).__name__}; this needs one that gives logits [B, classes]")
     lowest, highest = int(labels.min()), int(labels.max())
     if logits.dim() != 2 or len(logits) != len(labels) or lowest < 0 or highest >= logits.shape[1]:
-        raise MismatchError(f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives {list(logits.shape)}")
+        raise MismatchError(
+            f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives "
+            f"{list(logits.shape)}"
+        )
 
 
 def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) -> None:
     """Refuse labels that do not belong to the images; with a loss of one's own they may be anything, one an image.
 
     Raises:
-        UserError: if the labels are not `[B, …]` for images `[B, …]`, or not whole numbers `[B]` where classes are meant.
+        UserError: if the labels are not `[B, …]` for images `[B, …]`, or not whole numbers `[B]` where classes are
+            meant.
     """
     if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
-        raise MismatchError(f"labels must be int64 of shape [{len(images)}], one an image, got {labels.dtype} {list(labels.shape)}")
+        raise MismatchError(
+            f"labels must be int64 of shape [{len(images)}], one an image, got {labels.dtype} {list(labels.shape)}"
+        )
     if len(labels) != len(images):
         raise MismatchError(f"labels must be one an image, for {len(images)} images, got {list(labels.shape)}")

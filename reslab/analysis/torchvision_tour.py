@@ -1,4 +1,6 @@
-"""A guided reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it out, and the numbers."""
+"""A guided reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it out,
+and the numbers.
+"""
 
 import inspect
 import re
@@ -67,7 +69,11 @@ class Tour(Result):
         parts = [f"torchvision {self.version}, torchvision/models/resnet.py"]
         for stop in self.stops:
             numbers = "".join(f"\n    = {name}: {value:,g}" for name, value in stop.numbers.items())
-            parts.append(f"{stop.place}: {stop.idea[language]}\n" + "\n".join(f"  {number:4} {line}" for number, line in stop.lines) + numbers)
+            parts.append(
+                f"{stop.place}: {stop.idea[language]}\n"
+                + "\n".join(f"  {number:4} {line}" for number, line in stop.lines)
+                + numbers
+            )
         return "\n\n".join(parts)
 
 
@@ -83,17 +89,29 @@ def torchvision_tour() -> Tour:
     stops = [
         Stop(
             {
-                "en": "The residual addition y = F(x) + x (2015, Eq. 1), in place, with the last ReLU after it: this is v1.",
+                "en": (
+                    "The residual addition y = F(x) + x (2015, Eq. 1), in place, with the last ReLU after it: this is "
+                    "v1."
+                ),
                 "ko": "잔차 덧셈 y = F(x) + x (2015, 식 1). 제자리 연산이고 마지막 ReLU가 덧셈 뒤에 온다. 곧 v1이다.",
             },
             "BasicBlock.forward",
-            _lines(resnet.BasicBlock.forward, r"identity = x|identity = self\.downsample|out \+= identity|return out|out = self\.relu\(out\)"),
+            _lines(
+                resnet.BasicBlock.forward,
+                r"identity = x|identity = self\.downsample|out \+= identity|return out|out = self\.relu\(out\)",
+            ),
             {"blocks of resnet18": float(sum(isinstance(module, resnet.BasicBlock) for module in basic.modules()))},
         ),
         Stop(
             {
-                "en": "1×1, 3×3, 1×1: down, across, up. The stride is in the 3×3 (v1.5); the paper's is in the first 1×1, skipping 3 of 4 pixels.",
-                "ko": "1×1로 줄이고 3×3을 거쳐 1×1로 늘린다. stride는 3×3에 있다(v1.5). 논문은 첫 1×1에 두어, 픽셀 넷 가운데 셋을 건너뛴다.",
+                "en": (
+                    "1×1, 3×3, 1×1: down, across, up. The stride is in the 3×3 (v1.5); the paper's is in the first "
+                    "1×1, skipping 3 of 4 pixels."
+                ),
+                "ko": (
+                    "1×1로 줄이고 3×3을 거쳐 1×1로 늘린다. stride는 3×3에 있다(v1.5). 논문은 첫 1×1에 두어, 픽셀 넷 "
+                    "가운데 셋을 건너뛴다."
+                ),
             },
             "Bottleneck.__init__",
             _lines(resnet.Bottleneck.__init__, r"self\.conv\d = "),
@@ -101,19 +119,30 @@ def torchvision_tour() -> Tour:
         ),
         Stop(
             {
-                "en": "Where the shape changes, a 1×1 projection and its BatchNorm replace the identity (option B): in a stage's first block only.",
-                "ko": "모양이 바뀌는 곳에서는 1×1 투영과 그 BatchNorm이 항등 경로를 대신한다(옵션 B). 스테이지의 첫 블록뿐이다.",
+                "en": (
+                    "Where the shape changes, a 1×1 projection and its BatchNorm replace the identity (option B): in a "
+                    "stage's first block only."
+                ),
+                "ko": (
+                    "모양이 바뀌는 곳에서는 1×1 투영과 그 BatchNorm이 항등 경로를 대신한다(옵션 B). 스테이지의 첫 "
+                    "블록뿐이다."
+                ),
             },
             "ResNet._make_layer",
             _lines(resnet.ResNet._make_layer, r"if stride != 1|conv1x1\(|norm_layer\(planes"),
             {
-                "projections in resnet50": float(sum(isinstance(m, resnet.Bottleneck) and m.downsample is not None for m in deep.modules())),
+                "projections in resnet50": float(
+                    sum(isinstance(m, resnet.Bottleneck) and m.downsample is not None for m in deep.modules())
+                ),
                 "blocks in resnet50": float(sum(isinstance(m, resnet.Bottleneck) for m in deep.modules())),
             },
         ),
         Stop(
             {
-                "en": "He's initialisation, by fan-out: N(0, 2 / fan_out) keeps the gradient's variance, not the signal's, from layer to layer.",
+                "en": (
+                    "He's initialisation, by fan-out: N(0, 2 / fan_out) keeps the gradient's variance, not the "
+                    "signal's, from layer to layer."
+                ),
                 "ko": "He 초기화, fan_out 기준: N(0, 2 / fan_out)은 층을 지날 때 신호가 아니라 기울기의 분산을 지킨다.",
             },
             "ResNet.__init__",
@@ -122,25 +151,47 @@ def torchvision_tour() -> Tour:
         ),
         Stop(
             {
-                "en": "Optionally every branch's last BatchNorm starts at gamma = 0, and so every block as the identity. By default it does not.",
-                "ko": "원하면 각 가지의 마지막 BatchNorm을 gamma = 0에서 시작해 모든 블록이 항등으로 출발한다. 기본값은 끔이다.",
+                "en": (
+                    "Optionally every branch's last BatchNorm starts at gamma = 0, and so every block as the identity. "
+                    "By default it does not."
+                ),
+                "ko": (
+                    "원하면 각 가지의 마지막 BatchNorm을 gamma = 0에서 시작해 모든 블록이 항등으로 출발한다. 기본값은 "
+                    "끔이다."
+                ),
             },
             "ResNet.__init__ (zero_init_residual)",
             _lines(resnet.ResNet.__init__, r"zero_init_residual|bn\d\.weight, 0"),
-            {"branches at zero by default": float(_zero_branches(basic)), "with zero_init_residual": float(_zero_branches(zero))},
+            {
+                "branches at zero by default": float(_zero_branches(basic)),
+                "with zero_init_residual": float(_zero_branches(zero)),
+            },
         ),
         Stop(
             {
-                "en": "One ReLU module serves a whole block, in place: a hook on it fires three times, and what it was given is gone.",
-                "ko": "ReLU 모듈 하나가 블록 전체에서 제자리로 쓰인다. 여기에 건 훅은 세 번 불리고, 들어온 값은 남지 않는다.",
+                "en": (
+                    "One ReLU module serves a whole block, in place: a hook on it fires three times, and what it was "
+                    "given is gone."
+                ),
+                "ko": (
+                    "ReLU 모듈 하나가 블록 전체에서 제자리로 쓰인다. 여기에 건 훅은 세 번 불리고, 들어온 값은 남지 "
+                    "않는다."
+                ),
             },
             "Bottleneck.__init__ (relu)",
             _lines(resnet.Bottleneck.__init__, r"nn\.ReLU"),
-            {"ReLU modules": float(len(set(relus))), "ReLU calls in a forward pass": float(1 + 3 * 16), "convolutions": float(len(convolutions))},
+            {
+                "ReLU modules": float(len(set(relus))),
+                "ReLU calls in a forward pass": float(1 + 3 * 16),
+                "convolutions": float(len(convolutions)),
+            },
         ),
         Stop(
             {
-                "en": "Average pooling to 1×1, whatever the image size, and one linear layer: no hidden fully connected layers.",
+                "en": (
+                    "Average pooling to 1×1, whatever the image size, and one linear layer: no hidden fully connected "
+                    "layers."
+                ),
                 "ko": "영상 크기와 상관없이 1×1로 평균 풀링하고 선형층 하나만 둔다. 은닉 완전연결층은 없다.",
             },
             "ResNet._forward_impl",
@@ -158,7 +209,9 @@ def _lines(function: object, pattern: str) -> list[tuple[int, str]]:
 
 
 def _zero_branches(network: nn.Module) -> int:
-    return sum(isinstance(module, resnet.BasicBlock) and not torch.any(module.bn2.weight) for module in network.modules())
+    return sum(
+        isinstance(module, resnet.BasicBlock) and not torch.any(module.bn2.weight) for module in network.modules()
+    )
 
 
 def _share(part: nn.Module, whole: nn.Module) -> float:

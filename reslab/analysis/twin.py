@@ -20,7 +20,9 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
         raise UnseenError("the network has no BatchNorm to take out")
     for name, module in normalisers:
         if not type(module).__module__.startswith("torch.nn."):
-            raise UnseenError(f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out")
+            raise UnseenError(
+                f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out"
+            )
     made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
     for name, module in list(made.named_modules(remove_duplicate=False)):
         if isinstance(module, _BatchNorm):

@@ -1,4 +1,6 @@
-"""Worker processes against one process: a set of small trials, at the same threads a trial, and whether the weights agree bit for bit."""
+"""Worker processes against one process: a set of small trials, at the same threads a trial, and whether the weights
+agree bit for bit.
+"""
 
 import time
 from pathlib import Path
@@ -16,8 +18,11 @@ from reslab.training.recipes import FAST
 QUICK = {"trials": 2, "depth": 8, "epochs": 1}
 
 
-def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7, progress: Progress = silent) -> dict[str, Any]:
-    """Return how many times as fast `workers` processes train digit networks as one process does, starting them included.
+def bench(
+    *, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7, progress: Progress = silent
+) -> dict[str, Any]:
+    """Return how many times as fast `workers` processes train digit networks as one process does, starting them
+    included.
 
     Raises:
         UserError: if there is nothing to compare, or a trial fails.
@@ -25,7 +30,10 @@ def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 
     if workers < 2:
         raise WrongValueError("--workers must be at least 2: they are compared with one process")
     recipe = FAST.model_copy(update={"epochs": epochs})
-    configs = [TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed) for seed in range(trials)]
+    configs = [
+        TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed)
+        for seed in range(trials)
+    ]
     with TemporaryDirectory() as where:
         seconds = {}
         for count in (1, workers):
@@ -38,7 +46,9 @@ def bench(*, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 
             seconds[count] = time.perf_counter() - start
             if failures:
                 raise failures[0].error()
-        weights = [[Run(Path(where) / str(count), config).weights.read_bytes() for config in configs] for count in seconds]
+        weights = [
+            [Run(Path(where) / str(count), config).weights.read_bytes() for config in configs] for count in seconds
+        ]
     return {
         "machine": machine(),
         "trials": f"{trials} networks of {depth} layers on the digits, {epochs} epochs, one thread each",

@@ -1,4 +1,6 @@
-"""The removal of every block of resnet110, and its path spectrum, against the plain ways: ratios of time, and the errors beside them."""
+"""The removal of every block of resnet110, and its path spectrum, against the plain ways: ratios of time, and the
+errors beside them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,12 +39,20 @@ def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
 
 
 def bench(
-    *, model: str = "resnet110", images: int = 100, batch: int = 32, rounds: int = 2, warmup: int = 0, progress: Progress = silent
+    *,
+    model: str = "resnet110",
+    images: int = 100,
+    batch: int = 32,
+    rounds: int = 2,
+    warmup: int = 0,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return the speed-up of the sweep in float32 and bf16 (median, lowest, highest round), the largest difference of any error rate in points,
-    and the time of the path spectrum over that of one backward pass. bf16 is left out where the processor would only emulate it.
+    """Return the speed-up of the sweep in float32 and bf16 (median, lowest, highest round), the largest difference of
+    any error rate in points, and the time of the path spectrum over that of one backward pass. bf16 is left out where
+    the processor would only emulate it.
 
-    The network is untrained but for its BatchNorm statistics; the labels are its own answers, so that every error rate starts at 0.
+    The network is untrained but for its BatchNorm statistics; the labels are its own answers, so that every error rate
+    starts at 0.
     """
     torch.manual_seed(0)
     x = torch.randn(images, 3, 32, 32)

@@ -66,9 +66,19 @@ def bench(*, batch: int = 32, rounds: int = 10, warmup: int = 2, progress: Progr
     steps = {name: make(images, labels) for name, make in STEPS.items()}
     result: dict[str, Any] = {"machine": machine(), "batch": batch, "rounds": rounds}
     for index, what in enumerate(("training step", "inference")):
-        timings = side_by_side({name: pair[index] for name, pair in steps.items()}, rounds=rounds, warmup=warmup, progress=progress, what=what)
+        timings = side_by_side(
+            {name: pair[index] for name, pair in steps.items()},
+            rounds=rounds,
+            warmup=warmup,
+            progress=progress,
+            what=what,
+        )
         ours, theirs = timings["lowlevel"], timings["torchvision"]
-        result[what] = {"lowlevel ms": 1e3 * ours.median, "torchvision ms": 1e3 * theirs.median, "ratio": ours.ratio(theirs)}
+        result[what] = {
+            "lowlevel ms": 1e3 * ours.median,
+            "torchvision ms": 1e3 * theirs.median,
+            "ratio": ours.ratio(theirs),
+        }
     peaks = {name: peak_memory(name, batch) for name in STEPS}
     ours_peak, theirs_peak = peaks["lowlevel"], peaks["torchvision"]
     result["peak memory"] = {f"{name} MB": peak for name, peak in peaks.items()}
@@ -77,7 +87,9 @@ def bench(*, batch: int = 32, rounds: int = 10, warmup: int = 2, progress: Progr
 
 
 def peak_memory(name: str, batch: int) -> float | None:
-    """Return how much three training steps add to a fresh process's peak resident memory, in MB; None where there is no /proc."""
+    """Return how much three training steps add to a fresh process's peak resident memory, in MB; None where there is no
+    /proc.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_measure_peak, args=(name, batch, theirs), daemon=True)
@@ -89,7 +101,9 @@ def peak_memory(name: str, batch: int) -> float | None:
         process.join()
     except EOFError as error:
         process.join()
-        raise FailedError(f"the process that measures the memory of {name} died (exit code {process.exitcode})") from error
+        raise FailedError(
+            f"the process that measures the memory of {name} died (exit code {process.exitcode})"
+        ) from error
     finally:
         end([process])
     return peak
@@ -111,4 +125,6 @@ def _high_water_mark() -> int | None:
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    return next(int(line.split()[1]) for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+    return next(
+        int(line.split()[1]) for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    )

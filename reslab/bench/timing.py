@@ -28,8 +28,12 @@ class Timing:
         return median(ratios), ratios[0], ratios[-1]
 
 
-def side_by_side(variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, progress: Progress, what: str) -> dict[str, Timing]:
-    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as `progress` is told."""
+def side_by_side(
+    variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, progress: Progress, what: str
+) -> dict[str, Timing]:
+    """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as
+    `progress` is told.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in each(range(warmup + rounds), what, progress):
         for name, call in variants.items():

@@ -1,4 +1,6 @@
-"""The training loop against the ordinary script: resnet20 on 32×32 images, float32, NCHW, a DataLoader with PIL transforms."""
+"""The training loop against the ordinary script: resnet20 on 32×32 images, float32, NCHW, a DataLoader with PIL
+transforms.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +32,9 @@ QUICK = {"images": 64, "batch": 16, "steps": 1, "rounds": 1, "warmup": 0, "loade
 
 
 class PilImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Training images as PIL sees them, shifted and mirrored one by one: what torchvision's CIFAR-10 with the usual transforms gives."""
+    """Training images as PIL sees them, shifted and mirrored one by one: what torchvision's CIFAR-10 with the usual
+    transforms gives.
+    """
 
     def __init__(self, data: Dataset) -> None:
         images, labels = data.parts["train"]
@@ -56,7 +60,9 @@ class Ordinary:
     """The script that tutorials show."""
 
     def __init__(self, data: Dataset, config: TrialConfig, loaders: int) -> None:
-        self.loader = DataLoader(PilImages(data), config.recipe.batch_size, shuffle=True, num_workers=loaders, drop_last=True)
+        self.loader = DataLoader(
+            PilImages(data), config.recipe.batch_size, shuffle=True, num_workers=loaders, drop_last=True
+        )
         self.recipe = config.recipe
         self.total = self.recipe.total_iterations(len(self.loader))
         self.network = _network(config)
@@ -99,7 +105,14 @@ def _random_images(count: int) -> Dataset:
     images = torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
     part = Part(images, torch.randint(10, (count,), generator=generator))
     names = tuple("0123456789")
-    return Dataset("random", {"train": part, "heldout": part, "test": part}, names, measure(images), Augment(shift=4, flip=True), "none")
+    return Dataset(
+        "random",
+        {"train": part, "heldout": part, "test": part},
+        names,
+        measure(images),
+        Augment(shift=4, flip=True),
+        "none",
+    )
 
 
 def bench(
@@ -114,11 +127,13 @@ def bench(
     epochs: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its precision.
+    """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its
+    precision.
 
-    The step starts from a batch that is there for the ordinary script and from the images' numbers for the lab. An epoch of `images` random
-    images, or of all of a data set's where `data` names one, is timed whole, the start of the DataLoader's `loaders` processes included.
-    `epochs` trains both so long afterwards, from scratch, and compares their errors on the held-out images.
+    The step starts from a batch that is there for the ordinary script and from the images' numbers for the lab. An
+    epoch of `images` random images, or of all of a data set's where `data` names one, is timed whole, the start of the
+    DataLoader's `loaders` processes included. `epochs` trains both so long afterwards, from scratch, and compares their
+    errors on the held-out images.
 
     Raises:
         UserError: if the data are not 32×32 in colour, or fewer than a batch.
@@ -126,13 +141,21 @@ def bench(
     chosen = load_data(data, progress=progress) if data else _random_images(images)
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
-        raise MismatchError(f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out")
+        raise MismatchError(
+            f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out"
+        )
     if len(pixels) < batch:
-        raise MismatchError(f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}")
+        raise MismatchError(
+            f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}"
+        )
     precision = best_precision("cpu")
     threads = torch.get_num_threads()
-    recipe = PAPER_CIFAR.model_copy(update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)})
-    config = TrialConfig(model="resnet20", data="digits", recipe=recipe, seed=0, threads=threads, precision=precision.value)
+    recipe = PAPER_CIFAR.model_copy(
+        update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)}
+    )
+    config = TrialConfig(
+        model="resnet20", data="digits", recipe=recipe, seed=0, threads=threads, precision=precision.value
+    )
     ordinary = Ordinary(chosen, config, loaders)
     x, y = next(iter(DataLoader(PilImages(chosen), batch)))
     numbers = torch.arange(len(chosen.labels))
@@ -162,7 +185,9 @@ def bench(
             "whole epoch": (ordinary.epoch, epoch),
         }
         for what, (theirs, ours) in pairs.items():
-            timings = side_by_side({"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup, progress=progress, what=what)
+            timings = side_by_side(
+                {"ordinary": theirs, "reslab": ours}, rounds=rounds, warmup=warmup, progress=progress, what=what
+            )
             result[what] = _compared(timings["ordinary"], timings["reslab"])
     if epochs:
         result["held-out error"] = {

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab.analysis import Analysis, analyses
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
-from reslab.errors import ExistsError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
+from reslab.errors import (
+    ExistsError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    UserError,
+    WrongValueError,
+    suggest,
+)
 from reslab.progress import Progress, display, short, silent
 
 if TYPE_CHECKING:
@@ -42,25 +50,27 @@ def analyze(
     json: Flag = False,
     **options: str,
 ) -> None:
-    """Look inside a residual network: `reslab analyze paths resnet20`, `reslab analyze removal resnet32 --weights FILE`.
+    """Look inside a residual network: `reslab analyze paths resnet20`, `reslab analyze removal resnet32 --weights
+    FILE`.
 
     The analyses:
 
     ANALYSES
 
-    TRAINED ask what training made: they look at a trained network that comes with the lab, if there is one of that name for the data
-    (`reslab weights` lists them). The others, and networks that do not come with the lab, start fresh, in training mode where the analysis
-    leaves the choice.
+    TRAINED ask what training made: they look at a trained network that comes with the lab, if there is one of that name
+    for the data (`reslab weights` lists them). The others, and networks that do not come with the lab, start fresh, in
+    training mode where the analysis leaves the choice.
 
     Parameters
     ----------
     name
         The analysis.
     model
-        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory, which returns a network,
-        or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
+        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory,
+        which returns a network, or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
     weights
-        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists; or none, a fresh network.
+        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists; or none,
+        a fresh network.
     data
         As for `reslab train`; a factory's loader takes its place.
     part
@@ -78,7 +88,8 @@ def analyze(
     json
         Print the table as JSON.
     options
-        Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as `--depth 26`.
+        Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as
+        `--depth 26`.
     """
     from reslab.networks import zoo
 
@@ -102,7 +113,11 @@ def analyze(
             progress=progress,
         )
     if found.record.get("untrained"):
-        print(f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; give --weights", file=sys.stderr)
+        print(
+            f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; "
+            "give --weights",
+            file=sys.stderr,
+        )
     written = write(found, out) if out is not None else []
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
@@ -140,10 +155,12 @@ def analyze_model(
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Found:
-    """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows them.
+    """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows
+    them.
 
-    Without `weights`, an analysis of what training made takes those that come with the lab, if there are any for this network and data; with
-    "none", it takes a fresh network too. `seed` decides a fresh network's weights, and what the analysis draws.
+    Without `weights`, an analysis of what training made takes those that come with the lab, if there are any for this
+    network and data; with "none", it takes a fresh network too. `seed` decides a fresh network's weights, and what the
+    analysis draws.
 
     Raises:
         UserError: if there is no such analysis, or network, weights, data and analysis do not go together.
@@ -195,7 +212,12 @@ def analyze_model(
         if isinstance(error, UserError) or not asked:
             raise
         raise MismatchError(f"{name} cannot be computed with {asked}: {error}") from error
-    return _found(name, analysis, result, {"model": model, "weights": origin, "untrained": untrained, "images": len(x), "data": source})
+    return _found(
+        name,
+        analysis,
+        result,
+        {"model": model, "weights": origin, "untrained": untrained, "images": len(x), "data": source},
+    )
 
 
 def places(name: str, model: str | None, directory: Path) -> list[Path]:
@@ -223,21 +245,31 @@ def write(found: Found, directory: Path) -> list[Path]:
 
     paths = places(found.record["analysis"], found.record.get("model"), directory)
     figure = found.result.figure()
-    contents = [jsonlib.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode(), *(drawn(figure, kind) for kind in ("svg", "png"))]
+    contents = [
+        jsonlib.dumps(found.record, ensure_ascii=False, indent=1, default=str).encode(),
+        *(drawn(figure, kind) for kind in ("svg", "png")),
+    ]
     for path, content in zip(paths, contents, strict=True):
         write_atomically(path, content)
     return paths
 
 
-def _sorted_out(options: dict[str, Any], known: Mapping[str, inspect.Parameter]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _sorted_out(
+    options: dict[str, Any], known: Mapping[str, inspect.Parameter]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of the analysis, and the others, which are the network's."""
-    settings = {key: value for key, value in options.items() if key in known and key not in ("network", "images", "labels", "progress", "loss")}
+    settings = {
+        key: value
+        for key, value in options.items()
+        if key in known and key not in ("network", "images", "labels", "progress", "loss")
+    }
     others = {key: value for key, value in options.items() if key not in settings}
     return {key: _of_kind(key, value, known[key].annotation) for key, value in settings.items()}, others
 
 
 def _of_kind(key: str, value: Any, kind: Any) -> Any:
-    """Return a setting's value as its annotation wants it: one value is a sequence of one, and a typed-in 32 may be meant as text.
+    """Return a setting's value as its annotation wants it: one value is a sequence of one, and a typed-in 32 may be
+    meant as text.
 
     Raises:
         UserError: if it is of another kind.
@@ -255,7 +287,9 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
-    """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for `data`."""
+    """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for
+    `data`.
+    """
     from reslab.weights.files import read_weights
     from reslab.weights.shipped import locate, shipped, trained_on
 
@@ -271,7 +305,9 @@ def _weights(model: str, weights: str | Path | None, data: str | None, seed: int
     return file, f"shipped: {file.parent.name}/{model} (test error {100 * card['errors']['test']['shipped']:.2f} %)"
 
 
-def _images(subject: "Subject", part: "PartName", count: int | None, model: str, data: str) -> "tuple[Tensor, Tensor, str]":
+def _images(
+    subject: "Subject", part: "PartName", count: int | None, model: str, data: str
+) -> "tuple[Tensor, Tensor, str]":
     """Return images, labels, and where these come from: the network's own loader, or the data set."""
     from reslab.data.batches import first
 
@@ -287,7 +323,12 @@ def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any
     frame = frame.reset_index(drop=frame.index.name is None)
     values = {key: getattr(result, key) for key in analysis.summary}
     summary = {key: value if isfinite(value) else None for key, value in values.items()}  # JSON has no word for 0/0
-    record: dict[str, Any] = {"analysis": name, **about, "summary": summary, "rows": jsonlib.loads(frame.to_json(orient="records"))}
+    record: dict[str, Any] = {
+        "analysis": name,
+        **about,
+        "summary": summary,
+        "rows": jsonlib.loads(frame.to_json(orient="records")),
+    }
     if hasattr(result, "text"):
         record["text"] = result.text()
     return Found(result, record)

@@ -11,7 +11,8 @@ app = App(
     name="reslab",
     version=__version__,
     help="A laboratory for residual networks: build them, train them, and measure what is said about them.\n\n"
-    "Start with `reslab study degradation`: it trains plain and residual networks on real digits in two to three minutes.\n\n"
+    "Start with `reslab study degradation`: it trains plain and residual networks on real digits in two to three "
+    "minutes.\n\n"
     "`--debug` after any command shows the traceback of an error.",
     help_format="markdown",
     result_action="return_value",

@@ -17,7 +17,8 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
 
     The benchmarks:
 
-    - train: a training step and a whole epoch of resnet20 against the ordinary script (DataLoader, PIL transforms, float32)
+    - train: a training step and a whole epoch of resnet20 against the ordinary script (DataLoader, PIL transforms,
+      float32)
     - executors: a set of trials in worker processes against one process
     - lowlevel: Level 2 against torchvision
     - lesion: removal of every block, and the path spectrum, against the plain ways
@@ -31,7 +32,8 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
     json
         Print the figures as JSON.
     settings
-        Settings of the benchmark, such as `--rounds 10` or, for train, `--data cifar10 --epochs 3` (errors of both after three epochs).
+        Settings of the benchmark, such as `--rounds 10` or, for train, `--data cifar10 --epochs 3` (errors of both
+        after three epochs).
     """
     from inspect import signature
 
@@ -39,7 +41,9 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
 
     module = find(name)
     words = typed.words(settings)
-    known = {key: parameter.default for key, parameter in signature(module.bench).parameters.items() if key != "progress"}
+    known = {
+        key: parameter.default for key, parameter in signature(module.bench).parameters.items() if key != "progress"
+    }
     for key, value in words.items():
         if key not in known:
             raise UnknownNameError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
@@ -56,5 +60,9 @@ def print_bench(figures: "Json") -> None:
     print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
     for what, values in figures.items():
         if what != "machine":
-            told = ", ".join(f"{key} {printing.figure(value)}" for key, value in values.items()) if isinstance(values, dict) else str(values)
+            told = (
+                ", ".join(f"{key} {printing.figure(value)}" for key, value in values.items())
+                if isinstance(values, dict)
+                else str(values)
+            )
             print(f"{what}: {told}")

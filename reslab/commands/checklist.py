@@ -43,7 +43,9 @@ def checklist(*, dir: Path = HERE, lang: Language | None = None, json: Flag = Fa
         ]
         complete = all(task["points"] == task["of"] for task in tasks)
         about = [claim.id for claim in claims if claim.section == item.section]
-        items.append({"item": dict(item.text), "section": item.section, "tasks": tasks, "claims": about, "complete": complete})
+        items.append(
+            {"item": dict(item.text), "section": item.section, "tasks": tasks, "claims": about, "complete": complete}
+        )
     if json:
         printing.print_json(items)
     else:

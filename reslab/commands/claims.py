@@ -25,19 +25,21 @@ def claims(
     schema: Flag = False,
     json: Flag = False,
 ) -> None:
-    """List the claims the lab tests, section by section of the chapter, with their verdicts if study directories are given.
+    """List the claims the lab tests, section by section of the chapter, with their verdicts if study directories are
+    given.
 
     Parameters
     ----------
     directories
         Study directories (the --out of `reslab study`); without any, the claims are listed undecided.
     section
-        List only this section: overview, degradation, residual-learning, gradient, shortcuts, blocks, variants, resnet-50, identity, ensemble,
-        batchnorm or successors.
+        List only this section: overview, degradation, residual-learning, gradient, shortcuts, blocks, variants,
+        resnet-50, identity, ensemble, batchnorm or successors.
     decide_again
         Decide the claims of the directories again, from the values per seed in their records alone; nothing is written.
     margin
-        With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; may be given again.
+        With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; may be given
+        again.
     lang
         Language of the list; JSON has both.
     schema
@@ -54,9 +56,14 @@ def claims(
         printing.print_json(Record.model_json_schema())
         return
     if margin and not decide_again:
-        raise MismatchError("--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE")
+        raise MismatchError(
+            "--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE"
+        )
     if decide_again and not directories:
-        raise MissingError("--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY --decide-again")
+        raise MissingError(
+            "--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY "
+            "--decide-again"
+        )
     if section is not None and section not in SECTIONS:
         raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
     if directories:
@@ -68,10 +75,14 @@ def claims(
         found = [(claim, record.study, command(record)) for record in studied for claim in record.claims]
     else:
         known = [studies.find(name) for name in studies.names()]
-        found = [(undecided(claim), study.name, f"reslab study {study.name}") for study in known for claim in study.claims]
+        found = [
+            (undecided(claim), study.name, f"reslab study {study.name}") for study in known for claim in study.claims
+        ]
     chosen = [each for each in found if section in (None, each[0].section)]
     if json:
-        printing.print_json([{**claim.model_dump(mode="json"), "study": study, "command": command} for claim, study, command in chosen])
+        printing.print_json(
+            [{**claim.model_dump(mode="json"), "study": study, "command": command} for claim, study, command in chosen]
+        )
     else:
         print_claims([(claim, command) for claim, _, command in chosen], lang)
 
@@ -115,9 +126,15 @@ WORDS: dict[Lang, dict[str, str]] = {
         "effect": "Effect {} ({}), {} % interval [{}, {}], n = {}.",
         "chapter": "The chapter says",
         "source": "Source",
-        "holm": "The levels of the intervals differ as the claims of a study share one error rate of 5 % (Holm's adjustment).",
+        "holm": (
+            "The levels of the intervals differ as the claims of a study share one error rate of 5 % (Holm's "
+            "adjustment)."
+        ),
         "how": "`reslab study STUDY` decides a claim: STUDY is what its id begins with.",
-        "again": "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and refuted there.",
+        "again": (
+            "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and "
+            "refuted there."
+        ),
     },
     "ko": {
         **{"supported": "지지됨", "counted": "셈", "refuted": "반박됨", "inconclusive": "판단 보류"},
@@ -130,7 +147,10 @@ WORDS: dict[Lang, dict[str, str]] = {
         "source": "출처",
         "holm": "구간마다 신뢰수준이 다른 것은 한 연구의 주장들이 오류율 5 %를 나누어 쓰기 때문이다(Holm 보정).",
         "how": "`reslab study 이름`이 주장을 판정한다. 이름은 주장의 id 앞부분이다.",
-        "again": "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 {}개.",
+        "again": (
+            "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 "
+            "{}개."
+        ),
     },
 }
 
@@ -141,10 +161,11 @@ COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted
 
 
 def print_claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> None:
-    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead, evidence and source.
+    """Print the claims section by section: verdict, or kind where undecided; statement, what the chapter says instead,
+    evidence and source.
 
-    With each claim comes the command that decides it: one that several studies decided, with other seeds or data, stands several times in a row,
-    each time with its command.
+    With each claim comes the command that decides it: one that several studies decided, with other seeds or data,
+    stands several times in a row, each time with its command.
     """
     from collections import Counter
 
@@ -156,10 +177,16 @@ def print_claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> None
     words, console = WORDS[lang], Console(highlight=False)
     ids = [claim.id for claim, _ in claims]
     for section, title in SECTIONS.items():
-        members = sorted((each for each in claims if each[0].section == section), key=lambda each: ids.index(each[0].id))
-        counts = ", ".join(f"{count} {words[mark]}" for mark, count in Counter(_mark(claim) for claim, _ in members).most_common())
+        members = sorted(
+            (each for each in claims if each[0].section == section), key=lambda each: ids.index(each[0].id)
+        )
+        counts = ", ".join(
+            f"{count} {words[mark]}" for mark, count in Counter(_mark(claim) for claim, _ in members).most_common()
+        )
         if members:
-            console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", claims_table(members, lang), sep="\n")
+            console.print(
+                f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {counts}", claims_table(members, lang), sep="\n"
+            )
     if len({claim.level for claim, _ in claims if claim.interval}) > 1:
         console.print(words["holm"])
     if any(claim.verdict is None for claim, _ in claims):
@@ -189,7 +216,9 @@ def claims_table(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> "Tab
 
 
 def _mark(claim: "Verdict") -> str:
-    """Return what stands before a claim: its verdict, told apart by kind where it is supported, or its kind where it is undecided."""
+    """Return what stands before a claim: its verdict, told apart by kind where it is supported, or its kind where it is
+    undecided.
+    """
     return SUPPORTED[claim.kind] if claim.verdict == "supported" else claim.verdict or claim.kind
 
 

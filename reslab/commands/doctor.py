@@ -1,6 +1,7 @@
 """`reslab doctor`: what this machine is, and whether its arithmetic agrees with the lab's references.
 
-The references come from a network whose weights and images are given by a formula, in float64, so that no random generator has a part in them.
+The references come from a network whose weights and images are given by a formula, in float64, so that no random
+generator has a part in them.
 """
 
 import importlib.metadata
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 @app.command
 def doctor(*, json: Flag = False) -> int:
-    """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something is not as it should be.
+    """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something
+    is not as it should be.
 
     Parameters
     ----------
@@ -45,12 +47,16 @@ EXTRAS = {
 }
 
 REFERENCE = {"loss": 2.3733988200915106, "gradient": 3.697585279500928, "trained": 2.1346208123639965}
-"""Of `formula_network`: the loss of one batch, the L2 norm of its gradient, and the loss after three steps of SGD at rate 0.01."""
+"""Of `formula_network`: the loss of one batch, the L2 norm of its gradient, and the loss after three steps of SGD at
+rate 0.01.
+"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about this machine: what was found, and whether that is as it should be (None where nothing is expected)."""
+    """Something about this machine: what was found, and whether that is as it should be (None where nothing is
+    expected).
+    """
 
     what: str
     found: str
@@ -65,14 +71,19 @@ def examine() -> Iterator[Finding]:
     from reslab.training.devices import best_device, best_precision
 
     stated = _stated()
-    releases = {"Python": platform.python_version(), **{package: importlib.metadata.version(package) for package in ("torch", "torchvision")}}
+    releases = {
+        "Python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in ("torch", "torchvision")},
+    }
     for what, release in releases.items():
         needed = stated.get(what)
         fine = needed.contains(release, prereleases=True) if needed else None
         yield Finding(what, f"{release}, and reslab needs {needed}" if needed else release, fine)
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if find_spec(module) is None]
-        yield Finding(f"extra {extra}", f"missing: {', '.join(absent)}; pip install 'reslab[{extra}]'" if absent else "installed")
+        yield Finding(
+            f"extra {extra}", f"missing: {', '.join(absent)}; pip install 'reslab[{extra}]'" if absent else "installed"
+        )
     device = best_device()
     precision = best_precision(device)
     yield Finding("fastest device", device)
@@ -84,7 +95,9 @@ def examine() -> Iterator[Finding]:
 
 
 def _stated() -> "dict[str, SpecifierSet]":
-    """Return the releases that reslab's own metadata allow, by package; nothing where it runs without being installed."""
+    """Return the releases that reslab's own metadata allow, by package; nothing where it runs without
+    being installed.
+    """
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
@@ -93,7 +106,10 @@ def _stated() -> "dict[str, SpecifierSet]":
     except importlib.metadata.PackageNotFoundError:
         return {}
     needed = map(Requirement, facts.get_all("Requires-Dist") or [])
-    return {"Python": SpecifierSet(facts["Requires-Python"]), **{requirement.name: requirement.specifier for requirement in needed}}
+    return {
+        "Python": SpecifierSet(facts["Requires-Python"]),
+        **{requirement.name: requirement.specifier for requirement in needed},
+    }
 
 
 def formula_network() -> "tuple[nn.Module, Tensor, Tensor]":
@@ -105,7 +121,9 @@ def formula_network() -> "tuple[nn.Module, Tensor, Tensor]":
     network = zoo.build("cifar_resnet", depth=8, num_classes=10, in_channels=1).double()
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters(), start=1):
-            wave = torch.sin(number + 0.7 * torch.arange(parameter.numel(), dtype=torch.float64)).reshape(parameter.shape)
+            wave = torch.sin(number + 0.7 * torch.arange(parameter.numel(), dtype=torch.float64)).reshape(
+                parameter.shape
+            )
             parameter.copy_(wave / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 1 + 0.1 * wave)
     images = torch.cos(0.3 * torch.arange(8 * 64, dtype=torch.float64)).reshape(8, 1, 8, 8)
     return network, images, torch.arange(8)

@@ -35,20 +35,23 @@ def evaluate(
 ) -> None:
     """Measure trained weights: `reslab evaluate resnet20 --weights FILE --data folder:PATH`.
 
-    Top-1 and top-5 error. Images are standardised as the weights' metadata say, else by the data's own training statistics.
+    Top-1 and top-5 error. Images are standardised as the weights' metadata say, else by the data's own training
+    statistics.
 
     Parameters
     ----------
     model
         Name of the network.
     weights
-        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision for torchvision's.
+        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision for
+        torchvision's.
     data
         As for `reslab train`.
     part
         Choices are made on heldout; test is read at the end.
     view
-        single: shorter side 256, centre 224; ten-crop: corners and centre, mirrored too; multi-scale: whole images, shorter sides 224 to 640.
+        single: shorter side 256, centre 224; ten-crop: corners and centre, mirrored too; multi-scale: whole images,
+            shorter sides 224 to 640.
         Sizes are in proportion where the network's is not 224; single leaves images that have it as they are.
     size
         Side that the network sees (by default the one in the weights' metadata, else its paper's).
@@ -74,7 +77,16 @@ def evaluate(
         average = batchnorm == "true-average"
         file = locate(weights, model)
         record = evaluate_file(
-            model, file, dataset, part=part, view=view, size=size, average_batchnorm=average, zero_pad=zero_pad, options=words, progress=progress
+            model,
+            file,
+            dataset,
+            part=part,
+            view=view,
+            size=size,
+            average_batchnorm=average,
+            zero_pad=zero_pad,
+            options=words,
+            progress=progress,
         )
     printing.print_json(record) if json else print_evaluation(record)
 
@@ -97,7 +109,8 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Return the errors of a file's weights on a part of a data set, and how the images were prepared.
 
-    `size` is the side that the network sees: by default the one in the file's metadata, else that of the network's paper.
+    `size` is the side that the network sees: by default the one in the file's metadata, else that of the network's
+    paper.
 
     Raises:
         UserError: if weights, network and images do not go together.
@@ -125,12 +138,19 @@ def evaluate_file(
         "top5_error": figures["top5_error"],
         "loss": figures["loss"],
         "classes": list(data.classes),
-        "preprocessing": {"from": subject.standardised, "mean": data.statistics.mean, "std": data.statistics.std, "size": data.size},
+        "preprocessing": {
+            "from": subject.standardised,
+            "mean": data.statistics.mean,
+            "std": data.statistics.std,
+            "size": data.size,
+        },
         "seconds": round(perf_counter() - start, 3),
     }
 
 
-def look(network: "nn.Module", data: "Dataset", part: "PartName", view: View, progress: Progress) -> dict[str, float | None]:
+def look(
+    network: "nn.Module", data: "Dataset", part: "PartName", view: View, progress: Progress
+) -> dict[str, float | None]:
     """Return the errors of a network on a part, in one view."""
     from torch import Tensor
 
@@ -148,7 +168,9 @@ def look(network: "nn.Module", data: "Dataset", part: "PartName", view: View, pr
         return evaluate_ten_crop(network, _told(whole, progress, "evaluating ten crops", total), size)
     sides = [round(side * size / 224) for side in SCALES]
     first, *others = (data.resized(part, side, max(1, BATCH_PIXELS // sides[-1] ** 2)) for side in sides)
-    return evaluate_multi_scale(network, [_told(first, progress, f"evaluating at {', '.join(map(str, sides))}", total), *others])
+    return evaluate_multi_scale(
+        network, [_told(first, progress, f"evaluating at {', '.join(map(str, sides))}", total), *others]
+    )
 
 
 def _told(batches: "Iterable[Split]", progress: Progress, what: str, total: int) -> "Iterator[Split]":
@@ -165,9 +187,13 @@ def print_evaluation(record: "Json") -> None:
     size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
     loss = "not finite" if record["loss"] is None else f"{record['loss']:.4f}"
     print(
-        f"{record['model']} on the {record['part']} part of {record['data']} ({record['images']:,} images), {record['view']} view at {size}:\n"
+        f"{record['model']} on the {record['part']} part of {record['data']} ({record['images']:,} images), "
+        f"{record['view']} view at {size}:\n"
         f"top-1 error {100 * record['top1_error']:.2f} %, top-5 error {100 * record['top5_error']:.2f} %, loss {loss}"
     )
     channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
     whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
-    print(f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: {record['batchnorm']}")
+    print(
+        f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: "
+        f"{record['batchnorm']}"
+    )

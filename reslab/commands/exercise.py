@@ -15,7 +15,10 @@ from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueEr
 from reslab.exercises.sheets import Language
 from reslab.progress import display
 
-exercise = App(name="exercise", help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.")
+exercise = App(
+    name="exercise",
+    help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.",
+)
 app.command(exercise)
 
 HERE = Path("exercises")
@@ -44,7 +47,10 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
     record = Record(dir).read()
     tasks = [task for number in sheets.SHEETS for task in sheets.read(number, chosen).tasks.values()]
     if json:
-        shown = {task.id: {"hints": len(task.hints), "difficulty": sheets.DIFFICULTIES["en"][task.difficulty]} for task in tasks}
+        shown = {
+            task.id: {"hints": len(task.hints), "difficulty": sheets.DIFFICULTIES["en"][task.difficulty]}
+            for task in tasks
+        }
         printing.print_json([asdict(task) | shown[task.id] | {"done": record["tasks"].get(task.id)} for task in tasks])
         return
     for number in sheets.SHEETS:
@@ -66,7 +72,8 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
 
 @exercise.command
 def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Write the file to fill in: the sheet's text and a stub for every function. What you have written already is never touched.
+    """Write the file to fill in: the sheet's text and a stub for every function. What you have written already is never
+    touched.
 
     Parameters
     ----------
@@ -88,7 +95,9 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
     except FileExistsError as error:
-        raise ExistsError(f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir") from error
+        raise ExistsError(
+            f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir"
+        ) from error
     Record(dir).set_language(chosen)
     done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
     print(f"{file}\n{done}: reslab exercise check {sheet}{_there(dir)}")
@@ -148,7 +157,17 @@ def check(
         record = Record(dir).read()
         opened = {"hints": record["hints"], "solutions": record["solutions"]}
         tasks = [result.to_json() for result in results]
-        printing.print_json({"sheet": sheet, "seed": drawn, "points": points, "of": of, "limits": confinement.limits(), **opened, "tasks": tasks})
+        printing.print_json(
+            {
+                "sheet": sheet,
+                "seed": drawn,
+                "points": points,
+                "of": of,
+                "limits": confinement.limits(),
+                **opened,
+                "tasks": tasks,
+            }
+        )
     else:
         for result in results:
             _print_result(result.to_json(), known[result.task].title, chosen)
@@ -222,8 +241,8 @@ def grade(
 ) -> None:
     """Grade a directory of submissions into a CSV, a row a file; run again, it grades only what is new or changed.
 
-    Submissions are DIRECTORY/STUDENT.py or DIRECTORY/STUDENT/01_gradient_analysis.py. Each student's inputs have a seed of their own.
-    They run with your rights: grade strangers' files in a container, or as a user who owns nothing.
+    Submissions are DIRECTORY/STUDENT.py or DIRECTORY/STUDENT/01_gradient_analysis.py. Each student's inputs have a seed
+    of their own. They run with your rights: grade strangers' files in a container, or as a user who owns nothing.
 
     Parameters
     ----------
@@ -236,8 +255,8 @@ def grade(
     seed
         What the students' seeds are drawn from: another for another class.
     hidden
-        A Python file with tests of your own: functions `test_1_3_anything(answers, seed)` that raise where an answer is wrong, worth
-        `test_1_3_anything.points` (1 if not set).
+        A Python file with tests of your own: functions `test_1_3_anything(answers, seed)` that raise where an answer is
+        wrong, worth `test_1_3_anything.points` (1 if not set).
     out
         The table (by default DIRECTORY/grades.csv); every detail goes into a .jsonl beside it.
     json
@@ -255,7 +274,9 @@ def grade(
     table = out or directory / "grades.csv"
     typed.make_writable(table.parent)
     with display() as progress:
-        rows = classroom.grade(found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, progress=progress)
+        rows = classroom.grade(
+            found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, progress=progress
+        )
     if json:
         printing.print_json(rows)
         return
@@ -270,7 +291,9 @@ def _there(directory: Path) -> str:
 
 
 def language_for(given: Language | None, directory: Path) -> Language:
-    """Return the language to speak: the one given, else the one begun in, else the system's if it is Korean, else English."""
+    """Return the language to speak: the one given, else the one begun in, else the system's if it is Korean, else
+    English.
+    """
     from reslab.exercises.record import Record
 
     begun = Record(directory).read()["language"]
@@ -281,10 +304,25 @@ def language_for(given: Language | None, directory: Path) -> Language:
 
 def _print_result(result: dict[str, Any], title: str, language: Language) -> None:
     texts = {
-        "ko": {"expected": "기대한 값", "came": "나온 값", "printed": "출력", "words": "말로 답하는 물음에 아직 답이 없다.", "line": "줄"},
-        "en": {"expected": "expected", "came": "came", "printed": "printed", "words": "The question in words is not answered yet.", "line": "line"},
+        "ko": {
+            "expected": "기대한 값",
+            "came": "나온 값",
+            "printed": "출력",
+            "words": "말로 답하는 물음에 아직 답이 없다.",
+            "line": "줄",
+        },
+        "en": {
+            "expected": "expected",
+            "came": "came",
+            "printed": "printed",
+            "words": "The question in words is not answered yet.",
+            "line": "line",
+        },
     }[language]
-    print(f"{'✓' if result['points'] == result['of'] else '✗'} {result['task']} {title}: {result['points']}/{result['of']}")
+    print(
+        f"{'✓' if result['points'] == result['of'] else '✗'} {result['task']} {title}: "
+        f"{result['points']}/{result['of']}"
+    )
     if result["failure"] is not None:
         print(f"    {result['feedback'][language]} ({result['detail']})")
         if result["printed"]:

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 
 @app.command
-def models(name: str | None = None, /, *, diff: str | None = None, family: str | None = None, json: Flag = False, **options: str) -> None:
+def models(
+    name: str | None = None,
+    /,
+    *,
+    diff: str | None = None,
+    family: str | None = None,
+    json: Flag = False,
+    **options: str,
+) -> None:
     """List every network, or show one as its paper's table would: `reslab models resnet50 --diff torchvision/resnet50`.
 
     Multiply-adds (MACs) are for one image of the paper's size.
@@ -59,11 +67,17 @@ def models(name: str | None = None, /, *, diff: str | None = None, family: str |
 
 
 def _described(name: str, side: int | None) -> "Description":
-    """Return a network's reference figures, which tests hold equal to what is measured; without its image's side, what is measured now."""
+    """Return a network's reference figures, which tests hold equal to what is measured; without its image's side, what
+    is measured now.
+    """
     from reslab.networks import zoo
 
     reference = zoo.reference(name)
-    return zoo.describe(name) if side is None else zoo.Description(name, zoo.family(name), *reference[:2], (3, side, side), reference)
+    return (
+        zoo.describe(name)
+        if side is None
+        else zoo.Description(name, zoo.family(name), *reference[:2], (3, side, side), reference)
+    )
 
 
 def show_network(name: str, other: str | None, options: dict[str, Any], as_json: bool) -> None:
@@ -98,7 +112,14 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
         printing.print_table(
             columns,
             [
-                (row.name, row.blocks, "×".join(map(str, row.output)), f"{row.params:,}", f"{row.macs / 1e6:,.1f} M", f"{row.receptive_field}")
+                (
+                    row.name,
+                    row.blocks,
+                    "×".join(map(str, row.output)),
+                    f"{row.params:,}",
+                    f"{row.macs / 1e6:,.1f} M",
+                    f"{row.receptive_field}",
+                )
                 for row in table.stages
             ],
             words=("stage", "blocks"),
@@ -106,4 +127,7 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
     if other is not None:
         print(f"{len(found)} layers differ" + (":" if found else f": {name} and {other} are the same layer by layer"))
         for difference in found:
-            print(f"  {difference.layer}\n    {name}: {difference.first or 'none'}\n    {other}: {difference.second or 'none'}")
+            print(
+                f"  {difference.layer}\n    {name}: {difference.first or 'none'}"
+                f"\n    {other}: {difference.second or 'none'}"
+            )

@@ -15,11 +15,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: Collection[str] | None = None) -> None:
+def print_table(
+    columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: Collection[str] | None = None
+) -> None:
     """Print a table; the columns named in `words` (by default the first) are text, the others numbers.
 
-    No number and no word is ever broken: text wraps at its spaces, and where a terminal is too narrow even so, each row is a block of lines,
-    `column: value`. A file or a pipe gets the table in its full width.
+    No number and no word is ever broken: text wraps at its spaces, and where a terminal is too narrow even so, each row
+    is a block of lines, `column: value`. A file or a pipe gets the table in its full width.
     """
     from rich.box import SIMPLE
     from rich.cells import cell_len
@@ -33,7 +35,12 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], words
         whole = max(map(cell_len, (column, *cells)))
         longest = max(map(cell_len, " ".join((column, *cells)).split()), default=1)
         wraps = column in words and longest < whole
-        table.add_column(column, justify="left" if column in words else "right", no_wrap=not wraps, min_width=longest if wraps else whole)
+        table.add_column(
+            column,
+            justify="left" if column in words else "right",
+            no_wrap=not wraps,
+            min_width=longest if wraps else whole,
+        )
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)  # names are not for Rich to read

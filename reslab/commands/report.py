@@ -10,7 +10,13 @@ from reslab.progress import display
 
 
 @app.command
-def report(*directories: Path, out: Path = Path("report.html"), figures: Path | None = None, open: Flag = False, json: Flag = False) -> None:
+def report(
+    *directories: Path,
+    out: Path = Path("report.html"),
+    figures: Path | None = None,
+    open: Flag = False,
+    json: Flag = False,
+) -> None:
     """Write one self-contained HTML page, Korean and English, about one or more studies, finished or interrupted.
 
     Parameters

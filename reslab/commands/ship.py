@@ -3,7 +3,8 @@
     OUT/DATA/MODEL.safetensors    kernels and matrices in float16; the metadata hold every figure of the card
     OUT/DATA/MODEL.md             the card
 
-The errors of the network as it was trained are those that its run measured; those of what the file gives back are measured here.
+The errors of the network as it was trained are those that its run measured; those of what the file gives back are
+measured here.
 """
 
 import json
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 @app.command
 def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> None:
-    """Make a small weights file to come with the lab, and its card, of a finished run: `reslab ship runs/train/RUN --out weights`.
+    """Make a small weights file to come with the lab, and its card, of a finished run: `reslab ship runs/train/RUN
+    --out weights`.
 
     Kernels and matrices are rounded to float16; the card states the errors before and after.
 
@@ -45,7 +47,10 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
     else:
         test = shipped.facts["errors"]["test"]
         print(
-            f"wrote {shipped.weights}\nwrote {shipped.card}\ntest error {100 * test['shipped']:.2f} % ({100 * test['trained']:.2f} % before rounding)"
+            f"wrote {shipped.weights}\nwrote {shipped.card}\n"
+            f"test error {100 * test['shipped']:.2f} % ({100 * test['trained']:.2f} "
+            ""
+            "% before rounding)"
         )
 
 
@@ -63,11 +68,13 @@ class Origin(NamedTuple):
 ORIGINS = {
     "digits": Origin(
         "handwritten digits, 8×8 pixels, grey, 10 classes; scikit-learn brings them (`sklearn.datasets.load_digits`)",
-        "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part)",
+        "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
+        "1998 (its test part)",
         "CC BY 4.0, as the repository states",
     ),
     "cifar10-jpeg": Origin(
-        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published pixels, so its errors are not "
+        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published "
+        "pixels, so its errors are not "
         "CIFAR-10's (`--data cifar10-jpeg75` makes such a copy of the published ones)",
         "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; collected from the web",
         "none is stated by its authors; it is used for research and teaching",
@@ -88,7 +95,8 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     """Write a finished run's network and its card below `out`, over nothing that is there.
 
     Raises:
-        UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card exists.
+        UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card
+            exists.
     """
     from reslab.data import load_data
     from reslab.files import write_atomically
@@ -101,10 +109,15 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     config, stated = _read(run)
     folder = trained_on(config.data)
     if folder not in ORIGINS:
-        raise UnknownNameError(f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}")
+        raise UnknownNameError(
+            f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}"
+        )
     model = zoo.named(config.model, config.options)
     if model is None:
-        raise UnknownNameError(f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab models` lists")
+        raise UnknownNameError(
+            f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab "
+            "models` lists"
+        )
     target = out / folder / f"{model}.safetensors"
     card_path = target.with_suffix(".md")
     for path in (target, card_path):
@@ -132,7 +145,8 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
         "versions": stated["packages"],
         "command": command(config),
     }
-    preprocessing = {**data.preprocessing, "data": folder}  # the name that was trained with may be a path of this machine
+    # the name that was trained with may be a path of this machine
+    preprocessing = {**data.preprocessing, "data": folder}
     content = to_bytes(network, model, {}, preprocessing, facts)
     write_atomically(card_path, card(model, folder, facts, len(content)))
     write_atomically(target, content)
@@ -142,7 +156,8 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
 def _read(run: Path) -> "tuple[TrialConfig, Json]":
     """Return a finished run's config, and what else its card states: status, steps, errors, packages."""
     from reslab.files import read_record
-    from reslab.runs import RESULT, TRIAL, TrialFile, check_files
+    from reslab.runs import RESULT, TRIAL, check_files
+    from reslab.shapes import TrialFile
     from reslab.training.loop import TrialConfig, TrialOutcome
     from reslab.training.recipes import RECIPES
 
@@ -152,7 +167,10 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         stated = {"status": result["status"], "steps": result["steps"], "packages": trial["environment"]["packages"]}
         stated["errors"] = {part: result[f"{part}_error"] for part in PARTS}
     except FileNotFoundError as error:
-        raise MissingError(f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab train`") from error
+        raise MissingError(
+            f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab "
+            "train`"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{run} cannot be read as a run directory: {error}") from error
     check_files(run)
@@ -160,7 +178,8 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         raise MissingError(f"{run} {stated['status']}: there is no trained network to ship")
     if config.recipe.name not in RECIPES:
         raise UnknownNameError(
-            f"{run} was trained by a recipe of its own, {config.recipe.name!r}; a card states the command, which can name {', '.join(RECIPES)}"
+            f"{run} was trained by a recipe of its own, {config.recipe.name!r}; a card states the command, which "
+            f"can name {', '.join(RECIPES)}"
         )
     return config, stated
 
@@ -188,14 +207,19 @@ def command(config: "TrialConfig") -> str:
 
     kind, _, place = config.data.partition(":")
     data = f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind
-    base, recipe = recipe_for(config.data, config.recipe.name).model_dump(mode="json"), config.recipe.model_dump(mode="json")
+    base, recipe = (
+        recipe_for(config.data, config.recipe.name).model_dump(mode="json"),
+        config.recipe.model_dump(mode="json"),
+    )
     options = [word for key, value in config.options.items() for word in (f"--{key}", str(value))]
     words = ["reslab", "train", config.model, *options, "--data", data, "--recipe", config.recipe.name]
     if config.recipe.epochs is not None:
         words += ["--epochs", str(config.recipe.epochs)]
     for key in ("seed", "threads", "device", "precision"):
         words += [f"--{key}", str(getattr(config, key))]
-    changed = {key: value for key, value in recipe.items() if value != base[key] and key not in ("epochs", "iterations")}
+    changed = {
+        key: value for key, value in recipe.items() if value != base[key] and key not in ("epochs", "iterations")
+    }
     if recipe["iterations"] != base["iterations"] and recipe["iterations"] is not None:
         changed["iterations"] = recipe["iterations"]
     words += [word for key, value in changed.items() for word in ("--set", f"'{key}={json.dumps(value)}'")]
@@ -206,10 +230,15 @@ def command(config: "TrialConfig") -> str:
 def card(model: str, folder: str, facts: "Json", size: int) -> str:
     """Return the card, in Markdown."""
     origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
-    plain = "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"
+    plain = (
+        "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"
+    )
     kind = plain if model.startswith("plain") else "residual"
     rows = "\n".join(
-        f"| {PARTS[part]} | {facts['images'][part]:,} | {100 * errors[part]['trained']:.2f} % | {100 * errors[part]['shipped']:.2f} % |"
+        f"| {PARTS[part]} | {facts['images'][part]:,} | "
+        f"{100 * errors[part]['trained']:.2f} % | {100 * errors[part]['shipped']:.2f} "
+        ""
+        "% |"
         for part in PARTS
     )
     test = f"{100 * errors['test']['shipped']:.2f} %"

@@ -34,18 +34,21 @@ def speedrun(
 ) -> None:
     """Train a residual network to the most accuracy in the fewest seconds: `reslab speedrun --data cifar10 --download`.
 
-    Its recipe is in `reslab/studies/speedrun.py`. With `--against airbench94` that recipe runs too, in turn with it. Each run is a process of
-    its own, and the table has the time from its start to its end as well as that of the training alone. Every image is seen in one view. Run
-    again, the command does only what is missing; a run that was interrupted starts again, as its time counts.
+    Its recipe is in `reslab/studies/speedrun.py`. With `--against airbench94` that recipe runs too, in turn with it.
+    Each run is a process of its own, and the table has the time from its start to its end as well as that of the
+    training alone. Every image is seen in one view. Run again, the command does only what is missing; a run that was
+    interrupted starts again, as its time counts.
 
     Parameters
     ----------
     data
         As for `reslab train`; the images are of one size.
     against
-        What to race against: airbench94 (K. Jordan 2024) or the newer airbench94-muon, whose network is not residual. A race has runs of its own.
+        What to race against: airbench94 (K. Jordan 2024) or the newer airbench94-muon, whose network is not residual. A
+        race has runs of its own.
     part
-        Part of the data that it is evaluated on. For choices: heldout. For final figures: test, and the held-out images are trained on too.
+        Part of the data that it is evaluated on. For choices: heldout. For final figures: test, and the held-out images
+        are trained on too.
     seeds
         How many runs of each, of different seeds.
     first_seed
@@ -104,7 +107,9 @@ def speedrun(
         race.check(dataset)
         for config in configs:
             results[config.contender][config.seed] = race.run(config, out, progress)
-    printing.warn_of_old([result for runs in results.values() for result in runs.values()], SprintConfig.code_digest(), dataset)
+    printing.warn_of_old(
+        [result for runs in results.values() for result in runs.values()], SprintConfig.code_digest(), dataset
+    )
     record = {
         "data": data,
         "part": part,

@@ -45,7 +45,8 @@ def study(
     fresh
         Start over in a new directory beside the old one, which is kept.
     replace
-        Let the record and report replace those that other settings gave in the same directory; trials are kept, and used again.
+        Let the record and report replace those that other settings gave in the same directory; trials are kept, and
+        used again.
     workers
         Trials at a time on this machine (by default as many as cores and memory allow); never changes a result.
     executor
@@ -55,8 +56,8 @@ def study(
     json
         Print study.json to standard output.
     settings
-        Settings of the study: --data, --seeds, --first-seed, --recipe, --epochs, --threads, --device, --precision, and its own, such as
-        `--depths 20,56`.
+        Settings of the study: --data, --seeds, --first-seed, --recipe, --epochs, --threads, --device, --precision, and
+        its own, such as `--depths 20,56`.
     """
     from reslab import studies
     from reslab.executors import local
@@ -74,7 +75,9 @@ def study(
     if address is not None and executor != "ray":
         raise MismatchError("--address is a Ray cluster's; give --executor ray too")
     if workers is not None and executor == "ray":
-        raise MismatchError("--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for")
+        raise MismatchError(
+            "--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for"
+        )
     if out is None:
         paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
     else:
@@ -90,13 +93,22 @@ def study(
             finished = run_study(each, config, directory, runner, progress)
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
-            print(f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh measures again", file=sys.stderr)
+            print(
+                f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh "
+                "measures again",
+                file=sys.stderr,
+            )
         if finished.of_other_images:
             print(
-                f"warning: {finished.of_other_images} results are of other images than the data set has now; --fresh measures again", file=sys.stderr
+                f"warning: {finished.of_other_images} results are of other images than the data set has now; "
+                "--fresh measures again",
+                file=sys.stderr,
             )
         for failure in finished.failures:
-            print(f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}", file=sys.stderr)
+            print(
+                f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}",
+                file=sys.stderr,
+            )
         failed |= bool(finished.failures)
         records.append(finished.record.to_json())
         if not json:
@@ -111,7 +123,17 @@ def print_study(record: "Record", rows: "list[Json]") -> None:
     """Print a study's table of errors and its verdicts."""
     columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     printing.print_table(
-        columns, [(row["group"], f"{row['params'] or 0:,}", str(row["n"]), percent(row, "train_error"), percent(row, "test_error")) for row in rows]
+        columns,
+        [
+            (
+                row["group"],
+                f"{row['params'] or 0:,}",
+                str(row["n"]),
+                percent(row, "train_error"),
+                percent(row, "test_error"),
+            )
+            for row in rows
+        ],
     )
     print_claims([(claim, "") for claim in record.claims])
 

@@ -47,8 +47,8 @@ def train(
     model
         Name of the network (see `reslab models`).
     data
-        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH, with images in
-        PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
+        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH,
+        with images in PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
     recipe
         How to train: fast (7 epochs on the digits, 16 on larger data), paper-cifar, paper-cifar-warmup, paper-imagenet.
     epochs
@@ -60,13 +60,16 @@ def train(
     device
         Where to train; auto is the fastest that is here.
     precision
-        Of convolutions and matrix products; auto is the fastest that the device computes in itself. The result says what was taken, and why.
+        Of convolutions and matrix products; auto is the fastest that the device computes in itself. The result says
+        what was taken, and why.
     devices
-        Processes that share every batch, each with a device of its own (and `threads` threads): on one machine, or started by torchrun on several.
+        Processes that share every batch, each with a device of its own (and `threads` threads): on one machine, or
+        started by torchrun on several.
     strategy
         How they share: ddp (gradients averaged, BatchNorm normalising each share by itself).
     compile
-        Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++ compiler.
+        Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++
+        compiler.
     set
         A setting of the recipe: `--set learning_rate=0.01`, any number of times.
     out
@@ -131,25 +134,41 @@ def train(
         averaged = true_average_errors(network, data_for(config, network, dataset))
     printing.warn_of_old([result], config.code_digest(), dataset)
     if json:
-        printing.print_json({"directory": str(run.path), "config": config.model_dump(mode="json"), "result": result, "true_average_errors": averaged})
+        printing.print_json(
+            {
+                "directory": str(run.path),
+                "config": config.model_dump(mode="json"),
+                "result": result,
+                "true_average_errors": averaged,
+            }
+        )
     else:
         before = "already trained; nothing done: " if trained_before else ""
         errors = _errors({part: result[f"{part}_error"] for part in ("train", "heldout", "test")})
-        print(f"{before}{model} on {data}, {result['status']} after {result['steps']} iterations in {result['seconds']:.0f} s: {errors}\n{run.path}")
+        print(
+            f"{before}{model} on {data}, {result['status']} after {result['steps']} iterations in "
+            f"{result['seconds']:.0f} s: {errors}\n{run.path}"
+        )
         if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
             print(
-                f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true averages of the training images: "
-                f"{_errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights {run.weights} --data {data} --batchnorm true-average"
+                f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true "
+                "averages of the training images: "
+                f"{_errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights {run.weights} --data "
+                f"{data} --batchnorm true-average"
             )
     return 0
 
 
 STEPS_TO_SETTLE = 100
-"""Before so many steps BatchNorm's moving averages (momentum 0.1, so of about the last ten steps) may lag behind weights that still move fast."""
+"""Before so many steps BatchNorm's moving averages (momentum 0.1, so of about the last ten steps) may lag behind
+weights that still move fast.
+"""
 
 
 def true_average_errors(network: "nn.Module", data: "Dataset") -> dict[str, float | None] | None:
-    """Return a network's error on each part with BatchNorm's statistics averaged over the training images; None where it keeps none."""
+    """Return a network's error on each part with BatchNorm's statistics averaged over the training images; None where
+    it keeps none.
+    """
     from reslab.training.batchnorm import true_average
     from reslab.training.evaluation import evaluate
 

@@ -37,10 +37,13 @@ def numbers(what: str, text: str) -> tuple[float, ...]:
 
 def words(options: dict[str, str]) -> dict[str, Any]:
     """Return typed-in options with Python's names and values."""
-    return {key.replace("-", "_"): text if key == "data" else value(text) for key, text in options.items()}  # a path may have commas
+    # a path may have commas
+    return {key.replace("-", "_"): text if key == "data" else value(text) for key, text in options.items()}
 
 
-def see_whose(options: Iterable[str], command: Callable[..., Any], known: Collection[str] | None, settings: Iterable[str] = ()) -> None:
+def see_whose(
+    options: Iterable[str], command: Callable[..., Any], known: Collection[str] | None, settings: Iterable[str] = ()
+) -> None:
     """See that no option that was left for the network is meant for the command, or for its recipe's `settings`.
 
     `known` are the options that are taken; None if that cannot be known, as of others' networks.
@@ -49,18 +52,25 @@ def see_whose(options: Iterable[str], command: Callable[..., Any], known: Collec
         UserError: for one that is nearer to an option of the command's or to a setting; the message has what to type.
     """
     flags = [key.rstrip("_") for key, one in signature(command).parameters.items() if one.kind is one.KEYWORD_ONLY]
-    typed = {**{key: f"--set {key}=VALUE" for key in settings}, **{flag: f"--{flag.replace('_', '-')}" for flag in flags}}
+    typed = {
+        **{key: f"--set {key}=VALUE" for key in settings},
+        **{flag: f"--{flag.replace('_', '-')}" for flag in flags},
+    }
     initials = {"".join(word[0] for word in key.split("_")): key for key in typed if "_" in key}
     for option in options:
         if option in (known or ()) or get_close_matches(option, known or (), n=1, cutoff=ALIKE):
             continue
         near = initials.get(option) or next(iter(get_close_matches(option, typed, n=1, cutoff=ALIKE)), None)
         if near:
-            raise UnknownNameError(f"{command.__name__} has no option --{option.replace('_', '-')}; did you mean {typed[near]}?")
+            raise UnknownNameError(
+                f"{command.__name__} has no option --{option.replace('_', '-')}; did you mean {typed[near]}?"
+            )
 
 
 ALIKE = 0.8
-"""From here on two names are one and a slip of the hand, as difflib measures it: epoch and epochs, batchsize and batch_size."""
+"""From here on two names are one and a slip of the hand, as difflib measures it: epoch and epochs, batchsize and
+batch_size.
+"""
 
 
 def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":
@@ -76,7 +86,9 @@ def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, .
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or key not in values:
-            raise UnknownNameError(f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}")
+            raise UnknownNameError(
+                f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}"
+            )
         values[key] = value(text)
         if key in ("epochs", "iterations"):
             values["iterations" if key == "epochs" else "epochs"] = None

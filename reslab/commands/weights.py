@@ -26,14 +26,16 @@ def weights(
     json: Flag = False,
     **options: str,
 ) -> None:
-    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX; or list those that come with the lab.
+    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX; or list
+    those that come with the lab.
 
     `reslab weights` · `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
 
     Parameters
     ----------
     file
-        safetensors, or a saved state dict (also nested, also with `module.` prefixes), or a run's directory. Without it, the list.
+        safetensors, or a saved state dict (also nested, also with `module.` prefixes), or a run's directory. Without
+        it, the list.
     as_
         The network that the weights are for; this lab's files say it themselves.
     zero_pad
@@ -64,7 +66,13 @@ def weights(
         if as_ is not None or out is not None or options:
             raise MissingError("name the file: reslab weights FILE --as NETWORK")
         found = [
-            {"data": data, "model": model, "file": str(path), "bytes": path.stat().st_size, **read_weights(path).metadata["card"]}
+            {
+                "data": data,
+                "model": model,
+                "file": str(path),
+                "bytes": path.stat().st_size,
+                **read_weights(path).metadata["card"],
+            }
             for (data, model), path in shipped().items()
         ]
         printing.print_json(found) if json else print_shipped(found)
@@ -77,7 +85,9 @@ def weights(
         raise MismatchError("--mean and --std go together: give both or neither")
     if mean is not None and (out is None or out.suffix != ".safetensors"):
         raise MismatchError("--mean and --std are kept in a file that is written: add --out NAME.safetensors")
-    prepared = {key: typed.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None}
+    prepared = {
+        key: typed.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None
+    }
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
     read = read_weights(file)
@@ -97,7 +107,8 @@ def weights(
         content = (
             to_bytes(network, model, subject.options, {**kept, **prepared})
             if out.suffix == ".safetensors"
-            else to_onnx(network, (channels, size or height, size or width))  # this size, where the network takes one only
+            # this size, where the network takes one only
+            else to_onnx(network, (channels, size or height, size or width))
         )
         write_atomically(out, content)
     report = {
@@ -127,6 +138,18 @@ def print_mapping(file: Path, report: "Json") -> None:
 def print_shipped(found: "list[Json]") -> None:
     """Print the trained networks that come with the lab."""
     columns = ("network", "data", "parameters", "test error (%)", "MB")
-    rows = [(f["model"], f["data"], f"{f['params']:,}", f"{100 * f['errors']['test']['shipped']:.2f}", f"{f['bytes'] / 1e6:.1f}") for f in found]
+    rows = [
+        (
+            f["model"],
+            f["data"],
+            f"{f['params']:,}",
+            f"{100 * f['errors']['test']['shipped']:.2f}",
+            f"{f['bytes'] / 1e6:.1f}",
+        )
+        for f in found
+    ]
     printing.print_table(columns, rows, words=("network", "data"))
-    print('`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is beside each file')
+    print(
+        '`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is '
+        "beside each file"
+    )

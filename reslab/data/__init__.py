@@ -19,7 +19,9 @@ DATA: dict[str, str] = {
     "fashion_mnist": "published:fashion_mnist",
     "folder": "folder:folder",
 }
-"""Kinds of data: the module and function of each, which takes (place, download, progress) and is imported when it is asked for."""
+"""Kinds of data: the module and function of each, which takes (place, download, progress) and is imported when it is
+asked for.
+"""
 
 
 def load_data(name: str, *, download: bool = False, progress: Progress = silent) -> Dataset:
@@ -35,7 +37,9 @@ def load_data(name: str, *, download: bool = False, progress: Progress = silent)
         module, _, function = DATA[kind].partition(":")
         loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, progress)
     except OSError as error:  # a directory that may not be read, a link to itself, a disk that is gone
-        raise UnusableError(f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}") from error
+        raise UnusableError(
+            f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        ) from error
     return loaded
 
 
@@ -51,7 +55,9 @@ def canonical(name: str) -> str:
             raise UnknownNameError(f"no data set {name!r}; did you mean 'folder:{name}'?")
         raise UnknownNameError(f"no data set {kind!r}{suggest(kind, DATA)}")
     if kind == "digits" and colon:
-        raise MismatchError("the digits come with scikit-learn and are in no place of yours; leave out what is after the colon")
+        raise MismatchError(
+            "the digits come with scikit-learn and are in no place of yours; leave out what is after the colon"
+        )
     if kind == "folder":
         from reslab.data.folder import parse
 

@@ -13,11 +13,13 @@ from reslab.data.images import resize_shorter
 
 @dataclass(frozen=True)
 class Augment:
-    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them, in one gather; then cut out.
+    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them, in one
+    gather; then cut out.
 
-    For 32×32 images, `Augment(shift=4, flip=True)` is the paper's pad-4, random crop and flip (He et al. 2015, section 4.2). Cutout blanks a
-    square with sides of `cutout` pixels around a place drawn from the whole image, so that part of it may be outside (DeVries & Taylor
-    2017, arXiv:1708.04552, section 3.2); blank is 0, the mean of standardised images.
+    For 32×32 images, `Augment(shift=4, flip=True)` is the paper's pad-4, random crop and flip (He et al. 2015, section
+    4.2). Cutout blanks a square with sides of `cutout` pixels around a place drawn from the whole image, so that part
+    of it may be outside (DeVries & Taylor 2017, arXiv:1708.04552, section 3.2); blank is 0, the mean of standardised
+    images.
     """
 
     shift: int
@@ -40,8 +42,11 @@ class Augment:
         moved = padded[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
         if not self.cutout:
             return moved
-        top, left = (_sent(torch.randint(side, (b, 1), generator=generator), device) - self.cutout // 2 for side in (h, w))
-        down, across = torch.arange(h, device=device) - top, torch.arange(w, device=device) - left  # [B, H] and [B, W] from the square's corner
+        top, left = (
+            _sent(torch.randint(side, (b, 1), generator=generator), device) - self.cutout // 2 for side in (h, w)
+        )
+        # [B, H] and [B, W] from the square's corner
+        down, across = torch.arange(h, device=device) - top, torch.arange(w, device=device) - left
         inside = [(place >= 0) & (place < self.cutout) for place in (down, across)]
         return moved.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
 
@@ -55,8 +60,8 @@ def _sent(draws: Tensor, device: torch.device) -> Tensor:
 class ScaleCrop:
     """The paper's augmentation for ImageNet (He et al. 2015, section 3.4), on images of any size.
 
-    Each image is resized so that its shorter side is uniform in `shorter`, a `crop`×`crop` square is cut out anywhere, half of them are
-    mirrored, and the colour is shifted along the principal components of the training pixels.
+    Each image is resized so that its shorter side is uniform in `shorter`, a `crop`×`crop` square is cut out anywhere,
+    half of them are mirrored, and the colour is shifted along the principal components of the training pixels.
     """
 
     shorter: tuple[int, int]
@@ -65,7 +70,9 @@ class ScaleCrop:
     covariance: tuple[tuple[float, ...], ...]
 
     def __call__(self, images: Sequence[Tensor], unit: float, generator: Generator) -> Float[Tensor, "b c h w"]:
-        """Return pixels between 0 and 1 before their colour is shifted; the images, `[C, H, W]` each, have theirs between 0 and `unit`."""
+        """Return pixels between 0 and 1 before their colour is shifted; the images, `[C, H, W]` each, have theirs
+        between 0 and `unit`.
+        """
         low, high = self.shorter
         sides = torch.randint(low, high + 1, (len(images),), generator=generator).tolist()
         places = torch.rand(len(images), 2, generator=generator).tolist()
@@ -80,10 +87,12 @@ class ScaleCrop:
         return pixels + self.colours(len(images), generator)[:, :, None, None].to(pixels.device)
 
     def colours(self, count: int, generator: Generator) -> Float[Tensor, "b c"]:
-        """Return colour shifts: Σ aᵢ λᵢ pᵢ over the components pᵢ with variances λᵢ, each aᵢ normal with standard deviation `colour`.
+        """Return colour shifts: Σ aᵢ λᵢ pᵢ over the components pᵢ with variances λᵢ, each aᵢ normal with standard
+        deviation `colour`.
 
-        (Krizhevsky et al. 2012, section 4.1.) With P the components and z = P a, which is normal too, the sum is P Λ a = (P Λ Pᵀ) z: the
-        covariance times a normal vector. No components need be computed. Pixels are between 0 and 1, as λ has their unit squared.
+        (Krizhevsky et al. 2012, section 4.1.) With P the components and z = P a, which is normal too, the sum is P Λ a
+        = (P Λ Pᵀ) z: the covariance times a normal vector. No components need be computed. Pixels are between 0 and 1,
+        as λ has their unit squared.
         """
         covariance = torch.tensor(self.covariance)
         return self.colour * torch.randn(count, len(covariance), generator=generator) @ covariance

@@ -34,7 +34,10 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
         labels.append(y)
         if (found := sum(map(len, images))) >= most + (count is None):  # one more tells that there are more
             if count is None:
-                warnings.warn(f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)", stacklevel=2)
+                warnings.warn(
+                    f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)",
+                    stacklevel=2,
+                )
             break
     if not images:
         raise MissingError("there are no images to look at")
@@ -42,7 +45,8 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
 
 
 def _pair(batch: Any) -> "tuple[Tensor, Tensor]":
-    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called so.
+    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called
+    so.
 
     Raises:
         UserError: if they are not to be found, or do not go together.
@@ -54,7 +58,15 @@ def _pair(batch: Any) -> "tuple[Tensor, Tensor]":
         found = [next((batch[name] for name in names if name in batch), None) for names in (IMAGES, LABELS)]
     elif isinstance(batch, Sequence):
         found = list(batch[:2])
-    if len(found) != 2 or not all(isinstance(value, Tensor) and value.dim() for value in found) or len(found[0]) != len(found[1]):
-        kind = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-        raise WrongValueError(f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}")
+    if (
+        len(found) != 2
+        or not all(isinstance(value, Tensor) and value.dim() for value in found)
+        or len(found[0]) != len(found[1])
+    ):
+        kind = (
+            f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+        )
+        raise WrongValueError(
+            f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}"
+        )
     return found[0], found[1]

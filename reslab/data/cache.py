@@ -1,7 +1,8 @@
 """Images read and decoded once, into one memory-mapped file of bytes that processes share.
 
-A cache is a directory named by what it was made from: the relative path, size and times of every file, and which file it is. Anything that
-differs has another name, so a cache is right or not there; it appears whole, by a rename. A copy of the images is of other files, and decoded again.
+A cache is a directory named by what it was made from: the relative path, size and times of every file, and which file
+it is. Anything that differs has another name, so a cache is right or not there; it appears whole, by a rename. A copy
+of the images is of other files, and decoded again.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from reslab.data.decoding import MOST_PIXELS, decode, header
+from reslab.data.decoding import MOST_PIXELS, decode, header, undecodable
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import user_cache
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
@@ -30,14 +31,18 @@ FORMAT = "4"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 CHANGES_ARE_DATED = os.name == "posix"
-"""Whether the system dates every change of a file (st_ctime) and lets nobody set that date; elsewhere st_ctime is when the file was made."""
+"""Whether the system dates every change of a file (st_ctime) and lets nobody set that date; elsewhere st_ctime is when
+the file was made.
+"""
 NAME = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32}\.tmp)?")
 """What caches, and unfinished ones, are called: nothing else is ever removed."""
 SECONDS_A_DAY = 86_400
 
 
 class File(NamedTuple):
-    """An image file: its path below the root, its class, size in bytes, modification time in nanoseconds, and what `state` says of it."""
+    """An image file: its path below the root, its class, size in bytes, modification time in nanoseconds, and what
+    `state` says of it.
+    """
 
     path: str
     label: int
@@ -52,7 +57,9 @@ def file(name: str, label: int, path: str | Path, status: os.stat_result) -> Fil
 
 
 def state(path: str | Path, status: os.stat_result) -> str:
-    """Return what no exchange of files of one size and time leaves as it was: which file it is and when it changed, or its content's hash."""
+    """Return what no exchange of files of one size and time leaves as it was: which file it is and when it changed, or
+    its content's hash.
+    """
     if CHANGES_ARE_DATED:
         return f"{status.st_ino} {status.st_ctime_ns}"
     with Path(path).open("rb") as content:
@@ -60,10 +67,11 @@ def state(path: str | Path, status: os.stat_result) -> str:
 
 
 class Cached(NamedTuple):
-    """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels, what was skipped.
+    """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels,
+    what was skipped.
 
-    `classes` are the names of the classes where the cache is all there is to tell them; `fingerprint` is of all pixels, sizes and labels, and is
-    empty where there is no cache.
+    `classes` are the names of the classes where the cache is all there is to tell them; `fingerprint` is of all pixels,
+    sizes and labels, and is empty where there is no cache.
     """
 
     parts: list[tuple[Images, Tensor]]
@@ -100,7 +108,8 @@ def place(root: Path) -> Path:
         outside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnusableError(
-            f"decoded images can be written neither to {inside} nor to {outside} ({error.strerror}); make one of them writable"
+            f"decoded images can be written neither to {inside} nor to {outside} ({error.strerror}); make one of "
+            "them writable"
         ) from error
     return outside
 
@@ -119,18 +128,26 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
     found = _read(cache, 1 + max(file.label for files in parts for file in files))
     if found.skipped:
         if not skip_broken:
-            raise DamagedError(_broken(found.skipped))
-        warnings.warn(f"{first_few(found.skipped)} cannot be decoded and {'is' if len(found.skipped) == 1 else 'are'} left out", stacklevel=2)
+            raise DamagedError(undecodable(found.skipped))
+        warnings.warn(
+            f"{first_few(found.skipped)} cannot be decoded and {'is' if len(found.skipped) == 1 else 'are'} left out",
+            stacklevel=2,
+        )
     return found
 
 
 def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
-    """Return what `make` reads from the files in a directory, from its cache in the user's cache directory, which is made if it is not there.
+    """Return what `make` reads from the files in a directory, from its cache in the user's cache directory, which is
+    made if it is not there.
 
     Where it cannot be written, everything stays in memory.
     """
     try:
-        where = user_cache() / "published" / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
+        where = (
+            user_cache()
+            / "published"
+            / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
+        )
     except UserError:  # a user without a home
         return make()
     files = _files_in(directory)
@@ -148,7 +165,9 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
                     out.write(images.numpy().tobytes())
                     shapes.append(torch.tensor(images.shape[1:]).expand(len(images), -1))
             labels = [labels for _, labels in made.parts]
-            _write_index(temporary, torch.cat(shapes), torch.cat(labels), list(map(len, labels)), made.skipped, made.classes)
+            _write_index(
+                temporary, torch.cat(shapes), torch.cat(labels), list(map(len, labels)), made.skipped, made.classes
+            )
     except OSError:
         return made
     _tidy(where, cache)
@@ -177,13 +196,24 @@ def _read(cache: Path, classes: int | None = None) -> Cached:
             raise ValueError
         parts = _parts(cache, index)
     except Exception as error:  # on damaged bytes torch raises whatever it comes to
-        raise DamagedError(f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images") from error
+        raise DamagedError(
+            f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images"
+        ) from error
     shortest = int(index["shapes"][:, 1:].amin())
-    return Cached(parts, Statistics(*index["statistics"]), shortest, index["skipped"], tuple(index["classes"]), index["fingerprint"])
+    return Cached(
+        parts,
+        Statistics(*index["statistics"]),
+        shortest,
+        index["skipped"],
+        tuple(index["classes"]),
+        index["fingerprint"],
+    )
 
 
 def _sound(index: Any, classes: int | None) -> bool:
-    """Say whether an index holds what `_write_index` writes: each thing of its kind, in its range, and as many as there have to be."""
+    """Say whether an index holds what `_write_index` writes: each thing of its kind, in its range, and as many as there
+    have to be.
+    """
     shapes, labels, counts = (index[key] for key in ("shapes", "labels", "counts"))
     statistics = [torch.tensor(values) for values in index["statistics"]]
     channels = int(shapes[0, 0])
@@ -199,7 +229,10 @@ def _sound(index: Any, classes: int | None) -> bool:
         and [tuple(values.shape) for values in statistics] == [(channels,), (channels,), (channels, channels)]
         and all(bool(values.isfinite().all()) for values in statistics)
         and bool((statistics[1] > 0).all())
-        and all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in (index["skipped"], index["classes"]))
+        and all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+            for names in (index["skipped"], index["classes"])
+        )
         and isinstance(index["fingerprint"], str)
     )
 
@@ -234,14 +267,17 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
             warnings.simplefilter("ignore")  # Pillow's, of files: those that it cannot read are named
             mode = _mode(pool, root, parts, temporary, progress)
             kept, shapes, skipped = _write_pixels(pool, root, parts, mode, skip_broken, temporary, what, progress)
-            if skipped and (of_kept := _mode(pool, root, kept, temporary, progress)) != mode:  # what is left out decides nothing
+            # what is left out decides nothing
+            if skipped and (of_kept := _mode(pool, root, kept, temporary, progress)) != mode:
                 kept, shapes, more = _write_pixels(pool, root, kept, of_kept, skip_broken, temporary, what, progress)
                 skipped += more
             labels = [file.label for files in kept for file in files]
             _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), list(map(len, kept)), skipped)
     except OSError as error:
         if not cache.exists():
-            raise UnusableError(f"cannot write the decoded images to {cache.parent}: {error.strerror or error}") from error
+            raise UnusableError(
+                f"cannot write the decoded images to {cache.parent}: {error.strerror or error}"
+            ) from error
 
 
 def _write_pixels(
@@ -254,7 +290,9 @@ def _write_pixels(
     what: str,
     progress: Progress,
 ) -> tuple[list[list[File]], list[list[int]], list[str]]:
-    """Write the images as bytes; return the files of each part that could be decoded, their shapes, and the paths of those that could not."""
+    """Write the images as bytes; return the files of each part that could be decoded, their shapes, and the paths of
+    those that could not.
+    """
     kept: list[list[File]] = []
     shapes: list[list[int]] = []
     skipped: list[str] = []
@@ -266,7 +304,7 @@ def _write_pixels(
                 images = list(pool.map(lambda file: decode(root / file.path, mode), chunk))
                 bad = [file.path for file, image in zip(chunk, images, strict=True) if image is None]
                 if bad and not skip_broken:
-                    raise DamagedError(_broken(bad))
+                    raise DamagedError(undecodable(bad))
                 skipped += bad
                 for file, image in zip(chunk, images, strict=True):
                     if image is not None:
@@ -275,14 +313,20 @@ def _write_pixels(
                         kept[-1].append(file)
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
-                raise DamagedError(f"no image of {root} could be decoded in one of its parts: {first_few([file.path for file in files])}")
+                raise DamagedError(
+                    f"no image of {root} could be decoded in one of its parts: "
+                    f"{first_few([file.path for file in files])}"
+                )
     return kept, shapes, skipped
 
 
 @contextmanager
 def _appearing(cache: Path) -> Iterator[Path]:
-    """Give a temporary directory that becomes `cache` by a rename, unless something goes wrong or another process was first."""
-    temporary = cache.with_name(f"{cache.name}.{uuid4().hex}.tmp")  # in containers, processes have the numbers of killed ones
+    """Give a temporary directory that becomes `cache` by a rename, unless something goes wrong or another process was
+    first.
+    """
+    # in containers, processes have the numbers of killed ones
+    temporary = cache.with_name(f"{cache.name}.{uuid4().hex}.tmp")
     try:
         temporary.mkdir()
         yield temporary
@@ -294,9 +338,19 @@ def _appearing(cache: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_index(temporary: Path, shapes: Tensor, labels: Tensor, counts: list[int], skipped: list[str], classes: Sequence[str] = ()) -> None:
-    """Write what lies where in the pixels, and the fingerprint and the first part's statistics, for which the pixels are read back."""
-    index: dict[str, Any] = {"shapes": shapes.contiguous(), "labels": labels, "counts": counts, "skipped": skipped, "classes": list(classes)}
+def _write_index(
+    temporary: Path, shapes: Tensor, labels: Tensor, counts: list[int], skipped: list[str], classes: Sequence[str] = ()
+) -> None:
+    """Write what lies where in the pixels, and the fingerprint and the first part's statistics, for which the pixels
+    are read back.
+    """
+    index: dict[str, Any] = {
+        "shapes": shapes.contiguous(),
+        "labels": labels,
+        "counts": counts,
+        "skipped": skipped,
+        "classes": list(classes),
+    }
     with (temporary / "pixels.bin").open("rb") as pixels:
         text = hashlib.file_digest(pixels, "sha256")
     text.update(repr((shapes.tolist(), labels.tolist(), counts)).encode())
@@ -305,7 +359,9 @@ def _write_index(temporary: Path, shapes: Tensor, labels: Tensor, counts: list[i
     torch.save(index, temporary / "index.pt")
 
 
-def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, progress: Progress) -> str:
+def _mode(
+    pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, progress: Progress
+) -> str:
     """Return "L" if every image is grey, else "RGB", from the files' headers; see that the disk has room.
 
     Raises:
@@ -321,7 +377,10 @@ def _mode(pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]],
                 area += size
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
-        raise UnusableError(f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB are free")
+        raise UnusableError(
+            f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB "
+            "are free"
+        )
     return "L" if grey else "RGB"
 
 
@@ -329,14 +388,13 @@ def _chunks(files: Sequence[File]) -> Iterator[Sequence[File]]:
     return (files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE))
 
 
-def _broken(paths: Sequence[str]) -> str:
-    wanted = f"8-bit images that Pillow reads, of {MOST_PIXELS:,} pixels at most, were expected"
-    return f"cannot decode {first_few(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
-
-
 def _tidy(where: Path, keep: Path) -> None:
     """Remove the caches of earlier states of the folder, and what killed processes left a day ago or more."""
     for other in where.iterdir():
         with suppress(OSError):  # another process may be tidying too
-            if other != keep and NAME.fullmatch(other.name) and (other.suffix != ".tmp" or time.time() - other.stat().st_mtime > SECONDS_A_DAY):
+            if (
+                other != keep
+                and NAME.fullmatch(other.name)
+                and (other.suffix != ".tmp" or time.time() - other.stat().st_mtime > SECONDS_A_DAY)
+            ):
                 shutil.rmtree(other, ignore_errors=True)

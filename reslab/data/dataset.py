@@ -37,9 +37,9 @@ class Part(NamedTuple):
 class Dataset:
     """Images in three parts. Choices are made on `heldout`; `test` is read once, at the end.
 
-    Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are; `statistics` are the
-    training part's, and standardise all three. `fingerprint` is of all images and labels, where they may change: it is empty where they come
-    with a library, or could not be kept.
+    Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are;
+    `statistics` are the training part's, and standardise all three. `fingerprint` is of all images and labels, where
+    they may change: it is empty where they come with a library, or could not be kept.
     """
 
     name: str
@@ -105,7 +105,9 @@ class Dataset:
         return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._prepare(images), labels)
 
     def fitted(self, size: int) -> "Dataset":
-        """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size stay as they are."""
+        """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size
+        stay as they are.
+        """
         ragged = any(isinstance(images, Ragged) for images, _ in self.parts.values())
         return replace(self, size=size, augment=Augment(shift=size // 8, flip=True)) if ragged else self
 
@@ -117,7 +119,10 @@ class Dataset:
         """
         unknown = [name for name in self.classes if name not in classes]
         if unknown:
-            raise MismatchError(f"{self.name} has classes that are not among {first_few(classes)}: {first_few(unknown)}; name its classes alike")
+            raise MismatchError(
+                f"{self.name} has classes that are not among {first_few(classes)}: {first_few(unknown)}; name its "
+                "classes alike"
+            )
         places = torch.tensor([classes.index(name) for name in self.classes])
         parts = {name: Part(images, places.to(labels.device)[labels]) for name, (images, labels) in self.parts.items()}
         return replace(self, classes=tuple(classes), parts=parts)
@@ -137,7 +142,9 @@ class Dataset:
         return replace(self, parts=parts)
 
     def training_batch(self, index: Tensor, generator: Generator | None) -> Split:
-        """Return the training images at `index`, augmented by what the generator draws; without one, as they are evaluated."""
+        """Return the training images at `index`, augmented by what the generator draws; without one, as they are
+        evaluated.
+        """
         part = self.parts["train"]
         raw, labels = _take(part.images, index), part.labels[index]
         if generator is None:
@@ -159,7 +166,8 @@ class Dataset:
     def sample(self, part: PartName, count: int) -> Split:
         """Return so many images of the part in the same way, or all that it has.
 
-        They are the first ones, but where the images come class by class, as a folder's do, they are evenly spread over the part.
+        They are the first ones, but where the images come class by class, as a folder's do, they are evenly spread over
+        the part.
         """
         labels = self.parts[part].labels
         count = min(count, len(labels))
@@ -176,7 +184,8 @@ class Dataset:
             yield self._single_views(_take(images, index)), labels[index.to(labels.device)]
 
     def resized(self, part: PartName, shorter: int, batch: int) -> Iterator[Split]:
-        """Yield the part with the shorter side of each image at `shorter`, in batches of one shape and at most `batch` images.
+        """Yield the part with the shorter side of each image at `shorter`, in batches of one shape and at most `batch`
+        images.
 
         The order depends on the images and `batch` alone, so that batches of different scales go together.
         """
@@ -207,7 +216,9 @@ class Dataset:
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
         """Return both on the data set's device: sending them with every batch would have the host wait."""
         device = self.labels.device
-        return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(self.statistics.std, device=device)[:, None, None]
+        return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(
+            self.statistics.std, device=device
+        )[:, None, None]
 
 
 def _to(images: Images, device: torch.device) -> Images:
@@ -227,7 +238,8 @@ def _of_one_shape(images: Images) -> list[Tensor]:
 
 
 def held_out(labels: Tensor) -> Tensor:
-    """Return which training images are held out: of each class the 10th, the 20th, …; of a class of fewer than ten, the last.
+    """Return which training images are held out: of each class the 10th, the 20th, …; of a class of fewer than ten, the
+    last.
 
     For CIFAR-10 that is 45,000 and 5,000 images, the sizes of the paper's split (He et al. 2015, section 4.2).
 
@@ -238,7 +250,9 @@ def held_out(labels: Tensor) -> Tensor:
     for label in labels.unique():
         places = torch.nonzero(labels == label)[:, 0]
         if len(places) < 2:
-            raise MissingError(f"class {int(label)} has only one training image; at least two are needed, as one is held out")
+            raise MissingError(
+                f"class {int(label)} has only one training image; at least two are needed, as one is held out"
+            )
         mask[places[9::10] if len(places) >= 10 else places[-1:]] = True
     return mask
 

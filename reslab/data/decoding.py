@@ -1,6 +1,6 @@
 """One image file: opened safely, its header read, decoded upright and opaque."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,15 @@ from typing import Any
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from reslab.errors import first_few
+
 GREY = ("1", "L", "LA", "La")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """How the names of image files end, in small letters: those that torchvision's folders take."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
-"""What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program run."""
+"""What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program
+run.
+"""
 TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,7 +30,9 @@ TURNS: dict[Any, Image.Transpose] = {
 BACKGROUND = "white"
 """What is seen through the transparent parts of an image, as on paper."""
 MOST_PIXELS = 89_478_485
-"""Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by itself."""
+"""Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by
+itself.
+"""
 
 
 @contextmanager
@@ -48,7 +54,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def header(path: Path) -> tuple[bool, int]:
-    """Return whether an image is grey, and how many pixels it has; of one that cannot be decoded, nothing that decides anything."""
+    """Return whether an image is grey, and how many pixels it has; of one that cannot be decoded, nothing that decides
+    anything.
+    """
     try:
         with opened(path) as image:
             return image.mode in GREY, image.width * image.height
@@ -57,8 +65,11 @@ def header(path: Path) -> tuple[bool, int]:
 
 
 def decode(path: Path, mode: str) -> Tensor | None:
-    """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded to eight bits a channel."""
-    from torchvision.transforms.v2.functional import pil_to_tensor  # here, as torchvision takes a second to import and a cache needs none of it
+    """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded to eight bits a
+    channel.
+    """
+    # here, as torchvision takes a second to import and a cache needs none of it
+    from torchvision.transforms.v2.functional import pil_to_tensor
 
     try:
         with opened(path) as image:
@@ -78,8 +89,16 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Return an image over the background, where it is transparent: what is hidden there differs between images that look alike."""
+    """Return an image over the background, where it is transparent: what is hidden there differs between images that
+    look alike.
+    """
     if image.mode[-1] not in "Aa" and "transparency" not in image.info:
         return image
     seen = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", seen.size, BACKGROUND), seen).convert("RGB")
+
+
+def undecodable(paths: Sequence[str]) -> str:
+    """Return what is said of files that cannot be decoded."""
+    wanted = f"8-bit images that Pillow reads, of {MOST_PIXELS:,} pixels at most, were expected"
+    return f"cannot decode {first_few(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"

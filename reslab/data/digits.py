@@ -1,4 +1,6 @@
-"""Handwritten digits: 1,797 real 8×8 grey images of 10 classes, which ship with scikit-learn (UCI optdigits, its test part)."""
+"""Handwritten digits: 1,797 real 8×8 grey images of 10 classes, which ship with scikit-learn (UCI optdigits, its test
+part).
+"""
 
 from functools import cache
 
@@ -23,8 +25,9 @@ def digits(place: str, download: bool, progress: Progress) -> Dataset:
 def _digits() -> Dataset:
     """Return the digits, `[N, 1, 8, 8]`, split by position so that the split is the same everywhere.
 
-    The labels mostly run 0, 1, …, 9, 0, 1, …; the period 11 shares no factor with 10, so every part holds every class evenly.
-    They are trained on as they are: a mirrored 2 is not a 2, and a shift by one of eight pixels only delays the fit.
+    The labels mostly run 0, 1, …, 9, 0, 1, …; the period 11 shares no factor with 10, so every part holds every class
+    evenly. They are trained on as they are: a mirrored 2 is not a 2, and a shift by one of eight pixels only delays the
+    fit.
     """
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None]  # [1797, 1, 8, 8], grey levels 0 to 16

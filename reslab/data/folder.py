@@ -1,7 +1,8 @@
 """`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, of any size, grey or colour.
 
-They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to), as a viewer shows them: upright
-as the camera notes (EXIF), and over white where they are transparent. Of an animation or of several pages it is the first.
+They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to), as a
+viewer shows them: upright as the camera notes (EXIF), and over white where they are transparent. Of an animation or of
+several pages it is the first.
 """
 
 import os
@@ -24,13 +25,16 @@ BROKEN = "?broken="
 
 
 def folder(argument: str, download: bool, progress: Progress) -> Dataset:
-    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names as text; there is nothing to download.
+    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names as text; there is nothing
+    to download.
 
-    `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on the test part.
-    Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left out, or may not be meant, is warned of.
+    `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on
+    the test part. Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left
+    out, or may not be meant, is warned of.
 
     Raises:
-        UserError: if something of the layout is missing or cannot be read, or an image cannot be decoded and was not to be skipped.
+        UserError: if something of the layout is missing or cannot be read, or an image cannot be decoded and was not to
+            be skipped.
     """
     root, skip_broken = parse(argument)
     classes, parts = _listed(root)
@@ -59,7 +63,9 @@ def parse(argument: str) -> tuple[Path, bool]:
         raise WrongValueError(f"folder:{argument}: broken must be skip or refuse, got {broken!r}")
     root = full_path(path)
     if not path or not root.is_dir():
-        raise MissingError(f"no directory {path!r}; expected folder:PATH with PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE")
+        raise MissingError(
+            f"no directory {path!r}; expected folder:PATH with PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE"
+        )
     return root, broken == "skip"
 
 
@@ -75,12 +81,17 @@ def _listed(root: Path) -> tuple[list[str], list[list[File]]]:
         warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
     if all(name.isdecimal() for name in classes) and classes != sorted(classes, key=int):
         numbered = ", ".join(f"{label} is {name}" for label, name in enumerate(classes[:3]))
-        warnings.warn(f"the classes of {root} are numbers, and labels count them in the order of text: label {numbered}, …", stacklevel=4)
+        warnings.warn(
+            f"the classes of {root} are numbers, and labels count them in the order of text: label {numbered}, …",
+            stacklevel=4,
+        )
     training, loose = _files(train, directories, classes, at_least=2)
     testing, more = _files(test, of_test, classes, at_least=1)
     left = _loose(train) + loose + _loose(test) + more
     if left:
-        warnings.warn(f"left out, as they are in no class or not named {', '.join(SUFFIXES)}: {first_few(left)}", stacklevel=4)
+        warnings.warn(
+            f"left out, as they are in no class or not named {', '.join(SUFFIXES)}: {first_few(left)}", stacklevel=4
+        )
     held = held_out(torch.tensor([file.label for file in training])).tolist()
     parts = [[file for file, out in zip(training, held, strict=True) if out == part] for part in (False, True)]
     return classes, [*parts, testing]
@@ -94,17 +105,21 @@ def _part(root: Path, *names: str) -> Path:
 
 
 def _directories(part: Path) -> dict[str, str]:
-    """Return the directory of each class by its name, in the order of names, of which each is spelt in one way (Unicode's composed form).
+    """Return the directory of each class by its name, in the order of names, of which each is spelt in one way
+    (Unicode's composed form).
 
     Raises:
         UserError: if there are none, or two for one name.
     """
     found: dict[str, str] = {}
-    for directory in sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+    for directory in sorted(
+        entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    ):
         name = unicodedata.normalize("NFC", directory)
         if name in found:
             raise MismatchError(
-                f"{part} has class {name} twice, as Unicode can spell it in two ways: {found[name]!a} and {directory!a}; make one of them"
+                f"{part} has class {name} twice, as Unicode can spell it in two ways: {found[name]!a} and "
+                f"{directory!a}; make one of them"
             )
         found[name] = directory
     if not found:
@@ -112,8 +127,11 @@ def _directories(part: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _files(part: Path, directories: Mapping[str, str], classes: Sequence[str], at_least: int) -> tuple[list[File], list[str]]:
-    """Return the image files of the classes, in the order of their names, and the paths of files that are no images by theirs.
+def _files(
+    part: Path, directories: Mapping[str, str], classes: Sequence[str], at_least: int
+) -> tuple[list[File], list[str]]:
+    """Return the image files of the classes, in the order of their names, and the paths of files that are no images by
+    theirs.
 
     Raises:
         UserError: if a class has fewer images than it needs.
@@ -133,7 +151,9 @@ def _files(part: Path, directories: Mapping[str, str], classes: Sequence[str], a
             else:  # a FIFO, say, or a link to nothing: it cannot be decoded
                 found.append(File(path, labels[name], 0, 0, ""))
         if len(found) < at_least:
-            raise MissingError(f"{part / directory} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {at_least}")
+            raise MissingError(
+                f"{part / directory} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {at_least}"
+            )
         images += sorted(found)
     return images, sorted(others)
 
@@ -164,7 +184,9 @@ def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
 
 def _loose(part: Path) -> list[str]:
     """Return the paths of files that are in no class."""
-    return sorted(f"{part.name}/{entry.name}" for entry in part.iterdir() if not entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        f"{part.name}/{entry.name}" for entry in part.iterdir() if not entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _tell_of_lost_classes(classes: Sequence[str], parts: Sequence[Sequence[File]], found: Cached) -> None:
@@ -172,4 +194,6 @@ def _tell_of_lost_classes(classes: Sequence[str], parts: Sequence[Sequence[File]
     for part, files, (_, labels) in zip(("train", "held-out", "test"), parts, found.parts, strict=True):
         lost = {file.label for file in files} - set(labels.tolist())
         if lost:
-            warnings.warn(f"no {part} image is left of {first_few([classes[label] for label in sorted(lost)])}", stacklevel=3)
+            warnings.warn(
+                f"no {part} image is left of {first_few([classes[label] for label in sorted(lost)])}", stacklevel=3
+            )

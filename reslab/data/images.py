@@ -12,7 +12,9 @@ Raw: TypeAlias = "Tensor | list[Tensor]"
 
 CHUNK = 1024
 LONGEST = 16
-"""Of how many squares an image is resized at most; of a longer strip, those in its middle, so that a row of pixels fits in memory."""
+"""Of how many squares an image is resized at most; of a longer strip, those in its middle, so that a row of pixels fits
+in memory.
+"""
 
 
 class Ragged:
@@ -31,7 +33,9 @@ class Ragged:
 
     def __getitem__(self, index: Tensor) -> list[Tensor]:
         """Return the images at `index`, each `[C, H, W]` uint8."""
-        return [self.pixels[self.offsets[i] : self.offsets[i + 1]].view(*self.shapes[i].tolist()) for i in index.tolist()]
+        return [
+            self.pixels[self.offsets[i] : self.offsets[i + 1]].view(*self.shapes[i].tolist()) for i in index.tolist()
+        ]
 
     def slice(self, start: int, stop: int) -> "Ragged":
         """Return the images from `start` to `stop`, on the same bytes."""
@@ -62,10 +66,16 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
         UserError: if a channel is the same everywhere, so that nothing can be divided by its standard deviation.
     """
     channels = images.channels if isinstance(images, Ragged) else images.shape[1]
-    count, total, products = 0, torch.zeros(channels, dtype=torch.double), torch.zeros(channels, channels, dtype=torch.double)
+    count, total, products = (
+        0,
+        torch.zeros(channels, dtype=torch.double),
+        torch.zeros(channels, channels, dtype=torch.double),
+    )
     for start in range(0, len(images), CHUNK):
         some = images[torch.arange(start, min(start + CHUNK, len(images)))]
-        for pixels in [some.transpose(0, 1).flatten(1)] if isinstance(some, Tensor) else [image.flatten(1) for image in some]:
+        for pixels in (
+            [some.transpose(0, 1).flatten(1)] if isinstance(some, Tensor) else [image.flatten(1) for image in some]
+        ):
             values = pixels.double() / unit  # [C, pixels]
             count += values.shape[1]
             total += values.sum(1)
@@ -74,7 +84,9 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
     covariance = products / count - mean[:, None] * mean
     std = covariance.diagonal().clamp(min=0).sqrt()
     if (std < 1e-6).any():
-        raise UnusableError("the training images are the same everywhere in some channel; images that differ were expected")
+        raise UnusableError(
+            "the training images are the same everywhere in some channel; images that differ were expected"
+        )
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())))
 
 
@@ -83,7 +95,8 @@ def resize_shorter(images: Tensor, side: int) -> Tensor:
 
     Of an image that is longer than `LONGEST` times its shorter side, this is the middle.
     """
-    from torchvision.transforms.v2.functional import resize  # here, as torchvision takes a second to import and the digits need none of it
+    # here, as torchvision takes a second to import and the digits need none of it
+    from torchvision.transforms.v2.functional import resize
 
     for axis in (-2, -1):
         beyond = images.shape[axis] - LONGEST * min(images.shape[-2:])

@@ -29,7 +29,9 @@ def user_cache() -> Path:
     try:
         return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
     except RuntimeError as error:
-        raise MissingError(f"this user has no home directory to keep things in; set {variable} to a directory") from error
+        raise MissingError(
+            f"this user has no home directory to keep things in; set {variable} to a directory"
+        ) from error
 
 
 def data_root() -> Path:

@@ -60,7 +60,9 @@ def as_jpeg(image: Tensor) -> Tensor:
 
 
 def fashion_mnist(place: str, download: bool, progress: Progress) -> Dataset:
-    """Return Fashion-MNIST, `[N, 1, 28, 28]`: 54,000 / 6,000 / 10,000 images; also where Debian's package installs it."""
+    """Return Fashion-MNIST, `[N, 1, 28, 28]`: 54,000 / 6,000 / 10,000 images; also where Debian's package
+    installs it.
+    """
     if place or not DEBIAN.is_dir():
         return _dataset("fashion_mnist", _FASHION_MNIST, place, download)
 
@@ -72,7 +74,9 @@ def fashion_mnist(place: str, download: bool, progress: Progress) -> Dataset:
                 try:
                     (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
                 except (OSError, EOFError, zlib.error) as error:
-                    raise DamagedError(f"{packed} is damaged; install Debian's package dataset-fashion-mnist again") from error
+                    raise DamagedError(
+                        f"{packed} is damaged; install Debian's package dataset-fashion-mnist again"
+                    ) from error
             return _load(_FASHION_MNIST, Path(root), download=False)
 
     return _of("fashion_mnist", kept("fashion_mnist", DEBIAN, unpack))
@@ -96,7 +100,9 @@ class _Split(NamedTuple):
     labels: Tensor
 
 
-def _dataset(name: str, source: _Source, place: str, download: bool, change: Callable[[_Split, _Split], None] | None = None) -> Dataset:
+def _dataset(
+    name: str, source: _Source, place: str, download: bool, change: Callable[[_Split, _Split], None] | None = None
+) -> Dataset:
     """Return a data set of torchvision's, its images changed in place if so asked, from its cache or from its files."""
     root = full_path(place) if place else data_root().resolve()
     return _of(name, kept(name, root / source.folder, lambda: _load(source, root, download, change)))
@@ -115,7 +121,9 @@ def _of(name: str, found: Cached) -> Dataset:
     )
 
 
-def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split, _Split], None] | None = None) -> Cached:
+def _load(
+    source: _Source, root: Path, download: bool, change: Callable[[_Split, _Split], None] | None = None
+) -> Cached:
     """Return the three parts, and the names of the classes.
 
     Raises:
@@ -129,18 +137,26 @@ def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split,
             warnings.simplefilter("ignore")  # torchvision's own, about how old NumPy pickled
             splits = [getattr(datasets, source.kind)(root, train=train, download=download) for train in (True, False)]
         train, test = (_Split(_images(split.data), torch.as_tensor(split.targets).long()) for split in splits)
-        if any(len(images) != len(labels) or labels.max() >= len(splits[0].classes) for images, labels in (train, test)):
+        if any(
+            len(images) != len(labels) or labels.max() >= len(splits[0].classes) for images, labels in (train, test)
+        ):
             raise ValueError("labels that are not those of the images")
     except Exception as error:  # on damaged bytes torchvision raises whatever it comes to
         wrong = _wrong(source, root)
-        damage = f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove what is there, and have it downloaded again"
+        damage = (
+            f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove what is there, and have "
+            "it downloaded again"
+        )
         if download:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise FailedError(f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}") from error
+            raise FailedError(
+                f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}"
+            ) from error
         if wrong:
             raise DamagedError(f"{name} is {damage}") from error
         raise MissingError(
-            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab evaluate`"
+            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or "
+            "`reslab evaluate`"
             " (in Python, download=True)"
         ) from error
     if change is not None:
@@ -152,7 +168,9 @@ def _load(source: _Source, root: Path, download: bool, change: Callable[[_Split,
 
 
 def _wrong(source: _Source, root: Path) -> list[str]:
-    """Return the names of a data set's files that are damaged or missing, or of all where none is by itself; none if none are there."""
+    """Return the names of a data set's files that are damaged or missing, or of all where none is by itself; none if
+    none are there.
+    """
     from torchvision import datasets
 
     kind = getattr(datasets, source.kind)

@@ -23,7 +23,9 @@ __all__ = [
 ]
 
 
-def run_trials(configs: Sequence[TrialConfig], root: Path, executor: Executor, progress: Progress = silent) -> list[Failure]:
+def run_trials(
+    configs: Sequence[TrialConfig], root: Path, executor: Executor, progress: Progress = silent
+) -> list[Failure]:
     """Run every trial that has no result yet and return the failures; the others' results are in their directories.
 
     KeyboardInterrupt stops all of them at once and keeps what is done.

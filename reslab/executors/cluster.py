@@ -21,9 +21,11 @@ RETRIES = 3
 
 
 def on_ray(address: str | None) -> Executor:
-    """Return the executor on the Ray cluster at `address`, or on one made on this machine for the occasion if it is None.
+    """Return the executor on the Ray cluster at `address`, or on one made on this machine for the occasion if it is
+    None.
 
-    The trials' root must be on storage that all nodes share, at the same path: workers write results there and nothing else comes back.
+    The trials' root must be on storage that all nodes share, at the same path: workers write results there and nothing
+    else comes back.
     """
     return partial(_run, address=address)
 
@@ -65,7 +67,9 @@ def _outcome(task: Any, config: TrialConfig, root: Path) -> Outcome:
     except ray.exceptions.RayError as error:
         outcome = Failure(config, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
     if outcome is None and not Run(root, config).finished:
-        return Failure(config, f"a worker finished it, but {root} shows no result here: is it storage that all nodes share?")
+        return Failure(
+            config, f"a worker finished it, but {root} shows no result here: is it storage that all nodes share?"
+        )
     return outcome
 
 
@@ -77,10 +81,17 @@ def _cluster(address: str | None) -> Iterator[None]:
 
     heard = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = address or "this machine"
-        raise MissingError(f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head") from error
+        raise MissingError(
+            f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head"
+        ) from error
     if callable(heard) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, heard)  # Ray has put its own in its place, which ends this process on the spot
     try:

@@ -15,11 +15,15 @@ from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
 PROCESS = 400e6
-"""Bytes of a process that has imported everything and holds a small data set: about what was measured with torch 2.14."""
+"""Bytes of a process that has imported everything and holds a small data set: about what was measured
+with torch 2.14.
+"""
 
 
 def most_that_fit(configs: Sequence[TrialConfig], workers: int) -> int:
-    """Return how many workers fit the memory that is free, where the system tells: `workers` at most, and at least one."""
+    """Return how many workers fit the memory that is free, where the system tells: `workers` at most, and
+    at least one.
+    """
     free = free_memory()
     fit = [count for count in range(1, workers + 1) if free is None or needed(configs, count) <= free]
     return max(fit, default=1)
@@ -33,7 +37,10 @@ def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
     """
     free = free_memory()
     if free is not None and (total := needed(configs, workers)) > free:
-        raise UnusableError(f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give fewer --workers")
+        raise UnusableError(
+            f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give "
+            "fewer --workers"
+        )
 
 
 def needed(configs: Sequence[TrialConfig], workers: int) -> float:
@@ -46,11 +53,17 @@ def free_memory() -> int | None:
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
-    return next(1024 * int(line.split()[1]) for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable"))
+    return next(
+        1024 * int(line.split()[1])
+        for line in meminfo.read_text(encoding="utf-8").splitlines()
+        if line.startswith("MemAvailable")
+    )
 
 
 def bytes_needed(config: TrialConfig) -> float:
-    """Return about how much main memory a trial takes: the process and, on the CPU, weights, gradients, momenta and a batch's activations."""
+    """Return about how much main memory a trial takes: the process and, on the CPU, weights, gradients, momenta and a
+    batch's activations.
+    """
     if config.device != "cpu":
         return PROCESS
     try:
@@ -62,9 +75,11 @@ def bytes_needed(config: TrialConfig) -> float:
 
 @cache
 def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> tuple[int, int]:
-    """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image: counted on two real images.
+    """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image: counted
+    on two real images.
 
-    (Two, as BatchNorm needs more than one value a channel. Not on the meta device, where a network that compares numbers cannot be built.)
+    (Two, as BatchNorm needs more than one value a channel. Not on the meta device, where a network that compares
+    numbers cannot be built.)
     """
     config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)
     with torch.random.fork_rng(), torch.no_grad():

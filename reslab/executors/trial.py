@@ -53,7 +53,9 @@ Executor = Callable[[Sequence[TrialConfig], Path, Progress], list[Outcome]]
 
 
 def tell(progress: Progress, running: Sequence[Run], done: int, total: int) -> None:
-    """Tell how many trials are done and how far each running one is; of a single one, at which step it is and how well it does."""
+    """Tell how many trials are done and how far each running one is; of a single one, at which step it is and how well
+    it does.
+    """
     if total == 1 and running:
         now = running[0].progress()
         progress("trials", now.get("step", 0), now.get("steps", 1), how_far(now) if now else "starting")
@@ -77,15 +79,16 @@ def how_far(now: Json) -> str:
     heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
     return (
         f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\n"
-        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
+        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, "
+        f"{now['images_per_second']:,.0f} images/s"
     )
 
 
 def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> Json:
     """Train one trial, or go on with it, or return its result if it has one already.
 
-    `data` is its data set where this process has loaded it already, which takes most of a second for tens of thousands of files. Two processes
-    that want the same trial at once take turns, and the second finds the result of the first.
+    `data` is its data set where this process has loaded it already, which takes most of a second for tens of thousands
+    of files. Two processes that want the same trial at once take turns, and the second finds the result of the first.
     """
     run = Run(root, config)
     run.create()

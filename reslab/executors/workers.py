@@ -26,7 +26,9 @@ def default_workers(threads: int) -> int:
 
 
 def local(workers: int | None) -> Executor:
-    """Return the executor on this machine: one worker is this process, more are spawned; None is as many as cores and memory allow."""
+    """Return the executor on this machine: one worker is this process, more are spawned; None is as many as cores and
+    memory allow.
+    """
     return _serial if workers == 1 else partial(_parallel, workers=workers)
 
 
@@ -39,7 +41,9 @@ def _serial(todo: Sequence[TrialConfig], root: Path, progress: Progress, data: D
     outcomes: list[Outcome] = []
     for config in todo:
         stop = threading.Event()
-        teller = threading.Thread(target=_tell_of_one, args=(progress, Run(root, config), len(outcomes), len(todo), stop))
+        teller = threading.Thread(
+            target=_tell_of_one, args=(progress, Run(root, config), len(outcomes), len(todo), stop)
+        )
         teller.start()
         try:
             outcomes.append(attempt(config, root, data))

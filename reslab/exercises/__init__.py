@@ -1,1 +1,3 @@
-"""Exercises that grade themselves: two sheets in Markdown, their graders and solutions, and what runs a learner's code."""
+"""Exercises that grade themselves: two sheets in Markdown, their graders and solutions, and what runs a
+learner's code.
+"""

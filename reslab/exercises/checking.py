@@ -36,8 +36,12 @@ class Checked:
         return asdict(self) | {"parts": parts, "feedback": said(self.task, "", self.failure)}
 
 
-def check(file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None) -> list[Checked]:
-    """Return what each task of a file is worth, given the seeds of their inputs. Whatever stops a task costs it and nothing else."""
+def check(
+    file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None
+) -> list[Checked]:
+    """Return what each task of a file is worth, given the seeds of their inputs. Whatever stops a task costs it and
+    nothing else.
+    """
     ended = confinement.run(file, tasks, hidden=hidden, stop=stop)
     return [_checked(file, task, seed, ended[task]) for task, seed in tasks.items()]
 
@@ -57,14 +61,18 @@ def words(file: Path, task: str) -> str:
         return ""
     name = f"IN_WORDS_{task.replace('.', '_')}"
     for statement in statements:
-        if isinstance(statement, ast.Assign) and [target.id for target in statement.targets if isinstance(target, ast.Name)] == [name]:
+        if isinstance(statement, ast.Assign) and [
+            target.id for target in statement.targets if isinstance(target, ast.Name)
+        ] == [name]:
             value = statement.value
             return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
     return ""
 
 
 def said(task: str, part: str, mistake: str | None) -> dict[Language, str] | None:
-    """Return what is said of a mistake, in both languages: the task's own words if it has some, else the general ones."""
+    """Return what is said of a mistake, in both languages: the task's own words if it has some, else the
+    general ones.
+    """
     if mistake is None:
         return None
     texts = _texts()

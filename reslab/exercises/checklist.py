@@ -8,7 +8,9 @@ from reslab.ledger.claim import Section
 
 @dataclass(frozen=True)
 class Item:
-    """One of the checklist's items: the section of the chapter it belongs to, which is also its claims', and its tasks."""
+    """One of the checklist's items: the section of the chapter it belongs to, which is also its claims',
+    and its tasks.
+    """
 
     section: Section
     text: dict[Language, str]
@@ -16,13 +18,29 @@ class Item:
 
 
 CHECKLIST = (
-    Item("degradation", {"ko": "성능 저하 문제를 안다", "en": "Know the degradation problem"}, ("2.1", "2.4", "2.6", "2.7")),
+    Item(
+        "degradation",
+        {"ko": "성능 저하 문제를 안다", "en": "Know the degradation problem"},
+        ("2.1", "2.4", "2.6", "2.7"),
+    ),
     Item("residual-learning", {"ko": "잔차 학습의 식을 유도한다", "en": "Derive residual learning"}, ("1.1", "1.2")),
-    Item("gradient", {"ko": "지름길이 기울기에 주는 이점을 안다", "en": "Know what shortcuts do for gradients"}, ("1.1", "1.5", "1.6")),
+    Item(
+        "gradient",
+        {"ko": "지름길이 기울기에 주는 이점을 안다", "en": "Know what shortcuts do for gradients"},
+        ("1.1", "1.5", "1.6"),
+    ),
     Item("blocks", {"ko": "BasicBlock과 Bottleneck을 구별한다", "en": "Tell BasicBlock from Bottleneck"}, ("2.3",)),
     Item("resnet-50", {"ko": "ResNet-50의 구조를 외운다", "en": "Know ResNet-50 by heart"}, ("2.8",)),
     Item("shortcuts", {"ko": "투영 지름길을 구현한다", "en": "Implement projection shortcuts"}, ("1.4", "2.2")),
-    Item("identity", {"ko": "사전 활성화와 사후 활성화를 구별한다", "en": "Tell pre- from post-activation"}, ("1.3", "1.7")),
-    Item("ensemble", {"ko": "ResNet을 앙상블로 보는 관점을 안다", "en": "Know the ensemble view of ResNets"}, ("1.8", "2.5")),
+    Item(
+        "identity",
+        {"ko": "사전 활성화와 사후 활성화를 구별한다", "en": "Tell pre- from post-activation"},
+        ("1.3", "1.7"),
+    ),
+    Item(
+        "ensemble",
+        {"ko": "ResNet을 앙상블로 보는 관점을 안다", "en": "Know the ensemble view of ResNets"},
+        ("1.8", "2.5"),
+    ),
 )
 """The eight items, in the chapter's order; every task belongs to one at least."""

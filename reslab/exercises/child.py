@@ -1,7 +1,7 @@
 """The process in which a learner's file is judged: `python -m reslab.exercises.child`, started by `confinement`.
 
-It limits itself as far as the platform lets it before it runs the file. What it is about to do, and what came of it, it appends to a
-log (JSON lines), so that whoever started it knows what stopped it.
+It limits itself as far as the platform lets it before it runs the file. What it is about to do, and what came of it, it
+appends to a log (JSON lines), so that whoever started it knows what stopped it.
 """
 
 import argparse
@@ -35,7 +35,9 @@ def load(path: Path) -> ModuleType:
 
 
 def hidden(tests: Path, task: str, answers: ModuleType, seed: int) -> list[Judgement]:
-    """Return a judgement for each hidden test of a task: functions `test_1_3…(answers, seed)` in the teacher's file, worth `.points` or 1."""
+    """Return a judgement for each hidden test of a task: functions `test_1_3…(answers, seed)` in the teacher's file,
+    worth `.points` or 1.
+    """
     prefix = f"test_{task.replace('.', '_')}"
     judgements = []
     for name, test in vars(load(tests)).items():
@@ -47,7 +49,9 @@ def hidden(tests: Path, task: str, answers: ModuleType, seed: int) -> list[Judge
             except MemoryError:
                 raise
             except Exception as error:
-                judgements.append(Judgement(name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300], mistake="hidden"))
+                judgements.append(
+                    Judgement(name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300], mistake="hidden")
+                )
     return judgements
 
 
@@ -66,7 +70,9 @@ def attempt(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def follow(parent: int) -> None:
-    """End this process, and what it started, when there is no such parent any more; that may have been killed and could not do it."""
+    """End this process, and what it started, when there is no such parent any more; that may have been killed and could
+    not do it.
+    """
     with suppress(psutil.NoSuchProcess):
         psutil.Process(parent).wait()
     if os.name == "posix":

@@ -44,15 +44,19 @@ class Submission:
 
 
 def submissions(directory: Path, only: Sequence[str] = ()) -> list[Submission]:
-    """Return what is in a directory: `STUDENT.py`, or `STUDENT/…py`, one or more for every student who handed something in.
+    """Return what is in a directory: `STUDENT.py`, or `STUDENT/…py`, one or more for every student who handed something
+    in.
 
-    A file's sheets are those whose functions it has. What cannot be graded is there with its reason; what is no submission is warned of.
+    A file's sheets are those whose functions it has. What cannot be graded is there with its reason; what is no
+    submission is warned of.
 
     Raises:
         UserError: if nobody handed anything in.
     """
     if not directory.is_dir():
-        raise MissingError(f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student")
+        raise MissingError(
+            f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student"
+        )
     found: list[Submission] = []
     others: list[str] = []
     for entry in sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
@@ -68,7 +72,8 @@ def submissions(directory: Path, only: Sequence[str] = ()) -> list[Submission]:
             others.append(_text(entry.name))
     if not found:
         raise MissingError(
-            f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the exercises' functions"
+            f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the "
+            "exercises' functions"
         )
     if others := [name for name in others if name not in OURS]:
         warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
@@ -107,14 +112,24 @@ def _text(name: str) -> str:
 def _tasks(file: Path, only: Sequence[str]) -> tuple[str, ...]:
     """Return the tasks of every sheet of whose own functions a file has one."""
     defined = {name for pair in _DEFINED.findall(_decoded(file.read_bytes())) for name in pair}
-    asked = {number: {name: _functions(task.stub) for name, task in sheets.read(number, "en").tasks.items()} for number in sheets.SHEETS}
+    asked = {
+        number: {name: _functions(task.stub) for name, task in sheets.read(number, "en").tasks.items()}
+        for number in sheets.SHEETS
+    }
     functions = {number: set().union(*tasks.values()) for number, tasks in asked.items()}
-    own = {number: names.difference(*(functions[other] for other in functions if other != number)) for number, names in functions.items()}
-    return tuple(name for number, tasks in asked.items() if defined & own[number] for name in tasks if not only or name in only)
+    own = {
+        number: names.difference(*(functions[other] for other in functions if other != number))
+        for number, names in functions.items()
+    }
+    return tuple(
+        name for number, tasks in asked.items() if defined & own[number] for name in tasks if not only or name in only
+    )
 
 
 def _decoded(content: bytes) -> str:
-    """Return Python source as text: as Python reads it, or, where it does not, as whoever wrote it most likely meant it."""
+    """Return Python source as text: as Python reads it, or, where it does not, as whoever wrote it most likely meant
+    it.
+    """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")
     try:
@@ -129,7 +144,9 @@ def _functions(source: str) -> set[str]:
 
 
 def seed_of(student: str, task: str, seed: int) -> int:
-    """Return the seed of a student's inputs: another for every student and task, the same whenever it is graded again."""
+    """Return the seed of a student's inputs: another for every student and task, the same whenever it is
+    graded again.
+    """
     return int.from_bytes(hashlib.sha256(f"{seed}/{student}/{task}".encode()).digest()[:4], "big")
 
 
@@ -142,7 +159,8 @@ def grade(
     hidden: Path | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """Grade what is not graded yet, and write `out` (CSV, a row a student's file) with every result; details go beside it (JSON lines).
+    """Grade what is not graded yet, and write `out` (CSV, a row a student's file) with every result; details go beside
+    it (JSON lines).
 
     A result counts again only if file, task, seed and hidden tests are the same.
     """
@@ -153,14 +171,23 @@ def grade(
     keys: dict[Submission, dict[str, str]] = {}  # what a result is known by, for every task of every submission
     for each in found:
         content = _digest(each.file) if each.tasks else ""
-        keys[each] = {task: f"{each.student}/{each.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}" for task in each.tasks}
+        keys[each] = {
+            task: f"{each.student}/{each.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}"
+            for task in each.tasks
+        }
     missing = {each: [task for task in each.tasks if keys[each][task] not in done] for each in found}
     missing = {each: tasks for each, tasks in missing.items() if tasks}
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool, details.open("a", encoding="utf-8", newline="\n") as log:
         try:
             futures = {
-                pool.submit(check, each.file, {task: seed_of(each.student, task, seed) for task in tasks}, hidden=hidden, stop=stop): each
+                pool.submit(
+                    check,
+                    each.file,
+                    {task: seed_of(each.student, task, seed) for task in tasks},
+                    hidden=hidden,
+                    stop=stop,
+                ): each
                 for each, tasks in missing.items()
             }
             for count, future in enumerate(as_completed(futures), 1):
@@ -225,7 +252,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         with opened(path, TEXT_BYTES) as file:
             text = file.read().decode()
-        lines: list[dict[str, Any]] = [parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines: list[dict[str, Any]] = [
+            parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")
+        ]
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
             raise ValueError("not what this program wrote")
     except (OSError, ValueError) as error:

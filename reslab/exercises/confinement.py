@@ -1,11 +1,12 @@
 """Running a learner's code where it can do little harm: a process of its own, limited in time, memory and output.
 
-This stops accidents: an endless loop, a list that eats the memory, megabytes of printing, an early exit. It is no wall against ill will: the
-code runs as the user who checks it, and may read and write what that user may, and use the network. To grade strangers' files, run the whole
-of `reslab exercise grade` in a container or as a user who owns nothing.
+This stops accidents: an endless loop, a list that eats the memory, megabytes of printing, an early exit. It is no wall
+against ill will: the code runs as the user who checks it, and may read and write what that user may, and use the
+network. To grade strangers' files, run the whole of `reslab exercise grade` in a container or as a user who owns
+nothing.
 
-The system limits what it can (POSIX: processor time, size of written files; Linux: memory, too). The parent watches time, output and the
-memory of the whole process tree on every platform, and ends the tree.
+The system limits what it can (POSIX: processor time, size of written files; Linux: memory, too). The parent watches
+time, output and the memory of the whole process tree on every platform, and ends the tree.
 """
 
 import json
@@ -76,11 +77,14 @@ def limit_this_process(seconds: float) -> None:
         lower(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
 
 
-def run(file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None) -> dict[str, Ended]:
+def run(
+    file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None
+) -> dict[str, Ended]:
     """Judge tasks of a file, each with the seed of its inputs, and return how each ended.
 
-    One child process works through them. What stops it costs the task that it was at, and another child goes on with the rest; but if the file
-    cannot even be loaded, no task can be judged. When this returns, the children and all that they started are gone.
+    One child process works through them. What stops it costs the task that it was at, and another child goes on with
+    the rest; but if the file cannot even be loaded, no task can be judged. When this returns, the children and all that
+    they started are gone.
     """
     ended: dict[str, Ended] = {}
     while left := {task: seed for task, seed in tasks.items() if task not in ended}:
@@ -91,8 +95,12 @@ def run(file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, sto
     return ended
 
 
-def _child(file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: threading.Event) -> tuple[dict[str, Ended], Ended | None, str]:
-    """Return the tasks that one child process judged, and, if it was stopped, by what and at which task: "" for the file itself."""
+def _child(
+    file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: threading.Event
+) -> tuple[dict[str, Ended], Ended | None, str]:
+    """Return the tasks that one child process judged, and, if it was stopped, by what and at which task: "" for the
+    file itself.
+    """
     with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
         log, room = Path(place) / "log.jsonl", Path(place) / "room"
         room.mkdir()
@@ -130,7 +138,11 @@ def _child(file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: thre
         if failed is not None:
             return found, Ended((), failed["failed"], failed["detail"], printed.text()), failed["task"]
         if failure is not None:
-            allowed = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB", "time": f"{_seconds(records):g} s"}
+            allowed = {
+                "memory": f"{MEMORY / GIB:g} GiB",
+                "output": f"{OUTPUT / MIB:g} MiB",
+                "time": f"{_seconds(records):g} s",
+            }
             return found, Ended((), failure, allowed.get(failure, ""), printed.text()), at
         if len(found) < len(tasks):  # it left before the end, by os._exit or a crash
             return found, Ended((), "exit", f"exit code {child.returncode}", printed.text()), at
@@ -141,7 +153,9 @@ def _records(log: Path) -> list[dict[str, Any]]:
     """Return what a child has logged so far; a line that is not finished is left out."""
     if not log.exists():
         return []
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
 
 
 def _seconds(records: Sequence[dict[str, Any]]) -> float:
@@ -153,7 +167,12 @@ def _environment() -> dict[str, str]:
     """Return the child's environment: this one, with this package found as it was here, one thread, and UTF-8."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "PYTHONWARNINGS": "ignore"}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 class _Reader(threading.Thread):
@@ -177,7 +196,9 @@ class _Reader(threading.Thread):
 
 
 def _watch(child: subprocess.Popen[bytes], printed: _Reader, log: Path, stop: threading.Event) -> Failure | None:
-    """Wait for the child, and return which limit it broke. Time and memory count from the beginning of what it is at."""
+    """Wait for the child, and return which limit it broke. Time and memory count from the beginning of
+    what it is at.
+    """
     process = psutil.Process(child.pid)
     told, base = 0, None
     deadline = time.monotonic() + STARTING

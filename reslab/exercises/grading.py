@@ -1,6 +1,7 @@
 """How an answer is judged: on random inputs, against the reference solution, and against the classic mistakes.
 
-A mistake is kept as code, too. An answer that gives what a mistake gives, wherever that differs from what is right, was made that way:
+A mistake is kept as code, too. An answer that gives what a mistake gives, wherever that differs from what is right, was
+made that way:
 this is how feedback names the cause, and how a test shows that it does.
 """
 
@@ -29,9 +30,9 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 class Part:
     """One function that a task asks for, with its share of the points.
 
-    `right` is the reference solution, whose name the answer has to have; `cases` draws arguments at random; `mistakes` are wrong solutions by
-    name. What is compared is `observe(function, *arguments)`: by default what the function returns; for a block also its gradient, for a
-    direction how much it is stretched.
+    `right` is the reference solution, whose name the answer has to have; `cases` draws arguments at random; `mistakes`
+    are wrong solutions by name. What is compared is `observe(function, *arguments)`: by default what the function
+    returns; for a block also its gradient, for a direction how much it is stretched.
     """
 
     right: Callable[..., Any]
@@ -117,12 +118,24 @@ def _judge(part: Part, answer: Any, file: str, seed: int) -> Judgement:
     raised = isinstance(came, Raised)
     status: Status = "error" if raised and name is None else "wrong"
     line = came.line if raised else None
-    return Judgement(part.name, status, 0, part.points, describe(expected), describe(came), name or _cause(expected, came, changed), line)
+    return Judgement(
+        part.name,
+        status,
+        0,
+        part.points,
+        describe(expected),
+        describe(came),
+        name or _cause(expected, came, changed),
+        line,
+    )
 
 
 def _made(part: Part, wrong: Callable[..., Any], cases: Sequence[tuple[Any, ...]], outcomes: Sequence[Any]) -> bool:
     """Say whether a mistake gives what the answer gave, in every case."""
-    return all(same(came, outcome(part, wrong, copy.deepcopy(arguments)), part.tolerance) for arguments, came in zip(cases, outcomes, strict=True))
+    return all(
+        same(came, outcome(part, wrong, copy.deepcopy(arguments)), part.tolerance)
+        for arguments, came in zip(cases, outcomes, strict=True)
+    )
 
 
 def outcome(part: Part, function: Callable[..., Any], arguments: tuple[Any, ...], file: str = "") -> Any:
@@ -163,9 +176,9 @@ def _general(expected: Any, came: Any, changed: bool) -> str:
 def same(a: Any, b: Any, tolerance: float) -> bool:
     """Say whether an outcome `a` is what `b` is: of its kind first, then by value.
 
-    Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole is compared exactly, other
-    numbers and tensors within `tolerance` of their size. Exceptions are alike by their kind. What is of a class of its own, or cannot be compared,
-    is like nothing.
+    Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole
+    is compared exactly, other numbers and tensors within `tolerance` of their size. Exceptions are alike by their kind.
+    What is of a class of its own, or cannot be compared, is like nothing.
     """
     try:
         return _same(a, b, tolerance)
@@ -182,7 +195,9 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, bool | str | None) or isinstance(b, bool | str | None):
         return type(a) is type(b) and bool(a == b)
     if isinstance(a, Real) and isinstance(b, Real):
-        return bool(a == b or (not isinstance(b, Integral) and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b)))))
+        return bool(
+            a == b or (not isinstance(b, Integral) and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b))))
+        )
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key], tolerance) for key in a)
     if isinstance(a, list) and isinstance(b, list):
@@ -199,7 +214,9 @@ def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as Python's own kinds have it, by what it holds and not by what its class says of it; anything else as it is."""
+    """Return a value as Python's own kinds have it, by what it holds and not by what its class says of it; anything
+    else as it is.
+    """
     if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
         return value.item()
     if type(value) in (bool, int, float, Fraction):

@@ -32,7 +32,9 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def with_gradient(function: Callable[..., Tensor], x: Tensor, *rest: Any) -> dict[str, Any]:
-    """Return what the function gives, the gradient at x of a fixed weighted sum of it, and whether x was left as it was."""
+    """Return what the function gives, the gradient at x of a fixed weighted sum of it, and whether x was left as it
+    was.
+    """
     leaf = x.clone().requires_grad_()
     seen = leaf.clone()
     y = function(seen, *rest)

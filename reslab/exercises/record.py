@@ -78,9 +78,13 @@ def _check(record: dict[str, Any]) -> None:
         ValueError: if not.
     """
     kinds = {"hints": dict, "solutions": list, "tasks": dict}
-    sound = record["language"] in (None, *LANGUAGES) and all(isinstance(record[key], kind) for key, kind in kinds.items())
+    sound = record["language"] in (None, *LANGUAGES) and all(
+        isinstance(record[key], kind) for key, kind in kinds.items()
+    )
     sound = sound and all(isinstance(opened, int) and opened > 0 for opened in record["hints"].values())
     sound = sound and all(isinstance(name, str) for name in record["solutions"])
-    sound = sound and all(isinstance(task, dict) and isinstance(task.get("best"), int) for task in record["tasks"].values())
+    sound = sound and all(
+        isinstance(task, dict) and isinstance(task.get("best"), int) for task in record["tasks"].values()
+    )
     if not sound:
         raise ValueError("not what this program wrote")

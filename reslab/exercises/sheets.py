@@ -16,8 +16,22 @@ SHEETS = {"01": "01_gradient_analysis", "02": "02_ablation_study"}
 """Sheets by number; the file of a learner's answers has the same name."""
 
 HEADINGS: Mapping[Language, Mapping[str, str]] = {
-    "ko": {"aim": "목표", "task": "할 일", "right": "맞는 답은", "words": "말로 답하기", "hints": "힌트", "reading": "더 읽기"},
-    "en": {"aim": "Aim", "task": "Task", "right": "A right answer", "words": "In words", "hints": "Hints", "reading": "Read on"},
+    "ko": {
+        "aim": "목표",
+        "task": "할 일",
+        "right": "맞는 답은",
+        "words": "말로 답하기",
+        "hints": "힌트",
+        "reading": "더 읽기",
+    },
+    "en": {
+        "aim": "Aim",
+        "task": "Task",
+        "right": "A right answer",
+        "words": "In words",
+        "hints": "Hints",
+        "reading": "Read on",
+    },
 }
 DIFFICULTIES: Mapping[Language, tuple[str, ...]] = {"ko": ("쉬움", "보통", "어려움"), "en": ("easy", "medium", "hard")}
 
@@ -125,14 +139,20 @@ def _take_fence(text: str) -> tuple[str, str]:
 
 
 def starter(number: str, language: Language) -> str:
-    """Return the Python file that a learner fills in: the sheet's text as comments, its stubs, and a place for answers in words."""
+    """Return the Python file that a learner fills in: the sheet's text as comments, its stubs, and a place for answers
+    in words.
+    """
     sheet = read(number, language)
     names = HEADINGS[language]
     lines = [f'"""{sheet.title}\n\n{sheet.introduction}\n"""', sheet.preamble.strip()]
     for each in sheet.tasks.values():
         head = f"{each.id} {each.title}  ({_facts(each, language)})"
         text = "\n\n".join(f"{names[key]}: {getattr(each, key)}" for key in ("aim", "task", "right", "words"))
-        lines += [f"# %% {head}\n{_comment(text)}", each.stub.strip(), f'IN_WORDS_{each.id.replace(".", "_")} = """\n"""']
+        lines += [
+            f"# %% {head}\n{_comment(text)}",
+            each.stub.strip(),
+            f'IN_WORDS_{each.id.replace(".", "_")} = """\n"""',
+        ]
     return "\n\n\n".join(lines) + "\n"
 
 
@@ -142,5 +162,7 @@ def _facts(text: TaskText, language: Language) -> str:
 
 
 def _comment(text: str) -> str:
-    wrapped = [textwrap.wrap(line, 100, break_long_words=False, break_on_hyphens=False) or [""] for line in text.splitlines()]
+    wrapped = [
+        textwrap.wrap(line, 100, break_long_words=False, break_on_hyphens=False) or [""] for line in text.splitlines()
+    ]
     return "\n".join(f"# {line}".rstrip() for lines in wrapped for line in lines)

@@ -15,7 +15,17 @@ from reslab.gates import tracing
 Kind = Literal["add", "concat", "unit"]
 
 _PLAIN = (operator.add, operator.iadd, torch.add, "add", "add_")
-_SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, torch.subtract, torch.rsub, "sub", "sub_", "subtract", "subtract_")
+_SUBTRACTIONS = (
+    operator.sub,
+    operator.isub,
+    torch.sub,
+    torch.subtract,
+    torch.rsub,
+    "sub",
+    "sub_",
+    "subtract",
+    "subtract_",
+)
 """A skip like additions, but for one that takes from a value its own statistics, as normalisations do."""
 _OTHER_SUMS = (torch.stack, torch.lerp, torch.addmm, torch.baddbmm, "lerp", "lerp_", "addmm", "baddbmm")
 """Those by which a skip may be written and in which no branch is seen."""
@@ -31,7 +41,8 @@ class Candidate(NamedTuple):
     end: fx.Node  # the addition; for the other kinds, the branch itself
     identity: bool  # whether the shortcut does nothing
     name: str
-    plain: bool = False  # whether the end is the sum of the shortcut and the branches, unweighted and none of them subtracted
+    # whether the end is the sum of the shortcut and the branches, unweighted and none of them subtracted
+    plain: bool = False
 
 
 class Finder:
@@ -43,14 +54,19 @@ class Finder:
         self.sources = tracing.flows(traced.graph)
         self.parent = tracing.immediate_dominators(self.sources)
         self.rank = {node: position for position, node in enumerate(traced.graph.nodes)}
-        self.identities = {call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)}
-        self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}  # as Python's sum() begins
+        self.identities = {
+            call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)
+        }
+        # as Python's sum() begins
+        self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 
     def blocks(self) -> list[Candidate]:
-        """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a plain network.
+        """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a
+        plain network.
 
         Raises:
-            UserError: if the two sides of an outermost addition are equally long, or a skip is written as something else.
+            UserError: if the two sides of an outermost addition are equally long, or a skip is written as something
+                else.
         """
         additions = self._additions()
         found = additions + self._dense_layers({block.end for block in additions})
@@ -76,11 +92,16 @@ class Finder:
         """Say whether a node adds, or subtracts, two values that both come from the images."""
         if len(self._added(node)) != 2:
             return False
-        return node.target in _PLAIN or (node.target in _SUBTRACTIONS and self._learns(self._between(self.parent[node], node)))
+        return node.target in _PLAIN or (
+            node.target in _SUBTRACTIONS and self._learns(self._between(self.parent[node], node))
+        )
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
         """Say whether the nodes call modules, or take parameters."""
-        return any(node.op == "call_module" or any(source.op == "get_attr" for source in node.all_input_nodes) for node in nodes)
+        return any(
+            node.op == "call_module" or any(source.op == "get_attr" for source in node.all_input_nodes)
+            for node in nodes
+        )
 
     def _refuse_other_sums(self) -> None:
         """Refuse a value that is joined with one made from it, outside of the blocks, by what may be a sum."""
@@ -92,7 +113,10 @@ class Finder:
                 and len(self.sources[node]) > 1
             ):
                 where = _scope(node) or "the network itself"
-                raise UnseenError(f"in {where} a skip may be written as {node.name}, in which no branch is seen; write it as an addition, x + f(x)")
+                raise UnseenError(
+                    f"in {where} a skip may be written as {node.name}, in which no branch is seen; write it as an "
+                    "addition, x + f(x)"
+                )
 
     def _added(self, node: fx.Node) -> list[fx.Node]:
         """Return the terms of an addition that come from the images, however they are passed."""
@@ -102,10 +126,14 @@ class Finder:
         shortcut, branch = node.all_input_nodes
         start = self.parent[node]
         name = next(path for path, addition in self.traced.declared.items() if addition is node)
-        return Candidate("add", start, shortcut, [branch], node, self._length(start, shortcut) == 0, _outside(name), plain=True)
+        return Candidate(
+            "add", start, shortcut, [branch], node, self._length(start, shortcut) == 0, _outside(name), plain=True
+        )
 
     def _residual(self, node: fx.Node) -> Candidate:
-        """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the shorter of the two sides."""
+        """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the
+        shorter of the two sides.
+        """
         start = self.parent[node]
         terms = list(self._terms(node, start))
         if all(self._length(start, term) for term in terms):
@@ -114,14 +142,18 @@ class Finder:
         if first == second:
             where = _scope(node)
             raise UnseenError(
-                f"the addition {node.name} in {where or 'the network itself'} has two sides of {first} operations each, so its shortcut cannot be "
-                "told from its branch" + (f'; declare it: blocks={{"{where}": ("branch", "shortcut")}}' if where else "")
+                f"the addition {node.name} in {where or 'the network itself'} has two sides of {first} operations "
+                "each, so its shortcut cannot be "
+                "told from its branch"
+                + (f'; declare it: blocks={{"{where}": ("branch", "shortcut")}}' if where else "")
             )
         shortcut = min(terms, key=lambda term: self._length(start, term))
         branches = [term for term in terms if term is not shortcut]
         inside = _common([_scope(node), self._path(start, branches)])
         plain = self._is_plain(node, start)
-        return Candidate("add", start, shortcut, branches, node, first == 0, inside or self._path(start, branches), plain)
+        return Candidate(
+            "add", start, shortcut, branches, node, first == 0, inside or self._path(start, branches), plain
+        )
 
     def _terms(self, node: fx.Node, start: fx.Node) -> Iterator[fx.Node]:
         """Yield the terms of a sum written as several additions: `x + f(x) + g(x)`."""
@@ -138,7 +170,9 @@ class Finder:
     def _is_plain(self, node: fx.Node, start: fx.Node) -> bool:
         """Say whether a sum is of its terms as they are, unweighted and none of them subtracted."""
         parts = [arg for arg in self._added(node) if self._is_part(arg, start)]
-        return node.target in _PLAIN and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
+        return (
+            node.target in _PLAIN and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
+        )
 
     def _dense_layers(self, ends: set[fx.Node]) -> list[Candidate]:
         """Return the dense layers: values that are concatenated with their own common ancestor."""
@@ -146,7 +180,12 @@ class Finder:
         seen: set[fx.Node] = set()  # of the layers before, which those after them take in
         for node in self.graph.nodes:
             concatenates = node.op == "call_function" and node.target in (torch.cat, torch.concat, torch.concatenate)
-            if not concatenates or node in self.covered or node not in self.parent or self.parent[node] not in self.sources[node]:
+            if (
+                not concatenates
+                or node in self.covered
+                or node not in self.parent
+                or self.parent[node] not in self.sources[node]
+            ):
                 continue
             start = self.parent[node]
             for new in self.sources[node]:
@@ -157,8 +196,14 @@ class Finder:
         return list(layers.values())
 
     def _units(self) -> list[Candidate]:
-        """Return the repeated units of a plain network: the calls of the most frequent class among the outermost that repeat."""
-        types = {path: kind for path, kind in self.traced.types.items() if path in self.traced.calls and not kind.__module__.startswith("torch.nn.")}
+        """Return the repeated units of a plain network: the calls of the most frequent class among the outermost that
+        repeat.
+        """
+        types = {
+            path: kind
+            for path, kind in self.traced.types.items()
+            if path in self.traced.calls and not kind.__module__.startswith("torch.nn.")
+        }
         counts = Counter(types.values())
         repeated = [path for path, kind in types.items() if counts[kind] > 1]
         outermost = [path for path in repeated if not any(path.startswith(f"{other}.") for other in repeated)]
@@ -179,10 +224,14 @@ class Finder:
         return self._path_of(nodes) or _scope(branches[0])
 
     def _path_of(self, nodes: set[fx.Node]) -> str:
-        """Return the path that the modules called among the nodes, and the holders of the parameters that they take, have in common."""
+        """Return the path that the modules called among the nodes, and the holders of the parameters that they take,
+        have in common.
+        """
         modules = [str(node.target) for node in nodes if node.op == "call_module"]
         parameters = {source for node in nodes for source in node.all_input_nodes if source.op == "get_attr"}
-        return _common([_outside(path) for path in (*modules, *(str(node.target).rpartition(".")[0] for node in parameters))])
+        return _common(
+            [_outside(path) for path in (*modules, *(str(node.target).rpartition(".")[0] for node in parameters))]
+        )
 
 
 def _outside(path: str) -> str:

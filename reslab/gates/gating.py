@@ -17,8 +17,9 @@ from reslab.gates.finding import Candidate, Kind
 class Block:
     """One gated place of a network.
 
-    `kind` is "add" for a residual block, "concat" for a dense layer (its gate is on its new features) and "unit" for a repeated
-    module of a plain network, which at gate 0 becomes the parameter-free shortcut: subsampling, and zero channels at the end.
+    `kind` is "add" for a residual block, "concat" for a dense layer (its gate is on its new features) and "unit" for a
+    repeated module of a plain network, which at gate 0 becomes the parameter-free shortcut: subsampling, and zero
+    channels at the end.
     """
 
     name: str  # the module's path, such as "layer2.0"; with [0], [1], … where one module has several
@@ -43,22 +44,29 @@ class Place(NamedTuple):
 
 
 def gated(branch: Tensor, gates: Tensor | None, index: int) -> Tensor:
-    """Return the branch `[B, …]` times its gate, cast to the branch's dtype; the branch itself if there are no gates."""
+    """Return the branch `[B, …]` times its gate, cast to the branch's dtype; the branch itself if there
+    are no gates.
+    """
     return branch if gates is None else branch * _fitted(gates[index], branch)
 
 
 def bridged(x: Tensor, out: Tensor, gates: Tensor | None, index: int) -> Tensor:
-    """Return a unit's output `[B, C', H', W']` at gate 1, its input through the option-A shortcut at gate 0, and a mix between."""
+    """Return a unit's output `[B, C', H', W']` at gate 1, its input through the option-A shortcut at gate 0, and a mix
+    between.
+    """
     return out if gates is None else torch.lerp(option_a(x, out), out, _fitted(gates[index], out))
 
 
 def _fitted(gate: Tensor, like: Tensor) -> Tensor:
-    """Return a gate, `[]` or `[B]`, in the dtype and on the device of `like`, so that it broadcasts over all but its batch."""
+    """Return a gate, `[]` or `[B]`, in the dtype and on the device of `like`, so that it broadcasts over all but its
+    batch.
+    """
     return gate.to(like).reshape(gate.shape + (1,) * (like.dim() - 1) if gate.dim() else ())
 
 
 def option_a(x: Tensor, like: Tensor) -> Tensor:
-    """Return `x` subsampled by striding and with zero channels appended, in the shape of `like` (He et al. 2015, section 3.3, option A).
+    """Return `x` subsampled by striding and with zero channels appended, in the shape of `like` (He et al. 2015,
+    section 3.3, option A).
 
     Raises:
         UserError: if that cannot give the shape.
@@ -68,7 +76,10 @@ def option_a(x: Tensor, like: Tensor) -> Tensor:
     strided = x[places]
     padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
     if padded.shape != like.shape:
-        raise MismatchError(f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not bridge it")
+        raise MismatchError(
+            f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do "
+            "not bridge it"
+        )
     return padded
 
 
@@ -99,7 +110,8 @@ def _gate(traced: tracing.Traced, block: Candidate, gates: fx.Node, index: int) 
                 user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index)))
         call = traced.calls.get(f"network.{block.name}")
         order = list(graph.nodes).index
-        whole = call is not None and call.input is block.input and order(call.output) >= order(block.end)  # else it is the branch alone
+        # else it is the branch alone
+        whole = call is not None and call.input is block.input and order(call.output) >= order(block.end)
         output = call.output if call is not None and whole else block.end
         return Place(block.input, block.shortcut, block.branches, block.end, output, block.plain)
     (branch,) = block.branches

@@ -11,18 +11,22 @@
     live:   stream                 stream                 stream         stream
             + rest                 + rest                 + rest         + rest
 
-A **block** is `y = S(x) + g · F(x)`: from its input x come the shortcut S and the branch F, which meet again at its end, the addition.
+A **block** is `y = S(x) + g · F(x)`: from its input x come the shortcut S and the branch F, which meet again at its
+end, the addition.
 
-A **cut** lies right after such an end (the first one after the input of block 0). Whatever follows an addition, such as the ReLU of a v1 block
-(D in the picture), therefore belongs to the segment after it, and what follows the last one to the head.
+A **cut** lies right after such an end (the first one after the input of block 0). Whatever follows an addition, such as
+the ReLU of a v1 block (D in the picture), therefore belongs to the segment after it, and what follows the last one to
+the head.
 
-What is **live** at a cut are the values made before it that are still used after it; all that follows can be computed from them. The first is
-the `stream`; the `rest` is mostly empty. In a chain of residual blocks the stream is the latest sum, the only value on a path from the images to
-the output, and the rest at most sizes (`x.shape[0]`). A dense network also carries its earlier features along, a U-Net its long skips.
+What is **live** at a cut are the values made before it that are still used after it; all that follows can be computed
+from them. The first is the `stream`; the `rest` is mostly empty. In a chain of residual blocks the stream is the latest
+sum, the only value on a path from the images to the output, and the rest at most sizes (`x.shape[0]`). A dense network
+also carries its earlier features along, a U-Net its long skips.
 
-A **segment** is everything between two cuts, node for node as the network computes it: segment 0 is the stem, segment i + 1 runs block i,
-segment n + 1 is the head. One after another they are the network, bit for bit, whatever lies between its blocks. A **slice** is only what leads
-from some nodes to others, without gates: from what is live before a block to its two sides, for example.
+A **segment** is everything between two cuts, node for node as the network computes it: segment 0 is the stem, segment i
++ 1 runs block i, segment n + 1 is the head. One after another they are the network, bit for bit, whatever lies between
+its blocks. A **slice** is only what leads from some nodes to others, without gates: from what is live before a block to
+its two sides, for example.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -44,7 +48,8 @@ Nodes = tuple[fx.Node, ...]
 class Live(NamedTuple):
     """The values at a cut, from which everything after it is computed."""
 
-    stream: Any  # the tensor that the blocks add to; of a network that is no chain, the first of those that are carried on
+    # the tensor that the blocks add to; of a network that is no chain, the first of those that are carried on
+    stream: Any
     rest: tuple[Any, ...] = ()  # what else is used later: other tensors, or sizes
 
 
@@ -94,7 +99,9 @@ class Plan:
     @property
     def is_chain(self) -> bool:
         """Whether the blocks are residual and at each cut only the sum before it is carried on."""
-        return all(block.kind == "add" for block in self.blocks) and all(cut.carried == (cut.after,) for cut in self.cuts)
+        return all(block.kind == "add" for block in self.blocks) and all(
+            cut.carried == (cut.after,) for cut in self.cuts
+        )
 
     def sides(self, index: int) -> Function:
         """Return the function from what is live before a block to its shortcut's value and its branches' values.
@@ -130,7 +137,9 @@ def make_plan(traced: tracing.Traced) -> Plan:
     """
     found = Finder(traced).blocks()
     if not found:
-        raise UnseenError("the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph")
+        raise UnseenError(
+            "the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph"
+        )
     graph = traced.graph
     with graph.inserting_after(next(iter(graph.nodes))):
         gates = graph.placeholder("gates")

@@ -1,4 +1,6 @@
-"""A network as a graph of operations, by torch.fx, true in every mode and for every setting of its submodules' modes."""
+"""A network as a graph of operations, by torch.fx, true in every mode and for every setting of its
+submodules' modes.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +14,18 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from reslab.errors import MismatchError, UnseenError, UserError
 
-_FUSED = (nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer)
+_FUSED = (
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
 
 Declarations = Mapping[str, tuple[str | None, ...]]
-"""Module name -> names, within that module, of its branch, of its shortcut (None: the identity) and of what follows their sum, if anything."""
+"""Module name -> names, within that module, of its branch, of its shortcut (None: the identity) and of what follows
+their sum, if anything.
+"""
 
 
 class Call(NamedTuple):
@@ -70,13 +80,16 @@ class Whole(nn.Module):
 class Tracer(fx.Tracer):
     """torch.fx's tracer, with three differences.
 
-    A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a module whose forward decides
-    on a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) + branch(x))`, whatever its own forward says.
+    A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a module
+    whose forward decides on a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) +
+    branch(x))`, whatever its own forward says.
     """
 
     traced_func_name = "whole"
 
-    def __init__(self, declarations: Declarations, fixed: Collection[str], opaque: Mapping[type[nn.Module], Leaf]) -> None:
+    def __init__(
+        self, declarations: Declarations, fixed: Collection[str], opaque: Mapping[type[nn.Module], Leaf]
+    ) -> None:
         super().__init__()
         self.declarations = declarations
         self.fixed = fixed
@@ -102,7 +115,8 @@ class Tracer(fx.Tracer):
             torch.set_rng_state(rng)
         if drew:
             raise UnseenError(
-                "the network draws random numbers in a forward that is traced; draw them in a module of its own that reads self.training"
+                "the network draws random numbers in a forward that is traced; draw them in a module of its own "
+                "that reads self.training"
             )
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
         return Traced(graph, once, self.types, self.leaves, self.declared)
@@ -117,12 +131,18 @@ class Tracer(fx.Tracer):
             return True
         return is_layer(m)
 
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Record the call, and trace through it, call it as a leaf, or write out its declaration."""
         path = self.path_of_module(m)
         declaration = self.declarations.get(path.removeprefix("network."))
         try:
-            out = self._declared_call(m, path, declaration, args) if declaration else super().call_module(m, forward, args, kwargs)
+            out = (
+                self._declared_call(m, path, declaration, args)
+                if declaration
+                else super().call_module(m, forward, args, kwargs)
+            )
         except (_Stopped, UserError):
             raise
         except Exception as error:
@@ -149,7 +169,9 @@ class Tracer(fx.Tracer):
 
     @contextmanager
     def _live_modes(self) -> Iterator[None]:
-        """While it lasts, reading `training` of a module that is traced through gives a node that reads it at run time."""
+        """While it lasts, reading `training` of a module that is traced through gives a node that reads it
+        at run time.
+        """
         original = nn.Module.__getattribute__
 
         def read(module: nn.Module, name: str) -> Any:
@@ -177,7 +199,9 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def opened(network: nn.Module) -> dict[str, nn.Module]:
-    """Return, by name, the modules of which a graph holds the inside and not a call: all but torch's own layers, and what these are made of."""
+    """Return, by name, the modules of which a graph holds the inside and not a call: all but torch's own layers, and
+    what these are made of.
+    """
     closed = {part for layer in network.modules() if is_layer(layer) for part in layer.modules()}
     return {name: module for name, module in network.named_modules() if module not in closed}
 
@@ -265,11 +289,15 @@ def _is_of_shape(node: fx.Node) -> bool:
     if node.op == "call_function" and node.target is getattr:
         return node.args[1] in ("shape", "device", "dtype", "ndim")
     name = str(node.target).removeprefix("aten.")
-    return node.op != "call_module" and name.startswith(("size", "dim", "numel", "new_", "zeros_like", "ones_like", "empty_like", "full_like"))
+    return node.op != "call_module" and name.startswith(
+        ("size", "dim", "numel", "new_", "zeros_like", "ones_like", "empty_like", "full_like")
+    )
 
 
 def immediate_dominators(sources: Mapping[fx.Node, list[fx.Node]]) -> dict[fx.Node, fx.Node]:
-    """Return for each node the last node that every path from the images to it passes (Cooper, Harvey & Kennedy 2001, for a graph without cycles)."""
+    """Return for each node the last node that every path from the images to it passes (Cooper, Harvey & Kennedy 2001,
+    for a graph without cycles).
+    """
     rank = {node: position for position, node in enumerate(sources)}
     parent: dict[fx.Node, fx.Node] = {}
     for node, inputs in sources.items():
@@ -328,7 +356,9 @@ def _adds_a_skip(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
     def run(*values: Tensor) -> Any:
         given = iter(values)
-        positional, named = tree_unflatten([next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
+        positional, named = tree_unflatten(
+            [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
+        )
         return module(*positional, **named)
 
     graph = make_fx(run)(*(leaf for leaf in leaves if isinstance(leaf, Tensor))).graph

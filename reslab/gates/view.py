@@ -1,7 +1,7 @@
 """The residual view: the blocks of any network, each behind a gate, `y = shortcut(x) + g · F(x)`.
 
-The blocks come from the graph of the network and not from the names of its classes: a block is an outermost addition of two values
-with one common ancestor; the shorter side is the shortcut, the longer the branch.
+The blocks come from the graph of the network and not from the names of its classes: a block is an outermost addition of
+two values with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -90,7 +90,9 @@ class View(tracing.Whole):
         return x
 
     def module(self, index: int, x: Tensor) -> Tensor:
-        """Return block `index`'s output for its input `x`, an activation after the addition included where the block's module has one."""
+        """Return block `index`'s output for its input `x`, an activation after the addition included where the block's
+        module has one.
+        """
         out: Tensor = self.plan.module(index)(self, x)
         return out
 
@@ -126,7 +128,9 @@ class View(tracing.Whole):
 
     @property
     def plan(self) -> Plan:
-        """The gated graph in parts, for the modes that the fixed modules are in now (for most networks there are none, and one plan)."""
+        """The gated graph in parts, for the modes that the fixed modules are in now (for most networks there are none,
+        and one plan).
+        """
         modes = tuple(self.get_submodule(path).training for path in self.fixed)
         if modes not in self._plans:
             with preserve(self.network):
@@ -139,17 +143,22 @@ class View(tracing.Whole):
         if not isinstance(gates, Tensor) or not gates.is_floating_point():
             raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
         if gates.shape != (n,) and gates.shape != (n, batch):
-            raise MismatchError(f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] was expected")
+            raise MismatchError(
+                f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] "
+                "was expected"
+            )
 
 
 def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
     """Return the gated view of a network, which shares its parameters.
 
     Args:
-        network: any network of one input, also inside DataParallel, DistributedDataParallel or torch.compile; it is left as it was found.
+        network: any network of one input, also inside DataParallel, DistributedDataParallel or torch.compile; it is
+            left as it was found.
         example: a batch that it takes; the view is checked on it against the network, bit for bit.
-        blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of the modules whose
-            outputs are added (`None` for an identity shortcut), and as a third, what follows the addition.
+        blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of
+            the modules whose outputs are added (`None` for an identity shortcut), and as a third, what follows the
+            addition.
 
     Raises:
         UserError: if the network cannot be seen through, has no blocks, or is not what was declared.
@@ -165,7 +174,9 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
             return module(example, *gates)
 
     with told(
-        f"the network does not take the example {list(example.shape) if isinstance(example, Tensor) else type(example).__name__}", MismatchError
+        f"the network does not take the example "
+        f"{list(example.shape) if isinstance(example, Tensor) else type(example).__name__}",
+        MismatchError,
     ):
         expected = evaluate(network)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
@@ -176,7 +187,9 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
 
 
 def _fixed(network: nn.Module, example: Tensor, declarations: Declarations) -> frozenset[str]:
-    """Return the modules whose forward branches on their mode, and which need a graph for each; see that no other hides a skip."""
+    """Return the modules whose forward branches on their mode, and which need a graph for each; see that no other hides
+    a skip.
+    """
     fixed: frozenset[str] = frozenset()
     while True:
         try:
@@ -195,17 +208,23 @@ def unwrapped(network: Any) -> nn.Module:
     """Return the network that is inside DataParallel, DistributedDataParallel and torch.compile.
 
     Raises:
-        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a shape yet.
+        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
+            shape yet.
     """
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(network.module)
     if isinstance(network, torch.jit.ScriptModule):
-        raise UnseenError("the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from")
+        raise UnseenError(
+            "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
+        )
     if not isinstance(network, nn.Module):
-        raise WrongValueError(f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name")
+        raise WrongValueError(
+            f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name"
+        )
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
         raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
-    return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network  # as torch.compile calls it
+    # as torch.compile calls it
+    return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------------
@@ -224,7 +243,8 @@ def _check_hooks(opened: Mapping[str, nn.Module]) -> None:
     for name, module in opened.items():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             raise UnseenError(
-                f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it runs what is inside; "
+                f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it "
+                "runs what is inside; "
                 "remove the hook, or put it on a layer"
             )
 
@@ -238,11 +258,14 @@ def _compare(expected: Any, got: Any, declarations: Declarations) -> None:
             scale, difference = one.abs().max().item(), (one - other).abs().max().item()
             if not difference <= 1e-4 * scale:
                 raise MismatchError(
-                    f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its largest value is {scale:.2g}); "
+                    f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its "
+                    f"largest value is {scale:.2g}); "
                     'what follows an addition inside a block is named third: ("branch", "shortcut", "relu")'
                 )
         elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
-            raise UnseenError("the traced graph does not compute what the network does; declare its blocks with blocks={…}")
+            raise UnseenError(
+                "the traced graph does not compute what the network does; declare its blocks with blocks={…}"
+            )
 
 
 def _check_declarations(network: nn.Module, declarations: Declarations) -> None:
@@ -251,7 +274,10 @@ def _check_declarations(network: nn.Module, declarations: Declarations) -> None:
         if block not in modules:
             raise UnknownNameError(f"declared block {block!r} is no module of the network")
         if len(names) not in (2, 3):
-            raise WrongValueError(f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}')
+            raise WrongValueError(
+                f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got '
+                f"{names!r}"
+            )
         for name in names:
             if name is not None and f"{block}.{name}" not in modules:
                 raise UnknownNameError(f"declared block {block!r} has no module {name!r}")

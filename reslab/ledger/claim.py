@@ -55,11 +55,14 @@ SECTIONS: dict[Section, Text] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """An assertion that measurement can support or refute, or a source can; `section` is the chapter's that it is about, if any.
+    """An assertion that measurement can support or refute, or a source can; `section` is the chapter's that it is
+    about, if any.
 
-    Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under `-margin`. "not higher":
-    non-inferiority, it is under `margin`. `rate` says that the unit is an error rate. `corrects` says, where the chapter's own sentence is another
-    one, what that sentence says. A cited claim has its source's decision, and what the source found.
+    Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under
+    `-margin`. "not higher":
+    non-inferiority, it is under `margin`. `rate` says that the unit is an error rate. `corrects` says, where the
+    chapter's own sentence is another one, what that sentence says. A cited claim has its source's decision, and what
+    the source found.
     """
 
     id: str
@@ -79,4 +82,6 @@ class Claim:
         if (self.kind == "statistical") != (self.direction is not None and self.margin is not None):
             raise ValueError(f"claim {self.id!r}: a statistical claim has a direction and a margin, and no other has")
         if (self.kind == "cited") != (self.decision is not None and self.finding is not None):
-            raise ValueError(f"claim {self.id!r}: a cited claim has its source's decision and finding, and no other has")
+            raise ValueError(
+                f"claim {self.id!r}: a cited claim has its source's decision and finding, and no other has"
+            )

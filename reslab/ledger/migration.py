@@ -1,8 +1,8 @@
 """Records of version 0.1 of the lab, read as records of today.
 
-That version wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the names of series, columns and units.
-This is the only place where sentences are read, and nothing writes them any more. It kept no values per seed, so what it says cannot be
-decided again.
+That version wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the names of
+series, columns and units. This is the only place where sentences are read, and nothing writes them any more. It kept no
+values per seed, so what it says cannot be decided again.
 """
 
 import ast
@@ -39,7 +39,9 @@ def translated(text: Any) -> Any:
 
 
 def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of version 0.1 as one of today, as far as it is what such a record was; the schema says what else is wrong with it."""
+    """Return a record of version 0.1 as one of today, as far as it is what such a record was; the schema says what else
+    is wrong with it.
+    """
     study = record.get("study")
     found = {"title": {"ko": study, "en": study}, **record, "version": 2}
     for key, part in (("claims", _claim), ("tables", _table), ("charts", _chart)):
@@ -66,7 +68,9 @@ def _reason(text: str) -> dict[str, Any]:
             "measured": measured,
             "expected": measured if same else _value(found["expected"]),
         }
-    if (found := _UNTRAINED.fullmatch(text)) and all(parts := [_OF_ONE.fullmatch(part) for part in found["which"].split(", ")]):
+    if (found := _UNTRAINED.fullmatch(text)) and all(
+        parts := [_OF_ONE.fullmatch(part) for part in found["which"].split(", ")]
+    ):
         errors = {part["name"]: _number(part["error"]) / 100 for part in parts if part}
         return {"reason": {"code": "untrained", "values": {"errors": errors, "limit": _number(found["limit"]) / 100}}}
     for known in _known()["reasons"]:
@@ -75,7 +79,11 @@ def _reason(text: str) -> dict[str, Any]:
             where = values.pop("where", None)
             return {"reason": {"code": f"{known['code']}-{where}" if where else known["code"], "values": values}}
     said = translated(text)
-    return {"reason": {"code": "finding", "values": {"text": said}} if isinstance(said, dict) else {"code": "said", "values": {"text": text}}}
+    return {
+        "reason": {"code": "finding", "values": {"text": said}}
+        if isinstance(said, dict)
+        else {"code": "said", "values": {"text": text}}
+    }
 
 
 def _named(key: str, text: str) -> Any:
@@ -103,7 +111,8 @@ def _value(written: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # which some texts give where they are taken for Python
             return _plain(ast.literal_eval(written))
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # a text that is no literal, or a number of thousands of digits
+    # a text that is no literal, or a number of thousands of digits
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return written
 
 
@@ -124,8 +133,15 @@ def _table(table: dict[str, Any]) -> dict[str, Any]:
 
 def _chart(chart: dict[str, Any]) -> dict[str, Any]:
     y, series = chart.get("y"), chart.get("series")
-    rate = isinstance(y, dict) and isinstance(y.get("en"), str) and bool(_ERROR_RATE.fullmatch(y["en"])) and chart.get("kind") not in GRIDS
+    rate = (
+        isinstance(y, dict)
+        and isinstance(y.get("en"), str)
+        and bool(_ERROR_RATE.fullmatch(y["en"]))
+        and chart.get("kind") not in GRIDS
+    )
     found = {**chart, "rate": rate}
     if isinstance(series, list):
-        found["series"] = [{**each, "name": translated(each.get("name"))} if isinstance(each, dict) else each for each in series]
+        found["series"] = [
+            {**each, "name": translated(each.get("name"))} if isinstance(each, dict) else each for each in series
+        ]
     return found

@@ -1,7 +1,8 @@
 """The record of a study: the one schema of its claims, verdicts and evidence, its tables, charts and trials.
 
-Studies construct these, `study.json` is their dump, and reading validates it and returns them. What a verdict rests on is data: a reason is a
-code with values (`reslab.ledger.wording` puts it into words), and the values of each seed stand beside it, so that anyone can decide again.
+Studies construct these, `study.json` is their dump, and reading validates it and returns them. What a verdict rests on
+is data: a reason is a code with values (`reslab.ledger.wording` puts it into words), and the values of each seed stand
+beside it, so that anyone can decide again.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -36,7 +37,9 @@ Place = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Height = Annotated[float, AfterValidator(_in_room)]
 """May be NaN, which is not drawn."""
 Spread = Annotated[float, Field(ge=0, le=LARGEST)]
-Interval = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Interval = Annotated[
+    tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+]
 """JSON has lists only."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
@@ -55,9 +58,10 @@ class Reason(Part):
 class Verdict(Part):
     """A claim with its verdict and what that rests on.
 
-    `treatment` and `control` hold a value per seed, or `control` the one number that all are compared with; `measured` and `expected` are an exact
-    claim's. `resolution` and `room` are the comparison's (`reslab.ledger.verdict.Comparison`), `untested` why it decides nothing. `rate` says that
-    the unit is an error rate, which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+    `treatment` and `control` hold a value per seed, or `control` the one number that all are compared with; `measured`
+    and `expected` are an exact claim's. `resolution` and `room` are the comparison's
+    (`reslab.ledger.verdict.Comparison`), `untested` why it decides nothing. `rate` says that the unit is an error rate,
+    which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
     """
 
     id: str
@@ -118,9 +122,11 @@ class Table(Part):
 
 
 class Series(Part):
-    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each point under the mouse.
+    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each
+    point under the mouse.
 
-    `kind` is how it is drawn if not as the chart says. A series of a heat map or of contours has a value `z[row][column]` at each `y` and `x`.
+    `kind` is how it is drawn if not as the chart says. A series of a heat map or of contours has a value
+    `z[row][column]` at each `y` and `x`.
     """
 
     name: Words
@@ -143,9 +149,9 @@ class Band(Part):
 class Chart(Part):
     """A figure of the report, and a caption that says what to see in it.
 
-    `z` names the colours of a heat map or of contours. The series share one picture, or have a panel each, or a slider shows one at a time; all
-    panels and all places of the slider have the same axes and colours. `marks` are the `x` that the caption speaks of. The heights of one with
-    `rate` are error rates, which are shown in percent.
+    `z` names the colours of a heat map or of contours. The series share one picture, or have a panel each, or a slider
+    shows one at a time; all panels and all places of the slider have the same axes and colours. `marks` are the `x`
+    that the caption speaks of. The heights of one with `rate` are error rates, which are shown in percent.
     """
 
     title: Text
@@ -176,7 +182,11 @@ class Chart(Part):
         least = 2 if self.kind == "contours" else 1
         for series in self.series if self.kind in GRIDS else []:
             rows = series.z if series.z and any(series.z) else []  # one that is empty is not drawn
-            if rows and (any(len(row) != len(series.x) for row in rows) or len(rows) != len(series.y) or min(len(rows), len(series.x)) < least):
+            if rows and (
+                any(len(row) != len(series.x) for row in rows)
+                or len(rows) != len(series.y)
+                or min(len(rows), len(series.x)) < least
+            ):
                 raise ValueError("a grid has no value for each x and y")
         return self
 

@@ -1,11 +1,12 @@
 """Claims and verdicts: what is asserted, and how repeated runs decide it.
 
-A claim fixes its direction and the smallest effect that matters (its margin) before anything runs. The effect is the mean
-of `treatment - control`. Intervals are Student's t on paired differences where the same seeds ran on both sides, Welch's
-where they did not; a study's statistical claims share one family-wise error rate by Holm's procedure, and the interval
-that is shown is the one that decided.
+A claim fixes its direction and the smallest effect that matters (its margin) before anything runs. The effect is the
+mean of `treatment - control`. Intervals are Student's t on paired differences where the same seeds ran on both sides,
+Welch's where they did not; a study's statistical claims share one family-wise error rate by Holm's procedure, and the
+interval that is shown is the one that decided.
 
-Exact claims (a count, a shape, an identity) are checked once; cited ones (history, other people's data) carry what their source decides.
+Exact claims (a count, a shape, an identity) are checked once; cited ones (history, other people's data) carry what
+their source decides.
 """
 
 import math
@@ -14,7 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special  # its stdtr is Student's t distribution, as scipy.stats.t, which takes many times as long to load
+
+# its stdtr is Student's t distribution, as scipy.stats.t, which takes many times as long to load
+from scipy import special
 
 from reslab.ledger.claim import Claim, Decision
 from reslab.ledger.record import Reason, Verdict
@@ -27,11 +30,13 @@ MINIMUM_SEEDS = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim with its measurements: one value per seed, and one per seed of what it is compared with, or one number for all.
+    """A claim with its measurements: one value per seed, and one per seed of what it is compared with, or one number
+    for all.
 
-    `untested` says why they cannot decide, where they cannot. `room`: the values cannot be under 0, so that nothing can be lower by a margin that
-    the control itself does not reach. `resolution` is the step of the grid that values were read off, if they were: the difference of two such
-    values may be wrong by as much, in all seeds alike, and the interval is wider by that.
+    `untested` says why they cannot decide, where they cannot. `room`: the values cannot be under 0, so that nothing can
+    be lower by a margin that the control itself does not reach. `resolution` is the step of the grid that values were
+    read off, if they were: the difference of two such values may be wrong by as much, in all seeds alike, and the
+    interval is wider by that.
     """
 
     claim: Claim
@@ -61,7 +66,9 @@ TRAINED = 0.2
 
 
 def untrained(train_errors: Mapping[str, Mapping[int, float]]) -> Reason | None:
-    """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if every one has been trained."""
+    """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if
+    every one has been trained.
+    """
     worst = {name: float(np.max(list(errors.values()))) for name, errors in train_errors.items()}
     found = {name: error if math.isfinite(error) else None for name, error in worst.items() if not error <= TRAINED}
     return Reason(code="untrained", values={"errors": found, "limit": TRAINED}) if found else None
@@ -82,7 +89,9 @@ def undecided(claim: Claim) -> Verdict:
 
 
 class Agreement(NamedTuple):
-    """The claims that were decided more than once: alike each time, inconclusive in some cases only, or supported here and refuted there."""
+    """The claims that were decided more than once: alike each time, inconclusive in some cases only, or supported here
+    and refuted there.
+    """
 
     alike: list[str]
     in_part: list[str]
@@ -99,17 +108,27 @@ def agreement(claims: Sequence[Verdict]) -> Agreement:
     for id, decided in verdicts.items():
         kinds = set(decided)
         if len(decided) > 1:
-            (found.both_ways if kinds >= {"supported", "refuted"} else found.in_part if len(kinds) > 1 else found.alike).append(id)
+            (
+                found.both_ways
+                if kinds >= {"supported", "refuted"}
+                else found.in_part
+                if len(kinds) > 1
+                else found.alike
+            ).append(id)
     return found
 
 
 ROUNDING = 1e-12
-"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the unit."""
+"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
+unit.
+"""
 
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A mean difference with its standard error, its degrees of freedom, how far all of it may be off, and what of it is only rounding."""
+    """A mean difference with its standard error, its degrees of freedom, how far all of it may be off, and what of it
+    is only rounding.
+    """
 
     effect: float
     error: float
@@ -122,7 +141,10 @@ class _Estimate:
     def interval(self, level: float, threshold: float) -> tuple[float, float]:
         """Return the interval of the effect; an end that is at the threshold up to rounding is there exactly."""
         half = self.off + (float(special.stdtrit(self.df, 0.5 + level / 2)) * self.error if self.error else 0.0)
-        low, high = (threshold if abs(end - threshold) <= self.rounding else end for end in (self.effect - half, self.effect + half))
+        low, high = (
+            threshold if abs(end - threshold) <= self.rounding else end
+            for end in (self.effect - half, self.effect + half)
+        )
         return low, high
 
     def p_value(self, threshold: float) -> float:
@@ -181,21 +203,29 @@ def _plain(value: Any) -> Any:
 
 def cite(claim: Claim) -> Verdict:
     """Return the verdict on a cited claim, which is its source's."""
-    return Verdict(**asdict(claim), verdict=claim.decision, n=0, method="cited", reason=Reason(code="finding", values={"text": claim.finding}))
+    return Verdict(
+        **asdict(claim),
+        verdict=claim.decision,
+        n=0,
+        method="cited",
+        reason=Reason(code="finding", values={"text": claim.finding}),
+    )
 
 
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
     """Return a verdict for each comparison, Holm-adjusted together, in their order.
 
-    What is untested, or has fewer than three seeds on a side, is inconclusive for that reason. The latter takes no share of the error rate; the
-    former does, as whether it is tested may depend on what was measured.
+    What is untested, or has fewer than three seeds on a side, is inconclusive for that reason. The latter takes no
+    share of the error rate; the former does, as whether it is tested may depend on what was measured.
 
     Raises:
         ValueError: if a measurement is not finite.
     """
     for comparison in comparisons:
         if comparison.claim.direction is None or comparison.claim.margin is None:
-            raise ValueError(f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with")
+            raise ValueError(
+                f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with"
+            )
         values = [*comparison.treatment.values(), *comparison.controls.values()]
         if not np.isfinite(values).all():
             raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
@@ -211,7 +241,9 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
         if reason is not None or n < MINIMUM_SEEDS:
             effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values()))) if n else None
             few = Reason(code="few-seeds", values={"n": n, "least": MINIMUM_SEEDS})
-            verdicts[index] = _record(comparison, verdict="inconclusive", effect=effect, n=n, method="none", reason=reason or few)
+            verdicts[index] = _record(
+                comparison, verdict="inconclusive", effect=effect, n=n, method="none", reason=reason or few
+            )
             continue
         assert claim.margin is not None
         threshold = 0.0 - claim.margin if claim.direction == "lower" else claim.margin  # and not -0
@@ -221,7 +253,8 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     level = 1 - error_rate
     stopped = False
     for rank, (p, index, threshold, estimate) in enumerate(sorted(testable, key=lambda item: item[:2])):
-        if not stopped:  # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
+        # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
+        if not stopped:
             share = error_rate / (len(testable) + untested - rank)
             level, stopped = 1 - share, p > share
         verdicts[index] = _decided(comparisons[index], threshold, estimate, level)
@@ -269,7 +302,8 @@ def _by_seed(values: Mapping[int, float]) -> dict[str, float]:
 
 
 def decide_again(claims: Sequence[Verdict], margins: Mapping[str, float]) -> list[Verdict]:
-    """Return one study's claims decided again from their records alone, those that `margins` names with another margin; the others as they are.
+    """Return one study's claims decided again from their records alone, those that `margins` names with another margin;
+    the others as they are.
 
     Raises:
         ValueError: if a statistical claim's record has no values per seed, as those of version 0.1 have none.
@@ -281,7 +315,11 @@ def decide_again(claims: Sequence[Verdict], margins: Mapping[str, float]) -> lis
         if claim.treatment is None or claim.control is None:
             raise ValueError(f"the record of {claim.id} has no values per seed")
         fields = {key: getattr(claim, key) for key in Claim.__dataclass_fields__ if key in Verdict.model_fields}
-        control = claim.control if isinstance(claim.control, float) else {int(seed): value for seed, value in claim.control.items()}
+        control = (
+            claim.control
+            if isinstance(claim.control, float)
+            else {int(seed): value for seed, value in claim.control.items()}
+        )
         again[claim.id] = Comparison(
             Claim(**{**fields, "margin": margins.get(claim.id, claim.margin)}),
             {int(seed): value for seed, value in claim.treatment.items()},

@@ -61,7 +61,9 @@ def _measured(verdict: Verdict) -> Text:
     forms = phrases()["reasons"][verdict.reason.code if verdict.reason else ""]
     return _text(
         {
-            language: form.format(measured=_said(verdict.measured, language), expected=_said(verdict.expected, language))
+            language: form.format(
+                measured=_said(verdict.measured, language), expected=_said(verdict.expected, language)
+            )
             for language, form in forms.items()
         }
     )
@@ -77,7 +79,10 @@ def _shown(values: Mapping[str, Any], language: str, scale: int) -> dict[str, st
             found[key] = f"{100 * value:g}"
         elif key == "errors":
             one = phrases()["one_untrained"][language]
-            found[key] = ", ".join(one.format(name=name, error="?" if error is None else f"{100 * error:.1f}") for name, error in value.items())
+            found[key] = ", ".join(
+                one.format(name=name, error="?" if error is None else f"{100 * error:.1f}")
+                for name, error in value.items()
+            )
         elif key == "kinds":
             found[key] = ", ".join(phrases()["kinds"].get(kind, {}).get(language, kind) for kind in value)
         elif key == "networks":

@@ -14,7 +14,9 @@ from reslab.state import in_mode
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its blocks, the shape that leaves it `(C, H, W)`, parameters, multiply-adds for one image, receptive field in pixels."""
+    """One stage: its blocks, the shape that leaves it `(C, H, W)`, parameters, multiply-adds for one image, receptive
+    field in pixels.
+    """
 
     name: str
     blocks: str
@@ -27,8 +29,8 @@ class Stage:
 def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]:
     """Return the stages of a network that runs its direct children in order; children that do nothing are left out.
 
-    A child that only holds stages ("features") is shown by its own children. The network may be on the meta device. The receptive field is
-    that of the longest path: shortcuts see less.
+    A child that only holds stages ("features") is shown by its own children. The network may be on the meta device. The
+    receptive field is that of the longest path: shortcuts see less.
     """
     rows: list[Stage] = []
     field, jump = 1, 1
@@ -45,7 +47,10 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
             if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
                 rows.append(Stage(name, describe(module), tuple(output.shape[1:]), count_params(module), macs, field))
 
-        handles = [module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output)) for name, module in opened(network)]
+        handles = [
+            module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))
+            for name, module in opened(network)
+        ]
         try:
             with in_mode(network, training=False):
                 network(torch.empty(1, *input_shape, device=next(network.parameters()).device))
@@ -79,7 +84,9 @@ def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> T
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or classifier as it runs: the shapes of what it takes and gives, without the batch, and its multiply-adds for one image."""
+    """One convolution or classifier as it runs: the shapes of what it takes and gives, without the batch, and its
+    multiply-adds for one image.
+    """
 
     module: nn.Conv2d | nn.Linear
     input: tuple[int, ...]
@@ -88,7 +95,9 @@ class Layer:
 
 
 def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Layer]:
-    """Return the network's convolutions and classifiers by name, in the order in which they run. It may be on the meta device."""
+    """Return the network's convolutions and classifiers by name, in the order in which they run. It may be on the meta
+    device.
+    """
     found: dict[str, Layer] = {}
     names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
@@ -112,7 +121,9 @@ _WORDS = {_aten.native_batch_norm: "BN", _aten.relu: "ReLU", _aten.relu_: "ReLU"
 
 
 class Operations(FlopCounter):
-    """Writes down the convolutions, BatchNorms, ReLUs and additions that run under it, in order: `["3×3", "BN", "ReLU", "3×3", "BN", "+"]`."""
+    """Writes down the convolutions, BatchNorms, ReLUs and additions that run under it, in order: `["3×3", "BN", "ReLU",
+    "3×3", "BN", "+"]`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +140,9 @@ class Operations(FlopCounter):
 CONTAINERS = ("features", "trunk_output", "classifier")
 """torchvision's names of children that hold a sequence of stages."""
 SIDE_PATHS = ("downsample", "proj", "fc1", "fc2")
-"""torchvision's names of shortcuts, and of the two layers of a squeeze-and-excitation, which see the whole image anyway."""
+"""torchvision's names of shortcuts, and of the two layers of a squeeze-and-excitation, which see the whole image
+anyway.
+"""
 
 
 def opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -168,7 +181,9 @@ def describe(module: nn.Module) -> str:
         return " · ".join(_convolution(layer) for layer in module if isinstance(layer, nn.Conv2d))
     if isinstance(module, nn.Sequential) and len(module):
         first = module[0]
-        convolutions = [layer for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d) and _on_main_path(name)]
+        convolutions = [
+            layer for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d) and _on_main_path(name)
+        ]
         if convolutions:
             stride = max(_first(layer.stride) for layer in convolutions)
             return f"{len(module)} × [{' · '.join(_convolution(layer, bare=True) for layer in convolutions)}]" + (
@@ -179,7 +194,13 @@ def describe(module: nn.Module) -> str:
 
 def _convolution(layer: nn.Conv2d, bare: bool = False) -> str:
     kernel, stride = _first(layer.kernel_size), _first(layer.stride)
-    groups = "" if layer.groups == 1 else " (depthwise)" if layer.groups == layer.in_channels else f" ({layer.groups} groups)"
+    groups = (
+        ""
+        if layer.groups == 1
+        else " (depthwise)"
+        if layer.groups == layer.in_channels
+        else f" ({layer.groups} groups)"
+    )
     return f"{kernel}×{kernel}, {layer.out_channels}{groups}" + (f", /{stride}" if stride > 1 and not bare else "")
 
 
@@ -195,8 +216,16 @@ class Difference:
 def differences(first: nn.Module, second: nn.Module) -> list[Difference]:
     """Return the layers with parameters, by name, whose settings differ between two networks."""
     ours, theirs = _layers(first), _layers(second)
-    return [Difference(name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
+    return [
+        Difference(name, ours.get(name), theirs.get(name))
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+    ]
 
 
 def _layers(network: nn.Module) -> dict[str, str]:
-    return {name: repr(module) for name, module in network.named_modules() if next(module.parameters(recurse=False), None) is not None}
+    return {
+        name: repr(module)
+        for name, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    }

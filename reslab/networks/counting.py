@@ -21,13 +21,17 @@ _BATCH_NORM = torch.ops.aten.native_batch_norm.default
 
 
 _KEEP_SHAPE = {_BATCH_NORM, torch.ops.aten.relu.default, torch.ops.aten.silu.default, torch.ops.aten.sigmoid.default}
-"""Operations that have no multiply-adds to count and return their input's shape: torch's own meta kernels for them take six times as long."""
+"""Operations that have no multiply-adds to count and return their input's shape: torch's own meta kernels for them take
+six times as long.
+"""
 
 
 class FlopCounter(TorchDispatchMode):
-    """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at 1000 layers.
+    """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at
+    1000 layers.
 
-    Attention is computed as the matrix products that it is made of: the fused kernels of a CPU are in no table of counts.
+    Attention is computed as the matrix products that it is made of: the fused kernels of a CPU are in no table of
+    counts.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 class Printed(NamedTuple):
     """Top-1 errors in % of named networks, as one source prints them, and how they were taken.
 
-    Different sources trained and tested differently: what one source prints can be compared, and figures of two sources with caution.
+    Different sources trained and tested differently: what one source prints can be compared, and figures of two sources
+    with caution.
     """
 
     who: str
@@ -25,7 +26,14 @@ IMAGENET = (
         "He et al. 2015",
         "arXiv:1512.03385, Tables 2 and 3",
         "mean of ten 224×224 crops",
-        {"plain18": 27.94, "plain34": 28.54, "resnet34": 24.52, "resnet50": 22.85, "resnet101": 21.75, "resnet152": 21.43},
+        {
+            "plain18": 27.94,
+            "plain34": 28.54,
+            "resnet34": 24.52,
+            "resnet50": 22.85,
+            "resnet101": 21.75,
+            "resnet152": 21.43,
+        },
     ),
     Printed(
         "He et al. 2016",
@@ -150,8 +158,8 @@ CIFAR10 = (
 def torchvision() -> Printed:
     """Return the errors of torchvision's first weights of each network, from its metadata.
 
-    Its own training, in several ways (`resnext101_64x4d` and the EfficientNets with more augmentation than the rest), and its own widths of
-    three RegNets.
+    Its own training, in several ways (`resnext101_64x4d` and the EfficientNets with more augmentation than the rest),
+    and its own widths of three RegNets.
     """
     from torchvision import models
     from torchvision.models import get_model_weights, list_models
@@ -161,5 +169,8 @@ def torchvision() -> Printed:
         weights = next(iter(get_model_weights(name)))
         accuracies[name] = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     return Printed(
-        "torchvision", "torchvision.models, metadata of the first weights of each network", "one crop of the weights' own size", errors(accuracies)
+        "torchvision",
+        "torchvision.models, metadata of the first weights of each network",
+        "one crop of the weights' own size",
+        errors(accuracies),
     )

@@ -21,12 +21,22 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
     if short not in list_models():
         raise UnknownNameError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
-        raise MismatchError(f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or folder:PATH")
-    untrained = {key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")}  # a backbone's, too
+        raise MismatchError(
+            f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or "
+            "folder:PATH"
+        )
+    # a backbone's, too
+    untrained = {
+        key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")
+    }
     if trained := options.keys() & untrained:
-        raise UnknownNameError(f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or torchvision's")
+        raise UnknownNameError(
+            f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or "
+            "torchvision's"
+        )
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
-    with torch.device("cpu" if short.startswith("regnet") else device):  # its RegNets read their widths out of tensors, which meta has not
+    # its RegNets read their widths out of tensors, which meta has not
+    with torch.device("cpu" if short.startswith("regnet") else device):
         network: nn.Module = get_model(short, **untrained, **options)
     return network.to(device)
 
@@ -39,9 +49,13 @@ def timms(name: str, options: dict[str, Any]) -> nn.Module:
         raise MissingError(f"{name} needs timm; install it with: pip install 'reslab[zoo]'") from error
     short = name.removeprefix("timm/")
     if short not in timm.list_models():
-        raise UnknownNameError(f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}")
+        raise UnknownNameError(
+            f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}"
+        )
     if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
-        raise UnknownNameError(f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file")
+        raise UnknownNameError(
+            f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file"
+        )
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
     network: nn.Module = timm.create_model(short, pretrained=False, **options)
@@ -49,7 +63,9 @@ def timms(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 class Own(NamedTuple):
-    """What a user's factory gives: a network, and, if it likes, batches of (images, labels) and a loss of logits and labels."""
+    """What a user's factory gives: a network, and, if it likes, batches of (images, labels) and a loss of logits and
+    labels.
+    """
 
     network: nn.Module
     loader: Iterable[tuple[torch.Tensor, torch.Tensor]] | None = None
@@ -78,7 +94,13 @@ def factory(name: str, options: dict[str, Any]) -> Own:
         raise FailedError(f"{name} could not be called: {error}{hint}") from error
     if isinstance(made, nn.Module):
         return Own(made)
-    if not isinstance(made, dict) or not set(made) <= set(Own._fields) or not isinstance(made.get("network"), nn.Module):
+    if (
+        not isinstance(made, dict)
+        or not set(made) <= set(Own._fields)
+        or not isinstance(made.get("network"), nn.Module)
+    ):
         given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
-        raise WrongValueError(f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}")
+        raise WrongValueError(
+            f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}"
+        )
     return Own(**made)

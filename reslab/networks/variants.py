@@ -1,4 +1,6 @@
-"""Networks that are trained in order to be compared: without BatchNorm, and with a random choice of blocks in every step."""
+"""Networks that are trained in order to be compared: without BatchNorm, and with a random choice of blocks in every
+step.
+"""
 
 from collections.abc import Callable
 
@@ -11,15 +13,18 @@ from reslab.networks import zoo
 
 
 def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) -> nn.Module:
-    """Return a network of a family of the zoo with every BatchNorm replaced by the identity; the initial weights are its twin's."""
+    """Return a network of a family of the zoo with every BatchNorm replaced by the identity; the initial weights are
+    its twin's.
+    """
     return without_batchnorm(zoo.build(family, num_classes=num_classes, in_channels=in_channels, depth=depth))
 
 
 class RandomBlocks(nn.Module):
     """A residual network that in every training step runs some of its blocks only; in evaluation it is `network`.
 
-    `draw` gives the gates of one step, `[n]`. Their mean is 1, so that evaluation needs no rescaling: a block that is on with probability p
-    has the gate 1/p (Huang et al. 2016 leave it at 1 and scale by p in evaluation; the scale is in the branch's last BatchNorm either way).
+    `draw` gives the gates of one step, `[n]`. Their mean is 1, so that evaluation needs no rescaling: a block that is
+    on with probability p has the gate 1/p (Huang et al. 2016 leave it at 1 and scale by p in evaluation; the scale is
+    in the branch's last BatchNorm either way).
     """
 
     def __init__(self, network: nn.Module, in_channels: int, draw: Callable[[int], Tensor]) -> None:
@@ -40,7 +45,8 @@ class RandomBlocks(nn.Module):
 
 
 def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: float = 0.5) -> RandomBlocks:
-    """Return the CIFAR residual network trained with stochastic depth: block i of n is on with probability 1 − i/n · (1 − survival).
+    """Return the CIFAR residual network trained with stochastic depth: block i of n is on with probability 1 − i/n · (1
+    − survival).
 
     "Deep Networks with Stochastic Depth" (Huang et al. 2016, arXiv:1603.09382), section 3.
     """
@@ -49,18 +55,24 @@ def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: f
         probability = 1 - torch.arange(1, n + 1) / n * (1 - survival)
         return torch.bernoulli(probability) / probability
 
-    return RandomBlocks(zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw)
+    return RandomBlocks(
+        zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw
+    )
 
 
 def short_paths(num_classes: int, in_channels: int, depth: int, blocks: int) -> RandomBlocks:
-    """Return the CIFAR residual network trained with exactly `blocks` of its n blocks on in every step (Veit et al. 2016, section 4.3)."""
+    """Return the CIFAR residual network trained with exactly `blocks` of its n blocks on in every step (Veit et al.
+    2016, section 4.3).
+    """
 
     def draw(n: int) -> Tensor:
         gates = torch.zeros(n)
         gates[torch.randperm(n)[:blocks]] = n / blocks
         return gates
 
-    return RandomBlocks(zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw)
+    return RandomBlocks(
+        zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw
+    )
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {}

@@ -1,4 +1,6 @@
-"""The zoo: names to networks. A model file under `paper/` or `successors/` declares `MODELS` and `REFERENCE`; the zoo finds it."""
+"""The zoo: names to networks. A model file under `paper/` or `successors/` declares `MODELS` and `REFERENCE`; the zoo
+finds it.
+"""
 
 import inspect
 import pkgutil
@@ -14,7 +16,15 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, WrongValueError, suggest
+from reslab.errors import (
+    FailedError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    UserError,
+    WrongValueError,
+    suggest,
+)
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.sources import Own, factory, timms, torchvisions_own
 from reslab.weights.files import WeightFile, read_weights
@@ -84,7 +94,9 @@ def families() -> list[str]:
 
 
 def named(model: str, options: Mapping[str, Any]) -> str | None:
-    """Return the name that a network has in the catalogue, None if it has none: `named("cifar_resnet", {"depth": 56})` is "resnet56"."""
+    """Return the name that a network has in the catalogue, None if it has none: `named("cifar_resnet", {"depth": 56})`
+    is "resnet56".
+    """
     models, open_families, _ = _catalogue()
     if model in models:
         return None if options else model
@@ -103,19 +115,25 @@ def required_options(name: str) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
-def build(name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadSide | None = None, **options: Any) -> nn.Module:
-    """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are given.
+def build(
+    name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadSide | None = None, **options: Any
+) -> nn.Module:
+    """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are
+    given.
 
-    `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the paper (strides, widths);
-    `weights="digits"` those that come with the lab; else `weights` is a file, or a run's directory. A file of this lab's brings its network's
-    options with it, those that its data set gave too; one that is not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its
-    tensors cannot tell.
+    `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the
+    paper (strides, widths); `weights="digits"` those that come with the lab; else `weights` is a file, or a run's
+    directory. A file of this lab's brings its network's options with it, those that its data set gave too; one that is
+    not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
 
     Raises:
-        UserError: if there is no such name (the message suggests the nearest), the builder does not take the options, or the weights do not fit.
+        UserError: if there is no such name (the message suggests the nearest), the builder does not take the options,
+            or the weights do not fit.
     """
     if not isinstance(name, str):
-        raise WrongValueError(f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}")
+        raise WrongValueError(
+            f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}"
+        )
     if weights is None:
         return fresh(name, options)
     file = locate(weights, name)
@@ -131,9 +149,11 @@ def loaded(
     options: Mapping[str, Any],
     otherwise: Mapping[str, Any] | None = None,
 ) -> tuple["Own", Fit]:
-    """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor `options` give them.
+    """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor
+    `options` give them.
 
-    What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what it only claims.
+    What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what
+    it only claims.
 
     Raises:
         UserError: if there is no such network, or the weights do not fit it.
@@ -157,7 +177,8 @@ def own(name: str, options: Mapping[str, Any]) -> "Own":
 
 
 def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """Return a freshly initialised network of whatever kind its name says; `options` are the network's alone, so that none can name a file.
+    """Return a freshly initialised network of whatever kind its name says; `options` are the network's alone, so that
+    none can name a file.
 
     Raises:
         UserError: if there is no such name, or no such network can be built with these options.
@@ -179,7 +200,8 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
         return make(name, dict(options))
     except UserError:
         raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # what builders and torch say of options that do not fit
+    # what builders and torch say of options that do not fit
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise WrongValueError(f"{name}: {error}") from error
     finally:
         handle.remove()
@@ -195,7 +217,8 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
 
 
 def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a network, ours or torchvision's own, with torchvision's trained weights, which it downloads, and metadata as our files have them.
+    """Return a network, ours or torchvision's own, with torchvision's trained weights, which it downloads, and metadata
+    as our files have them.
 
     Raises:
         UserError: if it has none for this network, or they are not to be had.
@@ -211,18 +234,26 @@ def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict
         if options.get(option, value) != value:
             raise MismatchError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
     try:
-        if short != name:  # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
+        # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
+        if short != name:
             network = get_model(short, weights=trained, **options)
         else:
             network = fresh(name, {**theirs, **options})
             state = trained.get_state_dict(check_hash=True)
             network.load_state_dict(fit(WeightFile(Path(str(trained)), {"": state}, {}), network).state)
     except OSError as error:
-        raise FailedError(f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file") from error
-    except (TypeError, ValueError, RuntimeError) as error:  # options that do not go with the weights, or a download of another hash
+        raise FailedError(
+            f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file"
+        ) from error
+    # options that do not go with the weights, or a download of another hash
+    except (TypeError, ValueError, RuntimeError) as error:
         raise error if isinstance(error, UserError) else MismatchError(f"{name}: {error}") from error
     images, classes = trained.transforms(), trained.meta.get("categories", ())
-    kept = {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0]} if hasattr(images, "crop_size") else {}
+    kept = (
+        {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0]}
+        if hasattr(images, "crop_size")
+        else {}
+    )
     return network, {"preprocessing": kept, "card": {"made_for": {"num_classes": len(classes)}}}
 
 
@@ -230,7 +261,9 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     models, open_families, _ = _catalogue()
     builders = {**models, **open_families}
     if Path(name).suffix in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin"):
-        raise WrongValueError(f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})")
+        raise WrongValueError(
+            f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})"
+        )
     if name not in builders:
         raise UnknownNameError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
     signature = inspect.signature(builders[name])
@@ -242,7 +275,9 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def options(name: str) -> list[str] | None:
-    """Return the options that a network of the catalogue takes; None for one of another name, whose options are for others to know."""
+    """Return the options that a network of the catalogue takes; None for one of another name, whose options are for
+    others to know.
+    """
     models, open_families, _ = _catalogue()
     builder = models.get(name) or open_families.get(name)
     return None if builder is None else list(inspect.signature(builder).parameters)

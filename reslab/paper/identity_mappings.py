@@ -1,7 +1,8 @@
-"""The ablations of "Identity Mappings in Deep Residual Networks" (He et al. 2016, arXiv:1603.05027), on any CIFAR depth 6n+2.
+"""The ablations of "Identity Mappings in Deep Residual Networks" (He et al. 2016, arXiv:1603.05027), on any CIFAR depth
+6n+2.
 
-Every unit here is `y = after(mix(x, shortcut(x), branch(x)))`. Table 1 varies `mix`, what happens on the shortcut, and keeps the
-original order of activations; Table 2 varies the order and keeps `mix` an addition.
+Every unit here is `y = after(mix(x, shortcut(x), branch(x)))`. Table 1 varies `mix`, what happens on the shortcut, and
+keeps the original order of activations; Table 2 varies the order and keeps `mix` an addition.
 """
 
 from collections.abc import Callable
@@ -75,9 +76,11 @@ class ConvolutionShortcut(nn.Module):
 
 
 class DropoutShortcut(nn.Module):
-    """Fig. 2(f): `dropout(s) + f`, not inverted: in training a value stays as it is or becomes 0, in evaluation it is scaled by the keep rate.
+    """Fig. 2(f): `dropout(s) + f`, not inverted: in training a value stays as it is or becomes 0, in evaluation it is
+    scaled by the keep rate.
 
-    torch's own dropout scales in training instead. The paper likens this shortcut to scaling by the keep rate, which it is on average.
+    torch's own dropout scales in training instead. The paper likens this shortcut to scaling by the keep rate, which it
+    is on average.
     """
 
     def __init__(self, drop: float) -> None:
@@ -91,7 +94,9 @@ class DropoutShortcut(nn.Module):
 
 # --- Table 2: the order of activations (Fig. 4) -----------------------------------------------------------------------
 
-Order = Literal["original", "bn-after-addition", "relu-before-addition", "relu-only-pre-activation", "full-pre-activation"]
+Order = Literal[
+    "original", "bn-after-addition", "relu-before-addition", "relu-only-pre-activation", "full-pre-activation"
+]
 
 ORDERS: dict[str, tuple[str, str, str]] = {
     "original": ("", "conv bn relu conv bn", "relu"),
@@ -129,13 +134,18 @@ class ZeroPad(nn.Module):
 
 
 class Unit(nn.Module):
-    """`y = after(mix(x, shortcut(x), branch(before(x))))`; where the shape changes, or the unit is first, both paths share `before`."""
+    """`y = after(mix(x, shortcut(x), branch(before(x))))`; where the shape changes, or the unit is first, both paths
+    share `before`.
+    """
 
-    def __init__(self, order: Order, mix: nn.Module, in_channels: int, out_channels: int, stride: int, first: bool) -> None:
+    def __init__(
+        self, order: Order, mix: nn.Module, in_channels: int, out_channels: int, stride: int, first: bool
+    ) -> None:
         super().__init__()
         before, branch, after = ORDERS[order]
         self.changes = stride != 1 or in_channels != out_channels
-        self.before = layers("" if first else before, in_channels, in_channels, 1)  # the stem's activation serves the first unit
+        # the stem's activation serves the first unit
+        self.before = layers("" if first else before, in_channels, in_channels, 1)
         self.branch = layers(branch, in_channels, out_channels, stride)
         self.shortcut = ZeroPad(out_channels - in_channels, stride) if self.changes else nn.Identity()
         self.mix = mix
@@ -149,7 +159,9 @@ class Unit(nn.Module):
 
 
 class AblationNet(nn.Module):
-    """A CIFAR network of 6n+2 layers (2015, section 4.2) made of these units; `[B, in_channels, H, W] -> [B, num_classes]`."""
+    """A CIFAR network of 6n+2 layers (2015, section 4.2) made of these units; `[B, in_channels, H, W] -> [B,
+    num_classes]`.
+    """
 
     def __init__(self, depth: int, order: Order, make_mix: Make, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -168,7 +180,8 @@ class AblationNet(nn.Module):
                 units.append(Unit(order, make_mix(width, channels, changed), width, channels, changed, first=not units))
                 width = channels
         self.units = nn.Sequential(*units)
-        self.last = layers(ORDERS[order][0], width, width, 1)  # pre-activation orders activate once more after the last addition
+        # pre-activation orders activate once more after the last addition
+        self.last = layers(ORDERS[order][0], width, width, 1)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, num_classes)
         self._initialise()
@@ -203,7 +216,8 @@ def cifar_shortcut_ablation(
     num_classes: int = 10,
     in_channels: int = 3,
 ) -> AblationNet:
-    """Return a network with one of Table 1's shortcuts in every unit; the option that belongs to another kind has no effect.
+    """Return a network with one of Table 1's shortcuts in every unit; the option that belongs to another kind has no
+    effect.
 
     Raises:
         ValueError: for a depth that is not 6n+2, or an unknown kind.
@@ -220,7 +234,9 @@ def cifar_shortcut_ablation(
     return AblationNet(depth, "original", mixes[kind], num_classes, in_channels)
 
 
-def cifar_activation_order(depth: int, order: Order = "original", *, num_classes: int = 10, in_channels: int = 3) -> AblationNet:
+def cifar_activation_order(
+    depth: int, order: Order = "original", *, num_classes: int = 10, in_channels: int = 3
+) -> AblationNet:
     """Return a network with one of Table 2's orders of activation in every unit.
 
     Raises:

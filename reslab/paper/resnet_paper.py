@@ -1,11 +1,12 @@
 """Level 3: the networks of the two ResNet papers.
 
-"Deep Residual Learning for Image Recognition" (He et al. 2015, arXiv:1512.03385): `y = relu(shortcut(x) + branch(x))`, and plain
-twins that are the branch alone. "Identity Mappings in Deep Residual Networks" (He et al. 2016, arXiv:1603.05027), "v2":
+"Deep Residual Learning for Image Recognition" (He et al. 2015, arXiv:1512.03385): `y = relu(shortcut(x) + branch(x))`,
+and plain twins that are the branch alone. "Identity Mappings in Deep Residual Networks" (He et al. 2016,
+arXiv:1603.05027), "v2":
 `y = x + branch(x)`, where the branch begins with its activation and nothing follows the addition.
 
-Each comes in two designs: ImageNet's (2015, Table 1) and CIFAR's (2015, section 4.2). State-dict names are torchvision's.
-`python -m reslab.paper.resnet_paper` prints the family and its tables.
+Each comes in two designs: ImageNet's (2015, Table 1) and CIFAR's (2015, section 4.2). State-dict names are
+torchvision's. `python -m reslab.paper.resnet_paper` prints the family and its tables.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +43,8 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 class ZeroPad(nn.Module):
     """Option A: the identity across a change of shape, with no parameters.
 
-    Keeps every `stride`-th pixel and appends channels of zeros at the end: `[B, C, H, W] -> [B, C + extra, H/stride, W/stride]`.
+    Keeps every `stride`-th pixel and appends channels of zeros at the end: `[B, C, H, W] -> [B, C + extra, H/stride,
+    W/stride]`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -60,8 +62,11 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
-def make_shortcut(option: Shortcut, in_channels: int, out_channels: int, stride: int, project: BlockMaker = projection) -> nn.Module:
-    """Return the shortcut: A, identity with zero padding; B, a projection where the shape changes; C, a projection in every block.
+def make_shortcut(
+    option: Shortcut, in_channels: int, out_channels: int, stride: int, project: BlockMaker = projection
+) -> nn.Module:
+    """Return the shortcut: A, identity with zero padding; B, a projection where the shape changes; C, a projection in
+    every block.
 
     Raises:
         ValueError: if there is no such option.
@@ -78,7 +83,9 @@ def make_shortcut(option: Shortcut, in_channels: int, out_channels: int, stride:
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut: `y = relu(shortcut(x) + F(x))`; `[B, C, H, W] -> [B, out, H/stride, W/stride]`."""
+    """Two 3×3 convolutions and a shortcut: `y = relu(shortcut(x) + F(x))`; `[B, C, H, W] -> [B, out, H/stride,
+    W/stride]`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
@@ -87,7 +94,8 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)  # torchvision's name for the shortcut
+        # torchvision's name for the shortcut
+        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)
         self.relu2 = nn.ReLU()
 
     def branch(self, x: Images) -> Maps:
@@ -114,10 +122,13 @@ class PlainBlock(BasicBlock):
 class Bottleneck(nn.Module):
     """1×1 to a quarter of the width, 3×3, 1×1 back, and a shortcut (Fig. 5, right): `y = relu(shortcut(x) + F(x))`.
 
-    A stride is in the first 1×1, as in the paper's release, or in the 3×3 (`stride_in="3x3"`), as in torchvision, which is called v1.5.
+    A stride is in the first 1×1, as in the paper's release, or in the 3×3 (`stride_in="3x3"`), as in torchvision, which
+    is called v1.5.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, stride_in: StrideIn) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, stride_in: StrideIn
+    ) -> None:
         super().__init__()
         inner = out_channels // 4
         self.stride_in = stride_in  # so that a file of weights, which cannot tell it, is asked about
@@ -161,9 +172,9 @@ def strides(stride: int, stride_in: StrideIn) -> tuple[int, int]:
 class PreActivation(nn.Module):
     """A v2 unit: `y = x + F(relu(bn(x)))`.
 
-    Where the shape changes, the shortcut takes the activated input too: `a = relu(bn(x)); y = shortcut(a) + F(a)`, and a
-    projection is a bare convolution. The network's first unit has no activation of its own (`first=True`): the stem's is shared by
-    both its paths (2016, section 3.2 and appendix).
+    Where the shape changes, the shortcut takes the activated input too: `a = relu(bn(x)); y = shortcut(a) + F(a)`, and
+    a projection is a bare convolution. The network's first unit has no activation of its own (`first=True`): the stem's
+    is shared by both its paths (2016, section 3.2 and appendix).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, first: bool) -> None:
@@ -186,7 +197,9 @@ class PreActivation(nn.Module):
 class PreBasicBlock(PreActivation):
     """The v2 unit of two 3×3 convolutions."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, first: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, first: bool = False
+    ) -> None:
         super().__init__(in_channels, out_channels, stride, shortcut, first)
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
@@ -201,7 +214,15 @@ class PreBasicBlock(PreActivation):
 class PreBottleneck(PreActivation):
     """The v2 bottleneck unit; a stride is in the first 1×1, as in the paper's release, or in the 3×3."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, stride_in: StrideIn, first: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: Shortcut,
+        stride_in: StrideIn,
+        first: bool = False,
+    ) -> None:
         super().__init__(in_channels, out_channels, stride, shortcut, first)
         inner = out_channels // 4
         self.stride_in = stride_in  # so that a file of weights, which cannot tell it, is asked about
@@ -226,24 +247,36 @@ class PreBottleneck(PreActivation):
 class ResNet(nn.Module):
     """A stem, stages of blocks, average pooling and a classifier: `[B, in_channels, H, W] -> [B, num_classes]`.
 
-    The ImageNet stem is 7×7 / 2 and a 3×3 / 2 max-pool, for 224×224 images; CIFAR's is 3×3, for 32×32. Every stage but the first
-    begins with stride 2.
+    The ImageNet stem is 7×7 / 2 and a 3×3 / 2 max-pool, for 224×224 images; CIFAR's is 3×3, for 32×32. Every stage but
+    the first begins with stride 2.
     """
 
     def __init__(
-        self, stem: Stem, make_first: BlockMaker, make: BlockMaker, stages: Sequence[tuple[int, int]], num_classes: int, in_channels: int
+        self,
+        stem: Stem,
+        make_first: BlockMaker,
+        make: BlockMaker,
+        stages: Sequence[tuple[int, int]],
+        num_classes: int,
+        in_channels: int,
     ) -> None:
         super().__init__()
         width = 64 if stem == "imagenet" else 16
         self.input_shape = (in_channels, 224, 224) if stem == "imagenet" else (in_channels, 32, 32)
-        self.conv1 = nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False) if stem == "imagenet" else conv3x3(in_channels, width)
+        self.conv1 = (
+            nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
+            if stem == "imagenet"
+            else conv3x3(in_channels, width)
+        )
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else nn.Identity()
         self.stages = len(stages)
         for number, (blocks, channels) in enumerate(stages, start=1):
             first = (make_first if number == 1 else make)(width, channels, 1 if number == 1 else 2)
-            self.add_module(f"layer{number}", nn.Sequential(first, *(make(channels, channels, 1) for _ in range(blocks - 1))))
+            self.add_module(
+                f"layer{number}", nn.Sequential(first, *(make(channels, channels, 1) for _ in range(blocks - 1)))
+            )
             width = channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, num_classes)
@@ -265,7 +298,13 @@ class PreResNet(ResNet):
     """The same with v2 units: an extra BatchNorm and ReLU follow the last addition (2016, appendix)."""
 
     def __init__(
-        self, stem: Stem, make_first: BlockMaker, make: BlockMaker, stages: Sequence[tuple[int, int]], num_classes: int, in_channels: int
+        self,
+        stem: Stem,
+        make_first: BlockMaker,
+        make: BlockMaker,
+        stages: Sequence[tuple[int, int]],
+        num_classes: int,
+        in_channels: int,
     ) -> None:
         super().__init__(stem, make_first, make, stages, num_classes, in_channels)
         self.bn_last = nn.BatchNorm2d(self.fc.in_features)
@@ -277,7 +316,9 @@ class PreResNet(ResNet):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0 ("Delving deep into rectifiers", He et al. 2015)."""
+    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0 ("Delving deep into rectifiers", He
+    et al. 2015).
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -299,7 +340,8 @@ IMAGENET_BLOCKS = {
 
 
 def cifar_stages(depth: int, block: BlockKind) -> list[tuple[int, int]]:
-    """Return (blocks, channels) of the three stages of a CIFAR network: 6n+2 layers with basic blocks, 9n+2 with bottlenecks.
+    """Return (blocks, channels) of the three stages of a CIFAR network: 6n+2 layers with basic blocks, 9n+2 with
+    bottlenecks.
 
     Raises:
         ValueError: if the depth is not of that form with n ≥ 1, or the kind of block is unknown.
@@ -310,7 +352,9 @@ def cifar_stages(depth: int, block: BlockKind) -> list[tuple[int, int]]:
     n, rest = divmod(depth - 2, layers)
     if rest or n < 1:
         nearest = layers * max(1, round((depth - 2) / layers)) + 2
-        raise ValueError(f"depth {depth} is not {form}, as the CIFAR design with {block} blocks needs; the nearest is {nearest}")
+        raise ValueError(
+            f"depth {depth} is not {form}, as the CIFAR design with {block} blocks needs; the nearest is {nearest}"
+        )
     expansion = 1 if block == "basic" else 4
     return [(n, expansion * width) for width in (16, 32, 64)]
 
@@ -322,16 +366,26 @@ def imagenet_stages(depth: int) -> list[tuple[int, int]]:
 
 
 def _v1(bottleneck: bool, shortcut: Shortcut, stride_in: StrideIn) -> BlockMaker:
-    return partial(Bottleneck, shortcut=shortcut, stride_in=stride_in) if bottleneck else partial(BasicBlock, shortcut=shortcut)
+    return (
+        partial(Bottleneck, shortcut=shortcut, stride_in=stride_in)
+        if bottleneck
+        else partial(BasicBlock, shortcut=shortcut)
+    )
 
 
 def _v2(bottleneck: bool, shortcut: Shortcut, stride_in: StrideIn) -> tuple[BlockMaker, BlockMaker]:
     """Return the makers of the first unit and of the others."""
-    make = partial(PreBottleneck, shortcut=shortcut, stride_in=stride_in) if bottleneck else partial(PreBasicBlock, shortcut=shortcut)
+    make = (
+        partial(PreBottleneck, shortcut=shortcut, stride_in=stride_in)
+        if bottleneck
+        else partial(PreBasicBlock, shortcut=shortcut)
+    )
     return partial(make, first=True), make
 
 
-def _resnet(depth: int, *, shortcut: Shortcut = "B", stride_in: StrideIn = "1x1", num_classes: int = 1000, in_channels: int = 3) -> ResNet:
+def _resnet(
+    depth: int, *, shortcut: Shortcut = "B", stride_in: StrideIn = "1x1", num_classes: int = 1000, in_channels: int = 3
+) -> ResNet:
     """Return an ImageNet network of 2015; torchvision's, which are v1.5, with `stride_in="3x3"`."""
     make = _v1(depth >= 50, shortcut, stride_in)
     return ResNet("imagenet", make, make, imagenet_stages(depth), num_classes, in_channels)
@@ -342,9 +396,13 @@ def _plain(depth: int, *, num_classes: int = 1000, in_channels: int = 3) -> ResN
     return ResNet("imagenet", PlainBlock, PlainBlock, imagenet_stages(depth), num_classes, in_channels)
 
 
-def _preresnet(depth: int, *, shortcut: Shortcut = "B", stride_in: StrideIn = "1x1", num_classes: int = 1000, in_channels: int = 3) -> PreResNet:
+def _preresnet(
+    depth: int, *, shortcut: Shortcut = "B", stride_in: StrideIn = "1x1", num_classes: int = 1000, in_channels: int = 3
+) -> PreResNet:
     """Return an ImageNet network of 2016."""
-    return PreResNet("imagenet", *_v2(depth >= 50, shortcut, stride_in), imagenet_stages(depth), num_classes, in_channels)
+    return PreResNet(
+        "imagenet", *_v2(depth >= 50, shortcut, stride_in), imagenet_stages(depth), num_classes, in_channels
+    )
 
 
 def cifar_resnet(
@@ -356,7 +414,9 @@ def cifar_resnet(
     num_classes: int = 10,
     in_channels: int = 3,
 ) -> ResNet:
-    """Return the CIFAR residual network of any depth 6n+2 (basic; 2015, section 4.2, option A) or 9n+2 (bottleneck; 2016, option B)."""
+    """Return the CIFAR residual network of any depth 6n+2 (basic; 2015, section 4.2, option A) or 9n+2 (bottleneck;
+    2016, option B).
+    """
     stages = cifar_stages(depth, block)
     make = _v1(block == "bottleneck", shortcut or _cifar_option(block), stride_in)
     return ResNet("cifar", make, make, stages, num_classes, in_channels)
@@ -376,13 +436,17 @@ def cifar_preresnet(
     num_classes: int = 10,
     in_channels: int = 3,
 ) -> PreResNet:
-    """Return the CIFAR pre-activation network of any depth 6n+2 (basic, option A) or 9n+2 (bottleneck, option B) (2016)."""
+    """Return the CIFAR pre-activation network of any depth 6n+2 (basic, option A) or 9n+2 (bottleneck, option B)
+    (2016).
+    """
     makers = _v2(block == "bottleneck", shortcut or _cifar_option(block), stride_in)
     return PreResNet("cifar", *makers, cifar_stages(depth, block), num_classes, in_channels)
 
 
 def _cifar_option(block: BlockKind) -> Shortcut:
-    """Return the option that the papers used: A with basic blocks (2015, section 4.2), B with bottlenecks (the 2016 release)."""
+    """Return the option that the papers used: A with basic blocks (2015, section 4.2), B with bottlenecks (the 2016
+    release).
+    """
     return "A" if block == "basic" else "B"
 
 
@@ -405,11 +469,20 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"preresnet{depth}": partial(cifar_preresnet, depth, block="bottleneck") for depth in (164, 1001)},
 }
 
-_TABLE_1 = "He et al. 2015, Table 1 (1.8, 3.6, 3.8, 7.6, 11.3 G multiply-adds), option B; torchvision's metadata has the same parameters"
-_TABLE_6 = "He et al. 2015, Table 6 (0.27, 0.46, 0.66, 0.85, 1.7, 19.4 M parameters); exact counts from the layer sizes of section 4.2"
+_TABLE_1 = (
+    "He et al. 2015, Table 1 (1.8, 3.6, 3.8, 7.6, 11.3 G multiply-adds), option B; torchvision's metadata has the same "
+    "parameters"
+)
+_TABLE_6 = (
+    "He et al. 2015, Table 6 (0.27, 0.46, 0.66, 0.85, 1.7, 19.4 M parameters); exact counts from the layer sizes of "
+    "section 4.2"
+)
 _TWIN = "He et al. 2015: option A adds no parameters, so a plain network has exactly its option-A twin's"
 _SIZES = "He et al. 2016, section 3.2 and appendix; exact counts from the layer sizes"
-_TABLE_4 = "He et al. 2016, Table 4 (1.7 and 10.2 M parameters, without BatchNorm's); with them, as the authors' release builds it"
+_TABLE_4 = (
+    "He et al. 2016, Table 4 (1.7 and 10.2 M parameters, without BatchNorm's); with them, as the authors' release "
+    "builds it"
+)
 
 REFERENCE: dict[str, tuple[int, int, str]] = {
     # name: (parameters, multiply-adds of convolutions and classifier for one colour image of the design's size, source)

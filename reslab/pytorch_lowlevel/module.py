@@ -1,4 +1,6 @@
-"""An adapter: Level 2's dicts and functions as a module, so that the trainer, the studies and the analyses take them like any network."""
+"""An adapter: Level 2's dicts and functions as a module, so that the trainer, the studies and the analyses take them
+like any network.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +18,12 @@ class LowLevelResNet(nn.Module):
         super().__init__()
         self.input_shape = (in_channels, 224, 224)
         self.stride_in = stride_in
-        seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())  # the global generator decides, as in any module
+        # the global generator decides, as in any module
+        seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
         generator = torch.Generator("cpu").manual_seed(seed)
-        params, stats = lowlevel.initialise(depth, generator=generator, num_classes=num_classes, in_channels=in_channels)
+        params, stats = lowlevel.initialise(
+            depth, generator=generator, num_classes=num_classes, in_channels=in_channels
+        )
         for name, value in params.items():
             self._holder(name).register_parameter(name.rpartition(".")[2], nn.Parameter(value))
         for name, value in stats.items():
@@ -34,23 +39,35 @@ class LowLevelResNet(nn.Module):
         return module
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits `[B, classes]` of images `[B, in_channels, H, W]`; in training mode, track the statistics."""
+        """Return the logits `[B, classes]` of images `[B, in_channels, H, W]`; in training mode, track
+        the statistics.
+        """
         stats = dict(self.named_buffers())
-        logits, new = lowlevel.forward(dict(self.named_parameters()), stats, images, training=self.training, stride_in=self.stride_in)
+        logits, new = lowlevel.forward(
+            dict(self.named_parameters()), stats, images, training=self.training, stride_in=self.stride_in
+        )
         if self.training:
             for name, value in stats.items():
                 value.copy_(new[name].detach())
         return logits
 
 
-def lowlevel_resnet(depth: int, *, num_classes: int = 1000, in_channels: int = 3, stride_in: lowlevel.StrideIn = "1x1") -> LowLevelResNet:
-    """Return Level 2's network of depth 18, 34, 50, 101 or 152; the stride placement is the paper's unless `stride_in="3x3"`."""
+def lowlevel_resnet(
+    depth: int, *, num_classes: int = 1000, in_channels: int = 3, stride_in: lowlevel.StrideIn = "1x1"
+) -> LowLevelResNet:
+    """Return Level 2's network of depth 18, 34, 50, 101 or 152; the stride placement is the paper's unless
+    `stride_in="3x3"`.
+    """
     return LowLevelResNet(depth, num_classes, in_channels, stride_in)
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {f"lowlevel/resnet{depth}": partial(lowlevel_resnet, depth) for depth in lowlevel.BLOCKS}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    f"lowlevel/resnet{depth}": partial(lowlevel_resnet, depth) for depth in lowlevel.BLOCKS
+}
 
-_SOURCE = "He et al. 2015, Table 1 (1.8, 3.6, 3.8, 7.6, 11.3 G multiply-adds), projections where the shape changes (option B)"
+_SOURCE = (
+    "He et al. 2015, Table 1 (1.8, 3.6, 3.8, 7.6, 11.3 G multiply-adds), projections where the shape changes (option B)"
+)
 
 REFERENCE: dict[str, tuple[int, int, str]] = {
     # name: (parameters, multiply-adds of convolutions and classifier for one 224×224 colour image, source)

@@ -1,11 +1,11 @@
 """Level 2: a ResNet from raw tensors. Tensors in, tensors out: no modules, no optimiser, no autograd.
 
-Read from top to bottom. First the pieces, each with its gradient derived beside it: convolution, BatchNorm, ReLU, max-pool,
-average pool, linear layer, cross-entropy. Then the block, whose backward pass has the two terms of the chapter on two
-lines. Then the whole network, its gradients, and SGD.
+Read from top to bottom. First the pieces, each with its gradient derived beside it: convolution, BatchNorm, ReLU,
+max-pool, average pool, linear layer, cross-entropy. Then the block, whose backward pass has the two terms of the
+chapter on two lines. Then the whole network, its gradients, and SGD.
 
-A network is two flat dicts with torchvision's names: parameters, and BatchNorm's running statistics. Every function is pure.
-The gradient of the loss with respect to a tensor t is written g_t below, and has t's shape.
+A network is two flat dicts with torchvision's names: parameters, and BatchNorm's running statistics. Every function is
+pure. The gradient of the loss with respect to a tensor t is written g_t below, and has t's shape.
 
     params, stats = initialise(18, generator=torch.Generator().manual_seed(0))
     loss, gradients, stats, _ = loss_and_gradients(params, stats, images, labels)
@@ -32,16 +32,18 @@ MOMENTUM = 0.1  # of the running statistics: new = 0.9 old + 0.1 batch
 
 
 def conv2d(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Return the convolution of x `[B, C, H, W]` with weight `[K, C, k, k]`, zero-padded by k // 2: `[B, K, H/stride, W/stride]`."""
+    """Return the convolution of x `[B, C, H, W]` with weight `[K, C, k, k]`, zero-padded by k // 2: `[B, K, H/stride,
+    W/stride]`.
+    """
     return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
 
 
 def conv2d_backward_readable(g_y: Tensor, x: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Return (g_x, g_weight), the way one would derive them.
 
-    A convolution is a matrix product, y = W · columns(x): each column is one k×k window, each row of W one filter. For a
-    product, g_W = g_y · columns(x)ᵀ and g_columns = Wᵀ · g_y; and columns() copies each pixel into every window that holds it, so
-    its gradient adds those copies up again (`F.fold`).
+    A convolution is a matrix product, y = W · columns(x): each column is one k×k window, each row of W one filter. For
+    a product, g_W = g_y · columns(x)ᵀ and g_columns = Wᵀ · g_y; and columns() copies each pixel into every window that
+    holds it, so its gradient adds those copies up again (`F.fold`).
     """
     k = weight.shape[-1]
     window = {"kernel_size": k, "stride": stride, "padding": k // 2}
@@ -52,7 +54,9 @@ def conv2d_backward_readable(g_y: Tensor, x: Tensor, weight: Tensor, stride: int
     return F.fold(g_columns, x.shape[-2:], **window), g_weight
 
 
-def conv2d_backward(g_y: Tensor, x: Tensor, weight: Tensor, stride: int, *, need_g_x: bool = True) -> tuple[Tensor, Tensor]:
+def conv2d_backward(
+    g_y: Tensor, x: Tensor, weight: Tensor, stride: int, *, need_g_x: bool = True
+) -> tuple[Tensor, Tensor]:
     """Return (g_x, g_weight) as `conv2d_backward_readable` does, without building the columns in memory."""
     padding = weight.shape[-1] // 2
     g_x, g_weight, _ = torch.ops.aten.convolution_backward(
@@ -67,7 +71,9 @@ def _channels(t: Tensor) -> Tensor:
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    """Return weight · (x − mean) / √(var + ε) + bias for every channel: one multiply and one add (Ioffe & Szegedy 2015, Algorithm 1)."""
+    """Return weight · (x − mean) / √(var + ε) + bias for every channel: one multiply and one add (Ioffe & Szegedy 2015,
+    Algorithm 1).
+    """
     scale = weight * inverse_std(var)
     shift = torch.addcmul(bias, mean, scale, value=-1)
     return torch.addcmul(_channels(shift), x, _channels(scale))
@@ -81,8 +87,8 @@ def inverse_std(var: Tensor) -> Tensor:
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance (over N, not N − 1) of each channel over the batch and the pixels.
 
-    The values are added one after another, as torch's own kernel does on the CPU: a deep network at its start multiplies a
-    difference in the last digit ten-thousandfold.
+    The values are added one after another, as torch's own kernel does on the CPU: a deep network at its start
+    multiplies a difference in the last digit ten-thousandfold.
     """
     n = x.numel() // x.shape[1]
     mean = _sum_in_order(x) / n
@@ -98,7 +104,8 @@ def _sum_in_order(x: Tensor) -> Tensor:
 def track(stats: Tensors, name: str, mean: Tensor, var: Tensor, count: int) -> Tensors:
     """Return the running statistics after one more batch of `count` values a channel.
 
-    BatchNorm normalises with the biased variance, but what it tracks, as an estimate for all images, is the unbiased one: · N / (N − 1).
+    BatchNorm normalises with the biased variance, but what it tracks, as an estimate for all images, is the unbiased
+    one: · N / (N − 1).
     """
     unbiased = var * (count / (count - 1))
     return {
@@ -108,15 +115,19 @@ def track(stats: Tensors, name: str, mean: Tensor, var: Tensor, count: int) -> T
     }
 
 
-def batch_norm_backward(g_y: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def batch_norm_backward(
+    g_y: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return (g_x, g_weight, g_bias) of BatchNorm in training mode.
 
-    With x̂ = (x − mean) / σ and y = weight · x̂ + bias: g_bias = Σ g_y and g_weight = Σ g_y · x̂. For g_x, every x also moves its
-    channel's mean and variance. Moving the mean takes the average out of g_x̂; moving the variance takes out its part along x̂:
+    With x̂ = (x − mean) / σ and y = weight · x̂ + bias: g_bias = Σ g_y and g_weight = Σ g_y · x̂. For g_x, every x also
+    moves its channel's mean and variance. Moving the mean takes the average out of g_x̂; moving the variance takes out
+    its part along x̂:
 
         g_x = (weight / σ) · (g_y − mean(g_y) − x̂ · mean(g_y · x̂))
 
-    so g_x is orthogonal to 1 and to x̂: BatchNorm does not notice if its input is shifted or scaled. All means are over N values.
+    so g_x is orthogonal to 1 and to x̂: BatchNorm does not notice if its input is shifted or scaled. All means are over
+    N values.
     """
     n = x.numel() // x.shape[1]
     inverse, centred = inverse_std(var), x - _channels(mean)
@@ -143,7 +154,9 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(g_y: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
-    """Return g_x: each output's gradient goes to the one pixel it was copied from; a pixel that won several windows gets the sum."""
+    """Return g_x: each output's gradient goes to the one pixel it was copied from; a pixel that won several windows
+    gets the sum.
+    """
     return g_y.new_zeros(shape).flatten(2).scatter_add(2, where.flatten(2), g_y.flatten(2)).reshape(shape)
 
 
@@ -184,7 +197,9 @@ def cross_entropy_backward(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Block(NamedTuple):
-    """One residual block: its name, its convolutions as (kernel, stride, channels in, channels out), its projection or None."""
+    """One residual block: its name, its convolutions as (kernel, stride, channels in, channels out), its projection or
+    None.
+    """
 
     name: str
     convolutions: tuple[tuple[int, int, int, int], ...]
@@ -194,7 +209,8 @@ class Block(NamedTuple):
 def blocks(depth: int, stride_in: StrideIn) -> Iterator[Block]:
     """Yield the blocks of a network in order (He et al. 2015, Table 1).
 
-    The first block of stages 2, 3, 4 has stride 2; a bottleneck takes it in its first 1×1 (the paper) or its 3×3 (torchvision, "v1.5").
+    The first block of stages 2, 3, 4 has stride 2; a bottleneck takes it in its first 1×1 (the paper) or its 3×3
+    (torchvision, "v1.5").
 
     Raises:
         ValueError: if the depth is not 18, 34, 50, 101 or 152.
@@ -226,7 +242,9 @@ def _convolutions(block: Block) -> Iterator[tuple[str, str, tuple[int, int, int,
         yield f"{block.name}.downsample.0", f"{block.name}.downsample.1", block.projection
 
 
-def shapes(depth: int, num_classes: int = 1000, in_channels: int = 3) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+def shapes(
+    depth: int, num_classes: int = 1000, in_channels: int = 3
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """Return the shape of every parameter and of every running statistic, by torchvision's names."""
     params: dict[str, tuple[int, ...]] = {}
     stats: dict[str, tuple[int, ...]] = {}
@@ -239,8 +257,12 @@ def shapes(depth: int, num_classes: int = 1000, in_channels: int = 3) -> tuple[d
     return params | {"fc.weight": (num_classes, width), "fc.bias": (num_classes,)}, stats
 
 
-def initialise(depth: int, *, generator: Generator, num_classes: int = 1000, in_channels: int = 3) -> tuple[Tensors, Tensors]:
-    """Return fresh (params, stats): convolutions from N(0, 2 / fan_out) (He et al. 2015b), BatchNorm as the identity, classifier small."""
+def initialise(
+    depth: int, *, generator: Generator, num_classes: int = 1000, in_channels: int = 3
+) -> tuple[Tensors, Tensors]:
+    """Return fresh (params, stats): convolutions from N(0, 2 / fan_out) (He et al. 2015b), BatchNorm as the identity,
+    classifier small.
+    """
     param_shapes, stat_shapes = shapes(depth, num_classes, in_channels)
     params: Tensors = {}
     for name, shape in param_shapes.items():
@@ -262,7 +284,8 @@ def _fresh_statistic(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def from_state_dict(state: Mapping[str, Tensor], depth: int) -> tuple[Tensors, Tensors]:
-    """Return (params, stats) from a state dict with torchvision's names; the input channels and classes are the dict's own.
+    """Return (params, stats) from a state dict with torchvision's names; the input channels and classes are the dict's
+    own.
 
     Raises:
         ValueError: naming the first entry that is missing, extra or of a wrong shape.
@@ -301,7 +324,8 @@ def conv_bn(run: Pass, conv: str, bn: str, x: Tensor, stride: int) -> Tensor:
     z = conv2d(x, run.params[f"{conv}.weight"], stride)
     if run.training:
         mean, var = batch_statistics(z)
-        run.new_stats.update(track(run.stats, bn, mean, var, z.numel() // z.shape[1]))  # torch 2.6 compiles neither |= nor | of dicts
+        # torch 2.6 compiles neither |= nor | of dicts
+        run.new_stats.update(track(run.stats, bn, mean, var, z.numel() // z.shape[1]))
     else:
         mean, var = run.stats[f"{bn}.running_mean"], run.stats[f"{bn}.running_var"]
     if run.keep:
@@ -312,8 +336,12 @@ def conv_bn(run: Pass, conv: str, bn: str, x: Tensor, stride: int) -> Tensor:
 def conv_bn_backward(run: Pass, conv: str, bn: str, g_y: Tensor, stride: int, *, need_g_x: bool = True) -> Tensor:
     """Return g_x and note the gradients of the three parameters."""
     x, z, mean, var = run.kept.pop(conv)
-    g_z, run.gradients[f"{bn}.weight"], run.gradients[f"{bn}.bias"] = batch_norm_backward(g_y, z, run.params[f"{bn}.weight"], mean, var)
-    g_x, run.gradients[f"{conv}.weight"] = conv2d_backward(g_z, x, run.params[f"{conv}.weight"], stride, need_g_x=need_g_x)
+    g_z, run.gradients[f"{bn}.weight"], run.gradients[f"{bn}.bias"] = batch_norm_backward(
+        g_y, z, run.params[f"{bn}.weight"], mean, var
+    )
+    g_x, run.gradients[f"{conv}.weight"] = conv2d_backward(
+        g_z, x, run.params[f"{conv}.weight"], stride, need_g_x=need_g_x
+    )
     return g_x
 
 
@@ -330,7 +358,9 @@ def branch_backward(run: Pass, block: Block, g: Tensor) -> Tensor:
     """Return J_Fᵀ · g, the gradient through the branch."""
     for number in range(len(block.convolutions), 0, -1):
         y = run.kept[f"{block.name}.conv{number}"][0]  # this convolution's input: the output of the ReLU before it
-        g = conv_bn_backward(run, f"{block.name}.conv{number}", f"{block.name}.bn{number}", g, block.convolutions[number - 1][1])
+        g = conv_bn_backward(
+            run, f"{block.name}.conv{number}", f"{block.name}.bn{number}", g, block.convolutions[number - 1][1]
+        )
         if number > 1:
             g = relu_backward(g, y)
     return g
@@ -359,7 +389,9 @@ def residual_block(run: Pass, block: Block, x: Tensor) -> Tensor:
 
 
 def residual_block_backward(run: Pass, block: Block, g_y: Tensor) -> Tensor:
-    """Return g_x = (J_F + 1)ᵀ · D · g_y, where D is the last ReLU's mask: the chapter's ∂F/∂x + 1, for vectors, and for what v1 computes."""
+    """Return g_x = (J_F + 1)ᵀ · D · g_y, where D is the last ReLU's mask: the chapter's ∂F/∂x + 1, for vectors, and for
+    what v1 computes.
+    """
     (y,) = run.kept.pop(block.name)
     g_sum = relu_backward(g_y, y)
     through_the_branch = branch_backward(run, block, g_sum)  # J_Fᵀ · g: "∂F/∂x"
@@ -372,7 +404,9 @@ def residual_block_backward(run: Pass, block: Block, g_y: Tensor) -> Tensor:
 
 def _depth(params: Tensors) -> int:
     """Return the depth of the network that has these parameters."""
-    convolutions = sum(name.endswith(".weight") and value.ndim == 4 and "downsample" not in name for name, value in params.items())
+    convolutions = sum(
+        name.endswith(".weight") and value.ndim == 4 and "downsample" not in name for name, value in params.items()
+    )
     return convolutions + 1  # and the classifier
 
 
@@ -390,8 +424,12 @@ def _forward(run: Pass, images: Tensor, stride_in: StrideIn) -> Tensor:
     return linear(features, run.params["fc.weight"], run.params["fc.bias"])
 
 
-def forward(params: Tensors, stats: Tensors, images: Tensor, *, training: bool = False, stride_in: StrideIn = "3x3") -> tuple[Tensor, Tensors]:
-    """Return the logits `[B, classes]` of images `[B, 3, H, W]`, and the running statistics after this batch (unchanged in evaluation)."""
+def forward(
+    params: Tensors, stats: Tensors, images: Tensor, *, training: bool = False, stride_in: StrideIn = "3x3"
+) -> tuple[Tensor, Tensors]:
+    """Return the logits `[B, classes]` of images `[B, 3, H, W]`, and the running statistics after this batch (unchanged
+    in evaluation).
+    """
     run = Pass(params, stats, training=training, keep=False)
     logits = _forward(run, images, stride_in)
     return logits, {**stats, **run.new_stats}
@@ -407,9 +445,16 @@ class Step(NamedTuple):
 
 
 def loss_and_gradients(
-    params: Tensors, stats: Tensors, images: Tensor, labels: Tensor, *, stride_in: StrideIn = "3x3", need_g_images: bool = True
+    params: Tensors,
+    stats: Tensors,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    stride_in: StrideIn = "3x3",
+    need_g_images: bool = True,
 ) -> Step:
-    """Return the mean cross-entropy, its gradient for every parameter and for the images, and the new running statistics (training mode).
+    """Return the mean cross-entropy, its gradient for every parameter and for the images, and the new running
+    statistics (training mode).
 
     Training needs no gradient of the images: `need_g_images=False` saves the stem's costly one.
     """
@@ -425,7 +470,9 @@ def loss_and_gradients(
     g = relu_backward(max_pool_backward(g, where, x.shape), x)
     g_images = conv_bn_backward(run, "conv1", "bn1", g, stride=2, need_g_x=need_g_images)
     gradients = {name: run.gradients[name] for name in params}
-    return Step(cross_entropy(logits, labels), gradients, {**stats, **run.new_stats}, g_images if need_g_images else None)
+    return Step(
+        cross_entropy(logits, labels), gradients, {**stats, **run.new_stats}, g_images if need_g_images else None
+    )
 
 
 def sgd_step(
@@ -437,13 +484,18 @@ def sgd_step(
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
 ) -> tuple[Tensors, Tensors]:
-    """Return (params, momenta) after one step of SGD, as `torch.optim.SGD` defines it; `momenta` is None before the first step.
+    """Return (params, momenta) after one step of SGD, as `torch.optim.SGD` defines it; `momenta` is None before the
+    first step.
 
-    v ← momentum · v + (g + weight_decay · p), with v = g + weight_decay · p the first time; p ← p − learning_rate · v. The rate multiplies
-    v when it is applied, so that a change of the rate acts at once.
+    v ← momentum · v + (g + weight_decay · p), with v = g + weight_decay · p the first time; p ← p − learning_rate · v.
+    The rate multiplies v when it is applied, so that a change of the rate acts at once.
     """
     decayed = {name: torch.add(gradients[name], p, alpha=weight_decay) for name, p in params.items()}
-    new = decayed if momenta is None else {name: torch.add(g, momenta[name], alpha=momentum) for name, g in decayed.items()}
+    new = (
+        decayed
+        if momenta is None
+        else {name: torch.add(g, momenta[name], alpha=momentum) for name, g in decayed.items()}
+    )
     return {name: torch.sub(p, new[name], alpha=learning_rate) for name, p in params.items()}, new
 
 

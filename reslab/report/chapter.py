@@ -8,14 +8,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-CHAPTERS = {language: Path(__file__).parents[1] / name for language, name in (("ko", "README.md"), ("en", "README.en.md"))}
+CHAPTERS = {
+    language: Path(__file__).parents[1] / name for language, name in (("ko", "README.md"), ("en", "README.en.md"))
+}
 
 
 def chapter(evidence: Mapping[str, str]) -> dict[str, Markup]:
     """Return the chapter in every language, given where in the page the claims' evidence is: claim id -> anchor.
 
-    The page has a heading of its own over it, so its title goes and its headings are one level lower. Links within the project go, too: the page
-    travels alone.
+    The page has a heading of its own over it, so its title goes and its headings are one level lower. Links within the
+    project go, too: the page travels alone.
     """
     return {language: _html(path.read_text(encoding="utf-8"), evidence) for language, path in CHAPTERS.items()}
 

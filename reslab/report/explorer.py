@@ -1,11 +1,12 @@
-"""The network explorer's data: every network it offers, as layers from which the page computes shapes, parameters and multiply-adds at any size.
+"""The network explorer's data: every network it offers, as layers from which the page computes shapes, parameters and
+multiply-adds at any size.
 
-`python -m reslab.report.explorer` measures the zoo again and writes `explorer.json`, which the page embeds: building every network takes
-minutes, so a page does not. A test compares the file with the zoo.
+`python -m reslab.report.explorer` measures the zoo again and writes `explorer.json`, which the page embeds: building
+every network takes minutes, so a page does not. A test compares the file with the zoo.
 
-Tables are shared: a `block` is its shortcut, the channels that leave it, and its layers; a `row` is a stage's name, its words and its blocks,
-each with how often it repeats; a `design` is a list of rows. Of a network of any depth the numbers are for n = 1, and a third number says how many
-more a block repeats for each n beyond.
+Tables are shared: a `block` is its shortcut, the channels that leave it, and its layers; a `row` is a stage's name, its
+words and its blocks, each with how often it repeats; a `design` is a list of rows. Of a network of any depth the
+numbers are for n = 1, and a third number says how many more a block repeats for each n beyond.
 """
 
 import itertools
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).parent / "explorer.json"
 
-OPTIONS: dict[str, tuple[str, ...]] = {"block": ("basic", "bottleneck"), "shortcut": ("A", "B", "C"), "stride_in": ("1x1", "3x3")}
-"""The options that change a network's layers, with their values; a network offers those that its builder takes, only a family its block."""
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "block": ("basic", "bottleneck"),
+    "shortcut": ("A", "B", "C"),
+    "stride_in": ("1x1", "3x3"),
+}
+"""The options that change a network's layers, with their values; a network offers those that its builder takes, only a
+family its block.
+"""
 
 FAMILIES = ("cifar_resnet", "cifar_plain", "cifar_preresnet")
 """The families of any depth: 6n+2 with basic blocks, 9n+2 with bottlenecks."""
@@ -45,7 +52,9 @@ def measure_catalogue(names: Sequence[str]) -> Json:
 
 
 def offered() -> list[str]:
-    """Return the networks that the explorer offers: all of the zoo's names but the low-level twins, and the families of any depth."""
+    """Return the networks that the explorer offers: all of the zoo's names but the low-level twins, and the families of
+    any depth.
+    """
     from reslab.networks import zoo
 
     return [*FAMILIES, *(name for name in zoo.names() if not name.startswith("lowlevel/"))]
@@ -68,7 +77,9 @@ class _Tables:
 
 
 def _network(name: str, tables: _Tables) -> Json:
-    """Return a network's image size, its options, the values that it has by default, and its designs by the values of its options."""
+    """Return a network's image size, its options, the values that it has by default, and its designs by the values of
+    its options.
+    """
     from reslab.errors import UserError
     from reslab.networks import zoo
 
@@ -123,7 +134,9 @@ def _design(name: str, options: dict[str, str], tables: _Tables) -> int:
 
 
 def _rows(network: "nn.Module", tables: _Tables) -> list[tuple[str, str, list[list[int]]]]:
-    """Return each stage's name, its words without the count of its blocks, and its blocks, runs of equal ones together; as they run."""
+    """Return each stage's name, its words without the count of its blocks, and its blocks, runs of equal ones together;
+    as they run.
+    """
     from reslab.networks import anatomy, zoo
 
     modules = dict(anatomy.opened(network))
@@ -154,7 +167,9 @@ def _block(block: "nn.Module") -> list[Any]:
     for name, layer in block.named_modules():
         if isinstance(layer, nn.Conv2d):
             window = map(_side, (layer.kernel_size, layer.stride, layer.padding))
-            layers.append([_path(name), layer.in_channels, layer.out_channels, *window, layer.groups, int(layer.bias is not None)])
+            layers.append(
+                [_path(name), layer.in_channels, layer.out_channels, *window, layer.groups, int(layer.bias is not None)]
+            )
         elif isinstance(layer, nn.BatchNorm2d):
             layers.append(["norm", layer.num_features])
         elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
@@ -176,13 +191,17 @@ def _side(size: Any) -> int:
 
 
 def _path(name: str) -> str:
-    """Return which images a convolution sees: those on the main path, the block's input (side), or their mean (squeeze)."""
+    """Return which images a convolution sees: those on the main path, the block's input (side), or their mean
+    (squeeze).
+    """
     parts = name.split(".")
     return "side" if {"downsample", "proj"} & set(parts) else "squeeze" if {"fc1", "fc2"} & set(parts) else "main"
 
 
 def _shortcut(block: "nn.Module") -> str:
-    """Return what adds a block's input to its branch: identity, padding (option A) or projection; nothing, or the features that are appended."""
+    """Return what adds a block's input to its branch: identity, padding (option A) or projection; nothing, or the
+    features that are appended.
+    """
     from torch import nn
 
     shortcut = getattr(block, "downsample", getattr(block, "proj", None))

@@ -26,7 +26,8 @@ MARKERS = "osD^xP*p"
 
 
 def write_figures(directories: Sequence[Path], out: Path, progress: Progress = silent) -> list[Path]:
-    """Write every picture of these studies to `out` as `STUDY-TITLE.LANGUAGE.png` and `.svg`, and return their paths; an older one is replaced.
+    """Write every picture of these studies to `out` as `STUDY-TITLE.LANGUAGE.png` and `.svg`, and return their paths;
+    an older one is replaced.
 
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
@@ -48,7 +49,9 @@ def write_figures(directories: Sequence[Path], out: Path, progress: Progress = s
                 figure = draw(picture, language)
                 for suffix in ("png", "svg"):
                     path = out / f"{stem}.{language}.{suffix}"
-                    write_atomically(path, drawn(figure, suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else None))
+                    write_atomically(
+                        path, drawn(figure, suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+                    )
                     written.append(path)
     return written
 
@@ -59,7 +62,9 @@ def _slug(title: str) -> str:
 
 
 def draw(picture: Chart, language: str) -> "Figure":
-    """Return a picture as a matplotlib figure, in "ko" or "en"; what a slider chooses from is all there, each in a panel."""
+    """Return a picture as a matplotlib figure, in "ko" or "en"; what a slider chooses from is all there, each in a
+    panel.
+    """
     from matplotlib.figure import Figure
 
     series, apart = picture.series, picture.arrangement in ("panels", "slider")
@@ -149,11 +154,15 @@ def _grid(axes: "Axes", picture: Chart, series: Series) -> None:
     low, high = min(values), max(values)
     style: Json = {"cmap": "cividis"}
     if picture.kind == "heatmap":
-        axes.pcolormesh(np.array(series.x), np.array(series.y), heights, vmin=low, vmax=high, shading="nearest", **style)
+        axes.pcolormesh(
+            np.array(series.x), np.array(series.y), heights, vmin=low, vmax=high, shading="nearest", **style
+        )
     else:
         levels = MaxNLocator(20).tick_values(low, high)
         axes.contourf(series.x, series.y, heights, levels=levels, **style)
-        axes.contour(series.x, series.y, heights, levels=levels, colors="black", linewidths=0.3, alpha=0.5, linestyles="solid")
+        axes.contour(
+            series.x, series.y, heights, levels=levels, colors="black", linewidths=0.3, alpha=0.5, linestyles="solid"
+        )
 
 
 def _series(axes: "Axes", picture: Chart, index: int, series: Series, name: str) -> None:
@@ -163,9 +172,20 @@ def _series(axes: "Axes", picture: Chart, index: int, series: Series, name: str)
     spread = [value or 0.0 for value in series.spread] if series.spread else None
     kind = series.kind or picture.kind
     if kind == "bars":
-        _bars(axes, picture, series, y, {"yerr": spread, "color": colour, "label": name, "capsize": 2, "error_kw": {"elinewidth": 0.8}})
+        _bars(
+            axes,
+            picture,
+            series,
+            y,
+            {"yerr": spread, "color": colour, "label": name, "capsize": 2, "error_kw": {"elinewidth": 0.8}},
+        )
         return
-    style: Json = {"color": colour, "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 3, "label": name}
+    style: Json = {
+        "color": colour,
+        "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+        "markersize": 3,
+        "label": name,
+    }
     if kind == "points":
         axes.errorbar(x, y, spread, linestyle="none", **style)
     elif spread and not any(isinstance(value, str) for value in x):
@@ -177,7 +197,9 @@ def _series(axes: "Axes", picture: Chart, index: int, series: Series, name: str)
 
 
 def _bars(axes: "Axes", picture: Chart, series: Series, y: list[float], style: Json) -> None:
-    """Draw a series of bars beside those of the other series that share its panel; among numbers where they are, else at 0, 1, …"""
+    """Draw a series of bars beside those of the other series that share its panel; among numbers where they are, else
+    at 0, 1, …
+    """
     alone = picture.arrangement in ("panels", "slider")
     beside = [series] if alone else [each for each in picture.series if (each.kind or picture.kind) == "bars"]
     xs = places(picture)

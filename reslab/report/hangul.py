@@ -32,7 +32,10 @@ def font_face(page: str) -> str:
     font.save(file)
     data = base64.b64encode(file.getvalue()).decode("ascii")
     source = f'url("data:font/woff;base64,{data}") format("woff")'
-    return f'@font-face {{ font-family: "{FAMILY}"; src: {source}; font-display: block; unicode-range: U+3131-318E, U+AC00-D7A3; }}'
+    return (
+        f'@font-face {{ font-family: "{FAMILY}"; src: {source}; font-display: block; unicode-range: U+3131-318E, '
+        f"U+AC00-D7A3; }}"
+    )
 
 
 @contextmanager

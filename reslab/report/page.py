@@ -29,7 +29,8 @@ _FONT = "/* the page's Hangul */"
 
 
 def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
-    """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that and the whole chapter.
+    """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that
+    and the whole chapter.
 
     Studies stand in the chapter's order, whatever order they are given in.
 
@@ -38,12 +39,25 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     """
     environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
-    environment.filters |= {"data_head": pictures.data_head, "data_rows": pictures.data_rows, "number_columns": pictures.number_columns}
+    environment.filters |= {
+        "data_head": pictures.data_head,
+        "data_rows": pictures.data_rows,
+        "number_columns": pictures.number_columns,
+    }
     environment.filters |= {"effect_and_interval": effect_and_interval}
     environment.filters |= {"dedent": dedent, "method": wording.method}
-    studies = [section(number, study) for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)]
+    studies = [
+        section(number, study)
+        for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)
+    ]
     ledger = [
-        {"number": number, "study": study, "claim": claim, "anchor": f"{study['anchor']}-{claim.id}", "reason": study["reasons"][claim.id]}
+        {
+            "number": number,
+            "study": study,
+            "claim": claim,
+            "anchor": f"{study['anchor']}-{claim.id}",
+            "reason": study["reasons"][claim.id],
+        }
         for number, study in enumerate(studies)
         for claim in study["claims"]
     ]
@@ -64,7 +78,9 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
 
 
 def place_in_chapter(study: StudyRecord) -> int:
-    """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes last."""
+    """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes
+    last.
+    """
     order = list(SECTIONS)
     places = [order.index(claim.section) for claim in study.record.claims if claim.section in SECTIONS]
     return mode(places) if places else len(order)

@@ -1,4 +1,6 @@
-"""The pictures of a study, as charts: the page draws them with plotly, `--figures` with matplotlib, and both show the same numbers in a table."""
+"""The pictures of a study, as charts: the page draws them with plotly, `--figures` with matplotlib, and both show the
+same numbers in a table.
+"""
 
 import json
 import math
@@ -16,15 +18,17 @@ from reslab.report.units import chart_in_percent
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
 COLOURS = (*_OKABE_ITO, "#6B5BD2", "#882255", "#8C5A2B", "#7F8790")
-"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper), then four for pictures of more than eight
-series; dashes and marks tell curves apart too."""
+"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper), then four for
+pictures of more than eight series; dashes and marks tell curves apart too."""
 
 MOST = 12
 """Curves in one picture: with more, none can be told from another."""
 
 
 def pictures(record: Record, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Chart]:
-    """Return a study's pictures: those that its record holds, then the training curves and the final errors if it trained."""
+    """Return a study's pictures: those that its record holds, then the training curves and the final errors if it
+    trained.
+    """
     found = list(record.charts)
     curves = _curves(trials)
     if curves:
@@ -35,7 +39,9 @@ def pictures(record: Record, trials: Sequence[Trial], rows: Sequence[dict[str, A
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
-    """Return the lines of metrics of each group's trials; of those that did not finish only where none of the group did."""
+    """Return the lines of metrics of each group's trials; of those that did not finish only where none of the group
+    did.
+    """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.metrics:
@@ -58,8 +64,12 @@ def _training(curves: dict[str, list[list[Json]]]) -> Chart:
         title={"ko": "학습하는 동안의 훈련 오류", "en": "Training error through training"},
         caption=_shortened(
             {
-                "ko": "선은 시드 평균, 띠는 표준편차 한 배. 학습 중인 배치에서 잰 값이다. 어느 선이 더 낮은 곳에서 멈추는지 볼 것.",
-                "en": "The line is the mean over seeds, the band one standard deviation, measured on the batches as they are learned from. "
+                "ko": (
+                    "선은 시드 평균, 띠는 표준편차 한 배. 학습 중인 배치에서 잰 값이다. 어느 선이 더 낮은 곳에서 "
+                    "멈추는지 볼 것."
+                ),
+                "en": "The line is the mean over seeds, the band one standard deviation, "
+                "measured on the batches as they are learned from. "
                 "See which line ends lower.",
             },
             len(curves),
@@ -72,16 +82,24 @@ def _training(curves: dict[str, list[list[Json]]]) -> Chart:
 
 def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     shown = rows[:MOST]
-    names: dict[str, Text] = {"train_error": {"ko": "훈련", "en": "training"}, "test_error": {"ko": "시험", "en": "test"}}
+    names: dict[str, Text] = {
+        "train_error": {"ko": "훈련", "en": "training"},
+        "test_error": {"ko": "시험", "en": "test"},
+    }
     series = []
     for split, name in names.items():
         spread = [100 * (row[f"{split}_std"] or 0.0) for row in shown]
-        series.append(Series(name=name, x=[row["group"] for row in shown], y=[100 * row[split] for row in shown], spread=spread))
+        series.append(
+            Series(name=name, x=[row["group"] for row in shown], y=[100 * row[split] for row in shown], spread=spread)
+        )
     return Chart(
         title={"ko": "학습이 끝난 뒤의 오류", "en": "Errors after training"},
         caption=_shortened(
             {
-                "ko": "평가 모드에서 잰 오류. 막대는 시드 평균, 수염은 표준편차 한 배. 두 오류가 함께 높은지, 시험 오류만 높은지 볼 것.",
+                "ko": (
+                    "평가 모드에서 잰 오류. 막대는 시드 평균, 수염은 표준편차 한 배. 두 오류가 함께 높은지, 시험 "
+                    "오류만 높은지 볼 것."
+                ),
                 "en": "Measured in evaluation mode: bars are means over seeds, whiskers one standard deviation. "
                 "See whether both errors are high, or the test error alone.",
             },
@@ -114,7 +132,9 @@ def _clean(value: Any) -> Any:
 
 
 def data_head(picture: Chart) -> list[Words]:
-    """Return the columns' names of the table behind a picture: the x and the series, or, of a grid, the y and every x."""
+    """Return the columns' names of the table behind a picture: the x and the series, or, of a grid, the y
+    and every x.
+    """
     if picture.kind not in GRIDS:
         return [picture.x, *(series.name for series in picture.series)]
     corner: Text = {"ko": f"{picture.y['ko']} ↓ {picture.x['ko']} →", "en": f"{picture.y['en']} ↓ {picture.x['en']} →"}
@@ -127,7 +147,9 @@ def places(picture: Chart) -> list[Any]:
 
 
 def data_rows(picture: Chart) -> Iterator[tuple[Words, str, list[str]]]:
-    """Yield the rows of the table behind a picture: a series' name or none, an x, and for every series what it has there; of a grid, a y."""
+    """Yield the rows of the table behind a picture: a series' name or none, an x, and for every series what it has
+    there; of a grid, a y.
+    """
     if picture.kind in GRIDS:
         for series in picture.series:
             for y, values in zip(series.y, series.z or [], strict=False):
@@ -148,12 +170,16 @@ def data_rows(picture: Chart) -> Iterator[tuple[Words, str, list[str]]]:
 
 
 def number_columns(table: Table) -> list[bool]:
-    """Return which of a table's columns are of numbers, perhaps with empty cells: head and cells of these are aligned on the right."""
+    """Return which of a table's columns are of numbers, perhaps with empty cells: head and cells of these are aligned
+    on the right.
+    """
     return [any(isinstance(row[column], int | float) for row in table.rows) for column in range(len(table.columns))]
 
 
 def figure(value: Any) -> str:
-    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, true minus signs, nothing for None."""
+    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, true minus signs,
+    nothing for None.
+    """
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
         whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e15)
         return (f"{value + 0:,.0f}" if whole else f"{value:.4g}").replace("-", "−")
@@ -165,12 +191,18 @@ def embedded(value: Any) -> Markup:
     value = value.model_dump(mode="json") if isinstance(value, Part) else value
     text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
     return Markup(
-        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+        text.replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
     )
 
 
 def marks(claim: Verdict) -> dict[str, float] | None:
-    """Return where a statistical claim's interval, effect, margin and zero are, on an axis from 0 to 300; None if it has no interval."""
+    """Return where a statistical claim's interval, effect, margin and zero are, on an axis from 0 to 300; None if it
+    has no interval.
+    """
     if claim.interval is None or claim.margin is None or claim.effect is None:
         return None
     low, high = claim.interval

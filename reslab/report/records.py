@@ -9,23 +9,30 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from reslab import runs
+from reslab import shapes
 from reslab.errors import DamagedError, MissingError
 from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.ledger.claim import Text
 from reslab.ledger.migration import migrated
 from reslab.ledger.record import Outcome, Record
-from reslab.runs import METRICS, RESULT, TRIAL, Number, TrialFile, check_files, read_metrics
-from reslab.runs import Outcome as TrialOutcome
+from reslab.runs import METRICS, RESULT, TRIAL, check_files, read_metrics
+from reslab.shapes import Number, TrialFile
+from reslab.shapes import Outcome as TrialOutcome
 
 RESULTS_ONLY: Text = {
-    "ko": "실험의 결과(study.json)만 여기 있고 실행마다의 기록(trial.json, metrics.jsonl)은 없다. 그래서 학습 곡선은 없다.",
-    "en": "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): there are no training curves.",
+    "ko": (
+        "실험의 결과(study.json)만 여기 있고 실행마다의 기록(trial.json, metrics.jsonl)은 없다. 그래서 학습 곡선은 "
+        "없다."
+    ),
+    "en": (
+        "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): "
+        "there are no training curves."
+    ),
 }
 """The note of a study that came without its trials' directories."""
 
 
-class Line(runs.Line):
+class Line(shapes.Line):
     """A line of a trial's metrics, as far as it is drawn."""
 
     epoch: Number
@@ -68,7 +75,9 @@ def read_study(directory: Path) -> Record:
     try:
         return Record.model_validate(record if "version" in record else migrated(record), strict=True)
     except ValidationError as error:
-        raise DamagedError(f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again") from error
+        raise DamagedError(
+            f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again"
+        ) from error
 
 
 def read_directory(directory: Path) -> StudyRecord:
@@ -100,23 +109,34 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
         some = f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
         notes.append(
             {
-                "ko": f"실행 {len(trials)}개 가운데 {len(missing)}개의 기록(trial.json, metrics.jsonl)이 없거나 깨졌다: {some}. "
+                "ko": f"실행 {len(trials)}개 가운데 {len(missing)}개의 기록(trial.json, metrics.jsonl)이 "
+                f"없거나 깨졌다: {some}. "
                 "곡선은 나머지만 그렸다.",
-                "en": f"The files of {len(missing)} of {len(trials)} trials (trial.json, metrics.jsonl) are missing or broken: {some}. "
+                "en": f"The files of {len(missing)} of {len(trials)} trials (trial.json, metrics.jsonl) "
+                f"are missing or broken: {some}. "
                 "The curves show the others.",
             }
         )
     if record.failures:
         count = len(record.failures)
         notes.append(
-            {"ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.", "en": f"{count} trials failed; the small print says why."},
+            {
+                "ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.",
+                "en": f"{count} trials failed; the small print says why.",
+            },
         )
     diverged = sum(trial.result is not None and trial.result.status == "diverged" for trial in trials)
     if diverged:
         notes.append(
             {
-                "ko": f"실행 {diverged}개가 발산했다. 손실이 유한하지 않게 된 때에 멈췄고, 그때 신경망의 오류로 셈에 들어 있다.",
-                "en": f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with the errors of the network then.",
+                "ko": (
+                    f"실행 {diverged}개가 발산했다. 손실이 유한하지 않게 된 때에 멈췄고, 그때 신경망의 오류로 셈에 "
+                    "들어 있다."
+                ),
+                "en": (
+                    f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with the "
+                    "errors of the network then."
+                ),
             }
         )
     return StudyRecord(record, trials, notes)
@@ -128,9 +148,11 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
     done = sum(trial.result is not None for trial in trials)
     started = len(trials) - done
     note: Text = {
-        "ko": f"study.json이 없다: 주장을 판정하기 전에 멈춘 실험이다. 끝난 실행은 {done}개, 시작만 한 실행은 {started}개. "
+        "ko": "study.json이 없다: 주장을 판정하기 전에 멈춘 실험이다. "
+        f"끝난 실행은 {done}개, 시작만 한 실행은 {started}개. "
         "아래는 지금까지의 기록이다. 같은 명령을 다시 실행하면 빠진 것만 마저 잰다.",
-        "en": f"There is no study.json: the study stopped before its claims were decided. {done} trials had finished and {started} had begun. "
+        "en": f"There is no study.json: the study stopped before its claims were decided. "
+        f"{done} trials had finished and {started} had begun. "
         "Below is what there is; the same command, run again, does only what is missing.",
     }
     name = directory.resolve().name
@@ -193,7 +215,9 @@ def summarise(groups: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
             "diverged": sum(result.status == "diverged" for result in results),
         }
         for split in ("train_error", "test_error"):
-            values = np.array([np.nan if (value := getattr(result, split)) is None else value for result in results], dtype=float)
+            values = np.array(
+                [np.nan if (value := getattr(result, split)) is None else value for result in results], dtype=float
+            )
             row[split] = float(values.mean())
             row[f"{split}_std"] = float(values.std(ddof=1)) if len(values) > 1 else None
         rows.append(row)
@@ -205,5 +229,8 @@ def command(record: Record) -> str:
     words = ["reslab", "study", record.study]
     for key, value in record.config.items():
         if value is not None:
-            words += [f"--{key.replace('_', '-')}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+            words += [
+                f"--{key.replace('_', '-')}",
+                ",".join(map(str, value)) if isinstance(value, list) else str(value),
+            ]
     return shlex.join(words)

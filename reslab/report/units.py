@@ -1,4 +1,6 @@
-"""How a reader sees a record's numbers: error rates in %, though records hold fractions, and effects with as many digits as mean something."""
+"""How a reader sees a record's numbers: error rates in %, though records hold fractions, and effects with as many
+digits as mean something.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +9,9 @@ from reslab.ledger.record import Chart, Series, Verdict
 
 
 def claim_in_percent(claim: Verdict) -> Verdict:
-    """Return a claim about error rates with its effect, interval and margin in percentage points; any other as it is."""
+    """Return a claim about error rates with its effect, interval and margin in percentage points; any
+    other as it is.
+    """
     if not claim.rate:
         return claim
     words = {"ko": claim.unit, "en": claim.unit} if isinstance(claim.unit, str) else claim.unit
@@ -40,8 +44,13 @@ def _hundredfold(value: float | None) -> float | None:
 
 
 def effect_and_interval(effect: float, interval: Sequence[float] | None) -> list[str]:
-    """Return an effect and the ends of its interval with decimals down to a hundredth of the interval's width; alone, to a hundredth of itself."""
+    """Return an effect and the ends of its interval with decimals down to a hundredth of the interval's width; alone,
+    to a hundredth of itself.
+    """
     values = [effect, *(interval or ())]
     size = max(values) - min(values) or abs(effect)
     places = max(0, 2 - math.floor(math.log10(size))) if 0 < size < math.inf else 0
-    return [f"{value:+.10g}" if value else "0" for value in (round(value, places) if math.isfinite(size) else value for value in values)]
+    return [
+        f"{value:+.10g}" if value else "0"
+        for value in (round(value, places) if math.isfinite(size) else value for value in values)
+    ]

@@ -1,9 +1,11 @@
-"""airbench94, which reached 94 % on CIFAR-10 in the fewest seconds of its time, for any device (Jordan 2024, arXiv:2404.00498).
+"""airbench94, which reached 94 % on CIFAR-10 in the fewest seconds of its time, for any device (Jordan 2024,
+arXiv:2404.00498).
 
-The network and all settings are those of `legacy/airbench94.py` in github.com/KellerJordan/cifar10-airbench, written anew: float32 or bfloat16
-in place of float16, and one view of a test image where the 94 % are the mean of six. It has no shortcuts. `airbench94_muon.py` there is newer
-and needs two thirds of the time on an A100. The speedrun takes its steps from it, so that here it is those with the older network, other
-logits, a larger batch and its own rate of the filters.
+The network and all settings are those of `legacy/airbench94.py` in github.com/KellerJordan/cifar10-airbench, written
+anew: float32 or bfloat16 in place of float16, and one view of a test image where the 94 % are the mean of six. It has
+no shortcuts. `airbench94_muon.py` there is newer and needs two thirds of the time on an A100. The speedrun takes its
+steps from it, so that here it is those with the older network, other logits, a larger batch and its own rate of the
+filters.
 """
 
 from itertools import islice, pairwise
@@ -44,7 +46,9 @@ class Airbench94(Sprinter):
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.whiten = Whitening(in_channels)
-        self.groups = nn.Sequential(*(Group(c_in, c_out) for c_in, c_out in pairwise((self.whiten.out_channels, *WIDTHS))))
+        self.groups = nn.Sequential(
+            *(Group(c_in, c_out) for c_in, c_out in pairwise((self.whiten.out_channels, *WIDTHS)))
+        )
         self.head = nn.Linear(WIDTHS[-1], num_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +104,9 @@ class Lookahead:
 
 
 def rate(step: int, steps: int) -> float:
-    """Return the learning rate as a fraction of the highest: from 0.2 up to 1 in the first 23 % of the steps, then down to 0.07."""
+    """Return the learning rate as a fraction of the highest: from 0.2 up to 1 in the first 23 % of the steps, then down
+    to 0.07.
+    """
     up = int(steps * 0.23)
     if step < up:
         return 0.2 + 0.8 * step / up
@@ -114,7 +120,9 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
     step_length = 1024 * (1 + 1 / (1 - MOMENTUM))  # of Nesterov's momentum, under gradients that stay the same
     lr, decay = LEARNING_RATE / step_length, WEIGHT_DECAY * batches.batch_size / step_length
     biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    weights = [parameter for name, parameter in network.named_parameters() if "norm" not in name and parameter.requires_grad]
+    weights = [
+        parameter for name, parameter in network.named_parameters() if "norm" not in name and parameter.requires_grad
+    ]
     groups = [
         {"params": biases, "lr": BIAS_RATE * lr, "weight_decay": decay / (BIAS_RATE * lr)},
         {"params": weights, "lr": lr, "weight_decay": decay / lr},

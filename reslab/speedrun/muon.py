@@ -8,16 +8,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Jordan's coefficients of x → a·x + b·x³ + c·x⁵. They climb from 0 as steeply as they can, and stop near 1 rather than at it."""
+"""Jordan's coefficients of x → a·x + b·x³ + c·x⁵. They climb from 0 as steeply as they can, and stop near 1 rather than
+at it.
+"""
 
 TINY = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov's momentum, orthogonalised, for the weights of convolutions, `[out, in, h, w]`, each seen as a matrix `[out, in·h·w]`.
+    """Nesterov's momentum, orthogonalised, for the weights of convolutions, `[out, in, h, w]`, each seen as a matrix
+    `[out, in·h·w]`.
 
-    Every step first gives each weight the Frobenius norm √out, so that `lr` is by how much a step turns it, whatever its size; that also takes
-    the place of weight decay. It suits layers that a normalisation follows, whose size does not matter.
+    Every step first gives each weight the Frobenius norm √out, so that `lr` is by how much a step turns it, whatever
+    its size; that also takes the place of weight decay. It suits layers that a normalisation follows, whose size does
+    not matter.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float) -> None:
@@ -41,10 +45,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Float[Tensor, "m n"], iterations: int = 3) -> Float[Tensor, "m n"]:
-    """Return the matrix with its singular values brought near 1 and its singular vectors kept, by a Newton-Schulz iteration.
+    """Return the matrix with its singular values brought near 1 and its singular vectors kept, by a Newton-Schulz
+    iteration.
 
-    "Near" is from about a half to one and a half after five iterations. Three, with which the CIFAR-10 record does (K. Jordan, cifar10-airbench,
-    airbench94_muon.py), leave the smallest ones smaller. A matrix of zeros stays one.
+    "Near" is from about a half to one and a half after five iterations. Three, with which the CIFAR-10 record does (K.
+    Jordan, cifar10-airbench, airbench94_muon.py), leave the smallest ones smaller. A matrix of zeros stays one.
     """
     a, b, c = QUINTIC
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T

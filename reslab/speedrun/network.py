@@ -1,9 +1,11 @@
-"""A residual network, and the recipe that trains it, for the most accuracy in the fewest seconds of an ordinary processor.
+"""A residual network, and the recipe that trains it, for the most accuracy in the fewest seconds of an ordinary
+processor.
 
-What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics and no scale, label
-smoothing, mirroring every other epoch, the scale of the logits, Muon and the other rates (K. Jordan 2024, arXiv:2404.00498, and airbench94_muon.py
-in github.com/KellerJordan/cifar10-airbench); fewer multiplications a convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is its own.
-LOG.md has what was tried, and what it gave on held-out images.
+What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics
+and no scale, label smoothing, mirroring every other epoch, the scale of the logits, Muon and the other rates (K. Jordan
+2024, arXiv:2404.00498, and airbench94_muon.py in github.com/KellerJordan/cifar10-airbench); fewer multiplications a
+convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is its own. LOG.md has what was tried, and what it gave on
+held-out images.
 """
 
 from itertools import islice
@@ -96,7 +98,9 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
     return network
 
 
-def descend(network: Sprinter, filter_rate: float, batches: Batches, fabric: "Fabric", epochs: float, report: Report) -> None:
+def descend(
+    network: Sprinter, filter_rate: float, batches: Batches, fabric: "Fabric", epochs: float, report: Report
+) -> None:
     """Train a network: the filters of its convolutions by Muon, what else learns by SGD with Nesterov's momentum."""
     filters = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -41,7 +41,8 @@ CONTENDERS = {"speedrun": speedrun.CONTENDER, "airbench94": airbench.SGD, "airbe
 
 
 def run(config: SprintConfig, root: Path, progress: Progress) -> Json:
-    """Return the result of a sprint, which is run now if it has none yet. One that was interrupted starts again, as its time counts.
+    """Return the result of a sprint, which is run now if it has none yet. One that was interrupted starts again, as its
+    time counts.
 
     Raises:
         UserError: if its process ends with an error.
@@ -107,13 +108,17 @@ def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
 
 
 def sprint(config: SprintConfig, place: Run) -> Json:
-    """Train and evaluate a contender here, write its weights, and return the outcome. The clock runs from the whitening to the last step."""
+    """Train and evaluate a contender here, write its weights, and return the outcome. The clock runs from the whitening
+    to the last step.
+    """
     contender, data, fabric = CONTENDERS[config.contender], load_data(config.data), fabric_here(config)
     training, evaluated = parts(data.to(fabric.device), config.part)
     assert isinstance(data.augment, Augment)
     with threads(config.threads):
         torch.manual_seed(config.seed)
-        batches = Batches(training, contender.batch_size, shift=data.augment.shift // 2, flip=data.augment.flip, seed=config.seed)
+        batches = Batches(
+            training, contender.batch_size, shift=data.augment.shift // 2, flip=data.augment.flip, seed=config.seed
+        )
         report = Metrics(place)
         processor = time.process_time()
         network = contender.train(batches, data.num_classes, fabric, config.epochs, report)
@@ -153,7 +158,14 @@ class Metrics:
             value = loss.item()
             self.finite = isfinite(value)
             self.written = self.seconds()
-            self.place.append_metrics({"step": step, "steps": steps, "loss": value if self.finite else None, "seconds": round(self.written, 3)})
+            self.place.append_metrics(
+                {
+                    "step": step,
+                    "steps": steps,
+                    "loss": value if self.finite else None,
+                    "seconds": round(self.written, 3),
+                }
+            )
 
     def seconds(self) -> float:
         """Return the time since the start."""
@@ -172,7 +184,9 @@ def check(data: Dataset) -> None:
         UserError: if the images differ in size, are cut out of larger ones, or are too few.
     """
     if any(isinstance(images, Ragged) for images, _ in data.parts.values()) or not isinstance(data.augment, Augment):
-        raise MismatchError(f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits")
+        raise MismatchError(
+            f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits"
+        )
     if len(data.labels) < 2:
         raise MissingError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")
 
@@ -187,7 +201,10 @@ def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixe
 def _pixels(data: Dataset, *names: PartName) -> Pixels:
     images = [images for images, _ in map(data.parts.__getitem__, names) if isinstance(images, Tensor)]
     labels = torch.cat([data.parts[name].labels for name in names])
-    mean, std = (data.unit * torch.tensor(values, device=labels.device)[:, None, None] for values in (data.statistics.mean, data.statistics.std))
+    mean, std = (
+        data.unit * torch.tensor(values, device=labels.device)[:, None, None]
+        for values in (data.statistics.mean, data.statistics.std)
+    )
     return Pixels(torch.cat(images), labels, mean, std)
 
 
@@ -195,7 +212,10 @@ SOONER = Claim(
     id="speedrun.sooner",
     kind="statistical",
     section=None,
-    statement={"en": "The speedrun trains in notably less time than the other", "ko": "스피드런은 상대보다 눈에 띄게 짧은 시간에 학습을 마친다"},
+    statement={
+        "en": "The speedrun trains in notably less time than the other",
+        "ko": "스피드런은 상대보다 눈에 띄게 짧은 시간에 학습을 마친다",
+    },
     source="measured side by side",
     direction="lower",
     margin=0.05,
@@ -217,7 +237,8 @@ AS_ACCURATE = Claim(
 
 
 def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
-    """Return the ratio of the times, ours over the anchor's, of each seed (median, lowest, highest), and whether it is sooner and as accurate.
+    """Return the ratio of the times, ours over the anchor's, of each seed (median, lowest, highest), and whether it is
+    sooner and as accurate.
 
     Runs of different machines, which a directory that was moved may hold, decide nothing.
     """
@@ -229,7 +250,9 @@ def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
         return median(ratios), ratios[0], ratios[-1]
 
     def comparison(claim: Claim, value: Callable[[Json], float]) -> Comparison:
-        return Comparison(claim, {seed: value(ours[seed]) for seed in ours}, {seed: value(theirs[seed]) for seed in theirs}, untested)
+        return Comparison(
+            claim, {seed: value(ours[seed]) for seed in ours}, {seed: value(theirs[seed]) for seed in theirs}, untested
+        )
 
     sooner = comparison(SOONER, lambda result: log(result["training_seconds"]))
     as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])
@@ -246,4 +269,7 @@ def summary(results: Mapping[int, Json]) -> Json:
         values = [result[key] for result in results.values()]
         return mean(values), stdev(values) if len(values) > 1 else None
 
-    return {"seeds": list(results), **{key: spread(key) for key in ("accuracy", "training_seconds", "process_seconds", "processor_seconds")}}
+    return {
+        "seeds": list(results),
+        **{key: spread(key) for key in ("accuracy", "training_seconds", "process_seconds", "processor_seconds")},
+    }

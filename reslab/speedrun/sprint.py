@@ -1,4 +1,6 @@
-"""A sprint: training that is over in a few epochs, with every image in memory. What all contenders share; the recipe is each one's own."""
+"""A sprint: training that is over in a few epochs, with every image in memory. What all contenders share; the recipe is
+each one's own.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab import digests
-from reslab.runs import Config, Line, Outcome, Share, Value
+from reslab.runs import Config
+from reslab.shapes import Line, Outcome, Share, Value
 from reslab.speedrun.whitening import Whitening
 from reslab.training.devices import Device, Precision
 from reslab.training.evaluation import Split
@@ -56,7 +59,9 @@ class SprintConfig(Config):
     contender: str
     against: str = Field("", description="what it races: a race has runs of its own, one beside the other")
     data: str
-    part: Literal["heldout", "test"] = Field(description="what it is evaluated on; for test, it is trained on the held-out images too")
+    part: Literal["heldout", "test"] = Field(
+        description="what it is evaluated on; for test, it is trained on the held-out images too"
+    )
     epochs: float = Field(gt=0)
     seed: int = Field(ge=0)
     threads: int = Field(ge=1)
@@ -75,7 +80,9 @@ Report = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images as they are stored, `[N, C, H, W]`, and their labels `[N]`; mean and standard deviation of stored values, `[C, 1, 1]`."""
+    """Images as they are stored, `[N, C, H, W]`, and their labels `[N]`; mean and standard deviation of stored values,
+    `[C, 1, 1]`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -96,10 +103,12 @@ class Pixels:
 
 
 class Batches:
-    """Training images without end, each once an epoch: in a new order, shifted by up to `shift` pixels with the edge reflected, and mirrored.
+    """Training images without end, each once an epoch: in a new order, shifted by up to `shift` pixels with the edge
+    reflected, and mirrored.
 
-    Half of the images, drawn once, are mirrored in even epochs and the other half in odd ones, so that two epochs show both sides of each image
-    (Jordan 2024, arXiv:2404.00498, section 3.6). The last images of an epoch that are less than a batch are left out.
+    Half of the images, drawn once, are mirrored in even epochs and the other half in odd ones, so that two epochs show
+    both sides of each image (Jordan 2024, arXiv:2404.00498, section 3.6). The last images of an epoch that are less
+    than a batch are left out.
     """
 
     def __init__(self, pixels: Pixels, batch_size: int, *, shift: int, flip: bool, seed: int) -> None:
@@ -124,12 +133,16 @@ class Batches:
 
 
 def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Return the images at `index`, `[B]` and on their device, shifted by `shifts` (down and right, `[2, B]`) pixels and mirrored where `flips`.
+    """Return the images at `index`, `[B]` and on their device, shifted by `shifts` (down and right, `[2, B]`) pixels
+    and mirrored where `flips`.
 
     It is one gather. What comes in at an edge is the reflection of what is there.
     """
     (h, w), device = images.shape[2:], images.device
-    rows, columns = (reflected(torch.arange(side) - shift[:, None], side) for side, shift in zip((h, w), shifts, strict=True))  # [B, H] and [B, W]
+    # [B, H] and [B, W]
+    rows, columns = (
+        reflected(torch.arange(side) - shift[:, None], side) for side, shift in zip((h, w), shifts, strict=True)
+    )
     columns = torch.where(flips[:, None], columns.flip(1), columns)
     rows, columns = rows.to(device), columns.to(device)
     return images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -142,7 +155,9 @@ def reflected(places: Tensor, side: int) -> Tensor:
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return a BatchNorm that learns its bias and not its scale, and whose running statistics follow fast (Jordan 2024, arXiv:2404.00498)."""
+    """Return a BatchNorm that learns its bias and not its scale, and whose running statistics follow fast (Jordan 2024,
+    arXiv:2404.00498).
+    """
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm
@@ -159,7 +174,9 @@ AnySprinter = TypeVar("AnySprinter", bound=Sprinter)
 
 
 def whitened(build: Callable[[int, int], AnySprinter], batches: Batches, num_classes: int) -> AnySprinter:
-    """Return a fresh network, `build(num_classes, in_channels)`, that whitens the patches of the first training images."""
+    """Return a fresh network, `build(num_classes, in_channels)`, that whitens the patches of the first
+    training images.
+    """
     images = batches.pixels.standardised(batches.pixels.images[:WHITENING_IMAGES])
     network = build(num_classes, images.shape[1])
     network.to(memory_format=torch.channels_last)
@@ -169,7 +186,9 @@ def whitened(build: Callable[[int, int], AnySprinter], batches: Batches, num_cla
 
 @dataclass(frozen=True)
 class Contender:
-    """A network and the recipe that trains it: `train(batches, num_classes, fabric, epochs, report)` returns it trained."""
+    """A network and the recipe that trains it: `train(batches, num_classes, fabric, epochs, report)` returns it
+    trained.
+    """
 
     model: str
     batch_size: int

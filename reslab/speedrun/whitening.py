@@ -1,4 +1,6 @@
-"""Whitening: the principal components of image patches, as a convolution (D. Page 2019, "How to train your ResNet" 8)."""
+"""Whitening: the principal components of image patches, as a convolution (D. Page 2019, "How to train
+your ResNet" 8).
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 SMALLEST_SIDE = 16
-"""Pixels that smaller images are enlarged to: a 2×2 convolution without padding and three poolings leave one of them."""
+"""Pixels that smaller images are enlarged to: a 2×2 convolution without padding and three poolings leave
+one of them.
+"""
 CHUNK = 500
 
 
 class Whitening(nn.Module):
-    """A convolution, without padding, by fixed filters for `side`×`side` patches and by their negatives; only its bias learns.
+    """A convolution, without padding, by fixed filters for `side`×`side` patches and by their negatives; only its bias
+    learns.
 
     Until `fit`, the filters give the patch as it is.
     """
@@ -36,16 +41,20 @@ class Whitening(nn.Module):
 
 
 def enlarged(images: Float[Tensor, "b c h w"]) -> Tensor:
-    """Return images whose shorter side has at least 16 pixels: smaller ones a whole number of times as large (bilinear)."""
+    """Return images whose shorter side has at least 16 pixels: smaller ones a whole number of times as large
+    (bilinear).
+    """
     factor = -(-SMALLEST_SIDE // min(images.shape[2:]))
     return images if factor == 1 else F.interpolate(images, scale_factor=float(factor), mode="bilinear")
 
 
 def whitening_filters(images: Float[Tensor, "n c h w"], side: int, eps: float = 5e-4) -> Float[Tensor, "f c side side"]:
-    """Return the filters whose answers over all `side`×`side` patches have a mean square of 1 and mean products of 0, the largest component first.
+    """Return the filters whose answers over all `side`×`side` patches have a mean square of 1 and mean products of 0,
+    the largest component first.
 
-    There are c·side² of them, each an eigenvector of the patches' second moments over the root of its eigenvalue; `eps` keeps components that
-    are all but absent from being blown up. Their signs are arbitrary, so that a network wants each filter and its negative.
+    There are c·side² of them, each an eigenvector of the patches' second moments over the root of its eigenvalue; `eps`
+    keeps components that are all but absent from being blown up. Their signs are arbitrary, so that a network wants
+    each filter and its negative.
     """
     moments, count = torch.zeros(()), 0
     for some in images.split(CHUNK):

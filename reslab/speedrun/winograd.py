@@ -1,4 +1,5 @@
-"""Winograd's minimal filtering, F(4×4, 3×3), for the convolutions of a network in training (Lavin, Gray 2016, arXiv:1509.09308, section 4).
+"""Winograd's minimal filtering, F(4×4, 3×3), for the convolutions of a network in training (Lavin, Gray 2016,
+arXiv:1509.09308, section 4).
 
 On a processor, torch asks oneDNN for direct convolution; on a GPU, cuDNN chooses for itself.
 """
@@ -17,15 +18,32 @@ STEP, SIDE = 4, 6
 LEAST_CHANNELS = 64 * 256
 """Channels in times channels out: with fewer, direct convolution is as fast (two cores with AVX2)."""
 
-# The paper's Bᵀ, G and Aᵀ: pixels and filter, as polynomials, are evaluated at 0, 1, -1, 2, -2 and infinity and multiplied there; the coefficients
+# The paper's Bᵀ, G and Aᵀ: pixels and filter, as polynomials, are evaluated at 0, 1, -1, 2, -2 and infinity and
+# multiplied there; the coefficients
 # of the product are interpolated.
-PIXELS = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))
-FILTER = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
+PIXELS = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+FILTER = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
 OUTPUTS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
 class FastConvolutions(TorchFunctionMode):
-    """While it is entered, wide 3×3 convolutions in float32 on a processor are `winograd`; all other operations are as ever."""
+    """While it is entered, wide 3×3 convolutions in float32 on a processor are `winograd`; all other operations are as
+    ever.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         if func is F.conv2d and not kwargs and suits(*args):
@@ -33,15 +51,29 @@ class FastConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def suits(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> bool:
+def suits(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
     """Return whether `winograd` computes this convolution, and faster than torch."""
-    alike = weight.shape[2:] == (3, 3) and bias is None and (stride, padding, dilation, groups) == ((1, 1), (1, 1), (1, 1), 1)
+    alike = (
+        weight.shape[2:] == (3, 3)
+        and bias is None
+        and (stride, padding, dilation, groups) == ((1, 1), (1, 1), (1, 1), 1)
+    )
     here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return alike and here and len(weight) * weight.shape[1] >= LEAST_CHANNELS
 
 
 def winograd(x: Float[Tensor, "b c h w"], weight: Float[Tensor, "o c 3 3"]) -> Float[Tensor, "b o h w"]:
-    """Return the convolution of `x`, padded by 1, with `weight`: 36 products for every 4×4 outputs in place of 144, each a product of matrices."""
+    """Return the convolution of `x`, padded by 1, with `weight`: 36 products for every 4×4 outputs in place of 144,
+    each a product of matrices.
+    """
     (b, c, h, w), o = x.shape, len(weight)
     rows, columns = -(-h // STEP), -(-w // STEP)
     padded = F.pad(x, (1, STEP * columns + 1 - w, 1, STEP * rows + 1 - h))
@@ -54,7 +86,9 @@ def winograd(x: Float[Tensor, "b c h w"], weight: Float[Tensor, "o c 3 3"]) -> F
 
 
 def along_both_sides(matrix: Sequence[Sequence[float]], squares: Float[Tensor, "t n2 c"]) -> Float[Tensor, "t m2 c"]:
-    """Return M·S·Mᵀ for the m×n `matrix` M and each n×n square S, whose numbers stand in one row: as one product, (M⊗M)·S."""
+    """Return M·S·Mᵀ for the m×n `matrix` M and each n×n square S, whose numbers stand in one row: as one product,
+    (M⊗M)·S.
+    """
     m = squares.new_tensor(matrix)
     return torch.bmm(torch.kron(m, m).expand(len(squares), -1, -1), squares)
 
@@ -66,7 +100,12 @@ class Patches(torch.autograd.Function):
     def forward(ctx: Any, pixels: Tensor) -> Tensor:
         """Return the patches."""
         ctx.shape = pixels.shape
-        return pixels.unfold(1, SIDE, STEP).unfold(2, SIDE, STEP).permute(0, 1, 2, 4, 5, 3).reshape(-1, SIDE**2, pixels.shape[3])
+        return (
+            pixels.unfold(1, SIDE, STEP)
+            .unfold(2, SIDE, STEP)
+            .permute(0, 1, 2, 4, 5, 3)
+            .reshape(-1, SIDE**2, pixels.shape[3])
+        )
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
@@ -83,6 +122,8 @@ class Patches(torch.autograd.Function):
 
 
 def patches(pixels: Float[Tensor, "b h w c"]) -> Float[Tensor, "t 36 c"]:
-    """Return patches of 6×6 pixels, one every 4, so that neighbours share 2; height and width are 2 more than a multiple of 4."""
+    """Return patches of 6×6 pixels, one every 4, so that neighbours share 2; height and width are 2 more than a
+    multiple of 4.
+    """
     result: Tensor = Patches.apply(pixels)
     return result

@@ -25,7 +25,10 @@ def _shapes(params: lowlevel.Tensors, stats: lowlevel.Tensors) -> None:
     for block in lowlevel.blocks(18, "3x3"):
         y = lowlevel.residual_block(run, block, x)
         path = "projection W_s" if block.projection else "identity"
-        print(f"   {block.name}: {'×'.join(map(str, x.shape[1:])):>9} -> {'×'.join(map(str, y.shape[1:])):<9}  shortcut: {path}")
+        print(
+            f"   {block.name}: {'×'.join(map(str, x.shape[1:])):>9} -> {'×'.join(map(str, y.shape[1:])):<9}  "
+            f"shortcut: {path}"
+        )
         x = y
 
 
@@ -35,7 +38,10 @@ def _gradient_terms(params: lowlevel.Tensors, stats: lowlevel.Tensors, generator
     run = lowlevel.Pass(params, stats, training=True, keep=True)
     y = lowlevel.residual_block(run, block, torch.randn(4, 64, 16, 16, generator=generator).relu())
     g = lowlevel.relu_backward(torch.randn(y.shape, generator=generator), y)
-    through_the_branch, through_the_skip = lowlevel.branch_backward(run, block, g), lowlevel.shortcut_backward(run, block, g)
+    through_the_branch, through_the_skip = (
+        lowlevel.branch_backward(run, block, g),
+        lowlevel.shortcut_backward(run, block, g),
+    )
     for name, term in (
         ("through the branch, J_Fᵀ·g", through_the_branch),
         ("through the skip, g itself", through_the_skip),
@@ -46,7 +52,9 @@ def _gradient_terms(params: lowlevel.Tensors, stats: lowlevel.Tensors, generator
 
 def _agreement(params: lowlevel.Tensors, stats: lowlevel.Tensors, images: torch.Tensor, labels: torch.Tensor) -> None:
     print("\n3. Beside torchvision's ResNet-18 and torch's autograd, same weights (float64)")
-    params, stats = ({name: t.double() if t.is_floating_point() else t for name, t in tensors.items()} for tensors in (params, stats))
+    params, stats = (
+        {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()} for tensors in (params, stats)
+    )
     from torchvision.models import resnet18  # here, as the catalogue of networks imports every file of this package
 
     network = resnet18(num_classes=10).double()

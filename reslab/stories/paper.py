@@ -14,9 +14,13 @@ def main() -> None:
         with torch.device("meta"):
             network = paper.MODELS[name]()
         print(
-            f"{name:14} {_blocks(name, network):>16} {_parameters(network):12,} {macs / 1e9:8.3f}   {source.split(';')[0].split('(')[0].strip(' ,')}"
+            f"{name:14} {_blocks(name, network):>16} {_parameters(network):12,} {macs / 1e9:8.3f}   "
+            f"{source.split(';')[0].split('(')[0].strip(' ,')}"
         )
-    print("\nWhat a shortcut costs (2015, section 4.1): A pads with zeros, B projects where the shape changes, C projects everywhere")
+    print(
+        "\nWhat a shortcut costs (2015, section 4.1): A pads with zeros, B projects where the shape changes, C "
+        "projects everywhere"
+    )
     print(f"{'network':14} {'A':>12} {'B':>12} {'C':>12} parameters")
     for name in ("resnet18", "resnet34", "resnet20", "resnet56", "resnet110"):
         counts = []

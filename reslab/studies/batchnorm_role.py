@@ -1,16 +1,21 @@
 """What does BatchNorm do for a residual network? The four things that the chapter credits it with, each measured.
 
-1. *Less internal covariate shift.* "How Does Batch Normalization Help Optimization?" (Santurkar et al. 2018, arXiv:1805.11604) finds no
-   less of it, and a smoother loss instead. Both, and how far the layers' inputs drift, are measured where the two have come down to the same
-   losses, for a step of the same rate, the one that is best without BatchNorm: else the larger step, or how far each has learned, would be
-   what is measured.
-2. *Larger learning rates.* The same network at many rates, with and without. "Understanding Batch Normalization" (Bjorck et al. 2018,
-   arXiv:1806.02375): the larger rate is the mechanism; at the rate that the other network can use, BatchNorm gains little.
-3. *Regularisation by the noise of batch statistics.* The gap between test and training error, with and without, and at a small and a large batch
+1. *Less internal covariate shift.* "How Does Batch Normalization Help Optimization?" (Santurkar et al. 2018,
+arXiv:1805.11604) finds no
+   less of it, and a smoother loss instead. Both, and how far the layers' inputs drift, are measured where the two have
+   come down to the same losses, for a step of the same rate, the one that is best without BatchNorm: else the larger
+   step, or how far each has learned, would be what is measured.
+2. *Larger learning rates.* The same network at many rates, with and without. "Understanding Batch Normalization"
+(Bjorck et al. 2018,
+   arXiv:1806.02375): the larger rate is the mechanism; at the rate that the other network can use, BatchNorm gains
+   little.
+3. *Regularisation by the noise of batch statistics.* The gap between test and training error, with and without, and at
+a small and a large batch
    (where the noise of the gradient changes as well).
-4. *Stable gradients.* At initialisation: "A Mean Field Theory of Batch Normalization" (Yang et al. 2019, arXiv:1902.08129) derives that without
-   shortcuts they explode. "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks" (De & Smith 2020,
-   arXiv:2002.10444): with shortcuts, BatchNorm makes the branch small beside the shortcut.
+4. *Stable gradients.* At initialisation: "A Mean Field Theory of Batch Normalization" (Yang et al. 2019,
+arXiv:1902.08129) derives that without
+   shortcuts they explode. "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks"
+   (De & Smith 2020, arXiv:2002.10444): with shortcuts, BatchNorm makes the branch small beside the shortcut.
 
 The networks without BatchNorm have the initial weights of their twins, and nothing else in BatchNorm's place.
 """
@@ -67,7 +72,9 @@ class BatchnormRoleConfig(StudyConfig):
     """Depths, learning rates and batch sizes."""
 
     depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
-    depths: CifarDepths = Field((20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest")
+    depths: CifarDepths = Field(
+        (20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest"
+    )
     rates: tuple[PositiveFloat, ...] = Field(
         (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first"
     )
@@ -194,7 +201,9 @@ def best_rate(errors: Mapping[float, Mapping[int, float]]) -> float:
 
 
 def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> Values:
-    """Return log10 of each seed's largest rate with a training error under one half; a step below the smallest if there is none."""
+    """Return log10 of each seed's largest rate with a training error under one half; a step below the smallest if there
+    is none.
+    """
     rates = sorted(errors)
     below = rates[0] ** 2 / rates[1]
     seeds = set.intersection(*(set(by_rate) for by_rate in errors.values()))
@@ -206,7 +215,9 @@ def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> Values:
 
 
 def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> Reason | None:
-    """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if none does."""
+    """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if
+    none does.
+    """
     smallest, largest = log10(rates[0]), log10(rates[-1])
     ends = {kind: (min(limits.values()), max(limits.values())) for kind, limits in limit.items() if limits}
     outside = [kind for kind, (least, most) in ends.items() if least < smallest or most >= largest]
@@ -221,7 +232,9 @@ def early_loss(trial: Trial) -> float:
     """
     losses = [line["loss"] for line in trial.run.metrics()][:2]
     if not losses:
-        raise DamagedError(f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again")
+        raise DamagedError(
+            f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again"
+        )
     return bounded_log10(inf if losses[-1] is None else losses[-1])
 
 

@@ -40,7 +40,9 @@ CLAIMS = claims(
 class BottleneckConfig(StudyConfig):
     """Depths of the basic networks; each is paired with the bottleneck network of as many blocks."""
 
-    depths: CifarDepths = Field((20, 56), min_length=1, description="depths of the basic networks, each 6n+2; the claims compare at the deepest")
+    depths: CifarDepths = Field(
+        (20, 56), min_length=1, description="depths of the basic networks, each 6n+2; the claims compare at the deepest"
+    )
 
 
 def partner(depth: int) -> int:

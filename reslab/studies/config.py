@@ -17,7 +17,12 @@ class StudyConfig(Config):
 
     data: str = Field("digits", description="data set")
     seeds: int = Field(5, ge=1, le=1000, description="repeats of every trial; verdicts need at least 3")
-    first_seed: int = Field(0, ge=0, lt=2**62, description="the seeds are this one and those that follow it: others, to see whether verdicts hold")
+    first_seed: int = Field(
+        0,
+        ge=0,
+        lt=2**62,
+        description="the seeds are this one and those that follow it: others, to see whether verdicts hold",
+    )
     recipe: str = Field("fast", description="how every network is trained")
     epochs: int | None = Field(None, ge=1, le=10**9, description="length in epochs, in place of the recipe's own")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads a trial; part of its identity, as it changes sums")
@@ -51,7 +56,9 @@ class StudyConfig(Config):
     @field_validator("precision", mode="before")
     @classmethod
     def _best_precision(cls, precision: Any, info: ValidationInfo) -> Any:
-        chosen = best_precision(info.data["device"]).value if precision == "auto" and "device" in info.data else precision
+        chosen = (
+            best_precision(info.data["device"]).value if precision == "auto" and "device" in info.data else precision
+        )
         return str(chosen)  # a typed-in 32 is read as a number
 
     @property

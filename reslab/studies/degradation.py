@@ -1,11 +1,12 @@
-"""The degradation problem: do deeper plain networks train worse, and do shortcuts cure it? (He et al. 2015, sections 1, 4.1, 4.2)
+"""The degradation problem: do deeper plain networks train worse, and do shortcuts cure it? (He et al. 2015, sections 1,
+4.1, 4.2)
 
 Plain and residual CIFAR networks of growing depth, trained alike. What is compared first is *training* error: a deeper
 network that overfits would have a lower one.
 
-That a deeper network "should be at least as good" is a construction: copy the shallow network, and set the added layers to the identity. It
-is carried out here on the trained plain networks; it holds for the training error, of which the shallow network is one solution, and says
-nothing of the error on other images, nor of what training finds.
+That a deeper network "should be at least as good" is a construction: copy the shallow network, and set the added layers
+to the identity. It is carried out here on the trained plain networks; it holds for the training error, of which the
+shallow network is one solution, and says nothing of the error on other images, nor of what training finds.
 """
 
 from collections.abc import Sequence
@@ -46,11 +47,17 @@ class DegradationConfig(StudyConfig):
 
 def grid(config: DegradationConfig) -> Grid:
     """Return the trials: a plain and a residual group for each depth."""
-    return {(kind, depth): config.trials(f"cifar_{kind}", depth=depth) for depth in config.depths for kind in ("plain", "resnet")}
+    return {
+        (kind, depth): config.trials(f"cifar_{kind}", depth=depth)
+        for depth in config.depths
+        for kind in ("plain", "resnet")
+    }
 
 
 def measure(config: DegradationConfig, trials: Trials) -> Measurement:
-    """Compare the shallowest and the deepest networks; training itself is what is claimed, so no network has to have learned its task."""
+    """Compare the shallowest and the deepest networks; training itself is what is claimed, so no network has to have
+    learned its task.
+    """
     shallow, deep = config.depths[0], config.depths[-1]
     train, test = trials.errors("train"), trials.errors("test")
     gap = {key: test[key] - train[key] for key in trials}
@@ -67,7 +74,9 @@ def measure(config: DegradationConfig, trials: Trials) -> Measurement:
 
 
 class Copies(NamedTuple):
-    """Training errors of a trained network and of the deeper one made of it, and on how many training images they answer otherwise."""
+    """Training errors of a trained network and of the deeper one made of it, and on how many training images they
+    answer otherwise.
+    """
 
     error: float
     error_of_deeper: float
@@ -77,19 +86,28 @@ class Copies(NamedTuple):
 @torch.no_grad()
 def copies(trial: Trial, depth: int) -> Copies:
     """Return how a trained plain network and one of this depth made of it answer on all training images."""
-    deeper = trial._replace(config=trial.config.model_copy(update={"options": {**trial.config.options, "depth": depth}})).fresh_network()
+    deeper = trial._replace(
+        config=trial.config.model_copy(update={"options": {**trial.config.options, "depth": depth}})
+    ).fresh_network()
     given, made = trial.network(), contain(trial.network(), deeper)
-    answers = [(given(images).argmax(1), made(images).argmax(1), labels) for images, labels in trial.data().batches("train")]
+    answers = [
+        (given(images).argmax(1), made(images).argmax(1), labels) for images, labels in trial.data().batches("train")
+    ]
     before, after, labels = (torch.cat(part) for part in zip(*answers, strict=True))
     error, of_deeper = (round((answer != labels).double().mean().item(), 6) for answer in (before, after))
     return Copies(error, of_deeper, int((before != after).sum()))
 
 
 def construct(trials: Trials, shallow: int, deep: int) -> Exactly:
-    """Return the training errors of deep networks that contain the trained ones, and on how many training images they answer otherwise."""
+    """Return the training errors of deep networks that contain the trained ones, and on how many training images they
+    answer otherwise.
+    """
     found = trials.look("adding identity layers", copies, deep, keys=[("plain", shallow)])["plain", shallow].values()
     return Exactly(
-        {"training errors": [one.error_of_deeper for one in found], "answers that differ": sum(one.differing for one in found)},
+        {
+            "training errors": [one.error_of_deeper for one in found],
+            "answers that differ": sum(one.differing for one in found),
+        },
         {"training errors": [one.error for one in found], "answers that differ": 0},
     )
 
@@ -98,8 +116,8 @@ def construct(trials: Trials, shallow: int, deep: int) -> Exactly:
 def contain(shallow: nn.Module, deep: nn.Module) -> nn.Module:
     """Make a deep plain network compute what a shallow one of as many stages does, in evaluation mode; return it.
 
-    It begins every stage with the shallow one's blocks. In those that follow, both convolutions pass every channel on, and the BatchNorms
-    neither shift nor scale; the ReLUs change nothing, as a stage's maps are not negative.
+    It begins every stage with the shallow one's blocks. In those that follow, both convolutions pass every channel on,
+    and the BatchNorms neither shift nor scale; the ReLUs change nothing, as a stage's maps are not negative.
     """
     deep.eval().load_state_dict(shallow.state_dict(), strict=False)
     copied = dict(shallow.named_modules())
@@ -118,7 +136,10 @@ def _over_depth(config: DegradationConfig, trials: Trials) -> Chart:
     depths = [float(depth) for depth in config.depths]
     return TEXT.chart(
         "over-depth",
-        [TEXT.averaged(kind, depths, [train[kind, depth].map(percent).values() for depth in config.depths]) for kind in ("plain", "resnet")],
+        [
+            TEXT.averaged(kind, depths, [train[kind, depth].map(percent).values() for depth in config.depths])
+            for kind in ("plain", "resnet")
+        ],
     )
 
 
@@ -129,7 +150,9 @@ def percent(rate: float) -> float:
 
 SURFACE_IMAGES = 64
 LEAST, MOST = 1e-6, 1e12
-"""Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they underflow."""
+"""Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they
+underflow.
+"""
 
 
 class Surface(NamedTuple):
@@ -147,14 +170,21 @@ def surface(trial: Trial, points: int) -> Surface:
 
 
 def surfaces(config: DegradationConfig, trials: Trials) -> Sequence[Chart]:
-    """Return the loss around the weights of the deepest pair of networks of one seed; nothing if one of every pair diverged."""
+    """Return the loss around the weights of the deepest pair of networks of one seed; nothing if one of every pair
+    diverged.
+    """
     depth = config.depths[-1]
     keys = [("plain", depth), ("resnet", depth)]
     seed = min(set.intersection(*({trial.seed for trial in trials.sound(key)} for key in keys)), default=None)
     if seed is None:
         return []
     found = trials.look("loss surfaces", surface, 2 * config.surface + 1, keys=keys, seeds=[seed])
-    series = [Series(name=label(key), x=found[key][seed].coordinates, y=found[key][seed].coordinates, z=found[key][seed].heights) for key in keys]
+    series = [
+        Series(
+            name=label(key), x=found[key][seed].coordinates, y=found[key][seed].coordinates, z=found[key][seed].heights
+        )
+        for key in keys
+    ]
     said = {"depth": depth, "seed": seed, "images": SURFACE_IMAGES}
     return [TEXT.chart("surfaces", series, said=said, kind="contours", arrangement="panels")]
 

@@ -1,6 +1,8 @@
-"""What happens in a network on its way down: its training is replayed, and it is looked into where the loss has come to certain levels.
+"""What happens in a network on its way down: its training is replayed, and it is looked into where the loss has come to
+certain levels.
 
-Networks that learn at different speeds are so compared when they have learned as much, and not one in mid-slope with one still on the plateau.
+Networks that learn at different speeds are so compared when they have learned as much, and not one in mid-slope with
+one still on the plateau.
 """
 
 from collections import deque
@@ -29,7 +31,9 @@ EXTREME = 1e9
 
 
 class Look(NamedTuple):
-    """What one step of SGD does, in log10: how far gradients turn (1 − cosine), the gradient's change over the distance (β), inputs' drift."""
+    """What one step of SGD does, in log10: how far gradients turn (1 − cosine), the gradient's change over the distance
+    (β), inputs' drift.
+    """
 
     turned: float
     beta: float
@@ -37,7 +41,8 @@ class Look(NamedTuple):
 
 
 def descent(trial: Trial, rate: float) -> Look | None:
-    """Train as the trial did, look where each level is reached, and return the mean; None if the loss never comes to the last level.
+    """Train as the trial did, look where each level is reached, and return the mean; None if the loss never comes to
+    the last level.
 
     Each look is at a step of learning rate `rate` on the batch that comes next.
     """
@@ -71,7 +76,8 @@ def bounded_log10(value: float) -> float:
 
 
 def turned(network: nn.Module, images: Tensor, labels: Tensor, rate: float) -> float:
-    """Return 1 − cosine of the layers' gradients before and after the layers before them are updated: the mean over all layers but the first.
+    """Return 1 − cosine of the layers' gradients before and after the layers before them are updated: the mean over all
+    layers but the first.
 
     A layer whose gradient is not a number after the update counts as turned by a right angle.
     """
@@ -114,7 +120,8 @@ def input_moments(network: nn.Module, images: Tensor) -> Moments:
 
 
 def drift(before: Moments, after: Moments) -> float:
-    """Return how far the channels' means moved, in their standard deviations before: the mean over channels, then over layers.
+    """Return how far the channels' means moved, in their standard deviations before: the mean over channels, then over
+    layers.
 
     A channel that did not vary before is left out, and a layer with no other; infinity if nothing varied.
     """

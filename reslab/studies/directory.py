@@ -27,7 +27,8 @@ class Directory(NamedTuple):
         return self.path / "study.json"
 
     def prepare(self, study: "Study", config: StudyConfig | None = None) -> Self:
-        """Make the directory and see that it can be written, is not another study's, and has no record made with settings other than `config`.
+        """Make the directory and see that it can be written, is not another study's, and has no record made with
+        settings other than `config`.
 
         Without a `config`, any record of the study may be replaced; its trials stay in either case.
 
@@ -39,7 +40,8 @@ class Directory(NamedTuple):
                 raise MismatchError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
             if config is not None and (changes := _changes(self._recorded("config"), config)):
                 raise MismatchError(
-                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep both, "
+                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to "
+                    "keep both, "
                     "or --replace to put this record and report in their place (all trials are kept, and used again)"
                 )
         try:
@@ -56,15 +58,23 @@ class Directory(NamedTuple):
         try:
             return read_json(self.record)[key]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DamagedError(f"{self.record} is damaged; delete it and run the study again, which keeps its trials") from error
+            raise DamagedError(
+                f"{self.record} is damaged; delete it and run the study again, which keeps its trials"
+            ) from error
 
 
 def _changes(recorded: Any, config: StudyConfig) -> str:
-    """Return in which settings a recorded config differs from another, in words; those that the record does not know have their defaults."""
-    before = {key: field.default for key, field in type(config).model_fields.items()} | (recorded if isinstance(recorded, dict) else {})
+    """Return in which settings a recorded config differs from another, in words; those that the record does not know
+    have their defaults.
+    """
+    before = {key: field.default for key, field in type(config).model_fields.items()} | (
+        recorded if isinstance(recorded, dict) else {}
+    )
     now = config.model_dump(mode="json")
     return ", ".join(
-        f"{key} {_plain(before.get(key))}, not {_plain(value)}" for key, value in now.items() if _plain(before.get(key)) != _plain(value)
+        f"{key} {_plain(before.get(key))}, not {_plain(value)}"
+        for key, value in now.items()
+        if _plain(before.get(key)) != _plain(value)
     )
 
 

@@ -56,14 +56,20 @@ CLAIMS = claims(
     "ensemble",
     {
         "two-to-the-n": exact(at="section 3"),
-        "gradient-takes-shorter-paths": lower(0.05, at="section 4.3: most of the gradient of 110 layers comes from paths of 10 to 34 layers"),
+        "gradient-takes-shorter-paths": lower(
+            0.05, at="section 4.3: most of the gradient of 110 layers comes from paths of 10 to 34 layers"
+        ),
         "long-paths-carry-almost-nothing": lower(
-            0.0, section="gradient", at="sections 4.2 and 4.3: gradients do not go through all layers; short paths carry them"
+            0.0,
+            section="gradient",
+            at="sections 4.2 and 4.3: gradients do not go through all layers; short paths carry them",
         ),
         "the-bare-skip-carries-little": lower(
             0.0, section="gradient", at="section 4.3: of 54 blocks, the paths that carry the gradient take 5 to 17"
         ),
-        "short-paths-are-enough-to-train": not_higher(0.02, at="section 4.3: 5.96 % with 23 of 54 blocks on, 6.10 % with all"),
+        "short-paths-are-enough-to-train": not_higher(
+            0.02, at="section 4.3: 5.96 % with 23 of 54 blocks on, 6.10 % with all"
+        ),
         "later-blocks-repair": higher(0.1, source=f"{REFINED}: {ONE_ESTIMATE}; against {VEIT}: {APART}"),
         "early-blocks-matter-more": higher(0.02, source=f"{REFINED}; {EITHER_WAY}"),
     },
@@ -74,7 +80,9 @@ PRERESNET, RESNET, SHORT = ("preresnet",), ("resnet",), ("short",)
 class EnsemblePathsConfig(StudyConfig):
     """The depth of the networks."""
 
-    depth: CifarDepth = Field(56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape")
+    depth: CifarDepth = Field(
+        56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape"
+    )
     images: int = Field(64, ge=1, description="test images whose gradients are split by path length")
 
 
@@ -95,13 +103,19 @@ def measure(config: EnsemblePathsConfig, trials: Trials) -> Measurement:
     blocks = (config.depth - 2) // 2
 
     def of(figure: Callable[[Looked], float]) -> dict[Key, Values]:
-        return {key: trials.of(key, {seed: figure(looked) for seed, looked in looks.items()}) for key, looks in found.items()}
+        return {
+            key: trials.of(key, {seed: figure(looked) for seed, looked in looks.items()})
+            for key, looks in found.items()
+        }
 
     figures = [of(figure) for figure in FIGURES]
     length, long, bare, repaired, early, late = (figure[PRERESNET] for figure in figures)
     shown = [key for key in found if found[key]]
     means = {key: [fmean(figure[key].values()) for figure in figures] for key in shown}
-    rows = [[TEXT.name(label(key)), blocks_passed, *(100 * share for share in rest)] for key, (blocks_passed, *rest) in means.items()]
+    rows = [
+        [TEXT.name(label(key)), blocks_passed, *(100 * share for share in rest)]
+        for key, (blocks_passed, *rest) in means.items()
+    ]
     return Measurement(
         {
             "two-to-the-n": Exactly(trials.measured(count_paths), COUNTED),
@@ -172,7 +186,9 @@ def stages(gated: View) -> list[list[int]]:
 
 
 def halves(gated: View) -> tuple[list[Tensor], list[Tensor]]:
-    """Return gates `[n]` without the early half of each stage in turn, and without the late half; a middle block stays."""
+    """Return gates `[n]` without the early half of each stage in turn, and without the late half; a middle
+    block stays.
+    """
 
     def without(removed: list[int]) -> Tensor:
         gates = torch.ones(len(gated))
@@ -180,7 +196,9 @@ def halves(gated: View) -> tuple[list[Tensor], list[Tensor]]:
         return gates
 
     members = stages(gated)
-    return [without(blocks[: len(blocks) // 2]) for blocks in members], [without(blocks[-(len(blocks) // 2) :]) for blocks in members]
+    return [without(blocks[: len(blocks) // 2]) for blocks in members], [
+        without(blocks[-(len(blocks) // 2) :]) for blocks in members
+    ]
 
 
 AT_ONCE = 512
@@ -218,9 +236,18 @@ def repair(gated: View, images: Tensor) -> float:
 
 def _spectra(blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:
     lengths = [float(length) for length in range(blocks + 1)]
-    carried = {kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64) for kind, looks in found.items()}
-    bars = [TEXT.averaged(f"{kind}-gradient", lengths, shares.T.tolist(), kind="bars") for kind, shares in carried.items()]
-    paths = Series(name=TEXT.name("all-paths"), x=lengths, y=[100 * comb(blocks, length) / 2**blocks for length in range(blocks + 1)])
+    carried = {
+        kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64)
+        for kind, looks in found.items()
+    }
+    bars = [
+        TEXT.averaged(f"{kind}-gradient", lengths, shares.T.tolist(), kind="bars") for kind, shares in carried.items()
+    ]
+    paths = Series(
+        name=TEXT.name("all-paths"),
+        x=lengths,
+        y=[100 * comb(blocks, length) / 2**blocks for length in range(blocks + 1)],
+    )
     return TEXT.chart("spectra", [*bars, paths])
 
 

@@ -1,4 +1,6 @@
-"""Networks that are drawn, and trained for some steps, to have the flow of their gradients looked at: the four kinds of `gradient_flow`."""
+"""Networks that are drawn, and trained for some steps, to have the flow of their gradients looked at: the four kinds of
+`gradient_flow`.
+"""
 
 import math
 from typing import NamedTuple
@@ -66,7 +68,9 @@ def start(data: str, kind: str, depth: int, seed: int, images: int) -> Flow:
 
 
 def training(data: str, kind: str, depth: int, seed: int, steps: int) -> Training | None:
-    """Return the flow through so many steps of training; None if it diverged, or a gradient of 0 left the last block."""
+    """Return the flow through so many steps of training; None if it diverged, or a gradient of 0 left
+    the last block.
+    """
     loaded = load_data(data).fitted(32)
     found = trained_flow(_start(loaded, kind, depth, seed), *loaded.train, steps, seed)
     return None if found is None else Training(list(found.steps), [plain(flow) for flow in found.flows])

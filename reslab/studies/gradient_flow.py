@@ -1,7 +1,9 @@
-"""Which way does the gradient go through a deep network, and by how much a block? Plain and residual, with and without BatchNorm.
+"""Which way does the gradient go through a deep network, and by how much a block? Plain and residual, with and without
+BatchNorm.
 
-Measured is the L2 norm of the loss's gradient before the first block and after each, at initialisation over depth, and through the first steps of
-training. (He et al. 2015, section 4.1, which finds "healthy norms"; Yang et al. 2019, who derive that BatchNorm makes plain networks explode)
+Measured is the L2 norm of the loss's gradient before the first block and after each, at initialisation over depth, and
+through the first steps of training. (He et al. 2015, section 4.1, which finds "healthy norms"; Yang et al. 2019, who
+derive that BatchNorm makes plain networks explode)
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -55,11 +57,19 @@ CLAIMS = claims(
 
 
 class GradientFlowConfig(StudyConfig):
-    """Networks at initialisation over depth, and two depths more: one to train for a while, one of hundreds of layers."""
+    """Networks at initialisation over depth, and two depths more: one to train for a while, one of
+    hundreds of layers.
+    """
 
-    depths: CifarDepths = Field((20, 56, 110), min_length=1, description="depths at initialisation, each 6n+2; rates are compared at the last")
-    trained_depths: CifarDepths = Field((56,), min_length=1, max_length=1, description="depth of the networks that are trained for some steps")
-    hundreds: CifarDepths = Field((302,), min_length=1, max_length=1, description="depth of the very deep residual network")
+    depths: CifarDepths = Field(
+        (20, 56, 110), min_length=1, description="depths at initialisation, each 6n+2; rates are compared at the last"
+    )
+    trained_depths: CifarDepths = Field(
+        (56,), min_length=1, max_length=1, description="depth of the networks that are trained for some steps"
+    )
+    hundreds: CifarDepths = Field(
+        (302,), min_length=1, max_length=1, description="depth of the very deep residual network"
+    )
     images: int = Field(128, ge=2, description="images in the batch at initialisation")
     steps: int = Field(60, ge=1, description="steps of SGD, batch 64, learning rate 0.05")
 
@@ -106,7 +116,9 @@ def at_initialisation(config: GradientFlowConfig, trials: Trials) -> Measurement
 
 
 def in_training(config: GradientFlowConfig, trials: Trials) -> Measurement:
-    """Compare networks through their first steps of training; where some diverged, those that are left decide nothing."""
+    """Compare networks through their first steps of training; where some diverged, those that are left
+    decide nothing.
+    """
     (depth,) = config.trained_depths
     finite: Trained = {kind: {} for kind in KINDS}
     for kind, seed in each(list(product(KINDS, config.seed_range)), "in training", trials.progress):
@@ -130,7 +142,9 @@ def in_training(config: GradientFlowConfig, trials: Trials) -> Measurement:
         {
             "degradation-comes-with-vanishing-gradients": middle.against(0.0, untested=diverged("plain, BN")),
             "residual-keeps-gradients-in-training": most.against(0.0, untested=diverged("residual, BN")),
-            "plain-stays-above-residual-in-training": ends["plain, BN"].against(ends["residual, BN"], untested=diverged(*ends)),
+            "plain-stays-above-residual-in-training": ends["plain, BN"].against(
+                ends["residual, BN"], untested=diverged(*ends)
+            ),
         },
         tables=[_after_steps(finite, config.seeds)],
         charts=[_heat(finite, depth), _in_training(finite)],

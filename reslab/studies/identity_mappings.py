@@ -44,7 +44,9 @@ ORDERS = {
 
 
 def _worse(found: str) -> Spec:
-    return higher(0.01, at=f"Table 1: {found} % test error against 6.61 with the identity, ResNet-110 on CIFAR-10; section 3")
+    return higher(
+        0.01, at=f"Table 1: {found} % test error against 6.61 with the identity, ResNet-110 on CIFAR-10; section 3"
+    )
 
 
 def _in_table_2(found: str) -> dict[str, Any]:
@@ -80,7 +82,9 @@ ORIGINAL = ("original",)
 class IdentityMappingsConfig(StudyConfig):
     """Depth of all networks."""
 
-    depths: CifarDepths = Field((44,), min_length=1, max_length=1, description="depth, 6n+2; the paper's are 110 and 164")
+    depths: CifarDepths = Field(
+        (44,), min_length=1, max_length=1, description="depth, 6n+2; the paper's are 110 and 164"
+    )
 
 
 def grid(config: IdentityMappingsConfig) -> Grid:
@@ -88,7 +92,10 @@ def grid(config: IdentityMappingsConfig) -> Grid:
     (depth,) = config.depths
     return {
         ORIGINAL: config.trials("cifar_activation_order", depth=depth),
-        **{(name,): config.trials("cifar_shortcut_ablation", depth=depth, **options) for name, options in SHORTCUTS.items()},
+        **{
+            (name,): config.trials("cifar_shortcut_ablation", depth=depth, **options)
+            for name, options in SHORTCUTS.items()
+        },
         **{(name,): config.trials("cifar_activation_order", depth=depth, order=name) for name in ORDERS},
     }
 
@@ -102,12 +109,17 @@ def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
     untested = untrained(train[ORIGINAL].trained)
     sums = trials.look("negative sums", negative, keys=[ORIGINAL])[ORIGINAL]
     before, after = ({seed: found[when] for seed, found in sums.items()} for when in (0, 1))
-    share_before, share_after = (trials.of(ORIGINAL, {seed: fmean(shares) for seed, shares in part.items()}) for part in (before, after))
+    share_before, share_after = (
+        trials.of(ORIGINAL, {seed: fmean(shares) for seed, shares in part.items()}) for part in (before, after)
+    )
     places = [float(i) for i in range(1, len(next(iter(after.values()), [])) + 1)]
     relu = [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)]
     return Measurement(
         {
-            **{f"{name}-trains-worse": train[name,].against(train[ORIGINAL], guard=False, untested=untested) for name in SHORTCUTS},
+            **{
+                f"{name}-trains-worse": train[name,].against(train[ORIGINAL], guard=False, untested=untested)
+                for name in SHORTCUTS
+            },
             **{f"{name}-{claim}": test[name,].against(test[ORIGINAL]) for name, claim in ORDERS.items()},
             "the-last-relu-rarely-changes-the-sum": share_after.against(0.0),
             "training-makes-the-change-rarer": share_after.against(share_before),
@@ -122,7 +134,9 @@ def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
 
 
 def _bars(chart: str, names: Sequence[str], errors: Mapping[Key, Values]) -> Chart:
-    return TEXT.chart(chart, [TEXT.averaged("error", names, [errors[name,].values() for name in names])], kind="bars", rate=True)
+    return TEXT.chart(
+        chart, [TEXT.averaged("error", names, [errors[name,].values() for name in names])], kind="bars", rate=True
+    )
 
 
 class Negative(NamedTuple):
@@ -147,7 +161,10 @@ def negative_sums(network: nn.Module, images: Tensor) -> list[float]:
     shares: list[float] = []
     units: Any = network.get_submodule("units")
     with evaluating(network, images):
-        handles = [unit.after.register_forward_pre_hook(lambda _, given: shares.append(float((given[0] < 0).double().mean()))) for unit in units]
+        handles = [
+            unit.after.register_forward_pre_hook(lambda _, given: shares.append(float((given[0] < 0).double().mean())))
+            for unit in units
+        ]
         try:
             network(images)
         finally:
@@ -160,7 +177,11 @@ def snippet() -> dict[str, Any]:
     """Return what the v2 network of 56 layers has that the chapter's snippet has not, as it runs."""
     with torch.device("meta"):
         network: Any = zoo.build("preresnet56").eval()
-    blocks = [(f"layer{stage}.{index}", block) for stage in (1, 2, 3) for index, block in enumerate(network.get_submodule(f"layer{stage}"))]
+    blocks = [
+        (f"layer{stage}.{index}", block)
+        for stage in (1, 2, 3)
+        for index, block in enumerate(network.get_submodule(f"layer{stage}"))
+    ]
     first = blocks[0][1]
     with Operations() as in_first, torch.no_grad():
         first(torch.empty(1, 16, 32, 32, device="meta"))
@@ -174,7 +195,11 @@ def snippet() -> dict[str, Any]:
     }
 
 
-NEEDED = {"shared activation": ["layer2.0", "layer3.0"], "first unit": "3×3 BN ReLU 3×3 +", "after the last addition": "BN ReLU"}
+NEEDED = {
+    "shared activation": ["layer2.0", "layer3.0"],
+    "first unit": "3×3 BN ReLU 3×3 +",
+    "after the last addition": "BN ReLU",
+}
 
 
 STUDY = Study(

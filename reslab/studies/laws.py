@@ -1,4 +1,6 @@
-"""The successors' laws, to be asked: which lines give a RegNet's stages, which φ an EfficientNet's scale, what a ResNeXt block sums."""
+"""The successors' laws, to be asked: which lines give a RegNet's stages, which φ an EfficientNet's scale, what a
+ResNeXt block sums.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +15,9 @@ from reslab.successors import efficientnet
 
 
 def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
-    """Return the range, its end excluded, of `wa/w0` for which a line quantised to powers of wm has these blocks a stage; None if there is none."""
+    """Return the range, its end excluded, of `wa/w0` for which a line quantised to powers of wm has these blocks a
+    stage; None if there is none.
+    """
     low, high = 0.0, math.inf
     for stage, end in enumerate(accumulate(blocks), start=1):  # the next stage begins with block `end`
         edge = wm ** (stage - 0.5) - 1
@@ -25,7 +29,9 @@ def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
 
 
 def nearest_blocks(blocks: Sequence[int], wm: float) -> tuple[list[int], float]:
-    """Return the blocks a stage of the line that comes nearest, of 2,000 slopes, and its mean absolute log-ratio of widths (the paper's e_fit)."""
+    """Return the blocks a stage of the line that comes nearest, of 2,000 slopes, and its mean absolute log-ratio of
+    widths (the paper's e_fit).
+    """
     observed = [stage for stage, count in enumerate(blocks) for _ in range(count)]
 
     def steps(slope: float) -> list[int]:
@@ -40,7 +46,9 @@ def nearest_blocks(blocks: Sequence[int], wm: float) -> tuple[list[int], float]:
 
 
 def agreeing_phi(scale: efficientnet.Scale) -> tuple[float, float] | None:
-    """Return the range of φ that gives a scale's depth and width to one decimal and its side to 4 pixels; None if there is none."""
+    """Return the range of φ that gives a scale's depth and width to one decimal and its side to 4 pixels; None if there
+    is none.
+    """
     ranges = [
         (math.log((value - half) / unit) / math.log(base), math.log((value + half) / unit) / math.log(base))
         for value, half, unit, base in (
@@ -54,12 +62,16 @@ def agreeing_phi(scale: efficientnet.Scale) -> tuple[float, float] | None:
 
 
 def sum_of_paths(block: Any, x: Tensor, cardinality: int) -> Tensor:
-    """Return `relu(shortcut(x) + Σ_i T_i(x))` with each T_i computed alone, from its slice of a ResNeXt block's weights, in evaluation mode."""
+    """Return `relu(shortcut(x) + Σ_i T_i(x))` with each T_i computed alone, from its slice of a ResNeXt block's
+    weights, in evaluation mode.
+    """
     width = block.conv1.out_channels // cardinality
 
     def norm(values: Tensor, bn: nn.BatchNorm2d, part: slice) -> Tensor:
         assert bn.running_mean is not None and bn.running_var is not None
-        return F.batch_norm(values, bn.running_mean[part], bn.running_var[part], bn.weight[part], bn.bias[part], eps=bn.eps)
+        return F.batch_norm(
+            values, bn.running_mean[part], bn.running_var[part], bn.weight[part], bn.bias[part], eps=bn.eps
+        )
 
     total = torch.zeros(())
     for path in range(cardinality):

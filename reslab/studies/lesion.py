@@ -40,14 +40,20 @@ CLAIMS = claims(
     VEIT,
     "ensemble",
     {
-        "one-block-costs-little": not_higher(0.02, at="section 4.1: no single removal but a downsampling block's has a noticeable effect"),
-        "k-blocks-smoothly-worse": lower(0.0, at="section 4.1: the error rises smoothly with the number of removed modules"),
+        "one-block-costs-little": not_higher(
+            0.02, at="section 4.1: no single removal but a downsampling block's has a noticeable effect"
+        ),
+        "k-blocks-smoothly-worse": lower(
+            0.0, at="section 4.1: the error rises smoothly with the number of removed modules"
+        ),
         "transitions-matter-more": higher(0.02, at=TRANSITIONS),
         "transitions-matter-more-in-v2": higher(0.02, at=TRANSITIONS),
         "plain-breaks": higher(0.2, at="section 4.1: VGG falls to chance; it had no BatchNorm, this control has"),
         "reordering-hurts-mildly": not_higher(0.05, at="section 4.1: the error rises smoothly as modules are shuffled"),
         "one-block-costs-little-in-v2": not_higher(0.02, at="section 4.1, whose networks are pre-activation ones"),
-        "stochastic-depth-makes-robust": lower(0.05, source=f"{HUANG}, section 3, trained so; {VEIT}: it is more resilient to removal"),
+        "stochastic-depth-makes-robust": lower(
+            0.05, source=f"{HUANG}, section 3, trained so; {VEIT}: it is more resilient to removal"
+        ),
     },
 )
 
@@ -57,9 +63,15 @@ RESNET, PRERESNET, STOCHASTIC, PLAIN, CONTROL = ("resnet",), ("preresnet",), ("s
 class LesionConfig(StudyConfig):
     """The depths of the networks."""
 
-    depth: CifarDepth = Field(56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged")
-    control: CifarDepth = Field(20, description="depth of the plain network and of the residual one beside it; small enough for both to train")
-    images: int = Field(1000, ge=1, description="test images whose errors are counted; some fifty passes over them for each network")
+    depth: CifarDepth = Field(
+        56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged"
+    )
+    control: CifarDepth = Field(
+        20, description="depth of the plain network and of the residual one beside it; small enough for both to train"
+    )
+    images: int = Field(
+        1000, ge=1, description="test images whose errors are counted; some fifty passes over them for each network"
+    )
     draws: int = Field(3, ge=1, description="random choices of the blocks to remove or exchange, for each number")
 
 
@@ -77,10 +89,15 @@ def grid(config: LesionConfig) -> Grid:
 def measure(config: LesionConfig, trials: Trials) -> Measurement:
     """Compare what networks lose, each a mean over blocks or draws of one network, paired by seed."""
     found = trials.look("removing blocks", lesions, config.images, config.draws)
-    exchanged = trials.look("exchanging blocks", exchanges, config.images, config.draws, keys=[RESNET, PRERESNET, STOCHASTIC])
+    exchanged = trials.look(
+        "exchanging blocks", exchanges, config.images, config.draws, keys=[RESNET, PRERESNET, STOCHASTIC]
+    )
 
     def of(figure: Callable[[Lesions], float]) -> dict[Key, Values]:
-        return {key: trials.of(key, {seed: figure(lesion) for seed, lesion in members.items()}) for key, members in found.items()}
+        return {
+            key: trials.of(key, {seed: figure(lesion) for seed, lesion in members.items()})
+            for key, members in found.items()
+        }
 
     figures = [of(figure) for figure in FIGURES]
     _, one, _, transition, half, step = figures
@@ -135,7 +152,9 @@ class Lesions(NamedTuple):
 
     def half(self) -> float:
         """Return the rise of the error with about half of the blocks removed."""
-        nearest = min(range(len(self.removed.amounts)), key=lambda index: abs(self.removed.amounts[index] - len(self.without) / 2))
+        nearest = min(
+            range(len(self.removed.amounts)), key=lambda index: abs(self.removed.amounts[index] - len(self.without) / 2)
+        )
         return self.removed.rises[nearest]
 
 
@@ -145,7 +164,9 @@ def changes(block: str) -> bool:
 
 
 def largest_step(curve: Curve) -> float:
-    """Return the largest rise of the mean error from one amount to the next, over the curve's range; 0 for a flat one."""
+    """Return the largest rise of the mean error from one amount to the next, over the curve's range; 0
+    for a flat one.
+    """
     errors = torch.tensor(curve.errors)
     span = float(errors.max() - errors.min())
     return float(errors.diff().max()) / span if span else 0.0
@@ -185,7 +206,9 @@ FIGURES: Sequence[Callable[[Lesions], float]] = (
 """The columns of the table."""
 
 
-def _charts(config: LesionConfig, found: Mapping[Key, Mapping[int, Lesions]], exchanged: Mapping[Key, Mapping[int, Curve]]) -> list[Chart]:
+def _charts(
+    config: LesionConfig, found: Mapping[Key, Mapping[int, Lesions]], exchanged: Mapping[Key, Mapping[int, Curve]]
+) -> list[Chart]:
     shown = {key: list(lesions.values()) for key, lesions in found.items() if lesions}
     removed = {key: [lesion.removed for lesion in lesions] for key, lesions in shown.items()}
     swapped = {key: list(curves.values()) for key, curves in exchanged.items() if curves}
@@ -197,8 +220,13 @@ def _one_block(found: Mapping[Key, Sequence[Lesions]], control: int) -> Chart:
     stages = [list(names) for _, names in groupby(blocks, key=lambda name: name.split(".")[0])]
     return TEXT.chart(
         "one-block",
-        [_series(key, ["–", *one.without], [[each.error, *each.without.values()] for each in (one, *rest)]) for key, (one, *rest) in found.items()],
-        bands=[TEXT.band("stage", names[0], names[-1], {"number": number}) for number, names in enumerate(stages, start=1)],
+        [
+            _series(key, ["–", *one.without], [[each.error, *each.without.values()] for each in (one, *rest)])
+            for key, (one, *rest) in found.items()
+        ],
+        bands=[
+            TEXT.band("stage", names[0], names[-1], {"number": number}) for number, names in enumerate(stages, start=1)
+        ],
         said={"control": control},
         kind="bars",
         arrangement="panels",

@@ -41,15 +41,21 @@ CLAIMS = claims(
 class PreactivationConfig(StudyConfig):
     """Depths of the v1 and v2 networks; the first and the last are compared."""
 
-    depths: GrowingDepths = Field((20, 56), min_length=2, description="depths, shallowest first: 6n+2 basic, 9n+2 bottleneck")
-    block: Literal["basic", "bottleneck"] = Field("basic", description="block of all networks; the paper's 164 and 1001 are bottlenecks")
+    depths: GrowingDepths = Field(
+        (20, 56), min_length=2, description="depths, shallowest first: 6n+2 basic, 9n+2 bottleneck"
+    )
+    block: Literal["basic", "bottleneck"] = Field(
+        "basic", description="block of all networks; the paper's 164 and 1001 are bottlenecks"
+    )
 
     @model_validator(mode="after")
     def _depths_exist(self) -> "PreactivationConfig":
         layers = 6 if self.block == "basic" else 9
         for depth in self.depths:
             if depth < layers + 2 or depth % layers != 2:
-                raise ValueError(f"depth {depth} is not {layers}n+2, as the CIFAR design with {self.block} blocks needs")
+                raise ValueError(
+                    f"depth {depth} is not {layers}n+2, as the CIFAR design with {self.block} blocks needs"
+                )
         return self
 
 

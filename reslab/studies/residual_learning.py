@@ -63,7 +63,9 @@ def measure(config: ResidualLearningConfig, trials: Trials) -> Measurement:
     sizes = trials.look("sizes of residuals", residuals, keys=[residual])[residual]
     strength = {key: trials.of(key, {seed: fmean(found) for seed, found in layers[key].items()}) for key in trials}
     before, after = ({seed: found[when] for seed, found in sizes.items()} for when in (0, 1))
-    size_before, size_after = (trials.of(residual, {seed: fmean(ratios) for seed, ratios in part.items()}) for part in (before, after))
+    size_before, size_after = (
+        trials.of(residual, {seed: fmean(ratios) for seed, ratios in part.items()}) for part in (before, after)
+    )
     return Measurement(
         {
             **algebra(),
@@ -95,7 +97,9 @@ def adds_up(family: str, x: Tensor) -> bool:
     live, total = x, x
     for name in ("layer1.1", "layer1.2"):
         block: Any = network.get_submodule(name)
-        total = total + (block.weights(block.relu1(block.bn1(live))) if family == "cifar_preresnet" else block.branch(live))
+        total = total + (
+            block.weights(block.relu1(block.bn1(live))) if family == "cifar_preresnet" else block.branch(live)
+        )
         live = block(live)
     return torch.allclose(live, total, rtol=1e-12, atol=1e-12)
 

@@ -1,8 +1,9 @@
-"""What does a shortcut do to the gradient? The chapter has ∂L/∂x = ∂L/∂y × (∂F/∂x + 1), with a factor "always at least 1".
+"""What does a shortcut do to the gradient? The chapter has ∂L/∂x = ∂L/∂y × (∂F/∂x + 1), with a factor "always at least
+1".
 
-The formula is checked in float64 against autograd for each kind of block: v1 has the mask of its last ReLU, and a block that changes the shape
-has W_s in place of the 1. The factor is a matrix, I + J_F: its singular values are measured before and after training.
-(He et al. 2015, Eq. 1 and 2; He et al. 2016, section 2)
+The formula is checked in float64 against autograd for each kind of block: v1 has the mask of its last ReLU, and a block
+that changes the shape has W_s in place of the 1. The factor is a matrix, I + J_F: its singular values are measured
+before and after training. (He et al. 2015, Eq. 1 and 2; He et al. 2016, section 2)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +68,9 @@ def measure(config: SkipGradientConfig, trials: Trials) -> Measurement:
 
     def both(version: str, of: Callable[[Sequence[float]], float], weaker: Callable[[float, float], float]) -> Values:
         """Return, of each network, what is the weaker evidence: before or after training."""
-        values = {seed: weaker(*(of(every(blocks)) for blocks in one.values())) for seed, one in found[version,].items()}
+        values = {
+            seed: weaker(*(of(every(blocks)) for blocks in one.values())) for seed, one in found[version,].items()
+        }
         return trials.of((version,), values)
 
     checks, table = formulas()
@@ -98,7 +101,9 @@ BLOCKS: dict[str, tuple[str, str, str]] = {
 
 
 class Backward:
-    """One block in float64 on a random input, as after a ReLU; the gradient of the loss ⟨delta, y⟩ by autograd and by formula."""
+    """One block in float64 on a random input, as after a ReLU; the gradient of the loss ⟨delta, y⟩ by autograd and by
+    formula.
+    """
 
     def __init__(self, kind: str) -> None:
         family, option, name = BLOCKS[kind]
@@ -172,7 +177,8 @@ def spectra(trial: Trial) -> Spectra:
 
 
 def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, list[float]]:
-    """Return all singular values at the seed's image, of 8×8, of each stage's last block if its shortcut is the identity, by its name.
+    """Return all singular values at the seed's image, of 8×8, of each stage's last block if its shortcut is the
+    identity, by its name.
 
     The statistics of BatchNorm are those of all the images, so that those of an untrained network mean something.
     """

@@ -27,7 +27,9 @@ from reslab.training.loop import TrialConfig
 
 @dataclass(frozen=True)
 class Measurement:
-    """What finished trials say: the evidence for each claim that is measured, by the claim's key, and the figures behind it."""
+    """What finished trials say: the evidence for each claim that is measured, by the claim's key, and the figures
+    behind it.
+    """
 
     evidence: Mapping[str, Against | Exactly]
     tables: Sequence[Table] = ()
@@ -35,15 +37,18 @@ class Measurement:
 
     def __add__(self, other: "Measurement") -> "Measurement":
         """Return both parts of a measurement as one."""
-        return Measurement({**self.evidence, **other.evidence}, [*self.tables, *other.tables], [*self.charts, *other.charts])
+        return Measurement(
+            {**self.evidence, **other.evidence}, [*self.tables, *other.tables], [*self.charts, *other.charts]
+        )
 
 
 @dataclass(frozen=True)
 class Study:
     """A question, the claims that answer it, the trials and the measurement that decide them; its words are in `text`.
 
-    `grid` names groups of trials, one group per network; `measure` turns finished trials, by group, into evidence. It may load the trained
-    networks and look inside; it draws from generators seeded by each trial's seed alone, so that measuring again gives the same.
+    `grid` names groups of trials, one group per network; `measure` turns finished trials, by group, into evidence. It
+    may load the trained networks and look inside; it draws from generators seeded by each trial's seed alone, so that
+    measuring again gives the same.
     """
 
     text: StudyText
@@ -68,7 +73,9 @@ class Study:
             raise UnknownNameError(f"study {self.name} has no preset {preset!r}{suggest(preset, self.presets)}")
         for key in settings:
             if key not in self.config.model_fields:
-                raise UnknownNameError(f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}")
+                raise UnknownNameError(
+                    f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}"
+                )
         try:
             return self.config(**{**self.presets[preset], **settings})
         except ValidationError as error:
@@ -83,12 +90,18 @@ class Study:
         known = {claim.id.partition(".")[2]: claim for claim in self.claims}
         wanted = {key for key, claim in known.items() if claim.kind != "cited"}
         if differing := wanted ^ set(measured.evidence):
-            raise ValueError(f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}")
+            raise ValueError(
+                f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}"
+            )
         compared = {key: found for key, found in measured.evidence.items() if isinstance(found, Against)}
         decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()])
         found = {
             **dict(zip(compared, decided, strict=True)),
-            **{key: check(Check(known[key], **vars(found))) for key, found in measured.evidence.items() if isinstance(found, Exactly)},
+            **{
+                key: check(Check(known[key], **vars(found)))
+                for key, found in measured.evidence.items()
+                if isinstance(found, Exactly)
+            },
             **{key: cite(claim) for key, claim in known.items() if claim.kind == "cited"},
         }
         return [found[key] for key in known]
@@ -103,7 +116,9 @@ class Finished(NamedTuple):
     of_other_images: int
 
 
-def run_study(study: Study, config: StudyConfig, directory: Directory, executor: Executor, progress: Progress = silent) -> Finished:
+def run_study(
+    study: Study, config: StudyConfig, directory: Directory, executor: Executor, progress: Progress = silent
+) -> Finished:
     """Run what is missing of a study, decide its claims and write `study.json`.
 
     Raises:
@@ -112,7 +127,9 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
     # The longest trials first, so that no worker is left with a long one at the end.
-    failures = run_trials(sorted(configs, key=lambda trial: -network_depth(trial)), directory.trials, executor, progress)
+    failures = run_trials(
+        sorted(configs, key=lambda trial: -network_depth(trial)), directory.trials, executor, progress
+    )
     groups: dict[Key, list[Trial]] = {key: [] for key in grid}
     for key, trials in grid.items():
         for trial in trials:
@@ -124,7 +141,9 @@ def run_study(study: Study, config: StudyConfig, directory: Directory, executor:
     failures.sort(key=lambda failure: configs.index(failure.config))  # and not in the order in which they failed
     empty = [label(key) for key, trials in groups.items() if not trials]
     if empty:
-        raise FailedError(f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}")
+        raise FailedError(
+            f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}"
+        )
     with threads(config.threads):
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
     record = _record(study, config, groups, measured, failures)
@@ -153,12 +172,20 @@ def rounded(value: Any) -> Any:
 
 
 def network_depth(config: TrialConfig) -> int:
-    """Return the depth in the network's options, or the first number in its name: a guide to how long its trial takes."""
+    """Return the depth in the network's options, or the first number in its name: a guide to how long its
+    trial takes.
+    """
     named = re.search(r"\d+", config.model)
     return int(config.options.get("depth", named[0] if named else 0))
 
 
-def _record(study: Study, config: StudyConfig, groups: Mapping[Key, Sequence[Trial]], measured: Measurement, failures: Sequence[Failure]) -> Record:
+def _record(
+    study: Study,
+    config: StudyConfig,
+    groups: Mapping[Key, Sequence[Trial]],
+    measured: Measurement,
+    failures: Sequence[Failure],
+) -> Record:
     """Return what `study.json` holds."""
     return Record(
         study=study.name,
@@ -179,5 +206,8 @@ def _record(study: Study, config: StudyConfig, groups: Mapping[Key, Sequence[Tri
             for key, members in groups.items()
             for trial in members
         ],
-        failures=[Failed(config=FailedConfig(**failure.config.model_dump(mode="json")), reason=failure.reason) for failure in failures],
+        failures=[
+            Failed(config=FailedConfig(**failure.config.model_dump(mode="json")), reason=failure.reason)
+            for failure in failures
+        ],
     )

@@ -41,7 +41,10 @@ CLAIMS = claims(
         ),
         "cardinality-beats-width": lower(
             HALF_A_POINT,
-            at="Table 4: 20.4 % for cardinality against 21.3 % for width (ImageNet, twice the cost of ResNet-101), and Fig. 7",
+            at=(
+                "Table 4: 20.4 % for cardinality against 21.3 % for width (ImageNet, twice the cost of ResNet-101), "
+                "and Fig. 7"
+            ),
         ),
         "compound-scaling-beats-depth": lower(
             HALF_A_POINT,
@@ -53,7 +56,8 @@ CLAIMS = claims(
         ),
         "dense-networks-use-old-features": higher(
             0.05,
-            source=f"{DENSENET}: features of very early layers are directly used by deep layers throughout the same block",
+            source=f"{DENSENET}: features of very early layers are directly used by deep layers"
+            " throughout the same block",
             rate=True,
         ),
         "dense-layers-read-the-block-input-least": lower(
@@ -74,7 +78,9 @@ class SuccessorsConfig(StudyConfig):
     cardinality: tuple[int, int, int] = Field((11, 8, 4), description="the ResNeXt")
     deeper: tuple[int, int, int] = Field((20, 1, 14), description="its deeper rival, a ResNet")
     wider: tuple[int, int, int] = Field((11, 1, 24), description="its wider rival, a ResNet")
-    compound: tuple[float, float] = Field((0.432, 0.726), description="the EfficientNet scaled in both, from (0.3, 0.6) by 1.2² and 1.1²")
+    compound: tuple[float, float] = Field(
+        (0.432, 0.726), description="the EfficientNet scaled in both, from (0.3, 0.6) by 1.2² and 1.1²"
+    )
     compound_deeper: tuple[float, float] = Field((0.69, 0.6), description="its rival scaled in depth alone")
     compound_wider: tuple[float, float] = Field((0.3, 0.75), description="its rival scaled in width alone")
     dense_depth: int = Field(22, description="layers of the DenseNet, 3n+4")

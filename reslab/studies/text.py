@@ -1,4 +1,5 @@
-"""The words of a study, `NAME.toml` beside `NAME.py`: both languages, by the keys that the study's code has for its claims, charts and tables.
+"""The words of a study, `NAME.toml` beside `NAME.py`: both languages, by the keys that the study's code has for its
+claims, charts and tables.
 
 What several studies say is in `common.toml`: the units of effects and the names of columns and series.
 """
@@ -65,11 +66,23 @@ class StudyText:
         return list(self._words["claims"])
 
     def name(self, key: str, said: Mapping[str, Any] | None = None) -> Words:
-        """Return what a series, column or row is called: its words, the study's own before those in common, or the key itself."""
+        """Return what a series, column or row is called: its words, the study's own before those in common, or the key
+        itself.
+        """
         return _words(self._words.get("names", {}).get(key) or _read("common")["names"].get(key) or key, said)
 
-    def chart(self, key: str, series: Sequence[Series], *, bands: Sequence[Band] = (), said: Mapping[str, Any] | None = None, **drawn: Any) -> Chart:
-        """Return a chart: its words, in which `said` fills the braces, around its series; `drawn` are fields of `Chart`."""
+    def chart(
+        self,
+        key: str,
+        series: Sequence[Series],
+        *,
+        bands: Sequence[Band] = (),
+        said: Mapping[str, Any] | None = None,
+        **drawn: Any,
+    ) -> Chart:
+        """Return a chart: its words, in which `said` fills the braces, around its series; `drawn` are fields of
+        `Chart`.
+        """
         words = {what: _both(text, said) for what, text in self._words["charts"][key].items()}
         return Chart(**words, series=list(series), bands=list(bands), **drawn)
 
@@ -103,9 +116,13 @@ class StudyText:
         said: Mapping[str, Any] | None = None,
         **drawn: Any,
     ) -> Series:
-        """Return a series of the mean of each column, which holds a value per seed for its `x`, and one standard deviation where each has several."""
+        """Return a series of the mean of each column, which holds a value per seed for its `x`, and one standard
+        deviation where each has several.
+        """
         spread = [stdev(column) for column in columns] if all(len(column) > 1 for column in columns) else None
-        return Series(name=self.name(key, said), x=list(x), y=[fmean(column) for column in columns], spread=spread, **drawn)
+        return Series(
+            name=self.name(key, said), x=list(x), y=[fmean(column) for column in columns], spread=spread, **drawn
+        )
 
     def over_seeds(self, key: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
         """Return the same of what each seed measured at every `x`."""
@@ -113,7 +130,9 @@ class StudyText:
 
 
 class Spec:
-    """What the code fixes of a claim before its seeds are run; made by `higher`, `lower`, `not_higher`, `exact` and `cited`."""
+    """What the code fixes of a claim before its seeds are run; made by `higher`, `lower`, `not_higher`, `exact` and
+    `cited`.
+    """
 
     def __init__(
         self,
@@ -132,7 +151,9 @@ class Spec:
 
 
 def higher(margin: float, **where: Any) -> Spec:
-    """Return a claim that the effect is over the margin; `at` is the place in the study's paper, or `source` the whole source."""
+    """Return a claim that the effect is over the margin; `at` is the place in the study's paper, or `source` the whole
+    source.
+    """
     return Spec("statistical", "higher", margin, **where)
 
 

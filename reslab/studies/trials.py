@@ -73,18 +73,27 @@ class Values(dict[int, float]):
 
     def __sub__(self, other: "Values") -> "Values":
         """Return the differences of the seeds that both have."""
-        return Values({seed: self[seed] - other[seed] for seed in self if seed in other}, {**self.trained, **other.trained})
+        return Values(
+            {seed: self[seed] - other[seed] for seed in self if seed in other}, {**self.trained, **other.trained}
+        )
 
     def map(self, function: Callable[[float], float]) -> "Values":
         """Return a function of each value."""
         return Values({seed: function(value) for seed, value in self.items()}, self.trained)
 
     def against(
-        self, control: "Values | float", *, room: bool = False, resolution: float = 0.0, guard: bool = True, untested: Reason | None = None
+        self,
+        control: "Values | float",
+        *,
+        room: bool = False,
+        resolution: float = 0.0,
+        guard: bool = True,
+        untested: Reason | None = None,
     ) -> "Against":
         """Return the comparison of these values with a control's, or with one number.
 
-        Unless `guard` is False, where training itself is the claim, it tests nothing if a group of either side has not learned its task.
+        Unless `guard` is False, where training itself is the claim, it tests nothing if a group of either side has not
+        learned its task.
         """
         groups = {**self.trained, **(control.trained if isinstance(control, Values) else {})}
         return Against(self, control, untested or (untrained(groups) if guard and groups else None), resolution, room)
@@ -112,7 +121,9 @@ class Exactly:
 class Trials(Mapping[Key, Sequence[Trial]]):
     """The finished trials of each group, one per seed."""
 
-    def __init__(self, groups: Mapping[Key, Sequence[Trial]], progress: Progress = silent, kept_in: Path | None = None) -> None:
+    def __init__(
+        self, groups: Mapping[Key, Sequence[Trial]], progress: Progress = silent, kept_in: Path | None = None
+    ) -> None:
         self._groups = groups
         self.progress = progress
         self._kept_in = kept_in  # what is measured of no trial; what is measured of one is kept in its run directory
@@ -150,7 +161,8 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         keys: Sequence[Key] | None = None,
         seeds: Collection[int] | None = None,
     ) -> dict[Key, dict[int, Found]]:
-        """Return what `function(trial, *arguments)` finds in each sound trial, or those of these groups and seeds: by group and seed.
+        """Return what `function(trial, *arguments)` finds in each sound trial, or those of these groups and seeds: by
+        group and seed.
 
         It is measured once, and kept in the run directory: `reslab.studies.kept`.
         """
@@ -158,9 +170,13 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         found: dict[Key, dict[int, Found]] = {key: {} for key in chosen}
         sound = [trial for key in chosen for trial in self.sound(key) if seeds is None or trial.seed in seeds]
         for trial in each(sound, what, self.progress):
-            found[trial.key][trial.seed] = kept(trial.run.path if self._kept_in else None, function, *arguments, given=(trial,))
+            found[trial.key][trial.seed] = kept(
+                trial.run.path if self._kept_in else None, function, *arguments, given=(trial,)
+            )
         return found
 
     def measured(self, function: Callable[..., Found], *arguments: Any) -> Found:
-        """Return what a function of no trial measures, such as of networks at initialisation: once, and kept in the study's directory."""
+        """Return what a function of no trial measures, such as of networks at initialisation: once, and kept in the
+        study's directory.
+        """
         return kept(self._kept_in, function, *arguments)

@@ -1,4 +1,6 @@
-"""Networks at initialisation and their twins without BatchNorm, which have the same weights: gradients and branches of each."""
+"""Networks at initialisation and their twins without BatchNorm, which have the same weights: gradients and branches of
+each.
+"""
 
 from statistics import mean
 
@@ -18,7 +20,9 @@ FAMILIES = {"residual": "cifar_resnet", "plain": "cifar_plain", "branch": "cifar
 
 
 def twins(data: str, name: str, depth: int, seed: int) -> dict[str, float]:
-    """Return a value with BatchNorm and one without: of "branch" its share, of the others the decades of the gradient's flow."""
+    """Return a value with BatchNorm and one without: of "branch" its share, of the others the decades of the gradient's
+    flow.
+    """
     fitted = load_data(data).fitted(32)
     order = torch.randperm(len(fitted.labels), generator=generator(seed, "order", 0))
     images, labels = fitted.training_batch(order[:64], None)

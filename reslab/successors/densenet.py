@@ -1,8 +1,8 @@
 """DenseNet: "Densely Connected Convolutional Networks" (Huang et al. 2017, arXiv:1608.06993).
 
-Within a dense block every layer takes everything before it, `x_l = H_l([x_0, x_1, …, x_(l-1)])` (Eq. 2), and adds `growth_rate` channels.
-DenseNet-B puts a 1×1 bottleneck in front of each 3×3; DenseNet-C has a transition keep only a part, `compression`, of the channels;
-DenseNet-BC does both. State-dict names are torchvision's.
+Within a dense block every layer takes everything before it, `x_l = H_l([x_0, x_1, …, x_(l-1)])` (Eq. 2), and adds
+`growth_rate` channels. DenseNet-B puts a 1×1 bottleneck in front of each 3×3; DenseNet-C has a transition keep only a
+part, `compression`, of the channels; DenseNet-BC does both. State-dict names are torchvision's.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,9 @@ Maps = Float[Tensor, "b out h2 w2"]
 
 
 class DenseLayer(nn.Module):
-    """H_l = bn-relu-conv3×3 (section 3, "Composite function"): `[B, C, H, W] -> [B, C + growth_rate, H, W]`, the input and what is new."""
+    """H_l = bn-relu-conv3×3 (section 3, "Composite function"): `[B, C, H, W] -> [B, C + growth_rate, H, W]`, the input
+    and what is new.
+    """
 
     def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
         super().__init__()
@@ -37,7 +39,9 @@ class DenseLayer(nn.Module):
 
 
 class BottleneckLayer(DenseLayer):
-    """H_l of DenseNet-B: bn-relu-conv1×1 to four times the growth rate, then bn-relu-conv3×3 (section 3, "Bottleneck layers")."""
+    """H_l of DenseNet-B: bn-relu-conv1×1 to four times the growth rate, then bn-relu-conv3×3 (section 3, "Bottleneck
+    layers").
+    """
 
     def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
         super().__init__(in_channels, growth_rate, dropout)
@@ -54,7 +58,8 @@ class BottleneckLayer(DenseLayer):
 
 
 class Transition(nn.Sequential):
-    """Between two blocks, bn-relu-conv1×1 and a 2×2 average: `[B, C, H, W] -> [B, out, H/2, W/2]` (section 3, "Pooling layers").
+    """Between two blocks, bn-relu-conv1×1 and a 2×2 average: `[B, C, H, W] -> [B, out, H/2, W/2]` (section 3, "Pooling
+    layers").
 
     The ReLU is the authors' release's; the paper's text does not name it.
     """
@@ -68,7 +73,8 @@ class Transition(nn.Sequential):
 
 
 class DenseNet(nn.Module):
-    """A stem, dense blocks with transitions between them, average pooling and a classifier: `[B, in_channels, H, W] -> [B, num_classes]`.
+    """A stem, dense blocks with transitions between them, average pooling and a classifier: `[B, in_channels, H, W] ->
+    [B, num_classes]`.
 
     The ImageNet stem is 7×7 / 2 and a 3×3 / 2 max-pool, for 224×224 images; CIFAR's is a bare 3×3, for 32×32.
     """
@@ -120,7 +126,9 @@ class DenseNet(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_in), as torchvision, and set the classifier's bias to 0; the authors' release has fan_out."""
+    """Draw convolutions from N(0, 2 / fan_in), as torchvision, and set the classifier's bias to 0; the authors' release
+    has fan_out.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -132,10 +140,18 @@ def initialise(network: nn.Module) -> None:
 
 
 def densenet(
-    blocks: Sequence[int], growth_rate: int, *, compression: float = 0.5, dropout: float = 0.0, num_classes: int = 1000, in_channels: int = 3
+    blocks: Sequence[int],
+    growth_rate: int,
+    *,
+    compression: float = 0.5,
+    dropout: float = 0.0,
+    num_classes: int = 1000,
+    in_channels: int = 3,
 ) -> DenseNet:
     """Return a DenseNet-BC for ImageNet with these layers a block and a stem of twice the growth rate (Table 1)."""
-    return DenseNet("imagenet", blocks, growth_rate, 2 * growth_rate, True, compression, dropout, num_classes, in_channels)
+    return DenseNet(
+        "imagenet", blocks, growth_rate, 2 * growth_rate, True, compression, dropout, num_classes, in_channels
+    )
 
 
 def cifar_densenet(
@@ -148,10 +164,11 @@ def cifar_densenet(
     num_classes: int = 10,
     in_channels: int = 3,
 ) -> DenseNet:
-    """Return a CIFAR network of three equal blocks (section 3, "Implementation details"): 3n+4 layers, or 6n+4 with bottlenecks.
+    """Return a CIFAR network of three equal blocks (section 3, "Implementation details"): 3n+4 layers, or 6n+4 with
+    bottlenecks.
 
-    DenseNet-BC is `bottleneck=True, compression=0.5`; its stem is twice the growth rate, the others' is 16. Without augmentation the paper
-    drops 0.2 of each layer's new features (section 4.2).
+    DenseNet-BC is `bottleneck=True, compression=0.5`; its stem is twice the growth rate, the others' is 16. Without
+    augmentation the paper drops 0.2 of each layer's new features (section 4.2).
 
     Raises:
         ValueError: if the depth is not of that form with n ≥ 1, or the compression is not in (0, 1].
@@ -164,7 +181,9 @@ def cifar_densenet(
     if not 0 < compression <= 1:
         raise ValueError(f"compression must be in (0, 1], got {compression}")
     stem_width = 2 * growth_rate if bottleneck and compression < 1 else 16
-    return DenseNet("cifar", (n, n, n), growth_rate, stem_width, bottleneck, compression, dropout, num_classes, in_channels)
+    return DenseNet(
+        "cifar", (n, n, n), growth_rate, stem_width, bottleneck, compression, dropout, num_classes, in_channels
+    )
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------
@@ -187,7 +206,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 _TABLE_1 = "Huang et al. 2017, Table 1 (the layers); exact counts are torchvision's network's, measured"
 _WIDER = "the authors' release (growth rate 48); exact counts are torchvision's network's, measured"
-_TABLE_2 = "Huang et al. 2017, Table 2 (1.0, 7.0, 0.8, 25.6 M parameters); exact counts from the closed form of section 3"
+_TABLE_2 = (
+    "Huang et al. 2017, Table 2 (1.0, 7.0, 0.8, 25.6 M parameters); exact counts from the closed form of section 3"
+)
 
 REFERENCE: dict[str, tuple[int, int, str]] = {
     # name: (parameters, multiply-adds of convolutions and classifier for one colour image of the design's size, source)

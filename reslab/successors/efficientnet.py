@@ -1,9 +1,10 @@
-"""EfficientNet: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (Tan & Le 2019, arXiv:1905.11946).
+"""EfficientNet: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (Tan & Le 2019,
+arXiv:1905.11946).
 
-B0, which an architecture search found (Table 1), is made α^φ times deeper and β^φ times wider, and its images γ^φ times larger (Eq. 3).
-The coefficients of B1 … B7 are published numbers, which no φ gives exactly: here they are data, and `implied_phi` says how far off they are.
-A block is `y = x + F(x)` with nothing after the addition, F an inverted bottleneck with squeeze-and-excitation.
-State-dict names are torchvision's.
+B0, which an architecture search found (Table 1), is made α^φ times deeper and β^φ times wider, and its images γ^φ times
+larger (Eq. 3). The coefficients of B1 … B7 are published numbers, which no φ gives exactly: here they are data, and
+`implied_phi` says how far off they are. A block is `y = x + F(x)` with nothing after the addition, F an inverted
+bottleneck with squeeze-and-excitation. State-dict names are torchvision's.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,9 @@ Maps = Float[Tensor, "b out h2 w2"]
 
 
 class SqueezeExcitation(nn.Module):
-    """`s · x`, one factor a channel: `s = σ(W_2 silu(W_1 mean(x)))` (Hu et al. 2018, arXiv:1709.01507, Eq. 2 to 4; SiLU for their ReLU)."""
+    """`s · x`, one factor a channel: `s = σ(W_2 silu(W_1 mean(x)))` (Hu et al. 2018, arXiv:1709.01507, Eq. 2 to 4; SiLU
+    for their ReLU).
+    """
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -36,7 +39,8 @@ class SqueezeExcitation(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a branch, for each image of a training batch on its own, with probability `1 - survival` (Huang et al. 2016, arXiv:1603.09382).
+    """Drops a branch, for each image of a training batch on its own, with probability `1 - survival` (Huang et al.
+    2016, arXiv:1603.09382).
 
     What survives is divided by the survival probability, so that evaluation, where nothing is dropped, needs no factor.
     """
@@ -54,13 +58,21 @@ class StochasticDepth(nn.Module):
 
 
 class MBConv(nn.Module):
-    """The inverted bottleneck: 1×1 to `expansion` times the channels, depthwise k×k, squeeze-and-excitation, 1×1 to `out_channels`.
+    """The inverted bottleneck: 1×1 to `expansion` times the channels, depthwise k×k, squeeze-and-excitation, 1×1 to
+    `out_channels`.
 
     `y = x + F(x)`, or F(x) alone where the shape changes (Sandler et al. 2018, arXiv:1801.04381, section 3).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int, survival: float, norm: Callable[[int], nn.Module]
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        survival: float,
+        norm: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
         inner = expansion * in_channels
@@ -79,7 +91,14 @@ class MBConv(nn.Module):
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, norm: Callable[[int], nn.Module], activate: bool = True
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    norm: Callable[[int], nn.Module],
+    activate: bool = True,
 ) -> nn.Sequential:
     """Return a convolution without bias, its BatchNorm and, unless told otherwise, a SiLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=(kernel - 1) // 2, groups=groups, bias=False)
@@ -90,7 +109,9 @@ def convolution(
 
 
 class Stage(NamedTuple):
-    """A stage of B0: its blocks' kernel, expansion and output channels, how many there are, and the first one's stride."""
+    """A stage of B0: its blocks' kernel, expansion and output channels, how many there are, and the first
+    one's stride.
+    """
 
     kernel: int
     expansion: int
@@ -137,29 +158,38 @@ PUBLISHED = {
 
 
 def compound(phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA, dropout: float = 0.2) -> Scale:
-    """Return B0's scale for a φ: depth α^φ, width β^φ, resolution 224·γ^φ, rounded (Eq. 3); a base of 1 leaves that dimension alone."""
+    """Return B0's scale for a φ: depth α^φ, width β^φ, resolution 224·γ^φ, rounded (Eq. 3); a base of 1 leaves that
+    dimension alone.
+    """
     return Scale(beta**phi, alpha**phi, round(224 * gamma**phi), dropout)
 
 
 def implied_phi(scale: Scale) -> tuple[float, float, float]:
-    """Return the φ that would give a scale's depth, its width and its resolution: three equal numbers, had the rule been followed exactly."""
+    """Return the φ that would give a scale's depth, its width and its resolution: three equal numbers, had the rule
+    been followed exactly.
+    """
     return log(scale.depth, ALPHA), log(scale.width, BETA), log(scale.resolution / 224, GAMMA)
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Return a number of channels times the width, to the nearest multiple of 8, and never below 0.9 of the exact value (the release)."""
+    """Return a number of channels times the width, to the nearest multiple of 8, and never below 0.9 of the exact value
+    (the release).
+    """
     exact = channels * width
     rounded = max(8, int(exact + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * exact else rounded
 
 
 class EfficientNet(nn.Module):
-    """A stem, seven stages of inverted bottlenecks, a 1×1 head, pooling, dropout and a classifier: `[B, in_channels, H, W] -> [B, num_classes]`.
+    """A stem, seven stages of inverted bottlenecks, a 1×1 head, pooling, dropout and a classifier: `[B, in_channels, H,
+    W] -> [B, num_classes]`.
 
     The survival probability of a block's branch falls linearly, from 1 at the first towards `survival` at the end.
     """
 
-    def __init__(self, scale: Scale, survival: float, norm: Callable[[int], nn.Module], num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self, scale: Scale, survival: float, norm: Callable[[int], nn.Module], num_classes: int, in_channels: int
+    ) -> None:
         super().__init__()
         self.input_shape = (in_channels, scale.resolution, scale.resolution)
         counts = [ceil(stage.blocks * scale.depth) for stage in B0]
@@ -187,7 +217,9 @@ class EfficientNet(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and the classifier from ±1/√outputs, biases 0, as the authors' release and torchvision."""
+    """Draw convolutions from N(0, 2 / fan_out) and the classifier from ±1/√outputs, biases 0, as the authors' release
+    and torchvision.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -213,15 +245,17 @@ def efficientnet(
     num_classes: int = 1000,
     in_channels: int = 3,
 ) -> EfficientNet:
-    """Return B0 scaled by α^φ, β^φ, γ^φ exactly; with two of the bases 1, one dimension is scaled alone (section 3.2)."""
+    """Return B0 scaled by α^φ, β^φ, γ^φ exactly; with two of the bases 1, one dimension is scaled alone
+    (section 3.2).
+    """
     return EfficientNet(compound(phi, alpha, beta, gamma, dropout), survival, nn.BatchNorm2d, num_classes, in_channels)
 
 
 def _published(name: str, *, survival: float = 0.8, num_classes: int = 1000, in_channels: int = 3) -> EfficientNet:
     """Return B0 … B7 with the published coefficients.
 
-    BatchNorm's settings go with torchvision's weights: the paper's momentum (0.99, which torch calls 0.01) and the release's ε for B5 to B7, and
-    torch's own for the others, whose weights come from elsewhere.
+    BatchNorm's settings go with torchvision's weights: the paper's momentum (0.99, which torch calls 0.01) and the
+    release's ε for B5 to B7, and torch's own for the others, whose weights come from elsewhere.
     """
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01) if name[-1] in "567" else nn.BatchNorm2d
     return EfficientNet(PUBLISHED[name], survival, norm, num_classes, in_channels)
@@ -233,11 +267,13 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {"efficientnet": efficientnet}
 MODELS: dict[str, Callable[..., nn.Module]] = {name: partial(_published, name) for name in PUBLISHED}
 
 _TABLE_2 = (
-    "Tan & Le 2019, Table 2 (5.3, 7.8, 9.2, 12, 19, 30, 43, 66 M parameters); exact counts are torchvision's network's, measured at this resolution"
+    "Tan & Le 2019, Table 2 (5.3, 7.8, 9.2, 12, 19, 30, 43, 66 M parameters); exact counts are torchvision's "
+    "network's, measured at this resolution"
 )
 
 REFERENCE: dict[str, tuple[int, int, str]] = {
-    # name: (parameters, multiply-adds of convolutions and classifier for one colour image of the network's size, source)
+    # name: (parameters, multiply-adds of convolutions and classifier for one colour image of the network's size,
+    # source)
     "efficientnet_b0": (5_288_548, 385_814_752, _TABLE_2),
     "efficientnet_b1": (7_794_184, 686_802_832, _TABLE_2),
     "efficientnet_b2": (9_109_994, 993_561_872, _TABLE_2),

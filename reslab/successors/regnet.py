@@ -1,8 +1,9 @@
 """RegNet: "Designing Network Design Spaces" (Radosavovic et al. 2020, arXiv:2003.13678).
 
-A network is five numbers. Block j of d would be `u_j = w0 + wa · j` wide (Eq. 2); that line is quantised to powers of wm (Eq. 3 and 4), which
-makes the stages, and the widths are made multiples of the group width g. Blocks are `y = relu(shortcut(x) + F(x))`, F a bottleneck that does
-not narrow (b = 1) with a grouped 3×3; RegNetY adds squeeze-and-excitation. State-dict names are torchvision's.
+A network is five numbers. Block j of d would be `u_j = w0 + wa · j` wide (Eq. 2); that line is quantised to powers of
+wm (Eq. 3 and 4), which makes the stages, and the widths are made multiples of the group width g. Blocks are `y =
+relu(shortcut(x) + F(x))`, F a bottleneck that does not narrow (b = 1) with a grouped 3×3; RegNetY adds
+squeeze-and-excitation. State-dict names are torchvision's.
 """
 
 from collections import OrderedDict
@@ -34,14 +35,19 @@ class Design(NamedTuple):
 
 
 def block_widths(design: Design) -> list[int]:
-    """Return the width of every block: the line `w0 + wa · j` quantised to `w0 · wm^s`, s whole, in multiples of 8 (Eq. 2 to 4).
+    """Return the width of every block: the line `w0 + wa · j` quantised to `w0 · wm^s`, s whole, in multiples of 8 (Eq.
+    2 to 4).
 
     Raises:
-        ValueError: if the five numbers are no design: w0 a positive multiple of 8, wa ≥ 0, wm > 1, g at least 1, d from 1 to 1000.
+        ValueError: if the five numbers are no design: w0 a positive multiple of 8, wa ≥ 0, wm > 1, g at least 1, d from
+            1 to 1000.
     """
     w0, wa, wm, g, d = design
     if w0 < 8 or w0 % 8 or wa < 0 or wm <= 1 or g < 1 or not 1 <= d <= 1000:
-        raise ValueError(f"w0 must be a positive multiple of 8, wa at least 0, wm over 1, g at least 1, d from 1 to 1000; got {design}")
+        raise ValueError(
+            "w0 must be a positive multiple of 8, wa at least 0, wm over 1, g at least 1, d from 1 to 1000; got "
+            f"{design}"
+        )
     steps = [round(log((w0 + wa * j) / w0) / log(wm)) for j in range(d)]
     return [8 * round(w0 * wm**step / 8) for step in steps]
 
@@ -49,8 +55,8 @@ def block_widths(design: Design) -> list[int]:
 def stages(design: Design, rounding: Rounding = "paper") -> list[tuple[int, int, int]]:
     """Return (blocks, width, group width) of each stage; widths are multiples of their group width.
 
-    The paper's networks have the nearest multiple, a half going to the even one; torchvision rounds a half up, and up again where more than a
-    tenth would be lost, which changes three networks: X-400MF, Y-800MF and Y-8GF.
+    The paper's networks have the nearest multiple, a half going to the even one; torchvision rounds a half up, and up
+    again where more than a tenth would be lost, which changes three networks: X-400MF, Y-800MF and Y-8GF.
 
     Raises:
         ValueError: if the rounding is neither "paper" nor "torchvision", or the numbers are no design.
@@ -89,7 +95,8 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """1×1, grouped 3×3, squeeze-and-excitation if `se_ratio` is not 0, 1×1, and a shortcut: `y = relu(shortcut(x) + F(x))`.
+    """1×1, grouped 3×3, squeeze-and-excitation if `se_ratio` is not 0, 1×1, and a shortcut: `y = relu(shortcut(x) +
+    F(x))`.
 
     A stride is in the 3×3, and the shortcut is a projection where the shape changes.
     """
@@ -104,7 +111,8 @@ class Block(nn.Module):
         if squeezed:
             branch["se"] = SqueezeExcitation(out_channels, squeezed)
         branch["c"] = convolution(out_channels, out_channels, 1, activate=False)
-        self.proj = convolution(in_channels, out_channels, 1, stride, activate=False) if changes else nn.Identity()  # torchvision's names:
+        # torchvision's names:
+        self.proj = convolution(in_channels, out_channels, 1, stride, activate=False) if changes else nn.Identity()
         self.f = nn.Sequential(branch)  # proj is the shortcut, f the branch
         self.relu = nn.ReLU()
 
@@ -113,14 +121,18 @@ class Block(nn.Module):
         return self.relu(self.proj(x) + self.f(x))
 
 
-def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, groups: int = 1, activate: bool = True) -> nn.Sequential:
+def convolution(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, groups: int = 1, activate: bool = True
+) -> nn.Sequential:
     """Return a convolution without bias, its BatchNorm and, unless told otherwise, a ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=(kernel - 1) // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *([nn.ReLU()] if activate else []))
 
 
 class RegNet(nn.Module):
-    """A 3×3 / 2 stem of 32 channels, stages that each begin with stride 2, pooling, a classifier: `[B, in_channels, H, W] -> [B, num_classes]`."""
+    """A 3×3 / 2 stem of 32 channels, stages that each begin with stride 2, pooling, a classifier: `[B, in_channels, H,
+    W] -> [B, num_classes]`.
+    """
 
     def __init__(self, design: Design, se_ratio: float, rounding: Rounding, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -131,7 +143,9 @@ class RegNet(nn.Module):
         for number, (blocks, out, group_width) in enumerate(stages(design, rounding), start=1):
             stage = nn.Sequential()
             for index in range(blocks):
-                stage.add_module(f"block{number}-{index}", Block(width, out, 2 if index == 0 else 1, group_width, se_ratio))
+                stage.add_module(
+                    f"block{number}-{index}", Block(width, out, 2 if index == 0 else 1, group_width, se_ratio)
+                )
                 width = out
             self.trunk_output.add_module(f"block{number}", stage)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -145,7 +159,9 @@ class RegNet(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and the classifier from N(0, 0.01²) with bias 0, as the authors' release and torchvision."""
+    """Draw convolutions from N(0, 2 / fan_out) and the classifier from N(0, 0.01²) with bias 0, as the authors' release
+    and torchvision.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -217,7 +233,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 _TWIN = "Radosavovic et al. 2020, Fig. 15 and 16, to two digits; exact counts are torchvision's network's, measured"
 _TIMM = (
-    "Radosavovic et al. 2020, Fig. 15 and 16, to two digits; exact counts are timm's network's, measured, which torchvision lacks or rounds otherwise"
+    "Radosavovic et al. 2020, Fig. 15 and 16, to two digits; exact counts are timm's network's, measured, which "
+    "torchvision lacks or rounds otherwise"
 )
 
 REFERENCE: dict[str, tuple[int, int, str]] = {

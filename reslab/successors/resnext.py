@@ -1,8 +1,8 @@
 """ResNeXt: "Aggregated Residual Transformations for Deep Neural Networks" (Xie et al. 2017, arXiv:1611.05431).
 
-`y = relu(shortcut(x) + Σ_i T_i(x))`: the branch is a sum of `cardinality` bottlenecks of the same shape, each `base_width` channels wide in
-the first stage. All of them together are one bottleneck with a grouped 3×3 (Fig. 3c), which is how they are built here.
-State-dict names are torchvision's.
+`y = relu(shortcut(x) + Σ_i T_i(x))`: the branch is a sum of `cardinality` bottlenecks of the same shape, each
+`base_width` channels wide in the first stage. All of them together are one bottleneck with a grouped 3×3 (Fig. 3c),
+which is how they are built here. State-dict names are torchvision's.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,11 @@ Maps = Float[Tensor, "b out h2 w2"]
 
 
 class Bottleneck(nn.Module):
-    """1×1 to `inner` channels, 3×3 in `cardinality` groups, 1×1 to `out_channels`, and a shortcut: `y = relu(shortcut(x) + F(x))`.
+    """1×1 to `inner` channels, 3×3 in `cardinality` groups, 1×1 to `out_channels`, and a shortcut: `y =
+    relu(shortcut(x) + F(x))`.
 
-    A stride is in the 3×3, and the shortcut is a projection where the shape changes (section 4), as in the authors' release.
+    A stride is in the 3×3, and the shortcut is a projection where the shape changes (section 4), as in the authors'
+    release.
     """
 
     def __init__(self, in_channels: int, inner: int, out_channels: int, stride: int, cardinality: int) -> None:
@@ -33,7 +35,8 @@ class Bottleneck(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.downsample = projection(in_channels, out_channels, stride) if changes else nn.Identity()  # torchvision's name for the shortcut
+        # torchvision's name for the shortcut
+        self.downsample = projection(in_channels, out_channels, stride) if changes else nn.Identity()
         self.relu3 = nn.ReLU()
 
     def branch(self, x: Images) -> Maps:
@@ -55,12 +58,18 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 class ResNeXt(nn.Module):
     """A stem, stages of blocks, average pooling and a classifier: `[B, in_channels, H, W] -> [B, num_classes]`.
 
-    The ImageNet stem is 7×7 / 2 and a 3×3 / 2 max-pool, for 224×224 images; CIFAR's is 3×3, for 32×32. Every stage but the first begins
-    with stride 2 and doubles the width (the two rules of section 3.1).
+    The ImageNet stem is 7×7 / 2 and a 3×3 / 2 max-pool, for 224×224 images; CIFAR's is 3×3, for 32×32. Every stage but
+    the first begins with stride 2 and doubles the width (the two rules of section 3.1).
     """
 
     def __init__(
-        self, stem: Literal["imagenet", "cifar"], blocks: Sequence[int], cardinality: int, base_width: int, num_classes: int, in_channels: int
+        self,
+        stem: Literal["imagenet", "cifar"],
+        blocks: Sequence[int],
+        cardinality: int,
+        base_width: int,
+        num_classes: int,
+        in_channels: int,
     ) -> None:
         super().__init__()
         imagenet = stem == "imagenet"
@@ -91,7 +100,9 @@ class ResNeXt(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0, as the authors' release; its fan_out is of all groups."""
+    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0, as the authors' release; its fan_out
+    is of all groups.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -106,7 +117,8 @@ IMAGENET_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def resnext(depth: int, cardinality: int, base_width: int, *, num_classes: int = 1000, in_channels: int = 3) -> ResNeXt:
-    """Return an ImageNet network: `resnext(50, 32, 4)` is ResNeXt-50 (32×4d), and `resnext(50, 1, 64)` is ResNet-50 (v1.5).
+    """Return an ImageNet network: `resnext(50, 32, 4)` is ResNeXt-50 (32×4d), and `resnext(50, 1, 64)` is ResNet-50
+    (v1.5).
 
     Raises:
         ValueError: if the depth is not 50, 101 or 152.
@@ -116,17 +128,23 @@ def resnext(depth: int, cardinality: int, base_width: int, *, num_classes: int =
     return ResNeXt("imagenet", IMAGENET_BLOCKS[depth], cardinality, base_width, num_classes, in_channels)
 
 
-def cifar_resnext(depth: int, cardinality: int, base_width: int, *, num_classes: int = 10, in_channels: int = 3) -> ResNeXt:
+def cifar_resnext(
+    depth: int, cardinality: int, base_width: int, *, num_classes: int = 10, in_channels: int = 3
+) -> ResNeXt:
     """Return a CIFAR network of 9n+2 layers (section 5.3).
 
-    The paper's CIFAR results are with pre-activation; its release found the original order, which is built here, better.
+    The paper's CIFAR results are with pre-activation; its release found the original order, which is built here,
+    better.
 
     Raises:
         ValueError: if the depth is not of that form with n ≥ 1.
     """
     n, rest = divmod(depth - 2, 9)
     if rest or n < 1:
-        raise ValueError(f"depth {depth} is not 9n+2, as the CIFAR design needs; the nearest is {9 * max(1, round((depth - 2) / 9)) + 2}")
+        raise ValueError(
+            f"depth {depth} is not 9n+2, as the CIFAR design needs; "
+            f"the nearest is {9 * max(1, round((depth - 2) / 9)) + 2}"
+        )
     return ResNeXt("cifar", (n, n, n), cardinality, base_width, num_classes, in_channels)
 
 
@@ -143,8 +161,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnext29_16x64d": partial(cifar_resnext, 29, 16, 64),
 }
 
-_TABLE_1 = "Xie et al. 2017, Table 1 (the layers; about 25 M parameters, Fig. 5); exact counts are torchvision's network's, measured"
-_TABLE_4 = "Xie et al. 2017, Table 4 (the template), and the authors' release (about 15.6 G); exact counts are torchvision's network's, measured"
+_TABLE_1 = (
+    "Xie et al. 2017, Table 1 (the layers; about 25 M parameters, Fig. 5); exact counts are torchvision's network's, "
+    "measured"
+)
+_TABLE_4 = (
+    "Xie et al. 2017, Table 4 (the template), and the authors' release (about 15.6 G); exact counts are torchvision's "
+    "network's, measured"
+)
 _WIDER = "torchvision's network, measured: twice the width of the paper's ResNeXt-101 (32×4d)"
 _TABLE_7 = "Xie et al. 2017, Table 7 (34.4 and 68.1 M parameters); exact counts from the closed form of section 5.3"
 

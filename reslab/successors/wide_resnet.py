@@ -1,8 +1,8 @@
 """Wide ResNets: "Wide Residual Networks" (Zagoruyko & Komodakis 2016, arXiv:1605.07146).
 
-The same blocks as ResNet's with k times the channels inside, and fewer of them. CIFAR's WRN-d-k has pre-activated basic blocks,
-`y = x + F(relu(bn(x)))`; ImageNet's are bottlenecks, `y = relu(shortcut(x) + F(x))`, with k times the inner channels.
-State-dict names are torchvision's.
+The same blocks as ResNet's with k times the channels inside, and fewer of them. CIFAR's WRN-d-k has pre-activated basic
+blocks, `y = x + F(relu(bn(x)))`; ImageNet's are bottlenecks, `y = relu(shortcut(x) + F(x))`, with k times the inner
+channels. State-dict names are torchvision's.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,8 @@ Maps = Float[Tensor, "b out h2 w2"]
 class WideBlock(nn.Module):
     """Two 3×3 convolutions, each after its BatchNorm and ReLU, with dropout between them: `y = x + F(relu(bn(x)))`.
 
-    Where the number of channels changes, the shortcut is a 1×1 convolution of the activated input: `a = relu(bn(x)); y = W a + F(a)`.
+    Where the number of channels changes, the shortcut is a 1×1 convolution of the activated input: `a = relu(bn(x)); y
+    = W a + F(a)`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
@@ -47,7 +48,9 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-d-k: a 3×3 stem, three stages of 16k, 32k and 64k channels, pooling and a classifier: `[B, in_channels, H, W] -> [B, num_classes]`."""
+    """WRN-d-k: a 3×3 stem, three stages of 16k, 32k and 64k channels, pooling and a classifier: `[B, in_channels, H, W]
+    -> [B, num_classes]`.
+    """
 
     def __init__(self, n: int, width: int, dropout: float, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -79,7 +82,9 @@ def wide_stage(in_channels: int, out_channels: int, blocks: int, stride: int, dr
 
 
 class WideBottleneck(nn.Module):
-    """1×1 to `inner` channels, 3×3, 1×1 to `out_channels`, and a shortcut: `y = relu(shortcut(x) + F(x))`; a stride is in the 3×3."""
+    """1×1 to `inner` channels, 3×3, 1×1 to `out_channels`, and a shortcut: `y = relu(shortcut(x) + F(x))`; a stride is
+    in the 3×3.
+    """
 
     def __init__(self, in_channels: int, inner: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -92,7 +97,8 @@ class WideBottleneck(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.downsample = projection(in_channels, out_channels, stride) if changes else nn.Identity()  # torchvision's name for the shortcut
+        # torchvision's name for the shortcut
+        self.downsample = projection(in_channels, out_channels, stride) if changes else nn.Identity()
         self.relu3 = nn.ReLU()
 
     def branch(self, x: Images) -> Maps:
@@ -112,7 +118,9 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 class WideBottleneckNet(nn.Module):
-    """ResNet-50 or -101 with `width` times the inner channels, for 224×224 images: `[B, in_channels, H, W] -> [B, num_classes]`."""
+    """ResNet-50 or -101 with `width` times the inner channels, for 224×224 images: `[B, in_channels, H, W] -> [B,
+    num_classes]`.
+    """
 
     def __init__(self, blocks: tuple[int, int, int, int], width: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -143,7 +151,9 @@ def bottleneck_stage(in_channels: int, inner: int, out_channels: int, blocks: in
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0, as the authors' release and torchvision."""
+    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0, as the authors' release and
+    torchvision.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -168,15 +178,21 @@ def wide_resnet(depth: int, width: int, *, num_classes: int = 1000, in_channels:
     return WideBottleneckNet(IMAGENET_BLOCKS[depth], width, num_classes, in_channels)
 
 
-def cifar_wide_resnet(depth: int, width: int, *, dropout: float = 0.0, num_classes: int = 10, in_channels: int = 3) -> WideResNet:
-    """Return WRN-depth-width for CIFAR: 6n+4 layers, which counts the three 1×1 shortcuts and leaves the classifier out.
+def cifar_wide_resnet(
+    depth: int, width: int, *, dropout: float = 0.0, num_classes: int = 10, in_channels: int = 3
+) -> WideResNet:
+    """Return WRN-depth-width for CIFAR: 6n+4 layers, which counts the three 1×1 shortcuts and leaves the classifier
+    out.
 
     Raises:
         ValueError: if the depth is not of that form with n ≥ 1.
     """
     n, rest = divmod(depth - 4, 6)
     if rest or n < 1:
-        raise ValueError(f"depth {depth} is not 6n+4, as wide CIFAR networks need; the nearest is {6 * max(1, round((depth - 4) / 6)) + 4}")
+        raise ValueError(
+            f"depth {depth} is not 6n+4, as wide CIFAR networks need; "
+            f"the nearest is {6 * max(1, round((depth - 4) / 6)) + 4}"
+        )
     return WideResNet(n, width, dropout, num_classes, in_channels)
 
 

@@ -12,7 +12,9 @@ from reslab.training.evaluation import Split
 
 
 class _Moments:
-    """Count, mean and sum of squared deviations of each channel, merged batch by batch in float64 (Chan et al. 1979)."""
+    """Count, mean and sum of squared deviations of each channel, merged batch by batch in float64 (Chan
+    et al. 1979).
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -32,17 +34,23 @@ class _Moments:
 
 
 def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
-    """Replace each BatchNorm layer's running statistics by those of all its inputs, the weights fixed; return the number of layers.
+    """Replace each BatchNorm layer's running statistics by those of all its inputs, the weights fixed; return the
+    number of layers.
 
-    The original release did so "with a sufficiently large training batch" instead of keeping moving averages. Every batch is normalised by its
-    own statistics, as in training; the mean and the unbiased variance of each layer's inputs are then those over all batches together, the
-    variance between batches included. With one batch of all the images they are exactly what that batch was normalised by. The
-    network's mode and the state of the random numbers are left as they were.
+    The original release did so "with a sufficiently large training batch" instead of keeping moving averages. Every
+    batch is normalised by its own statistics, as in training; the mean and the unbiased variance of each layer's inputs
+    are then those over all batches together, the variance between batches included. With one batch of all the images
+    they are exactly what that batch was normalised by. The network's mode and the state of the random numbers are left
+    as they were.
 
     Raises:
         UserError: if the network has no BatchNorm layers that keep running statistics.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None]
+    layers = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    ]
     if not layers:
         raise UnseenError("this network has no BatchNorm layers that keep running statistics")
     moments = [_Moments() for _ in layers]

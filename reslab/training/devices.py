@@ -16,7 +16,8 @@ import torch
 from reslab.errors import MismatchError, UnusableError
 from reslab.processes import end, following_parent
 
-if TYPE_CHECKING:  # it imports torch's compiler, which takes seconds and which commands that do not train can do without
+# it imports torch's compiler, which takes seconds and which commands that do not train can do without
+if TYPE_CHECKING:
     from lightning_fabric import Fabric as Fabric
 
 __all__ = [
@@ -42,7 +43,11 @@ PATIENCE = timedelta(days=1)
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-_FABRICS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_FABRICS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
 
 
 class Choice(NamedTuple):
@@ -87,8 +92,11 @@ def best_precision(device: Device) -> Choice:
 
 
 def has_bf16() -> bool:
-    """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16), and oneDNN may use that (ONEDNN_MAX_CPU_ISA)."""
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # Apple's builds are without oneDNN
+    """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16), and oneDNN may use that
+    (ONEDNN_MAX_CPU_ISA).
+    """
+    # Apple's builds are without oneDNN
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):  # where oneDNN's own answer includes emulation
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -101,7 +109,9 @@ def check(device: Device, precision: Precision) -> None:
     Raises:
         UserError: if not.
     """
-    if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
+    if (device == "cuda" and not torch.cuda.is_available()) or (
+        device == "mps" and not torch.backends.mps.is_available()
+    ):
         raise UnusableError(f"--device {device}: there is none on this machine; {best_device()} is")
     if device == "cpu" and precision == "16":
         raise UnusableError("--precision 16 needs a GPU; on a processor use bf16 or 32")
@@ -119,7 +129,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep what is freed for the next step, in place of giving it back to the system and having each page made anew.
+    """Have the allocator keep what is freed for the next step, in place of giving it back to the system and having each
+    page made anew.
 
     Under Linux's glibc; elsewhere nothing is done. Results stay the same; the process may hold more memory.
     """
@@ -145,17 +156,21 @@ def fabric_here(where: Placement) -> "Fabric":
 def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     """Call `work(fabric, *args)` once, or in each of the trial's processes, and return when all have ended.
 
-    Under torchrun the processes are there already, on one host or several, and each of them calls this; else they are spawned. If one dies, the
-    others end with an error.
+    Under torchrun the processes are there already, on one host or several, and each of them calls this; else they are
+    spawned. If one dies, the others end with an error.
 
     Raises:
         UserError: if torchrun started another number of processes than the trial's.
     """
     check(where.device, where.precision)
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    world, here = (int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    world, here = (
+        int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    )
     if world != where.devices:
-        raise MismatchError(f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}")
+        raise MismatchError(
+            f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}"
+        )
     if world == 1:
         fabric_here(where).launch(work, *args)
         return
@@ -163,7 +178,13 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     strategy = DDPStrategy(start_method="popen" if under_torchrun else "spawn", timeout=PATIENCE)
-    fabric = Fabric(accelerator=where.device, devices=here, num_nodes=world // here, strategy=strategy, precision=_FABRICS[where.precision])
+    fabric = Fabric(
+        accelerator=where.device,
+        devices=here,
+        num_nodes=world // here,
+        strategy=strategy,
+        precision=_FABRICS[where.precision],
+    )
     if under_torchrun:
         fabric.launch(work, *args)
         return

@@ -18,9 +18,11 @@ SCALES = (224, 256, 384, 480, 640)
 
 
 def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | None]:
-    """Return `error` and `top5_error` (fractions) and the mean cross-entropy `loss` (nats; None if not finite) in evaluation mode.
+    """Return `error` and `top5_error` (fractions) and the mean cross-entropy `loss` (nats; None if not finite) in
+    evaluation mode.
 
-    The batches hold each image once. A network that answers with NaN or infinity is wrong. The network's mode is restored.
+    The batches hold each image once. A network that answers with NaN or infinity is wrong. The network's mode is
+    restored.
     """
     with in_mode(network, training=False), torch.no_grad():
         return tally((_scores(network, images), labels) for images, labels in _at(network, batches))
@@ -41,12 +43,14 @@ def evaluate_each(network: nn.Module, batches: Iterable[Split]) -> tuple[dict[st
 
 
 def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -> dict[str, float | None]:
-    """Return the same for the mean of the softmax over ten crops: four corners and the centre, `size`×`size`, each also mirrored.
+    """Return the same for the mean of the softmax over ten crops: four corners and the centre, `size`×`size`, each also
+    mirrored.
 
     The batches hold whole images; the paper resizes their shorter side to 256 for crops of 224.
     """
 
-    from torchvision.transforms.v2.functional import ten_crop  # here, as torchvision takes a second to import and training needs none of it
+    # here, as torchvision takes a second to import and training needs none of it
+    from torchvision.transforms.v2.functional import ten_crop
 
     def answer(images: Tensor) -> Tensor:
         crops = torch.stack(ten_crop(images, [size, size]))  # [10, B, C, size, size]
@@ -57,13 +61,15 @@ def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -
 
 
 def evaluate_multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) -> dict[str, float | None]:
-    """Return the same for the mean of the softmax over scales, the network applied fully convolutionally to whole images.
+    """Return the same for the mean of the softmax over scales, the network applied fully convolutionally to whole
+    images.
 
-    `scales` are the same images in the same order, at each size. Fully convolutional: the classifier, as a 1×1 convolution, gives scores at
-    every place of the last maps, and the scores (before the softmax) are averaged over the places, as in the work that the paper cites for it
-    (Simonyan & Zisserman 2015, section 3.2). After global average pooling the classifier is linear, so that mean is the network's own output
-    for the larger image, which is what is computed; the mean of each place's softmax would be something else. The paper averages "the scores
-    at multiple scales" and does not say on which side of the softmax; here it is the probabilities, as the ten crops do.
+    `scales` are the same images in the same order, at each size. Fully convolutional: the classifier, as a 1×1
+    convolution, gives scores at every place of the last maps, and the scores (before the softmax) are averaged over the
+    places, as in the work that the paper cites for it (Simonyan & Zisserman 2015, section 3.2). After global average
+    pooling the classifier is linear, so that mean is the network's own output for the larger image, which is what is
+    computed; the mean of each place's softmax would be something else. The paper averages "the scores at multiple
+    scales" and does not say on which side of the softmax; here it is the probabilities, as the ten crops do.
 
     Raises:
         UserError: if the network does not end in global average pooling and a linear classifier.
@@ -82,7 +88,8 @@ def _multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) -> Itera
 
 
 def tally(answers: Iterable[Split]) -> dict[str, float | None]:
-    """Return error, top-5 error and loss from scores `[B, classes]` (logits, or logarithms of probabilities) and labels.
+    """Return error, top-5 error and loss from scores `[B, classes]` (logits, or logarithms of probabilities) and
+    labels.
 
     Raises:
         UserError: if there are no images, or a label is of a class that has no score.
@@ -90,7 +97,9 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
     loss, wrong, wrong5, n = 0.0, 0, 0, 0
     for scores, labels in answers:
         if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
-            raise MismatchError(f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}")
+            raise MismatchError(
+                f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}"
+            )
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
         finite = scores.isfinite().all(1)
@@ -108,12 +117,15 @@ def misses(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_of_softmax(logits: Tensor) -> Tensor:
-    """Return the logarithm of the mean, over the first of `[V, B, classes]`, of the softmax; a probability of 0 counts as the smallest number."""
+    """Return the logarithm of the mean, over the first of `[V, B, classes]`, of the softmax; a probability of 0 counts
+    as the smallest number.
+    """
     return logits.float().softmax(2).mean(0).clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def check_pools_globally(network: nn.Module, images: Tensor) -> None:
-    """See that the network ends in global average pooling and a linear classifier, from what it computes and not from its names.
+    """See that the network ends in global average pooling and a linear classifier, from what it computes and not from
+    its names.
 
     Raises:
         UserError: if it does not.
@@ -124,11 +136,15 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     except RuntimeError as error:
         side = "×".join(map(str, images.shape[2:]))
         raise UnseenError(
-            f"this network cannot be applied fully convolutionally: a {side} image is refused ({str(error).splitlines()[0]})"
+            f"this network cannot be applied fully convolutionally: a {side} image is refused "
+            f"({str(error).splitlines()[0]})"
         ) from error
-    if means.last is None or not any(torch.allclose(scores, logits, rtol=1e-3, atol=1e-4) for scores in _linear(network, means.last)):
+    if means.last is None or not any(
+        torch.allclose(scores, logits, rtol=1e-3, atol=1e-4) for scores in _linear(network, means.last)
+    ):
         raise UnseenError(
-            "this network cannot be applied fully convolutionally: it does not end in global average pooling and a linear classifier; "
+            "this network cannot be applied fully convolutionally: it does not end in global average pooling and a "
+            "linear classifier; "
             "use --view single or ten-crop"
         )
 

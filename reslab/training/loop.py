@@ -1,8 +1,8 @@
 """The training loop: one network, one data set, one recipe, into one run directory.
 
-With several processes, each takes its share of every batch, normalised by its share's own statistics, and gradients are averaged over the
-processes: the step of one process that accumulates the shares. BatchNorm's running statistics are those of process 0, which alone
-evaluates and writes.
+With several processes, each takes its share of every batch, normalised by its share's own statistics, and gradients are
+averaged over the processes: the step of one process that accumulates the shares. BatchNorm's running statistics are
+those of process 0, which alone evaluates and writes.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ from torch import Generator, Tensor, nn
 
 from reslab.errors import DamagedError, MismatchError, UserError
 from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, wrong
-from reslab.runs import METRICS, Config, Line, Mark, Number, Outcome, Run, Share
+from reslab.runs import METRICS, Config, Mark, Run
+from reslab.shapes import Line, Number, Outcome, Share
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate, evaluate_each
 from reslab.training.recipes import Recipe
@@ -78,7 +79,9 @@ class TrialConfig(Config):
     line = TrialLine
     outcome = TrialOutcome
     model: str
-    options: dict[str, int | float | str | bool] = Field(default_factory=dict, description="passed to the model's builder")
+    options: dict[str, int | float | str | bool] = Field(
+        default_factory=dict, description="passed to the model's builder"
+    )
     data: str
     recipe: Recipe
     seed: int = Field(ge=0)
@@ -129,7 +132,9 @@ class Trainer:
         self.images = len(data.labels)
         self.batch_size = min(self.recipe.batch_size, self.images)
         if self.batch_size % fabric.world_size:
-            raise MismatchError(f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes")
+            raise MismatchError(
+                f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes"
+            )
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizer = torch.optim.SGD(
@@ -145,7 +150,8 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(wrapped, optimizer)
         self.step = 0
         self.seconds = 0.0
-        self.sums = torch.zeros(2, device=fabric.device)  # loss and errors of this epoch, summed over this process's images
+        # loss and errors of this epoch, summed over this process's images
+        self.sums = torch.zeros(2, device=fabric.device)
         self.told = -math.inf  # when it was last said how far this is
 
     def fit(self) -> Json:
@@ -167,8 +173,12 @@ class Trainer:
         return self._outcome("finished")
 
     def _tell(self) -> None:
-        """Say now and then, and at the last step, how far this is; loss and error are those of this process's share of the last batch."""
-        if not self.fabric.is_global_zero or (self.seconds - self.told < PROGRESS_SECONDS and self.step < self.total_steps):
+        """Say now and then, and at the last step, how far this is; loss and error are those of this process's share of
+        the last batch.
+        """
+        if not self.fabric.is_global_zero or (
+            self.seconds - self.told < PROGRESS_SECONDS and self.step < self.total_steps
+        ):
             return
         self.told = self.seconds
         loss, error = (self.latest / (self.batch_size // self.fabric.world_size)).tolist()
@@ -187,9 +197,13 @@ class Trainer:
         )
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield the training images of every step that is left, `[B]`, in an order that depends on the seed and the epoch."""
+        """Yield the training images of every step that is left, `[B]`, in an order that depends on the seed and the
+        epoch.
+        """
         for epoch, steps in groupby(range(self.step, self.total_steps), key=lambda step: step // self.steps_per_epoch):
-            order = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(self.fabric.device)
+            order = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(
+                self.fabric.device
+            )
             for step in steps:
                 position = step % self.steps_per_epoch
                 yield order[position * self.batch_size : (position + 1) * self.batch_size]
@@ -203,7 +217,8 @@ class Trainer:
         draws = generator(self.config.seed, f"augment/{rank}", self.step) if self.recipe.augment else None
         images, labels = self.data.training_batch(share, draws)
         images, labels = images.to(self.fabric.device, memory_format=torch.channels_last), labels.to(self.fabric.device)
-        torch.manual_seed(generator(self.config.seed, f"layers/{rank}", self.step).initial_seed())  # for layers that draw, such as dropout
+        # for layers that draw, such as dropout
+        torch.manual_seed(generator(self.config.seed, f"layers/{rank}", self.step).initial_seed())
         logits = self.model(images)
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
@@ -254,7 +269,9 @@ class Trainer:
         """Return the result, which is process 0's to know: elsewhere an empty one."""
         if not self.fabric.is_global_zero:
             return {}
-        write_atomically(self.run.weights, to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing))
+        write_atomically(
+            self.run.weights, to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing)
+        )
         train = self._evaluate("train")
         with self.fabric.autocast():
             heldout, heldout_wrong = evaluate_each(self.network, self.data.batches("heldout"))
@@ -263,7 +280,11 @@ class Trainer:
         auto = best_precision(self.config.device)
         return {
             "status": status,
-            **({"reason": f"the mean loss of epoch {math.ceil(self.step / self.steps_per_epoch)} was not finite"} if status == "diverged" else {}),
+            **(
+                {"reason": f"the mean loss of epoch {math.ceil(self.step / self.steps_per_epoch)} was not finite"}
+                if status == "diverged"
+                else {}
+            ),
             **({"images": self.data.fingerprint} if self.data.fingerprint else {}),
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
@@ -337,7 +358,9 @@ class Trainer:
         return state
 
     def _whole_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint that is whole, this trial's, and in step with the metrics; one that is not is named and set aside."""
+        """Return the newest checkpoint that is whole, this trial's, and in step with the metrics; one that is not is
+        named and set aside.
+        """
         for path in (self.run.checkpoint, self.run.previous_checkpoint):
             if not path.exists():
                 continue
@@ -350,9 +373,15 @@ class Trainer:
                 if state["step"] > self.total_steps:
                     raise DamagedError(f"{path} is of step {state['step']} of {self.total_steps}")
                 if not self.run.holds(Mark(*state["metrics"])):
-                    raise DamagedError(f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written")
+                    raise DamagedError(
+                        f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was "
+                        "written"
+                    )
             except DamagedError as error:
-                print(f"reslab: {error}; it is kept as {set_aside(path).name}, and the run goes on from before it", file=sys.stderr)
+                print(
+                    f"reslab: {error}; it is kept as {set_aside(path).name}, and the run goes on from before it",
+                    file=sys.stderr,
+                )
             else:
                 return path
         return None
@@ -360,5 +389,6 @@ class Trainer:
 
 def _no_checkpoint(path: Path, why: str) -> UserError:
     return MismatchError(
-        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run begins without it"
+        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the "
+        "run begins without it"
     )

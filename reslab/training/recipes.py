@@ -7,15 +7,21 @@ from pydantic import Field, model_validator
 from reslab.runs import Config
 
 WARMUP_PART = 10
-"""A warm-up is no longer than one part in so many of the run, so that a short run leaves it too. The papers' 400 of 64,000 are far from it."""
+"""A warm-up is no longer than one part in so many of the run, so that a short run leaves it too. The papers' 400 of
+64,000 are far from it.
+"""
 
 
 class Steps(Config):
-    """The base rate divided by 10 at each milestone, after an optional constant warm-up that ends (He et al. 2015, section 4.2)."""
+    """The base rate divided by 10 at each milestone, after an optional constant warm-up that ends (He et al. 2015,
+    section 4.2).
+    """
 
     kind: Literal["steps"] = "steps"
     milestones: tuple[float, ...] = Field(description="where the rate is divided by 10, as fractions of the iterations")
-    warmup_iterations: int = Field(0, ge=0, description="iterations at the warm-up rate, a tenth of the run at most; then the base rate holds")
+    warmup_iterations: int = Field(
+        0, ge=0, description="iterations at the warm-up rate, a tenth of the run at most; then the base rate holds"
+    )
     warmup_rate: float = Field(0.01, gt=0, description="learning rate of the warm-up")
 
     def rate(self, base: float, step: int, total: int) -> float:
@@ -26,13 +32,17 @@ class Steps(Config):
 
 
 class OneCycle(Config):
-    """A straight line up from 0 to the base rate and a straight line down to 0 (after Smith & Topin 2018, arXiv:1708.07120)."""
+    """A straight line up from 0 to the base rate and a straight line down to 0 (after Smith & Topin 2018,
+    arXiv:1708.07120).
+    """
 
     kind: Literal["one-cycle"] = "one-cycle"
     peak: float = Field(0.3, gt=0, lt=1, description="where the top is, as a fraction of the iterations")
 
     def rate(self, base: float, step: int, total: int) -> float:
-        """Return the learning rate of iteration `step` (from 0) of `total`; neither end is 0, so that every step counts."""
+        """Return the learning rate of iteration `step` (from 0) of `total`; neither end is 0, so that every step
+        counts.
+        """
         x = (step + 0.5) / total
         return base * min(x / self.peak, (1 - x) / (1 - self.peak))
 
@@ -42,13 +52,20 @@ class ScaleCrop(Config):
 
     shorter: tuple[int, int] = Field((256, 480), description="pixels: the shorter side is uniform between these two")
     crop: int = Field(224, ge=1, description="pixels: side of the square that the network sees")
-    colour: float = Field(0.1, ge=0, description="standard deviation of the multiples of the principal components (Krizhevsky et al. 2012)")
+    colour: float = Field(
+        0.1,
+        ge=0,
+        description="standard deviation of the multiples of the principal components (Krizhevsky et al. 2012)",
+    )
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
         low, high = self.shorter
         if not self.crop <= low <= high:
-            raise ValueError(f"the crop must fit the shorter side and that range must grow: {self.crop} <= {low} <= {high} does not hold")
+            raise ValueError(
+                f"the crop must fit the shorter side and that range must grow: {self.crop} <= {low} <= {high} does "
+                "not hold"
+            )
         return self
 
 
@@ -60,12 +77,18 @@ class Recipe(Config):
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on every parameter, as in the paper")
-    batch_size: int = Field(128, ge=1, description="images an iteration; the last, smaller batch of an epoch is dropped")
+    batch_size: int = Field(
+        128, ge=1, description="images an iteration; the last, smaller batch of an epoch is dropped"
+    )
     iterations: int | None = Field(None, ge=1, description="length in iterations; give this or epochs")
     epochs: int | None = Field(None, ge=1, description="length in epochs; give this or iterations")
     schedule: Annotated[Steps | OneCycle, Field(discriminator="kind")]
     augment: bool | ScaleCrop = Field(True, description="shift and mirror as the data set allows, or scale and crop")
-    cutout: int = Field(0, ge=0, description="pixels: side of a square blanked in every training image (DeVries & Taylor 2017), none if 0")
+    cutout: int = Field(
+        0,
+        ge=0,
+        description="pixels: side of a square blanked in every training image (DeVries & Taylor 2017), none if 0",
+    )
 
     @model_validator(mode="after")
     def _cutout_augments(self) -> Self:
@@ -96,8 +119,12 @@ PAPER_CIFAR = Recipe(
 )
 """He et al. 2015, section 4.2: batch 128, rate 0.1, divided by 10 at 32k and 48k iterations, stop at 64k."""
 
-PAPER_CIFAR_WARMUP = PAPER_CIFAR.model_copy(update={"name": "paper-cifar-warmup", "schedule": Steps(milestones=(0.5, 0.75), warmup_iterations=400)})
-"""The same with 400 iterations at 0.01 first: the 110-layer network of 2015, and every CIFAR run of 2016 (arXiv:1603.05027)."""
+PAPER_CIFAR_WARMUP = PAPER_CIFAR.model_copy(
+    update={"name": "paper-cifar-warmup", "schedule": Steps(milestones=(0.5, 0.75), warmup_iterations=400)}
+)
+"""The same with 400 iterations at 0.01 first: the 110-layer network of 2015, and every CIFAR run of 2016
+(arXiv:1603.05027).
+"""
 
 PAPER_IMAGENET = Recipe(
     name="paper-imagenet",
@@ -109,8 +136,8 @@ PAPER_IMAGENET = Recipe(
 )
 """He et al. 2015, section 3.4: batch 256, rate 0.1, at most 60×10⁴ iterations, divided by 10 "when the error plateaus".
 
-A plateau is no rule that a step alone can follow. The milestones are those of He et al. 2016 (arXiv:1603.05027, appendix), epochs 30 and 60 of
-ImageNet's 1.28 million images at batch 256: 5,005 iterations an epoch, rounded.
+A plateau is no rule that a step alone can follow. The milestones are those of He et al. 2016 (arXiv:1603.05027,
+appendix), epochs 30 and 60 of ImageNet's 1.28 million images at batch 256: 5,005 iterations an epoch, rounded.
 """
 
 FAST = Recipe(
@@ -124,11 +151,15 @@ FAST = Recipe(
 """A short one-cycle run: answers in seconds on the digits, on whose held-out images the rate was chosen."""
 
 FAST_CIFAR = FAST.model_copy(update={"learning_rate": 0.1, "weight_decay": 5e-4, "epochs": 16})
-"""The same for tens of thousands of images, chosen on held-out images of CIFAR-10: there a warm-up has steps enough for twice the rate."""
+"""The same for tens of thousands of images, chosen on held-out images of CIFAR-10: there a warm-up has steps enough for
+twice the rate.
+"""
 
 RECIPES = {recipe.name: recipe for recipe in (FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET)}
 
 
 def recipe_for(data: str, name: str) -> Recipe:
-    """Return the named recipe as it is for a data set: `fast` is one thing for the digits and another for all that is larger."""
+    """Return the named recipe as it is for a data set: `fast` is one thing for the digits and another for all that is
+    larger.
+    """
     return FAST_CIFAR if name == FAST.name and data != "digits" else RECIPES[name]

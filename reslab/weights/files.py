@@ -17,7 +17,9 @@ METADATA_KEY = "reslab"
 
 
 class WeightFile(NamedTuple):
-    """The sets of tensors in a file, under its own names, by the keys that lead to them; and its metadata, empty unless the file is ours."""
+    """The sets of tensors in a file, under its own names, by the keys that lead to them; and its metadata, empty unless
+    the file is ours.
+    """
 
     path: Path
     sets: dict[str, State]
@@ -26,16 +28,24 @@ class WeightFile(NamedTuple):
 
     @property
     def network(self) -> str | None:
-        """Return the network that the file says it is for; None for one of a factory, which a user may name to be called, but no file."""
+        """Return the network that the file says it is for; None for one of a factory, which a user may name to be
+        called, but no file.
+        """
         named: str | None = self.metadata.get("model")
         return None if named is None or ":" in named else named
 
     def options(self, model: str) -> dict[str, Any]:
-        """Return the options that the file's own metadata give for a network, its data set's among them; none if they are another's."""
+        """Return the options that the file's own metadata give for a network, its data set's among them; none if they
+        are another's.
+        """
         if self.metadata.get("model") != model:
             return {}
         kept = self.metadata.get("preprocessing", {})
-        data_set = {"num_classes": len(kept["classes"]), "in_channels": len(kept["mean"])} if {"classes", "mean"} <= kept.keys() else {}
+        data_set = (
+            {"num_classes": len(kept["classes"]), "in_channels": len(kept["mean"])}
+            if {"classes", "mean"} <= kept.keys()
+            else {}
+        )
         return {**data_set, **self.metadata.get("card", {"made_for": {}})["made_for"], **self.metadata["options"]}
 
 
@@ -43,7 +53,8 @@ def read_weights(path: Path) -> WeightFile:
     """Read a safetensors file or a saved state dict; of a run directory, the weights in it. Nothing of a file is run.
 
     Raises:
-        UserError: if there is no such file, it is damaged or something else, or its metadata are not such as `to_bytes` writes.
+        UserError: if there is no such file, it is damaged or something else, or its metadata are not such as `to_bytes`
+            writes.
     """
     content = tensorfiles.read(path)
     return WeightFile(path, content.sets, _metadata(content.metadata.get(METADATA_KEY, "{}"), path), content.unread)
@@ -66,20 +77,33 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
         facts = json.loads(text, parse_constant=constant)
         json.dumps(facts, ensure_ascii=False).encode()  # lone surrogates could not be printed
         kept, card = facts.get("preprocessing", {}), facts.get("card", {"made_for": {}})
-        sound = not facts or (isinstance(facts["model"], str) and isinstance(facts["options"], dict) and isinstance(card["made_for"], dict))
-        sound &= numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
+        sound = not facts or (
+            isinstance(facts["model"], str)
+            and isinstance(facts["options"], dict)
+            and isinstance(card["made_for"], dict)
+        )
+        sound &= (
+            numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
+        )
         sound &= isinstance(kept.get("size"), int | None)
         sound &= isinstance(classes := kept.get("classes", []), list) and all(isinstance(name, str) for name in classes)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:
-        raise DamagedError(f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again")
+        raise DamagedError(
+            f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again"
+        )
     return dict(facts)
 
 
 def halved(state: Mapping[str, Tensor]) -> State:
-    """Return the state with its kernels and matrices, nearly all of it, in float16; BatchNorm's vectors, of many magnitudes, stay in float32."""
-    return {name: tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor for name, tensor in state.items()}
+    """Return the state with its kernels and matrices, nearly all of it, in float16; BatchNorm's vectors, of many
+    magnitudes, stay in float32.
+    """
+    return {
+        name: tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor
+        for name, tensor in state.items()
+    }
 
 
 def to_bytes(
@@ -89,7 +113,8 @@ def to_bytes(
     preprocessing: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return the network as a safetensors file whose metadata say the model, its options, and how its images are prepared.
+    """Return the network as a safetensors file whose metadata say the model, its options, and how its images are
+    prepared.
 
     With a card, which then is in the metadata too, it is a small file to come with the lab: `halved`.
     """
@@ -97,4 +122,5 @@ def to_bytes(
     tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     if card is not None:
         facts, tensors = facts | {"card": dict(card)}, halved(tensors)
-    return save(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})  # one key: safetensors does not keep an order of several
+    # one key: safetensors does not keep an order of several
+    return save(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})

@@ -10,7 +10,8 @@ from reslab.state import in_mode
 
 
 def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
-    """Return the network, in evaluation mode, as an ONNX model of any batch size, and of any image size where the network takes any.
+    """Return the network, in evaluation mode, as an ONNX model of any batch size, and of any image size where the
+    network takes any.
 
     Raises:
         UserError: if the packages that export needs are not installed.
@@ -19,7 +20,9 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         import onnx  # noqa: F401  # torch needs both, and says so less clearly
         import onnxscript  # noqa: F401  # likewise
     except ModuleNotFoundError as error:
-        raise MissingError(f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]', in reslab's environment") from error
+        raise MissingError(
+            f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]', in reslab's environment"
+        ) from error
     batch, sides = {0: torch.export.Dim("batch")}, {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     with in_mode(network, training=False):
         try:
@@ -29,7 +32,9 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
 
 
 def _exported(network: nn.Module, input_shape: tuple[int, int, int], free: dict[int, Any]) -> bytes:
-    program = torch.onnx.export(network, (torch.zeros(2, *input_shape),), dynamo=True, verbose=False, dynamic_shapes=(free,))
+    program = torch.onnx.export(
+        network, (torch.zeros(2, *input_shape),), dynamo=True, verbose=False, dynamic_shapes=(free,)
+    )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content

@@ -1,4 +1,6 @@
-"""The trained networks that come with the lab, `DATA/MODEL.safetensors` in this package, each with its card beside it."""
+"""The trained networks that come with the lab, `DATA/MODEL.safetensors` in this package, each with its
+card beside it.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,9 @@ from reslab.errors import UnknownNameError, WrongValueError, suggest
 
 SHIPPED = Path(__file__).parent
 TRAINED_ON = {"digits": "digits", "cifar10-jpeg75": "cifar10-jpeg", "folder:cifar10-jpeg": "cifar10-jpeg"}
-"""Data sets, and the folder of `weights/` with networks trained on their images. A folder of images is known by its name."""
+"""Data sets, and the folder of `weights/` with networks trained on their images. A folder of images is known by its
+name.
+"""
 
 
 def shipped() -> dict[tuple[str, str], Path]:
@@ -15,7 +19,9 @@ def shipped() -> dict[tuple[str, str], Path]:
 
 
 def trained_on(data: str) -> str | None:
-    """Return the folder of `weights/` for a data set, `digits` or `folder:PATH/cifar10-jpeg`; None if there can be none."""
+    """Return the folder of `weights/` for a data set, `digits` or `folder:PATH/cifar10-jpeg`; None if there can be
+    none.
+    """
     kind, _, place = data.partition(":")
     return TRAINED_ON.get(f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind)
 
@@ -25,14 +31,17 @@ TORCHVISION = Path("torchvision")
 
 
 def locate(weights: str | Path, model: str) -> Path:
-    """Return the file that is meant: the one that comes with the lab where `weights` is a word such as "digits", else `weights` itself.
+    """Return the file that is meant: the one that comes with the lab where `weights` is a word such as "digits", else
+    `weights` itself.
 
     Raises:
-        UserError: if networks trained on that data come with the lab, but not this one; or if it is neither a word for weights nor a file.
+        UserError: if networks trained on that data come with the lab, but not this one; or if it is neither a word for
+            weights nor a file.
     """
     if not isinstance(weights, str | Path):
         raise WrongValueError(
-            f"weights are a file, or a word for trained ones, and not {type(weights).__name__}; tensors are for a network's load_state_dict"
+            f"weights are a file, or a word for trained ones, and not {type(weights).__name__}; tensors are for a "
+            "network's load_state_dict"
         )
     path, words = Path(weights), {data for data, _ in shipped()}
     if path == TORCHVISION:
@@ -40,7 +49,8 @@ def locate(weights: str | Path, model: str) -> Path:
     if weights not in words:
         if path.name == str(weights) and not path.suffix and not path.exists():
             raise UnknownNameError(
-                f"no file {weights}, and no trained weights of that name{suggest(str(weights), sorted({*words, str(TORCHVISION)}))}"
+                f"no file {weights}, and no trained weights of that name"
+                f"{suggest(str(weights), sorted({*words, str(TORCHVISION)}))}"
             )
         return path
     if (str(weights), model) not in shipped():

@@ -30,13 +30,20 @@ SOMETHING_ELSE = (
     (b"\x80", "a pickle that torch.save did not write; save its tensors by torch.save(network.state_dict(), FILE)"),
     (b"\x89HDF", "an HDF5 file, as Keras writes them; expected safetensors or a saved state dict"),
     (b"\x93NUMPY", "a NumPy array; expected safetensors or a saved state dict"),
-    *((magic, "a packed archive; unpack it, and give the weights in it") for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")),
+    *(
+        (magic, "a packed archive; unpack it, and give the weights in it")
+        for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
+    ),
 )
-"""How files begin that are taken for weights, and what they are. Looked at last, as a safetensors file begins with a number."""
+"""How files begin that are taken for weights, and what they are. Looked at last, as a safetensors file begins with a
+number.
+"""
 
 
 class Content(NamedTuple):
-    """What a file holds: sets of tensors by the keys that lead to them, its metadata, and the classes of objects that were left unread."""
+    """What a file holds: sets of tensors by the keys that lead to them, its metadata, and the classes of objects that
+    were left unread.
+    """
 
     sets: dict[str, State]
     metadata: dict[str, str]
@@ -62,7 +69,8 @@ def read(path: Path) -> Content:
     sets = dict(_sets(content, (), set()))
     if not sets:
         raise WrongValueError(
-            f"{path} holds no state dict, names with tensors, but {_described(content)}; save one by torch.save(network.state_dict(), FILE)"
+            f"{path} holds no state dict, names with tensors, but {_described(content)}; save one by "
+            "torch.save(network.state_dict(), FILE)"
         )
     return Content(sets, {}, unread)
 
@@ -79,7 +87,10 @@ def _regular(path: Path) -> Path:
         raise MissingError(f"no file {path}") from error
     if stat.S_ISDIR(mode):
         if not (path / IN_A_RUN).is_file():
-            raise MissingError(f"{path} is a directory without {IN_A_RUN}; give a file of weights, or the directory of a run that ended")
+            raise MissingError(
+                f"{path} is a directory without {IN_A_RUN}; give a file of weights, or the directory of a run that "
+                "ended"
+            )
         return path / IN_A_RUN
     if not stat.S_ISREG(mode):
         raise WrongValueError(f"{path} is no regular file; expected a file of weights")
@@ -87,7 +98,9 @@ def _regular(path: Path) -> Path:
 
 
 class Unread:
-    """Stands in for an object that a file holds beside its tensors; each class of these is made here, under the name of the object's own."""
+    """Stands in for an object that a file holds beside its tensors; each class of these is made here, under the name of
+    the object's own.
+    """
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -166,11 +179,18 @@ def _see_that_it_is_torchs(path: Path) -> None:
 def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> None:
     names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
-        raise WrongValueError(f"{path} is a TorchScript program; save its tensors by torch.save(torch.jit.load(FILE).state_dict(), OTHER)")
+        raise WrongValueError(
+            f"{path} is a TorchScript program; save its tensors by torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+        )
     if not any(name.endswith("data.pkl") for name in names):
-        raise WrongValueError(f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it, and give the weights in it")
-    if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):  # it may be of any size once unpacked
-        raise WrongValueError(f"{path} is compressed, which torch.save does not do; unpack it, and save its tensors again")
+        raise WrongValueError(
+            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it, and give the weights in it"
+        )
+    # it may be of any size once unpacked
+    if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+        raise WrongValueError(
+            f"{path} is compressed, which torch.save does not do; unpack it, and save its tensors again"
+        )
 
 
 def _sets(content: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, State]]:
@@ -190,7 +210,11 @@ def _described(content: Any) -> str:
     """Return what a file holds in the place of tensors, in a few words."""
 
     def kind(value: Any) -> str:
-        return type(value).__qualname__ if type(value).__module__ == "builtins" else f"{type(value).__module__}.{type(value).__qualname__}"
+        return (
+            type(value).__qualname__
+            if type(value).__module__ == "builtins"
+            else f"{type(value).__module__}.{type(value).__qualname__}"
+        )
 
     if not isinstance(content, Mapping) or not content:
         return f"an object of {kind(content)}"

@@ -1,7 +1,7 @@
 """What tensors cannot tell, and weights put into a network once it has been told.
 
-Two things change what a network computes and cannot be read from its tensors: where a bottleneck has its stride, and on which side
-option A pads its zeros. Our files say both in their metadata; for any other file the user must.
+Two things change what a network computes and cannot be read from its tensors: where a bottleneck has its stride, and on
+which side option A pads its zeros. Our files say both in their metadata; for any other file the user must.
 """
 
 import warnings
@@ -18,11 +18,14 @@ from reslab.weights.tensorfiles import State
 ZeroPadSide = Literal["end", "centred"]
 
 
-def settle(weights: WeightFile, model: str, network: nn.Module, options: Mapping[str, Any], zero_pad: ZeroPadSide | None) -> ZeroPadSide:
+def settle(
+    weights: WeightFile, model: str, network: nn.Module, options: Mapping[str, Any], zero_pad: ZeroPadSide | None
+) -> ZeroPadSide:
     """Return where the file's zero channels are, once everything that its tensors cannot tell has been told.
 
     Raises:
-        UserError: if a fact is missing (the message names the flag that gives it) or contradicts the file's own metadata.
+        UserError: if a fact is missing (the message names the flag that gives it) or contradicts the file's own
+            metadata.
     """
     if "model" in weights.metadata:
         theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
@@ -34,16 +37,24 @@ def settle(weights: WeightFile, model: str, network: nn.Module, options: Mapping
         return "end"
     if has_stride_choice(network) and "stride_in" not in options:
         raise MissingError(
-            "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or 3x3 (torchvision, v1.5)"
+            "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or "
+            "3x3 (torchvision, v1.5)"
         )
     if _padded_blocks(network) and zero_pad is None:
-        raise MissingError("nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both sides)")
+        raise MissingError(
+            "nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both "
+            "sides)"
+        )
     return zero_pad or "end"
 
 
 def has_stride_choice(network: nn.Module) -> bool:
-    """Say whether a network has bottlenecks whose stride may be in either of two places; such modules say so by `stride_in`."""
-    return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(hasattr(module, "stride_in") for module in network.modules())
+    """Say whether a network has bottlenecks whose stride may be in either of two places; such modules say so by
+    `stride_in`.
+    """
+    return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(
+        hasattr(module, "stride_in") for module in network.modules()
+    )
 
 
 def _padded_blocks(network: nn.Module) -> dict[str, int]:
@@ -58,15 +69,21 @@ def _padded_blocks(network: nn.Module) -> dict[str, int]:
 def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     """Return the state of the same function with zero channels at the end, from one that pads them on both sides.
 
-    Centred padding puts e/2 channels of zeros before the old ones and e/2 behind. Sorting the channels of the sum, old ones first,
-    in every tensor that writes or reads it, changes no value, only their order.
+    Centred padding puts e/2 channels of zeros before the old ones and e/2 behind. Sorting the channels of the sum, old
+    ones first, in every tensor that writes or reads it, changes no value, only their order.
     """
     state = dict(state)
     if hasattr(network, "bn_last"):
-        raise MismatchError("centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own channels")
+        raise MismatchError(
+            "centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own "
+            "channels"
+        )
     padded = _padded_blocks(network)
-    order: list[int] | None = None  # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
-    for block in [name.removesuffix(".downsample") for name, _ in network.named_modules() if name.endswith(".downsample")]:
+    # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
+    order: list[int] | None = None
+    for block in [
+        name.removesuffix(".downsample") for name, _ in network.named_modules() if name.endswith(".downsample")
+    ]:
         if order is not None:
             state[f"{block}.conv1.weight"] = state[f"{block}.conv1.weight"][:, order]
         if block in padded:
@@ -76,15 +93,21 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
             order = old + [channel for channel in range(width + padded[block]) if channel not in set(old)]
         if order is not None:
             last = 3 if f"{block}.conv3.weight" in state else 2
-            for name in (f"conv{last}.weight", *(f"bn{last}.{part}" for part in ("weight", "bias", "running_mean", "running_var"))):
+            for name in (
+                f"conv{last}.weight",
+                *(f"bn{last}.{part}" for part in ("weight", "bias", "running_mean", "running_var")),
+            ):
                 state[f"{block}.{name}"] = state[f"{block}.{name}"][order]
     if order is not None:
         state["fc.weight"] = state["fc.weight"][:, order]
     return state
 
 
-def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], zero_pad: ZeroPadSide | None) -> Fit:
-    """Put a file's weights into a network of the zoo, and return how they fit; what was left out or chosen is warned of.
+def load(
+    network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], zero_pad: ZeroPadSide | None
+) -> Fit:
+    """Put a file's weights into a network of the zoo, and return how they fit; what was left out or chosen is warned
+    of.
 
     Raises:
         UserError: if they do not fit, or something that the tensors cannot tell is missing or contradicted.
@@ -98,7 +121,9 @@ def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[s
 
 
 def assumed(network: nn.Module) -> list[str]:
-    """Return what a network computes with that is in no file's tensors, and is therefore assumed: settings of its layers, in words."""
+    """Return what a network computes with that is in no file's tensors, and is therefore assumed: settings of its
+    layers, in words.
+    """
     found: dict[str, set[str]] = {}
     for module in network.modules():
         name = type(module).__name__
@@ -107,7 +132,9 @@ def assumed(network: nn.Module) -> list[str]:
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             found.setdefault("rounding of pooling", set()).add("up" if module.ceil_mode else "down")
         elif isinstance(module, nn.Conv2d):
-            found.setdefault("dilation", set()).add("×".join(map(str, module.dilation)) if max(module.dilation) > 1 else "none")
+            found.setdefault("dilation", set()).add(
+                "×".join(map(str, module.dilation)) if max(module.dilation) > 1 else "none"
+            )
         elif type(module).__module__ == "torch.nn.modules.activation":
             found.setdefault("activation", set()).add(name)
     return [f"{what} {' and '.join(sorted(values))}" for what, values in found.items()]

@@ -40,9 +40,13 @@ ONE = (torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
 
 
 def test_a_quadratic_has_its_own_curvature_at_every_step() -> None:
-    """L = c/2 · ‖θ‖²: the gradient is cθ, its change over the distance c, and a step of s gives (1 - sc)² of the loss."""
+    """L = c/2 · ‖θ‖²: the gradient is cθ, its change over the distance c, and a step of s gives (1 - sc)²
+    of the loss.
+    """
     c = 3.0
-    result = loss_smoothness(Point([1.0, -2.0]), *ONE, learning_rate=0.1, loss=lambda out, _: c / 2 * out.square().sum())
+    result = loss_smoothness(
+        Point([1.0, -2.0]), *ONE, learning_rate=0.1, loss=lambda out, _: c / 2 * out.square().sum()
+    )
     assert result.beta == pytest.approx(c, rel=1e-12)
     assert result.gradient_norm == pytest.approx(c * math.sqrt(5))
     torch.testing.assert_close(result.losses, result.loss * (1 - c * result.step) ** 2)
@@ -63,7 +67,9 @@ def test_the_shift_of_two_linear_layers_is_the_formula() -> None:
     a, b, x, rate = 2.0, 0.5, 1.5, 0.1
     nn.init.constant_(network[0].weight, a)
     nn.init.constant_(network[1].weight, b)
-    result = covariate_shift(network, torch.full((1, 1), x).double(), ONE[1], learning_rate=rate, loss=lambda out, _: out.square().sum() / 2)
+    result = covariate_shift(
+        network, torch.full((1, 1), x).double(), ONE[1], learning_rate=rate, loss=lambda out, _: out.square().sum() / 2
+    )
     first, second = result.layers
     moved = a - rate * b * a * x * b * x
     assert (first.layer, first.change) == ("0", 0) and first.cosine == pytest.approx(1)
@@ -85,7 +91,9 @@ def test_the_shift_is_that_of_an_update_by_hand() -> None:
                 parameter -= rate * parameter.grad  # type: ignore[operator]  # it has one
     after = torch.autograd.grad(F.cross_entropy(twin(images), LABELS), twin.get_parameter(f"{name}.weight"))[0]
     assert result[name].change == pytest.approx((before - after).norm().item(), rel=1e-9)
-    assert result[name].cosine == pytest.approx(F.cosine_similarity(before.flatten(), after.flatten(), dim=0).item(), rel=1e-9)
+    assert result[name].cosine == pytest.approx(
+        F.cosine_similarity(before.flatten(), after.flatten(), dim=0).item(), rel=1e-9
+    )
     assert next(iter(result)) == "conv1" and list(result)[-1] == "fc" and result["conv1"].change == 0
     (chosen,) = covariate_shift(network, images, LABELS, learning_rate=rate, layers=[name]).layers
     assert chosen == result[name]
@@ -135,8 +143,13 @@ def test_other_peoples_networks() -> None:
 
 def test_the_figures_and_the_tables_show_themselves() -> None:
     smooth, shift = loss_smoothness(small(), IMAGES, LABELS), covariate_shift(small(), IMAGES, LABELS)
-    assert list(smooth.to_frame().columns) == ["step", "loss", "gradient_change", "change_over_distance"] and len(smooth.to_frame()) == 8
-    assert list(shift.to_frame().columns) == ["layer", "gradient_norm", "change", "cosine"] and len(shift.to_frame()) == 8
+    assert (
+        list(smooth.to_frame().columns) == ["step", "loss", "gradient_change", "change_over_distance"]
+        and len(smooth.to_frame()) == 8
+    )
+    assert (
+        list(shift.to_frame().columns) == ["layer", "gradient_norm", "change", "cosine"] and len(shift.to_frame()) == 8
+    )
     for figure, panels in ((smooth.figure(), 3), (shift.figure(), 2)):
         assert len(figure.axes) == panels and all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
 
@@ -157,7 +170,9 @@ def test_the_network_is_left_as_found(analysis: Callable[..., object], fails: bo
 
 @pytest.mark.parametrize("analysis", [loss_smoothness, covariate_shift])
 def test_misuse_is_refused_in_one_line(analysis: Callable[..., object]) -> None:
-    def refuse(kind: type[UserError], values: list[object], network: nn.Module, *batch: Tensor, **settings: object) -> None:
+    def refuse(
+        kind: type[UserError], values: list[object], network: nn.Module, *batch: Tensor, **settings: object
+    ) -> None:
         with refused(kind, *values):
             analysis(network, *(batch or (IMAGES, LABELS)), **settings)
 

@@ -1,4 +1,6 @@
-"""Feature reuse: weights by source and distance, and connections that are cut, against what was put into the weights."""
+"""Feature reuse: weights by source and distance, and connections that are cut, against what was put into
+the weights.
+"""
 
 import pytest
 import torch
@@ -12,14 +14,19 @@ from reslab.errors import UnseenError
 
 
 def tiny(**options: object) -> nn.Module:
-    return reslab.build("cifar_densenet", depth=13, growth_rate=4, in_channels=1, **options).eval()  # three layers a block
+    # three layers a block
+    return reslab.build("cifar_densenet", depth=13, growth_rate=4, in_channels=1, **options).eval()
 
 
 def test_blocks_are_found_from_shapes_with_what_follows_them() -> None:
     network = tiny()
     blocks = dense_blocks(network)
     assert [block.starts for block in blocks] == [(0, 16, 20, 24, 28), (0, 28, 32, 36, 40), (0, 40, 44, 48, 52)]
-    assert [block.readers[-1] for block in blocks] == [network.features.transition1.conv, network.features.transition2.conv, network.classifier]
+    assert [block.readers[-1] for block in blocks] == [
+        network.features.transition1.conv,
+        network.features.transition2.conv,
+        network.classifier,
+    ]
     assert all(len(block.readers) == 4 for block in blocks)
 
 
@@ -47,7 +54,8 @@ def test_weights_come_out_as_they_were_put_in() -> None:
     assert len(reuse.connections) == 3 * (1 + 2 + 3 + 4)
     for c in reuse.connections:
         assert c.weight == 1 + 10 * c.source + c.reader and c.distance == c.reader - c.source
-    shares = [c for c in reuse.connections if (c.block, c.reader) == (1, 2)]  # 16 channels of weight 3 and 4 of weight 13: a mean of 5
+    # 16 channels of weight 3 and 4 of weight 13: a mean of 5
+    shares = [c for c in reuse.connections if (c.block, c.reader) == (1, 2)]
     assert [c.relative for c in shares] == pytest.approx([3 / 5, 13 / 5])
     assert list(reuse.to_frame().columns) == ["block", "reader", "source", "weight", "relative", "distance"]
     assert len(reuse.figure().axes) == 6  # a heat-map and its scale, a block

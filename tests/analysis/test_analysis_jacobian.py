@@ -50,7 +50,9 @@ def test_the_dense_jacobian_is_that_of_finite_differences() -> None:
     dense = dense_jacobian(block, x)
     with torch.no_grad():
         h = 1e-6
-        differences = torch.stack([(block(x + h * e) - block(x - h * e)) / (2 * h) for e in torch.eye(len(x), dtype=torch.float64)], 1)
+        differences = torch.stack(
+            [(block(x + h * e) - block(x - h * e)) / (2 * h) for e in torch.eye(len(x), dtype=torch.float64)], 1
+        )
     torch.testing.assert_close(dense, differences, rtol=0, atol=1e-7)
 
 
@@ -70,7 +72,9 @@ def test_the_extremes_are_those_of_all_values(name: str) -> None:
 def test_few_steps_give_honest_bounds_and_residuals(m: int, n: int) -> None:
     matrix = torch.randn(m, n, dtype=torch.float64)
     true = torch.linalg.svdvals(matrix)
-    largest, smallest, largest_residual, smallest_residual, _ = extremes(lambda x: matrix @ x, torch.zeros(n, dtype=torch.float64), 5, 0)
+    largest, smallest, largest_residual, smallest_residual, _ = extremes(
+        lambda x: matrix @ x, torch.zeros(n, dtype=torch.float64), 5, 0
+    )
     assert largest <= true[0] and smallest >= true[-1]
     assert (true - largest).abs().min() <= largest_residual
     assert (true - smallest).abs().min() <= smallest_residual
@@ -116,7 +120,8 @@ def test_statistics_of_the_batch_normalise_as_training_does() -> None:
         constants = network(images)
     torch.testing.assert_close(constants, network.train()(images), rtol=1e-10, atol=1e-10)
     stored, batch = (
-        jacobian(network, images, ["layer1.0"], method="extreme", steps=20, batch_statistics=given).blocks[0].largest for given in (False, True)
+        jacobian(network, images, ["layer1.0"], method="extreme", steps=20, batch_statistics=given).blocks[0].largest
+        for given in (False, True)
     )
     assert (stored - batch).abs().min() > 0.1
 
@@ -166,7 +171,9 @@ def test_misuse_is_refused_in_one_line() -> None:
         jacobian(small(), images, method="some")  # type: ignore[arg-type]  # what is refused
     with refused(WrongValueError, "steps", 0):
         jacobian(small(), images, steps=0)
-    attention = torchvision.models.VisionTransformer(image_size=8, patch_size=4, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8)
+    attention = torchvision.models.VisionTransformer(
+        image_size=8, patch_size=4, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8
+    )
     with refused(UnseenError, 'method="all"'):
         jacobian(attention, torch.randn(1, 3, 8, 8), method="extreme", dtype=torch.float32)
     broken = small()

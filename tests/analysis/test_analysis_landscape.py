@@ -59,7 +59,9 @@ def test_the_surface_is_the_loss_at_weights_moved_by_hand() -> None:
 
 
 def test_rescaled_filters_before_batchnorm_have_the_same_landscape() -> None:
-    """What filter normalisation is for (Li et al., section 4): the surface does not depend on the scale of the weights."""
+    """What filter normalisation is for (Li et al., section 4): the surface does not depend on the scale of
+    the weights.
+    """
     network = small().double()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -70,13 +72,17 @@ def test_rescaled_filters_before_batchnorm_have_the_same_landscape() -> None:
 
     expected = surface()
     with torch.no_grad():
-        network.get_submodule("layer1.0.conv1").weight.mul_(torch.linspace(0.5, 20, 16, dtype=torch.float64).reshape(-1, 1, 1, 1))
+        network.get_submodule("layer1.0.conv1").weight.mul_(
+            torch.linspace(0.5, 20, 16, dtype=torch.float64).reshape(-1, 1, 1, 1)
+        )
     torch.testing.assert_close(surface(), expected, rtol=1e-9, atol=0)
 
 
 def test_seeds_choose_the_directions() -> None:
     network = small()
-    one, again, other = (landscape(network, IMAGES, LABELS, dimensions=1, points=3, seed=seed).losses for seed in (0, 0, 1))
+    one, again, other = (
+        landscape(network, IMAGES, LABELS, dimensions=1, points=3, seed=seed).losses for seed in (0, 0, 1)
+    )
     assert torch.equal(one, again) and not torch.equal(one, other)
 
 
@@ -84,8 +90,12 @@ def test_a_view_and_other_peoples_networks() -> None:
     network = small()
     seen = view(network, IMAGES)
     arguments = {"dimensions": 1, "points": 3}
-    assert torch.equal(landscape(seen, IMAGES, LABELS, **arguments).losses, landscape(network, IMAGES, LABELS, **arguments).losses)  # type: ignore[arg-type]  # by name
-    result = landscape(torchvision.models.resnet18(num_classes=10), torch.randn(6, 3, 32, 32), LABELS, dimensions=1, points=3)
+    assert torch.equal(
+        landscape(seen, IMAGES, LABELS, **arguments).losses, landscape(network, IMAGES, LABELS, **arguments).losses
+    )  # type: ignore[arg-type]  # by name
+    result = landscape(
+        torchvision.models.resnet18(num_classes=10), torch.randn(6, 3, 32, 32), LABELS, dimensions=1, points=3
+    )
     assert result.losses.isfinite().all()
 
 
@@ -100,7 +110,9 @@ def test_the_figure_and_the_table_show_themselves() -> None:
     assert "<svg" in plane._repr_html_()
 
 
-@pytest.mark.parametrize(("greatest", "colours"), [(40.0, "cross-entropy (nats)"), (60.0, "log10 of the cross-entropy (nats)")])
+@pytest.mark.parametrize(
+    ("greatest", "colours"), [(40.0, "cross-entropy (nats)"), (60.0, "log10 of the cross-entropy (nats)")]
+)
 def test_the_colours_of_a_surface_are_logarithmic_over_two_decades(greatest: float, colours: str) -> None:
     losses = torch.tensor([[1.0, 2.0, 3.0], [1.0, 0.5, 1.0], [4.0, float("nan"), greatest]])
     surface = Landscape(torch.tensor([-1.0, 0.0, 1.0]), losses, seed=0).figure()
@@ -144,13 +156,18 @@ def test_only_filters_move_each_by_its_norm() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.up, self.bn = nn.Conv2d(2, 4, 3), nn.ConvTranspose2d(4, 6, 2, groups=2), nn.BatchNorm2d(6)
-            self.scale, self.positions, self.embed = nn.Parameter(torch.ones(6, 1, 1)), nn.Parameter(torch.ones(1, 5, 6)), nn.Embedding(3, 6)
+            self.scale, self.positions, self.embed = (
+                nn.Parameter(torch.ones(6, 1, 1)),
+                nn.Parameter(torch.ones(1, 5, 6)),
+                nn.Embedding(3, 6),
+            )
 
     network = Scaled()
     direction = filter_normalised(network, torch.Generator().manual_seed(0))
     assert {name for name, step in direction.items() if step.any()} == {"conv.weight", "up.weight"}
     up, step = network.up.weight.detach(), direction["up.weight"]
-    for output in range(6):  # a transposed convolution's inputs come first, and each group of them makes half of the outputs
+    # a transposed convolution's inputs come first, and each group of them makes half of the outputs
+    for output in range(6):
         group, place = divmod(output, 3)
         inputs = slice(2 * group, 2 * group + 2)
         assert torch.isclose(up[inputs, place].norm(), step[inputs, place].norm(), rtol=1e-5)

@@ -74,7 +74,10 @@ def test_an_activation_inside_a_layer_comes_after_the_response() -> None:
 
     images, conv, own = torch.randn(8, 1, 8, 8), nn.Conv2d(1, 4, 3), Convolved(1, 4, 3)
     own.load_state_dict(conv.state_dict())
-    apart, together = (responses(nn.Sequential(conv, bn), images, batch_statistics=True).layers[0] for bn in (nn.BatchNorm2d(4), Activated(4)))
+    apart, together = (
+        responses(nn.Sequential(conv, bn), images, batch_statistics=True).layers[0]
+        for bn in (nn.BatchNorm2d(4), Activated(4))
+    )
     assert together == apart and apart.layer == "1"
     assert responses(nn.Sequential(own), images).layers == responses(nn.Sequential(conv), images).layers
 
@@ -104,7 +107,12 @@ def test_a_snapshot_sees_what_changes() -> None:
     before = snapshot(network)
     network[0].register_forward_hook(lambda *_: None)
     assert snapshot(network) != before
-    for change in (network.eval, lambda: network[1].running_mean.add_(1), lambda: network[0].weight.data.add_(1), lambda: torch.rand(1)):
+    for change in (
+        network.eval,
+        lambda: network[1].running_mean.add_(1),
+        lambda: network[0].weight.data.add_(1),
+        lambda: torch.rand(1),
+    ):
         before = snapshot(network)
         change()
         assert snapshot(network) != before

@@ -28,8 +28,12 @@ class Residual(Plain):
 
 
 def mlp(depth: int, block: type[nn.Module] = Plain) -> nn.Module:
-    """Return one of the paper's minimal networks: layers of 100 units from one number to one, with BatchNorm, He initialisation."""
-    network = nn.Sequential(nn.Linear(1, 100), *(block() for _ in range(depth - 1)), nn.BatchNorm1d(100), nn.ReLU(), nn.Linear(100, 1))
+    """Return one of the paper's minimal networks: layers of 100 units from one number to one, with BatchNorm, He
+    initialisation.
+    """
+    network = nn.Sequential(
+        nn.Linear(1, 100), *(block() for _ in range(depth - 1)), nn.BatchNorm1d(100), nn.ReLU(), nn.Linear(100, 1)
+    )
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight)
@@ -41,7 +45,10 @@ def mlp(depth: int, block: type[nn.Module] = Plain) -> nn.Module:
 LINE = torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
 
 
-@given(arrays(np.float64, st.tuples(st.integers(4, 12), st.integers(1, 3)), elements=st.floats(-10, 10, width=32)), st.integers(1, 3))
+@given(
+    arrays(np.float64, st.tuples(st.integers(4, 12), st.integers(1, 3)), elements=st.floats(-10, 10, width=32)),
+    st.integers(1, 3),
+)
 def test_it_is_one_at_lag_zero_and_never_more(series: np.ndarray, lags: int) -> None:
     values = autocorrelation(series, lags)
     assert values[0] == 1
@@ -78,7 +85,9 @@ def test_a_quadratic_has_a_gradient_that_grows_along_the_line() -> None:
 
 
 def test_depth_shatters_the_gradient_of_a_plain_network_but_not_of_a_residual_one() -> None:
-    """Balduzzi et al., Fig. 1: one layer is near brown noise, 24 plain layers are near white, and 50 residual ones are between."""
+    """Balduzzi et al., Fig. 1: one layer is near brown noise, 24 plain layers are near white, and 50 residual ones are
+    between.
+    """
 
     def near(depth: int, block: type[nn.Module]) -> float:
         runs = [shattering(mlp(depth, block), LINE, batch_statistics=True) for _ in range(3)]
@@ -89,10 +98,15 @@ def test_depth_shatters_the_gradient_of_a_plain_network_but_not_of_a_residual_on
 
 
 def test_chunks_are_the_whole_and_a_view_is_its_network() -> None:
-    network, images = reslab.build("cifar_resnet", depth=8, in_channels=1).double(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    network, images = (
+        reslab.build("cifar_resnet", depth=8, in_channels=1).double(),
+        torch.randn(2, 1, 8, 8, dtype=torch.float64),
+    )
     result = shattering(network, images, points=70, lags=3, batch_statistics=True)
     assert result.gradients.shape == (70, 64)
-    np.testing.assert_array_equal(shattering(view(network, images), images, points=70, lags=3, batch_statistics=True).gradients, result.gradients)
+    np.testing.assert_array_equal(
+        shattering(view(network, images), images, points=70, lags=3, batch_statistics=True).gradients, result.gradients
+    )
     x = images[:1].clone().requires_grad_()
     network.eval()(x)[0, 0].backward()
     assert x.grad is not None

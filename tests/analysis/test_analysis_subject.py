@@ -1,4 +1,6 @@
-"""Networks as people have them: every analysis measures the network itself, or says in one line why not, and leaves it as it was."""
+"""Networks as people have them: every analysis measures the network itself, or says in one line why not, and leaves it
+as it was.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +55,9 @@ class Block(nn.Module):
         return F.relu(x + self.bn(self.conv(x)))
 
 
-def tower(*blocks: nn.Module, conv: type[nn.Module] = nn.Conv2d, pool: type[nn.Module] = nn.AdaptiveAvgPool2d) -> nn.Sequential:
+def tower(
+    *blocks: nn.Module, conv: type[nn.Module] = nn.Conv2d, pool: type[nn.Module] = nn.AdaptiveAvgPool2d
+) -> nn.Sequential:
     return nn.Sequential(conv(1, 4, 3, padding=1), *blocks, pool(1), nn.Flatten(), nn.Linear(4, 10)).eval()
 
 
@@ -122,7 +126,10 @@ PEOPLES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "float64": (lambda: tower(Block()).double(), X.double()),
     "bfloat16": (lambda: tower(Block()).bfloat16(), X.bfloat16()),
     "1-D": (lambda: tower(Block(nn.Conv1d, nn.BatchNorm1d), conv=nn.Conv1d, pool=nn.AdaptiveAvgPool1d), X[:, :, 0]),
-    "3-D": (lambda: tower(Block(nn.Conv3d, nn.BatchNorm3d), conv=nn.Conv3d, pool=nn.AdaptiveAvgPool3d), X.reshape(6, 1, 4, 4, 4)),
+    "3-D": (
+        lambda: tower(Block(nn.Conv3d, nn.BatchNorm3d), conv=nn.Conv3d, pool=nn.AdaptiveAvgPool3d),
+        X.reshape(6, 1, 4, 4, 4),
+    ),
     "token ids": (Words, torch.arange(72).reshape(6, 12) % 50),
     "a dict": (lambda: Gives(lambda logits: {"out": logits}), X),
     "a tuple": (lambda: Gives(lambda logits: (logits, logits)), X),
@@ -146,7 +153,9 @@ LIKE_ANOTHER = ("a tuple", "a score", "pixels", "1-D", "bfloat16", "images with 
 """Those that go the way of one that is tried each time."""
 
 
-@pytest.mark.parametrize("whose", [pytest.param(whose, marks=[pytest.mark.slow] if whose in LIKE_ANOTHER else []) for whose in PEOPLES])
+@pytest.mark.parametrize(
+    "whose", [pytest.param(whose, marks=[pytest.mark.slow] if whose in LIKE_ANOTHER else []) for whose in PEOPLES]
+)
 def test_every_analysis_measures_it_or_says_why_not(whose: str) -> None:
     make, images = PEOPLES[whose]
     labels, network = Y[: len(images)], make()
@@ -157,7 +166,9 @@ def test_every_analysis_measures_it_or_says_why_not(whose: str) -> None:
             analyse(network, images, labels)
         except UserError as error:
             assert "\n" not in str(error), name
-        assert {key: value for key, value in snapshot(network).items() if key != "torch"} == {k: v for k, v in before.items() if k != "torch"}, name
+        assert {key: value for key, value in snapshot(network).items() if key != "torch"} == {
+            k: v for k, v in before.items() if k != "torch"
+        }, name
     if whose in REFUSED:
         with refused(*REFUSED[whose]):
             remove_each(network, images, labels)
@@ -229,7 +240,16 @@ def test_own_losses_are_used_and_labels_are_whatever_they_take() -> None:
         "landscape": {"points": 3, "dimensions": 1},
         "loss_smoothness": {"multiples": [1.0]},
     }
-    takers = (gradient_flow, through_training, path_spectrum, sample_paths, importance, landscape, loss_smoothness, covariate_shift)
+    takers = (
+        gradient_flow,
+        through_training,
+        path_spectrum,
+        sample_paths,
+        importance,
+        landscape,
+        loss_smoothness,
+        covariate_shift,
+    )
     for analyse in takers:
         calls: list[Tensor] = []
 
@@ -254,7 +274,9 @@ def test_own_losses_are_used_and_labels_are_whatever_they_take() -> None:
         (lambda: tower(Block(), conv=lambda *_, **__: nn.LazyConv2d(4, 3)), X, UnseenError, ["lazy"]),
     ],
 )
-def test_what_is_no_network_and_no_images_is_refused(network: Callable[[], Any], images: Any, kind: type[UserError], values: list[object]) -> None:
+def test_what_is_no_network_and_no_images_is_refused(
+    network: Callable[[], Any], images: Any, kind: type[UserError], values: list[object]
+) -> None:
     with refused(kind, *values):
         importance(network(), images, Y)
     with pytest.raises(TypeError, match="missing"):
@@ -276,4 +298,6 @@ def test_attention_is_counted() -> None:
             return self.module(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]  # modules return Any
 
     for place in ("cpu", "meta"):
-        assert count_macs(Attention().to(place), torch.empty(1, 32, 16, device=place)) == 32 * 16 * 64 + 2 * 32 * 32 * 16
+        assert (
+            count_macs(Attention().to(place), torch.empty(1, 32, 16, device=place)) == 32 * 16 * 64 + 2 * 32 * 32 * 16
+        )

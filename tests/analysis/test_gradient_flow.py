@@ -23,7 +23,10 @@ def test_norms_are_those_of_autograd(name: str) -> None:
     network, (images, labels) = zoo.build(name, depth=8, in_channels=1), digits(16)
     flow = gradient_flow(network, images, labels)
     inputs: list[Tensor] = []
-    hooks = [network.get_submodule(block.name).register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in flow.blocks]
+    hooks = [
+        network.get_submodule(block.name).register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        for block in flow.blocks
+    ]
     loss = F.cross_entropy(network(images), labels)
     for hook in hooks:
         hook.remove()
@@ -33,8 +36,11 @@ def test_norms_are_those_of_autograd(name: str) -> None:
     assert float(flow.backward[0]) == pytest.approx(float(first.norm()), rel=1e-5)
     assert float(flow.forward[0]) == pytest.approx(inputs[0].square().mean().sqrt().item(), rel=1e-5)
     for block, norm in zip(flow.blocks, flow.parameters, strict=True):
-        gradients = [parameter.grad for parameter in network.get_submodule(block.name).parameters() if parameter.grad is not None]
-        if name != "cifar_preresnet":  # a v2 block that changes shape shares its first activation: it belongs to no side
+        gradients = [
+            parameter.grad for parameter in network.get_submodule(block.name).parameters() if parameter.grad is not None
+        ]
+        # a v2 block that changes shape shares its first activation: it belongs to no side
+        if name != "cifar_preresnet":
             assert float(norm) == pytest.approx(float(torch.stack([g.norm() for g in gradients]).norm()), rel=1e-5)
     assert len(flow.to_frame()) == len(flow.blocks) and flow.figure()
 
@@ -47,7 +53,9 @@ def test_which_way_the_gradient_goes(capsys: pytest.CaptureFixture[str]) -> None
     for label, (family, batchnorm) in story.ROWS.items():
         torch.manual_seed(0)
         network = zoo.build(family, depth=56, in_channels=1)
-        ratios[label] = gradient_flow(network if batchnorm else without_batchnorm(network), images, labels).first_over_last
+        ratios[label] = gradient_flow(
+            network if batchnorm else without_batchnorm(network), images, labels
+        ).first_over_last
     assert ratios["plain, BatchNorm"] > 500 and ratios["plain, no BatchNorm"] < 1e-3
     assert 3 < ratios["residual, BatchNorm"] < 100 < ratios["residual, no BatchNorm"]
     story.main(depths=(8,))
@@ -81,7 +89,10 @@ def test_the_network_is_left_as_it_was_also_after_an_error() -> None:
         gradient_flow(network, images, labels, loss=broken)
     assert all(torch.equal(a, b) for a, b in zip(buffers, network.buffers(), strict=True))
     assert modes == [module.training for module in network.modules()] and torch.equal(rng, torch.get_rng_state())
-    assert torch.equal(network.fc.weight.grad, torch.ones_like(network.fc.weight)) and not network.conv1.weight.requires_grad
+    assert (
+        torch.equal(network.fc.weight.grad, torch.ones_like(network.fc.weight))
+        and not network.conv1.weight.requires_grad
+    )
     assert sum(parameter.grad is not None for parameter in network.parameters()) == 1
 
 

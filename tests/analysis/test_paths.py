@@ -108,7 +108,9 @@ def test_a_network_may_end_with_an_addition(in_place: bool) -> None:
             pytest.param(training, name, marks=pytest.mark.slow)
             for training, name in (
                 *((True, "resnet20"), (False, "preresnet20"), (False, "torchvision/resnet18")),
-                *product((False, True), ("resnet56", "preresnet56", "resnet110", "preresnet110", "torchvision/resnet50")),
+                *product(
+                    (False, True), ("resnet56", "preresnet56", "resnet110", "preresnet110", "torchvision/resnet50")
+                ),
             )
         ),
     ],
@@ -116,7 +118,11 @@ def test_a_network_may_end_with_an_addition(in_place: bool) -> None:
 def test_the_lengths_add_up_to_the_gradient(training: bool, name: str) -> None:
     torch.manual_seed(0)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
-        network, x, y = zoo.build(name).to(dtype).train(training), torch.randn(2, 3, 32, 32, dtype=dtype), torch.tensor([3, 5])
+        network, x, y = (
+            zoo.build(name).to(dtype).train(training),
+            torch.randn(2, 3, 32, 32, dtype=dtype),
+            torch.tensor([3, 5]),
+        )
         expected = gradient_at_first_block(view(network, x), x, y)
         spectrum = path_spectrum(network, x, y)
         assert spectrum.gradient.shape == (len(view(network, x)) + 1, *expected.shape)

@@ -37,11 +37,15 @@ def test_the_sweep_is_the_plain_loop(trained: tuple[nn.Module, Tensor, Tensor]) 
     with torch.no_grad():
         expected = [error(gated(images, 1 - torch.eye(9)[index]), labels) for index in range(9)]
     assert result.error == 0 and max(expected) > 0.1
-    assert result.without.tolist() == pytest.approx(expected, abs=1.01 / 300)  # an image at a boundary may fall either way
+    # an image at a boundary may fall either way
+    assert result.without.tolist() == pytest.approx(expected, abs=1.01 / 300)
     assert list(result.to_frame().index) == [block.name for block in gated.blocks] and result.figure()
 
 
-@pytest.mark.parametrize("name", ["torchvision/resnet18", pytest.param("torchvision/densenet121", marks=pytest.mark.slow), "plain20", "preresnet20"])
+@pytest.mark.parametrize(
+    "name",
+    ["torchvision/resnet18", pytest.param("torchvision/densenet121", marks=pytest.mark.slow), "plain20", "preresnet20"],
+)
 def test_the_fast_copy_answers_as_the_network(name: str) -> None:
     network, images = zoo.build(name), torch.randn(4, 3, 32, 32)
     for _ in range(3):
@@ -65,7 +69,9 @@ def test_removing_none_and_all(trained: tuple[nn.Module, Tensor, Tensor]) -> Non
     assert list(result.to_frame().index) == [0, 9] and result.figure()
 
 
-def test_exchanging_no_pair_changes_nothing_and_one_pair_is_two_blocks_swapped(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+def test_exchanging_no_pair_changes_nothing_and_one_pair_is_two_blocks_swapped(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
     network, images, labels = trained
     result = reorder(network, images, labels, swaps=[0, 1, 4], draws=3)
     assert not result.errors[0].any() and result.correlation is not None

@@ -58,7 +58,14 @@ def test_the_network_is_left_as_it_was(name: str, failing: bool) -> None:
     images, labels = (part[:count] for part in load_data("digits").train)
     known = inspect.signature(function).parameters
     settings = {
-        key: value for key, value in {"labels": labels, "draws": 1, "points": 17 if name == "shattering" else 3, "steps": 1}.items() if key in known
+        key: value
+        for key, value in {
+            "labels": labels,
+            "draws": 1,
+            "points": 17 if name == "shattering" else 3,
+            "steps": 1,
+        }.items()
+        if key in known
     }
     before = snapshot(network)
     if failing:
@@ -81,7 +88,10 @@ def test_the_network_is_left_as_it_was(name: str, failing: bool) -> None:
 
 
 def test_one_seed_is_one_result() -> None:
-    first, second, other = (reslab_here("analyze", "paths", "cifar_resnet", "--depth", "8", "--seed", seed, "--json").stdout for seed in "001")
+    first, second, other = (
+        reslab_here("analyze", "paths", "cifar_resnet", "--depth", "8", "--seed", seed, "--json").stdout
+        for seed in "001"
+    )
     assert first == second != other
 
 
@@ -117,7 +127,8 @@ def nothing():
 
 def batches_of(make):
     images, labels = torch.randn(4, 3, 32, 32), torch.randint(4, (4,))
-    return {"network": resnet18(num_classes=4), "loader": (make(images, labels) for _ in iter(int, 1))}  # which has no end
+    without_end = (make(images, labels) for _ in iter(int, 1))
+    return {"network": resnet18(num_classes=4), "loader": without_end}
 
 def triples():
     return batches_of(lambda images, labels: (images, labels, ["name"] * 4))
@@ -138,7 +149,8 @@ def silent():
 def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # without the working directory, where it is found all the same
+    # without the working directory, where it is found all the same
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.delitem(sys.modules, "my_own", raising=False)
     done = reslab_here("analyze", "gradient-flow", "my_own:everything", "--json")
     assert done.returncode == 0, done.stderr
@@ -175,7 +187,9 @@ def test_loaders_of_triples_and_mappings_and_without_an_end(tmp_path: Path, monk
         (["tour", "resnet20"], ["reslab analyze tour"]),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], values: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_line(
+    arguments: list[str], values: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

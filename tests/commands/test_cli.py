@@ -16,7 +16,9 @@ from reslab.networks import zoo
 
 
 def test_help_is_as_it_was_read() -> None:
-    assert words_of(help_of_all()) == words_of(SNAPSHOT.read_text(encoding="utf-8")), "read it; python tests/helpers_help.py writes tests/help.txt"
+    assert words_of(help_of_all()) == words_of(SNAPSHOT.read_text(encoding="utf-8")), (
+        "read it; python tests/helpers_help.py writes tests/help.txt"
+    )
     for typed in ([], ["exercise"], ["exercise", "check"]):
         done = reslab_here(*typed, "--help")
         assert (done.returncode, done.stderr) == (0, "") and f"Usage: {' '.join(['reslab', *typed])}" in done.stdout
@@ -67,7 +69,9 @@ def test_models_of_one_family_and_the_open_ones() -> None:
         (["modles"], ["models"]),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], values: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], values: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = reslab_here(*arguments)
     assert_refused(done, *values)
@@ -84,7 +88,11 @@ def test_a_user_without_a_home_is_told_to_name_paths_in_full(monkeypatch: pytest
     if os.name == "posix":
         monkeypatch.setattr("pwd.getpwuid", no_home)
     kept = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
-    for data, name in (("folder:~nosuchuser/x", "'~nosuchuser/x'"), ("cifar10:~nosuchuser/x", "'~nosuchuser/x'"), ("cifar10", kept)):
+    for data, name in (
+        ("folder:~nosuchuser/x", "'~nosuchuser/x'"),
+        ("cifar10:~nosuchuser/x", "'~nosuchuser/x'"),
+        ("cifar10", kept),
+    ):
         done = reslab_here("train", "resnet20", "--data", data)
         assert_refused(done, name)
 
@@ -132,7 +140,9 @@ def test_bench_says_what_it_does_not_know() -> None:
 def test_bench_train_and_executors_run() -> None:
     figures = json.loads(reslab_here("bench", "train", "--quick", "--epochs", "1", "--json").stdout)
     for what in ("training step", "whole epoch"):
-        assert figures[what]["times faster"][0] == pytest.approx(figures[what]["ordinary s"] / figures[what]["reslab s"])
+        assert figures[what]["times faster"][0] == pytest.approx(
+            figures[what]["ordinary s"] / figures[what]["reslab s"]
+        )
     assert figures["precision"].split(":")[0] in ("32", "bf16") and 0 <= figures["held-out error"]["reslab"] <= 1
     trials = json.loads(reslab_here("bench", "executors", "--quick", "--json").stdout)
     assert trials["weights"] == "equal bit for bit" and trials["executors"]["times faster"] > 0
@@ -148,13 +158,17 @@ def test_all_studies_are_run_one_after_another(tmp_path: Path, monkeypatch: pyte
     assert ledger[0]["command"].startswith("reslab study history --data digits") and ledger[0]["study"] == "history"
     undecided = [claim for claim in json.loads(reslab_here("claims", "--json").stdout) if claim["study"] == "history"]
     assert [claim.keys() for claim in undecided] == [claim.keys() for claim in ledger]
-    assert {claim["verdict"] for claim in ledger} == {"supported"} and {claim["verdict"] for claim in undecided} == {None}
+    assert {claim["verdict"] for claim in ledger} == {"supported"} and {claim["verdict"] for claim in undecided} == {
+        None
+    }
     assert (tmp_path / "architecture" / "report.html").exists()
 
 
 @pytest.mark.slow
 def test_level_2_trains_by_name(tmp_path: Path) -> None:
-    done = reslab_here("train", "lowlevel/resnet18", "--epochs", "1", "--set", "batch_size=32", "--out", tmp_path, "--json")
+    done = reslab_here(
+        "train", "lowlevel/resnet18", "--epochs", "1", "--set", "batch_size=32", "--out", tmp_path, "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["train_error"] < 0.5
 
@@ -173,7 +187,18 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> None:
-    arguments = ["train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256", "--out", tmp_path / "훈련"]
+    arguments = [
+        "train",
+        "cifar_plain",
+        "--depth",
+        "8",
+        "--epochs",
+        "1",
+        "--set",
+        "batch_size=256",
+        "--out",
+        tmp_path / "훈련",
+    ]
     first = reslab_here(*arguments, "--json")
     assert first.returncode == 0, first.stderr
     record = json.loads(first.stdout)
@@ -181,7 +206,11 @@ def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> N
     weights = Path(record["directory"]) / "weights.safetensors"
     stamp = weights.stat().st_mtime_ns
     second = reslab_here(*arguments)
-    assert "finished after 5 iterations" in second.stdout and weights.stat().st_mtime_ns == stamp and "warning" not in second.stderr
+    assert (
+        "finished after 5 iterations" in second.stdout
+        and weights.stat().st_mtime_ns == stamp
+        and "warning" not in second.stderr
+    )
     result = weights.with_name("result.json")
     result.write_text(result.read_text(encoding="utf-8").replace(record["result"]["code"], "0" * 16), encoding="utf-8")
     sum_up(weights.parent)

@@ -46,7 +46,11 @@ class Pooled(nn.Module):
 
 def test_errors_by_hand_and_the_mode_is_left() -> None:
     scores = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [torch.nan, 0, 0, 0, 0, 0]])
-    assert tally([(scores[:1], torch.tensor([0])), (scores[1:], torch.tensor([4, 5, 1]))]) == {"error": 0.75, "top5_error": 0.5, "loss": None}
+    assert tally([(scores[:1], torch.tensor([0])), (scores[1:], torch.tensor([4, 5, 1]))]) == {
+        "error": 0.75,
+        "top5_error": 0.5,
+        "loss": None,
+    }
     loss = tally([(scores[:1], torch.tensor([0]))])["loss"]
     assert loss == pytest.approx(torch.logsumexp(scores[0], 0).item() - 6)
     network = nn.Linear(6, 6, bias=False)
@@ -82,7 +86,9 @@ def test_ten_crops_by_brute_force() -> None:
     result = evaluate_ten_crop(network, [(images, labels)], size)
     assert result["loss"] == pytest.approx(expected, rel=1e-5)
     assert result["error"] == pytest.approx((total.argmax(1) != labels).float().mean().item())
-    averaged_logits = sum(network(images[:, :, i : i + size, j : j + size]) for i, j in ((0, 0), (0, 6), (3, 0), (3, 6), (2, 3)))
+    averaged_logits = sum(
+        network(images[:, :, i : i + size, j : j + size]) for i, j in ((0, 0), (0, 6), (3, 0), (3, 6), (2, 3))
+    )
     assert F.cross_entropy(averaged_logits / 5, labels).item() != pytest.approx(expected, rel=1e-4)  # type: ignore[operator,arg-type]  # not 0
 
 
@@ -98,7 +104,9 @@ def test_multi_scale_is_the_dense_classifier_averaged_over_places_then_scales() 
     assert not torch.allclose(by_place, probabilities, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "preresnet20", "lowlevel/resnet18", "torchvision/resnet18", "torchvision/densenet121", "timm"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "preresnet20", "lowlevel/resnet18", "torchvision/resnet18", "torchvision/densenet121", "timm"]
+)
 def test_networks_that_pool_globally_are_recognised(name: str) -> None:
     if name == "timm":
         network: nn.Module = pytest.importorskip("timm").create_model("resnet18", pretrained=False)
@@ -142,7 +150,8 @@ def test_true_averages_are_the_moments_of_all_images() -> None:
     first, conv, second = network
     assert torch.allclose(first.running_mean, images.mean((0, 2, 3)), rtol=1e-12)
     assert torch.allclose(first.running_var, images.var((0, 2, 3)), rtol=1e-12)  # the variance between batches is in it
-    normalised = [F.batch_norm(x, None, None, training=True) for x, _ in batches]  # each by its own statistics, as in training
+    # each by its own statistics, as in training
+    normalised = [F.batch_norm(x, None, None, training=True) for x, _ in batches]
     inputs = torch.cat([conv(x) for x in normalised]).detach()
     assert torch.allclose(second.running_mean, inputs.mean((0, 2, 3)), rtol=1e-12)
     assert torch.allclose(second.running_var, inputs.var((0, 2, 3)), rtol=1e-12)
@@ -168,7 +177,9 @@ def test_a_network_without_batchnorm_is_refused() -> None:
 def test_statistics_batches_mix_the_classes_and_hold_every_image_once(tmp_path: Path) -> None:
     data = load_data(f"folder:{image_folder(tmp_path, train=200)}")
     batches = list(data.shuffled())
-    assert [len(labels) for _, labels in batches] == [180, 180] and all(60 < labels.sum() < 120 for _, labels in batches)
+    assert [len(labels) for _, labels in batches] == [180, 180] and all(
+        60 < labels.sum() < 120 for _, labels in batches
+    )
     seen = torch.cat([images for images, _ in batches]).flatten(1)
     assert len(seen.unique(dim=0)) == len(data.train[0].flatten(1).unique(dim=0))
 
@@ -190,9 +201,16 @@ def test_the_imagenet_recipe_trains_on_images_of_any_size_and_repeats(tmp_path: 
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert timeless(first) == timeless(second)
     kept = read_weights(weights[0]).metadata["preprocessing"]
-    assert kept["size"] == 16 and kept["classes"] == ["b c", "가"] and kept["data"] == f"folder:{root}" and len(kept["mean"]) == 3
+    assert (
+        kept["size"] == 16
+        and kept["classes"] == ["b c", "가"]
+        and kept["data"] == f"folder:{root}"
+        and len(kept["mean"]) == 3
+    )
     for view in ("single", "ten-crop", "multi-scale"):
-        done = reslab_here("evaluate", "cifar_resnet", "--weights", weights[0], "--data", config.data, "--view", view, "--json")
+        done = reslab_here(
+            "evaluate", "cifar_resnet", "--weights", weights[0], "--data", config.data, "--view", view, "--json"
+        )
         assert done.returncode == 0, done.stderr
         record = json.loads(done.stdout)
         assert record["preprocessing"]["from"] == "weights" and record["images"] == 4
@@ -210,18 +228,28 @@ def test_cifar_recipes_train_on_folders(tmp_path: Path, recipe: Recipe, sizes: l
 def test_train_and_evaluate_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = image_folder(tmp_path / "x", mode="L")
     monkeypatch.chdir(tmp_path)
-    done = reslab_here("train", "cifar_resnet", "--depth", "8", "--data", "folder:x", "--epochs", "1", "--out", "runs", "--json")
+    done = reslab_here(
+        "train", "cifar_resnet", "--depth", "8", "--data", "folder:x", "--epochs", "1", "--out", "runs", "--json"
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["config"]["data"] == f"folder:{root.resolve()}"  # wherever the command is given
     weights = Path(record["directory"]) / "weights.safetensors"
-    done = reslab_here("evaluate", "cifar_resnet", "--weights", weights, "--data", "folder:x", "--batchnorm", "true-average")
+    done = reslab_here(
+        "evaluate", "cifar_resnet", "--weights", weights, "--data", "folder:x", "--batchnorm", "true-average"
+    )
     assert done.returncode == 0, done.stderr
-    for part in ("(4 images), single view at the images' own size", "from the weights' metadata", "BatchNorm statistics: true-average"):
+    for part in (
+        "(4 images), single view at the images' own size",
+        "from the weights' metadata",
+        "BatchNorm statistics: true-average",
+    ):
         assert part in done.stdout
 
 
-def test_images_that_have_changed_since_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_have_changed_since_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = image_folder(tmp_path / "x", [(32, 32)])
     config = trial(root, PAPER_CIFAR, epochs=2, batch_size=4)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
@@ -241,7 +269,18 @@ def test_images_that_have_changed_since_are_noticed(tmp_path: Path, monkeypatch:
     assert "is of other images than folder:" in capsys.readouterr().err
     assert timeless(result) == timeless(run_trial(config, tmp_path / "fresh"))
 
-    words = ("train", "cifar_resnet", "--depth", "8", "--data", f"folder:{root}", "--epochs", "1", "--out", tmp_path / "mine")
+    words = (
+        "train",
+        "cifar_resnet",
+        "--depth",
+        "8",
+        "--data",
+        f"folder:{root}",
+        "--epochs",
+        "1",
+        "--out",
+        tmp_path / "mine",
+    )
     assert "other images" not in reslab_here(*words).stderr and "other images" not in reslab_here(*words).stderr
     write_image(root / "test" / "b c" / "00.png", (32, 32), "RGB", seed=98)
     assert "this result is of other images than folder:" in reslab_here(*words).stderr
@@ -250,7 +289,18 @@ def test_images_that_have_changed_since_are_noticed(tmp_path: Path, monkeypatch:
 def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:
     torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), tmp_path / "a.pt")
     root = image_folder(tmp_path / "x", [(32, 32)])
-    command = ("evaluate", "cifar_resnet", "--depth", "8", "--weights", tmp_path / "a.pt", "--zero-pad", "end", "--data", f"folder:{root}")
+    command = (
+        "evaluate",
+        "cifar_resnet",
+        "--depth",
+        "8",
+        "--weights",
+        tmp_path / "a.pt",
+        "--zero-pad",
+        "end",
+        "--data",
+        f"folder:{root}",
+    )
     record = json.loads(reslab_here(*command, "--json", "--size", "20", "--part", "heldout").stdout)
     assert record["preprocessing"]["from"] == "data" and record["preprocessing"]["size"] == 20 and record["images"] == 2
     assert record["preprocessing"]["mean"] == pytest.approx(load_data(f"folder:{root}").statistics.mean)
@@ -286,7 +336,8 @@ def test_classes_are_those_of_the_weights_by_name(tmp_path: Path) -> None:
         assert errors(abc, "bc")["top1_error"] == 0.5  # b is the data's first class and the weights' second
     with refused(MismatchError, "a, b, c: d"):
         errors(abc, "bcd")
-    assert errors(of_classes(tmp_path / "old.safetensors", None), "bcd")["top1_error"] == pytest.approx(2 / 3)  # by their places: the second is c
+    # by their places: the second is c
+    assert errors(of_classes(tmp_path / "old.safetensors", None), "bcd")["top1_error"] == pytest.approx(2 / 3)
 
 
 def test_an_own_network_sees_labels_by_name_too(tmp_path: Path) -> None:
@@ -311,7 +362,13 @@ def test_weights_for_other_images_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [lambda scores: {"out": scores}, lambda scores: (scores, scores), lambda scores: scores[:, :, None, None], lambda scores: scores[:, 0]]
+    "what",
+    [
+        lambda scores: {"out": scores},
+        lambda scores: (scores, scores),
+        lambda scores: scores[:, :, None, None],
+        lambda scores: scores[:, 0],
+    ],
 )
 def test_what_is_no_score_has_no_error_rate(what: Callable[[Tensor], object]) -> None:
     class Gives(nn.Module):

@@ -31,8 +31,36 @@ from reslab.training.recipes import RECIPES, Recipe
 from reslab.weights.files import to_bytes
 
 BENCHES = ("train", "executors", "lowlevel", "lesion")
-NETWORKS = ("resnet18", "resnet20", "preresnet20", "plain20", "lowlevel/resnet18", "densenet121", "torchvision/resnet18", "timm/resnet18")
-NUMBERS = ("-1", "0", "1", "2", "3", "8", "20", "32", "-0.5", "0.5", "1e-400", "1e400", "1e9", "nan", "inf", "-inf", "NaN", "Infinity")
+NETWORKS = (
+    "resnet18",
+    "resnet20",
+    "preresnet20",
+    "plain20",
+    "lowlevel/resnet18",
+    "densenet121",
+    "torchvision/resnet18",
+    "timm/resnet18",
+)
+NUMBERS = (
+    "-1",
+    "0",
+    "1",
+    "2",
+    "3",
+    "8",
+    "20",
+    "32",
+    "-0.5",
+    "0.5",
+    "1e-400",
+    "1e400",
+    "1e9",
+    "nan",
+    "inf",
+    "-inf",
+    "NaN",
+    "Infinity",
+)
 LARGE = (str(2**31), str(2**63), str(2**64), str(10**30), str(-(10**30)), "9" * 5000, "1000000001", "100000000002")
 WORDS = (
     "",
@@ -75,7 +103,22 @@ UNICODE = (
     "é" * 300,
     "x" * 5000,
 )
-PATHS = (".", "..", "../..", "a/b", "nowhere/x", "file", "file/x", "empty", "folder", "folder/x", "file.pt", "x.onnx", "x.safetensors", "y" * 300)
+PATHS = (
+    ".",
+    "..",
+    "../..",
+    "a/b",
+    "nowhere/x",
+    "file",
+    "file/x",
+    "empty",
+    "folder",
+    "folder/x",
+    "file.pt",
+    "x.onnx",
+    "x.safetensors",
+    "y" * 300,
+)
 DATA = (
     "digits",
     "digits:x",
@@ -87,8 +130,25 @@ DATA = (
     "folder:folder",
     "folder:file?broken=skip",
 )
-MEANT = ("all", "01", "1.3", "2.4", "smoke", "fast", "gradient", "torchvision/", "timm/", "timm/x", "json:loads", "math:sqrt", "json:", ":x", "a:b:c")
-TEXTS = st.text(st.characters(exclude_characters="/~"), max_size=12)  # no "/": a test that may be run by root stays out of the root directory
+MEANT = (
+    "all",
+    "01",
+    "1.3",
+    "2.4",
+    "smoke",
+    "fast",
+    "gradient",
+    "torchvision/",
+    "timm/",
+    "timm/x",
+    "json:loads",
+    "math:sqrt",
+    "json:",
+    ":x",
+    "a:b:c",
+)
+# no "/": a test that may be run by root stays out of the root directory
+TEXTS = st.text(st.characters(exclude_characters="/~"), max_size=12)
 VALUES = st.sampled_from(NUMBERS + LARGE + WORDS + UNICODE + PATHS + DATA + MEANT + NETWORKS) | TEXTS
 
 
@@ -104,9 +164,13 @@ def commands(of: App, *words: str) -> Iterator[tuple[tuple[str, ...], App]]:
 def settings_of() -> dict[str, list[str]]:
     """Return what can be named after a command, and the options that it adds to the command's own."""
     models, families, _ = zoo._catalogue()
-    takers: dict[str, Any] = {name: inspect.signature({**models, **families}[name]).parameters for name in (*NETWORKS[:6], *families)}
+    takers: dict[str, Any] = {
+        name: inspect.signature({**models, **families}[name]).parameters for name in (*NETWORKS[:6], *families)
+    }
     takers |= {name: ["num_classes", "in_channels", "width_per_group"] for name in NETWORKS[6:]}
-    takers |= {name: studies.find(name).config.model_fields for name in studies.names()} | {"all": StudyConfig.model_fields}
+    takers |= {name: studies.find(name).config.model_fields for name in studies.names()} | {
+        "all": StudyConfig.model_fields
+    }
     for name, each in analyses().items():
         parameters = inspect.signature(each.load()).parameters
         takers[name] = [*takers.get(name, ()), *parameters]  # a study may have the name of an analysis
@@ -135,21 +199,32 @@ ALSO = {"evaluate": ["--weights", "good.safetensors"], "weights": ["--as", "cifa
 
 @st.composite
 def lines(draw: DrawFn) -> list[str]:
-    """Draw a call of some command: sound words first, then options of its own or of what it is about, with values of all kinds."""
+    """Draw a call of some command: sound words first, then options of its own or of what it is about, with values of
+    all kinds.
+    """
     command = draw(st.sampled_from(sorted(COMMANDS)))
     arguments = COMMANDS[command].assemble_argument_collection(parse_docstring=False)
     takes_any = any(argument.field_info.kind is inspect.Parameter.VAR_KEYWORD for argument in arguments)
     names = [name for argument in arguments for name in argument.names if name.startswith("--") and "[" not in name]
-    choices = [choice for argument in arguments for choice in getattr(argument.hint, "__args__", ()) if isinstance(choice, str)]
+    choices = [
+        choice for argument in arguments for choice in getattr(argument.hint, "__args__", ()) if isinstance(choice, str)
+    ]
     words = [*command]
     if draw(st.integers(0, 19)):
         words += [draw(st.sampled_from(FIRST.get(command[0], PATHS)))]
         words += [draw(st.sampled_from(NETWORKS + FAMILIES))] if command == ("analyze",) else []
         words += ALSO.get(command[0], [])
-        own = [option for word in words for option in SETTINGS.get(f"bench {word}" if command == ("bench",) else word, []) if takes_any]
+        own = [
+            option
+            for word in words
+            for option in SETTINGS.get(f"bench {word}" if command == ("bench",) else word, [])
+            if takes_any
+        ]
     else:
         own, words = [], draw(st.sampled_from([words, []])) + draw(st.lists(VALUES, max_size=3))
-    option = st.sampled_from([*names, "--unheard-of", "--help", "-x", "--no-json"]) | (st.sampled_from(own) if own else st.nothing())
+    option = st.sampled_from([*names, "--unheard-of", "--help", "-x", "--no-json"]) | (
+        st.sampled_from(own) if own else st.nothing()
+    )
     value = VALUES | st.sampled_from(NUMBERS) | (st.sampled_from(choices) if choices else st.nothing())
     for name in draw(st.lists(option, max_size=3)):
         words += draw(st.sampled_from([[name, None], [f"{name}=", None], [name]]))
@@ -172,13 +247,17 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.socket.connect", _offline)  # downloads
     monkeypatch.setattr("socket.getaddrinfo", _offline)
     monkeypatch.setattr("webbrowser.open", lambda *_: False)
-    monkeypatch.setattr("reslab.exercises.confinement.run", lambda _, tasks, **__: dict.fromkeys(tasks, Ended((), "stopped")))  # processes
+    # processes
+    monkeypatch.setattr(
+        "reslab.exercises.confinement.run", lambda _, tasks, **__: dict.fromkeys(tasks, Ended((), "stopped"))
+    )
     described = zoo.describe("resnet20")
     monkeypatch.setattr(zoo, "describe", lambda name: described._replace(name=name))  # half a second each
     monkeypatch.setattr(zoo, "MOST_MODULES", 3000)  # at the real limit, seconds
     for name in BENCHES:
         module = import_module(f"reslab.bench.{name}")
-        monkeypatch.setattr(module, "bench", functools.wraps(module.bench)(enough))  # with the signature that the command reads
+        # with the signature that the command reads
+        monkeypatch.setattr(module, "bench", functools.wraps(module.bench)(enough))
     for each in dict.fromkeys(analyses().values()):  # one has two names
         module = import_module(each.module)
         monkeypatch.setattr(module, each.function, functools.wraps(getattr(module, each.function))(enough))
@@ -203,7 +282,8 @@ def test_command_lines(inputs: Any) -> None:
     @example(words=["train", "resnet20", "--weights", "digits"])  # it began with trained weights
     @example(words=["models", "plain20", "--in-channels", "-1"])
     @example(words=["models", "cifar_resnet", "--depth", "6000000002"])  # it built them all
-    @example(words=["models", "regnet", "--w0", "24", "--wa", "1", "--wm", "2", "--g", "8", "--d", "1000000000"])  # likewise
+    # likewise
+    @example(words=["models", "regnet", "--w0", "24", "--wa", "1", "--wm", "2", "--g", "8", "--d", "1000000000"])
     @example(words=["models", "efficientnet", "--phi", "-50"])
     @example(words=["analyze", "tour", "--out", "a\0b"])
     @example(words=["ship", "\ud800"])
@@ -212,7 +292,9 @@ def test_command_lines(inputs: Any) -> None:
     @example(words=["analyze", "importance", "cifar_resnet", "--depth", "8", "--seed", "9" * 30])
     @example(words=["train", "resnet20", "--threads", "1000000000"])
     @example(words=["study", "degradation", "--seeds", "1000000000"])
-    @example(words=["evaluate", "cifar_resnet", "--depth", "8", "--weights", "good.safetensors", "--size", "1000000000"])
+    @example(
+        words=["evaluate", "cifar_resnet", "--depth", "8", "--weights", "good.safetensors", "--size", "1000000000"]
+    )
     @example(words=["report", "y" * 300])
     def holds(words: list[str]) -> None:
         with elsewhere() as here:
@@ -227,8 +309,17 @@ def test_command_lines(inputs: Any) -> None:
 
 # --- Configs ----------------------------------------------------------------------------------------------------------
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.sampled_from((*RECIPES, "auto", "cpu", "32", "steps", "one-cycle"))
-ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | TEXTS
+    | st.sampled_from((*RECIPES, "auto", "cpu", "32", "steps", "one-cycle"))
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
+)
 SOUND = {
     Recipe: RECIPES["fast"].model_dump(),
     TrialConfig: {"model": "resnet20", "data": "digits", "recipe": RECIPES["fast"].model_dump(), "seed": 0},
@@ -260,7 +351,12 @@ def test_configs(inputs: Any) -> None:
 @sizes(70, 250)
 def test_settings_of_studies_and_recipes(inputs: Any) -> None:
     @inputs
-    @given(name=st.sampled_from(studies.names()), preset=st.sampled_from(("default", "smoke")) | TEXTS, as_text=st.booleans(), data=st.data())
+    @given(
+        name=st.sampled_from(studies.names()),
+        preset=st.sampled_from(("default", "smoke")) | TEXTS,
+        as_text=st.booleans(),
+        data=st.data(),
+    )
     def holds(name: str, preset: str, as_text: bool, data: st.DataObject) -> None:
         study = studies.find(name)
         given = data.draw(values_for(study.config.model_fields))

@@ -36,10 +36,15 @@ def test_an_option_is_blamed_on_what_it_was_meant_for(typed: list[str], meant: l
     assert_refused(done, *meant)
 
 
-def test_a_pipe_gets_tables_in_full_width_and_numbers_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_tables_in_full_width_and_numbers_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     printing.print_table(("name", "a number"), [("a.long.identifier.of.a.layer", "1,234,567,890")])
-    assert any("a.long.identifier.of.a.layer" in line and "1,234,567,890" in line for line in capsys.readouterr().out.splitlines())
+    assert any(
+        "a.long.identifier.of.a.layer" in line and "1,234,567,890" in line
+        for line in capsys.readouterr().out.splitlines()
+    )
 
 
 @pytest.mark.parametrize(("width", "whole"), [("50", "1,234 ± 5"), ("20", "size: 1,234 ± 5")])
@@ -48,13 +53,21 @@ def test_a_narrow_terminal_breaks_no_number_and_no_name(
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    printing.print_table(("layer", "what", "size"), [("layer1.0.conv1", "words " * 9, "1,234 ± 5")], words=("layer", "what"))
+    printing.print_table(
+        ("layer", "what", "size"), [("layer1.0.conv1", "words " * 9, "1,234 ± 5")], words=("layer", "what")
+    )
     out = capsys.readouterr().out
     assert "layer1.0.conv1" in out and whole in out
 
 
 def test_numbers_in_tables_are_short() -> None:
-    assert [short(value) for value in (0.122141, 9.473e-82, 1234567.0, 3, "x")] == ["0.1221", "9.5e-82", "1.2e+06", "3", "x"]
+    assert [short(value) for value in (0.122141, 9.473e-82, 1234567.0, 3, "x")] == [
+        "0.1221",
+        "9.5e-82",
+        "1.2e+06",
+        "3",
+        "x",
+    ]
 
 
 def test_a_record_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> None:
@@ -69,19 +82,28 @@ def test_a_record_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> N
     Directory(tmp_path).prepare(study)
 
 
-def test_how_far_a_trial_is_can_be_read_while_it_runs_and_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_far_a_trial_is_can_be_read_while_it_runs_and_is_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "PROGRESS_SECONDS", 0.0)
     config, told = tiny_trial(), []
     tell = Run.tell
     monkeypatch.setattr(Run, "tell", lambda run, progress: (tell(run, progress), told.append(run.progress())))
     run_trial(config, tmp_path)
-    assert [(now["step"], now["steps"], now["epoch"], now["epochs"]) for now in told] == [(i + 1, 10, i // 5 + 1, 2) for i in range(10)]
+    assert [(now["step"], now["steps"], now["epoch"], now["epochs"]) for now in told] == [
+        (i + 1, 10, i // 5 + 1, 2) for i in range(10)
+    ]
     assert told[0]["heldout_error"] is None and 0 <= told[-1]["heldout_error"] <= 1
     assert Run(tmp_path, config).progress() == {}
-    assert how_far({**told[6], "seconds": 7.0}).startswith("epoch 2/2, 0:03 left\nloss ") and how_far(told[-1]) == "trained; evaluating"
+    assert (
+        how_far({**told[6], "seconds": 7.0}).startswith("epoch 2/2, 0:03 left\nloss ")
+        and how_far(told[-1]) == "trained; evaluating"
+    )
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_there_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with progress.display() as tell:
         tell("decoding", 1, 3)
         assert capsys.readouterr().err == ""
@@ -94,7 +116,11 @@ def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureF
 def test_train_says_what_it_read_that_averages_lag_and_that_nothing_was_left_to_do(tmp_path: Path) -> None:
     arguments = ["train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--set", "batch_size=256", "--out", tmp_path]
     first = reslab_here(*arguments).stdout
-    assert first.startswith("digits: 10 classes; 1,307 training, ") and "after only 5 steps" in first and "--batchnorm true-average" in first
+    assert (
+        first.startswith("digits: 10 classes; 1,307 training, ")
+        and "after only 5 steps" in first
+        and "--batchnorm true-average" in first
+    )
     again = reslab_here(*arguments, "--json")
     assert json.loads(again.stdout)["true_average_errors"].keys() == {"train", "heldout", "test"}
     assert "already trained; nothing done" in reslab_here(*arguments).stdout
@@ -103,13 +129,19 @@ def test_train_says_what_it_read_that_averages_lag_and_that_nothing_was_left_to_
 def test_an_analysis_of_chance_says_so() -> None:
     typed = ["analyze", "importance", "cifar_resnet", "--depth", "8", "--images", "1"]
     done = reslab_here(*typed)
-    assert "importance of an UNTRAINED cifar_resnet on 1 image of" in done.stdout and "note: cifar_resnet is UNTRAINED" in done.stderr
+    assert (
+        "importance of an UNTRAINED cifar_resnet on 1 image of" in done.stdout
+        and "note: cifar_resnet is UNTRAINED" in done.stderr
+    )
     assert json.loads(reslab_here(*typed, "--json").stdout)["untrained"] is True
 
 
 def test_models_names_sources_and_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.networks.zoo.describe", None)
-    assert "  resnet18, resnet34, resnet50, resnet101, resnet152: He et al. 2015, Table 1" in reslab_here("models", "--family", "resnet").stdout
+    assert (
+        "  resnet18, resnet34, resnet50, resnet101, resnet152: He et al. 2015, Table 1"
+        in reslab_here("models", "--family", "resnet").stdout
+    )
 
 
 def test_a_directory_is_no_page_and_no_browser_is_no_failure(tmp_path: Path) -> None:
@@ -121,7 +153,9 @@ def test_the_labs_own_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> Non
     def warns(*_: object, **__: object) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.warn_explicit("two files\nleft out", UserWarning, str(Path(reslab.__file__).parent / "data" / "folder.py"), 1)
+            warnings.warn_explicit(
+                "two files\nleft out", UserWarning, str(Path(reslab.__file__).parent / "data" / "folder.py"), 1
+            )
         raise UserError("enough")
 
     monkeypatch.setattr("reslab.data.load_data", warns)

@@ -40,7 +40,9 @@ def test_the_card_is_that_of_the_file(data: str, model: str) -> None:
     facts = read_weights(path).metadata["card"]
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert text == shipping.card(model, data, facts, path.stat().st_size)
-    assert facts["command"] in text and f"{100 * facts['errors']['test']['shipped']:.2f} %" in text and "/tmp" not in text
+    assert (
+        facts["command"] in text and f"{100 * facts['errors']['test']['shipped']:.2f} %" in text and "/tmp" not in text
+    )
     assert facts["params"] == count_params(reslab.build(model, weights=data))
 
 
@@ -51,8 +53,12 @@ def test_kernels_are_float16_in_the_file_and_float32_in_the_network(data: str, m
     network = reslab.build(model, weights=data)
     for name, value in network.state_dict().items():
         stored = tensors[name]
-        assert stored.dtype == (torch.int64 if stored.dtype == torch.int64 else torch.float16 if stored.dim() > 1 else torch.float32)
-        assert value.dtype == (torch.int64 if stored.dtype == torch.int64 else torch.float32) and torch.equal(value, stored.to(value.dtype))
+        assert stored.dtype == (
+            torch.int64 if stored.dtype == torch.int64 else torch.float16 if stored.dim() > 1 else torch.float32
+        )
+        assert value.dtype == (torch.int64 if stored.dtype == torch.int64 else torch.float32) and torch.equal(
+            value, stored.to(value.dtype)
+        )
 
 
 @pytest.mark.parametrize("model", [model for data, model in SHIPPED if data == "digits"])
@@ -63,7 +69,8 @@ def test_the_errors_on_the_digits_are_those_of_the_card(model: str) -> None:
         with torch.no_grad():
             logits = network(images)
         first, second = logits.topk(2).values.unbind(1)
-        ties = int((first - second < 1e-4 * logits.abs().max()).sum())  # images that another machine's rounding may decide otherwise
+        # images that another machine's rounding may decide otherwise
+        ties = int((first - second < 1e-4 * logits.abs().max()).sum())
         wrong = int((logits.argmax(1) != labels).sum())
         assert abs(wrong - round(expected["shipped"] * len(labels))) <= ties <= 1
         assert expected["shipped"] < (0.7 if model == "plain56" else 0.05)
@@ -80,8 +87,14 @@ def test_an_analysis_of_what_training_made_takes_them_and_says_so() -> None:
     assert trained["weights"] == told == record("importance", "resnet20", "--weights", "digits")["weights"]
     fresh = record("importance", "resnet20", "--weights", "none", "--seed", "3")
     assert fresh["weights"] == "fresh, seed 3" and fresh["rows"] != trained["rows"]
-    assert record("importance", "resnet20", "--shortcut", "B")["weights"] == record("gradient-flow", "resnet20")["weights"] == "fresh, seed 0"
-    assert f"of digits (heldout); weights: {told}" in " ".join(reslab_here("analyze", "importance", "resnet20", "--images", "8").stdout.split())
+    assert (
+        record("importance", "resnet20", "--shortcut", "B")["weights"]
+        == record("gradient-flow", "resnet20")["weights"]
+        == "fresh, seed 0"
+    )
+    assert f"of digits (heldout); weights: {told}" in " ".join(
+        reslab_here("analyze", "importance", "resnet20", "--images", "8").stdout.split()
+    )
 
 
 def test_the_list_and_the_word_for_evaluate() -> None:
@@ -102,7 +115,9 @@ def test_the_list_and_the_word_for_evaluate() -> None:
         (["analyze", "paths", "resnet20", "--weights", "digit"], ["digit", "'digits'"]),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], values: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_line(
+    arguments: list[str], values: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = reslab_here(*arguments)
     assert_refused(done, *values)
@@ -135,7 +150,9 @@ def pretended_run(root: Path, *, finish: bool = True, status: str = "finished", 
     network = zoo.build(config.model, num_classes=data.num_classes, in_channels=data.in_channels, **config.options)
     run.weights.write_bytes(to_bytes(network, config.model, config.options, data.preprocessing))
     if finish:
-        run.finish({"status": status, "steps": 140, "seconds": 1.0, **{f"{part}_error": 0.25 for part in shipping.PARTS}})
+        run.finish(
+            {"status": status, "steps": 140, "seconds": 1.0, **{f"{part}_error": 0.25 for part in shipping.PARTS}}
+        )
     return run.path
 
 
@@ -147,7 +164,11 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     assert done.returncode == 0, done.stderr
     path = out / "cifar10-jpeg" / "resnet20.safetensors"
     facts = read_weights(path).metadata["card"]
-    assert facts["made_for"] == {"num_classes": 2, "in_channels": 3} and facts["images"] == {"train": 6, "heldout": 2, "test": 4}
+    assert facts["made_for"] == {"num_classes": 2, "in_channels": 3} and facts["images"] == {
+        "train": 6,
+        "heldout": 2,
+        "test": 4,
+    }
     dataset = load_data(f"folder:{place}")
     for part, figures in facts["errors"].items():
         found = evaluate_file("resnet20", path, dataset, part=part, options={}, progress=lambda *_: None)
@@ -175,7 +196,9 @@ def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path
         ({"options": {"shortcut": "B"}}, UnknownNameError, "{'shortcut': 'B'}"),
     ],
 )
-def test_what_cannot_be_shipped_is_refused(settings: dict[str, object], kind: type[UserError], value: str, tmp_path: Path) -> None:
+def test_what_cannot_be_shipped_is_refused(
+    settings: dict[str, object], kind: type[UserError], value: str, tmp_path: Path
+) -> None:
     run = pretended_run(tmp_path, **settings)  # type: ignore[arg-type]  # a dict
     with refused(kind, value):
         shipping.make(run, tmp_path / "out")
@@ -193,11 +216,19 @@ def test_the_command_trains_the_same_again() -> None:
         return TrialConfig(**{"model": "resnet20", "data": "digits", "recipe": FAST, "seed": 5, **settings})  # type: ignore[arg-type]  # a dict
 
     assert (
-        shipping.command(config()) == "reslab train resnet20 --data digits --recipe fast --epochs 7 --seed 5 --threads 1 --device cpu --precision 32"
+        shipping.command(config()) == "reslab train resnet20 --data digits --recipe fast "
+        "--epochs 7 --seed 5 --threads 1 --device cpu --precision 32"
     )
-    assert shipping.command(config(model="cifar_resnet", options={"depth": 20})).startswith("reslab train cifar_resnet --depth 20 --data digits ")
-    changed = config(recipe=PAPER_CIFAR.model_copy(update={"iterations": 9, "learning_rate": 0.2}), data="folder:/a/cifar10-jpeg", threads=2)
+    assert shipping.command(config(model="cifar_resnet", options={"depth": 20})).startswith(
+        "reslab train cifar_resnet --depth 20 --data digits "
+    )
+    changed = config(
+        recipe=PAPER_CIFAR.model_copy(update={"iterations": 9, "learning_rate": 0.2}),
+        data="folder:/a/cifar10-jpeg",
+        threads=2,
+    )
     assert shipping.command(changed) == (
-        "reslab train resnet20 --data folder:cifar10-jpeg --recipe paper-cifar --seed 5 --threads 2 --device cpu --precision 32 "
+        "reslab train resnet20 --data folder:cifar10-jpeg --recipe paper-cifar --seed 5 --threads 2 --device cpu "
+        "--precision 32 "
         "--set 'learning_rate=0.2' --set 'iterations=9'"
     )

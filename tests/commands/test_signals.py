@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and a killed parent, in every command that has children or writes for long: nobody is left, nothing is half-written."""
+"""Ctrl-C, SIGTERM and a killed parent, in every command that has children or writes for long: nobody is left, nothing
+is half-written.
+"""
 
 import os
 import signal
@@ -19,8 +21,8 @@ from PIL import Image
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 GONE_WITHIN = 5.0
-"""Seconds in which the process and all that it started must be gone, where a processor is free for them; on a busy machine, as many times that
-as there are processes that wait for each."""
+"""Seconds in which the process and all that it started must be gone, where a processor is free for them; on a busy
+machine, as many times that as there are processes that wait for each."""
 TOKEN = "RESLAB_TEST_TOKEN"
 FOREVER = "def branch_target(h):\n    while True:\n        pass\n"
 
@@ -77,17 +79,27 @@ COMMANDS = {
     "train": Command("train cifar_resnet --depth 8 --epochs 900 --out runs", training(1), writes=True),
     "train-2": Command("train cifar_resnet --depth 8 --epochs 900 --devices 2 --device cpu --out runs", training(1)),
     "study": Command("study degradation --preset smoke --epochs 900 --workers 2 --out runs", training(2)),
-    "ray": Command("study degradation --preset smoke --epochs 900 --executor ray --out runs", training(1), seconds=15.0),  # Ray's own end first
+    # Ray's own end first
+    "ray": Command(
+        "study degradation --preset smoke --epochs 900 --executor ray --out runs", training(1), seconds=15.0
+    ),
     "check": Command("exercise check 01", running("reslab.exercises.child"), answers),
     "grade": Command("exercise grade exercises --jobs 2", running("reslab.exercises.child", 2), answers),
     "bench-train": Command("bench train --images 25600 --steps 1 --rounds 1 --warmup 0", running("reslab", 3)),
-    "bench-executors": Command("bench executors --trials 2 --workers 2 --depth 8 --epochs 20", running("spawn_main", 2)),
+    "bench-executors": Command(
+        "bench executors --trials 2 --workers 2 --depth 8 --epochs 20", running("spawn_main", 2)
+    ),
     "bench-lowlevel": Command("bench lowlevel --rounds 1 --warmup 0 --batch 128", running("spawn_main")),
     "speedrun": Command("speedrun --epochs 900 --threads 1 --out runs", training(1)),
     "decode": Command(
-        "train cifar_resnet --depth 8 --data folder:images", lambda place, _: any(place.rglob("*.tmp/pixels.bin")), many_images, writes=True
+        "train cifar_resnet --depth 8 --data folder:images",
+        lambda place, _: any(place.rglob("*.tmp/pixels.bin")),
+        many_images,
+        writes=True,
     ),
-    "figures": Command("report study --figures figures", lambda place, _: any(place.glob("figures/*.png")), many_figures, writes=True),
+    "figures": Command(
+        "report study --figures figures", lambda place, _: any(place.glob("figures/*.png")), many_figures, writes=True
+    ),
 }
 HOW = {
     "terminate": (os.kill, signal.SIGTERM, 143),
@@ -111,15 +123,20 @@ def alive(token: str) -> list[psutil.Process]:
 
 
 def stop(command: Command, how: str, place: Path) -> str:
-    """Run a command until it is busy, stop it, see that everything is gone and its exit code right, and return what it said on standard error."""
+    """Run a command until it is busy, stop it, see that everything is gone and its exit code right, and return what it
+    said on standard error.
+    """
     command.prepare(place)
     token = uuid.uuid4().hex
     environment = {**os.environ, TOKEN: token, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     errors = place / "stderr"
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell begin with it ignored, and children inherit that
+    # tests in the background of a shell begin with it ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with errors.open("wb") as stderr:
         started = [sys.executable, "-m", "reslab", *command.words.split()]
-        process = subprocess.Popen(started, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
+        process = subprocess.Popen(
+            started, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 120
         while not command.busy(place, alive(token)):

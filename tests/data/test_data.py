@@ -59,7 +59,9 @@ def test_labels_follow_the_names_of_classes() -> None:
     other = data.labelled(names)
     assert other.classes == tuple(names) and other.num_classes == 11
     for part in ("train", "heldout", "test"):
-        assert [names[label] for label in other.parts[part].labels] == [data.classes[label] for label in data.parts[part].labels]
+        assert [names[label] for label in other.parts[part].labels] == [
+            data.classes[label] for label in data.parts[part].labels
+        ]
         assert other.parts[part].images is data.parts[part].images
     with refused(MismatchError, "digits", "0, 1, 2, 3, 4 and 4 more: 9"):
         data.labelled(names[-1:1:-1])
@@ -75,7 +77,9 @@ def test_a_few_images_are_spread_over_classes_in_any_order() -> None:
 
 def test_a_data_set_is_shown_in_a_line() -> None:
     data = load_data("digits")
-    assert repr(data).startswith("Dataset digits: 10 classes; 1,307 training, 163 held-out and 327 test images, 1×8×8; ")
+    assert repr(data).startswith(
+        "Dataset digits: 10 classes; 1,307 training, 163 held-out and 327 test images, 1×8×8; "
+    )
     assert repr(data.parts["test"]) == "Part of 327 images"
 
 
@@ -85,7 +89,9 @@ def test_an_unknown_data_set_suggests_the_nearest() -> None:
 
 
 @given(st.integers(0, 3), st.booleans(), st.integers(0, 2**31), st.integers(1, 3), st.integers(3, 7), st.integers(3, 7))
-def test_every_augmented_image_is_a_shifted_maybe_mirrored_original(shift: int, flip: bool, seed: int, c: int, h: int, w: int) -> None:
+def test_every_augmented_image_is_a_shifted_maybe_mirrored_original(
+    shift: int, flip: bool, seed: int, c: int, h: int, w: int
+) -> None:
     images = torch.rand(4, c, h, w) + 1
     out = Augment(shift, flip)(images, torch.Generator().manual_seed(seed))
     assert out.shape == images.shape

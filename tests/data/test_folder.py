@@ -22,7 +22,15 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from reslab.data import Augment, cache, canonical, decoding, folder, load_data
 from reslab.data.dataset import held_out
 from reslab.data.images import Ragged, measure
-from reslab.errors import DamagedError, MismatchError, MissingError, UnknownNameError, UnusableError, UserError, WrongValueError
+from reslab.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    UnusableError,
+    UserError,
+    WrongValueError,
+)
 
 LINKS = pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
 
@@ -59,7 +67,14 @@ def test_images_of_one_size_are_the_files_in_order(tmp_path: Path) -> None:
     train = data.parts["train"].images.double() / 255  # type: ignore[union-attr]  # one size
     assert torch.tensor(data.statistics.mean).double().sub(train.mean((0, 2, 3))).abs().max() < 1e-6
     assert torch.tensor(data.statistics.std).double().sub(train.std((0, 2, 3), correction=0)).abs().max() < 1e-6
-    assert torch.tensor(data.statistics.covariance).double().sub(train.transpose(0, 1).flatten(1).cov(correction=0)).abs().max() < 1e-6
+    assert (
+        torch.tensor(data.statistics.covariance)
+        .double()
+        .sub(train.transpose(0, 1).flatten(1).cov(correction=0))
+        .abs()
+        .max()
+        < 1e-6
+    )
     assert data.train[0].mean((0, 2, 3)).abs().max() < 1e-5
 
 
@@ -135,7 +150,17 @@ def test_images_are_seen_upright(tmp_path: Path, kind: str) -> None:
     corner = np.zeros((6, 10), np.uint8)
     corner[:2, :2] = 255  # of the upright image
     for orientation, stored in enumerate(
-        (corner, corner[:, ::-1], corner[::-1, ::-1], corner[::-1], corner.T, corner.T[::-1], corner.T[::-1, ::-1], corner.T[:, ::-1]), start=1
+        (
+            corner,
+            corner[:, ::-1],
+            corner[::-1, ::-1],
+            corner[::-1],
+            corner.T,
+            corner.T[::-1],
+            corner.T[::-1, ::-1],
+            corner.T[:, ::-1],
+        ),
+        start=1,
     ):
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -192,7 +217,9 @@ def test_images_of_many_sizes_are_never_resized_together(tmp_path: Path) -> None
     files = sorted((root / "test").rglob("*.png"))
     for image, file in zip(images[torch.arange(4)], files, strict=True):
         assert torch.equal(image, pixels(file))
-    assert measure(images).mean == pytest.approx(torch.cat([pixels(file).flatten(1) for file in files], 1).double().mean(1).div(255).tolist())
+    assert measure(images).mean == pytest.approx(
+        torch.cat([pixels(file).flatten(1) for file in files], 1).double().mean(1).div(255).tolist()
+    )
     with refused(MissingError, data.name, "size"):
         data.test  # noqa: B018  # the access is what is tested
     with refused(MissingError, data.name, "size"):
@@ -229,7 +256,9 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
         load_data(f"folder:{root}")
     assert not list((root / cache.DIRECTORY).iterdir())
     for _ in range(2):  # made, then read
-        with pytest.warns(UserWarning, match="train/가/01.png, test/b c/00.png, test/가/00.png cannot be decoded and are left out"):
+        with pytest.warns(
+            UserWarning, match="train/가/01.png, test/b c/00.png, test/가/00.png cannot be decoded and are left out"
+        ):
             data = load_data(f"folder:{root}?broken=skip")
     assert [len(part.labels) for part in data.parts.values()] == [5, 2, 2]
     with refused(DamagedError, "train/가/01.png", "test/b c/00.png"):  # the cache does not hide them
@@ -258,7 +287,10 @@ def test_classes_that_lose_their_last_image_of_a_part_are_named(tmp_path: Path) 
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         load_data(f"folder:{root}?broken=skip")
-    assert [str(note.message) for note in notes][1:] == ["no held-out image is left of 가", "no test image is left of b c"]
+    assert [str(note.message) for note in notes][1:] == [
+        "no held-out image is left of 가",
+        "no test image is left of b c",
+    ]
 
 
 def test_files_that_are_no_images_by_their_names_are_said_to_be_left_out(tmp_path: Path) -> None:
@@ -268,7 +300,9 @@ def test_files_that_are_no_images_by_their_names_are_said_to_be_left_out(tmp_pat
         (root / name).touch()
     write_image(root / "train" / "loose.png", (8, 8))
     with pytest.warns(
-        UserWarning, match=r"left out, as they are in no class or not named \.jpg.*: train/loose\.png, train/b c/deep/x\.gif, test/가/notes"
+        UserWarning,
+        match=r"left out, as they are in no class or not named \.jpg.*: "
+        r"train/loose\.png, train/b c/deep/x\.gif, test/가/notes",
     ):
         data = load_data(f"folder:{root}")
     assert [len(part.labels) for part in data.parts.values()] == [6, 2, 4]
@@ -338,7 +372,9 @@ def _link_to_itself(root: Path) -> None:
         pytest.param(_link_to_itself, UnusableError, ["train/가/x"], marks=LINKS),
     ],
 )
-def test_a_layout_that_is_not_the_expected_one_is_told(tmp_path: Path, break_it: object, kind: type[UserError], values: list[object]) -> None:
+def test_a_layout_that_is_not_the_expected_one_is_told(
+    tmp_path: Path, break_it: object, kind: type[UserError], values: list[object]
+) -> None:
     root = image_folder(tmp_path)
     break_it(root)  # type: ignore[operator]  # a function
     with refused(kind, *values):
@@ -356,7 +392,9 @@ def test_a_test_part_may_spell_its_classes_another_way(tmp_path: Path) -> None:
 def test_classes_that_are_numbers_are_in_the_order_of_text_which_is_said(tmp_path: Path) -> None:
     names = [str(number) for number in range(1, 12)]
     root = image_folder(tmp_path, classes=names, train=2, test=1)
-    with pytest.warns(UserWarning, match="are numbers, and labels count them in the order of text: label 0 is 1, 1 is 10, 2 is 11"):
+    with pytest.warns(
+        UserWarning, match="are numbers, and labels count them in the order of text: label 0 is 1, 1 is 10, 2 is 11"
+    ):
         data = load_data(f"folder:{root}")
     assert data.classes == tuple(sorted(names)) and data.preprocessing["classes"] == sorted(names)
 
@@ -368,7 +406,16 @@ def test_each_directory_is_read_once_whatever_links_to_it(tmp_path: Path) -> Non
     outside = tmp_path / "elsewhere"
     write_image(outside / "c" / "00.png", (8, 8))
     (outside / "c" / "back").symlink_to(outside, target_is_directory=True)
-    links = {"loop": ".", "root": "../..", "part": "..", "all": "/", "0": "sub", "again": "sub", "far": outside / "c", "farther": outside / "c"}
+    links = {
+        "loop": ".",
+        "root": "../..",
+        "part": "..",
+        "all": "/",
+        "0": "sub",
+        "again": "sub",
+        "far": outside / "c",
+        "farther": outside / "c",
+    }
     for name, target in links.items():
         (root / "train" / "a" / name).symlink_to(target, target_is_directory=True)
     assert [file.path for file in folder._listed(root)[1][0] if file.label == 0] == [
@@ -394,7 +441,9 @@ def test_what_is_no_regular_file_is_no_image(tmp_path: Path) -> None:
     (root / "test" / "가" / "2.png").symlink_to("nothing")
     with watchdog(), refused(DamagedError, "train/가/0.png", "train/가/00a.png"):
         load_data(f"folder:{root}")
-    with pytest.warns(UserWarning, match=r"train/가/0\.png, train/가/00a\.png, test/가/2\.png cannot be decoded and are left out"):
+    with pytest.warns(
+        UserWarning, match=r"train/가/0\.png, train/가/00a\.png, test/가/2\.png cannot be decoded and are left out"
+    ):
         assert [len(part.labels) for part in load_data(f"folder:{root}?broken=skip").parts.values()] == [6, 2, 4]
 
 
@@ -425,7 +474,9 @@ def test_names_with_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             canonical(name)
 
 
-def test_a_folder_that_cannot_be_written_to_is_cached_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_cached_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = image_folder(tmp_path / "a")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
@@ -493,7 +544,9 @@ def test_the_held_out_part_takes_a_tenth_of_each_class(labels: list[int]) -> Non
         with refused(MissingError, "one"):
             held_out(target)
         return
-    assert target[held_out(target)].bincount(minlength=len(counts)).tolist() == [n if n == 0 else max(1, n // 10) for n in counts.tolist()]
+    assert target[held_out(target)].bincount(minlength=len(counts)).tolist() == [
+        n if n == 0 else max(1, n // 10) for n in counts.tolist()
+    ]
 
 
 def test_a_constant_channel_is_refused() -> None:

@@ -33,7 +33,9 @@ def test_of_a_strip_of_pixels_the_middle_is_resized(shape: tuple[int, int, int])
     middle = strip.narrow(1 if shape[1] > shape[2] else 2, start, LONGEST * min(shape[1:]))
     assert torch.equal(resize_shorter(strip, 9), resize_shorter(middle, 9))
     assert single_view(strip, 224).shape == (shape[0], 224, 224)
-    (crop,) = ScaleCrop((256, 480), 224, 0.0, SPREAD if shape[0] == 3 else ((0.05,),))([strip], 255.0, Generator().manual_seed(0))
+    (crop,) = ScaleCrop((256, 480), 224, 0.0, SPREAD if shape[0] == 3 else ((0.05,),))(
+        [strip], 255.0, Generator().manual_seed(0)
+    )
     assert crop.shape == (shape[0], 224, 224)
 
 
@@ -41,7 +43,9 @@ def test_resizing_agrees_with_pillow() -> None:
     original = image(50, 80)
     for side in (20, 97):
         resized = resize_shorter(original, side)
-        pillow = Image.fromarray(original.permute(1, 2, 0).numpy()).resize(resized.shape[:0:-1], Image.Resampling.BILINEAR)
+        pillow = Image.fromarray(original.permute(1, 2, 0).numpy()).resize(
+            resized.shape[:0:-1], Image.Resampling.BILINEAR
+        )
         assert (resized.permute(1, 2, 0).int() - torch.from_numpy(np.array(pillow)).int()).abs().max() <= 1
 
 
@@ -61,7 +65,9 @@ def test_every_crop_is_a_window_of_its_resized_image_maybe_mirrored(h: int, w: i
     assert crops.shape == (2, 3, 5, 5)
     for original, crop in zip(images, crops, strict=True):
         resized = [resize_shorter(original, side).float() / 255 for side in (6, 7, 8)]
-        windows = [x[:, i : i + 5, j : j + 5] for x in resized for i in range(x.shape[1] - 4) for j in range(x.shape[2] - 4)]
+        windows = [
+            x[:, i : i + 5, j : j + 5] for x in resized for i in range(x.shape[1] - 4) for j in range(x.shape[2] - 4)
+        ]
         assert any(torch.equal(crop, window) or torch.equal(crop, window.flip(2)) for window in windows)
 
 
@@ -78,7 +84,9 @@ def test_every_place_and_both_mirrors_are_reached() -> None:
     """A crop that can never touch the last row or column is a known mistake."""
     original = torch.arange(36, dtype=torch.uint8).view(1, 6, 6)
     crops = ScaleCrop((6, 6), 5, 0.0, ((0.05,),))([original] * 200, 1.0, Generator().manual_seed(0))
-    assert {(int(crop[0, 0].min()), bool(crop[0, 0, 0] > crop[0, 0, -1])) for crop in crops} == {(i, m) for i in (0, 1, 6, 7) for m in (False, True)}
+    assert {(int(crop[0, 0].min()), bool(crop[0, 0, 0] > crop[0, 0, -1])) for crop in crops} == {
+        (i, m) for i in (0, 1, 6, 7) for m in (False, True)
+    }
 
 
 def test_colours_move_along_the_principal_components() -> None:
@@ -102,5 +110,7 @@ def test_statistics_are_of_all_pixels(channels: int, n: int) -> None:
     images = torch.randint(256, (n, channels, 4, 3), dtype=torch.uint8)
     flat = images.double().div(255).transpose(0, 1).flatten(1)
     found = measure(images)
-    assert found.mean == pytest.approx(flat.mean(1).tolist()) and found.std == pytest.approx(flat.std(1, correction=0).tolist())
+    assert found.mean == pytest.approx(flat.mean(1).tolist()) and found.std == pytest.approx(
+        flat.std(1, correction=0).tolist()
+    )
     assert torch.tensor(found.covariance).double().sub(flat.cov(correction=0)).abs().max() < 1e-6

@@ -20,7 +20,9 @@ CLASSES = ["cat", "dog"]
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10 and -100 with twenty images a file, in torchvision's layout; their checksums are not the real ones and are not looked at."""
+    """CIFAR-10 and -100 with twenty images a file, in torchvision's layout; their checksums are not the real ones and
+    are not looked at.
+    """
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: Path(path).is_file())
     random = np.random.default_rng(0)
 
@@ -30,7 +32,9 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name in files:
             entry = {"data": random.integers(0, 256, (20, 3072), dtype=np.uint8), label: [0, 1] * 10}
             (directory / name).write_bytes(pickle.dumps(entry))
-        (directory / ("batches.meta" if folder.endswith("py") and "100" not in folder else "meta")).write_bytes(pickle.dumps({names: CLASSES}))
+        (directory / ("batches.meta" if folder.endswith("py") and "100" not in folder else "meta")).write_bytes(
+            pickle.dumps({names: CLASSES})
+        )
 
     write("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"], "labels", "label_names")
     write("cifar-100-python", ["train", "test"], "fine_labels", "fine_label_names")
@@ -67,7 +71,9 @@ def test_the_jpeg_copy_in_memory_is_what_files_of_that_quality_hold(cifar: Path)
     assert not torch.equal(images, original.parts["test"].images)  # type: ignore[arg-type]  # one size
 
 
-def test_what_was_read_once_is_memory_mapped_afterwards_and_read_again_when_it_changes(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_read_once_is_memory_mapped_afterwards_and_read_again_when_it_changes(
+    cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = load_data(f"cifar10:{cifar}")
     monkeypatch.setattr(published, "_load", None)  # it is not read again
     second = load_data(f"cifar10:{cifar}")
@@ -79,7 +85,9 @@ def test_what_was_read_once_is_memory_mapped_afterwards_and_read_again_when_it_c
 
 
 @pytest.mark.parametrize("dated", [True, False])
-def test_files_exchanged_for_others_of_their_size_and_time_are_read_again(cifar: Path, monkeypatch: pytest.MonkeyPatch, dated: bool) -> None:
+def test_files_exchanged_for_others_of_their_size_and_time_are_read_again(
+    cifar: Path, monkeypatch: pytest.MonkeyPatch, dated: bool
+) -> None:
     monkeypatch.setattr("reslab.data.cache.CHANGES_ARE_DATED", dated and os.name == "posix")
     paths = [cifar / "cifar-10-batches-py" / name for name in ("data_batch_1", "test_batch")]
     for path in paths:
@@ -103,7 +111,9 @@ def test_a_user_without_a_home_reads_what_is_given(cifar: Path, monkeypatch: pyt
         load_data("cifar10")
 
 
-def test_without_a_place_for_the_cache_the_images_stay_in_memory(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_place_for_the_cache_the_images_stay_in_memory(
+    cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "file"))
@@ -114,7 +124,10 @@ COPY = os.environ.get("RESLAB_CIFAR10_JPEG", "")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not COPY, reason="needs CIFAR-10 in RESLAB_DATA, and a folder of it as JPEG files of quality 75 in RESLAB_CIFAR10_JPEG")
+@pytest.mark.skipif(
+    not COPY,
+    reason="needs CIFAR-10 in RESLAB_DATA, and a folder of it as JPEG files of quality 75 in RESLAB_CIFAR10_JPEG",
+)
 def test_the_jpeg_copy_in_memory_is_a_given_copy() -> None:
     ours, files = load_data("cifar10-jpeg75").parts["test"], load_data(f"folder:{COPY}").parts["test"]
     for label in range(10):
@@ -168,7 +181,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     sound = {
-        f"{part}-{kind}": idx(np.zeros(shape, np.uint8) + np.arange(20, dtype=np.uint8).reshape(-1, *[1] * (len(shape) - 1)) % 10)
+        f"{part}-{kind}": idx(
+            np.zeros(shape, np.uint8) + np.arange(20, dtype=np.uint8).reshape(-1, *[1] * (len(shape) - 1)) % 10
+        )
         for part in ("train", "t10k")
         for kind, shape in (("images-idx3-ubyte", (20, 28, 28)), ("labels-idx1-ubyte", (20,)))
     }

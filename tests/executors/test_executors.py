@@ -71,7 +71,9 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path) -> None:
     assert Run(tmp_path, configs[0]).finished
 
 
-def test_workers_that_would_not_fit_the_memory_are_refused_before_they_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_would_not_fit_the_memory_are_refused_before_they_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: 10**9)
     with refused(UnusableError, "3 workers", "1.0 GB", "--workers") as told:
         run_trials([tiny_trial(seed) for seed in range(3)], tmp_path, local(3), quiet)
@@ -86,7 +88,8 @@ def test_without_a_number_there_are_as_many_workers_as_fit(monkeypatch: pytest.M
     for free, count in ((10**10, 4), (10**9, 2), (1, 1), (None, 4)):
         monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
         assert memory.most_that_fit(configs, 4) == count
-    assert memory.bytes_needed(configs[0].model_copy(update={"device": "cuda"})) == memory.PROCESS  # the rest is in the GPU's
+    # the rest is in the GPU's
+    assert memory.bytes_needed(configs[0].model_copy(update={"device": "cuda"})) == memory.PROCESS
 
 
 def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:

@@ -26,7 +26,9 @@ MISTAKES = [(name, part, mistake) for name, part in PARTS for mistake in part.mi
 def marked(*each: Any) -> Any:
     """Return what a test of a part takes, as slow where the part is."""
     name, part, *rest = each
-    return pytest.param(*each, id="-".join([name, part.name, *rest]), marks=[pytest.mark.slow] if part.name in LONG else [])
+    return pytest.param(
+        *each, id="-".join([name, part.name, *rest]), marks=[pytest.mark.slow] if part.name in LONG else []
+    )
 
 
 @pytest.mark.parametrize(("name", "part"), [marked(*each) for each in PARTS])
@@ -53,7 +55,9 @@ def test_every_task_has_three_recognised_mistakes_and_belongs_to_the_checklist()
 def test_no_feedback_is_left_over() -> None:
     used = {(name, part.name, mistake) for name, part, mistake in MISTAKES}
     texts = {key: value for key, value in checking._texts().items() if key != "any"}
-    assert {(name, part, mistake) for name, parts in texts.items() for part, said in parts.items() for mistake in said} == used
+    assert {
+        (name, part, mistake) for name, parts in texts.items() for part, said in parts.items() for mistake in said
+    } == used
 
 
 @pytest.mark.parametrize("number", sheets.SHEETS)
@@ -62,10 +66,21 @@ def test_both_languages_of_a_sheet_say_the_same(number: str) -> None:
     assert korean.preamble == english.preamble and list(korean.tasks) == list(english.tasks)
     for name, text in korean.tasks.items():
         twin = english.tasks[name]
-        assert (text.points, text.minutes, text.difficulty, len(text.hints)) == (twin.points, twin.minutes, twin.difficulty, len(twin.hints))
+        assert (text.points, text.minutes, text.difficulty, len(text.hints)) == (
+            twin.points,
+            twin.minutes,
+            twin.difficulty,
+            len(twin.hints),
+        )
         assert text.stub == twin.stub and text.points == tasks.find(name).points and text.hints
-        assert all(re.search("[가-힣]", part) for part in (text.title, text.aim, text.task, text.right, text.words, *text.hints))
-        assert not any(re.search("[가-힣]", part) for part in (twin.title, twin.aim, twin.task, twin.right, twin.words, *twin.hints))
+        assert all(
+            re.search("[가-힣]", part)
+            for part in (text.title, text.aim, text.task, text.right, text.words, *text.hints)
+        )
+        assert not any(
+            re.search("[가-힣]", part)
+            for part in (twin.title, twin.aim, twin.task, twin.right, twin.words, *twin.hints)
+        )
         codes = [set(re.findall(r"`([^`]+)`", each)) for each in (text.task, twin.task)]
         assert codes[0] == codes[1], name
 
@@ -74,7 +89,9 @@ def test_both_languages_of_a_sheet_say_the_same(number: str) -> None:
 @pytest.mark.parametrize("number", sheets.SHEETS)
 def test_every_code_fence_runs(number: str, language: sheets.Language) -> None:
     names: dict[str, Any] = {}
-    for fence in re.findall(r"^```python\n(.*?)^```$", sheets.path(number, language).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+    for fence in re.findall(
+        r"^```python\n(.*?)^```$", sheets.path(number, language).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
         exec(fence, names)
     asked = {part.name for name in sheets.read(number, language).tasks for part in tasks.find(name).parts}
     assert asked <= names.keys()
@@ -147,13 +164,19 @@ def no_answers(part: Part) -> list[Any]:
         Fraction(1),
     ]
     (arguments, *_) = part.cases(torch.Generator().manual_seed(0))
-    return [*(lambda *_, value=value: value for value in values), *(lambda *given, place=place: given[place] for place in range(len(arguments)))]
+    return [
+        *(lambda *_, value=value: value for value in values),
+        *(lambda *given, place=place: given[place] for place in range(len(arguments))),
+    ]
 
 
 COSTLY = LONG | {"measured_share", "gradient_ratio", "most_shrunk"}  # to try many answers on
 
 
-@pytest.mark.parametrize(("name", "part"), [pytest.param(*each, marks=[pytest.mark.slow] if each[1].name in COSTLY else []) for each in PARTS])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [pytest.param(*each, marks=[pytest.mark.slow] if each[1].name in COSTLY else []) for each in PARTS],
+)
 def test_an_answer_that_knows_nothing_earns_nothing(name: str, part: Part) -> None:
     for answer in no_answers(part):
         assert judged(part, answer).points == 0, answer()
@@ -175,7 +198,8 @@ def test_an_answer_that_knows_nothing_earns_nothing(name: str, part: Part) -> No
         ("1", 1, False),
         (print, print, False),
         (Agreeable(), 1, False),
-        (Agreeable(), Agreeable(), True),  # of one class: a mistake may give such a thing, and an answer that gives it too was made that way
+        # of one class: a mistake may give such a thing, and an answer that gives it too was made that way
+        (Agreeable(), Agreeable(), True),
         ([1.0, 2.0], (1.0, 2.0), True),
         ({"a": 1}, {"a": 1, "b": 2}, False),
         (np.ones(2), torch.ones(2), False),
@@ -212,14 +236,25 @@ def test_general_causes(answer: Any, status: str, mistake: str | None) -> None:
 
 def test_a_mistake_must_fit_every_case() -> None:
     """An answer that is right in one case and like a mistake in another was not made by that mistake."""
-    tripled = Part(doubled, 1, lambda generator: iter([(torch.ones(2),), (torch.zeros(2) + 5,)]), {"tripled": lambda x: 3 * x})
+    tripled = Part(
+        doubled, 1, lambda generator: iter([(torch.ones(2),), (torch.zeros(2) + 5,)]), {"tripled": lambda x: 3 * x}
+    )
     assert judged(tripled, lambda x: 3 * x).mistake == "tripled"
     assert judged(tripled, lambda x: 3 * x if x[0] == 1 else 2 * x).mistake == "unknown"
 
 
 def test_what_counts_as_the_same() -> None:
-    assert same(torch.tensor(2.0), 2, 1e-6) and same((1, [2.0]), [1, (2.0,)], 0) and same({"a": torch.ones(2)}, {"a": torch.ones(2)}, 0)
-    assert not same(torch.ones(2), torch.ones(3), 1) and not same("x", 1, 1) and not same(None, 0, 1) and not same({"a": 1}, {"b": 1}, 1)
+    assert (
+        same(torch.tensor(2.0), 2, 1e-6)
+        and same((1, [2.0]), [1, (2.0,)], 0)
+        and same({"a": torch.ones(2)}, {"a": torch.ones(2)}, 0)
+    )
+    assert (
+        not same(torch.ones(2), torch.ones(3), 1)
+        and not same("x", 1, 1)
+        and not same(None, 0, 1)
+        and not same({"a": 1}, {"b": 1}, 1)
+    )
     assert same(1e9, 1e9 + 1, 1e-6) and not same(float("nan"), 1.0, 1.0)
 
 

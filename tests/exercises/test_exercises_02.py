@@ -1,4 +1,6 @@
-"""Sheet 02 of the exercises: its mistakes are told apart whatever is drawn, and its figures are those of the real networks."""
+"""Sheet 02 of the exercises: its mistakes are told apart whatever is drawn, and its figures are those of the real
+networks.
+"""
 
 import ast
 import inspect
@@ -52,7 +54,9 @@ def test_removals_are_tried_once_in_the_fast_suite() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_solution_takes_what_its_stub_takes_and_says_what_it_returns(name: str) -> None:
-    asked = {node.name: node for node in ast.parse(sheets.task(name, "en").stub).body if isinstance(node, ast.FunctionDef)}
+    asked = {
+        node.name: node for node in ast.parse(sheets.task(name, "en").stub).body if isinstance(node, ast.FunctionDef)
+    }
     parts = tasks.find(name).parts
     assert list(asked) == [part.name for part in parts]
     for part in parts:
@@ -159,7 +163,13 @@ def test_the_stages_from_memory_are_those_of_the_network(size: int) -> None:
             assert x.shape == (1, channels, height, height), name
             assert parameters == sum(parameter.numel() for module in modules for parameter in module.parameters())
             assert blocks == (len(list(modules[0].children())) if name.startswith("layer") else 0)
-    assert rows[-1] == ("fc", 1000, 1, 0, sum(parameter.numel() for parameter in network.get_submodule("fc").parameters()))
+    assert rows[-1] == (
+        "fc",
+        1000,
+        1,
+        0,
+        sum(parameter.numel() for parameter in network.get_submodule("fc").parameters()),
+    )
     assert sum(row[-1] for row in rows) == zoo.reference("resnet50").params == 25_557_032
 
 

@@ -68,7 +68,9 @@ def test_loops_greed_noise_and_exits_cost_their_tasks_and_nothing_else(tmp_path:
     }
     assert [result.points for result in found] == [0, 0, 0, 0, 0, 0, 13, 13]
     left = [
-        process for process in psutil.process_iter(["cmdline"]) if process.pid not in before and "time.sleep(300)" in str(process.info["cmdline"])
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.pid not in before and "time.sleep(300)" in str(process.info["cmdline"])
     ]
     assert not left
 
@@ -90,7 +92,9 @@ def test_a_file_that_cannot_be_loaded_is_told_from_others(tmp_path: Path, text: 
     ("text", "failure", "detail"),
     [UNLOADABLE[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in UNLOADABLE[1:])],
 )
-def test_a_file_that_cannot_be_loaded_says_so_for_every_task(tmp_path: Path, text: str, failure: str, detail: str) -> None:
+def test_a_file_that_cannot_be_loaded_says_so_for_every_task(
+    tmp_path: Path, text: str, failure: str, detail: str
+) -> None:
     ended = confinement.run(write(tmp_path / "answers.py", text), {"1.1": 1, "1.2": 1})
     assert {(each.failure, each.detail) for each in ended.values()} == {(failure, detail)}
 
@@ -117,7 +121,11 @@ def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     first = reslab_here("exercise", "start", "01", "--lang", "ko")
     file = tmp_path / "exercises" / "01_gradient_analysis.py"
-    assert first.returncode == 0 and "reslab exercise check 01" in first.stdout and "목표:" in file.read_text(encoding="utf-8")
+    assert (
+        first.returncode == 0
+        and "reslab exercise check 01" in first.stdout
+        and "목표:" in file.read_text(encoding="utf-8")
+    )
     file.write_text("mine", encoding="utf-8")
     again = reslab_here("exercise", "start", "01", "--dir", str(file.parent))
     assert_refused(again, file, "--dir")
@@ -177,9 +185,14 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
         solved("01", changes={"numerical_jacobian": "def numerical_jacobian(f, x, step):\n    return x\n"}),
     )
     write(tmp_path / "class" / "notes.py", "print('not an answer')")
-    hidden = write(tmp_path / "hidden.py", "def test_1_2_scalars(answers, seed):\n    raise AssertionError('no')\n\ntest_1_2_scalars.points = 5\n")
+    hidden = write(
+        tmp_path / "hidden.py",
+        "def test_1_2_scalars(answers, seed):\n    raise AssertionError('no')\n\ntest_1_2_scalars.points = 5\n",
+    )
     found = classroom.submissions(tmp_path / "class", ["1.2"])
-    assert [each.student for each in found] == ["notes", "김하나", "=cmd"] and found.pop(0).problem == "no function of the exercises"
+    assert [each.student for each in found] == ["notes", "김하나", "=cmd"] and found.pop(
+        0
+    ).problem == "no function of the exercises"
     assert {each.tasks for each in found} == {("1.2",)}
     out = tmp_path / "grades.csv"
     told: list[tuple[str, int, int]] = []
@@ -211,7 +224,12 @@ def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
         "both/deep/answers.py": f"{text}\n{sheets.starter('02', 'ko')}".encode(),
         "both/second.py": text.encode(),
     }
-    unread = {"empty.py": "no function", "nothing/notes.txt": "no .py file", "book.ipynb": "a notebook", "pipe.py": "no regular file"}
+    unread = {
+        "empty.py": "no function",
+        "nothing/notes.txt": "no .py file",
+        "book.ipynb": "a notebook",
+        "pipe.py": "no regular file",
+    }
     folder = tmp_path / "class"
     for name in (*read, *unread, "roster.xlsx", ".DS_Store", "__MACOSX/plain.py", "__pycache__/plain.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +250,10 @@ def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
 
 
 def test_answers_in_words_are_read_in_whatever_encoding_python_reads(tmp_path: Path) -> None:
-    for name, content in (("bom", "IN_WORDS_1_1 = '답'".encode("utf-8-sig")), ("cp949", "# coding: cp949\nIN_WORDS_1_1 = '답'".encode("cp949"))):
+    for name, content in (
+        ("bom", "IN_WORDS_1_1 = '답'".encode("utf-8-sig")),
+        ("cp949", "# coding: cp949\nIN_WORDS_1_1 = '답'".encode("cp949")),
+    ):
         (tmp_path / f"{name}.py").write_bytes(content)
         assert checking.words(tmp_path / f"{name}.py", "1.1") == "답"
 

@@ -34,10 +34,46 @@ FAST = [
     "torchvision/mobilenet_v3_small",
 ]
 OTHERS = [
-    *(f"torchvision/{name}" for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf", "efficientnet_v2_s")),
-    *(f"torchvision/{name}" for name in ("densenet121", "mobilenet_v2", "mnasnet0_5", "convnext_tiny", "swin_t", "swin_v2_t", "shufflenet_v2_x0_5")),
-    *(f"timm/{name}" for name in ("resnet18", "seresnet50", "resnetv2_50", "regnety_002", "efficientnet_b0", "densenet121", "dla34", "dpn48b")),
-    *(f"timm/{name}" for name in ("vit_tiny_patch16_224", "mixer_s32_224", "nfnet_f0", "xcit_nano_12_p16_224", "poolformer_s12", "ghostnet_050")),
+    *(
+        f"torchvision/{name}"
+        for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf", "efficientnet_v2_s")
+    ),
+    *(
+        f"torchvision/{name}"
+        for name in (
+            "densenet121",
+            "mobilenet_v2",
+            "mnasnet0_5",
+            "convnext_tiny",
+            "swin_t",
+            "swin_v2_t",
+            "shufflenet_v2_x0_5",
+        )
+    ),
+    *(
+        f"timm/{name}"
+        for name in (
+            "resnet18",
+            "seresnet50",
+            "resnetv2_50",
+            "regnety_002",
+            "efficientnet_b0",
+            "densenet121",
+            "dla34",
+            "dpn48b",
+        )
+    ),
+    *(
+        f"timm/{name}"
+        for name in (
+            "vit_tiny_patch16_224",
+            "mixer_s32_224",
+            "nfnet_f0",
+            "xcit_nano_12_p16_224",
+            "poolformer_s12",
+            "ghostnet_050",
+        )
+    ),
 ]
 
 
@@ -64,7 +100,13 @@ def assert_bit_for_bit(network: nn.Module, images: Tensor) -> None:
 
 
 def images_for(name: str, network: nn.Module) -> Tensor:
-    size = network.default_cfg["input_size"][-1] if name.startswith("timm/") else 64 if name.startswith("torchvision/") else 32  # type: ignore[index,union-attr]  # timm is untyped
+    size = (
+        network.default_cfg["input_size"][-1]
+        if name.startswith("timm/")
+        else 64
+        if name.startswith("torchvision/")
+        else 32
+    )  # type: ignore[index,union-attr]  # timm is untyped
     return torch.randn(2, 3, size, size)
 
 
@@ -186,7 +228,9 @@ def test_the_gate_gradient_is_a_finite_difference() -> None:
         for index in (0, 4, 8):
             step = torch.zeros_like(gates)
             step[index] = 1e-6
-            difference = (F.cross_entropy(gated(x, gates + step), y) - F.cross_entropy(gated(x, gates - step), y)) / 2e-6
+            difference = (
+                F.cross_entropy(gated(x, gates + step), y) - F.cross_entropy(gated(x, gates - step), y)
+            ) / 2e-6
             assert torch.isclose(gradient[index], difference, rtol=1e-5)
 
 
@@ -247,9 +291,12 @@ def test_a_sum_in_any_spelling_is_a_block(written: Callable[[Tensor, Tensor, Ten
 
 
 @pytest.mark.parametrize(
-    ("written", "name"), [(lambda x, f, _: torch.stack([x, f]).sum(0), "stack"), (lambda x, f, _: torch.lerp(x, f, 0.5), "lerp")]
+    ("written", "name"),
+    [(lambda x, f, _: torch.stack([x, f]).sum(0), "stack"), (lambda x, f, _: torch.lerp(x, f, 0.5), "lerp")],
 )
-def test_a_skip_in_which_no_branch_is_seen_is_named(written: Callable[[Tensor, Tensor, Tensor], Tensor], name: str) -> None:
+def test_a_skip_in_which_no_branch_is_seen_is_named(
+    written: Callable[[Tensor, Tensor, Tensor], Tensor], name: str
+) -> None:
     with refused(UnseenError, 1, name):
         view(nn.Sequential(linear(), Sum(written), Sum(written)), torch.randn(2, 3, dtype=torch.float64))
 
@@ -292,7 +339,10 @@ def test_what_is_live_between_blocks_is_the_sum_and_what_else_is_used_later() ->
     gated = view(long, x)
     live = gated.block(0, gated.stem(x))
     (rest,) = live.rest
-    assert not gated.is_chain and {live.stream.sum().item(), rest.sum().item()} == {x.relu().sum().item(), (x + long.first(x)).sum().item()}
+    assert not gated.is_chain and {live.stream.sum().item(), rest.sum().item()} == {
+        x.relu().sum().item(),
+        (x + long.first(x)).sum().item(),
+    }
     assert torch.equal(gated.head(gated.block(1, live)), long(x))
 
 
@@ -447,11 +497,16 @@ def test_a_hidden_addition_is_named_and_can_be_declared() -> None:
         (lambda: nn.Sequential(linear(), nn.ReLU(), linear()), ["blocks", "skip"]),
         (lambda: Toy(linear(), linear()), ["the network itself", "add", 1]),
         (lambda: nn.Sequential(Toy(linear(), linear())), ["add", 1, 'blocks={"0":']),
-        (lambda: nn.Sequential(nn.TransformerEncoderLayer(3, 1, 4, dtype=torch.float64)), ["0 (TransformerEncoderLayer)"]),
+        (
+            lambda: nn.Sequential(nn.TransformerEncoderLayer(3, 1, 4, dtype=torch.float64)),
+            ["0 (TransformerEncoderLayer)"],
+        ),
         (lambda: Looks(), ["the network (Looks)"]),
     ],
 )
-def test_what_cannot_be_told_is_refused_and_never_guessed(network: Callable[[], nn.Module], values: list[object]) -> None:
+def test_what_cannot_be_told_is_refused_and_never_guessed(
+    network: Callable[[], nn.Module], values: list[object]
+) -> None:
     with refused(UnseenError, *values) as caught:
         view(network(), X)
     assert "\n" not in str(caught.value)
@@ -478,7 +533,9 @@ def test_random_numbers_outside_a_leaf_are_refused() -> None:
         ({"1": ("brunch", None)}, UnknownNameError, ["'1'", "'brunch'"]),
     ],
 )
-def test_declarations_are_checked(declared: dict[str, tuple[str | None, ...]], kind: type[UserError], values: list[object]) -> None:
+def test_declarations_are_checked(
+    declared: dict[str, tuple[str | None, ...]], kind: type[UserError], values: list[object]
+) -> None:
     with refused(kind, *values):
         view(nn.Sequential(linear(), Looks()), X, blocks=declared)
 
@@ -504,4 +561,6 @@ def test_viewing_leaves_the_network_as_it_was() -> None:
     view(network, torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), state) and modes == [module.training for module in network.modules()]
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert not any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in network.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in network.modules()
+    )

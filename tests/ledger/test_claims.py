@@ -25,7 +25,9 @@ def claim(direction: Direction, margin: float = 1.0) -> Claim:
 
 
 def compare(direction: Direction, differences: list[float], margin: float = 1.0) -> Comparison:
-    return Comparison(claim(direction, margin), dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
+    return Comparison(
+        claim(direction, margin), dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0)
+    )
 
 
 def compare_to(direction: Direction, values: list[float], control: list[float], margin: float = 1.0) -> Comparison:
@@ -75,7 +77,8 @@ def test_welch_by_hand_where_seeds_do_not_pair() -> None:
 
 
 def test_holm_by_hand() -> None:
-    # Three claims: the strongest at 5/3 %, the next at 5/2 %, the last at 5 %; the middle one fails at 2.5 %, so the last has no chance.
+    # Three claims: the strongest at 5/3 %, the next at 5/2 %, the last at 5 %; the middle one fails at 2.5 %, so the
+    # last has no chance.
     strong = compare("higher", [10.0, 10.1, 10.2], margin=0.0)
     middle = compare("higher", [1.0, 2.0, 3.0], margin=-0.2)  # p = 2 (1 - T(2.2 sqrt 3)) = 0.0626
     weak = compare("higher", [1.0, 2.0, 3.0], margin=0.5)
@@ -107,15 +110,21 @@ def test_a_network_that_was_not_trained_or_a_control_at_the_floor_tests_nothing(
     found = untrained({"plain": {0: 0.0, 1: 0.25}, "resnet": {0: 0.0}, "other": {0: math.nan}})
     assert found is not None and found.code == "untrained"
     assert found.values["errors"] == {"plain": 0.25, "other": None} and found.values["limit"] == 0.2
-    roomy, bare = (compare_to("lower", [0.0] * 3, control, 0.01) for control in ([0.011, 0.012, 0.013], [0.0, 0.004, 0.002]))
+    roomy, bare = (
+        compare_to("lower", [0.0] * 3, control, 0.01) for control in ([0.011, 0.012, 0.013], [0.0, 0.004, 0.002])
+    )
     one, two = decide([roomy, bare])
     assert one.reason is not None and one.reason.code != "no-room"
-    assert two.reason == Reason(code="no-room", values={"margin": 0.01, "mean": 0.002}) and two.verdict == "inconclusive"
+    assert (
+        two.reason == Reason(code="no-room", values={"margin": 0.01, "mean": 0.002}) and two.verdict == "inconclusive"
+    )
 
 
 def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> None:
     def on_a_grid(treatment: list[float], n: int) -> Comparison:
-        return Comparison(claim("higher", 0.3), dict(enumerate(treatment)), dict.fromkeys(range(n), 0.0), resolution=0.5)
+        return Comparison(
+            claim("higher", 0.3), dict(enumerate(treatment)), dict.fromkeys(range(n), 0.0), resolution=0.5
+        )
 
     (same,) = decide([on_a_grid([0.0] * 100, 100)])  # whatever the number of seeds, the truth may be 0.5
     assert (
@@ -128,12 +137,20 @@ def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> N
     (spread,), (plain,) = decide([on_a_grid([1.0, 1.5, 2.0], 3)]), decide([compare("higher", [1.0, 1.5, 2.0], 0.3)])
     assert spread.interval and plain.interval
     assert spread.interval == pytest.approx((plain.interval[0] - 0.5, plain.interval[1] + 0.5))
-    (welch,) = decide([Comparison(claim("higher", 0.3), dict.fromkeys(range(4), 9.0), dict.fromkeys(range(4, 7), 0.0), resolution=0.5)])
+    (welch,) = decide(
+        [
+            Comparison(
+                claim("higher", 0.3), dict.fromkeys(range(4), 9.0), dict.fromkeys(range(4, 7), 0.0), resolution=0.5
+            )
+        ]
+    )
     assert welch.method == "Welch t" and welch.interval == (8.5, 9.5)
 
 
 def test_no_spread_is_said() -> None:
-    none, over, at = decide([compare("not higher", [0.0] * 5), compare("not higher", [0.1 + 0.2] * 5, 0.01), compare("higher", [1.0] * 3)])
+    none, over, at = decide(
+        [compare("not higher", [0.0] * 5), compare("not higher", [0.1 + 0.2] * 5, 0.01), compare("higher", [1.0] * 3)]
+    )
     assert (none.verdict, none.interval) == ("supported", (0.0, 0.0))
     assert none.reason == Reason(code="point-under", values={"n": 5, "threshold": 1.0})
     assert over.verdict == "refuted"
@@ -153,7 +170,10 @@ def test_a_verdict_does_not_depend_on_the_unit(unit: float) -> None:
 
     def decided(name: str, first: int, unit: float) -> Verdict:
         treatment, control, margin, step = cases[name]
-        ours, theirs = ({seed: value * unit for seed, value in enumerate(side, start)} for side, start in ((treatment, 0), (control, first)))
+        ours, theirs = (
+            {seed: value * unit for seed, value in enumerate(side, start)}
+            for side, start in ((treatment, 0), (control, first))
+        )
         return decide([Comparison(claim("higher", margin * unit), ours, theirs, resolution=step * unit)])[0]
 
     for name, first in itertools.product(cases, (0, 7)):  # paired, and Welch
@@ -166,7 +186,9 @@ def test_a_verdict_does_not_depend_on_the_unit(unit: float) -> None:
 def test_spread_that_is_rounding_beside_the_values_is_none() -> None:
     sums = [0.1 + 0.2, 0.3, 0.1 + 0.2]  # differ in their last bit
     (verdict,) = decide([Comparison(claim("higher", 0.0), dict(enumerate(sums)), dict.fromkeys(range(3), 0.3))])
-    assert verdict.verdict == "inconclusive" and verdict.reason == Reason(code="point-at", values={"n": 3, "threshold": 0.0})
+    assert verdict.verdict == "inconclusive" and verdict.reason == Reason(
+        code="point-at", values={"n": 3, "threshold": 0.0}
+    )
     (small,) = decide([compare("higher", [1e-15, 1.1e-15, 1.2e-15], 0.0)])  # a small unit is no rounding
     assert small.verdict == "supported" and small.reason and small.reason.code == "interval-over"
 
@@ -185,8 +207,16 @@ def test_where_nothing_was_measured_nothing_is_concluded() -> None:
 
 def test_lost_seeds_leave_the_others_paired() -> None:
     treatment, control = {0: 2.0, 1: 13.0, 2: 22.0, 4: 99.0}, {0: 1.0, 1: 11.0, 2: 21.0, 3: -99.0}
-    (verdict,), (alone,) = decide([Comparison(claim("higher"), treatment, control)]), decide([compare("higher", [1.0, 2.0, 1.0])])
-    assert (verdict.method, verdict.n, verdict.effect, verdict.interval) == ("paired t", 3, alone.effect, alone.interval)
+    (verdict,), (alone,) = (
+        decide([Comparison(claim("higher"), treatment, control)]),
+        decide([compare("higher", [1.0, 2.0, 1.0])]),
+    )
+    assert (verdict.method, verdict.n, verdict.effect, verdict.interval) == (
+        "paired t",
+        3,
+        alone.effect,
+        alone.interval,
+    )
 
 
 differences = st.lists(st.floats(-100, 100), min_size=3, max_size=8)
@@ -216,16 +246,21 @@ def test_the_interval_shown_is_the_one_that_decided(values: list[float]) -> None
         assert (verdict.verdict == "inconclusive") == (low <= 1.0 <= high)
 
 
-@pytest.mark.parametrize("n", [3, 5, pytest.param(10, marks=pytest.mark.slow)])  # more seeds take longer and are the same law
+# more seeds take longer and are the same law
+@pytest.mark.parametrize("n", [3, 5, pytest.param(10, marks=pytest.mark.slow)])
 def test_simulated_false_verdicts_stay_under_nominal(n: int) -> None:
     """Every effect is exactly on its margin, so that any decided verdict is false; four claims share 5 %."""
     rng = np.random.default_rng(n)
     repeats = 1000
     false = 0
     for _ in range(repeats):
-        comparisons = [compare(d, list(rng.normal(-1.0 if d == "lower" else 1.0, 1.0, n))) for d in ("higher", "lower", "not higher", "higher")]
+        comparisons = [
+            compare(d, list(rng.normal(-1.0 if d == "lower" else 1.0, 1.0, n)))
+            for d in ("higher", "lower", "not higher", "higher")
+        ]
         false += any(v.verdict != "inconclusive" for v in decide(comparisons))
-    # Holm's bound is met with equality almost exactly; three standard errors of a 5 % rate over 1000 repeats are 2.1 points
+    # Holm's bound is met with equality almost exactly; three standard errors of a 5 % rate over 1000 repeats are 2.1
+    # points
     assert false / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)
 
 
@@ -252,7 +287,12 @@ def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision(
     assert (wrong.verdict, wrong.measured, wrong.expected, wrong.interval) == ("refuted", 256, 128, None)
     text = {"ko": "", "en": ""}
     verdict = cite(Claim("c", "cited", "overview", text, "", decision="refuted", finding="Highway networks came first"))
-    assert (verdict.verdict, verdict.n, verdict.method, reason(verdict)) == ("refuted", 0, "cited", "Highway networks came first")
+    assert (verdict.verdict, verdict.n, verdict.method, reason(verdict)) == (
+        "refuted",
+        0,
+        "cited",
+        "Highway networks came first",
+    )
     with pytest.raises(ValueError, match="has no margin"):
         decide([Comparison(exact, {0: 1.0}, {0: 0.0})])
 
@@ -282,7 +322,17 @@ def test_claims_are_printed_by_section_within_the_terminal(
     width: int, lang: Lang, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     statement = {"ko": "지름길은 기울기를 [지킨다]. " * 9, "en": "A shortcut keeps [the] gradient. " * 9}
-    later = Claim("a.later", "statistical", "successors", statement, "someone", "lower", 0.5, "points", corrects={"ko": "옛말", "en": "an older one"})
+    later = Claim(
+        "a.later",
+        "statistical",
+        "successors",
+        statement,
+        "someone",
+        "lower",
+        0.5,
+        "points",
+        corrects={"ko": "옛말", "en": "an older one"},
+    )
     first = Claim("a.first", "exact", "overview", statement, "someone else")
     (verdict,) = decide([Comparison(later, dict(enumerate([-1.0, -1.1, -1.2])), dict.fromkeys(range(3), 0.0))])
     monkeypatch.setenv("COLUMNS", str(width))
@@ -292,15 +342,24 @@ def test_claims_are_printed_by_section_within_the_terminal(
     words = " ".join(printed.split())
     order = [SECTIONS["overview"][lang], "a.first", SECTIONS["successors"][lang], "a.later"]
     assert sorted(order, key=words.index) == order
-    told = {"en": ("The chapter says: an older one", "Supported if the effect is under -0.5."), "ko": ("이 장의 말: 옛말", "효과가 -0.5보다 작으면")}
+    told = {
+        "en": ("The chapter says: an older one", "Supported if the effect is under -0.5."),
+        "ko": ("이 장의 말: 옛말", "효과가 -0.5보다 작으면"),
+    }
     for text in ("Effect -1.1 (points), 95 %" if lang == "en" else "효과 -1.1 (points), 95 %", "n = 3.", *told[lang]):
         assert text in words
 
 
-def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = (Claim(f"a.{name}", "exact", "overview", {"ko": "참", "en": "true"}, "someone") for name in ("one", "two"))
+def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, two = (
+        Claim(f"a.{name}", "exact", "overview", {"ko": "참", "en": "true"}, "someone") for name in ("one", "two")
+    )
     print_claims([(undecided(claim), f"reslab study s --first-seed {seed}") for seed in (0, 5) for claim in (one, two)])
-    words = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "a." in line or "--first-seed" in line]
+    words = [
+        line.split()[-1] for line in capsys.readouterr().out.splitlines() if "a." in line or "--first-seed" in line
+    ]
     assert words == ["a.one", "0", "a.one", "5", "a.two", "0", "a.two", "5"]
 
 
@@ -308,7 +367,11 @@ def test_verdicts_of_several_studies_agree_or_do_not(capsys: pytest.CaptureFixtu
     decisions = {"alike": "SSS", "in_part": "RI", "both_ways": "SIR", "once": "S", "never": ""}
     words = {"S": "supported", "R": "refuted", "I": "inconclusive"}
     never = undecided(claim("higher")).model_copy(update={"id": "never"})
-    records = [never.model_copy(update={"id": id, "verdict": words[word]}) for id, letters in decisions.items() for word in letters]
+    records = [
+        never.model_copy(update={"id": id, "verdict": words[word]})
+        for id, letters in decisions.items()
+        for word in letters
+    ]
     records.append(never)
     assert agreement(records)._asdict() == {name: [name] for name in ("alike", "in_part", "both_ways")}
     print_claims([(record, "") for record in records])
@@ -317,13 +380,22 @@ def test_verdicts_of_several_studies_agree_or_do_not(capsys: pytest.CaptureFixtu
 
 def test_one_number_to_compare_with_is_as_the_same_number_for_every_seed() -> None:
     values = dict(enumerate([1.0, 2.5, 3.0]))
-    one, many = decide([Comparison(claim("higher"), values, 0.5)]), decide([Comparison(claim("higher"), values, dict.fromkeys(values, 0.5))])
+    one, many = (
+        decide([Comparison(claim("higher"), values, 0.5)]),
+        decide([Comparison(claim("higher"), values, dict.fromkeys(values, 0.5))]),
+    )
     assert one[0].control == 0.5 and one[0].model_copy(update={"control": many[0].control}) == many[0]
 
 
 def test_a_record_alone_decides_again_and_with_another_margin() -> None:
-    strong, weak = (Claim(f"a.{name}", "statistical", "overview", {"ko": "", "en": ""}, "", "higher", 1.0) for name in ("strong", "weak"))
-    shared, untested = Claim("a.floor", "statistical", None, {"ko": "", "en": ""}, "", "lower", 0.01), replace(weak, id="a.untested")
+    strong, weak = (
+        Claim(f"a.{name}", "statistical", "overview", {"ko": "", "en": ""}, "", "higher", 1.0)
+        for name in ("strong", "weak")
+    )
+    shared, untested = (
+        Claim("a.floor", "statistical", None, {"ko": "", "en": ""}, "", "lower", 0.01),
+        replace(weak, id="a.untested"),
+    )
     comparisons = [
         Comparison(strong, {3: 5.0, 4: 5.1, 5: 5.2}, 0.0),
         Comparison(weak, {3: 1.1, 4: 1.5, 5: 2.0}, {3: 0.0, 4: 0.1, 6: 0.2}, resolution=0.1),
@@ -340,7 +412,10 @@ def test_a_record_alone_decides_again_and_with_another_margin() -> None:
         decide_again([kept[0].model_copy(update={"treatment": None})], {})
 
 
-@pytest.mark.parametrize("given", [{"code": "whatever", "values": {"x": [1]}}, {"code": "no-room", "values": {"margin": "x"}}, {"code": "untrained"}])
+@pytest.mark.parametrize(
+    "given",
+    [{"code": "whatever", "values": {"x": [1]}}, {"code": "no-room", "values": {"margin": "x"}}, {"code": "untrained"}],
+)
 def test_a_reason_that_nobody_foresaw_is_shown_as_it_is(given: dict[str, object]) -> None:
     worded = reason(undecided(claim("higher")).model_copy(update={"reason": Reason.model_validate(given)}))
     assert isinstance(worded, str) and worded.startswith(str(given["code"]))

@@ -1,7 +1,8 @@
 """Records of version 0.1: each is read, and says in both languages what that version said.
 
-`version_0_1.json` is what version 0.1 made of the reasons, units and names in its own records, and of some made up: a reason as it stood in
-`study.json`, and its words in Korean and English (or it alone, where that version had no words for it).
+`version_0_1.json` is what version 0.1 made of the reasons, units and names in its own records, and of some made up: a
+reason as it stood in `study.json`, and its words in Korean and English (or it alone, where that version had no words
+for it).
 """
 
 import hashlib
@@ -85,11 +86,15 @@ def test_what_is_data_already_is_read_as_it_stands(path: Path) -> None:
     assert [trial["result"] for trial in after["trials"]] == [trial["result"] for trial in before["trials"]]
     assert [table["rows"] for table in after["tables"]] == [table["rows"] for table in before["tables"]]
     for old, new in zip(before["claims"], after["claims"], strict=True):
-        assert {key: new[key] for key in old.keys() - {"reason", "unit"}} == {key: old[key] for key in old.keys() - {"reason", "unit"}}
+        assert {key: new[key] for key in old.keys() - {"reason", "unit"}} == {
+            key: old[key] for key in old.keys() - {"reason", "unit"}
+        }
         assert new["treatment"] is new["control"] is None
     for old, new in zip(before["charts"], after["charts"], strict=True):
         for one, other in zip(old.pop("series"), new.pop("series"), strict=True):
-            assert {key: other[key] for key in one.keys() - {"name"}} == {key: one[key] for key in one.keys() - {"name"}}
+            assert {key: other[key] for key in one.keys() - {"name"}} == {
+                key: one[key] for key in one.keys() - {"name"}
+            }
         assert {key: new[key] for key in old} == old
 
 
@@ -114,9 +119,13 @@ def test_reasons_units_and_names_are_worded_as_before(path: Path) -> None:
         assert claim.unit == named(old["unit"])
         shown = claim_in_percent(claim)
         factor = 100 if claim.rate else 1
-        assert [shown.effect, *(shown.interval or ())] == [value and factor * value for value in (old["effect"], *(old["interval"] or ()))]
+        assert [shown.effect, *(shown.interval or ())] == [
+            value and factor * value for value in (old["effect"], *(old["interval"] or ()))
+        ]
     before, after = read_json(path), read_study(path.parent)
-    assert [table.columns for table in after.tables] == [[named(column) for column in table["columns"]] for table in before["tables"]]
+    assert [table.columns for table in after.tables] == [
+        [named(column) for column in table["columns"]] for table in before["tables"]
+    ]
     found = [[series.name for series in chart.series] for chart in after.charts]
     assert found == [[named(series["name"]) for series in chart["series"]] for chart in before["charts"]]
 
@@ -162,10 +171,25 @@ def test_an_error_rate_is_known_by_its_unit(unit: str, rate: bool) -> None:
 )
 def test_what_that_version_never_wrote_is_shown_as_it_is(text: str) -> None:
     claim = of(text)
-    assert claim.reason is not None and claim.reason.code == "said" and reason(claim) == reason(claim, percent=True) == text
+    assert (
+        claim.reason is not None
+        and claim.reason.code == "said"
+        and reason(claim) == reason(claim, percent=True) == text
+    )
 
 
-NO_LITERALS = ["[" * 9000, "{[]: 1}", "1if 1 else '\\d'", "0x" + "f" * 9000, "9" * 9000, "'" * 8999, "\0", "-" * 9000 + "1", "1e999", "[(1e999,)]"]
+NO_LITERALS = [
+    "[" * 9000,
+    "{[]: 1}",
+    "1if 1 else '\\d'",
+    "0x" + "f" * 9000,
+    "9" * 9000,
+    "'" * 8999,
+    "\0",
+    "-" * 9000 + "1",
+    "1e999",
+    "[(1e999,)]",
+]
 
 
 @pytest.mark.parametrize("inside", [*NO_LITERALS, "(" * 200 + ")" * 200], ids=lambda inside: inside[:8])
@@ -177,7 +201,9 @@ def test_a_value_that_is_no_literal_is_shown_as_it_is_written(inside: str) -> No
         assert reason(claim) == {"ko": f"잰 값: {inside} (주장 그대로)", "en": f"measured: {inside} (as claimed)"}
 
 
-@pytest.mark.parametrize("inside", ["a" * 10**6, " (limit " * 10**5, " has up to " * 10**5, "x has up to x, " * 10**5, ", not " * 10**5])
+@pytest.mark.parametrize(
+    "inside", ["a" * 10**6, " (limit " * 10**5, " has up to " * 10**5, "x has up to x, " * 10**5, ", not " * 10**5]
+)
 def test_no_reason_takes_long_to_be_read(inside: str) -> None:
     begun = time.process_time()
     for text in (inside, f"not trained, so nothing is concluded: {inside} (limit 20 %)", f"measured {inside}"):
@@ -186,7 +212,9 @@ def test_no_reason_takes_long_to_be_read(inside: str) -> None:
     assert time.process_time() - begun < 1
 
 
-@pytest.mark.parametrize("text", [None, 3, ["the interval contains 1"], {"code": "interval-around", "values": {"threshold": 1}}])
+@pytest.mark.parametrize(
+    "text", [None, 3, ["the interval contains 1"], {"code": "interval-around", "values": {"threshold": 1}}]
+)
 def test_a_reason_that_is_no_text_is_left_to_the_schema(text: Any) -> None:
     record = migrated({"study": "study", "claims": [{**CLAIM, "unit": "x", "reason": text}]})
     assert record["claims"][0]["reason"] == text

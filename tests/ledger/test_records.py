@@ -21,7 +21,9 @@ OF_VERSION_0_1 = Path(__file__).parents[2] / "results" / "studies" / "degradatio
 def test_the_schema_that_is_published_is_the_records() -> None:
     printed = reslab_here("claims", "--schema")
     assert printed.returncode == 0 and json.loads(printed.stdout) == Record.model_json_schema()
-    assert read_json(SCHEMA) == Record.model_json_schema(), f"run `reslab claims --schema > {SCHEMA.name}` in {SCHEMA.parent.name}/"
+    assert read_json(SCHEMA) == Record.model_json_schema(), (
+        f"run `reslab claims --schema > {SCHEMA.name}` in {SCHEMA.parent.name}/"
+    )
 
 
 # --- Decided again ----------------------------------------------------------------------------------------------------
@@ -63,19 +65,28 @@ def claims(*words: str | Path) -> dict[str, Any]:
 def test_decided_again_from_its_record_alone_a_claim_has_the_same_verdict(study: Path) -> None:
     found = claims(study)
     assert found == claims(study, "--decide-again")
-    assert [found[name]["verdict"] for name in ("clear", "unclear", "roomless", "untested")] == ["supported", *["inconclusive"] * 3]
+    assert [found[name]["verdict"] for name in ("clear", "unclear", "roomless", "untested")] == [
+        "supported",
+        *["inconclusive"] * 3,
+    ]
     assert reslab_here("claims", study).stdout == reslab_here("claims", study, "--decide-again").stdout
 
 
 def test_another_margin_changes_its_verdict_and_what_the_others_share(study: Path) -> None:
-    """Holm's: the smallest p-value of four is tested at a quarter of the error rate, the next at a third; two of the four are untested."""
+    """Holm's: the smallest p-value of four is tested at a quarter of the error rate, the next at a third; two of the
+    four are untested.
+    """
     content = (study / "study.json").read_bytes()
     before, after = claims(study, "--decide-again"), claims(study, "--decide-again", "--margin", "study.unclear=-1")
     assert (study / "study.json").read_bytes() == content
     quarter, third = pytest.approx(1 - 0.05 / 4), pytest.approx(1 - 0.05 / 3)
     assert [before[name]["level"] for name in ("clear", "unclear")] == [quarter, third]
     assert [after[name]["level"] for name in ("clear", "unclear")] == [third, quarter]
-    assert (after["unclear"]["verdict"], after["unclear"]["margin"], after["unclear"]["reason"]["code"]) == ("supported", -1, "interval-over")
+    assert (after["unclear"]["verdict"], after["unclear"]["margin"], after["unclear"]["reason"]["code"]) == (
+        "supported",
+        -1,
+        "interval-over",
+    )
     assert after["unclear"]["effect"] == before["unclear"]["effect"] and after["clear"]["verdict"] == "supported"
     assert {name: after[name] for name in ("roomless", "untested", "counted", "cited")} == {
         name: before[name] for name in ("roomless", "untested", "counted", "cited")
@@ -108,7 +119,11 @@ def test_misuse_is_one_line(words: tuple[str, ...], said: str, study: Path) -> N
 
 def test_without_directories_there_is_nothing_to_decide_again() -> None:
     done = reslab_here("claims", "--decide-again")
-    assert done.returncode == 2 and "--decide-again needs study directories" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and "--decide-again needs study directories" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_a_record_of_version_0_1_has_no_values_to_decide_from() -> None:

@@ -18,7 +18,12 @@ def test_a_tiny_network_by_hand() -> None:
     network.add_module("pool", nn.MaxPool2d(3, 2, padding=1))
     network.add_module("conv2", nn.Conv2d(8, 4, 3, padding=1, bias=False))
     first, pool, second = stages(network, (3, 16, 16))
-    assert (first.output, first.params, first.macs, first.receptive_field) == ((8, 8, 8), 3 * 8 * 49, 3 * 8 * 49 * 64, 7)
+    assert (first.output, first.params, first.macs, first.receptive_field) == (
+        (8, 8, 8),
+        3 * 8 * 49,
+        3 * 8 * 49 * 64,
+        7,
+    )
     assert (pool.output, pool.macs, pool.receptive_field) == ((8, 4, 4), 0, 11)  # 7 + 2·2
     assert (second.macs, second.receptive_field) == (8 * 4 * 9 * 16, 19)  # 11 + 2·4
     assert network.training and not network.conv1._forward_hooks
@@ -50,8 +55,12 @@ def test_the_difference_from_torchvision_is_the_strides() -> None:
     record = json.loads(done.stdout)
     assert [round(network["macs"] / 1e9, 3) for network in record["networks"].values()] == [3.858, 4.089]
     assert len({network["params"] for network in record["networks"].values()}) == 1
-    assert [d["layer"] for d in record["differences"]] == [f"layer{stage}.0.conv{n}" for stage in (2, 3, 4) for n in (1, 2)]
-    assert "stride=(2, 2)" in record["differences"][0]["first"] and "stride=(1, 1)" in record["differences"][0]["second"]
+    assert [d["layer"] for d in record["differences"]] == [
+        f"layer{stage}.0.conv{n}" for stage in (2, 3, 4) for n in (1, 2)
+    ]
+    assert (
+        "stride=(2, 2)" in record["differences"][0]["first"] and "stride=(1, 1)" in record["differences"][0]["second"]
+    )
     same = reslab_here("models", "resnet50", "--stride-in", "3x3", "--diff", "torchvision/resnet50")
     assert "0 layers differ" in same.stdout
 
@@ -59,7 +68,8 @@ def test_the_difference_from_torchvision_is_the_strides() -> None:
 def test_the_table_fits_a_terminal_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", reslab_here("models", "resnet152").stdout).splitlines()  # without what makes letters bold
+    # without what makes letters bold
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", reslab_here("models", "resnet152").stdout).splitlines()
     assert max(map(len, lines)) <= 100
     assert any("36 × [1×1, 256" in line for line in lines)
 
@@ -76,7 +86,9 @@ def test_containers_are_opened_and_side_paths_left_out() -> None:
         dense = {row.name: row for row in stages(zoo.build("densenet121"), (3, 224, 224))}
     assert rows["stem"].blocks == "3×3, 32, /2" and rows["stem"].receptive_field == 3
     assert rows["trunk_output.block2"].blocks == "3 × [1×1, 104 · 3×3, 104 (13 groups) · 1×1, 104], /2"
-    assert rows["trunk_output.block2"].receptive_field == 7 + 2 * 4 + 2 * 2 * 8  # jumps of 4, then twice of 8; the projection's stride is aside
+    # jumps of 4, then twice of 8; the projection's stride is aside
+    assert rows["trunk_output.block2"].receptive_field == 7 + 2 * 4 + 2 * 2 * 8
     assert dense["features.transition1"].blocks == "1×1, 128" and dense["features.transition1"].output == (128, 28, 28)
-    assert dense["features.transition1"].receptive_field == 11 + 6 * 2 * 4 + 4  # six 3×3 at a jump of 4, and the 2×2 average
+    # six 3×3 at a jump of 4, and the 2×2 average
+    assert dense["features.transition1"].receptive_field == 11 + 6 * 2 * 4 + 4
     assert sum(row.params for row in dense.values()) == 7_978_856

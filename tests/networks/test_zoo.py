@@ -14,8 +14,13 @@ from reslab.networks.counting import FlopCounter, count_macs
 
 NAMES = zoo.names()
 OF_MODULES = [name for name in NAMES if not name.startswith("lowlevel/")]  # Level 2 has no module but the adapter
-LATER = [name for name in NAMES if zoo.family(name) in ("densenet", "efficientnet", "regnet", "resnext", "wide_resnet", "wrn")]
-SMALL = ("densenet121", "densenet_bc100_12", "efficientnet_b0", "regnet_x_200mf", "regnet_y_200mf", "resnext50_32x4d")  # of the later ones
+LATER = [
+    name
+    for name in NAMES
+    if zoo.family(name) in ("densenet", "efficientnet", "regnet", "resnext", "wide_resnet", "wrn")
+]
+# of the later ones
+SMALL = ("densenet121", "densenet_bc100_12", "efficientnet_b0", "regnet_x_200mf", "regnet_y_200mf", "resnext50_32x4d")
 DEEPER = (
     "lowlevel/resnet34",
     "lowlevel/resnet101",
@@ -53,7 +58,8 @@ def test_parameters_and_multiply_adds_are_the_references(name: str) -> None:
 @pytest.mark.parametrize("name", some_slow([name for name in NAMES if name != "resnet1202"]))
 def test_forward_and_gradients_are_finite(name: str) -> None:
     network = zoo.build(name, num_classes=7, in_channels=2)
-    side = 8 if name in LATER and zoo.input_shape(network)[1] == 32 else 32  # some of CIFAR's later ones take 10 G multiply-adds at 32
+    # some of CIFAR's later ones take 10 G multiply-adds at 32
+    side = 8 if name in LATER and zoo.input_shape(network)[1] == 32 else 32
     logits = network(torch.randn(2, 2, side, side))
     assert logits.shape == (2, 7)
     nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
@@ -64,7 +70,11 @@ def test_forward_and_gradients_are_finite(name: str) -> None:
 @pytest.mark.parametrize("name", some_slow(OF_MODULES))
 def test_no_activation_is_shared_or_in_place(name: str) -> None:
     """In-place or shared activations corrupt captured branch outputs and break hooks."""
-    activations = [module for _, module in on_meta(name).named_modules(remove_duplicate=False) if isinstance(module, nn.ReLU | nn.SiLU)]
+    activations = [
+        module
+        for _, module in on_meta(name).named_modules(remove_duplicate=False)
+        if isinstance(module, nn.ReLU | nn.SiLU)
+    ]
     assert len(activations) == len(set(map(id, activations))) > 0
     assert not any(activation.inplace for activation in activations)
 
@@ -77,15 +87,26 @@ def test_no_convolution_before_a_batchnorm_has_a_bias(name: str) -> None:
     squeezes = {key.rpartition(".")[0] for key in biased if key.endswith((".fc1", ".fc2"))}
     assert len(biased) == 2 * len(squeezes)
     assert not squeezes or zoo.family(name) in WITH_SQUEEZE
-    assert not [key for squeeze in squeezes for key, m in network.get_submodule(squeeze).named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not [
+        key
+        for squeeze in squeezes
+        for key, m in network.get_submodule(squeeze).named_modules()
+        if isinstance(m, nn.BatchNorm2d)
+    ]
 
 
 @pytest.mark.parametrize(
     "name", some_slow([name for name in OF_MODULES if zoo.family(name) not in ("efficientnet", "regnet")])
 )  # whose names say no depth
 def test_names_mean_what_they_say(name: str) -> None:
-    """Depth counts the layers with weights on the main path: "resnet110" is 110, not 164. "wrn28" counts convolutions, shortcuts' included."""
-    layers = [key for key, m in on_meta(name).named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key]
+    """Depth counts the layers with weights on the main path: "resnet110" is 110, not 164. "wrn28" counts convolutions,
+    shortcuts' included.
+    """
+    layers = [
+        key
+        for key, m in on_meta(name).named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key
+    ]
     convolutions = [key for key, m in on_meta(name).named_modules() if isinstance(m, nn.Conv2d)]
     depth = re.search(r"\d+", name)
     assert depth is not None and len(convolutions if zoo.family(name) == "wrn" else layers) == int(depth[0])
@@ -111,7 +132,8 @@ def test_a_name_declared_twice_is_refused() -> None:
 def test_counting_leaves_the_mode_alone() -> None:
     network = nn.Conv2d(2, 3, 3)
     assert network.training
-    assert count_macs(network, torch.randn(1, 2, 5, 5)) == 3 * 3 * 3 * 2 * 9  # 3×3 positions, 3 outputs of 2·9 multiply-adds
+    # 3×3 positions, 3 outputs of 2·9 multiply-adds
+    assert count_macs(network, torch.randn(1, 2, 5, 5)) == 3 * 3 * 3 * 2 * 9
     assert network.training
 
 
@@ -140,7 +162,9 @@ def test_counting_without_values_counts_what_counting_with_them_does(name: str, 
         ("reslab.studies.variants:stochastic_depth", {"depth": 20}, None),
     ],
 )
-def test_a_network_of_a_family_has_the_name_that_the_catalogue_gives_it(model: str, options: dict[str, object], name: str | None) -> None:
+def test_a_network_of_a_family_has_the_name_that_the_catalogue_gives_it(
+    model: str, options: dict[str, object], name: str | None
+) -> None:
     assert zoo.named(model, options) == name
 
 
@@ -151,7 +175,10 @@ def test_untrained_networks_download_nothing(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     with torch.device("meta"):
         zoo.fresh("torchvision/lraspp_mobilenet_v3_large", {})
-    for name, option in (("torchvision/lraspp_mobilenet_v3_large", "weights_backbone"), ("torchvision/resnet18", "weights")):
+    for name, option in (
+        ("torchvision/lraspp_mobilenet_v3_large", "weights_backbone"),
+        ("torchvision/resnet18", "weights"),
+    ):
         with refused(UnknownNameError, name, f"'{option}'"):
             zoo.fresh(name, {option: "DEFAULT"})
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from reslab.paper.identity_mappings import ORDERS, DropoutShortcut, Unit, cifar_activation_order, cifar_shortcut_ablation
+from reslab.paper.identity_mappings import (
+    ORDERS,
+    DropoutShortcut,
+    Unit,
+    cifar_activation_order,
+    cifar_shortcut_ablation,
+)
 from reslab.paper.resnet_paper import cifar_preresnet, cifar_resnet
 
 
@@ -28,7 +34,9 @@ IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1)).d
 
 
 @pytest.mark.parametrize(
-    "options", [{"kind": "scaling"}, {"kind": "shortcut-gating", "gate_bias": -1e4}, {"kind": "dropout", "drop": 0.0}], ids=lambda o: o["kind"]
+    "options",
+    [{"kind": "scaling"}, {"kind": "shortcut-gating", "gate_bias": -1e4}, {"kind": "dropout", "drop": 0.0}],
+    ids=lambda o: o["kind"],
 )
 def test_shortcuts_that_reduce_to_the_original(original: nn.Module, options: dict[str, object]) -> None:
     network = cifar_shortcut_ablation(14, **options).double().eval()  # type: ignore[arg-type]  # words and numbers
@@ -77,14 +85,23 @@ def test_full_pre_activation_is_v2() -> None:
         block = f"layer{unit + 1}.0"
         roles |= {
             f"units.{unit}.{ours_}": f"{block}.{theirs_}"
-            for ours_, theirs_ in {"before.0": "bn1", "branch.0": "conv1", "branch.1": "bn2", "branch.3": "conv2"}.items()
+            for ours_, theirs_ in {
+                "before.0": "bn1",
+                "branch.0": "conv1",
+                "branch.1": "bn2",
+                "branch.3": "conv2",
+            }.items()
         }
-    ours.load_state_dict({name: state[f"{roles[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}"] for name in ours.state_dict()})
+    ours.load_state_dict(
+        {name: state[f"{roles[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}"] for name in ours.state_dict()}
+    )
     assert torch.allclose(ours.eval()(IMAGES), theirs(IMAGES), atol=1e-12)
 
 
 def written_out(order: str, x: torch.Tensor, c: list[torch.Tensor]) -> torch.Tensor:
-    """Return the second unit of an 8+6-layer network in words, with fresh BatchNorms in evaluation mode, which divide by √(1 + ε)."""
+    """Return the second unit of an 8+6-layer network in words, with fresh BatchNorms in evaluation mode, which divide
+    by √(1 + ε).
+    """
     bn = lambda t: t / (1 + 1e-5) ** 0.5  # noqa: E731  # a formula
     conv = lambda t, w: nn.functional.conv2d(t, w, padding=1)  # noqa: E731  # a formula
     r = torch.relu

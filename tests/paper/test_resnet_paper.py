@@ -9,7 +9,15 @@ from torch import nn
 
 import reslab
 from reslab.paper import resnet_paper
-from reslab.paper.resnet_paper import BasicBlock, PlainBlock, ZeroPad, cifar_plain, cifar_preresnet, cifar_resnet, cifar_stages
+from reslab.paper.resnet_paper import (
+    BasicBlock,
+    PlainBlock,
+    ZeroPad,
+    cifar_plain,
+    cifar_preresnet,
+    cifar_resnet,
+    cifar_stages,
+)
 
 
 def identity_convolutions(block: BasicBlock, scale: float) -> None:
@@ -154,7 +162,11 @@ def test_option_b_is_reachable(depth: int, option_b: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "v1", "v15"),
-    [("resnet50", 3.858, 4.089), ("resnet101", 7.570, 7.801), pytest.param("resnet152", 11.282, 11.514, marks=pytest.mark.slow)],
+    [
+        ("resnet50", 3.858, 4.089),
+        ("resnet101", 7.570, 7.801),
+        pytest.param("resnet152", 11.282, 11.514, marks=pytest.mark.slow),
+    ],
 )
 def test_v1_and_v15_differ_in_cost_alone(name: str, v1: float, v15: float) -> None:
     from reslab.networks.counting import count_macs
@@ -183,11 +195,15 @@ def test_v15_is_torchvisions_network(depth: int) -> None:
 
 def test_the_chapters_table_of_parameters_and_the_shapes_of_resnet50() -> None:
     with torch.device("meta"):
-        millions = {depth: round(parameters(reslab.build(f"resnet{depth}")) / 1e6, 1) for depth in (18, 34, 50, 101, 152)}
+        millions = {
+            depth: round(parameters(reslab.build(f"resnet{depth}")) / 1e6, 1) for depth in (18, 34, 50, 101, 152)
+        }
         network = reslab.build("resnet50")
         shapes = {}
         for name in ("maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool"):
-            network.get_submodule(name).register_forward_hook(lambda _m, _x, y, name=name: shapes.update({name: tuple(y.shape[1:])}))
+            network.get_submodule(name).register_forward_hook(
+                lambda _m, _x, y, name=name: shapes.update({name: tuple(y.shape[1:])})
+            )
         network(torch.empty(1, 3, 224, 224))
     assert millions == {18: 11.7, 34: 21.8, 50: 25.6, 101: 44.5, 152: 60.2}
     assert shapes == {

@@ -16,18 +16,26 @@ from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 DEPTHS = list(lowlevel.BLOCKS)
 
 
-def twin(depth: int, dtype: torch.dtype = torch.float32, *, disturbed: bool = False) -> tuple[nn.Module, lowlevel.Tensors, lowlevel.Tensors]:
-    """Return torchvision's network and copies of its tensors; `disturbed`, its BatchNorms are not the fresh identity."""
+def twin(
+    depth: int, dtype: torch.dtype = torch.float32, *, disturbed: bool = False
+) -> tuple[nn.Module, lowlevel.Tensors, lowlevel.Tensors]:
+    """Return torchvision's network and copies of its tensors; `disturbed`, its BatchNorms are not the
+    fresh identity.
+    """
     network: nn.Module = getattr(torchvision.models, f"resnet{depth}")().to(dtype)
     if not disturbed:
-        return network, *lowlevel.from_state_dict({name: value.clone() for name, value in network.state_dict().items()}, depth)
+        return network, *lowlevel.from_state_dict(
+            {name: value.clone() for name, value in network.state_dict().items()}, depth
+        )
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
             nn.init.uniform_(module.running_mean, -0.5, 0.5)  # type: ignore[arg-type]  # it is a tensor
             nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]  # it is a tensor
-    params, stats = lowlevel.from_state_dict({name: value.clone() for name, value in network.state_dict().items()}, depth)
+    params, stats = lowlevel.from_state_dict(
+        {name: value.clone() for name, value in network.state_dict().items()}, depth
+    )
     return network, params, stats
 
 
@@ -35,7 +43,9 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.mark.parametrize("depth", [depth if depth in (18, 50) else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS])
+@pytest.mark.parametrize(
+    "depth", [depth if depth in (18, 50) else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS]
+)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype, tolerance: float) -> None:
@@ -83,15 +93,22 @@ def test_the_strides_placement_changes_the_answer_and_the_cost() -> None:
         v1, v15 = (lowlevel.forward(params, stats, images, stride_in=stride_in)[0] for stride_in in ("1x1", "3x3"))
     assert relative(v1, v15) > 0.01
     with torch.device("meta"):
-        macs = {s: count_macs(zoo.build("lowlevel/resnet50", stride_in=s), torch.empty(1, 3, 224, 224)) for s in ("1x1", "3x3")}
+        macs = {
+            s: count_macs(zoo.build("lowlevel/resnet50", stride_in=s), torch.empty(1, 3, 224, 224))
+            for s in ("1x1", "3x3")
+        }
     assert {s: round(value / 1e9, 3) for s, value in macs.items()} == {"1x1": 3.858, "3x3": 4.089}
 
 
-@pytest.mark.parametrize(("dtype", "base_rate"), [(torch.float64, 0.01), pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("dtype", "base_rate"), [(torch.float64, 0.01), pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow)]
+)
 def test_ten_training_steps_are_those_of_torch_optim_sgd(dtype: torch.dtype, base_rate: float) -> None:
-    """Random images at a rate that is felt are chaos: torchvision with one thread leaves torchvision with two within ten float32 steps.
+    """Random images at a rate that is felt are chaos: torchvision with one thread leaves torchvision with two within
+    ten float32 steps.
 
-    So the steps are compared at such a rate in float64, and in float32 at one so small that torchvision agrees with itself.
+    So the steps are compared at such a rate in float64, and in float32 at one so small that torchvision agrees with
+    itself.
     """
     network, params, stats = twin(18, dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=base_rate, momentum=0.9, weight_decay=1e-4)
@@ -155,16 +172,24 @@ def test_pieces_against_finite_differences() -> None:
 
     for stride in (1, 2):
         for implementation in (lowlevel.conv2d_backward, lowlevel.conv2d_backward_readable):
-            check(lambda x, s=stride: lowlevel.conv2d(x, w, s), x, lambda g, s=stride, i=implementation: i(g, x, w, s)[0])
-            check(lambda w, s=stride: lowlevel.conv2d(x, w, s), w, lambda g, s=stride, i=implementation: i(g, x, w, s)[1])
+            check(
+                lambda x, s=stride: lowlevel.conv2d(x, w, s), x, lambda g, s=stride, i=implementation: i(g, x, w, s)[0]
+            )
+            check(
+                lambda w, s=stride: lowlevel.conv2d(x, w, s), w, lambda g, s=stride, i=implementation: i(g, x, w, s)[1]
+            )
 
     def normalise(x: Tensor, gamma: Tensor = gamma, beta: Tensor = beta) -> Tensor:
         return lowlevel.batch_norm(x, gamma, beta, *lowlevel.batch_statistics(x))
 
-    for position, (f, at) in enumerate([(normalise, x), (lambda v: normalise(x, gamma=v), gamma), (lambda v: normalise(x, beta=v), beta)]):
+    for position, (f, at) in enumerate(
+        [(normalise, x), (lambda v: normalise(x, gamma=v), gamma), (lambda v: normalise(x, beta=v), beta)]
+    ):
         check(f, at, lambda g, p=position: lowlevel.batch_norm_backward(g, x, gamma, mean, var)[p])
     check(lowlevel.relu, x, lambda g: lowlevel.relu_backward(g, lowlevel.relu(x)))
-    check(lambda x: lowlevel.max_pool(x)[0], x, lambda g: lowlevel.max_pool_backward(g, lowlevel.max_pool(x)[1], x.shape))
+    check(
+        lambda x: lowlevel.max_pool(x)[0], x, lambda g: lowlevel.max_pool_backward(g, lowlevel.max_pool(x)[1], x.shape)
+    )
     check(lowlevel.global_average_pool, x, lambda g: lowlevel.global_average_pool_backward(g, x.shape))
     for position, (f, at) in enumerate(
         [
@@ -174,7 +199,11 @@ def test_pieces_against_finite_differences() -> None:
         ]
     ):
         check(f, at, lambda g, p=position: lowlevel.linear_backward(g, features, wl)[p])
-    check(lambda v: lowlevel.cross_entropy(v, labels), features, lambda g: g * lowlevel.cross_entropy_backward(features, labels))
+    check(
+        lambda v: lowlevel.cross_entropy(v, labels),
+        features,
+        lambda g: g * lowlevel.cross_entropy_backward(features, labels),
+    )
 
 
 def test_a_block_against_finite_differences_and_its_skip_term() -> None:
@@ -200,10 +229,14 @@ def test_a_block_against_finite_differences_and_its_skip_term() -> None:
 
 
 def test_pure_functions_work_under_grad_vmap_and_compile() -> None:
-    """In float64: in float32 a ReLU's input that one order of sums makes positive and another negative changes a gradient by a step."""
+    """In float64: in float32 a ReLU's input that one order of sums makes positive and another negative changes a
+    gradient by a step.
+    """
     states = []
     for seed in range(2):
-        params, stats = lowlevel.initialise(18, generator=torch.Generator().manual_seed(seed), num_classes=3, in_channels=1)
+        params, stats = lowlevel.initialise(
+            18, generator=torch.Generator().manual_seed(seed), num_classes=3, in_channels=1
+        )
         states.append(({name: value.double() for name, value in params.items()}, stats))
     params, stats = ({name: torch.stack([state[i][name] for state in states]) for name in states[0][i]} for i in (0, 1))
     images, labels = torch.randn(4, 1, 32, 32, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
@@ -220,7 +253,12 @@ def test_pure_functions_work_under_grad_vmap_and_compile() -> None:
     assert by_hand.shape == (2,)
     compiled = torch.compile(lowlevel.forward, fullgraph=True, backend="eager")
     p, s = states[0]
-    assert torch.allclose(compiled(p, s, images, training=True)[0], lowlevel.forward(p, s, images, training=True)[0], rtol=1e-12, atol=1e-12)
+    assert torch.allclose(
+        compiled(p, s, images, training=True)[0],
+        lowlevel.forward(p, s, images, training=True)[0],
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +267,11 @@ def test_pure_functions_work_under_grad_vmap_and_compile() -> None:
         ("layer1.0.bn2.weight", None, "'layer1.0.bn2.weight' is missing"),
         ("fc.bias", None, "'fc.bias' is missing"),
         ("layer9.weight", torch.zeros(1), "'layer9.weight' is not an entry of a ResNet-18"),
-        ("layer1.0.conv1.weight", torch.zeros(3, 3), r"'layer1.0.conv1.weight' has shape \(3, 3\); a ResNet-18 needs \(64, 64, 3, 3\)"),
+        (
+            "layer1.0.conv1.weight",
+            torch.zeros(3, 3),
+            r"'layer1.0.conv1.weight' has shape \(3, 3\); a ResNet-18 needs \(64, 64, 3, 3\)",
+        ),
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_refused_by_name(name: str, value: Tensor | None, message: str) -> None:
@@ -260,7 +302,12 @@ def test_the_adapter_is_a_module_with_torchvisions_names() -> None:
 
 @pytest.mark.slow  # 10 s
 def test_the_story_is_told() -> None:
-    done = subprocess.run([sys.executable, "-m", "reslab.pytorch_lowlevel.resnet_lowlevel"], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "reslab.pytorch_lowlevel.resnet_lowlevel"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
     assert "through the skip" in done.stdout
     loss = next(line for line in done.stdout.splitlines() if line.strip().startswith("loss")).split()
     assert loss[1][:14] == loss[2][:14]

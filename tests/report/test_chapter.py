@@ -1,4 +1,6 @@
-"""The chapter: both languages say the same, every claim of the ledger is in its section, and all that it names is there and works."""
+"""The chapter: both languages say the same, every claim of the ledger is in its section, and all that it names is there
+and works.
+"""
 
 import contextlib
 import io
@@ -69,7 +71,9 @@ def parts(name: str) -> list[Part]:
     text = (HERE / name).read_text(encoding="utf-8")
     hidden = FENCE.sub(lambda fence: fence[0].replace("\n#", "\n\0"), text)  # a comment in code is no heading
     pieces = re.split(r"^(#+) (.+)$", hidden, flags=re.MULTILINE)[1:]
-    return [Part(len(marks), title, body.replace("\0", "#")) for marks, title, body in zip(*[iter(pieces)] * 3, strict=True)]
+    return [
+        Part(len(marks), title, body.replace("\0", "#")) for marks, title, body in zip(*[iter(pieces)] * 3, strict=True)
+    ]
 
 
 def pairs() -> Iterator[tuple[Part, Part]]:
@@ -96,7 +100,9 @@ def test_both_languages_say_the_same() -> None:
         assert korean.commands() == english.commands(), english.title
         assert korean.table_numbers() == english.table_numbers(), english.title
         assert korean.measured() == english.measured(), english.title
-        assert [uncommented(code) for code in korean.fences("python")] == [uncommented(code) for code in english.fences("python")]
+        assert [uncommented(code) for code in korean.fences("python")] == [
+            uncommented(code) for code in english.fences("python")
+        ]
 
 
 # --- The ledger -------------------------------------------------------------------------------------------------------
@@ -106,7 +112,10 @@ def test_both_languages_say_the_same() -> None:
 def test_chapter_and_ledger_cover_one_another(name: str, language: str) -> None:
     """The ledger's sections are in the chapter, in order and by their titles, and each has just its claims."""
     ledger = [claim for study in STUDIES for claim in studies.find(study).claims]
-    sections = {title[language]: {claim.id for claim in ledger if claim.section == section} for section, title in SECTIONS.items()}
+    sections = {
+        title[language]: {claim.id for claim in ledger if claim.section == section}
+        for section, title in SECTIONS.items()
+    }
     found = {part.name: set(part.claims()) for part in leaves(name) if part.name in sections}
     assert list(found) == list(sections)
     assert found == sections
@@ -115,7 +124,10 @@ def test_chapter_and_ledger_cover_one_another(name: str, language: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "language", "mark"),
-    [(KOREAN, "ko", r"\*\*해 보기\*\* (.+) · 연구 (.+) · 과제 (.+)"), (ENGLISH, "en", r"\*\*Try it\*\* (.+) · study (.+) · task (.+)")],
+    [
+        (KOREAN, "ko", r"\*\*해 보기\*\* (.+) · 연구 (.+) · 과제 (.+)"),
+        (ENGLISH, "en", r"\*\*Try it\*\* (.+) · study (.+) · task (.+)"),
+    ],
 )
 def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, language: str, mark: str) -> None:
     in_ledger = {title[language] for title in SECTIONS.values()}
@@ -141,7 +153,11 @@ VERDICTS = {
 
 def passages(part: Part) -> list[str]:
     """Return the rows of tables and the paragraphs."""
-    return [piece for text in part.prose().split("\n\n") for piece in (text.splitlines() if text.lstrip().startswith("|") else [text])]
+    return [
+        piece
+        for text in part.prose().split("\n\n")
+        for piece in (text.splitlines() if text.lstrip().startswith("|") else [text])
+    ]
 
 
 @pytest.mark.parametrize("name", [KOREAN, ENGLISH])
@@ -156,7 +172,9 @@ def test_it_says_of_every_claim_what_the_results_say(name: str) -> None:
             for claim in measured:
                 assert claim["verdict"] in words | {"supported"}, claim["id"]
                 said = re.search(rf"`{re.escape(claim['id'])}`: ?(?:판단 )?(\w+)", passage)
-                assert not said or any(said[1].startswith(w) and v == claim["verdict"] for w, v in VERDICTS[name].items()), said
+                assert not said or any(
+                    said[1].startswith(w) and v == claim["verdict"] for w, v in VERDICTS[name].items()
+                ), said
             if passage.startswith("|") and len(measured) == 1:
                 (claim,) = measured
                 assert words <= {claim["verdict"]}, passage
@@ -177,14 +195,25 @@ def test_its_commands_are_right(command: str) -> None:
 
 @pytest.mark.parametrize(("name", "language"), [(KOREAN, "ko"), (ENGLISH, "en")])
 def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: str) -> None:
-    items = [set(TASK.findall(line)) for part in parts(name) for line in part.prose().splitlines() if line.startswith("- [ ] ")]
+    items = [
+        set(TASK.findall(line))
+        for part in parts(name)
+        for line in part.prose().splitlines()
+        if line.startswith("- [ ] ")
+    ]
     assert items == [set(item.tasks) for item in CHECKLIST]
     of_section = {part.name: set(TASK.findall(part.last_line())) for part in leaves(name)}
     assert all(set(item.tasks) <= of_section[SECTIONS[item.section][language]] for item in CHECKLIST)
     assert set().union(*of_section.values()) == set().union(*items)
 
 
-LINKS = sorted({link for name in (KOREAN, ENGLISH) for link in re.findall(r"\]\(([^)]+)\)", (HERE / name).read_text(encoding="utf-8"))})
+LINKS = sorted(
+    {
+        link
+        for name in (KOREAN, ENGLISH)
+        for link in re.findall(r"\]\(([^)]+)\)", (HERE / name).read_text(encoding="utf-8"))
+    }
+)
 
 
 @pytest.mark.parametrize("link", [link for link in LINKS if not link.startswith("https://")])

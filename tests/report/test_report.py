@@ -1,4 +1,6 @@
-"""The page and the figures: what they show, what they say of what is missing, and that nothing in a study can harm a reader."""
+"""The page and the figures: what they show, what they say of what is missing, and that nothing in a study can harm a
+reader.
+"""
 
 import ast
 import json
@@ -11,7 +13,19 @@ from typing import Any
 import pytest
 from fontTools.ttLib import TTFont
 from helpers import reslab_here
-from helpers_report import EVIL, TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study, without_scripts
+from helpers_report import (
+    EVIL,
+    TEXT,
+    a_chart,
+    a_claim,
+    a_grid,
+    a_lesion,
+    a_spectrum,
+    a_study,
+    a_trial,
+    hostile_study,
+    without_scripts,
+)
 
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.commands.claims import print_claims
@@ -83,11 +97,23 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
 
 def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_path: Path) -> None:
     decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported")]
-    claims = [a_claim(id=f"study.{number}", kind=kind, verdict=verdict) for number, (kind, verdict) in enumerate(decided)]
-    claims.append(a_claim(verdict="inconclusive", interval=None, reason={"code": "few-seeds", "values": {"n": 2, "least": 3}}))
-    page = without_scripts(write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8"))
+    claims = [
+        a_claim(id=f"study.{number}", kind=kind, verdict=verdict) for number, (kind, verdict) in enumerate(decided)
+    ]
+    claims.append(
+        a_claim(verdict="inconclusive", interval=None, reason={"code": "few-seeds", "values": {"n": 2, "least": 3}})
+    )
+    page = without_scripts(
+        write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8")
+    )
     ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
-    assert re.findall(r'<span class="verdict (\w+)">', ledger) == ["supported", "exact", "refuted", "cited", "inconclusive"]
+    assert re.findall(r'<span class="verdict (\w+)">', ledger) == [
+        "supported",
+        "exact",
+        "refuted",
+        "cited",
+        "inconclusive",
+    ]
     assert ledger.count("at least 3 are needed") == 1
     tally = re.findall(r'<p class="tally">(.*?)</p>', page, flags=re.DOTALL)
     counted = [[int(number) for number in re.findall(r"<strong>(\d+)</strong>", line)] for line in tally]
@@ -95,17 +121,43 @@ def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_
 
 
 def test_the_printed_ledger_tells_them_apart_too(capsys: pytest.CaptureFixture[str]) -> None:
-    decided = [("statistical", "supported"), ("exact", "supported"), ("exact", "refuted"), ("cited", "supported"), ("cited", None)]
-    print_claims([(a_verdict(id=f"study.{number}", kind=kind, verdict=verdict, interval=None), "") for number, (kind, verdict) in enumerate(decided)])
+    decided = [
+        ("statistical", "supported"),
+        ("exact", "supported"),
+        ("exact", "refuted"),
+        ("cited", "supported"),
+        ("cited", None),
+    ]
+    print_claims(
+        [
+            (a_verdict(id=f"study.{number}", kind=kind, verdict=verdict, interval=None), "")
+            for number, (kind, verdict) in enumerate(decided)
+        ]
+    )
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "Overview (overview): 2 cited, 1 supported, 1 counted, 1 refuted"
-    assert [line.split()[0] for line in printed if "study." in line] == ["supported", "counted", "refuted", "cited", "cited"]
+    assert [line.split()[0] for line in printed if "study." in line] == [
+        "supported",
+        "counted",
+        "refuted",
+        "cited",
+        "cited",
+    ]
 
 
 def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:
-    sections = {"last": [], "new": ["batchnorm"], "mixed": ["overview", "gradient", "gradient"], "first": ["degradation"]}
+    sections = {
+        "last": [],
+        "new": ["batchnorm"],
+        "mixed": ["overview", "gradient", "gradient"],
+        "first": ["degradation"],
+    }
     studies = [
-        a_study(tmp_path / name, study=name, claims=[a_claim(id=f"{name}.{number}", section=section) for number, section in enumerate(found)])
+        a_study(
+            tmp_path / name,
+            study=name,
+            claims=[a_claim(id=f"{name}.{number}", section=section) for number, section in enumerate(found)],
+        )
         for name, found in sections.items()
     ]
     page = without_scripts(write_report(studies, tmp_path / "page.html").read_text(encoding="utf-8"))
@@ -115,11 +167,19 @@ def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:
 def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path) -> None:
     trials = [a_trial(tmp_path / "study", number, "plain-20") for number in range(2)]
     shutil.rmtree(tmp_path / "study" / "trials")
-    page = without_scripts(write_report([a_study(tmp_path / "study", trials=trials)], tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert page.count('role="note"') == 1 and "there are no training curves" in page and trials[0]["directory"] not in page
+    page = without_scripts(
+        write_report([a_study(tmp_path / "study", trials=trials)], tmp_path / "page.html").read_text(encoding="utf-8")
+    )
+    assert (
+        page.count('role="note"') == 1 and "there are no training curves" in page and trials[0]["directory"] not in page
+    )
     twice = [tmp_path / "study", a_study(tmp_path / "other", study="other", trials=trials)]
     page = write_report(twice, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("there are no training curves") == 1 and "study, other: " in page and "<title>reslab: 2 studies</title>" in page
+    assert (
+        page.count("there are no training curves") == 1
+        and "study, other: " in page
+        and "<title>reslab: 2 studies</title>" in page
+    )
 
 
 WORDED = [
@@ -135,10 +195,30 @@ WORDED = [
         "잰 값: (2, 3), (1,179,648) (주장은 없음)",
         "measured: (2, 3), (1,179,648) (claimed: none)",
     ),
-    ({"code": "as-claimed"}, {"measured": "3×3 BN", "expected": "3×3 BN"}, "잰 값: 3×3 BN (주장 그대로)", "measured: 3×3 BN (as claimed)"),
-    ({"code": "interval-over", "values": {"threshold": -0.01}}, {}, "구간 전체가 기준(−0.01)보다 크다", "the whole interval is over −0.01"),
-    ({"code": "interval-under", "values": {"threshold": 1e-05}}, {}, "구간 전체가 기준(1e−05)보다 작다", "the whole interval is under 1e−05"),
-    ({"code": "interval-around", "values": {"threshold": 0.5}}, {}, "구간이 기준(0.5)을 품고 있다", "the interval contains 0.5"),
+    (
+        {"code": "as-claimed"},
+        {"measured": "3×3 BN", "expected": "3×3 BN"},
+        "잰 값: 3×3 BN (주장 그대로)",
+        "measured: 3×3 BN (as claimed)",
+    ),
+    (
+        {"code": "interval-over", "values": {"threshold": -0.01}},
+        {},
+        "구간 전체가 기준(−0.01)보다 크다",
+        "the whole interval is over −0.01",
+    ),
+    (
+        {"code": "interval-under", "values": {"threshold": 1e-05}},
+        {},
+        "구간 전체가 기준(1e−05)보다 작다",
+        "the whole interval is under 1e−05",
+    ),
+    (
+        {"code": "interval-around", "values": {"threshold": 0.5}},
+        {},
+        "구간이 기준(0.5)을 품고 있다",
+        "the interval contains 0.5",
+    ),
     (
         {"code": "point-over", "values": {"n": 5, "threshold": 0.5}},
         {},
@@ -166,8 +246,10 @@ WORDED = [
     (
         {"code": "untrained", "values": {"errors": {"plain-56": 0.6, "short": None}, "limit": 0.2}},
         {},
-        "학습되지 않았으므로 결론을 내리지 않는다: plain-56의 훈련 오류가 최대 60.0 %, short의 훈련 오류가 최대 ? %(한계는 20 %)",
-        "not trained, so nothing is concluded: plain-56 has up to 60.0 % training error, short has up to ? % training error (limit 20 %)",
+        "학습되지 않았으므로 결론을 내리지 않는다: plain-56의 훈련 오류가 최대 60.0 %, short의 훈련 오류가 최대 ? "
+        "%(한계는 20 %)",
+        "not trained, so nothing is concluded: plain-56 has up to 60.0 % training error, short has up to ? % "
+        "training error (limit 20 %)",
     ),
     (
         {"code": "no-room", "values": {"margin": 0.01, "mean": 0.002}},
@@ -193,7 +275,12 @@ WORDED = [
         "쓸 수 있는 가장 큰 학습률이 격자 밖에 있을 수 있다: 배치 정규화 있음, 배치 정규화 없음, nobody's",
         "the largest usable rate may be outside the grid: with BatchNorm, without BatchNorm, nobody's",
     ),
-    ({"code": "too-little-learned"}, {}, "들여다볼 만큼 학습하지 못한 신경망이 있다", "not every network learned enough to be looked into"),
+    (
+        {"code": "too-little-learned"},
+        {},
+        "들여다볼 만큼 학습하지 못한 신경망이 있다",
+        "not every network learned enough to be looked into",
+    ),
     ({"code": "one-epoch"}, {}, "둘째 에포크가 없다", "there is no second epoch"),
     ({"code": "different-machines"}, {}, "실행들이 서로 다른 기계에서 나왔다", "the runs are of different machines"),
 ]
@@ -207,8 +294,19 @@ def test_a_reason_is_worded_for_readers(why: dict[str, Any], values: dict[str, A
 def codes(path: Path) -> set[str]:
     """Return the codes of the reasons that a source file gives."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    given = [word.value for call in calls if ast.unparse(call.func) == "Reason" for word in call.keywords if word.arg == "code"]
-    return {node.value for value in given for node in ast.walk(value) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    given = [
+        word.value
+        for call in calls
+        if ast.unparse(call.func) == "Reason"
+        for word in call.keywords
+        if word.arg == "code"
+    ]
+    return {
+        node.value
+        for value in given
+        for node in ast.walk(value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def test_every_code_that_is_given_has_words_and_is_tested_here() -> None:
@@ -231,7 +329,10 @@ def test_every_code_that_is_given_has_words_and_is_tested_here() -> None:
         ({"code": "interval-over", "values": {"threshold": None}}, "interval-over: threshold: None"),
         ({"code": "untrained", "values": {"errors": [0.5], "limit": 0.2}}, "untrained: errors: 0.5; limit: 0.2"),
         ({"code": "untrained", "values": {"errors": {"a": "b"}, "limit": 0.2}}, "untrained: errors: a: b; limit: 0.2"),
-        ({"code": "unequal-costs", "values": {"limit": {}, "networks": ["a"]}}, "unequal-costs: limit: none; networks: a"),
+        (
+            {"code": "unequal-costs", "values": {"limit": {}, "networks": ["a"]}},
+            "unequal-costs: limit: none; networks: a",
+        ),
         ({"code": "outside-grid", "values": {"kinds": [["with"]]}}, "outside-grid: kinds: (with)"),
         ({"code": "outside-grid", "values": {"kinds": 3}}, "outside-grid: kinds: 3"),
     ],
@@ -265,7 +366,10 @@ HOSTILE = {
     "a negative spread": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": [1.0], "spread": [-0.1]}])]),
     "an infinite height": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": [float("inf")]}])]),
     "a text for a height": ("charts", [a_chart(series=[{"name": "s", "x": [1], "y": ["a"]}])]),
-    "a ragged grid": ("charts", [a_chart("heatmap", series=[{"name": "s", "x": [1, 2], "y": [1, 2], "z": [[1.0, 2.0], [3.0]]}])]),
+    "a ragged grid": (
+        "charts",
+        [a_chart("heatmap", series=[{"name": "s", "x": [1, 2], "y": [1, 2], "z": [[1.0, 2.0], [3.0]]}])],
+    ),
 }
 
 
@@ -290,13 +394,17 @@ def test_markup_in_a_claim_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_command_has_its_values_quoted() -> None:
-    record = Record(study="degradation", title={"ko": "", "en": ""}, config={"data": "folder:/a place;ls", "depths": [8, 14]})
+    record = Record(
+        study="degradation", title={"ko": "", "en": ""}, config={"data": "folder:/a place;ls", "depths": [8, 14]}
+    )
     assert records.command(record) == "reslab study degradation --data 'folder:/a place;ls' --depths 8,14"
 
 
 def test_bands_and_marks_of_names_that_a_picture_does_not_have_are_left_out() -> None:
     bands = [{"name": TEXT, "first": "nowhere", "last": "layer1.1"}]
-    (with_them, *_), (without, *_) = (draw(chart(a_lesion(bands=found, marks=marks)), "en").axes for found, marks in ((bands, ["nowhere"]), ([], [])))
+    (with_them, *_), (without, *_) = (
+        draw(chart(a_lesion(bands=found, marks=marks)), "en").axes for found, marks in ((bands, ["nowhere"]), ([], []))
+    )
     assert len(with_them.patches) == len(without.patches) and len(with_them.lines) == len(without.lines)
 
 
@@ -311,9 +419,14 @@ def test_every_reason_that_claims_give_is_worded() -> None:
         "flat": [0.5] * 3,
         "at": [0.125] * 3,
     }
-    given = [decide([Comparison(claim, dict(enumerate(found)), dict.fromkeys(range(len(found)), 0.0))])[0] for found in differences.values()]
+    given = [
+        decide([Comparison(claim, dict(enumerate(found)), dict.fromkeys(range(len(found)), 0.0))])[0]
+        for found in differences.values()
+    ]
     lower, control = replace(claim, direction="lower"), {0: 0.1, 1: 0.15}
-    untested = Comparison(lower, control, control, untested=untrained({"plain-56": {0: 0.5, 1: 0.6}, "short": {0: 0.9}}))
+    untested = Comparison(
+        lower, control, control, untested=untrained({"plain-56": {0: 0.5, 1: 0.6}, "short": {0: 0.9}})
+    )
     given += decide([untested, Comparison(lower, control, control, room=True)])
     given += [check(Check(exact, 3, expected)) for expected in (3, 4)]
     worded = [reason(verdict, percent=percent) for verdict in given for percent in (False, True)]
@@ -345,7 +458,9 @@ def test_an_intervals_marks_are_in_order_on_its_axis() -> None:
         (float("inf"), [0.0, float("inf")], ["+inf", "0", "+inf"]),
     ],
 )
-def test_an_effect_has_the_digits_that_its_interval_leaves(effect: float, interval: list[float] | None, shown: list[str]) -> None:
+def test_an_effect_has_the_digits_that_its_interval_leaves(
+    effect: float, interval: list[float] | None, shown: list[str]
+) -> None:
     assert units.effect_and_interval(effect, interval) == shown
 
 
@@ -356,19 +471,40 @@ def test_error_rates_are_in_percent(tmp_path: Path) -> None:
         a_chart(series=rates, y={"ko": "비율 (%)", "en": "error (%)"}),
     ]
     around = {"code": "interval-around", "values": {"n": 3, "threshold": -0.05}}
-    said = {"unit": {"ko": "시험 오류", "en": "test error"}, "reason": around, "verdict": "inconclusive", "margin": 0.05, "direction": "lower"}
-    claims = [a_claim(**said, rate=True, effect=-0.125, interval=[-0.25, 0.0]), a_claim(id="study.norm", **{**said, "unit": "log10 of the loss"})]
-    page = write_report([a_study(tmp_path / "study", charts=charts, claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8")
+    said = {
+        "unit": {"ko": "시험 오류", "en": "test error"},
+        "reason": around,
+        "verdict": "inconclusive",
+        "margin": 0.05,
+        "direction": "lower",
+    }
+    claims = [
+        a_claim(**said, rate=True, effect=-0.125, interval=[-0.25, 0.0]),
+        a_claim(id="study.norm", **{**said, "unit": "log10 of the loss"}),
+    ]
+    page = write_report([a_study(tmp_path / "study", charts=charts, claims=claims)], tmp_path / "page.html").read_text(
+        encoding="utf-8"
+    )
     shown = [json.loads(picture) for picture in re.findall(r'<figure.*?json">(.*?)</script>', page, flags=re.DOTALL)]
     assert [(chart["y"]["en"], chart["series"][0]["y"], chart["series"][0]["spread"]) for chart in shown] == [
         ("test error (%)", [50.0, None], [25.0, None]),
         ("error (%)", [0.5, None], [0.25, None]),
     ]
-    for text in ("−12.5 [−25, 0]", "test error, %\u00a0points", "시험 오류, %p", "an effect under −5<", "contains −5<", "contains −0.05<"):
+    for text in (
+        "−12.5 [−25, 0]",
+        "test error, %\u00a0points",
+        "시험 오류, %p",
+        "an effect under −5<",
+        "contains −5<",
+        "contains −0.05<",
+    ):
         assert text in page
     room = {"code": "no-room", "values": {"margin": 0.01, "mean": 1e-05}}
     words = reason(a_verdict(reason=room, rate=True), percent=True)
-    assert isinstance(words, dict) and words["en"] == "no room to be lower by 1: the mean of what is compared with is 0.001"
+    assert (
+        isinstance(words, dict)
+        and words["en"] == "no room to be lower by 1: the mean of what is compared with is 0.001"
+    )
     assert reason(a_verdict(reason=room), percent=True) == reason(a_verdict(reason=room, rate=True))
 
 
@@ -379,26 +515,49 @@ def test_the_table_behind_a_picture_has_every_number() -> None:
     ]
     picture = chart(a_chart(series=series))
     rows = list(pictures.data_rows(picture))
-    assert rows == [("", "1", ["0.1235 ± 0.1", ""]), ("", "2", ["2,000", "1 a"]), ("", "2", ["", "2 b"]), ("", "3", ["", " c"])]
+    assert rows == [
+        ("", "1", ["0.1235 ± 0.1", ""]),
+        ("", "2", ["2,000", "1 a"]),
+        ("", "2", ["", "2 b"]),
+        ("", "3", ["", " c"]),
+    ]
     assert pictures.data_head(picture) == [TEXT, "one", "two"]
 
 
 def test_a_column_of_numbers_may_begin_with_an_empty_cell() -> None:
     rows = [["x", None, None, 1], ["y", 2.5, "+1 %", None]]
-    assert pictures.number_columns(Table(title=TEXT, columns=["a", "b", "c", "d"], rows=rows)) == [False, True, False, True]
+    assert pictures.number_columns(Table(title=TEXT, columns=["a", "b", "c", "d"], rows=rows)) == [
+        False,
+        True,
+        False,
+        True,
+    ]
     assert pictures.number_columns(Table(title=TEXT, columns=["a"], rows=[])) == [False]
 
 
 def test_a_cell_is_short_and_has_a_true_minus() -> None:
     values = (-6.4021, -3.0, -0.0, 25557032, 6.78e-17, None, "a-b", True)
-    assert [pictures.figure(value) for value in values] == ["−6.402", "−3", "0", "25,557,032", "6.78e−17", "", "a-b", "True"]
+    assert [pictures.figure(value) for value in values] == [
+        "−6.402",
+        "−3",
+        "0",
+        "25,557,032",
+        "6.78e−17",
+        "",
+        "a-b",
+        "True",
+    ]
 
 
 def test_the_table_behind_a_grid_has_every_number() -> None:
     picture = chart(a_grid("heatmap"))
     assert pictures.data_head(picture) == [{"ko": "물음 ↓ 물음 →", "en": "question ↓ question →"}, "0", "5", "10"]
     rows = list(pictures.data_rows(picture))
-    assert len(rows) == 8 and rows[1] == ("plain", "1.5", ["1", "1.1", "1.2"]) and rows[-1] == ("residual", "3.5", ["3", "3.1", "3.2"])
+    assert (
+        len(rows) == 8
+        and rows[1] == ("plain", "1.5", ["1", "1.1", "1.2"])
+        and rows[-1] == ("residual", "3.5", ["3", "3.1", "3.2"])
+    )
 
 
 def test_lines_of_code_keep_their_indentation_to_each_other() -> None:
@@ -421,14 +580,23 @@ def test_the_font_has_every_syllable_and_no_reserved_name() -> None:
     assert "SIL OPEN FONT LICENSE" in (hangul.FILE.parent / "OFL.txt").read_text(encoding="utf-8")
 
 
-def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_page_with_the_tour_and_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A glyph that the figures' fonts lack is a warning of matplotlib's, and warnings are errors."""
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
-    stop = Stop({"ko": "덧셈", "en": "the sum"}, "Block.forward", [(7, "    if x < y:"), (8, "        out += <x>")], {"blocks": 8.0})
+    stop = Stop(
+        {"ko": "덧셈", "en": "the sum"},
+        "Block.forward",
+        [(7, "    if x < y:"), (8, "        out += <x>")],
+        {"blocks": 8.0},
+    )
     monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: Tour("0.1", [stop]))
     words = {"ko": "오류율 (%) 뷁 $x$", "en": "error (%)"}
-    bars = [{"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}] * 2
+    bars = [
+        {"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}
+    ] * 2
     study = a_study(tmp_path / "한 실험", charts=[a_chart("bars", series=bars, y=words)])
     figures = tmp_path / "슬라이드"
     done = reslab_here("report", study, "--out", tmp_path / "쪽.html", "--figures", figures, "--open", "--json")
@@ -440,12 +608,17 @@ def test_the_command_writes_the_page_with_the_tour_and_the_figures(tmp_path: Pat
     assert written["report"] == str(tmp_path / "쪽.html")
     names = {f"study-question.{language}.{kind}" for language in ("ko", "en") for kind in ("png", "svg")}
     assert {Path(path).name for path in written["figures"]} == names
-    assert all(Path(path).read_bytes().startswith(b"\x89PNG" if path.endswith("png") else b"<?xml") for path in written["figures"])
+    assert all(
+        Path(path).read_bytes().startswith(b"\x89PNG" if path.endswith("png") else b"<?xml")
+        for path in written["figures"]
+    )
     assert "<text" not in (figures / "study-question.ko.svg").read_text(encoding="utf-8")
 
 
 def test_lines_and_points_are_drawn_too() -> None:
-    band, whiskers = (draw(chart(picture), "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True)))
+    band, whiskers = (
+        draw(chart(picture), "ko").axes[0] for picture in (a_chart(), a_chart("points", log_x=True, log_y=True))
+    )
     assert band.get_ylim()[0] == 0 and len(band.collections) == 1
     assert whiskers.get_xscale() == whiskers.get_yscale() == "log"
 
@@ -461,7 +634,11 @@ def test_grids_panels_bands_and_marks_are_drawn() -> None:
     assert [text.get_position()[0] for text in panels[0].texts] == [0.5, 2.5, 2.0]
     assert len({panel.get_ylim() for panel in panels}) == 1
     (mixed,) = draw(chart(a_spectrum()), "en").axes
-    assert len(mixed.patches) == 3 and len(mixed.lines) == 1 and mixed.patches[1].get_x() + mixed.patches[1].get_width() / 2 == pytest.approx(1)
+    assert (
+        len(mixed.patches) == 3
+        and len(mixed.lines) == 1
+        and mixed.patches[1].get_x() + mixed.patches[1].get_width() / 2 == pytest.approx(1)
+    )
 
 
 def test_grids_with_nothing_in_them_are_drawn_as_nothing() -> None:
@@ -471,7 +648,15 @@ def test_grids_with_nothing_in_them_are_drawn_as_nothing() -> None:
 
 def test_a_records_numbers_are_finite_and_short(tmp_path: Path) -> None:
     z = [[1 / 3, 123456.789]]
-    heat = Chart(title=TEXT, caption=TEXT, x=TEXT, y=TEXT, series=[Series(name="a", x=[0.0, 1.0], y=[0.0], z=z)], kind="heatmap", z=TEXT)
+    heat = Chart(
+        title=TEXT,
+        caption=TEXT,
+        x=TEXT,
+        y=TEXT,
+        series=[Series(name="a", x=[0.0, 1.0], y=[0.0], z=z)],
+        kind="heatmap",
+        z=TEXT,
+    )
     record = rounded(heat.model_dump())
     assert record["series"][0]["z"] == [[0.33333, 123460.0]] and rounded({"n": 25557032}) == {"n": 25557032}
     write_json(tmp_path / "study.json", record)
@@ -491,9 +676,17 @@ def test_the_real_tour_is_a_section(tmp_path: Path) -> None:
 
 def resolved(catalogue: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a network's entry with its designs in full."""
-    rows = [[title, words, [[catalogue["blocks"][block], *counts] for block, *counts in runs]] for title, words, runs in catalogue["rows"]]
+    rows = [
+        [title, words, [[catalogue["blocks"][block], *counts] for block, *counts in runs]]
+        for title, words, runs in catalogue["rows"]
+    ]
     network = catalogue["networks"][name]
-    return {**network, "designs": {chosen: [rows[row] for row in catalogue["designs"][number]] for chosen, number in network["designs"].items()}}
+    return {
+        **network,
+        "designs": {
+            chosen: [rows[row] for row in catalogue["designs"][number]] for chosen, number in network["designs"].items()
+        },
+    }
 
 
 def test_the_explorer_offers_the_whole_zoo() -> None:
@@ -504,7 +697,9 @@ def test_the_explorer_offers_the_whole_zoo() -> None:
 
 @pytest.mark.parametrize("name", ["plain18", "cifar_plain", "wrn28_10"])
 def test_the_explorers_file_is_what_the_zoo_builds(name: str) -> None:
-    assert resolved(explorer.catalogue(), name) == json.loads(json.dumps(resolved(explorer.measure_catalogue([name]), name)))
+    assert resolved(explorer.catalogue(), name) == json.loads(
+        json.dumps(resolved(explorer.measure_catalogue([name]), name))
+    )
 
 
 @pytest.mark.slow

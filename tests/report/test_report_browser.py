@@ -1,4 +1,6 @@
-"""The page in a real browser: it asks for nothing, logs nothing, fits, speaks two languages, and its explorer counts as `reslab models` does."""
+"""The page in a real browser: it asks for nothing, logs nothing, fits, speaks two languages, and its explorer counts as
+`reslab models` does.
+"""
 
 import json
 from collections.abc import Iterator
@@ -27,9 +29,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     long = "a_network_with_a_very_long_name_of_seventy_characters_and_without_any_space"
     trials = [a_trial(study, number, group) for number, group in enumerate((long, long, "plain-20"))]
     bars = [{"name": TEXT, "x": ["plain", "residual"], "y": [1.0, None], "spread": None, "text": None}]
-    two = [{"name": name, "x": [1, 10], "y": [1.0, 20.0], "spread": None, "text": ["<b>", "y"]} for name in (TEXT, long)]
+    two = [
+        {"name": name, "x": [1, 10], "y": [1.0, 20.0], "spread": None, "text": ["<b>", "y"]} for name in (TEXT, long)
+    ]
     tables = [{"title": TEXT, "columns": [long, long, long], "rows": [[long, 1, 2.5]]}]
-    claims = [a_claim(source=long), a_claim(id="study.refuted", verdict="refuted"), a_claim(id="study.open", verdict="inconclusive", interval=None)]
+    claims = [
+        a_claim(source=long),
+        a_claim(id="study.refuted", verdict="refuted"),
+        a_claim(id="study.open", verdict="inconclusive", interval=None),
+    ]
     claims += [a_claim(id=f"study.{kind}", kind=kind, interval=None) for kind in ("exact", "cited")]
     charts = [a_chart(), a_chart("bars", series=bars), a_chart("points", series=two, log_x=True, log_y=True)]
     charts += [a_grid("heatmap", [TEXT, long]), a_grid("contours"), a_lesion(), a_spectrum()]
@@ -67,14 +75,18 @@ def test_it_asks_for_nothing_and_logs_nothing_and_draws_every_picture(chrome: Br
     assert set(chrome.run(DRAWN)) == {True} and chrome.run('document.querySelectorAll("figure.picture").length') == 9
     assert chrome.run('document.querySelectorAll("figure.picture details table").length') == 9
     assert chrome.run("document.fonts.ready.then(() => document.fonts.check('1em \"Reslab Hangul\"', '가'))")
-    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [page.resolve().as_uri()]
+    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [
+        page.resolve().as_uri()
+    ]
     assert chrome.problems == []
 
 
 def test_it_would_be_seen_if_it_did(chrome: Browser, tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
     bad.write_text(
-        '<!doctype html><img src="http://127.0.0.1:9/x.png"><script>console.error("no")</script><p style="width:5000px">x', encoding="utf-8"
+        '<!doctype html><img src="http://127.0.0.1:9/x.png"><script>console.error("no")</script><p '
+        'style="width:5000px">x',
+        encoding="utf-8",
     )
     chrome.open(bad)
     assert len(chrome.requests) == 2 and "no" in chrome.problems and chrome.run(OVERFLOWING)
@@ -90,11 +102,16 @@ def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_pa
     assert chrome.problems == []
 
 
-TOPS = "[...document.querySelectorAll('section[id], li[id]')].map((target) => Math.round(target.getBoundingClientRect().top + scrollY))"
+TOPS = (
+    "[...document.querySelectorAll('section[id], li[id]')].map((target) => "
+    "Math.round(target.getBoundingClientRect().top + scrollY))"
+)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_links_land_where_they_point_and_nothing_moves_when_pictures_are_drawn(chrome: Browser, page: Path, width: int) -> None:
+def test_links_land_where_they_point_and_nothing_moves_when_pictures_are_drawn(
+    chrome: Browser, page: Path, width: int
+) -> None:
     def top(fragment: str) -> float:
         return float(chrome.run(f"document.getElementById('{fragment}').getBoundingClientRect().top"))
 
@@ -117,13 +134,19 @@ def test_nothing_overflows(opened: Browser, width: int) -> None:
 
 
 def test_the_switch_changes_every_text_by_keyboard(opened: Browser) -> None:
-    shown = "[document.documentElement.lang, document.querySelector('h2').innerText, document.querySelector('.plot .xtitle').textContent]"
+    shown = (
+        "[document.documentElement.lang, document.querySelector('h2').innerText, document.querySelector('.plot "
+        ".xtitle').textContent]"
+    )
     assert opened.run(shown) == ["en", "The ledger of claims", "question"]
     opened.run("document.querySelector('.skip').focus()")
     opened.press("Tab", 9)
     opened.press("Enter", 13)
     assert opened.run(shown) == ["ko", "주장의 장부", "물음"]
-    assert opened.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == ["true", "false"]
+    assert opened.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == [
+        "true",
+        "false",
+    ]
 
 
 @pytest.mark.slow
@@ -143,7 +166,10 @@ def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(ch
     chrome.press("Tab", 9)
     chrome.press("Enter", 13)
     assert chrome.run(shown) == ["en", "inline", "question"]
-    assert chrome.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == ["false", "true"]
+    assert chrome.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == [
+        "false",
+        "true",
+    ]
     chrome.open(page, language="ko-KR")
     assert chrome.run("document.documentElement.lang") == "en"
     chrome.run("localStorage.clear()")
@@ -153,7 +179,8 @@ def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(ch
 
 def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
     count, press = (
-        f"document.querySelectorAll('figure.picture')[2].querySelector{what}" for what in ("All('.trace').length", "('.legend button').click()")
+        f"document.querySelectorAll('figure.picture')[2].querySelector{what}"
+        for what in ("All('.trace').length", "('.legend button').click()")
     )
     before = opened.run(count)
     opened.run(press)
@@ -179,14 +206,22 @@ def test_a_slider_moves_by_keyboard_over_the_series_of_a_heat_map(opened: Browse
 def test_panels_share_their_axes_and_go_under_one_another_where_it_is_narrow(opened: Browser) -> None:
     def places(figure: int, axis: str) -> Any:
         plot = f"document.querySelectorAll('figure.picture')[{figure}].querySelector('.plot')._fullLayout"
-        return opened.run(f"Object.keys({plot}).filter((key) => key.match(/^{axis}axis\\d*$/)).map((key) => {plot}[key].domain[0].toFixed(1))")
+        return opened.run(
+            f"Object.keys({plot}).filter((key) => key.match(/^{axis}axis\\d*$/)).map((key) => "
+            f"{plot}[key].domain[0].toFixed(1))"
+        )
 
     assert places(4, "x") == ["0.0", "0.5"] and places(4, "y") == ["0.0", "0.0"]
     assert places(5, "x") == ["0.0"] * 3 and places(5, "y") == ["0.7", "0.4", "0.0"]
     opened.resize(390)
-    opened.wait("document.querySelectorAll('figure.picture')[4].querySelector('.plot')._fullLayout.height > 500", seconds=5)
+    opened.wait(
+        "document.querySelectorAll('figure.picture')[4].querySelector('.plot')._fullLayout.height > 500", seconds=5
+    )
     assert places(4, "x") == ["0.0", "0.0"] and places(4, "y") == ["0.6", "0.0"]
-    words = "[...document.querySelectorAll('figure.picture')[5].querySelectorAll('.annotation-text')].map((text) => text.textContent)"
+    words = (
+        "[...document.querySelectorAll('figure.picture')[5].querySelectorAll('.annotation-text')].map((text) => "
+        "text.textContent)"
+    )
     assert opened.run(words) == ["stage 1", "stage 2", "▼", "▼", "▼", "v1", "v2", "plain", "question"]
 
 
@@ -203,7 +238,9 @@ def test_the_explorer_counts_every_network_of_the_zoo_as_its_reference(opened: B
     """`reslab models` measures the reference too: tests of the zoo."""
     counted = opened.run(STANDARD)
     names = [name for name in zoo.names() if not name.startswith("lowlevel/")]
-    assert {name: counted[name] for name in names} == {name: [zoo.reference(name).params, zoo.reference(name).macs] for name in names}
+    assert {name: counted[name] for name in names} == {
+        name: [zoo.reference(name).params, zoo.reference(name).macs] for name in names
+    }
 
 
 class Design(NamedTuple):
@@ -214,7 +251,11 @@ class Design(NamedTuple):
     n: int = 1
 
     def network(self) -> nn.Module:
-        depth = {"depth": explorer.LAYERS_A_BLOCK[self.options.get("block", "basic")] * self.n + 2} if self.name in explorer.FAMILIES else {}
+        depth = (
+            {"depth": explorer.LAYERS_A_BLOCK[self.options.get("block", "basic")] * self.n + 2}
+            if self.name in explorer.FAMILIES
+            else {}
+        )
         with torch.device("meta"):
             return zoo.build(self.name, **self.options, **depth)
 
@@ -291,30 +332,50 @@ CHOOSE = """((index, option, value) => {
   select.dispatchEvent(new Event("change"));
 })"""
 COMMANDS = "[...document.querySelectorAll('#explorer [data-is=command]')].map((code) => code.textContent)"
-TOTALS = "[...document.querySelectorAll('#explorer [data-is=totals] tr')].map((row) => [...row.cells].slice(1).map((cell) => cell.textContent))"
+TOTALS = (
+    "[...document.querySelectorAll('#explorer [data-is=totals] tr')].map((row) => [...row.cells].slice(1).map((cell) "
+    "=> cell.textContent))"
+)
 
 
 def test_choices_change_the_pictures_the_tables_and_the_marks(opened: Browser) -> None:
     for index in (0, 1):
         opened.run(f"{CHOOSE}({index}, null, 'resnet50')")
     assert opened.run("document.querySelectorAll('#explorer .differs').length") == 0
-    assert opened.run("[...document.querySelectorAll('#explorer svg')].map((svg) => svg.querySelectorAll('rect').length)") == [19, 19]
+    assert opened.run(
+        "[...document.querySelectorAll('#explorer svg')].map((svg) => svg.querySelectorAll('rect').length)"
+    ) == [19, 19]
     opened.run(f"{CHOOSE}(1, 'stride_in', '3x3')")
-    assert opened.run(COMMANDS) == [f"reslab models resnet50 --shortcut B --stride-in {place}" for place in ("1x1", "3x3")]
-    marked = opened.run("[...document.querySelectorAll('#explorer .network')][1].querySelectorAll('tr:has(.differs) th').length")
+    assert opened.run(COMMANDS) == [
+        f"reslab models resnet50 --shortcut B --stride-in {place}" for place in ("1x1", "3x3")
+    ]
+    marked = opened.run(
+        "[...document.querySelectorAll('#explorer .network')][1].querySelectorAll('tr:has(.differs) th').length"
+    )
     assert marked == 5 and opened.run(TOTALS)[1] == ["3,857,973,248", "4,089,184,256", "+231,211,008 (×1.060)"]
     opened.run(f"{CHOOSE}(1, 'version', 'v2')")
     assert opened.run(COMMANDS)[1] == "reslab models preresnet50 --shortcut B --stride-in 3x3"
     opened.run(f"{CHOOSE}(0, null, 'cifar_resnet')")
     opened.run(f"{CHOOSE}(0, 'depth', '110')")
     opened.run(f"{CHOOSE}(0, 'shortcut', 'none')")
-    assert opened.run(COMMANDS)[0] == "reslab models cifar_plain --depth 110" and opened.run(TOTALS)[0][0] == "1,727,962"
-    opened.run("{ const size = document.querySelector('[name=size]'); size.value = 8; size.dispatchEvent(new Event('input')); }")
     assert (
-        opened.run("document.querySelector('[name=size]').ariaInvalid ?? document.querySelector('[name=size]').getAttribute('aria-invalid')")
+        opened.run(COMMANDS)[0] == "reslab models cifar_plain --depth 110" and opened.run(TOTALS)[0][0] == "1,727,962"
+    )
+    opened.run(
+        "{ const size = document.querySelector('[name=size]'); size.value = 8; size.dispatchEvent(new "
+        "Event('input')); }"
+    )
+    assert (
+        opened.run(
+            "document.querySelector('[name=size]').ariaInvalid ?? "
+            "document.querySelector('[name=size]').getAttribute('aria-invalid')"
+        )
         == "true"
     )
-    opened.run("{ const size = document.querySelector('[name=size]'); size.value = 224; size.dispatchEvent(new Event('input')); }")
+    opened.run(
+        "{ const size = document.querySelector('[name=size]'); size.value = 224; size.dispatchEvent(new "
+        "Event('input')); }"
+    )
     assert opened.problems == []
 
 
@@ -322,14 +383,22 @@ def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser
     opened.resize(1280)
     said = """((value) => { const size = document.querySelector('[name=size]'); size.value = value; size.dispatchEvent(new Event('input'));
       return document.querySelector('#size-range').innerText; })"""
-    assert [opened.run(f"{said}({value})") for value in (-5, 31, 32, 1025, 224)] == ["only 32 to 1024; below is the size before"] * 2 + [
+    assert [opened.run(f"{said}({value})") for value in (-5, 31, 32, 1025, 224)] == [
+        "only 32 to 1024; below is the size before"
+    ] * 2 + [
         "",
         "only 32 to 1024; below is the size before",
         "",
     ]
     for name in ("resnet50", "densenet201", "efficientnet_b7", "regnet_y_32gf"):
         opened.run(f"{CHOOSE}(0, null, '{name}')")
-        assert opened.run("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('#explorer .network .scroll'))") == 0
+        assert (
+            opened.run(
+                "(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('#explorer "
+                ".network .scroll'))"
+            )
+            == 0
+        )
 
 
 # --- Readers of all kinds ---------------------------------------------------------------------------------------------
@@ -363,5 +432,6 @@ def test_everything_has_a_name_and_contrast(opened: Browser, dark: bool) -> None
     headings = opened.run("[...document.querySelectorAll('h1, h2, h3')].map((heading) => Number(heading.tagName[1]))")
     assert headings[0] == 1 and all(after - before <= 1 for before, after in pairwise(headings))
     assert opened.run(
-        "[...document.querySelectorAll('table')].every((table) => table.tHead && [...table.tHead.rows[0].cells].every((cell) => cell.scope))"
+        "[...document.querySelectorAll('table')].every((table) => table.tHead && "
+        "[...table.tHead.rows[0].cells].every((cell) => cell.scope))"
     )

@@ -39,11 +39,17 @@ def test_a_result_decides_the_claims_that_the_study_has(path: Path) -> None:
 @pytest.mark.parametrize("path", OTHER_SEEDS, ids=lambda path: f"{path.parent.name}-{path.parent.parent.name}")
 def test_a_result_for_other_seeds_is_the_default_study_with_those(path: Path) -> None:
     record, default = read_study(path.parent), read_study(ROOT / "results" / "studies" / path.parent.name)
-    assert {key: value for key, value in record.config.items() if value != default.config[key]} == {"first_seed": int(path.parent.parent.name)}
-    assert [(claim.id, claim.margin) for claim in record.claims] == [(claim.id, claim.margin) for claim in default.claims]
+    assert {key: value for key, value in record.config.items() if value != default.config[key]} == {
+        "first_seed": int(path.parent.parent.name)
+    }
+    assert [(claim.id, claim.margin) for claim in record.claims] == [
+        (claim.id, claim.margin) for claim in default.claims
+    ]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results" / "cifar10-jpeg").glob("*/study.json")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results" / "cifar10-jpeg").glob("*/study.json")), ids=lambda path: path.parent.name
+)
 def test_the_log_quotes_the_errors_on_cifar(path: Path) -> None:
     record, log = read_study(path.parent), (ROOT / "LOG.md").read_text(encoding="utf-8")
     for trial in record.trials:
@@ -68,11 +74,17 @@ def test_the_log_lists_the_verdicts_that_depend_on_the_seeds() -> None:
     assert {len(decided) for decided in verdicts.values()} == {3}
     differ = {id: decided for id, decided in verdicts.items() if len({verdict for verdict, _ in decided}) > 1}
     rows = [
-        f"| `{id}` | {', '.join(verdict for verdict, _ in decided)} | {', '.join(f'{effect:+.3f}'.replace('-', '−') for _, effect in decided)} |"
+        f"| `{id}` | {', '.join(verdict for verdict, _ in decided)} | "
+        f"{', '.join(f'{effect:+.3f}'.replace('-', '−') for _, effect in decided)} "
+        ""
+        "|"
         for id, decided in sorted(differ.items())
     ]
     log = (ROOT / "LOG.md").read_text(encoding="utf-8")
-    assert f"Each of the {len(verdicts)} statistical claims" in log and f"**{len(verdicts) - len(differ)} alike each time" in log
+    assert (
+        f"Each of the {len(verdicts)} statistical claims" in log
+        and f"**{len(verdicts) - len(differ)} alike each time" in log
+    )
     assert "\n".join(rows) in log
 
 
@@ -89,7 +101,9 @@ def in_english_alone(texts: Iterable[Words]) -> set[str]:
 
 def test_the_korean_page_has_korean_for_every_unit() -> None:
     units = [claim.unit for name in studies.names() for claim in studies.find(name).claims]
-    assert len({unit if isinstance(unit, str) else unit["en"] for unit in units}) > 30 and in_english_alone(units) == set()
+    assert (
+        len({unit if isinstance(unit, str) else unit["en"] for unit in units}) > 30 and in_english_alone(units) == set()
+    )
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
@@ -112,7 +126,12 @@ def test_the_readmes_quote_the_degradation_study(name: str, degradation: Record)
     for row in summary_rows(degradation):
         assert f"| {row['group']} | {percent(row, 'train_error')} | {percent(row, 'test_error')} |" in text
     claims = {claim.id.partition(".")[2]: claim for claim in degradation.claims}
-    for claim, digits in (("plain-deeper-trains-worse", 3), ("not-overfitting", 3), ("residual-does-not-degrade", 4), ("residual-trains-better", 3)):
+    for claim, digits in (
+        ("plain-deeper-trains-worse", 3),
+        ("not-overfitting", 3),
+        ("residual-does-not-degrade", 4),
+        ("residual-trains-better", 3),
+    ):
         effect, interval = claims[claim].effect, claims[claim].interval
         assert interval is not None
         quoted = f"{effect:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]".replace("-", "−")
@@ -131,14 +150,20 @@ def test_a_race_says_what_its_runs_say_and_the_log_has_every_run(path: Path) -> 
     assert {name: list(results) for name, results in runs.items()} == {"speedrun": [0, 1, 2], "airbench94": [0, 1, 2]}
     compared = race.compared(runs["speedrun"], runs["airbench94"])
     for now, then in zip(compared["claims"], record["compared"]["claims"], strict=True):
-        assert (now["id"], now["verdict"], now["interval"]) == (then["id"], then["verdict"], pytest.approx(then["interval"]))
+        assert (now["id"], now["verdict"], now["interval"]) == (
+            then["id"],
+            then["verdict"],
+            pytest.approx(then["interval"]),
+        )
     log = (ROOT / "LOG.md").read_text(encoding="utf-8")
     times = {"training": "training_seconds", "whole process": "process_seconds", "processor time": "processor_seconds"}
     for name, results in runs.items():
         summary = race.summary(results)
         spreads = [f"{mean:,.0f} ± {spread:,.0f}" for mean, spread in map(summary.__getitem__, times.values())]
         mean, spread = summary["accuracy"]
-        assert f"| *mean ± standard deviation* | | {100 * mean:.2f} ± {100 * spread:.2f} | {' | '.join(spreads)} |" in log
+        assert (
+            f"| *mean ± standard deviation* | | {100 * mean:.2f} ± {100 * spread:.2f} | {' | '.join(spreads)} |" in log
+        )
         for seed, result in results.items():
             seconds = [f"{result[key]:,.0f}" for key in times.values()]
             assert f"| {name} | {seed} | {100 * result['accuracy']:.2f} | {' | '.join(seconds)} |" in log
@@ -156,12 +181,19 @@ def test_the_readmes_quote_the_race_rightly() -> None:
 
 def a_race(path: Path) -> tuple[Json, dict[str, dict[int, Json]]]:
     record = read_json(path)
-    return record, {name: {int(seed): result for seed, result in results.items()} for name, results in record["runs"].items()}
+    return record, {
+        name: {int(seed): result for seed, result in results.items()} for name, results in record["runs"].items()
+    }
 
 
 def unsaid(runs: dict[str, dict[int, Json]], text: str) -> list[float]:
     """Return what a text should say of a race and does not: the ratios of training, and how the accuracies compare."""
     compared = race.compared(runs["speedrun"], runs["airbench94"])
     _, as_accurate = compared["claims"]
-    points = [100 * value for value in (as_accurate["effect"], *as_accurate["interval"], race.summary(runs["airbench94"])["accuracy"][0])]
-    return [number for number in (*compared["training_seconds"], *points) if f"{number:.2f}" not in text.replace("−", "-")]
+    points = [
+        100 * value
+        for value in (as_accurate["effect"], *as_accurate["interval"], race.summary(runs["airbench94"])["accuracy"][0])
+    ]
+    return [
+        number for number in (*compared["training_seconds"], *points) if f"{number:.2f}" not in text.replace("−", "-")
+    ]

@@ -27,7 +27,9 @@ from reslab.speedrun.sprint import Batches, Pixels, SprintConfig, moved
 from reslab.speedrun.whitening import Whitening, enlarged, whitening_filters
 from reslab.training.devices import fabric_here
 
-CONFIG = SprintConfig(contender="speedrun", data="digits", part="heldout", epochs=1, seed=0, threads=1, device="cpu", precision="32")
+CONFIG = SprintConfig(
+    contender="speedrun", data="digits", part="heldout", epochs=1, seed=0, threads=1, device="cpu", precision="32"
+)
 
 
 def pixels(count: int = 64, channels: int = 3, side: int = 32) -> Pixels:
@@ -156,7 +158,9 @@ def test_the_network_is_residual_and_takes_any_size(side: int) -> None:
 
 
 def test_airbench94_is_its_papers_network() -> None:
-    """As many numbers learn, and 0.36 PFLOPs (its README) are 476 steps of 1024 images, forward and twice as much back."""
+    """As many numbers learn, and 0.36 PFLOPs (its README) are 476 steps of 1024 images, forward and twice
+    as much back.
+    """
     network = airbench.Airbench94()
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 1_971_352
     macs = count_macs(network, torch.zeros(1, 3, 32, 32))
@@ -197,7 +201,8 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.usefixtures("_forked_workers")
 def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_path: Path) -> None:
-    alike = ("--part", "test", "--epochs", "1", "--threads", "1", "--device", "cpu", "--precision", "32")  # as the sprint here
+    # as the sprint here
+    alike = ("--part", "test", "--epochs", "1", "--threads", "1", "--device", "cpu", "--precision", "32")
     words = ("speedrun", "--data", "digits", "--against", "airbench94", *alike, "--out", tmp_path)
     record = json.loads(reslab_here(*words, "--json").stdout)
     ours, anchor = (record["runs"][name]["0"] for name in ("speedrun", "airbench94"))
@@ -234,7 +239,10 @@ def test_for_the_test_images_the_held_out_ones_are_trained_on_too() -> None:
     data = load_data("digits")
     counts = {part: len(labels) for part, (_, labels) in data.parts.items()}
     sizes = {"heldout": tuple(map(len, race.parts(data, "heldout"))), "test": tuple(map(len, race.parts(data, "test")))}
-    assert sizes == {"heldout": (counts["train"], counts["heldout"]), "test": (counts["train"] + counts["heldout"], counts["test"])}
+    assert sizes == {
+        "heldout": (counts["train"], counts["heldout"]),
+        "test": (counts["train"] + counts["heldout"], counts["test"]),
+    }
 
 
 def test_images_of_class_after_class_are_mixed(tmp_path: Path) -> None:
@@ -296,7 +304,9 @@ def test_each_anchor_trains(name: str, scale: int) -> None:
     contender, losses = race.CONTENDERS[name], []
     batches = Batches(race.parts(load_data("digits"), "heldout")[0], 256, shift=0, flip=False, seed=0)
     torch.manual_seed(0)
-    network = contender.train(batches, 10, fabric_here(CONFIG), 0.5, lambda step, steps, loss: losses.append(loss.item()))
+    network = contender.train(
+        batches, 10, fabric_here(CONFIG), 0.5, lambda step, steps, loss: losses.append(loss.item())
+    )
     assert isinstance(network, airbench.Airbench94) and network.scale == scale
     assert len(losses) == 5
     assert losses[-1] < losses[0]
@@ -306,7 +316,12 @@ def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
     def results(seconds: float, accuracy: float) -> dict[int, dict[str, Any]]:
         keys = ("training_seconds", "process_seconds", "processor_seconds")
         return {
-            seed: {**dict.fromkeys(keys, seconds + 0.01 * seed), "accuracy": accuracy + 0.0001 * seed, "machine": {"threads": 2}} for seed in range(3)
+            seed: {
+                **dict.fromkeys(keys, seconds + 0.01 * seed),
+                "accuracy": accuracy + 0.0001 * seed,
+                "machine": {"threads": 2},
+            }
+            for seed in range(3)
         }
 
     def verdicts(ours: tuple[float, float], theirs: tuple[float, float], threads: int = 2) -> list[tuple[str, str]]:
@@ -318,4 +333,5 @@ def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
     assert verdicts((50, 0.9), (100, 0.9)) == [("supported", under), ("supported", "point-under")]
     assert verdicts((100, 0.9), (50, 0.9)) == [("refuted", over), ("supported", "point-under")]
     assert verdicts((50, 0.8), (100, 0.9)) == [("supported", under), ("refuted", "point-over")]
-    assert verdicts((50, 0.9), (100, 0.9), threads=4) == [("inconclusive", "different-machines")] * 2  # of another machine
+    # of another machine
+    assert verdicts((50, 0.9), (100, 0.9), threads=4) == [("inconclusive", "different-machines")] * 2

@@ -38,7 +38,9 @@ def test_it_is_the_convolution_of_any_size_and_so_are_its_gradients(
 ) -> None:
     drawn = torch.Generator().manual_seed(seed)
     shapes = ((b, c, h, w), (o, c, 3, 3), (b, o, h, w))
-    x, weight, pull = (torch.randn(*shape, generator=drawn, dtype=torch.double).contiguous(memory_format=layout) for shape in shapes)
+    x, weight, pull = (
+        torch.randn(*shape, generator=drawn, dtype=torch.double).contiguous(memory_format=layout) for shape in shapes
+    )
     for got, expected in zip(outcomes(winograd, x, weight, pull), outcomes(direct, x, weight, pull), strict=True):
         assert got.shape == expected.shape
         assert torch.allclose(got, expected, atol=1e-11)
@@ -60,7 +62,9 @@ def test_in_float32_its_error_is_some_1e_5_of_the_largest_value() -> None:
         assert (got - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
-def test_only_the_convolutions_that_it_suits_are_replaced_and_only_while_it_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_convolutions_that_it_suits_are_replaced_and_only_while_it_is_entered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     used: list[Tensor] = []
 
     def noted(x: Tensor, weight: Tensor) -> Tensor:

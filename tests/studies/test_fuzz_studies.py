@@ -1,4 +1,6 @@
-"""Damaged and senseless run directories, studies and answers: an answer, or one line that says what was wrong, with exit code 2."""
+"""Damaged and senseless run directories, studies and answers: an answer, or one line that says what was wrong, with
+exit code 2.
+"""
 
 import contextlib
 import json
@@ -89,7 +91,17 @@ STUDY: dict[str, Any] = {
             "caption": {"ko": "볼 것", "en": "see"},
             "x": {"ko": "가로", "en": "x"},
             "y": {"ko": "세로", "en": "y"},
-            "series": [{"name": "s", "x": [1.0, 2.0], "y": [0.1, 0.2], "spread": [0.0, 0.1], "text": None, "kind": None, "z": None}],
+            "series": [
+                {
+                    "name": "s",
+                    "x": [1.0, 2.0],
+                    "y": [0.1, 0.2],
+                    "spread": [0.0, 0.1],
+                    "text": None,
+                    "kind": None,
+                    "z": None,
+                }
+            ],
             "kind": "lines",
             "log_x": True,
             "bands": [{"name": {"ko": "띠", "en": "band"}, "first": 1.0, "last": 2.0}],
@@ -101,13 +113,21 @@ STUDY: dict[str, Any] = {
             "caption": {"ko": "볼 것", "en": "see"},
             "x": {"ko": "가로", "en": "x"},
             "y": {"ko": "세로", "en": "y"},
-            "series": [{"name": {"ko": "줄", "en": "s"}, "x": [1.0, 2.0], "y": [0.1, 0.2], "z": [[1.0, 2.0], [3.0, None]]}],
+            "series": [
+                {"name": {"ko": "줄", "en": "s"}, "x": [1.0, 2.0], "y": [0.1, 0.2], "z": [[1.0, 2.0], [3.0, None]]}
+            ],
             "kind": "contours",
             "z": {"ko": "높이", "en": "height"},
         },
     ],
     "trials": [
-        {"group": "plain-20", "directory": "trials/0", "seed": 0, "config": {}, "result": {"status": "finished", "params": 3, "train_error": 0.5}}
+        {
+            "group": "plain-20",
+            "directory": "trials/0",
+            "seed": 0,
+            "config": {},
+            "result": {"status": "finished", "params": 3, "train_error": 0.5},
+        }
     ],
     "failures": [{"config": {"model": "resnet20", "options": {"depth": 20}, "seed": 1}, "reason": "out of memory"}],
 }
@@ -133,12 +153,26 @@ STUDY_0_1 = {
     **{key: value for key, value in STUDY.items() if key != "version"},
     "claims": [
         CLAIM_0_1,
-        {**CLAIM_0_1, "id": "degradation.counted", "kind": "exact", "interval": None, "reason": "measured {'layers': [(20, 56)]}, not None"},
-        {**CLAIM_0_1, "id": "degradation.open", "reason": "not trained, so nothing is concluded: a has up to nan % training error (limit 20 %)"},
+        {
+            **CLAIM_0_1,
+            "id": "degradation.counted",
+            "kind": "exact",
+            "interval": None,
+            "reason": "measured {'layers': [(20, 56)]}, not None",
+        },
+        {
+            **CLAIM_0_1,
+            "id": "degradation.open",
+            "reason": "not trained, so nothing is concluded: a has up to nan % training error (limit 20 %)",
+        },
     ],
 }
 """A record as version 0.1 of the lab wrote it."""
-TRIAL = {"config": tiny_trial().model_dump(mode="json"), "environment": {"python": "3.11", "packages": {"torch": "2.6"}}, "code": "0" * 16}
+TRIAL = {
+    "config": tiny_trial().model_dump(mode="json"),
+    "environment": {"python": "3.11", "packages": {"torch": "2.6"}},
+    "code": "0" * 16,
+}
 RESULT = {
     "status": "finished",
     "params": 3,
@@ -149,13 +183,25 @@ RESULT = {
     "test_error": 0.3,
     "code": "0" * 16,
 }
-LINES = [{"epoch": 1.0, "step": 5, "train_error": 0.5, "train_loss": 1.0}, {"epoch": 2.0, "step": 10, "train_error": 0.4, "train_loss": 0.5}]
-FILES: dict[str, Any] = {"study.json": STUDY, "trials/0/trial.json": TRIAL, "trials/0/result.json": RESULT, "trials/0/metrics.jsonl": LINES}
+LINES = [
+    {"epoch": 1.0, "step": 5, "train_error": 0.5, "train_loss": 1.0},
+    {"epoch": 2.0, "step": 10, "train_error": 0.4, "train_loss": 0.5},
+]
+FILES: dict[str, Any] = {
+    "study.json": STUDY,
+    "trials/0/trial.json": TRIAL,
+    "trials/0/result.json": RESULT,
+    "trials/0/metrics.jsonl": LINES,
+}
 
 
 def text(name: str) -> bytes:
     value = FILES[name]
-    return "".join(json.dumps(line) + "\n" for line in value).encode() if name.endswith("jsonl") else json.dumps(value).encode()
+    return (
+        "".join(json.dumps(line) + "\n" for line in value).encode()
+        if name.endswith("jsonl")
+        else json.dumps(value).encode()
+    )
 
 
 @st.composite
@@ -171,7 +217,9 @@ def changes(draw: DrawFn) -> dict[str, bytes | str]:
                 else st.lists(JSON, max_size=3).map(lambda lines: "\n".join(map(json.dumps, lines)).encode())
             )
         else:
-            found[name] = {"bytes": lambda name=name: draw(damaged(text(name))), "deep": lambda: b"[" * 100_000}.get(kind, lambda kind=kind: kind)()
+            found[name] = {"bytes": lambda name=name: draw(damaged(text(name))), "deep": lambda: b"[" * 100_000}.get(
+                kind, lambda kind=kind: kind
+            )()
     return found
 
 
@@ -243,7 +291,10 @@ def test_study_directories(inputs: Any) -> None:
     @given(changed=changes(), command=st.sampled_from(sorted(COMMANDS)))
     @example(changed={"study.json": b'{"study": "x", "claims": 3}'}, command="report")
     @example(changed={"study.json": b'{"study": "x", "charts": [{}]}'}, command="report")
-    @example(changed={"study.json": b'{"study": "x", "trials": [{"group": "", "directory": "../..", "result": {}}]}'}, command="report")
+    @example(
+        changed={"study.json": b'{"study": "x", "trials": [{"group": "", "directory": "../..", "result": {}}]}'},
+        command="report",
+    )
     @example(changed={"study.json": b"[" * 100_000}, command="claims")
     @example(changed={"study.json": b"[]"}, command="study")
     @example(changed={"trials/0/trial.json": b'{"config": [], "environment": 3}'}, command="report")
@@ -260,7 +311,10 @@ def test_study_directories(inputs: Any) -> None:
     @example(changed=of_0_1(["measured 1, as claimed"]), command="claims")
     @example(changed=with_claim(reason={"code": "nobody's", "values": {"n": [[]]}}), command="report")
     @example(changed=with_claim(reason={"code": "interval-over", "values": {"threshold": "{x}"}}), command="report")
-    @example(changed=with_claim(reason={"code": "untrained", "values": {"errors": {"a": "b"}, "limit": None}}), command="claims")
+    @example(
+        changed=with_claim(reason={"code": "untrained", "values": {"errors": {"a": "b"}, "limit": None}}),
+        command="claims",
+    )
     @example(changed=with_claim(treatment={"zero": 1.0}), command="claims again")
     @example(changed=with_claim(treatment={}), command="claims again")
     @example(changed=with_claim(treatment=None), command="claims again")
@@ -270,7 +324,10 @@ def test_study_directories(inputs: Any) -> None:
     @example(changed=with_claim(resolution=float("nan")), command="claims again")
     @example(changed=with_claim(margin=float("nan")), command="claims again")
     @example(changed=with_chart(kind="nobody's", arrangement="nowhere", new={"x": 1}), command="report")
-    @example(changed=with_chart(series=[{"name": "s", "x": [1.0], "y": [0.1], "kind": "nobody's", "new": 1}]), command="report")
+    @example(
+        changed=with_chart(series=[{"name": "s", "x": [1.0], "y": [0.1], "kind": "nobody's", "new": 1}]),
+        command="report",
+    )
     @example(changed={"trials/0/trial.json": b"[" * 100_000}, command="ship")
     def holds(changed: dict[str, bytes | str], command: str) -> None:
         with elsewhere() as here:
@@ -283,13 +340,20 @@ def test_study_directories(inputs: Any) -> None:
 # --- Answers to exercises ---------------------------------------------------------------------------------------------
 
 ANSWERS = sheets.starter("01", "en").encode()
-RECORD = {"language": "ko", "hints": {"1.1": 1}, "solutions": ["1.2"], "tasks": {"1.1": {"points": 1, "best": 2, "of": 3, "when": ""}}}
+RECORD = {
+    "language": "ko",
+    "hints": {"1.1": 1},
+    "solutions": ["1.2"],
+    "tasks": {"1.1": {"points": 1, "best": 2, "of": 3, "when": ""}},
+}
 
 
 @pytest.fixture
 def _no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers would run in processes of their own, for seconds; there are tests of that."""
-    monkeypatch.setattr("reslab.exercises.confinement.run", lambda _, tasks, **__: dict.fromkeys(tasks, Ended((), "stopped")))
+    monkeypatch.setattr(
+        "reslab.exercises.confinement.run", lambda _, tasks, **__: dict.fromkeys(tasks, Ended((), "stopped"))
+    )
 
 
 @pytest.mark.usefixtures("_no_children")
@@ -300,7 +364,12 @@ def test_answers_and_their_records(inputs: Any) -> None:
         | st.text(max_size=30).map(str.encode)
         | st.sampled_from((b"(" * 5000, b"x = " + b"-" * 50_000 + b"1", b"\0", b"\xff", ANSWERS))
     )
-    record = wrong_shape(RECORD) | damaged(json.dumps(RECORD).encode()) | JSON.map(lambda value: json.dumps(value).encode()) | st.just(b"[" * 100_000)
+    record = (
+        wrong_shape(RECORD)
+        | damaged(json.dumps(RECORD).encode())
+        | JSON.map(lambda value: json.dumps(value).encode())
+        | st.just(b"[" * 100_000)
+    )
 
     @inputs
     @example(code=ANSWERS, record=b'{"language": "/../x"}', command=("hint", "1.1", "--dir", "."))
@@ -312,7 +381,9 @@ def test_answers_and_their_records(inputs: Any) -> None:
     @given(
         code=code,
         record=record,
-        command=st.sampled_from((("grade", "."), ("check", "01", "--dir", "."), ("list", "--dir", "."), ("hint", "1.1", "--dir", "."))),
+        command=st.sampled_from(
+            (("grade", "."), ("check", "01", "--dir", "."), ("list", "--dir", "."), ("hint", "1.1", "--dir", "."))
+        ),
     )
     def holds(code: bytes, record: bytes, command: tuple[str, ...]) -> None:
         with elsewhere() as here:

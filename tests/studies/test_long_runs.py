@@ -16,7 +16,15 @@ from reslab.runs import METRICS, Run, read_metrics
 from reslab.studies.directory import Directory
 from reslab.studies.study import run_study
 
-LINE = {"step": 163, "epoch": 1.0, "learning_rate": 0.1, "loss": 0.123456789, "train_error": 0.5, "heldout_error": 0.5, "seconds": 1.234}
+LINE = {
+    "step": 163,
+    "epoch": 1.0,
+    "learning_rate": 0.1,
+    "loss": 0.123456789,
+    "train_error": 0.5,
+    "heldout_error": 0.5,
+    "seconds": 1.234,
+}
 
 
 @pytest.mark.slow  # 2 minutes
@@ -34,9 +42,14 @@ def test_memory_and_files_stay_flat_over_ten_thousand_steps(tmp_path: Path) -> N
     assert run_trials([config], tmp_path, local(1), sample) == []
     assert Run(tmp_path, config).result()["steps"] == 10_000
     lines = samples[-1][2]
-    early, late = ([each for each in samples if low <= each[2] / lines < high] for low, high in ((0.2, 0.4), (0.8, 1.0)))
+    early, late = (
+        [each for each in samples if low <= each[2] / lines < high] for low, high in ((0.2, 0.4), (0.8, 1.0))
+    )
     memory, files = ([median(each[what] for each in part) for part in (early, late)] for what in (0, 1))
-    print(f"{len(samples)} samples: {memory[0] / 1e6:.1f} MB, then {memory[1] / 1e6:.1f} MB; {files[0]:.0f} open files, then {files[1]:.0f}")
+    print(
+        f"{len(samples)} samples: {memory[0] / 1e6:.1f} MB, then {memory[1] / 1e6:.1f} MB; {files[0]:.0f} open "
+        f"files, then {files[1]:.0f}"
+    )
     assert memory[1] - memory[0] < 400 * 0.6 * 10_000
     assert files[1] <= files[0] + 1
 
@@ -56,7 +69,9 @@ def test_a_hundred_thousand_lines_of_metrics_load_in_a_second(tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
-def test_a_study_of_a_thousand_trials_resumes_and_shows_itself_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_of_a_thousand_trials_resumes_and_shows_itself_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seconds of this process's work, so that a busy machine is not a failure."""
     study = studies.find("shortcuts")  # which measures results alone, and so can do with pretended trials
     config = study.configure("smoke", {"seeds": 250})

@@ -1,4 +1,6 @@
-"""The same config and seed give the same result on the same machine, in any order of trials, with any number of workers."""
+"""The same config and seed give the same result on the same machine, in any order of trials, with any number of
+workers.
+"""
 
 import random
 from collections.abc import Sequence
@@ -28,7 +30,9 @@ REFERENCE: list[Any] = []
 
 
 def shuffled(workers: int, seed: int) -> Executor:
-    """Return an executor with so many workers that takes the trials in another order, from another state of every generator."""
+    """Return an executor with so many workers that takes the trials in another order, from another state of every
+    generator.
+    """
 
     def run(todo: Sequence[TrialConfig], root: Path, progress: Progress) -> list[Any]:
         random.seed(seed)
@@ -39,7 +43,9 @@ def shuffled(workers: int, seed: int) -> Executor:
 
 
 def outcome(executor: Executor) -> tuple[Json, dict[str, tuple[bytes, list[Json]]]]:
-    """Run the study in a directory of its own and return study.json, and each trial's weights and metrics: all without what the clock says."""
+    """Run the study in a directory of its own and return study.json, and each trial's weights and metrics: all without
+    what the clock says.
+    """
     with TemporaryDirectory() as place:
         directory = Directory(Path(place)).prepare(STUDY)
         run_study(STUDY, CONFIG, directory, executor, lambda *_: None)

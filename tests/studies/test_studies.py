@@ -64,7 +64,9 @@ def test_study_json_has_the_claims_and_the_trials(finished: Path) -> None:
 def test_other_seeds_are_other_trials() -> None:
     study = studies.find("degradation")
     first, second = (study.configure("smoke", {"seeds": 2, "first_seed": start}) for start in (0, 2))
-    assert [[trial.seed for trial in trials] for trials in study.grid(second).values()] == [[2, 3]] * len(study.grid(first))
+    assert [[trial.seed for trial in trials] for trials in study.grid(second).values()] == [[2, 3]] * len(
+        study.grid(first)
+    )
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(0.0, "inconclusive"), (0.1, "supported")])
@@ -73,7 +75,9 @@ def test_a_control_that_leaves_no_room_tests_nothing(error: float, verdict: str,
     trials = pretended("preactivation", tmp_path, lambda group: error if group.startswith("v1") else 0.0)
     found = {v.id: v for v in study.verdicts(study.measure(study.configure("smoke", {}), trials))}
     decided = found["preactivation.v2-trains-better-at-depth"]
-    assert decided.verdict == verdict and decided.reason is not None and (decided.reason.code == "no-room") == (error == 0)
+    assert (
+        decided.verdict == verdict and decided.reason is not None and (decided.reason.code == "no-room") == (error == 0)
+    )
 
 
 def test_one_depth_is_a_list_of_one() -> None:
@@ -96,7 +100,9 @@ SIDES = [
 
 
 @pytest.mark.parametrize(("name", "claim", "part", "treatment", "control"), SIDES)
-def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, treatment: str, control: str, tmp_path: Path) -> None:
+def test_sides_are_those_that_the_claims_name(
+    name: str, claim: str, part: str, treatment: str, control: str, tmp_path: Path
+) -> None:
     study = studies.find(name)
     mine: dict[str, float] = {treatment: 0.15, control: 0.03}
     errors = {"train": lambda _: 0.05, "test": lambda _: 0.05} | {part: lambda group: mine.get(group, 0.07)}
@@ -105,12 +111,18 @@ def test_sides_are_those_that_the_claims_name(name: str, claim: str, part: str, 
     assert next(v.effect for v in verdicts if v.id == f"{name}.{claim}") == pytest.approx(0.12)
 
 
-@pytest.mark.parametrize("name", ["ensemble_paths", "identity_mappings", "lesion", "residual_learning", "skip_gradient", "successors"])
+@pytest.mark.parametrize(
+    "name", ["ensemble_paths", "identity_mappings", "lesion", "residual_learning", "skip_gradient", "successors"]
+)
 def test_networks_that_diverged_are_not_looked_into_and_nothing_is_concluded(name: str, tmp_path: Path) -> None:
     """There are no weights to load: a look would fail."""
     study = studies.find(name)
-    measurement = study.measure(study.configure("smoke", {}), pretended(name, tmp_path, lambda _: 0.9, status="diverged"))
-    assert {verdict.verdict for verdict in study.verdicts(measurement) if verdict.kind == "statistical"} == {"inconclusive"}
+    measurement = study.measure(
+        study.configure("smoke", {}), pretended(name, tmp_path, lambda _: 0.9, status="diverged")
+    )
+    assert {verdict.verdict for verdict in study.verdicts(measurement) if verdict.kind == "statistical"} == {
+        "inconclusive"
+    }
     json.dumps([figure.model_dump() for figure in (*measurement.tables, *measurement.charts)], allow_nan=False)
 
 
@@ -142,7 +154,9 @@ class Seen(NamedTuple):
     calls: int
 
 
-def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = 0
 
     def seen(trial: str, images: int) -> Seen:
@@ -153,7 +167,9 @@ def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(tmp_
     seen.__module__ = "reslab.studies.degradation"  # the code of others is not known to the digest
     first = kept.kept(tmp_path, seen, 8, given=("a trial",))
     again = kept.kept(tmp_path, seen, 8, given=("a trial",))
-    assert again.calls == first.calls == 1 and again.numbers[:2] == [0.1 + 0.2, math.inf] and math.isnan(again.numbers[2])
+    assert (
+        again.calls == first.calls == 1 and again.numbers[:2] == [0.1 + 0.2, math.inf] and math.isnan(again.numbers[2])
+    )
     assert kept.kept(tmp_path, seen, 9, given=("a trial",)).calls == 2
     monkeypatch.setattr(kept, "measure_digest", lambda study: "other code")
     assert kept.kept(tmp_path, seen, 8, given=("a trial",)).calls == 3
@@ -168,7 +184,9 @@ def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished
     whole = reslab_here(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
     assert whole.returncode == 0, whole.stderr
     for trial in json.loads(whole.stdout)["trials"]:
-        weights = [(root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")]
+        weights = [
+            (root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")
+        ]
         assert weights[0] == weights[1]
 
 
@@ -176,7 +194,9 @@ def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finis
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
     before = (out / "study.json").read_bytes()
-    times = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*") if path.is_file() and path.name != ".lock"}
+    times = {
+        path: path.stat().st_mtime_ns for path in out.glob("trials/*/*") if path.is_file() and path.name != ".lock"
+    }
     assert reslab_here(*STUDY, "--out", out).returncode == 0
     assert (out / "study.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
@@ -186,7 +206,9 @@ def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finis
     shutil.rmtree(gone)
     assert reslab_here(*STUDY, "--out", out).returncode == 0
     assert (gone / "weights.safetensors").read_bytes() == weights
-    assert {path for path, stamp in times.items() if path.stat().st_mtime_ns != stamp} == {path for path in times if path.parent == gone}
+    assert {path for path, stamp in times.items() if path.stat().st_mtime_ns != stamp} == {
+        path for path in times if path.parent == gone
+    }
 
 
 def test_fresh_starts_over_beside_the_old_one(finished: Path) -> None:
@@ -201,7 +223,10 @@ def test_the_report_needs_no_network_and_escapes_what_it_shows(finished: Path, t
     outside_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", outside_scripts)
     assert "default-src 'none'" in page
-    command = "reslab study degradation --data digits --seeds 3 --first-seed 0 --recipe fast --epochs 1 --threads 1 --device cpu --precision 32"
+    command = (
+        "reslab study degradation --data digits --seeds 3 --first-seed 0 --recipe fast --epochs 1 --threads 1 --device "
+        "cpu --precision 32"
+    )
     assert f"{command} --depths 8,14 --surface 2" in outside_scripts
     for text in ("성능 저하 문제", "The degradation problem", "plain-14", "lightning-fabric"):
         assert text in outside_scripts
@@ -249,7 +274,8 @@ def test_every_study_is_well_formed(name: str) -> None:
         assert claim.id.startswith(f"{name}.") and claim.source and all(claim.statement.values())
         assert re.search("[가-힣]", claim.statement["ko"])
         assert all(text.endswith(".") for text in claim.statement.values())
-        assert not any(text.endswith(".") for text in (claim.corrects or {}).values())  # what the chapter says, in short
+        # what the chapter says, in short
+        assert not any(text.endswith(".") for text in (claim.corrects or {}).values())
 
 
 def test_claim_ids_are_unique() -> None:
@@ -281,7 +307,9 @@ def test_another_studys_directory_is_refused(tmp_path: Path) -> None:
         Directory(tmp_path).prepare(studies.find("degradation"))
 
 
-def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = studies.find("shortcuts")  # which measures results alone, and so can do with pretended trials
     config = study.configure("smoke", {})
     directory = Directory(tmp_path)
@@ -292,7 +320,16 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(tmp_path: 
             if trial != lost:
                 run = Run(root, trial)  # type: ignore[arg-type]  # a TrialConfig
                 run.create()
-                run.finish({"status": "finished", "steps": 1, "seconds": 1.0, "train_error": 0.25, "heldout_error": 0.25, "test_error": 0.25})
+                run.finish(
+                    {
+                        "status": "finished",
+                        "steps": 1,
+                        "seconds": 1.0,
+                        "train_error": 0.25,
+                        "heldout_error": 0.25,
+                        "test_error": 0.25,
+                    }
+                )
         return [Failure(lost, "MemoryError: no")]
 
     monkeypatch.setattr("reslab.studies.study.run_trials", pretend)

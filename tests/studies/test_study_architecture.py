@@ -27,7 +27,9 @@ def measured() -> Measurement:
 
 
 @pytest.mark.parametrize(("study", "shown"), [(architecture.STUDY, "25,557,032"), (history.STUDY, "7.61 %")])
-def test_every_count_is_as_claimed_and_the_report_shows_it(study: Study, shown: str, measured: Measurement, tmp_path: Path) -> None:
+def test_every_count_is_as_claimed_and_the_report_shows_it(
+    study: Study, shown: str, measured: Measurement, tmp_path: Path
+) -> None:
     counted = replace(study, measure=lambda *_: measured) if study is architecture.STUDY else study
     directory = Directory(tmp_path / study.name).prepare(counted)
     record = run_study(counted, study.configure("smoke", {}), directory, local(1)).record
@@ -46,7 +48,9 @@ def test_what_is_counted_is_kept(measured: Measurement, tmp_path: Path) -> None:
 
 
 def test_other_networks_are_counted_as_what_they_are() -> None:
-    """The same instruments on torchvision's networks, whose stride is elsewhere, and on a v2 network, whose order is another."""
+    """The same instruments on torchvision's networks, whose stride is elsewhere, and on a v2 network, whose order is
+    another.
+    """
     v15 = Blocks("torchvision/resnet50")
     assert set(v15.strided) == {"layer2.0", "layer3.0", "layer4.0"} and v15.strided["layer2.0"] == ["conv2"]
     assert v15.operations("layer1.1") == Blocks("resnet50").operations("layer1.1")

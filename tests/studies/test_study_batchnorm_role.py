@@ -41,8 +41,12 @@ def test_limits_at_the_ends_of_the_grid_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize("name", ["rates", "batches"])
-@pytest.mark.parametrize(("values", "message"), [((0, 1), "greater than 0"), ((2, 1), "must grow"), ((1, 1), "must grow")])
-def test_rates_and_batches_that_cannot_be_compared_are_refused(name: str, values: tuple[int, int], message: str) -> None:
+@pytest.mark.parametrize(
+    ("values", "message"), [((0, 1), "greater than 0"), ((2, 1), "must grow"), ((1, 1), "must grow")]
+)
+def test_rates_and_batches_that_cannot_be_compared_are_refused(
+    name: str, values: tuple[int, int], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         STUDY.configure("default", {name: values})
 
@@ -81,7 +85,8 @@ def test_batchnorm_makes_the_branch_smaller() -> None:
 def test_a_gradient_that_overflowed_has_turned_by_a_right_angle(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = tuple(LayerShift("layer", 1.0, 1.0, cosine) for cosine in (1.0, 0.5, float("nan")))
     monkeypatch.setattr(descent, "covariate_shift", lambda *_, **__: CovariateShift(layers, 0.1))
-    assert turned(nn.Identity(), torch.zeros(1), torch.zeros(1), 0.1) == pytest.approx(0.75)  # the first layer has none before it
+    # the first layer has none before it
+    assert turned(nn.Identity(), torch.zeros(1), torch.zeros(1), 0.1) == pytest.approx(0.75)
 
 
 def of_constant_rate(iterations: int) -> TrialConfig:
@@ -89,7 +94,9 @@ def of_constant_rate(iterations: int) -> TrialConfig:
     return tiny_trial(epochs=None, iterations=iterations, schedule=Steps(milestones=(0.999,)))  # type: ignore[arg-type]  # iterations instead
 
 
-def test_training_is_repeated_bit_for_bit_and_looked_into_where_levels_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_is_repeated_bit_for_bit_and_looked_into_where_levels_are_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, shorter = of_constant_rate(7), of_constant_rate(6)  # into the second epoch of five steps
     trial, end = (Trial(("with",), c, run_trial(c, tmp_path), Run(tmp_path, c)) for c in (config, shorter))
     seen: list[dict[str, Tensor]] = []
@@ -113,7 +120,11 @@ def test_training_is_repeated_bit_for_bit_and_looked_into_where_levels_are_reach
 
 def test_a_look_is_at_a_step_and_leaves_the_network_as_it_is() -> None:
     torch.manual_seed(0)
-    network, images, labels = zoo.build("cifar_resnet", depth=8, in_channels=1).train(), torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+    network, images, labels = (
+        zoo.build("cifar_resnet", depth=8, in_channels=1).train(),
+        torch.randn(16, 1, 8, 8),
+        torch.arange(16) % 10,
+    )
     before = {name: value.clone() for name, value in network.state_dict().items()}
     moved = stepped(network, images, labels, 0.5)
     near, far = (look(network, images, labels, rate) for rate in (1e-3, 0.5))
@@ -122,7 +133,10 @@ def test_a_look_is_at_a_step_and_leaves_the_network_as_it_is() -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
     nn.functional.cross_entropy(network(images), labels).backward()
     optimizer.step()
-    assert all(torch.allclose(value, after, atol=1e-6) for value, after in zip(moved.parameters(), network.parameters(), strict=True))
+    assert all(
+        torch.allclose(value, after, atol=1e-6)
+        for value, after in zip(moved.parameters(), network.parameters(), strict=True)
+    )
 
 
 AT_START = {"residual": (-0.1, 1.0), "plain": (2.0, -2.0), "branch": (0.4, 0.6)}
@@ -153,7 +167,9 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
             run.append_metrics({"loss": loss})
         trained = what == "batch" or float(size) <= usable
         errors = dict.fromkeys(("train_error", "heldout_error"), 0.1 - 0.05 * (size == best) if trained else 0.9)
-        gap = {("with", 0.1): 0.02, ("with", 0.01): 0.03, ("without", 0.01): 0.05, ("with", 16): 0.01}.get((str(kind), float(size)), 0.05)
+        gap = {("with", 0.1): 0.02, ("with", 0.01): 0.03, ("without", 0.01): 0.05, ("with", 16): 0.01}.get(
+            (str(kind), float(size)), 0.05
+        )
         return Trial(key, config, {"status": "finished", **errors, "test_error": errors["train_error"] + gap}, run)
 
     def decided() -> dict[str, Verdict]:
@@ -178,11 +194,16 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
             "scales-the-branch-down": 0.4 - 0.6,
         }
     )
-    assert [key for key, verdict in found.items() if verdict.verdict != "supported"] == ["no-less-covariate-shift", "larger-usable-rate"]
+    assert [key for key, verdict in found.items() if verdict.verdict != "supported"] == [
+        "no-less-covariate-shift",
+        "larger-usable-rate",
+    ]
     assert found["no-less-covariate-shift"].verdict == "refuted" and looked == [(0.01, 0.01)] * 6
 
     def unseen() -> list[str]:
-        return [key for key, verdict in decided().items() if verdict.reason and verdict.reason.code == "too-little-learned"]
+        return [
+            key for key, verdict in decided().items() if verdict.reason and verdict.reason.code == "too-little-learned"
+        ]
 
     looks = ["no-less-covariate-shift", "steadier-layer-inputs", "smoother-loss"]
     assert not unseen()
@@ -197,11 +218,18 @@ def test_sides_and_rates_are_those_that_the_claims_name(tmp_path: Path, monkeypa
 
 
 def test_the_drift_of_inputs_is_in_their_standard_deviations() -> None:
-    before = [(torch.tensor([0.0, 1.0, 5.0]), torch.tensor([1.0, 2.0, 0.0])), (torch.tensor([0.0]), torch.tensor([0.0]))]
+    before = [
+        (torch.tensor([0.0, 1.0, 5.0]), torch.tensor([1.0, 2.0, 0.0])),
+        (torch.tensor([0.0]), torch.tensor([0.0])),
+    ]
     after = [(torch.tensor([3.0, 0.0, 9.0]), torch.ones(3)), (torch.tensor([7.0]), torch.ones(1))]
     assert drift(before, after) == pytest.approx((3 + 0.5) / 2)  # channels and layers that did not vary are left out
     assert drift(before[1:], after[1:]) == inf
-    assert bounded_log10(inf) == bounded_log10(float("nan")) == 9 and bounded_log10(0.0) == -9 and bounded_log10(0.01) == -2
+    assert (
+        bounded_log10(inf) == bounded_log10(float("nan")) == 9
+        and bounded_log10(0.0) == -9
+        and bounded_log10(0.01) == -2
+    )
 
 
 def test_the_moments_are_those_of_the_inputs_of_every_convolution_but_the_first() -> None:
@@ -211,7 +239,10 @@ def test_the_moments_are_those_of_the_inputs_of_every_convolution_but_the_first(
     statistics = network[1].running_mean.clone()
     ((mean, std),) = input_moments(network, images)
     assert mean.shape == std.shape == (2,)
-    assert torch.allclose(mean, torch.zeros(2).double(), atol=1e-9) and torch.allclose(std, torch.ones(2).double(), atol=0.02)  # unbiased: √(72/71)
+    # unbiased: √(72/71)
+    assert torch.allclose(mean, torch.zeros(2).double(), atol=1e-9) and torch.allclose(
+        std, torch.ones(2).double(), atol=0.02
+    )
     assert torch.equal(network[1].running_mean, statistics)  # looked at, not trained
 
 

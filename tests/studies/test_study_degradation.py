@@ -51,7 +51,9 @@ def test_without_the_right_variance_the_layers_would_not_be_the_identity() -> No
 
 
 def pair(status: str, seeds: tuple[int, ...] = (0, 1)) -> dict[str, list[Trial]]:
-    """Return trials of a plain and a residual network that are as they were drawn; the plain one of seed 0 has this status."""
+    """Return trials of a plain and a residual network that are as they were drawn; the plain one of seed 0 has this
+    status.
+    """
 
     class Fresh(Trial):
         def network(self) -> nn.Module:

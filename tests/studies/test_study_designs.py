@@ -21,7 +21,9 @@ def blocks_of(slope: float, wm: float, depth: int) -> list[int]:
 
 
 @given(st.floats(0.05, 1.5), st.floats(1.5, 3), st.integers(4, 40), st.floats(0.1, 0.9), st.floats(0.02, 0.5))
-def test_slopes_are_those_that_give_the_blocks_and_no_others(slope: float, wm: float, depth: int, inside: float, outside: float) -> None:
+def test_slopes_are_those_that_give_the_blocks_and_no_others(
+    slope: float, wm: float, depth: int, inside: float, outside: float
+) -> None:
     blocks = blocks_of(slope, wm, depth)
     found = laws.slopes(blocks, wm)
     assert found is not None
@@ -37,20 +39,27 @@ def test_every_published_slope_is_in_its_range_and_no_resnet_has_one() -> None:
         low, high = designs.wa_range(design)
         assert low <= design.wa < high
     assert not any(laws.slopes(blocks, 2.0) for blocks in designs.RESNETS.values())
-    assert laws.nearest_blocks((3, 4, 6, 3), 2.0)[1] == pytest.approx(math.log(2) * 2 / 16)  # two of sixteen blocks a stage off
+    # two of sixteen blocks a stage off
+    assert laws.nearest_blocks((3, 4, 6, 3), 2.0)[1] == pytest.approx(math.log(2) * 2 / 16)
     assert laws.nearest_blocks(blocks_of(0.5, 2.0, 16), 2.0)[1] == 0
 
 
 @given(st.floats(0, 7))
 def test_a_scale_that_follows_a_phi_agrees_with_it(phi: float) -> None:
     exact = efficientnet.compound(phi)
-    scale = efficientnet.Scale(round(exact.width, 1), round(exact.depth, 1), 4 * round(224 * efficientnet.GAMMA**phi / 4), 0.2)
+    scale = efficientnet.Scale(
+        round(exact.width, 1), round(exact.depth, 1), 4 * round(224 * efficientnet.GAMMA**phi / 4), 0.2
+    )
     found = laws.agreeing_phi(scale)
     assert found is not None and found[0] - 1e-9 <= phi <= found[1] + 1e-9
 
 
 def test_the_published_scales_follow_none_from_b3_on() -> None:
-    assert [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if laws.agreeing_phi(scale)] == ["b0", "b1", "b2"]
+    assert [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if laws.agreeing_phi(scale)] == [
+        "b0",
+        "b1",
+        "b2",
+    ]
 
 
 def test_a_resnext_block_is_the_sum_of_as_many_paths_as_its_cardinality_and_of_no_other_number() -> None:

@@ -37,7 +37,12 @@ class Block(nn.Module):
 @pytest.mark.parametrize(
     ("later", "expected"),
     [((0.0, 5.0), 0.0), ((-1.0, 2.0), 1.0), ((-0.25, 0.0), 0.25), ((0.5, 0.0), -0.5)],
-    ids=["a block that ignores its input repairs nothing", "one that goes to its target repairs all", "a quarter of the way", "away from it"],
+    ids=[
+        "a block that ignores its input repairs nothing",
+        "one that goes to its target repairs all",
+        "a quarter of the way",
+        "away from it",
+    ],
 )
 def test_repair_is_what_comes_back(later: tuple[float, float], expected: float) -> None:
     network, x = nn.Sequential(Block(0.7, 0.3), Block(*later)), torch.randn(5, 3)
@@ -73,14 +78,18 @@ def test_a_gradient_in_proportion_to_the_paths_has_their_mean_length(n: int, lon
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "supported"), (-1, "refuted")])
-def test_opposite_data_turn_the_verdicts_round(sign: int, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opposite_data_turn_the_verdicts_round(
+    sign: int, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pretended networks: of nine blocks, with little or much of the gradient on short paths."""
 
     def pretend(trial: Trial, *_: object) -> Looked:
         noise = (0.01, -0.01, 0.0)[trial.seed]
         low, high = 0.05 + noise, 0.6 + noise
         short, long = (low, high) if sign > 0 else (high, low)
-        return Looked([short, *[(1 - short) / 9] * 9], 9 * (0.3 if sign > 0 else 0.7), short, sign * 0.4 + noise, long, short)
+        return Looked(
+            [short, *[(1 - short) / 9] * 9], 9 * (0.3 if sign > 0 else 0.7), short, sign * 0.4 + noise, long, short
+        )
 
     monkeypatch.setattr(ensemble_paths, "look", pretend)
     test_error = {"short": 0.1, "resnet": 0.1 if sign > 0 else 0.05, "preresnet": 0.1}
@@ -91,7 +100,10 @@ def test_opposite_data_turn_the_verdicts_round(sign: int, verdict: str, tmp_path
 
 def test_networks_that_short_paths_did_not_train_decide_nothing(tmp_path: Path) -> None:
     trials = pretended("ensemble_paths", tmp_path, lambda group: 0.9 if group == "short" else 0.0, status="diverged")
-    found = {claim.id.partition(".")[2]: claim for claim in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))}
+    found = {
+        claim.id.partition(".")[2]: claim
+        for claim in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
+    }
     short = found["short-paths-are-enough-to-train"]
     assert short.verdict == "inconclusive" and short.reason is not None and short.reason.code == "untrained"
     assert short.reason.values["errors"] == {"short": 0.9}

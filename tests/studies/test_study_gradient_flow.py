@@ -29,7 +29,9 @@ def flow(*norms: float) -> GradientFlow:
 
 
 def test_decades_and_growth_by_hand() -> None:
-    assert flow(1000.0, 100.0, 10.0).decades == pytest.approx(2.0) and flow(1000.0, 100.0, 10.0).growth == pytest.approx(10.0)
+    assert flow(1000.0, 100.0, 10.0).decades == pytest.approx(2.0) and flow(
+        1000.0, 100.0, 10.0
+    ).growth == pytest.approx(10.0)
     assert flow(0.1, 1.0).decades == pytest.approx(-1.0)
     assert plain(flow(4.0, 2.0, 1.0)) == Flow([4.0, 2.0, 1.0], pytest.approx(2.0), pytest.approx(math.log10(4)), 1.0)
 
@@ -41,7 +43,9 @@ def test_a_gradient_that_vanished_altogether_shrinks_at_a_finite_rate() -> None:
 
 def test_the_four_kinds_are_what_they_say_and_come_from_the_seed() -> None:
     made = {kind: build(kind, 8, 1, 10, 1) for kind in KINDS}
-    assert [any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) for network in made.values()] == ["BN" in kind for kind in KINDS]
+    assert [any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) for network in made.values()] == [
+        "BN" in kind for kind in KINDS
+    ]
     again, other = build("residual", 8, 1, 10, 1), build("residual", 8, 2, 10, 1)
     assert torch.equal(again.conv1.weight, made["residual"].conv1.weight)  # type: ignore[arg-type]  # tensors
     assert not torch.equal(other.conv1.weight, again.conv1.weight)  # type: ignore[arg-type]  # tensors
@@ -103,7 +107,11 @@ def test_the_heat_map_is_of_the_gradients_through_training(measured: Measurement
     images, labels = load_data("digits").fitted(32).train
     flows = [trained_flow(build("residual, BN", 8, seed, 10, 1), images, labels, 1, seed) for seed in range(3)]
     expected = [sum(flow.flows[1].backward[2].log10().item() for flow in flows if flow) / 3, heat.series[2].z[2][1]]  # type: ignore[index]  # it has z
-    assert expected[0] == pytest.approx(expected[1], rel=1e-4) and list(heat.series[2].x) == [0, 1] and len(heat.series[2].y) == 4
+    assert (
+        expected[0] == pytest.approx(expected[1], rel=1e-4)
+        and list(heat.series[2].x) == [0, 1]
+        and len(heat.series[2].y) == 4
+    )
 
 
 FLOWS = {"plain, BN": (1000.0, 1.3), "plain": (0.001, 0.7), "residual, BN": (2.0, 1.01), "residual": (1e6, 2.0)}
@@ -111,7 +119,9 @@ FLOWS = {"plain, BN": (1000.0, 1.3), "plain": (0.001, 0.7), "residual, BN": (2.0
 
 
 def test_sides_are_those_that_the_claims_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks, of which that of hundreds of layers has a ratio of its own, and training lowers every ratio tenfold a step."""
+    """Pretended networks, of which that of hundreds of layers has a ratio of its own, and training lowers every ratio
+    tenfold a step.
+    """
 
     def pretend_start(data: str, kind: str, depth: int, seed: int, images: int) -> Flow:
         ratio, growth = (0.5, 1.0) if depth == 14 else FLOWS[kind]
@@ -147,10 +157,13 @@ def test_sides_are_those_that_the_claims_name(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_every_network_is_looked_at_once_and_what_was_seen_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_network_is_looked_at_once_and_what_was_seen_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = Directory(tmp_path).prepare(STUDY)
     first = run_study(STUDY, SMALL, directory, local(1)).record
-    assert len(list((tmp_path / "measured").iterdir())) == 3 * (4 + 1 + 4)  # seeds; at initialisation, of hundreds of layers, in training
+    # seeds; at initialisation, of hundreds of layers, in training
+    assert len(list((tmp_path / "measured").iterdir())) == 3 * (4 + 1 + 4)
     monkeypatch.setattr(flows, "build", lambda *_: pytest.fail("a network was made again"))
     assert run_study(STUDY, SMALL, directory, local(1)).record == first
 

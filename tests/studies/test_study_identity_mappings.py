@@ -52,7 +52,10 @@ def test_v2_has_what_the_snippet_has_not() -> None:
 def verdicts(path: Path, errors: dict[str, float], train_errors: dict[str, float] | None = None) -> dict[str, Verdict]:
     """Return the verdicts, by the claim's key, on networks that are said to have ended with these errors."""
     trials = pretended("identity_mappings", path, (train_errors or errors).__getitem__, errors.__getitem__)
-    return {verdict.id.partition(".")[2]: verdict for verdict in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))}
+    return {
+        verdict.id.partition(".")[2]: verdict
+        for verdict in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
+    }
 
 
 ALIKE = dict.fromkeys(["original", *SHORTCUTS, *ORDERS], 0.1)
@@ -68,7 +71,9 @@ def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.Mo
     assert decided["training-makes-the-change-rarer"] == "refuted"  # before is after
 
 
-def test_a_variant_that_hardly_trains_is_worse_and_an_original_that_does_not_tests_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_that_hardly_trains_is_worse_and_an_original_that_does_not_tests_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Trial, "network", Trial.fresh_network)
     apart = verdicts(tmp_path, ALIKE | {"dropout": 0.9, "bn-after-addition": 0.9})
     assert apart["dropout-trains-worse"].verdict == "supported"
@@ -86,7 +91,11 @@ def test_half_the_share_of_negative_sums_is_rarer(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(identity_mappings, "negative", pretend)
     found = verdicts(tmp_path, ALIKE)
     assert found["training-makes-the-change-rarer"].effect == pytest.approx(-0.0775)
-    assert found["training-makes-the-change-rarer"].verdict == found["the-last-relu-rarely-changes-the-sum"].verdict == "supported"
+    assert (
+        found["training-makes-the-change-rarer"].verdict
+        == found["the-last-relu-rarely-changes-the-sum"].verdict
+        == "supported"
+    )
 
 
 @pytest.mark.slow  # trains thirty small networks

@@ -24,7 +24,13 @@ def curve(start: float, *means: float) -> Curve:
 
 
 @pytest.mark.parametrize(
-    ("errors", "share"), [((0.0, 0.3, 0.6, 0.9), 1 / 3), ((0.1, 0.9, 0.9, 0.9), 1.0), ((0.2, 0.2, 0.2, 0.2), 0.0), ((0.5, 0.4, 0.3, 0.1), -0.25)]
+    ("errors", "share"),
+    [
+        ((0.0, 0.3, 0.6, 0.9), 1 / 3),
+        ((0.1, 0.9, 0.9, 0.9), 1.0),
+        ((0.2, 0.2, 0.2, 0.2), 0.0),
+        ((0.5, 0.4, 0.3, 0.1), -0.25),
+    ],
 )
 def test_the_largest_step_is_a_share_of_the_rise(errors: tuple[float, ...], share: float) -> None:
     assert largest_step(curve(*errors)) == pytest.approx(share)
@@ -52,14 +58,23 @@ def test_what_is_lost_is_what_the_analyses_say(tmp_path: Path) -> None:
     each, some = remove_each(network, images, labels), remove_random(network, images, labels, draws=2, seed=0)
     lost = lesions(trial, 50, 2)
     assert lost.error == lost.removed.error == each.error == some.error
-    assert list(lost.without) == [block.name for block in each.blocks] and list(lost.without.values()) == each.without.tolist()
-    assert lost.removed.amounts == list(some.amounts) and lost.removed.means == pytest.approx(some.errors.mean(1).tolist())
+    assert (
+        list(lost.without) == [block.name for block in each.blocks]
+        and list(lost.without.values()) == each.without.tolist()
+    )
+    assert lost.removed.amounts == list(some.amounts) and lost.removed.means == pytest.approx(
+        some.errors.mean(1).tolist()
+    )
     order = reorder(network, images, labels, draws=2, seed=0)
     assert exchanges(trial, 50, 2).means == pytest.approx(order.errors.mean(1).tolist())
 
 
-def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks: a block costs 1 point in residual ones, 50 in the plain control; a transition 30 in v2 alone."""
+def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pretended networks: a block costs 1 point in residual ones, 50 in the plain control; a transition 30
+    in v2 alone.
+    """
     study = lesion.STUDY
     config = study.configure("smoke", {})
     errors = {label(key): 0.0 for key in study.grid(config)}
@@ -67,20 +82,33 @@ def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_noth
 
     def pretend(trial: Trial, *_: object) -> Lesions:
         rise, noise = 0.5 if trial.key == ("plain",) else 0.01, 0.001 * trial.seed
-        without = {"layer1.0": rise + noise, "layer1.1": rise + noise, "layer2.0": (0.3 if trial.key == ("preresnet",) else rise) + noise}
-        return Lesions(0.0, without, curve(0.0, *((0.1, 0.2, 0.3) if trial.key == ("stochastic",) else (0.3, 0.6, 0.9))))
+        without = {
+            "layer1.0": rise + noise,
+            "layer1.1": rise + noise,
+            "layer2.0": (0.3 if trial.key == ("preresnet",) else rise) + noise,
+        }
+        return Lesions(
+            0.0, without, curve(0.0, *((0.1, 0.2, 0.3) if trial.key == ("stochastic",) else (0.3, 0.6, 0.9)))
+        )
 
     def exchange(_: Trial, *__: object) -> Curve:
         return curve(0.0, 0.01)
 
     def verdicts() -> dict[str, str]:
-        given = {status: pretended("lesion", tmp_path, errors.__getitem__, status=status) for status in ("finished", "diverged")}
-        trials = Trials({key: given["diverged" if label(key) in gone else "finished"][key] for key in given["finished"]})
+        given = {
+            status: pretended("lesion", tmp_path, errors.__getitem__, status=status)
+            for status in ("finished", "diverged")
+        }
+        trials = Trials(
+            {key: given["diverged" if label(key) in gone else "finished"][key] for key in given["finished"]}
+        )
         return {v.id.partition(".")[2]: str(v.verdict) for v in study.verdicts(study.measure(config, trials))}
 
     monkeypatch.setattr(lesion, "lesions", pretend)
     monkeypatch.setattr(lesion, "exchanges", exchange)
-    expected = dict.fromkeys([claim.id.partition(".")[2] for claim in study.claims], "supported") | {"transitions-matter-more": "refuted"}
+    expected = dict.fromkeys([claim.id.partition(".")[2] for claim in study.claims], "supported") | {
+        "transitions-matter-more": "refuted"
+    }
     assert verdicts() == expected
     gone, errors["stochastic"] = {"stochastic"}, 0.9
     assert verdicts() == expected | {"stochastic-depth-makes-robust": "inconclusive"}
@@ -141,6 +169,8 @@ def test_smoke(tmp_path: Path) -> None:
     assert not done.failures and done.record == again.record
     assert len(done.record.charts) == 3 and len(done.record.tables[0].rows) == 5
     each = done.record.charts[0]
-    assert [(band.first, band.last) for band in each.bands] == [(f"layer{stage}.0", f"layer{stage}.2") for stage in (1, 2, 3)]
+    assert [(band.first, band.last) for band in each.bands] == [
+        (f"layer{stage}.0", f"layer{stage}.2") for stage in (1, 2, 3)
+    ]
     assert each.marks == ["layer2.0", "layer3.0"]
     assert [len(series.y) for series in each.series] == [10, 10, 10, 7, 7]  # and the whole network

@@ -45,7 +45,9 @@ def test_over_seeds_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("deep", "shrinks"), [(0.3, "supported"), (0.9, "refuted")])
-def test_sides_are_those_that_the_claims_name(deep: float, shrinks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sides_are_those_that_the_claims_name(
+    deep: float, shrinks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pretended networks: the shallow one responds with 0.7, the plain one with 0.8; residuals begin at 0.6."""
     response: dict[Key, float] = {("resnet", 8): 0.7, ("resnet", 14): deep, ("plain", 14): 0.8}
 
@@ -58,7 +60,9 @@ def test_sides_are_those_that_the_claims_name(deep: float, shrinks: str, tmp_pat
     monkeypatch.setattr(residual_learning, "stds", stds)
     monkeypatch.setattr(residual_learning, "residuals", residuals)
     measured = STUDY.measure(STUDY.configure("smoke", {}), pretended("residual_learning", tmp_path, lambda _: 0.0))
-    found = {verdict.id.partition(".")[2]: verdict for verdict in STUDY.verdicts(measured) if verdict.kind == "statistical"}
+    found = {
+        verdict.id.partition(".")[2]: verdict for verdict in STUDY.verdicts(measured) if verdict.kind == "statistical"
+    }
     assert {verdict.verdict for verdict in found.values()} == {shrinks}
     effects = {
         "responses-are-smaller-than-plain": deep - 0.8,

@@ -1,4 +1,6 @@
-"""The study of the shortcut's gradient: its formulas against a dense Jacobian, its singular values where they are known, and one run."""
+"""The study of the shortcut's gradient: its formulas against a dense Jacobian, its singular values where they are
+known, and one run.
+"""
 
 from pathlib import Path
 
@@ -62,15 +64,25 @@ def test_a_block_that_is_the_identity_has_singular_values_of_one() -> None:
 
 def test_a_histogram_by_hand() -> None:
     shares = histogram([0.0, 0.0, 0.55, 1.0, 9.0])
-    assert len(shares) == 32 and {place: share for place, share in enumerate(shares) if share} == {0: 40, 5: 20, 10: 20, 31: 20}
+    assert len(shares) == 32 and {place: share for place, share in enumerate(shares) if share} == {
+        0: 40,
+        5: 20,
+        10: 20,
+        31: 20,
+    }
 
 
 def test_both_before_and_after_training_have_to_be_as_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks: of v1 half of the directions are lost, and of v2 half shrink, but not in the smallest value after training."""
+    """Pretended networks: of v1 half of the directions are lost, and of v2 half shrink, but not in the smallest value
+    after training.
+    """
 
     def pretend(trial: Trial) -> Spectra:
         low, noise = (0.0 if trial.key == ("v1",) else 0.4), 0.01 * trial.seed
-        before, after = {"layer1.0": [low, 2.0], "layer2.1": [2.0, 2.0]}, {"layer1.0": [2 * low + noise, 2 * low, 2.0, 2.0]}
+        before, after = (
+            {"layer1.0": [low, 2.0], "layer2.1": [2.0, 2.0]},
+            {"layer1.0": [2 * low + noise, 2 * low, 2.0, 2.0]},
+        )
         return {"before": before, "after": after}
 
     monkeypatch.setattr(skip_gradient, "spectra", pretend)
@@ -88,7 +100,9 @@ def test_both_before_and_after_training_have_to_be_as_claimed(tmp_path: Path, mo
     decided = {key: verdict.verdict for key, verdict in found.items() if key in effects}
     assert list(decided.values()) == ["supported", "refuted", "inconclusive", "supported"]
     untrained = pretended("skip_gradient", tmp_path, lambda group: 0.9 if group == "v2" else 0.0)
-    reasons = {verdict.id.partition(".")[2]: verdict.reason for verdict in STUDY.verdicts(STUDY.measure(config, untrained))}
+    reasons = {
+        verdict.id.partition(".")[2]: verdict.reason for verdict in STUDY.verdicts(STUDY.measure(config, untrained))
+    }
     assert {key for key in effects if (reason := reasons[key]) and reason.code == "untrained"} == {
         "v2-blocks-shrink-some-directions",
         "many-directions-shrink",

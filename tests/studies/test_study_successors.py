@@ -54,7 +54,9 @@ def cost_of(trial: TrialConfig) -> costs.Cost:
 
 
 class Trained:
-    """As much of a trial as the measurement asks for: a DenseNet of three layers a block, whose longest connections may carry nothing."""
+    """As much of a trial as the measurement asks for: a DenseNet of three layers a block, whose longest connections may
+    carry nothing.
+    """
 
     def __init__(self, forgetful: bool) -> None:
         torch.manual_seed(0)
@@ -63,7 +65,8 @@ class Trained:
             for block in dense_blocks(self.dense):
                 for reader, layer in enumerate(block.readers, start=1):
                     with torch.no_grad():
-                        layer.weight[:, : block.starts[max(0, reader - 2)]] = 0  # nothing from more than two layers back
+                        # nothing from more than two layers back
+                        layer.weight[:, : block.starts[max(0, reader - 2)]] = 0
 
     def network(self) -> nn.Module:
         return self.dense
@@ -73,7 +76,9 @@ class Trained:
 
     def data(self) -> Dataset:
         whole = load_data("digits")
-        return replace(whole, parts={name: Part(images[:100], labels[:100]) for name, (images, labels) in whole.parts.items()})
+        return replace(
+            whole, parts={name: Part(images[:100], labels[:100]) for name, (images, labels) in whole.parts.items()}
+        )
 
 
 @cache
@@ -86,16 +91,29 @@ def test_cutting_what_is_not_used_changes_nothing_and_what_is_used_something() -
     assert len(forgetful.errors) == 5  # nothing cut, and lengths 1 to 4
     assert forgetful.errors[3] == forgetful.errors[4] == forgetful.old_cut == forgetful.errors[0] != forgetful.errors[1]
     assert whole.old_cut != whole.errors[0]
-    assert all(c.weight == 0 for c in forgetful.trained if c.distance > 2) and all(c.weight > 0 for c in forgetful.fresh)
+    assert all(c.weight == 0 for c in forgetful.trained if c.distance > 2) and all(
+        c.weight > 0 for c in forgetful.fresh
+    )
 
 
 def test_the_blocks_input_is_compared_with_the_blocks_own_features_from_the_second_block_on() -> None:
     """First blocks, first layers and what follows a block do not count."""
-    counted = [Connection(2, 2, 0, 1.0, 0.5), Connection(2, 2, 1, 1.0, 2.0), Connection(3, 2, 0, 1.0, 0.7), Connection(3, 2, 1, 1.0, 3.0)]
-    others = [Connection(1, 2, 0, 1.0, 9.0), Connection(2, 1, 0, 1.0, 9.0), Connection(2, 4, 0, 1.0, 9.0), Connection(3, 4, 2, 1.0, 9.0)]
+    counted = [
+        Connection(2, 2, 0, 1.0, 0.5),
+        Connection(2, 2, 1, 1.0, 2.0),
+        Connection(3, 2, 0, 1.0, 0.7),
+        Connection(3, 2, 1, 1.0, 3.0),
+    ]
+    others = [
+        Connection(1, 2, 0, 1.0, 9.0),
+        Connection(2, 1, 0, 1.0, 9.0),
+        Connection(2, 4, 0, 1.0, 9.0),
+        Connection(3, 4, 2, 1.0, 9.0),
+    ]
     assert reuse.input_and_rest([*counted, *others]) == (pytest.approx(0.6), pytest.approx(2.5))
     later = [Connection(3, 3, 0, 1.0, 0.0), Connection(3, 3, 1, 1.0, 4.0), Connection(3, 3, 2, 1.0, 6.0)]
-    assert reuse.input_and_rest([*counted, *later, *others]) == (pytest.approx(0.4), pytest.approx(10 / 3))  # a layer counts once, however late
+    # a layer counts once, however late
+    assert reuse.input_and_rest([*counted, *later, *others]) == (pytest.approx(0.4), pytest.approx(10 / 3))
 
 
 def test_the_table_and_the_charts_say_what_was_measured() -> None:
@@ -118,15 +136,21 @@ def measured_whole(trial: Trial) -> reuse.Reuse:
 
 def decided(trials: Trials) -> dict[str, Verdict]:
     """Return the verdicts on these trials of the smoke preset, by the claims' keys."""
-    found = successors.STUDY.verdicts(successors.measure(successors.SuccessorsConfig(**successors.STUDY.presets["smoke"]), trials))
+    found = successors.STUDY.verdicts(
+        successors.measure(successors.SuccessorsConfig(**successors.STUDY.presets["smoke"]), trials)
+    )
     return {verdict.id.removeprefix("successors."): verdict for verdict in found}
 
 
 @pytest.mark.parametrize("untrained", ["efficientnet-deeper", "efficientnet-compound", "densenet"])
-def test_a_network_that_was_not_trained_decides_nothing(untrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_was_not_trained_decides_nothing(
+    untrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(successors, "reuse_of", measured_whole)
     verdicts = decided(pretended("successors", tmp_path, lambda group: 0.4 if group == untrained else 0.0))
-    untested = {key: verdict for key, verdict in verdicts.items() if verdict.reason and verdict.reason.code == "untrained"}
+    untested = {
+        key: verdict for key, verdict in verdicts.items() if verdict.reason and verdict.reason.code == "untrained"
+    }
     expected = {
         "efficientnet-deeper": {"compound-scaling-beats-depth"},
         "efficientnet-compound": {"compound-scaling-beats-depth", "compound-scaling-beats-width"},
@@ -134,7 +158,9 @@ def test_a_network_that_was_not_trained_decides_nothing(untrained: str, tmp_path
     }
     assert untested.keys() == expected[untrained]
     for verdict in untested.values():
-        assert verdict.verdict == "inconclusive" and verdict.reason and verdict.reason.values["errors"] == {untrained: 0.4}
+        assert (
+            verdict.verdict == "inconclusive" and verdict.reason and verdict.reason.values["errors"] == {untrained: 0.4}
+        )
 
 
 def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,13 +197,19 @@ def test_torchvisions_errors_are_its_metadata() -> None:
 def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None:
     torchvision = literature.torchvision()
     sizes, errors = costs.cost_charts(successors.TEXT, torchvision)
-    points = {name: (x, y) for series in sizes.series for name, x, y in zip(series.text or (), series.x, series.y, strict=True)}
+    points = {
+        name: (x, y)
+        for series in sizes.series
+        for name, x, y in zip(series.text or (), series.x, series.y, strict=True)
+    }
     assert points.keys() == {name for name in zoo.names() if not name.startswith("lowlevel/")}
     assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
     assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, torchvision)}
     title = successors.TEXT.title
     (drawn,) = pictures(Record(study="successors", title=title, charts=[sizes]), [], [])
-    assert drawn.kind == "points" and [series.text for series in drawn.series] == [series.text for series in sizes.series]
+    assert drawn.kind == "points" and [series.text for series in drawn.series] == [
+        series.text for series in sizes.series
+    ]
     behind = {cell for *_, cells in data_rows(drawn) for cell in cells}
     assert "25,557,032 resnet50" in behind
     rows = {row[0]: row[1:] for row in costs.cost_tables(successors.TEXT, torchvision)[0].rows}
@@ -197,5 +229,7 @@ def test_a_smoke_run_decides_every_claim(name: str, inconclusive: int, tmp_path:
     assert done.returncode == 0, done.stderr
     record = read_json(out / "study.json")
     verdicts = [claim["verdict"] for claim in record["claims"]]
-    assert verdicts.count("inconclusive") == inconclusive and verdicts.count("supported") == len(verdicts) - inconclusive
+    assert (
+        verdicts.count("inconclusive") == inconclusive and verdicts.count("supported") == len(verdicts) - inconclusive
+    )
     assert (out / "report.html").stat().st_size > 1_000_000

@@ -27,7 +27,8 @@ FILES = (resnext, wide_resnet, densenet, efficientnet, regnet)
 NAMES = [name for file in FILES for name in file.MODELS]
 REFERENCE = {name: reference for file in FILES for name, reference in file.REFERENCE.items()}
 TWINS = [name for name in NAMES if name in list_models()]
-SMALL = ["resnext50_32x4d", "densenet121", "efficientnet_b0", "regnet_x_400mf", "regnet_y_800mf"]  # a smallest of each, and two that depart
+# a smallest of each, and two that depart
+SMALL = ["resnext50_32x4d", "densenet121", "efficientnet_b0", "regnet_x_400mf", "regnet_y_800mf"]
 
 
 def slow_unless(chosen: list[str], names: list[str]) -> list[object]:
@@ -36,7 +37,9 @@ def slow_unless(chosen: list[str], names: list[str]) -> list[object]:
 
 
 def twins(name: str, **options: object) -> tuple[nn.Module, nn.Module]:
-    """Return our network as torchvision's, and torchvision's with statistics that are not fresh, with the same float64 weights."""
+    """Return our network as torchvision's, and torchvision's with statistics that are not fresh, with the same float64
+    weights.
+    """
     theirs = get_model(name, weights=None, num_classes=5).double()
     with torch.device("meta"):
         ours = reslab.build(name, num_classes=5, **zoo.TORCHVISION_OPTIONS.get(name, {}), **options)
@@ -68,7 +71,9 @@ def test_logits_are_torchvisions(name: str) -> None:
         assert (ours.eval()(images) - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], [*SMALL, "wide_resnet50_2"]))
+@pytest.mark.parametrize(
+    "name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], [*SMALL, "wide_resnet50_2"])
+)
 def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: str) -> None:
     """From the same RNG state, with dropout and stochastic depth as they are."""
     ours, theirs = twins(name)
@@ -85,7 +90,9 @@ def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: s
         assert torch.allclose(statistics[key], expected, rtol=1e-10), key
 
 
-@pytest.mark.parametrize("name", slow_unless(["resnext50_32x4d", "densenet121", "efficientnet_b5", "regnet_y_400mf"], TWINS))
+@pytest.mark.parametrize(
+    "name", slow_unless(["resnext50_32x4d", "densenet121", "efficientnet_b5", "regnet_y_400mf"], TWINS)
+)
 def test_layers_are_torchvisions_one_by_one(name: str) -> None:
     from reslab.networks.anatomy import differences
 
@@ -100,7 +107,9 @@ def _their_meta(name: str) -> nn.Module:
         return get_model(name, weights=None)
 
 
-@pytest.mark.parametrize("name", slow_unless(["resnext50_32x4d", "densenet121", "efficientnet_b0"], [n for n in TWINS if "regnet" not in n]))
+@pytest.mark.parametrize(
+    "name", slow_unless(["resnext50_32x4d", "densenet121", "efficientnet_b0"], [n for n in TWINS if "regnet" not in n])
+)
 def test_references_are_the_twins_measured(name: str) -> None:
     theirs = _their_meta(name)
     with torch.device("meta"):
@@ -137,7 +146,10 @@ def test_torchvisions_weights_choose_torchvisions_widths_and_old_names(monkeypat
 
     for name in ("regnet_y_800mf", "densenet121"):
         theirs = get_model(name, weights=None).eval()
-        state = {key.replace("norm1", "norm.1").replace("conv2", "conv.2"): value for key, value in theirs.state_dict().items()}
+        state = {
+            key.replace("norm1", "norm.1").replace("conv2", "conv.2"): value
+            for key, value in theirs.state_dict().items()
+        }
         monkeypatch.setattr("torchvision.models.get_model_weights", lambda _, state=state: [Weights(state)])
         ours = reslab.build(name, weights="torchvision").eval()
         with torch.no_grad():
@@ -182,7 +194,9 @@ IMAGENET_DENSENETS = [name for name in densenet.MODELS if "_" not in name]
 
 
 def smallest_digits(name: str) -> int:
-    """Return the side of the smallest images that a network takes: digits as they are, but for DenseNets that halve their maps five times."""
+    """Return the side of the smallest images that a network takes: digits as they are, but for DenseNets that halve
+    their maps five times.
+    """
     return 29 if name in IMAGENET_DENSENETS else 8
 
 
@@ -205,7 +219,9 @@ ONE_OF_EACH: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES)])
 def test_each_trains_on_digits(name: str, precision: str) -> None:
-    """Two epochs of eight images, a step each: every loss is finite, every weight stays so, and all but those with no gradient move."""
+    """Two epochs of eight images, a step each: every loss is finite, every weight stays so, and all but those with no
+    gradient move.
+    """
     images, labels = (part[:8] for part in load_data("digits").train)
     side = smallest_digits(name)
     images = F.interpolate(images, (side, side), mode="bilinear") if side > 8 else images
@@ -246,7 +262,9 @@ def test_a_grouped_bottleneck_is_a_sum_of_transformations(cardinality: int, widt
 def test_cardinality_1_is_resnet_v15() -> None:
     with torch.device("meta"):
         ours, resnet = resnext.resnext(50, 1, 64), reslab.build("resnet50", stride_in="3x3")
-    assert {key: value.shape for key, value in ours.state_dict().items()} == {key: value.shape for key, value in resnet.state_dict().items()}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in resnet.state_dict().items()
+    }
 
 
 def conv(inputs: int, outputs: int, kernel: int, side: int, groups: int = 1) -> tuple[int, int]:
@@ -283,7 +301,9 @@ def cifar_resnext_layers(n: int, cardinality: int, base: int) -> Iterator[tuple[
     yield linear(width, 10)
 
 
-@pytest.mark.parametrize(("name", "cardinality", "millions"), [("resnext29_8x64d", 8, 34.4), ("resnext29_16x64d", 16, 68.1)])
+@pytest.mark.parametrize(
+    ("name", "cardinality", "millions"), [("resnext29_8x64d", 8, 34.4), ("resnext29_16x64d", 16, 68.1)]
+)
 def test_cifar_resnext_counts_by_closed_form(name: str, cardinality: int, millions: float) -> None:
     parameters, macs = total(cifar_resnext_layers(3, cardinality, 64))
     assert (parameters, macs) == resnext.REFERENCE[name][:2]
@@ -328,7 +348,9 @@ def test_a_wide_network_is_the_papers_words() -> None:
 def test_width_1_bottlenecks_are_resnet_v15() -> None:
     with torch.device("meta"):
         ours, resnet = wide_resnet.wide_resnet(50, 1), reslab.build("resnet50", stride_in="3x3")
-    assert {key: value.shape for key, value in ours.state_dict().items()} == {key: value.shape for key, value in resnet.state_dict().items()}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in resnet.state_dict().items()
+    }
 
 
 # --- DenseNet ---------------------------------------------------------------------------------------------------------
@@ -434,15 +456,25 @@ def test_stochastic_depth_drops_images_whole_and_keeps_the_mean() -> None:
 
 
 def test_survival_falls_linearly_from_1() -> None:
-    survivals = [module.survival for module in on_meta("efficientnet_b0").modules() if isinstance(module, efficientnet.StochasticDepth)]
+    survivals = [
+        module.survival
+        for module in on_meta("efficientnet_b0").modules()
+        if isinstance(module, efficientnet.StochasticDepth)
+    ]
     assert survivals == pytest.approx([1 - 0.2 * index / 16 for index in range(16)])
 
 
 # --- RegNet -----------------------------------------------------------------------------------------------------------
 
 PYCLS = {
-    "x": "0.2 2.7, 0.4 5.2, 0.6 6.2, 0.8 7.3, 1.6 9.2, 3.2 15.3, 4.0 22.1, 6.5 26.2, 8.0 39.6, 12.1 46.1, 15.9 54.3, 31.7 107.8",
-    "y": "0.2 3.2, 0.4 4.3, 0.6 6.1, 0.8 6.3, 1.6 11.2, 3.2 19.4, 4.0 20.6, 6.4 30.6, 8.0 39.2, 12.1 51.8, 15.9 83.6, 32.3 145.0",
+    "x": (
+        "0.2 2.7, 0.4 5.2, 0.6 6.2, 0.8 7.3, 1.6 9.2, 3.2 15.3, 4.0 22.1, 6.5 26.2, 8.0 39.6, 12.1 46.1, 15.9 54.3, "
+        "31.7 107.8"
+    ),
+    "y": (
+        "0.2 3.2, 0.4 4.3, 0.6 6.1, 0.8 6.3, 1.6 11.2, 3.2 19.4, 4.0 20.6, 6.4 30.6, 8.0 39.2, 12.1 51.8, 15.9 83.6, "
+        "32.3 145.0"
+    ),
 }
 """G multiply-adds and M parameters as the authors print them (facebookresearch/pycls, MODEL_ZOO.md)."""
 
@@ -476,7 +508,9 @@ def test_torchvisions_rounding_is_torchvisions(name: str) -> None:
     kind, size = name.removeprefix("regnet_").split("_", 1)
     w0, wa, wm, g, d = design = {"x": regnet.X, "y": regnet.Y}[kind][size]
     theirs = BlockParams.from_init_params(depth=d, w_0=w0, w_a=wa, w_m=wm, group_width=g)
-    assert list(zip(theirs.depths, theirs.widths, theirs.group_widths, strict=True)) == regnet.stages(design, "torchvision")
+    assert list(zip(theirs.depths, theirs.widths, theirs.group_widths, strict=True)) == regnet.stages(
+        design, "torchvision"
+    )
 
 
 @pytest.mark.slow
@@ -504,7 +538,12 @@ designs = st.builds(
 @given(designs)
 def test_a_design_is_a_quantised_line(design: regnet.Design) -> None:
     widths = regnet.block_widths(design)
-    assert len(widths) == design.d and widths[0] == design.w0 and widths == sorted(widths) and all(width % 8 == 0 for width in widths)
+    assert (
+        len(widths) == design.d
+        and widths[0] == design.w0
+        and widths == sorted(widths)
+        and all(width % 8 == 0 for width in widths)
+    )
     for j, width in enumerate(widths):  # within half a step of the line, in the logarithm, and half of 8
         line = design.w0 + design.wa * j
         assert line * design.wm**-0.5 - 4.01 <= width <= line * design.wm**0.5 + 4.01

@@ -32,7 +32,9 @@ def accumulated(config: TrialConfig) -> dict[str, torch.Tensor]:
     recipe, data = config.recipe, load_data(config.data)
     torch.manual_seed(config.seed)
     network = build(config.model, num_classes=10, in_channels=1, **config.options).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=1, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay
+    )
     steps_per_epoch = len(data.labels) // recipe.batch_size
     total = recipe.total_iterations(steps_per_epoch)
     for step in range(total):
@@ -60,7 +62,9 @@ def test_two_processes_take_the_step_of_one_that_accumulates_both_halves(tmp_pat
     with devices.threads(config.threads):  # as the processes of the trial
         expected = accumulated(config)
     for name, tensor in load_file(run.weights).items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            tensor, expected[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
     assert result["status"] == "finished" and result["steps"] == 1307 // 256
     assert [line["epoch"] for line in run.metrics()] == [1]
 
@@ -68,10 +72,31 @@ def test_two_processes_take_the_step_of_one_that_accumulates_both_halves(tmp_pat
 @pytest.mark.slow  # starts five interpreters: 45 s
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_when_one_process_is_killed_the_others_end_with_an_error_and_the_run_goes_on(tmp_path: Path) -> None:
-    words = ("train", "cifar_resnet", "--depth", "8", "--epochs", "15", "--devices", "2", "--device", "cpu", "--out", str(tmp_path / "runs"))
-    process = subprocess.Popen([sys.executable, "-m", "reslab", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    words = (
+        "train",
+        "cifar_resnet",
+        "--depth",
+        "8",
+        "--epochs",
+        "15",
+        "--devices",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "runs"),
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reslab", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
     deadline = time.monotonic() + 100
-    while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
+    while (
+        not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
     _, error = process.communicate(timeout=60)
@@ -83,7 +108,9 @@ def test_when_one_process_is_killed_the_others_end_with_an_error_and_the_run_goe
 
 
 def children(parent: int) -> list[int]:
-    """Return the training processes of a parent: its children that hold a network's share, and not Python's resource tracker."""
+    """Return the training processes of a parent: its children that hold a network's share, and not Python's resource
+    tracker.
+    """
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -98,11 +125,26 @@ def children(parent: int) -> list[int]:
 
 @pytest.mark.slow  # starts two interpreters and a launcher: 20 s
 def test_torchrun_starts_the_processes_too_and_gives_the_same_weights(tmp_path: Path) -> None:
-    words = ("train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--devices", "2", "--device", "cpu", "--precision", "32")
+    words = (
+        "train",
+        "cifar_resnet",
+        "--depth",
+        "8",
+        "--epochs",
+        "1",
+        "--devices",
+        "2",
+        "--device",
+        "cpu",
+        "--precision",
+        "32",
+    )
     here = reslab(*words, "--out", tmp_path / "here")
     assert here.returncode == 0, here.stderr
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "reslab"]
-    there = subprocess.run([*launcher, *words, "--out", str(tmp_path / "there")], capture_output=True, text=True, encoding="utf-8")
+    there = subprocess.run(
+        [*launcher, *words, "--out", str(tmp_path / "there")], capture_output=True, text=True, encoding="utf-8"
+    )
     assert there.returncode == 0, there.stderr
     assert there.stdout.count("finished after") == 1  # process 0 alone speaks
     (ours,), (theirs,) = (list(tmp_path.glob(f"{where}/*/weights.safetensors")) for where in ("here", "there"))
@@ -122,7 +164,10 @@ def test_precision_and_device_are_checked_and_explained(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with refused(UnusableError, "--device cuda"):
         devices.check("cuda", "32")
-    for bf16, expected in ((True, ("bf16", "this processor multiplies bfloat16")), (False, ("32", "this processor would only emulate bfloat16"))):
+    for bf16, expected in (
+        (True, ("bf16", "this processor multiplies bfloat16")),
+        (False, ("32", "this processor would only emulate bfloat16")),
+    ):
         monkeypatch.setattr(devices, "has_bf16", lambda bf16=bf16: bf16)
         assert devices.best_precision("cpu") == expected
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)

@@ -32,7 +32,8 @@ def test_the_warm_up_ends() -> None:
 def test_a_short_run_leaves_the_warm_up_after_a_tenth() -> None:
     rates = [PAPER_CIFAR_WARMUP.rate(step, 100) for step in (0, 9, 10, 49, 50, 75)]
     assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.001])
-    assert [PAPER_CIFAR_WARMUP.rate(step, 4_000) for step in (399, 400)] == [0.01, 0.1]  # in 4,000 the whole warm-up fits
+    # in 4,000 the whole warm-up fits
+    assert [PAPER_CIFAR_WARMUP.rate(step, 4_000) for step in (399, 400)] == [0.01, 0.1]
     assert PAPER_CIFAR_WARMUP.rate(0, 9) == 0.1  # and in nine there is no room for one
 
 
@@ -50,12 +51,16 @@ def test_the_papers_imagenet_recipe() -> None:
 
 
 def test_the_milestones_move_with_the_length() -> None:
-    assert [PAPER_CIFAR.rate(step, 100) for step in (49, 50, 74, 75, 99)] == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
+    assert [PAPER_CIFAR.rate(step, 100) for step in (49, 50, 74, 75, 99)] == pytest.approx(
+        [0.1, 0.01, 0.01, 0.001, 0.001]
+    )
 
 
 def test_one_cycle_by_hand() -> None:
     schedule = OneCycle(peak=0.25)  # 8 steps: the top is at 2
-    assert [schedule.rate(1.0, step, 8) for step in range(8)] == pytest.approx([0.25, 0.75, 11 / 12, 9 / 12, 7 / 12, 5 / 12, 3 / 12, 1 / 12])
+    assert [schedule.rate(1.0, step, 8) for step in range(8)] == pytest.approx(
+        [0.25, 0.75, 11 / 12, 9 / 12, 7 / 12, 5 / 12, 3 / 12, 1 / 12]
+    )
 
 
 def test_recipes_are_frozen_and_refuse_contradictions() -> None:
@@ -72,5 +77,8 @@ def test_recipes_are_frozen_and_refuse_contradictions() -> None:
 
 def test_fast_is_one_thing_for_the_digits_and_another_for_larger_data() -> None:
     assert recipe_for("digits", "fast") is FAST
-    assert recipe_for("cifar10", "fast") is recipe_for("folder:/a place", "fast") is FAST_CIFAR and FAST_CIFAR.name == "fast"
+    assert (
+        recipe_for("cifar10", "fast") is recipe_for("folder:/a place", "fast") is FAST_CIFAR
+        and FAST_CIFAR.name == "fast"
+    )
     assert recipe_for("cifar10", "paper-cifar") is PAPER_CIFAR

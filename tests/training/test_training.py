@@ -88,7 +88,10 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (True, 1),
         (False, 4),
         (True, 7),
-        *(pytest.param(augment, after, marks=pytest.mark.slow) for augment, after in ((False, 1), (True, 4), (False, 7))),
+        *(
+            pytest.param(augment, after, marks=pytest.mark.slow)
+            for augment, after in ((False, 1), (True, 4), (False, 7))
+        ),
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(
@@ -160,5 +163,8 @@ def test_divergence_is_a_result_not_a_crash(tmp_path: Path) -> None:
 
 
 def test_generators_depend_on_all_three_words() -> None:
-    draws = {tuple(torch.rand(3, generator=generator(*words)).tolist()) for words in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]}
+    draws = {
+        tuple(torch.rand(3, generator=generator(*words)).tolist())
+        for words in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]
+    }
     assert len(draws) == 4

@@ -37,7 +37,10 @@ def lived_in(network: nn.Module, size: int = 16) -> nn.Module:
 def third_party(network: nn.Module) -> dict[str, object]:
     """Return weights as a known CIFAR implementation saves them."""
     names = {name: f"module.{name.replace('fc.', 'linear.')}" for name in network.state_dict()}
-    return {"best_prec1": 91.0, "state_dict": {names[name]: value for name, value in network.state_dict().items() if "num_batches" not in name}}
+    return {
+        "best_prec1": 91.0,
+        "state_dict": {names[name]: value for name, value in network.state_dict().items() if "num_batches" not in name},
+    }
 
 
 def centred_logits(state: dict[str, Tensor], x: Tensor, blocks: int) -> Tensor:
@@ -88,25 +91,35 @@ def test_what_tensors_cannot_tell_must_be_told(tmp_path: Path) -> None:
 def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) -> None:
     network = lived_in(reslab.build("resnet50", num_classes=2, stride_in="3x3"), 32)
     path = tmp_path / "ours.safetensors"
-    path.write_bytes(to_bytes(network, "resnet50", {"num_classes": 2, "stride_in": "3x3"}, {"mean": [0.5], "std": [0.2]}))
+    path.write_bytes(
+        to_bytes(network, "resnet50", {"num_classes": 2, "stride_in": "3x3"}, {"mean": [0.5], "std": [0.2]})
+    )
     again = reslab.build("resnet50", num_classes=2, stride_in="3x3", weights=path).eval()
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(again(images), network(images))
     assert read_weights(path).metadata["preprocessing"]["std"] == [0.2]
-    assert torch.equal(reslab.build("resnet50", weights=path).eval()(images), network(images))  # the file brings its options
+    # the file brings its options
+    assert torch.equal(reslab.build("resnet50", weights=path).eval()(images), network(images))
     with refused(MismatchError, "stride_in 3x3", "1x1"):
         reslab.build("resnet50", num_classes=2, stride_in="1x1", weights=path)
     with refused(MismatchError, "model resnet50", "resnet101"):
         reslab.build("resnet101", num_classes=2, weights=path)
-    done = reslab_here("weights", path, "--as", "resnet50", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "again.safetensors")
+    done = reslab_here(
+        "weights", path, "--as", "resnet50", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "again.safetensors"
+    )
     assert done.returncode == 0, done.stderr
     read = read_weights(tmp_path / "again.safetensors")
-    assert read.metadata["preprocessing"] == {"mean": [0.4], "std": [0.1]} and read.options("resnet50") == {"num_classes": 2, "stride_in": "3x3"}
+    assert read.metadata["preprocessing"] == {"mean": [0.4], "std": [0.1]} and read.options("resnet50") == {
+        "num_classes": 2,
+        "stride_in": "3x3",
+    }
 
 
 def test_a_file_that_is_written_again_keeps_how_images_are_prepared(tmp_path: Path) -> None:
     resnet20 = shipped()["digits", "resnet20"]
-    done = reslab_here("weights", resnet20, "--as", "resnet20", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "a.safetensors")
+    done = reslab_here(
+        "weights", resnet20, "--as", "resnet20", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "a.safetensors"
+    )
     assert done.returncode == 0, done.stderr
     kept = read_weights(resnet20).metadata["preprocessing"]
     assert read_weights(tmp_path / "a.safetensors").metadata["preprocessing"] == {**kept, "mean": [0.4], "std": [0.1]}
@@ -124,7 +137,9 @@ def test_what_does_not_fit_is_refused_by_name_and_shape(tmp_path: Path) -> None:
     state["layer9.x"] = torch.zeros(1)
     state["fc.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "bad.pt")
-    with refused(MismatchError, "missing: layer1.0.conv1.weight", "not in the network: layer9.x", "fc.bias", (3,), (10,)):
+    with refused(
+        MismatchError, "missing: layer1.0.conv1.weight", "not in the network: layer9.x", "fc.bias", (3,), (10,)
+    ):
         reslab.build("resnet20", weights=tmp_path / "bad.pt", zero_pad="end")
 
 
@@ -158,7 +173,10 @@ def test_a_network_takes_its_own_weights_in_any_wrapper(tmp_path: Path, network:
 
 def test_parts_that_torch_compile_wrapped_find_their_place(tmp_path: Path) -> None:
     network = nn.ModuleDict({"body": Named("a"), "head": Named("fc")})
-    torch.save({name.replace("body.", "body._orig_mod."): tensor for name, tensor in network.state_dict().items()}, tmp_path / "a.pt")
+    torch.save(
+        {name.replace("body.", "body._orig_mod."): tensor for name, tensor in network.state_dict().items()},
+        tmp_path / "a.pt",
+    )
     assert fit(read_weights(tmp_path / "a.pt"), network).renamed.keys() == {
         "body._orig_mod.a.weight",
         "body._orig_mod.a.bias",
@@ -167,23 +185,30 @@ def test_parts_that_torch_compile_wrapped_find_their_place(tmp_path: Path) -> No
 
 def test_of_several_sets_the_one_taken_and_the_others_are_named(tmp_path: Path) -> None:
     network, average = Named("a"), Named("a")
-    torch.save({"model": network.state_dict(), "model_ema": average.state_dict(), "optimizer": {"state": {}}}, tmp_path / "both.pt")
+    torch.save(
+        {"model": network.state_dict(), "model_ema": average.state_dict(), "optimizer": {"state": {}}},
+        tmp_path / "both.pt",
+    )
     found = fit(read_weights(tmp_path / "both.pt"), network)
     assert (
-        torch.equal(found.state["a.weight"], network.a.weight) and "took the weights under 'model', not the tensors under model_ema" in found.notes[0]
+        torch.equal(found.state["a.weight"], network.a.weight)
+        and "took the weights under 'model', not the tensors under model_ema" in found.notes[0]
     )
     torch.save({"teacher": network.state_dict(), "student": average.state_dict()}, tmp_path / "two.pt")
     with refused(MismatchError, tmp_path / "two.pt", "teacher, student"):
         fit(read_weights(tmp_path / "two.pt"), network)
 
 
-@pytest.mark.parametrize("beside", [Namespace(lr=0.1), np.float64(91.2), Path("data"), defaultdict(list, a=[1]), datetime(2026, 1, 1)])
+@pytest.mark.parametrize(
+    "beside", [Namespace(lr=0.1), np.float64(91.2), Path("data"), defaultdict(list, a=[1]), datetime(2026, 1, 1)]
+)
 def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, beside: object) -> None:
     network = Named("a")
     torch.save({"state_dict": network.state_dict(), "beside": beside, "list": [beside]}, tmp_path / "checkpoint.pt")
     found = fit(read_weights(tmp_path / "checkpoint.pt"), network)
     assert torch.equal(found.state["a.weight"], network.a.weight)
-    if not isinstance(beside, Path):  # whose class torch reads by itself in some releases, under another name in some of Python
+    # whose class torch reads by itself in some releases, under another name in some of Python
+    if not isinstance(beside, Path):
         assert any(type(beside).__name__ in note or "scalar" in note for note in found.notes)
 
 
@@ -245,8 +270,14 @@ def test_archives_that_torch_save_did_not_write_are_told(tmp_path: Path) -> None
 
 def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
     network = Named("a")
-    torch.save({**network.state_dict(), "total_ops": torch.zeros(1), "a.total_params": torch.zeros(1)}, tmp_path / "profiled.pt")
-    assert "left out what is no weight: total_ops, a.total_params" in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
+    torch.save(
+        {**network.state_dict(), "total_ops": torch.zeros(1), "a.total_params": torch.zeros(1)},
+        tmp_path / "profiled.pt",
+    )
+    assert (
+        "left out what is no weight: total_ops, a.total_params"
+        in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -260,7 +291,9 @@ def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
         (b"", DamagedError, "empty"),
     ],
 )
-def test_what_is_no_weights_file_is_called_what_it_is(tmp_path: Path, content: bytes, kind: type[UserError], value: str) -> None:
+def test_what_is_no_weights_file_is_called_what_it_is(
+    tmp_path: Path, content: bytes, kind: type[UserError], value: str
+) -> None:
     (tmp_path / "weights.pt").write_bytes(content)
     with refused(kind, tmp_path / "weights.pt", value):
         read_weights(tmp_path / "weights.pt")
@@ -281,14 +314,20 @@ def test_a_directory_a_pipe_and_another_archive_are_no_weights_files(tmp_path: P
 
 
 def test_a_runs_own_weights_bring_what_its_data_set_gave(tmp_path: Path) -> None:
-    done = json.loads(reslab_here("train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--out", tmp_path, "--json").stdout)
+    done = json.loads(
+        reslab_here("train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--out", tmp_path, "--json").stdout
+    )
     run = Path(done["directory"])
     for weights in (run, run / "weights.safetensors"):
         network = reslab.build("cifar_resnet", weights=weights).eval()
         assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
     told = reslab_here("weights", run)
     assert told.returncode == 0, told.stderr
-    assert "fits cifar_resnet" in told.stdout and "assumed, as no tensor tells it: " in told.stdout and "BatchNorm's eps 1e-05" in told.stdout
+    assert (
+        "fits cifar_resnet" in told.stdout
+        and "assumed, as no tensor tells it: " in told.stdout
+        and "BatchNorm's eps 1e-05" in told.stdout
+    )
 
 
 class Evil:
@@ -296,13 +335,20 @@ class Evil:
         return (print, ("this ran",))
 
 
-def test_files_that_could_run_code_or_are_damaged_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_could_run_code_or_are_damaged_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
     (tmp_path / "torn.safetensors").write_bytes(to_bytes(nn.Linear(3, 3), "x", {})[:50])
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
-    kinds = {"evil.pt": WrongValueError, "evil.pkl": WrongValueError, "torn.safetensors": DamagedError, "empty.pt": DamagedError}
+    kinds = {
+        "evil.pt": WrongValueError,
+        "evil.pkl": WrongValueError,
+        "torn.safetensors": DamagedError,
+        "empty.pt": DamagedError,
+    }
     for name, kind in {**kinds, "none.pt": WrongValueError, "nowhere.pt": MissingError}.items():
         with refused(kind, tmp_path / name):
             read_weights(tmp_path / name)
@@ -349,7 +395,9 @@ def test_torchvisions_weights_need_v15(monkeypatch: pytest.MonkeyPatch) -> None:
         reslab.build("resnet50", weights="torchvision")
 
 
-def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     name, network = "torchvision/shufflenet_v2_x0_5", shufflenet_v2_x0_5()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network.state_dict())
     found, metadata = zoo.torchvisions(name, {})

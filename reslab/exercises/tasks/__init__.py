@@ -1,4 +1,6 @@
-"""The tasks, one a file: the reference solution, how inputs are drawn, and the classic mistakes as code; `TASK` says what it is worth."""
+"""The tasks, one a file: the reference solution, how inputs are drawn, and the classic mistakes as code; `TASK` says
+what it is worth.
+"""
 
 import pkgutil
 from importlib import import_module

@@ -37,7 +37,11 @@ TASK = Task(
             branch_target,
             points=3,
             cases=_targets,
-            mistakes={"sign": lambda h: lambda x: x - h(x), "the-target-itself": lambda h: h, "the-sum": lambda h: lambda x: h(x) + x},
+            mistakes={
+                "sign": lambda h: lambda x: x - h(x),
+                "the-target-itself": lambda h: h,
+                "the-sum": lambda h: lambda x: h(x) + x,
+            },
             observe=lambda answer, h, x: answer(h)(x),
         ),
         Part(

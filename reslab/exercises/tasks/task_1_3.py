@@ -11,7 +11,14 @@ from reslab.exercises.inputs import Cases, normal
 
 # the solution
 def batch_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, training: bool, momentum: float = 0.1, eps: float = 1e-5
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return BatchNorm of x `[B, C, H, W]`, and the new running mean and variance `[C]`."""
     mean, var = running_mean, running_var

@@ -10,7 +10,9 @@ from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gra
 
 
 # the solution
-def basic_block(x: Tensor, w1: Tensor, bn1: Function, w2: Tensor, bn2: Function, stride: int, projection: Tensor | None) -> Tensor:
+def basic_block(
+    x: Tensor, w1: Tensor, bn1: Function, w2: Tensor, bn2: Function, stride: int, projection: Tensor | None
+) -> Tensor:
     """Return the v1 basic block of x `[B, C, H, W]`."""
     out = F.relu(bn1(F.conv2d(x, w1, stride=stride, padding=1)))
     out = bn2(F.conv2d(out, w2, padding=1))

@@ -16,7 +16,9 @@ from reslab.exercises.inputs import Cases, normal
 
 
 # the solution
-def gradient_ratio(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> float:
+def gradient_ratio(
+    stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor
+) -> float:
     """Return the gradient's norm before the first block over that after the last, of the mean cross-entropy."""
     first = signal = stem(images)
     for block in blocks:
@@ -33,7 +35,9 @@ def rate(blocks: Sequence[int], ratios: Sequence[float]) -> float:
     return float(torch.exp((x * y).sum() / x.square().sum()))
 
 
-def measured_rate(name: str, batchnorm: bool, depths: Sequence[int], images: Tensor, labels: Tensor, seed: int) -> float:
+def measured_rate(
+    name: str, batchnorm: bool, depths: Sequence[int], images: Tensor, labels: Tensor, seed: int
+) -> float:
     """Return the factor a block of a CIFAR family at initialisation, over these depths."""
     ratios = []
     for depth in depths:
@@ -67,7 +71,9 @@ def _towers(generator: Generator) -> Cases:
         yield stem, blocks, head, normal(generator, 6, 1, 5, 5), torch.randint(3, (6,), generator=generator)
 
 
-def _signals(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+def _signals(
+    stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[list[Tensor], Tensor]:
     signals = [stem(images)]
     for block in blocks:
         signals.append(block(signals[-1]))
@@ -91,7 +97,13 @@ def _ratios(generator: Generator) -> Cases:
     for sizes in ([3, 5, 9], [9, 27, 54], [2, 4, 5, 8]):
         slope = float(normal(generator, 1)) / 10
         noise = 0.3 * normal(generator, len(sizes))
-        yield sizes, [float(torch.exp(torch.tensor(0.7 + slope * size) + disturbed)) for size, disturbed in zip(sizes, noise, strict=True)]
+        yield (
+            sizes,
+            [
+                float(torch.exp(torch.tensor(0.7 + slope * size) + disturbed))
+                for size, disturbed in zip(sizes, noise, strict=True)
+            ],
+        )
 
 
 def _fit(blocks: Sequence[int], values: Tensor, *, centred: bool = True) -> float:
@@ -150,7 +162,9 @@ TASK = Task(
             mistakes={
                 "slope-not-factor": lambda blocks, ratios: _fit(blocks, _log(ratios)),
                 "not-logarithmic": lambda blocks, ratios: _fit(blocks, torch.tensor(ratios, dtype=torch.float64)),
-                "through-the-origin": lambda blocks, ratios: float(torch.tensor(_fit(blocks, _log(ratios), centred=False)).exp()),
+                "through-the-origin": lambda blocks, ratios: float(
+                    torch.tensor(_fit(blocks, _log(ratios), centred=False)).exp()
+                ),
                 "two-points": _end_to_end,
                 "tenth-powers": lambda blocks, ratios: float(10 ** _fit(blocks, _log(ratios))),
             },
@@ -159,7 +173,11 @@ TASK = Task(
             measured_rate,
             points=5,
             cases=_networks,
-            mistakes={"batchnorm-left-in": _ignoring_batchnorm, "a-layer-not-a-block": _a_layer, "upside-down": _towards_the_end},
+            mistakes={
+                "batchnorm-left-in": _ignoring_batchnorm,
+                "a-layer-not-a-block": _a_layer,
+                "upside-down": _towards_the_end,
+            },
             tolerance=1e-3,
         ),
     ],

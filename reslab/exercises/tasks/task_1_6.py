@@ -71,7 +71,9 @@ TASK = Task(
             points=4,
             cases=_directions,
             mistakes={
-                "branch-only": lambda branch, x, v: float(torch.autograd.functional.jvp(branch, x, v)[1].norm() / v.norm()),
+                "branch-only": lambda branch, x, v: float(
+                    torch.autograd.functional.jvp(branch, x, v)[1].norm() / v.norm()
+                ),
                 "backwards": _pulled,
                 "not-divided": lambda branch, x, v: stretch(branch, x, v) * float(v.norm()),
                 "a-finite-step": lambda branch, x, v: float((v + branch(x + v) - branch(x)).norm() / v.norm()),

@@ -17,11 +17,17 @@ def paths_by_length(n: int) -> list[int]:
 
 
 def path_spectrum(jacobians: Sequence[Tensor], g: Tensor) -> Tensor:
-    """Return the gradient at the first block's input by path length `[n + 1, d]`, from the branches' Jacobians and the gradient g at the end."""
+    """Return the gradient at the first block's input by path length `[n + 1, d]`, from the branches' Jacobians and the
+    gradient g at the end.
+    """
     by_length = [g]
     for jacobian in reversed(jacobians):
         longer = [jacobian.T @ gradient for gradient in by_length]
-        by_length = [by_length[0], *(kept + taken for kept, taken in zip(by_length[1:], longer, strict=False)), longer[-1]]
+        by_length = [
+            by_length[0],
+            *(kept + taken for kept, taken in zip(by_length[1:], longer, strict=False)),
+            longer[-1],
+        ]
     return torch.stack(by_length)
 
 
@@ -38,7 +44,9 @@ def _chains(generator: Generator) -> Cases:
         yield [normal(generator, size, size) for _ in range(n)], normal(generator, size)
 
 
-def _spectrum(jacobians: Sequence[Tensor], g: Tensor, *, forwards: bool = False, transpose: bool = True, stale: bool = True) -> Tensor:
+def _spectrum(
+    jacobians: Sequence[Tensor], g: Tensor, *, forwards: bool = False, transpose: bool = True, stale: bool = True
+) -> Tensor:
     by_length = [g] + [torch.zeros_like(g) for _ in jacobians]
     for jacobian in jacobians if forwards else reversed(jacobians):
         matrix = jacobian.T if transpose else jacobian

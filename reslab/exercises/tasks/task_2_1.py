@@ -14,7 +14,11 @@ from reslab.exercises.inputs import Cases, normal
 
 # the solution
 def diagnose(
-    train_shallow: Sequence[float], train_deep: Sequence[float], test_shallow: Sequence[float], test_deep: Sequence[float], margin: float
+    train_shallow: Sequence[float],
+    train_deep: Sequence[float],
+    test_shallow: Sequence[float],
+    test_deep: Sequence[float],
+    margin: float,
 ) -> str:
     """Return what ails the deeper network, from errors over seeds: "degradation", "overfitting" or "neither"."""
     if mean(train_deep) - mean(train_shallow) > margin:
@@ -97,7 +101,9 @@ def _networks(generator: Generator) -> Cases:
         yield weights, index, normal(generator, 2, widths[0], 4, 4).relu()
 
 
-def _answers(answer: Callable[..., Sequence[Tensor]], weights: Sequence[Tensor], index: int, x: Tensor) -> dict[str, object]:
+def _answers(
+    answer: Callable[..., Sequence[Tensor]], weights: Sequence[Tensor], index: int, x: Tensor
+) -> dict[str, object]:
     made = answer(weights, index)
     layers = len(made)
     for weight in made:

@@ -41,12 +41,23 @@ def _maps(generator: Generator) -> Cases:
 
 
 def _wrong_pad(
-    *, front: int = 0, both: bool = False, offset: int = 0, pool: Callable[..., Tensor] | None = None, subsampled: bool = True
+    *,
+    front: int = 0,
+    both: bool = False,
+    offset: int = 0,
+    pool: Callable[..., Tensor] | None = None,
+    subsampled: bool = True,
 ) -> Callable[..., Tensor]:
     def padded(x: Tensor, out_channels: int, stride: int) -> Tensor:
         extra = out_channels - x.shape[1]
         before = extra // 2 if both else front * extra
-        kept = pool(x, stride) if pool else x[:, :, min(offset, stride - 1) :: stride, min(offset, stride - 1) :: stride] if subsampled else x
+        kept = (
+            pool(x, stride)
+            if pool
+            else x[:, :, min(offset, stride - 1) :: stride, min(offset, stride - 1) :: stride]
+            if subsampled
+            else x
+        )
         return F.pad(kept, (0, 0, 0, 0, before, extra - before))
 
     return padded
@@ -67,7 +78,16 @@ def _options(generator: Generator) -> Cases:
 
 
 def _extra(
-    option: str, depth: int, *, bn: int = 2, bias: int = 0, kernel: int = 1, layers: int = 6, always: str = "C", first: bool = False, a: bool = False
+    option: str,
+    depth: int,
+    *,
+    bn: int = 2,
+    bias: int = 0,
+    kernel: int = 1,
+    layers: int = 6,
+    always: str = "C",
+    first: bool = False,
+    a: bool = False,
 ) -> int:
     """The count with a way to go wrong for every option."""
     extra, width = 0, 16

@@ -32,7 +32,14 @@ def share_of_3x3(channels: int, inner: int) -> float:
 
 def _convolutions(generator: Generator) -> Cases:
     for kernel, stride in ((3, 1), (1, 2), (3, 2), (7, 2)):
-        yield whole(generator, 2, 40), whole(generator, 41, 80), kernel, 2 * whole(generator, 3, 20) + 1, whole(generator, 50, 60), stride
+        yield (
+            whole(generator, 2, 40),
+            whole(generator, 41, 80),
+            kernel,
+            2 * whole(generator, 3, 20) + 1,
+            whole(generator, 50, 60),
+            stride,
+        )
 
 
 def _conv(i: int, o: int, k: int, h: int, w: int, stride: int, *, up: int = 1) -> int:

@@ -16,7 +16,12 @@ from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, whole
 
 # the solution
-NETWORKS = {"plain8": ("cifar_plain", 8), "plain20": ("cifar_plain", 20), "resnet8": ("cifar_resnet", 8), "resnet20": ("cifar_resnet", 20)}
+NETWORKS = {
+    "plain8": ("cifar_plain", 8),
+    "plain20": ("cifar_plain", 20),
+    "resnet8": ("cifar_resnet", 8),
+    "resnet20": ("cifar_resnet", 20),
+}
 
 
 def prediction() -> list[str]:
@@ -43,11 +48,16 @@ def run(seed: int) -> dict[str, float]:
 
 
 def held(order: Sequence[str], results: Sequence[Mapping[str, float]], margin: float) -> dict[tuple[str, str], str]:
-    """Return for each pair (better, worse) of the predicted order whether it "held" at every seed, "failed" at every seed, or is "open"."""
+    """Return for each pair (better, worse) of the predicted order whether it "held" at every seed, "failed" at every
+    seed, or is "open".
+    """
     verdicts = {}
     for better, worse in combinations(order, 2):
         differences = [result[worse] - result[better] for result in results]
-        every = all(difference > margin for difference in differences), all(difference < -margin for difference in differences)
+        every = (
+            all(difference > margin for difference in differences),
+            all(difference < -margin for difference in differences),
+        )
         verdicts[better, worse] = "held" if every[0] else "failed" if every[1] else "open"
     return verdicts
 
@@ -91,10 +101,13 @@ def _trained(seed: int, once: bool = False, shuffled: bool = True) -> Mapping[st
     return networks
 
 
-def _measured(networks: Mapping[str, nn.Module], part: str = "train", evaluate: bool = False, only: int = 160) -> dict[str, float]:
+def _measured(
+    networks: Mapping[str, nn.Module], part: str = "train", evaluate: bool = False, only: int = 160
+) -> dict[str, float]:
     images, labels = (tensor[:only] for tensor in getattr(reslab.load_data("digits"), part))
     with torch.no_grad():
-        copies = {name: copy.deepcopy(network).train(not evaluate) for name, network in networks.items()}  # measuring moves running statistics
+        # measuring moves running statistics
+        copies = {name: copy.deepcopy(network).train(not evaluate) for name, network in networks.items()}
         return {name: _error(network, images.double(), labels) for name, network in copies.items()}
 
 
@@ -123,7 +136,9 @@ def _judged(
     pairs: Sequence[tuple[str, str]] | None = None,
 ) -> dict[tuple[str, str], str]:
     chosen = list(combinations(order, 2)) if pairs is None else pairs
-    return {(better, worse): how([result[worse] - result[better] for result in results], margin) for better, worse in chosen}
+    return {
+        (better, worse): how([result[worse] - result[better] for result in results], margin) for better, worse in chosen
+    }
 
 
 def _every(differences: Sequence[float], margin: float) -> str:
@@ -146,7 +161,9 @@ def _wrong_held(how: Callable[[Sequence[float], float], str]) -> Callable[..., A
     return lambda order, results, margin: _judged(order, results, margin, how)
 
 
-def _neighbours(order: Sequence[str], results: Sequence[Mapping[str, float]], margin: float) -> dict[tuple[str, str], str]:
+def _neighbours(
+    order: Sequence[str], results: Sequence[Mapping[str, float]], margin: float
+) -> dict[tuple[str, str], str]:
     return _judged(order, results, margin, _every, list(pairwise(order)))
 
 
@@ -174,7 +191,9 @@ TASK = Task(
                 "evaluation-mode": lambda seed: _measured(_trained(seed), evaluate=True),
                 "test-error": lambda seed: _measured(_trained(seed), part="test", only=10_000),
                 "all-training-images": lambda seed: _measured(_trained(seed), only=10_000),
-                "families-exchanged": lambda seed: {_OTHER[name]: error for name, error in _measured(_trained(seed)).items()},
+                "families-exchanged": lambda seed: {
+                    _OTHER[name]: error for name, error in _measured(_trained(seed)).items()
+                },
                 "seeded-once": lambda seed: _measured(_trained(seed, once=True)),
                 "not-shuffled": lambda seed: _measured(_trained(seed, shuffled=False)),
             },
@@ -188,7 +207,9 @@ TASK = Task(
                 "on-average": _wrong_held(_mean),
                 "any-seed": _wrong_held(_any),
                 "never-open": _wrong_held(_never_open),
-                "turned-round": _wrong_held(lambda differences, margin: _every([-difference for difference in differences], margin)),
+                "turned-round": _wrong_held(
+                    lambda differences, margin: _every([-difference for difference in differences], margin)
+                ),
                 "neighbours-only": _neighbours,
             },
         ),

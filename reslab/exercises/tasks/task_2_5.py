@@ -17,7 +17,9 @@ def removal_errors(network: nn.Module, images: Tensor, labels: Tensor) -> list[f
     """Return the error in evaluation mode without each block in turn, and leave the network as it was."""
     with preserve(network), torch.no_grad():
         gated = reslab.view(network.eval(), images)
-        return [float((gated(images, gates).argmax(1) != labels).double().mean()) for gates in 1 - torch.eye(len(gated))]
+        return [
+            float((gated(images, gates).argmax(1) != labels).double().mean()) for gates in 1 - torch.eye(len(gated))
+        ]
 
 
 def removal_curve(network: nn.Module, images: Tensor, labels: Tensor, order: Sequence[int]) -> list[float]:
@@ -47,7 +49,8 @@ def _networks(generator: Generator) -> Cases:
         with torch.no_grad():
             network.train()(images)
             logits = network.eval()(images)
-            network.get_parameter("fc.bias").sub_(logits.mean(0))  # so that every class is among its answers, which are the labels
+            # so that every class is among its answers, which are the labels
+            network.get_parameter("fc.bias").sub_(logits.mean(0))
         labels = (logits - logits.mean(0)).argmax(1)
         labels[:4] = (labels[:4] + 1) % 10
         yield network.train(training), images, labels
@@ -96,7 +99,9 @@ def _rows(order: Sequence[int], *, together: bool = True) -> Callable[[int], Ten
     return rows
 
 
-def _curve(change: Callable[[Tensor], Tensor] = lambda gates: gates, *, together: bool = True, evaluate: bool = True) -> Callable[..., list[float]]:
+def _curve(
+    change: Callable[[Tensor], Tensor] = lambda gates: gates, *, together: bool = True, evaluate: bool = True
+) -> Callable[..., list[float]]:
     def curve(network: nn.Module, images: Tensor, labels: Tensor, order: Sequence[int]) -> list[float]:
         gates = _rows(order, together=together)
         return _with_gates(lambda n: change(gates(n)), evaluate=evaluate)(network, images, labels)

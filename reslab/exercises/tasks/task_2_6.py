@@ -33,7 +33,9 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
 
 
 def seeds_needed(std: float, half: float, level: float) -> int:
-    """Return the fewest seeds, three or more, whose interval is expected to reach no further than `half` from the mean."""
+    """Return the fewest seeds, three or more, whose interval is expected to reach no further than `half`
+    from the mean.
+    """
     n = 3
     while half_width(std, n, level) > half:
         n += 1
@@ -179,7 +181,9 @@ TASK = Task(
                 "refuted-and-inconclusive-exchanged": lambda *case: _REFUTED_AND_OPEN[verdict(*case)],
                 "never-inconclusive": _never_open,
                 "margin-forgotten": lambda low, high, margin, direction: verdict(low, high, 0, direction),
-                "sign-of-the-margin": lambda low, high, margin, direction: verdict(low, high, -margin if direction == "lower" else margin, direction),
+                "sign-of-the-margin": lambda low, high, margin, direction: verdict(
+                    low, high, -margin if direction == "lower" else margin, direction
+                ),
                 "zero-not-margin": _by_zero,
                 "not-higher-as-lower": _not_higher_as_lower,
             },

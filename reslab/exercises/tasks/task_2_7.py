@@ -36,7 +36,18 @@ def selected_effect(differences: Sequence[float], k: int) -> float:
 # how it is judged
 
 
-_SPANS = ((-0.16, 1.005), (1.2, 1.9), (0.3, 0.8), (0.4, 1.6), (-0.4, 0.5), (-1.6, -0.4), (-0.8, -0.3), (-1.9, -1.2), (-3, 3), (-1.5, 0.6))
+_SPANS = (
+    (-0.16, 1.005),
+    (1.2, 1.9),
+    (0.3, 0.8),
+    (0.4, 1.6),
+    (-0.4, 0.5),
+    (-1.6, -0.4),
+    (-0.8, -0.3),
+    (-1.9, -1.2),
+    (-3, 3),
+    (-1.5, 0.6),
+)
 
 
 def _reports(generator: Generator) -> Cases:
@@ -47,9 +58,24 @@ def _reports(generator: Generator) -> Cases:
         moved = margin * (2 if high < 1.95 else 0.5)
         yield low * margin, high * margin, {"margin": margin, "seeds": seeds}, {"margin": margin, "seeds": seeds}
         yield low * margin, high * margin, {"margin": margin, "seeds": seeds}, {"margin": moved, "seeds": shuffled}
-        yield low * margin, high * margin, {"margin": margin, "seeds": seeds}, {"margin": margin, "seeds": shuffled[:-2]}
-        yield low * margin, high * margin, {"margin": margin, "seeds": seeds}, {"margin": margin, "seeds": [*seeds, len(seeds), len(seeds) + 1]}
-        yield low * margin, high * margin, {"margin": margin, "seeds": seeds}, {"margin": margin, "seeds": [seed + 1 for seed in seeds]}
+        yield (
+            low * margin,
+            high * margin,
+            {"margin": margin, "seeds": seeds},
+            {"margin": margin, "seeds": shuffled[:-2]},
+        )
+        yield (
+            low * margin,
+            high * margin,
+            {"margin": margin, "seeds": seeds},
+            {"margin": margin, "seeds": [*seeds, len(seeds), len(seeds) + 1]},
+        )
+        yield (
+            low * margin,
+            high * margin,
+            {"margin": margin, "seeds": seeds},
+            {"margin": margin, "seeds": [seed + 1 for seed in seeds]},
+        )
 
 
 def _say(
