@@ -26,7 +26,6 @@ APART = {
     "reslab.processes",
     "reslab.runs",
     "reslab.shapes",
-    "reslab.shapes",
     "reslab.weights",  # written after the last step
     "reslab.weights.files",
     "reslab.weights.names",

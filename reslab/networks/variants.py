@@ -44,6 +44,11 @@ class RandomBlocks(nn.Module):
         return logits
 
 
+def whole(network: nn.Module) -> nn.Module:
+    """Return a network with all of its blocks, also one that was trained with random ones."""
+    return network.network if isinstance(network, RandomBlocks) else network
+
+
 def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: float = 0.5) -> RandomBlocks:
     """Return the CIFAR residual network trained with stochastic depth: block i of n is on with probability 1 − i/n · (1
     − survival).

@@ -22,19 +22,18 @@ The networks without BatchNorm have the initial weights of their twins, and noth
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, product
-from math import inf, log10
+from math import log10
 from statistics import mean
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from reslab.errors import DamagedError
 from reslab.ledger.record import Reason, Series, Value
 from reslab.progress import each
 from reslab.studies.config import CifarDepth, CifarDepths, StudyConfig
-from reslab.studies.descent import LEVELS, Look, bounded_log10, descent
+from reslab.studies.descent import LEVELS, Look, descent, early_loss
 from reslab.studies.study import Measurement, Study
 from reslab.studies.text import StudyText, cited, claims, higher, lower, not_higher
-from reslab.studies.trials import Grid, Key, Trial, Trials, Values, label
+from reslab.studies.trials import Grid, Key, Trials, Values, label
 from reslab.studies.twins import FAMILIES, twins
 from reslab.training.loop import TrialConfig
 
@@ -222,20 +221,6 @@ def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> 
     ends = {kind: (min(limits.values()), max(limits.values())) for kind, limits in limit.items() if limits}
     outside = [kind for kind, (least, most) in ends.items() if least < smallest or most >= largest]
     return Reason(code="outside-grid", values={"kinds": outside}) if outside else None
-
-
-def early_loss(trial: Trial) -> float:
-    """Return log10 of the mean training loss of the second epoch, or of the last of a run that ended sooner.
-
-    Raises:
-        DamagedError: if no epoch is on record.
-    """
-    losses = [line["loss"] for line in trial.run.metrics()][:2]
-    if not losses:
-        raise DamagedError(
-            f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again"
-        )
-    return bounded_log10(inf if losses[-1] is None else losses[-1])
 
 
 def over_rates(kind: str, errors: Mapping[float, Values]) -> Series:

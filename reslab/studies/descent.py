@@ -8,7 +8,7 @@ one still on the plateau.
 from collections import deque
 from copy import deepcopy
 from itertools import pairwise
-from math import isfinite, log, log10
+from math import inf, isfinite, log, log10
 from statistics import mean
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness
+from reslab.errors import DamagedError
 from reslab.state import preserve
 from reslab.studies.trials import Trial
 from reslab.training.devices import fabric_here
@@ -131,3 +132,17 @@ def drift(before: Moments, after: Moments) -> float:
         if varied.any():
             layers.append(float(((mean_after - mean_before).abs() / std)[varied].mean()))
     return mean(layers) if layers else float("inf")
+
+
+def early_loss(trial: Trial) -> float:
+    """Return log10 of the mean training loss of the second epoch, or of the last of a run that ended sooner.
+
+    Raises:
+        DamagedError: if no epoch is on record.
+    """
+    losses = [line["loss"] for line in trial.run.metrics()][:2]
+    if not losses:
+        raise DamagedError(
+            f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again"
+        )
+    return bounded_log10(inf if losses[-1] is None else losses[-1])

@@ -27,7 +27,6 @@ sum of norms. Training on short paths takes longer: where it did not train the n
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from math import comb
 from statistics import fmean
 from typing import NamedTuple
@@ -37,10 +36,11 @@ from pydantic import Field
 from torch import Tensor
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
-from reslab.gates.view import Live, View, view
+from reslab.gates.view import View, view
 from reslab.ledger.record import Chart, Series
 from reslab.studies.config import CifarDepth, StudyConfig
 from reslab.studies.paths import count_paths
+from reslab.studies.repair import repair, stages
 from reslab.studies.study import Measurement, Study
 from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
 from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values, label
@@ -179,12 +179,6 @@ def long_share(spectrum: PathSpectrum) -> float:
     return float(spectrum.share[blocks // 2 + 1 :].sum())
 
 
-def stages(gated: View) -> list[list[int]]:
-    """Return, stage by stage, the indices of the blocks that keep the shape."""
-    keeping = [index for index, block in enumerate(gated.blocks) if block.identity]
-    return [list(group) for _, group in groupby(keeping, key=lambda index: gated.blocks[index].stage)]
-
-
 def halves(gated: View) -> tuple[list[Tensor], list[Tensor]]:
     """Return gates `[n]` without the early half of each stage in turn, and without the late half; a middle
     block stays.
@@ -209,29 +203,6 @@ def _error(gated: View, x: Tensor, y: Tensor, settings: list[Tensor]) -> float:
     with torch.no_grad():
         answers = [torch.cat([gated(some, gates).argmax(1) for some in x.split(AT_ONCE)]) for gates in settings]
     return float(torch.stack([(answer != y).double().mean() for answer in answers]).mean())
-
-
-@torch.no_grad()
-def repair(gated: View, images: Tensor) -> float:
-    """Return the part of a removed block's output that is there again at the end of its stage.
-
-    It is taken over all images together, and averaged over the blocks but each stage's last.
-    """
-    before: list[Live] = [gated.stem(images)]
-    for index in range(len(gated)):
-        before.append(gated.block(index, before[-1]))
-    parts = []
-    for blocks in stages(gated):
-        end = blocks[-1] + 1
-        for index in blocks[:-1]:
-            _, branches = gated.sides(index, before[index])
-            output = torch.stack(list(branches)).sum(0).flatten(1)  # F_i, [B, C·H·W]
-            live = gated.block(index, before[index], torch.zeros(len(gated)))
-            for later in range(index + 1, end):
-                live = gated.block(later, live)
-            missing = (before[end][0] - live[0]).flatten(1)
-            parts.append(1 - (missing * output).sum() / output.square().sum())
-    return float(torch.stack(parts).mean())
 
 
 def _spectra(blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -20,10 +21,10 @@ Found = TypeVar("Found")
 def kept(directory: Path | None, function: Callable[..., Found], *arguments: Any, given: tuple[Any, ...] = ()) -> Found:
     """Return `function(*given, *arguments)`, from the file in the directory that has it, or measured and kept there.
 
-    The file's name is a hash of the function, its arguments (numbers, texts, and lists of such) and the code. What is
-    `given` is what the directory itself stands for, such as its trial. The function's annotation says what it returns:
-    numbers, in lists, dictionaries and named tuples. A file that cannot be read, or holds something else, is measured
-    again.
+    The file's name is a hash of the function, its arguments (numbers, texts, and lists of such), the code, and the
+    releases of torch and torchvision. What is `given` is what the directory itself stands for, such as its trial. The
+    function's annotation says what it returns: numbers, in lists, dictionaries and named tuples. A file that cannot be
+    read, or holds something else, is measured again.
     """
     room, _, study = function.__module__.rpartition(".")
     if directory is None or room != __package__:  # of a study that is not the lab's, no digest knows the code
@@ -31,7 +32,8 @@ def kept(directory: Path | None, function: Callable[..., Found], *arguments: Any
     adapter: TypeAdapter[Found] = TypeAdapter(
         get_type_hints(function)["return"], config=ConfigDict(ser_json_inf_nan="strings")
     )
-    asked = json.dumps([function.__module__, function.__qualname__, arguments, measure_digest(study)], default=str)
+    made_by = [measure_digest(study), *map(version, ("torch", "torchvision"))]
+    asked = json.dumps([function.__module__, function.__qualname__, arguments, made_by], default=str)
     path = directory / f"measured-{function.__name__.strip('_')}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
     with suppress(OSError, ValueError, ValidationError), opened(path, TEXT_BYTES) as file:
         return adapter.validate_json(file.read())

@@ -21,11 +21,10 @@ from typing import NamedTuple
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from reslab.analysis.removal import Damage, remove_each, remove_random, reorder
 from reslab.ledger.record import Chart, Series
-from reslab.networks.variants import RandomBlocks
+from reslab.networks.variants import whole
 from reslab.studies.config import CifarDepth, StudyConfig
 from reslab.studies.study import Measurement, Study
 from reslab.studies.text import StudyText, claims, higher, lower, not_higher
@@ -89,9 +88,8 @@ def grid(config: LesionConfig) -> Grid:
 def measure(config: LesionConfig, trials: Trials) -> Measurement:
     """Compare what networks lose, each a mean over blocks or draws of one network, paired by seed."""
     found = trials.look("removing blocks", lesions, config.images, config.draws)
-    exchanged = trials.look(
-        "exchanging blocks", exchanges, config.images, config.draws, keys=[RESNET, PRERESNET, STOCHASTIC]
-    )
+    residual = [RESNET, PRERESNET, STOCHASTIC]
+    exchanged = trials.look("exchanging blocks", exchanges, config.images, config.draws, keys=residual)
 
     def of(figure: Callable[[Lesions], float]) -> dict[Key, Values]:
         return {
@@ -174,7 +172,7 @@ def largest_step(curve: Curve) -> float:
 
 def lesions(trial: Trial, images: int, draws: int) -> Lesions:
     """Return what a trained network loses with its blocks, on this many test images."""
-    network, (x, y) = whole(trial), trial.data().sample("test", images)
+    network, (x, y) = whole(trial.network()), trial.data().sample("test", images)
     each = remove_each(network, x, y)
     without = dict(zip([block.name for block in each.blocks], each.without.tolist(), strict=True))
     return Lesions(each.error, without, _curve(remove_random(network, x, y, draws=draws, seed=trial.seed)))
@@ -182,13 +180,7 @@ def lesions(trial: Trial, images: int, draws: int) -> Lesions:
 
 def exchanges(trial: Trial, images: int, draws: int) -> Curve:
     """Return what a trained network loses with pairs of its blocks exchanged, on this many test images."""
-    return _curve(reorder(whole(trial), *trial.data().sample("test", images), draws=draws, seed=trial.seed))
-
-
-def whole(trial: Trial) -> nn.Module:
-    """Return a trial's trained network in evaluation mode, also where it was trained with random blocks."""
-    network = trial.network()
-    return network.network if isinstance(network, RandomBlocks) else network
+    return _curve(reorder(whole(trial.network()), *trial.data().sample("test", images), draws=draws, seed=trial.seed))
 
 
 def _curve(damage: Damage) -> Curve:

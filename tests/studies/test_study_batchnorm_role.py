@@ -15,8 +15,8 @@ from reslab.ledger.record import Reason, Verdict
 from reslab.networks import zoo
 from reslab.runs import Run
 from reslab.studies import batchnorm_role, descent
-from reslab.studies.batchnorm_role import STUDY, best_rate, beyond, early_loss, largest_usable
-from reslab.studies.descent import Look, bounded_log10, drift, input_moments, look, stepped, turned
+from reslab.studies.batchnorm_role import STUDY, best_rate, beyond, largest_usable
+from reslab.studies.descent import Look, bounded_log10, drift, early_loss, input_moments, look, stepped, turned
 from reslab.studies.directory import Directory
 from reslab.studies.study import run_study
 from reslab.studies.trials import Key, Trial, Trials

@@ -14,8 +14,9 @@ from reslab.networks import zoo
 from reslab.residual import view
 from reslab.studies import ensemble_paths
 from reslab.studies.directory import Directory
-from reslab.studies.ensemble_paths import STUDY, Looked, halves, long_share, repair, stages
+from reslab.studies.ensemble_paths import STUDY, Looked, halves, long_share
 from reslab.studies.paths import count_paths, each_path
+from reslab.studies.repair import repair, stages
 from reslab.studies.study import run_study
 from reslab.studies.trials import Trial
 

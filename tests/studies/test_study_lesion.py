@@ -9,12 +9,12 @@ from helpers import pretended, tiny_trial
 from reslab.analysis.removal import remove_each, remove_random, reorder
 from reslab.executors import local, run_trial
 from reslab.networks import zoo
-from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth
+from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth, whole
 from reslab.residual import view
 from reslab.runs import Run
 from reslab.studies import lesion
 from reslab.studies.directory import Directory
-from reslab.studies.lesion import Curve, Lesions, changes, exchanges, largest_step, lesions, whole
+from reslab.studies.lesion import Curve, Lesions, changes, exchanges, largest_step, lesions
 from reslab.studies.study import run_study
 from reslab.studies.trials import Trial, Trials, label
 
@@ -156,7 +156,7 @@ def test_a_variant_trains_as_a_trial_and_comes_back_whole(tmp_path: Path) -> Non
     trial = Trial(("stochastic",), config, result, Run(tmp_path, config))
     images, labels = trial.data().test
     with torch.no_grad():
-        errors = (whole(trial)(images).argmax(1) != labels).double().mean().item()
+        errors = (whole(trial.network())(images).argmax(1) != labels).double().mean().item()
     assert errors == pytest.approx(result["test_error"], abs=1.01 / len(labels))
 
 
