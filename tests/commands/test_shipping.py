@@ -176,7 +176,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     for written in out.rglob("*.*"):
         assert str(tmp_path).encode() not in written.read_bytes() and "그림".encode() not in written.read_bytes()
     again = reslab_here("ship", run, "--out", out)
-    assert_refused(again, out / "digits", "--out")
+    assert_refused(again, path, "--out")
 
 
 def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path) -> None:
