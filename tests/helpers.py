@@ -25,6 +25,9 @@ from reslab.studies.trials import Trial, Trials, label
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
+TRAIN = ("train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256")
+"""The words of a command that trains an 8-layer network in about a second."""
+
 
 def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **recipe: object) -> TrialConfig:
     """Return a trial of an 8-layer network that takes about a second."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import assert_refused, refused, reslab_here, sum_up, tiny_trial
+from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up, tiny_trial
 
 from reslab.errors import DamagedError
 from reslab.executors import local, run_trial, run_trials
@@ -194,19 +194,7 @@ def test_a_run_of_a_version_that_kept_no_wrong_answers_is_read_as_before(trained
 
 
 def test_train_refuses_a_damaged_run_in_one_line(tmp_path: Path) -> None:
-    arguments = [
-        "train",
-        "cifar_plain",
-        "--depth",
-        "8",
-        "--epochs",
-        "1",
-        "--set",
-        "batch_size=256",
-        "--out",
-        tmp_path,
-        "--json",
-    ]
+    arguments = [*TRAIN, "--out", tmp_path, "--json"]
     assert reslab_here(*arguments).returncode == 0
     (weights,) = tmp_path.glob("*/weights.safetensors")
     flip(weights)

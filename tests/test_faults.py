@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_refused, reslab, reslab_here, timeless, tiny_trial
+from helpers import TRAIN, assert_refused, reslab, reslab_here, timeless, tiny_trial
 from helpers_faults import COMMANDS, kill_often
 from helpers_forks import done as forked
 
@@ -28,7 +28,6 @@ from reslab.studies.study import run_study
 from reslab.training import loop
 from reslab.training.loop import Trainer, TrialConfig
 
-TRAIN = ["train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256"]
 STUDY = ["study", "shortcuts", "--preset", "smoke"]
 posix = pytest.mark.skipif(os.name != "posix", reason="injects faults by means that POSIX has")
 

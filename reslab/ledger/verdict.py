@@ -15,9 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-
-# its stdtr is Student's t distribution, as scipy.stats.t, which takes many times as long to load
-from scipy import special
+from scipy import special  # its stdtr is Student's t, as scipy.stats.t, which takes many times as long to load
 
 from reslab.ledger.claim import Claim, Decision
 from reslab.ledger.record import Reason, Verdict

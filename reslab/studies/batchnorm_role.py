@@ -115,7 +115,7 @@ def at_best(config: BatchnormRoleConfig, trials: Trials, best: Mapping[str, floa
     gap = {key: test[key] - train[key] for key in trials}
     ours, theirs = ("with", "rate", best["with"]), ("without", "rate", best["without"])
     ours_at_their_best = ("with", "rate", best["without"])
-    loss = {key: trials.values(key, early_loss) for key in (ours, theirs)}
+    loss = {key: trials.value(key, early_loss) for key in (ours, theirs)}
     epochs = max(len(list(trial.run.metrics())) for trial in trials[ours])
     early = None if epochs > 1 else Reason(code="one-epoch")
     by_rate = {kind: each_rate(config, train, kind) for kind in KINDS}

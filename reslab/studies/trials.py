@@ -137,7 +137,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
     def __len__(self) -> int:
         return len(self._groups)
 
-    def values(self, key: Key, of: Callable[[Trial], float]) -> Values:  # type: ignore[override]  # a mapping's values are of no use here
+    def value(self, key: Key, of: Callable[[Trial], float]) -> Values:
         """Return a value of each trial of a group."""
         return self.of(key, {trial.seed: of(trial) for trial in self[key]})
 
@@ -147,7 +147,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
 
     def errors(self, part: Part) -> dict[Key, Values]:
         """Return each group's final error on a part."""
-        return {key: self.values(key, lambda trial: trial.result[f"{part}_error"]) for key in self}
+        return {key: self.value(key, lambda trial: trial.result[f"{part}_error"]) for key in self}
 
     def sound(self, key: Key) -> list[Trial]:
         """Return a group's trials whose networks can be looked into: those that did not diverge."""

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import assert_refused, refused, reslab_here, sum_up
+from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up
 from helpers_help import SNAPSHOT, help_of_all
 from helpers_help import words as words_of
 
@@ -187,18 +187,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> None:
-    arguments = [
-        "train",
-        "cifar_plain",
-        "--depth",
-        "8",
-        "--epochs",
-        "1",
-        "--set",
-        "batch_size=256",
-        "--out",
-        tmp_path / "훈련",
-    ]
+    arguments = [*TRAIN, "--out", tmp_path / "훈련"]
     first = reslab_here(*arguments, "--json")
     assert first.returncode == 0, first.stderr
     record = json.loads(first.stdout)
