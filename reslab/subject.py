@@ -15,10 +15,10 @@ from reslab.data.dataset import Dataset
 from reslab.data.images import Framing
 from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
+from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head, classifier
-from reslab.weights.shipped import TORCHVISION
 from reslab.weights.untold import Asked
 
 LARGEST_SIZE = 2048
@@ -47,20 +47,20 @@ class Subject:
     def of(
         cls,
         model: str,
-        weights: WeightFile | Path | None,
+        weights: WeightFile | Path | str | None,
         options: Mapping[str, Any],
         *,
         asked: Asked | None = None,
         like: Dataset | None = None,
     ) -> Self:
-        """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where
-        nothing else says them.
+        """Return a network with these weights, of a file or by a word for others' trained ones, or a fresh one; its
+        classes and channels are those of `like` where nothing else says them.
 
         Raises:
             UserError: if there is no such network, or the weights do not fit it.
         """
-        if weights == TORCHVISION:
-            network, metadata = zoo.torchvisions(model, options)
+        if isinstance(weights, str):
+            network, metadata = pretrained(model, weights, options)
             return cls(network, Own(network), dict(options), metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None

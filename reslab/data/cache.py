@@ -37,8 +37,6 @@ the file was made.
 NAME = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32}\.tmp)?")
 """What caches, and unfinished ones, are called: nothing else is ever removed."""
 SECONDS_A_DAY = 86_400
-PUBLISHED_PARTS = 3
-"""Train, held-out and test."""
 
 
 class File(NamedTuple):
@@ -155,7 +153,7 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
         return make()
     files = _files_in(directory)
     if files and (cache := where / digest([files])).exists():
-        return _read(cache, PUBLISHED_PARTS)
+        return _read(cache)
     made = make()
     cache = where / digest([_files_in(directory)])  # again, as they may have been downloaded
     try:
@@ -174,7 +172,7 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
     except OSError:
         return made
     _tidy(where, cache)
-    return _read(cache, PUBLISHED_PARTS)
+    return _read(cache)
 
 
 def _files_in(directory: Path) -> list[File]:
@@ -183,7 +181,7 @@ def _files_in(directory: Path) -> list[File]:
     return [file(path.name, 0, path, path.stat()) for path in found]
 
 
-def _read(cache: Path, parts: int, classes: int | None = None) -> Cached:
+def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
     """Return what a cache of so many parts holds, whose labels are of so many classes, or of those that it names.
 
     Raises:

@@ -54,7 +54,7 @@ def synsets() -> list[str]:
         UserError: if there is no timm, which lists them.
     """
     try:
-        from timm.data import ImageNetInfo
+        from timm.data.imagenet_info import ImageNetInfo
     except ModuleNotFoundError as error:
         raise MissingError(
             "ImageNet's synsets are known to timm; install it with: pip install 'reslab[zoo]'"
@@ -81,7 +81,9 @@ WAYS: tuple[Callable[[str], list[str]], ...] = (
     lambda name: _synonyms(name)[:1],
     _synonyms,
 )
-"""What of two names is compared, the strictest first: the whole or the first synonym as it is, then in small letters, any synonym."""
+"""What of two names is compared, the strictest first: the whole or the first synonym as it is, then in small
+letters; any synonym.
+"""
 
 
 def _table(classes: Sequence[str], words: Callable[[str], list[str]]) -> dict[str, list[int]]:

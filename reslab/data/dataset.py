@@ -222,7 +222,7 @@ class Dataset:
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
         """Return both on the data set's device: sending them with every batch would have the host wait."""
-        device = self.labels.device
+        device = next(iter(self.parts.values())).labels.device
         return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(
             self.statistics.std, device=device
         )[:, None, None]

@@ -46,14 +46,14 @@ class Framing:
 
         image = image if self.squashed else _middle(image)
         height, width = image.shape[1:]
-        sides = (self.resize,) * 2 if self.squashed else tuple(self._side(n, height, width) for n in (width, height))
+        sides = (self.resize, self.resize) if self.squashed else (self._side(width, height), self._side(height, width))
         method = Image.Resampling[self.interpolation.upper()]
         planes = [np.asarray(Image.fromarray(plane).resize(sides, method)) for plane in image.cpu().numpy()]
         return center_crop(torch.from_numpy(np.stack(planes)), [self.size, self.size])
 
-    def _side(self, side: int, *both: int) -> int:
+    def _side(self, side: int, other: int) -> int:
         """Return how long a side becomes; the longer one is rounded down."""
-        return self.resize * side // min(both)
+        return self.resize * side // min(side, other)
 
 
 class Ragged:
