@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from reslab.data import Dataset
     from reslab.files import Json
+    from reslab.weights.untold import Asked
 
 
 @app.command
@@ -28,6 +29,7 @@ def predict(
     weights: str,
     top: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     size: int | None = None,
+    zero_pad: Literal["end", "centred"] | None = None,
     json: Flag = False,
     **options: str,
 ) -> None:
@@ -47,6 +49,8 @@ def predict(
         How many classes to name, the likeliest first.
     size
         Side that the network sees (by default the one that the weights say).
+    zero_pad
+        Where the file's option A puts its zero channels; only for files that are not this lab's.
     json
         Print the classes and probabilities as JSON.
     options
@@ -55,13 +59,14 @@ def predict(
     from reslab.networks import zoo
     from reslab.networks.pretrained import is_word
     from reslab.weights.shipped import locate
+    from reslab.weights.untold import Asked
 
     if Path(model).is_file():
         raise MismatchError(f"{model} is a file; the network comes first: reslab predict NETWORK IMAGE…")
     words = typed.words(options)
     typed.see_whose(words, predict, zoo.options(model))
     chosen = weights if is_word(weights) else locate(weights, model)
-    found = predict_images(model, images, chosen, top=top, size=size, options=words)
+    found = predict_images(model, images, chosen, top=top, size=size, asked=Asked(zero_pad), options=words)
     printing.print_json(found) if json else print_predictions(found)
 
 
@@ -72,6 +77,7 @@ def predict_images(
     *,
     top: int = 5,
     size: int | None = None,
+    asked: "Asked | None" = None,
     options: Mapping[str, Any] | None = None,
 ) -> "list[Json]":
     """Return, for each image that can be decoded, its `image` and the likeliest `classes` with their `probability`.
@@ -81,13 +87,13 @@ def predict_images(
     """
     import torch
 
-    from reslab.data.decoding import decode
+    from reslab.data.decoding import decode, left_out
     from reslab.state import in_mode
     from reslab.subject import Subject, prepared_for
 
     if absent := [str(path) for path in images if not path.is_file()]:
         raise MissingError(f"no image file {first_few(absent)}")
-    subject = Subject.of(model, weights, options or {})
+    subject = Subject.of(model, weights, options or {}, asked=asked)
     kept = dict((subject.metadata or {}).get("preprocessing", {}))
     names = kept.pop("classes", None)
     if not {"mean", "std"} <= kept.keys():
@@ -119,10 +125,7 @@ def predict_images(
     if not found:
         raise DamagedError(f"none of {len(images):,} images can be decoded: {first_few(broken)}")
     if broken:
-        warnings.warn(
-            f"left out {len(broken):,} of {len(images):,} images, which cannot be decoded: {first_few(broken)}",
-            stacklevel=2,
-        )
+        warnings.warn(left_out(broken, len(images)), stacklevel=2)
     return found
 
 

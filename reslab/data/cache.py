@@ -21,7 +21,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from reslab.data.decoding import MOST_PIXELS, decode, header, undecodable
+from reslab.data.decoding import MOST_PIXELS, decode, header, left_out, undecodable
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import user_cache
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
@@ -130,8 +130,7 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
         if not skip_broken:
             raise DamagedError(undecodable(found.skipped))
         warnings.warn(
-            f"left out {len(found.skipped):,} of {sum(map(len, parts)):,} images, which cannot be decoded: "
-            f"{first_few(found.skipped)}",
+            left_out(found.skipped, sum(map(len, parts))),
             stacklevel=2,
         )
     return found

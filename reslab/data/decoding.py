@@ -124,3 +124,8 @@ def undecodable(paths: Sequence[str]) -> str:
     """Return what is said of files that cannot be decoded."""
     wanted = f"images that Pillow reads, of 8 bits or grey of 16, and of {MOST_PIXELS:,} pixels at most, were expected"
     return f"cannot decode {first_few(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
+
+
+def left_out(paths: Sequence[str], total: int) -> str:
+    """Return what is said of files that cannot be decoded and are skipped, among so many."""
+    return f"left out {len(paths):,} of {total:,} images, which cannot be decoded: {first_few(paths)}"
