@@ -30,6 +30,7 @@ from helpers_report import (
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.commands.claims import print_claims
 from reslab.errors import UserError
+from reslab.experiment.study import rounded
 from reslab.files import write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.record import Chart, Record, Series, Table, Verdict
@@ -40,7 +41,6 @@ from reslab.report import explorer, hangul, pictures, records, units
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.studies.study import rounded
 
 
 def chart(found: dict[str, Any]) -> Chart:
