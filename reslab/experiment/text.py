@@ -63,6 +63,10 @@ class StudyText:
             corrects=_both(words["corrects"]) if "corrects" in words else None,
             decision=spec.decision,
             finding=_both(words["finding"]) if "finding" in words else None,
+            revision=spec.revision,
+            margin_why=_both(words["why"]) if "why" in words else None,
+            published=spec.published,
+            same_as=spec.same_as,
         )
 
     def keys(self) -> list[str]:
@@ -149,9 +153,13 @@ class Spec:
         section: Section | None = None,
         rate: bool | None = None,
         decision: Decision | None = None,
+        revision: int = 1,
+        published: float | None = None,
+        same_as: str | None = None,
     ) -> None:
         self.kind, self.direction, self.margin = kind, direction, margin
         self.at, self.source, self.section, self.rate, self.decision = at, source, section, rate, decision
+        self.revision, self.published, self.same_as = revision, published, same_as
 
 
 def higher(margin: float, **where: Any) -> Spec:

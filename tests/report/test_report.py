@@ -349,7 +349,7 @@ HOSTILE = {
     "a half of a surrogate pair": ("title", {"ko": "\ud800", "en": ""}),
     "a number of thousands of digits": ("config", {"seeds": 10**4000}),
     "nested": ("config", {"x": json.loads("[" * 60 + "]" * 60)}),
-    "another version": ("version", 3),
+    "another version": ("version", 4),
     "a version that is no number": ("version", "2"),
     "a claim twice": ("claims", [a_claim(), a_claim()]),
     "a reason in a sentence": ("claims", [a_claim(reason="the whole interval is over 0.1")]),

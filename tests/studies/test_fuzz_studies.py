@@ -22,7 +22,7 @@ from reslab.exercises.confinement import Ended
 # --- Run directories and studies --------------------------------------------------------------------------------------
 
 STUDY: dict[str, Any] = {
-    "version": 2,
+    "version": 3,
     "study": "degradation",
     "title": {"ko": "퇴화", "en": "Degradation"},
     "question": {"ko": "왜?", "en": "Why?"},
