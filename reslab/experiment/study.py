@@ -17,8 +17,9 @@ from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Against, Exactly, Grid, Key, Trial, Trials, label
 from reslab.files import one_line, read_json, write_json
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
-from reslab.ledger.verdict import Check, Comparison, check, cite, decide
+from reslab.ledger.verdict import check, cite, decide
 from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.devices import threads

@@ -20,7 +20,7 @@ Words = str | Text
 Kind = Literal["exact", "statistical", "cited"]
 
 Direction = Literal["higher", "lower", "not higher"]
-Decision = Literal["supported", "refuted", "inconclusive"]
+Decision = Literal["supported", "refuted", "inconclusive", "untested"]
 
 Section = Literal[
     "overview",

@@ -18,8 +18,8 @@ from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import Spec, StudyText, cited, claims, exact, higher, lower, not_higher
 from reslab.experiment.trials import Exactly, Grid, Key, Trial, Trials, Values
+from reslab.ledger.comparison import untrained
 from reslab.ledger.record import Chart
-from reslab.ledger.verdict import untrained
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
 

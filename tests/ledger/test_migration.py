@@ -45,6 +45,18 @@ CLAIM = {
 }
 
 
+LATER = {
+    "different-machines",  # which is a race's
+    "median-nearer",
+    "not-a-number",
+    "not-finite",
+    "nothing-measured",
+    "past-by-p",
+    "signs-too-few",
+}
+"""Reasons that version 0.1 did not have."""
+
+
 @cache
 def golden() -> Any:
     return json.loads(Path(__file__).with_name("version_0_1.json").read_text(encoding="utf-8"))
@@ -86,9 +98,11 @@ def test_what_is_data_already_is_read_as_it_stands(path: Path) -> None:
     assert [trial["result"] for trial in after["trials"]] == [trial["result"] for trial in before["trials"]]
     assert [table["rows"] for table in after["tables"]] == [table["rows"] for table in before["tables"]]
     for old, new in zip(before["claims"], after["claims"], strict=True):
-        assert {key: new[key] for key in old.keys() - {"reason", "unit"}} == {
-            key: old[key] for key in old.keys() - {"reason", "unit"}
+        assert {key: new[key] for key in old.keys() - {"reason", "unit", "verdict"}} == {
+            key: old[key] for key in old.keys() - {"reason", "unit", "verdict"}
         }
+        untested = old["method"] == "none" and new["reason"]["code"] != "few-seeds"
+        assert new["verdict"] == ("untested" if untested else old["verdict"])
         assert new["treatment"] is new["control"] is None
     for old, new in zip(before["charts"], after["charts"], strict=True):
         for one, other in zip(old.pop("series"), new.pop("series"), strict=True):
@@ -136,7 +150,7 @@ def test_a_reason_of_every_kind_is_worded_as_before(kind: str) -> None:
     for text, words in golden()["reasons"][kind].items():
         assert said(reason(of(text, unit), percent=True)) == words, text
     codes = {claim.reason.code for claim in (of(text) for text in golden()["reasons"]["as it is"]) if claim.reason}
-    assert codes == {*phrases()["reasons"], "finding", "said"} - {"different-machines"}  # which is a race's
+    assert codes == {*phrases()["reasons"], "finding", "said"} - LATER
 
 
 @pytest.mark.parametrize(

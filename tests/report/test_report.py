@@ -33,8 +33,9 @@ from reslab.errors import UserError
 from reslab.experiment.study import rounded
 from reslab.files import write_json
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Check, Comparison, untrained
 from reslab.ledger.record import Chart, Record, Series, Table, Verdict
-from reslab.ledger.verdict import Check, Comparison, check, decide, untrained
+from reslab.ledger.verdict import check, decide
 from reslab.ledger.wording import phrases, reason
 from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units
