@@ -1,8 +1,8 @@
-"""Records of version 0.1 of the lab, read as records of today.
+"""Records of earlier versions, read as records of today.
 
-That version wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the names of
-series, columns and units. This is the only place where sentences are read, and nothing writes them any more. It kept no
-values per seed, so what it says cannot be decided again.
+Version 0.1 of the lab wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the
+names of series, columns and units. This is the only place where sentences are read, and nothing writes them any more.
+It kept no values per seed, so what it says cannot be decided again.
 """
 
 import ast
@@ -39,11 +39,13 @@ def translated(text: Any) -> Any:
 
 
 def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of version 0.1 as one of today, as far as it is what such a record was; the schema says what else
-    is wrong with it.
+    """Return an earlier version's record as one of today, as far as it is what such a record was; the schema says what
+    else is wrong with it. A record of today, or of a version that there never was, is returned as it is.
     """
+    if "version" in record:
+        return {**record, "version": 3} if record["version"] == 2 else dict(record)
     study = record.get("study")
-    found = {"title": {"ko": study, "en": study}, **record, "version": 2}
+    found = {"title": {"ko": study, "en": study}, **record, "version": 3}
     for key, part in (("claims", _claim), ("tables", _table), ("charts", _chart)):
         if isinstance(found.get(key), list):
             found[key] = [part(each) if isinstance(each, dict) else each for each in found[key]]

@@ -74,6 +74,10 @@ class Verdict(Part):
     unit: Words = ""
     rate: bool = False
     corrects: Text | None = None
+    revision: Annotated[int, Field(ge=1)] = 1
+    margin_why: Text | None = None
+    published: Finite | None = None
+    same_as: str | None = None
     verdict: Literal["supported", "refuted", "inconclusive"] | None = None
     effect: float | None = None
     interval: Interval | None = None
@@ -235,7 +239,7 @@ class Record(Part):
     Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     study: str
     title: Text
     question: Text | None = None

@@ -27,14 +27,14 @@ from statistics import mean
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from reslab.experiment.config import CifarDepth, CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, cited, claims, higher, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Trials, Values, label
 from reslab.ledger.record import Reason, Series, Value
+from reslab.measures.descent import LEVELS, Look, descent, early_loss
+from reslab.measures.twins import FAMILIES, twins
 from reslab.progress import each
-from reslab.studies.config import CifarDepth, CifarDepths, StudyConfig
-from reslab.studies.descent import LEVELS, Look, descent, early_loss
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, cited, claims, higher, lower, not_higher
-from reslab.studies.trials import Grid, Key, Trials, Values, label
-from reslab.studies.twins import FAMILIES, twins
 from reslab.training.loop import TrialConfig
 
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"

@@ -17,11 +17,11 @@ from pydantic import Field
 from torch import nn
 
 from reslab.analysis.landscape import landscape
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, higher, lower, not_higher
+from reslab.experiment.trials import Exactly, Grid, Trial, Trials, label
 from reslab.ledger.record import Chart, Series
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
-from reslab.studies.trials import Exactly, Grid, Trial, Trials, label
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(

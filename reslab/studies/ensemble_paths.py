@@ -36,14 +36,14 @@ from pydantic import Field
 from torch import Tensor
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, higher, lower, not_higher
+from reslab.experiment.trials import Exactly, Grid, Key, Trial, Trials, Values, label
 from reslab.gates.view import View, view
 from reslab.ledger.record import Chart, Series
-from reslab.studies.config import CifarDepth, StudyConfig
-from reslab.studies.paths import count_paths
-from reslab.studies.repair import repair, stages
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
-from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values, label
+from reslab.measures.paths import count_paths
+from reslab.measures.repair import repair, stages
 
 TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"

@@ -15,13 +15,13 @@ from pydantic import Field
 from torch import Tensor
 
 from reslab.analysis.gradient_flow import TINY
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Trials, Values
 from reslab.ledger.record import Chart, Reason, Series, Table, Value
+from reslab.measures.flows import KINDS, Flow, Training, start, training
 from reslab.progress import each
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.flows import KINDS, Flow, Training, start, training
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower, not_higher
-from reslab.studies.trials import Trials, Values
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
 YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"

@@ -3,9 +3,9 @@
 Who was first, how deep, what the papers used and found: the words are in `history.toml`.
 """
 
-from reslab.studies.config import StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, cited, claims
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, cited, claims
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"

@@ -14,14 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reslab.analysis.subject import evaluating
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import Spec, StudyText, cited, claims, exact, higher, lower, not_higher
+from reslab.experiment.trials import Exactly, Grid, Key, Trial, Trials, Values
 from reslab.ledger.record import Chart
 from reslab.ledger.verdict import untrained
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import Spec, StudyText, cited, claims, exact, higher, lower, not_higher
-from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values
 
 TEXT = StudyText(__name__)
 

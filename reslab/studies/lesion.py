@@ -23,12 +23,12 @@ import torch
 from pydantic import Field
 
 from reslab.analysis.removal import Damage, remove_each, remove_random, reorder
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Trial, Trials, Values, label
 from reslab.ledger.record import Chart, Series
 from reslab.networks.variants import whole
-from reslab.studies.config import CifarDepth, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower, not_higher
-from reslab.studies.trials import Grid, Key, Trial, Trials, Values, label
 
 TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"

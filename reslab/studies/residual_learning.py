@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from reslab.analysis.responses import responses
 from reslab.analysis.subject import evaluating
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, lower
+from reslab.experiment.trials import Exactly, Grid, Key, Trial, Trials, label
 from reslab.gates.view import view
 from reslab.ledger.record import Chart
 from reslab.networks import zoo
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, lower
-from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, label
 
 TEXT = StudyText(__name__)
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from reslab.analysis.jacobian import jacobian
 from reslab.analysis.subject import evaluating
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, higher, lower
+from reslab.experiment.trials import Exactly, Grid, Key, Trial, Trials, Values, label
 from reslab.gates.view import view
 from reslab.ledger.record import Chart, Table
 from reslab.networks import zoo
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, higher, lower
-from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values, label
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"

@@ -14,14 +14,14 @@ from statistics import mean
 
 from pydantic import Field
 
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, higher, lower
+from reslab.experiment.trials import Against, Exactly, Grid, Key, Trials, Values, label
 from reslab.ledger.record import Table, Value
+from reslab.measures.costs import TOLERANCE, Cost, cost_charts, cost_tables, costs, unequal
+from reslab.measures.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
 from reslab.networks import literature
-from reslab.studies.config import StudyConfig
-from reslab.studies.costs import TOLERANCE, Cost, cost_charts, cost_tables, costs, unequal
-from reslab.studies.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, higher, lower
-from reslab.studies.trials import Against, Exactly, Grid, Key, Trials, Values, label
 from reslab.training.loop import TrialConfig
 
 DENSENET = "Huang et al. 2017 (arXiv:1608.06993), section 5 and Fig. 5"

@@ -302,6 +302,11 @@ def test_only_a_statistical_claim_has_a_margin() -> None:
         Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", "higher", 1.0)
     with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
         Claim("c", "statistical", "variants", {"ko": "", "en": ""}, "")
+    with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
+        Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", margin=1.0)
+    for wrong in ({"margin": math.nan}, {"published": math.inf}, {"revision": 0}, {"same_as": "c"}):
+        with pytest.raises(ValueError, match=r"'c'"):
+            replace(claim("higher"), **wrong)
     with pytest.raises(ValueError, match="a cited claim has"):
         Claim("c", "cited", "variants", {"ko": "", "en": ""}, "", decision="supported")
 

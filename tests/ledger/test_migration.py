@@ -80,7 +80,7 @@ def test_there_are_records_of_version_0_1() -> None:
 @pytest.mark.parametrize("path", RECORDS, ids=IDS)
 def test_what_is_data_already_is_read_as_it_stands(path: Path) -> None:
     before, after = read_json(path), read_study(path.parent).to_json()
-    assert after["version"] == 2
+    assert after["version"] == 3
     for key in ("study", "title", "question", "config", "failures"):
         assert after[key] == before[key]
     assert [trial["result"] for trial in after["trials"]] == [trial["result"] for trial in before["trials"]]
@@ -224,6 +224,27 @@ def test_a_reason_that_is_no_text_is_left_to_the_schema(text: Any) -> None:
 @pytest.mark.parametrize("key", ["claims", "tables", "charts"])
 def test_parts_that_are_none_are_left_to_the_schema(key: str, part: Any) -> None:
     assert isinstance(migrated({"study": "study", key: part}), dict)
+
+
+def test_a_record_of_version_2_lacks_nothing_that_has_no_default() -> None:
+    now = migrated({"study": "study", "claims": [{**CLAIM, "reason": "measured 1, as claimed"}]})
+    of_version_2 = {
+        **now,
+        "version": 2,
+        "claims": [
+            {key: value for key, value in claim.items() if key not in ("revision", "margin_why", "published")}
+            for claim in now["claims"]
+        ],
+    }
+    record = Record.model_validate(migrated(of_version_2), strict=True)
+    assert record == Record.model_validate(now, strict=True)
+    (claim,) = record.claims
+    assert (claim.revision, claim.margin_why, claim.published, claim.same_as) == (1, None, None, None)
+
+
+@pytest.mark.parametrize("version", [1, 4, "2", None])
+def test_a_version_that_there_never_was_is_left_to_the_schema(version: Any) -> None:
+    assert migrated({"study": "study", "version": version})["version"] == version
 
 
 def test_reading_changes_no_record() -> None:

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
 from reslab.errors import DamagedError, UserError
 from reslab.executors import local, run_trial
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Key, Trial, Trials
 from reslab.ledger.record import Reason, Verdict
+from reslab.measures import descent
+from reslab.measures.descent import Look, bounded_log10, drift, early_loss, input_moments, look, stepped, turned
+from reslab.measures.twins import branch_share
 from reslab.networks import zoo
 from reslab.runs import Run
-from reslab.studies import batchnorm_role, descent
+from reslab.studies import batchnorm_role
 from reslab.studies.batchnorm_role import STUDY, best_rate, beyond, largest_usable
-from reslab.studies.descent import Look, bounded_log10, drift, early_loss, input_moments, look, stepped, turned
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
-from reslab.studies.trials import Key, Trial, Trials
-from reslab.studies.twins import branch_share
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import Steps

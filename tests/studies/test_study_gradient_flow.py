@@ -11,14 +11,14 @@ from torch import nn
 from reslab.analysis.gradient_flow import TINY, GradientFlow, TrainingFlow, gradient_flow
 from reslab.data import load_data
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import Measurement, run_study
+from reslab.experiment.trials import Trials
 from reslab.ledger.record import Reason, Verdict
-from reslab.studies import flows
+from reslab.measures import flows
+from reslab.measures.flows import KINDS, Flow, Training, build, plain, trained_flow
 from reslab.studies import gradient_flow as study_module
-from reslab.studies.directory import Directory
-from reslab.studies.flows import KINDS, Flow, Training, build, plain, trained_flow
 from reslab.studies.gradient_flow import STUDY, GradientFlowConfig, measure
-from reslab.studies.study import Measurement, run_study
-from reslab.studies.trials import Trials
 
 NO_TRIALS = Trials({})
 

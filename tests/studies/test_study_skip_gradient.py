@@ -11,12 +11,12 @@ from torch import Tensor
 
 from reslab.analysis.jacobian import dense_jacobian
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Trial
 from reslab.networks import zoo
 from reslab.studies import skip_gradient
-from reslab.studies.directory import Directory
 from reslab.studies.skip_gradient import BLOCKS, STUDY, Backward, Spectra, fits, formulas, histogram, singular_values
-from reslab.studies.study import run_study
-from reslab.studies.trials import Trial
 
 
 def test_the_formulas_are_as_claimed() -> None:

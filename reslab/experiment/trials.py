@@ -10,12 +10,12 @@ from torch import nn
 
 from reslab.data import Dataset, load_data
 from reslab.executors import build_network, data_for, fresh_network
+from reslab.experiment.kept import kept
 from reslab.files import Json
 from reslab.ledger.record import Reason
 from reslab.ledger.verdict import untrained
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
-from reslab.studies.kept import kept
 from reslab.training.loop import TrialConfig
 
 Key = tuple[str | int | float, ...]
@@ -164,7 +164,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         """Return what `function(trial, *arguments)` finds in each sound trial, or those of these groups and seeds: by
         group and seed.
 
-        It is measured once, and kept in the run directory: `reslab.studies.kept`.
+        It is measured once, and kept in the run directory: `reslab.experiment.kept`.
         """
         chosen = list(self) if keys is None else keys
         found: dict[Key, dict[int, Found]] = {key: {} for key in chosen}
