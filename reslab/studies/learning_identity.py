@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower
+from reslab.experiment.trials import Trials, Values
 from reslab.ledger.record import Chart, Series
 from reslab.networks import zoo
 from reslab.progress import each
-from reslab.studies.config import StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower
-from reslab.studies.trials import Trials, Values
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(

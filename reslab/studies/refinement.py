@@ -10,23 +10,19 @@ the gradient that the later ones make. A random direction has a cosine of 0, and
 256 to 1,024 of them.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from itertools import groupby
 from statistics import fmean
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
 
-from reslab.analysis.subject import evaluating
-from reslab.gates.view import view
+from reslab.analysis.direction import direction
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher
+from reslab.experiment.trials import Grid, Trial, Trials, Values
 from reslab.ledger.record import Chart
-from reslab.studies.config import CifarDepth, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher
-from reslab.studies.trials import Grid, Trial, Trials, Values
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -83,30 +79,11 @@ def cosines(trial: Trial, images: int) -> Cosines:
     trained.
     """
     x, y = trial.data().sample("test", images)
-    network = trial.network()
-    blocks = [block for block in view(network, x[:2]).blocks if block.identity]
-    stages = [len(list(members)) for _, members in groupby(blocks, key=lambda block: block.stage)]
-    return Cosines(_downhill(trial.fresh_network(), x, y, True), _downhill(network, x, y, False), stages)
-
-
-def _downhill(network: nn.Module, x: Tensor, y: Tensor, fresh: bool) -> list[float]:
-    """Return the mean over the images of the cosine of F(h) with -∂L/∂h, for each block that keeps the shape."""
-    gated = view(network, x[:2])
-    found, steps, inputs = [], [], []
-    with evaluating(network, x if fresh else None):
-        live = gated.stem(x)
-        for index, block in enumerate(gated.blocks):
-            if block.identity:
-                _, branches = gated.sides(index, live)
-                inputs.append(live.stream)
-                steps.append(torch.stack(list(branches)).sum(0).detach())
-            live = gated.block(index, live)
-        gradients = torch.autograd.grad(F.cross_entropy(gated.head(live), y), inputs)
-    for step, gradient in zip(steps, gradients, strict=True):
-        found.append(
-            float(F.cosine_similarity(step.flatten(1).double(), -gradient.flatten(1).double(), eps=1e-30).mean())
-        )
-    return found
+    before = direction(trial.fresh_network(), x, y, batch_statistics=True)
+    after = direction(trial.network(), x, y)
+    keeping = [index for index, block in enumerate(after.blocks) if block.identity]
+    stages = Counter(after.blocks[index].stage for index in keeping)
+    return Cosines(before.mean[keeping].tolist(), after.mean[keeping].tolist(), list(stages.values()))
 
 
 def measure(config: RefinementConfig, trials: Trials) -> Measurement:

@@ -23,11 +23,11 @@ from typing import NamedTuple
 from pydantic import Field
 
 from reslab.analysis.landscape import landscape
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, not_higher
+from reslab.experiment.trials import Grid, Key, Trial, Trials, Values, label
 from reslab.ledger.record import Chart
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, not_higher
-from reslab.studies.trials import Grid, Key, Trial, Trials, Values, label
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(

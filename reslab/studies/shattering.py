@@ -22,13 +22,13 @@ from math import log
 
 from pydantic import Field
 
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Trials, Values
 from reslab.ledger.record import Chart, Series
+from reslab.measures.rectifiers import along_the_line, between_images, correlation
 from reslab.progress import each
-from reslab.studies.config import CifarDepth, StudyConfig
-from reslab.studies.rectifiers import along_the_line, between_images, correlation
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower, not_higher
-from reslab.studies.trials import Trials, Values
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from helpers import pretended
 
+from reslab.experiment.trials import Trial
 from reslab.studies import refinement
 from reslab.studies.refinement import STUDY, Cosines
-from reslab.studies.trials import Trial
 
 
 def test_halves_are_of_each_stage_and_spare_the_middle() -> None:

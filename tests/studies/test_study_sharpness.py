@@ -9,10 +9,10 @@ import torch
 from helpers import pretended
 from torch import nn
 
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.trials import Trial
 from reslab.studies import sharpness
-from reslab.studies.config import StudyConfig
 from reslab.studies.sharpness import STUDY, Surface, surface
-from reslab.studies.trials import Trial
 
 
 def test_a_bowl_is_not_rugged_whatever_its_height_and_a_saw_is() -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import pretended
 
-from reslab.studies import rectifiers, shattering
-from reslab.studies.rectifiers import Rectifiers, between_images, correlation
+from reslab.measures import rectifiers
+from reslab.measures.rectifiers import Rectifiers, between_images, correlation
+from reslab.studies import shattering
 from reslab.studies.shattering import STUDY, ShatteringConfig, depths
 
 
