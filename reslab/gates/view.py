@@ -18,6 +18,7 @@ from reslab.gates.gating import Block, Gates, Setting, fits, option_a
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Stream, record
 from reslab.gates.tracing import Declarations, tensors_of
+from reslab.gates.without import Smaller, without
 from reslab.state import preserve
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
@@ -40,6 +41,7 @@ class View(tracing.Whole):
         self._opened = tracing.opened(network)
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self.plan.blocks
+        self.example: Tensor | None = None
         self.shapes: dict[int, torch.Size] = {}  # of what each block adds for the example
 
     def forward(
@@ -125,6 +127,18 @@ class View(tracing.Whole):
         gates = torch.ones(len(self.blocks), device=device)
         gates[indices_of(self.blocks, off)] = 0
         return gates
+
+    def without(self, *which: Which) -> Smaller:
+        """Return a module without the branches of these blocks: the network with their gates at 0, bit for bit in
+        evaluation, with fewer parameters and multiply-adds.
+
+        Its parameters are copies, under the names that they have in the network.
+
+        Raises:
+            UserError: if there is no such block, one is not simply the sum of a shortcut and branches, or the network
+                without it is another than with its gate at 0.
+        """
+        return without(self, indices_of(self.blocks, which))
 
     def index(self, which: Which) -> int:
         """Return the number of a block of this name.
@@ -213,7 +227,11 @@ class View(tracing.Whole):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network alone, which is traced again."""
-        return View, (self.network, self.declarations, frozenset(self.fixed)), {"shapes": self.shapes}
+        return (
+            View,
+            (self.network, self.declarations, frozenset(self.fixed)),
+            {"shapes": self.shapes, "example": self.example},
+        )
 
     @property
     def plan(self) -> Plan:
@@ -261,6 +279,7 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = View(network, declarations, _fixed(network, example, declarations))
         _compare(expected, evaluate(made), declarations)
+        made.example = example.detach()[:2]
         ones = torch.ones(len(made), device=example.device)
         _compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
     return made
