@@ -32,7 +32,7 @@ def recognises(part: Part, seed: int) -> None:
     assert judged(part, part.right, seed).points == part.points
     for mistake, answer in part.mistakes.items():
         found = judged(part, answer, seed)
-        assert (found.mistake, found.points, found.status) == (mistake, 0, "wrong")
+        assert (found.mistakes, found.points, found.status) == ((mistake,), 0, "wrong")
 
 
 @pytest.mark.parametrize("part", QUICK, ids=lambda part: part.name)
