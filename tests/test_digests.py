@@ -28,7 +28,10 @@ APART = {
     "reslab.shapes",
     "reslab.weights",  # written after the last step
     "reslab.weights.files",
+    "reslab.weights.fitting",
     "reslab.weights.names",
+    "reslab.weights.numpyfiles",
+    "reslab.weights.origins",
     "reslab.weights.shipped",
     "reslab.weights.tensorfiles",
     "reslab.weights.untold",
