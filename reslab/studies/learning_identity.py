@@ -16,19 +16,16 @@ That one block learns sooner says nothing of a network of fifty: see `degradatio
 from collections.abc import Mapping
 from math import log2
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
 
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower
 from reslab.experiment.trials import Trials, Values
 from reslab.ledger.record import Chart, Series
-from reslab.networks import zoo
+from reslab.measures.courses import BLOCKS, FUNCTIONS, Course, course, steps
 from reslab.progress import each
 
 TEXT = StudyText(__name__)
@@ -55,51 +52,6 @@ class LearningIdentityConfig(StudyConfig):
         (0.1, 0.3, 1.0), min_length=1, description="learning rates; each block's best counts"
     )
     most: int = Field(400, ge=1, description="steps after which a block counts as not having learned it before")
-
-
-BLOCKS = {"plain": "cifar_plain", "residual": "cifar_resnet"}
-FUNCTIONS = ("identity", "near-identity", "near-zero")
-BATCH, SIDE, MOMENTUM = 32, 4, 0.9
-
-
-def wanted(function: str, x: Tensor, change: Tensor) -> Tensor:
-    """Return what a block is to give for x, with the change of size ε."""
-    return {"identity": x, "near-identity": (x + change).relu(), "near-zero": change.relu()}[function]
-
-
-class Course(NamedTuple):
-    """The loss in each step, as a part of x's variance, until it reached the level."""
-
-    losses: list[float]
-    reached: bool
-
-
-def course(block: str, function: str, rate: float, perturbation: float, level: float, most: int, seed: int) -> Course:
-    """Return how the loss falls when a block learns a function: a new random batch in each step of SGD."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        learner: nn.Module = zoo.build(BLOCKS[block], depth=14).get_submodule("layer1.1").train()
-    channels = 16
-    g = torch.randn(channels, channels, 3, 3, generator=generator) / (9 * channels) ** 0.5
-    optimizer = torch.optim.SGD(learner.parameters(), lr=rate, momentum=MOMENTUM)
-    losses: list[float] = []
-    for _ in range(most):
-        x = torch.randn(BATCH, channels, SIDE, SIDE, generator=generator).relu()
-        target = wanted(function, x, perturbation * F.conv2d(x, g, padding=1))
-        loss = F.mse_loss(learner(x), target) / x.var()
-        losses.append(loss.item())
-        if losses[-1] <= level or not loss.isfinite():
-            break
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return Course(losses, losses[-1] <= level)
-
-
-def steps(found: Course, most: int) -> int:
-    """Return the steps to the level, at least 1; `most` for a course that never reached it."""
-    return max(len(found.losses) - 1, 1) if found.reached else most
 
 
 Best = dict[tuple[str, str], dict[int, Course]]

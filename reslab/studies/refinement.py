@@ -10,19 +10,17 @@ the gradient that the later ones make. A random direction has a cosine of 0, and
 256 to 1,024 of them.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from statistics import fmean
-from typing import NamedTuple
 
 from pydantic import Field
 
-from reslab.analysis.direction import direction
 from reslab.experiment.config import CifarDepth, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher
-from reslab.experiment.trials import Grid, Trial, Trials, Values
+from reslab.experiment.trials import Grid, Trials, Values
 from reslab.ledger.record import Chart
+from reslab.measures.cosines import Cosines, cosines
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -52,38 +50,6 @@ class RefinementConfig(StudyConfig):
 def grid(config: RefinementConfig) -> Grid:
     """Return the trials: the pre-activation network."""
     return {PRERESNET: config.trials("cifar_preresnet", depth=config.depth)}
-
-
-class Cosines(NamedTuple):
-    """The mean cosine of each block that keeps the shape, before training and after, and the blocks of each stage."""
-
-    before: list[float]
-    after: list[float]
-    stages: list[int]
-
-    @property
-    def early_and_late(self) -> tuple[float, float]:
-        """Return the means over the early and over the late halves of the stages, after training."""
-        halves: tuple[list[float], list[float]] = ([], [])
-        start = 0
-        for count in self.stages:
-            half = count // 2
-            halves[0].extend(self.after[start : start + half])
-            halves[1].extend(self.after[start + count - half : start + count])
-            start += count
-        return fmean(halves[0]), fmean(halves[1])
-
-
-def cosines(trial: Trial, images: int) -> Cosines:
-    """Return a network's cosines as it was drawn, where it normalises by the images' statistics, and as it was
-    trained.
-    """
-    x, y = trial.data().sample("test", images)
-    before = direction(trial.fresh_network(), x, y, batch_statistics=True)
-    after = direction(trial.network(), x, y)
-    keeping = [index for index, block in enumerate(after.blocks) if block.identity]
-    stages = Counter(after.blocks[index].stage for index in keeping)
-    return Cosines(before.mean[keeping].tolist(), after.mean[keeping].tolist(), list(stages.values()))
 
 
 def measure(config: RefinementConfig, trials: Trials) -> Measurement:

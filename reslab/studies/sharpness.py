@@ -15,19 +15,17 @@ which the loss is sharp; both networks are measured alike.
 """
 
 from collections.abc import Mapping
-from itertools import pairwise
-from math import isfinite, log10
+from math import log10
 from statistics import fmean
-from typing import NamedTuple
 
 from pydantic import Field
 
-from reslab.analysis.landscape import landscape
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, not_higher
-from reslab.experiment.trials import Grid, Key, Trial, Trials, Values, label
+from reslab.experiment.trials import Grid, Key, Trials, Values, label
 from reslab.ledger.record import Chart
+from reslab.measures.ruggedness import Surface, surface
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -59,39 +57,6 @@ def grid(config: SharpnessConfig) -> Grid:
     kinds = ("plain", "resnet")
     depths = (config.depths[0], config.depths[-1])
     return {(kind, depth): config.trials(f"cifar_{kind}", depth=depth) for depth in depths for kind in kinds}
-
-
-MOST = 1e12
-"""Far out losses overflow; they count as this."""
-
-
-class Surface(NamedTuple):
-    """The loss from the trained weights outwards, `[ways][steps + 1]`."""
-
-    losses: list[list[float]]
-
-    @property
-    def ruggedness(self) -> float:
-        """Return the share of the steps in which the loss falls."""
-        falls = [after < before for way in self.losses for before, after in pairwise(way)]
-        return fmean(falls)
-
-    @property
-    def sharpness(self) -> float:
-        """Return log10 of 1 + the loss's largest rise within the radius, its mean over the ways."""
-        return fmean(log10(1 + max(way) - way[0]) for way in self.losses)
-
-
-def surface(trial: Trial, images: int, directions: int, steps: int, radius: float) -> Surface:
-    """Return the loss around a trial's trained weights."""
-    network, (x, y) = trial.network(), trial.data().sample("train", images)
-    ways = []
-    for direction in range(directions):
-        seed = directions * trial.seed + direction
-        found = landscape(network, x, y, dimensions=1, points=2 * steps + 1, radius=radius, seed=seed)
-        losses = [min(loss, MOST) if isfinite(loss) else MOST for loss in found.losses.tolist()]
-        ways += [losses[steps::-1], losses[steps:]]
-    return Surface(ways)
 
 
 def measure(config: SharpnessConfig, trials: Trials) -> Measurement:

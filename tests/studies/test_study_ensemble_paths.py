@@ -13,12 +13,13 @@ from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
 from reslab.experiment.trials import Trial
+from reslab.measures.members import Looked, halves, long_share
 from reslab.measures.paths import count_paths, each_path
 from reslab.measures.repair import repair, stages
 from reslab.networks import zoo
 from reslab.residual import view
 from reslab.studies import ensemble_paths
-from reslab.studies.ensemble_paths import STUDY, Looked, halves, long_share
+from reslab.studies.ensemble_paths import STUDY
 
 
 class Block(nn.Module):

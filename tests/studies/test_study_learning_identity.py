@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import pretended
 
+from reslab.measures.courses import Course, course, steps, wanted
 from reslab.studies import learning_identity
-from reslab.studies.learning_identity import STUDY, Course, course, steps, wanted
+from reslab.studies.learning_identity import STUDY
 
 
 def test_the_functions_are_those_that_the_claims_name() -> None:

@@ -11,12 +11,12 @@ from reslab.executors import local, run_trial
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
 from reslab.experiment.trials import Trial, Trials, label
+from reslab.measures.lesions import Curve, Lesions, changes, exchanges, largest_step, lesions
 from reslab.networks import zoo
 from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth, whole
 from reslab.residual import view
 from reslab.runs import Run
 from reslab.studies import lesion
-from reslab.studies.lesion import Curve, Lesions, changes, exchanges, largest_step, lesions
 
 
 def curve(start: float, *means: float) -> Curve:

@@ -6,8 +6,9 @@ import pytest
 from helpers import pretended
 
 from reslab.experiment.trials import Trial
+from reslab.measures.cosines import Cosines
 from reslab.studies import refinement
-from reslab.studies.refinement import STUDY, Cosines
+from reslab.studies.refinement import STUDY
 
 
 def test_halves_are_of_each_stage_and_spare_the_middle() -> None:

@@ -11,8 +11,9 @@ from torch import nn
 
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.trials import Trial
+from reslab.measures.ruggedness import Surface, surface
 from reslab.studies import sharpness
-from reslab.studies.sharpness import STUDY, Surface, surface
+from reslab.studies.sharpness import STUDY
 
 
 def test_a_bowl_is_not_rugged_whatever_its_height_and_a_saw_is() -> None:
