@@ -4,18 +4,21 @@ The blocks come from the graph of the network and not from the names of its clas
 two values with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError, told
 from reslab.gates import tracing
-from reslab.gates.gating import Block, option_a
+from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing, table
+from reslab.gates.gating import Block, Gates, Setting, fits, option_a
 from reslab.gates.planning import Live, Plan, make_plan
+from reslab.gates.recording import Stream, record
 from reslab.gates.tracing import Declarations, tensors_of
+from reslab.gates.without import Smaller, without
 from reslab.state import preserve
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
@@ -38,23 +41,121 @@ class View(tracing.Whole):
         self._opened = tracing.opened(network)
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self.plan.blocks
+        self.example: Tensor | None = None
+        self.shapes: dict[int, torch.Size] = {}  # of what each block adds for the example
 
-    def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
+    def forward(
+        self,
+        x: Tensor,
+        gates: AskedGates | None = None,
+        replace: Mapping[Which, Replacement] | None = None,
+    ) -> Any:
         """Return what the network returns, with each block's branch multiplied by its gate.
 
         Args:
             x: images `[B, C, H, W]`, or whatever the network takes.
-            gates: float `[n]` or `[n, B]`; none means all ones, which is the network bit for bit.
+            gates: float `[n]` or `[n, B]`, or `{"layer2.1": 0}`, the others being 1; none means all ones, which is the
+                network bit for bit.
+            replace: what takes the place of branches, before they are gated: `{"layer3.2": "mean"}` for the mean over
+                the batch, a tensor of the branch's shape (or for one image), other images, whose branch it becomes
+                (where a tensor could be both, it is the branch's value), or a function of the branch's own value.
 
         Raises:
-            UserError: if the gates do not fit, or a hook has come to where the view would pass it by.
+            UserError: if the gates or what replaces a branch do not fit, or a hook has come to where the view would
+                pass it by.
         """
-        if gates is not None:
-            self._check(gates, x.shape[0])
+        setting = self.setting(x, gates, replace)
         live = self.stem(x)
         for index in range(len(self.blocks)):
-            live = self.block(index, live, gates)
+            live = self.block(index, live, setting)
         return self.head(live)
+
+    def run(
+        self,
+        x: Tensor,
+        keep: Collection[Which] | Literal["all"] = "all",
+        *,
+        gates: AskedGates | None = None,
+        replace: Mapping[Which, Replacement] | None = None,
+    ) -> Stream:
+        """Return what the forward returns, and by name what blocks take in, add up and give: `run(x)["layer1.0"].sum`.
+
+        Memory: four copies of a block's values for each that is kept.
+
+        Raises:
+            UserError: as the forward; if there is no such block, or one has several branches that are weighted or
+                subtracted.
+        """
+        _check_hooks(self._opened)
+        return record(self, self.plan, x, self.setting(x, gates, replace), indices_of(self.blocks, keep))
+
+    def setting(
+        self,
+        x: Tensor,
+        gates: AskedGates | None,
+        replace: Mapping[Which, Replacement] | None,
+    ) -> Gates:
+        """Return what `forward` is given as `block` takes it.
+
+        Raises:
+            UserError: if the gates do not fit, there is no such block, or nothing that can take its branch's place.
+        """
+        asked = None if gates is None else gates_of(self.blocks, gates, x.shape[0], x.device)
+        if not replace:
+            return asked
+        return Setting(
+            asked, {index_of(self.blocks, which): self._standing_in(which, x, replace[which]) for which in replace}
+        )
+
+    def _standing_in(self, which: Which, x: Tensor, what: Replacement) -> Callable[[Tensor], Tensor]:
+        """Return the function from a branch to what takes its place; for images, what the branch is for those."""
+        if not isinstance(what, Tensor) or what.shape[1:] != x.shape[1:]:
+            return replacing(what, f"block {which!r}")
+
+        def value(branch: Tensor) -> Tensor:
+            return what if fits(what, branch) else next(iter(self.run(what, (which,)).values())).branch
+
+        return value
+
+    def gates(self, *, off: Collection[Which] = ()) -> Tensor:
+        """Return gates of 1, `[n]`, and 0 for the blocks that are off.
+
+        Raises:
+            UserError: if there is no such block.
+        """
+        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        gates = torch.ones(len(self.blocks), device=device)
+        gates[indices_of(self.blocks, off)] = 0
+        return gates
+
+    def without(self, *which: Which) -> Smaller:
+        """Return a module without the branches of these blocks: the network with their gates at 0, bit for bit in
+        evaluation, with fewer parameters and multiply-adds.
+
+        Its parameters are copies, under the names that they have in the network.
+
+        Raises:
+            UserError: if there is no such block, one is not simply the sum of a shortcut and branches, or the network
+                without it is another than with its gate at 0.
+        """
+        return without(self, indices_of(self.blocks, which))
+
+    def index(self, which: Which) -> int:
+        """Return the number of a block of this name.
+
+        Raises:
+            UserError: if there is no such block.
+        """
+        return index_of(self.blocks, which)
+
+    def __repr__(self) -> str:
+        """Return a row a block: its name, its kind, whether its shortcut is the identity, the shape of what it adds for
+        an image of the example, and its parameters.
+        """
+        parameters = [sum(map(Tensor.numel, self.parameters_of(index))) for index in range(len(self))]
+        return (
+            f"View of {type(self.network).__name__}: {len(self)} blocks\n{table(self.blocks, self.shapes, parameters)}"
+        )
 
     def __len__(self) -> int:
         """Return the number of blocks."""
@@ -67,8 +168,10 @@ class View(tracing.Whole):
         live: Live = self.plan.segments[0](self, x, None)
         return live
 
-    def block(self, index: int, live: Live, gates: Tensor | None = None) -> Live:
-        """Run block `index`, with whatever lies between it and the block before, under `gates` (of all blocks)."""
+    def block(self, index: int, live: Live, gates: Gates = None) -> Live:
+        """Run block `index`, with whatever lies between it and the block before, under the gates, or the setting, of
+        all blocks.
+        """
         live = self.plan.segments[index + 1](self, live.stream, *live.rest, gates)
         return live
 
@@ -124,7 +227,11 @@ class View(tracing.Whole):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network alone, which is traced again."""
-        return View, (self.network, self.declarations, frozenset(self.fixed))
+        return (
+            View,
+            (self.network, self.declarations, frozenset(self.fixed)),
+            {"shapes": self.shapes, "example": self.example},
+        )
 
     @property
     def plan(self) -> Plan:
@@ -137,16 +244,6 @@ class View(tracing.Whole):
                 self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
             _adopt_constants(self)
         return self._plans[modes]
-
-    def _check(self, gates: Tensor, batch: int) -> None:
-        n = len(self.blocks)
-        if not isinstance(gates, Tensor) or not gates.is_floating_point():
-            raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
-        if gates.shape != (n,) and gates.shape != (n, batch):
-            raise MismatchError(
-                f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] "
-                "was expected"
-            )
 
 
 def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
@@ -168,10 +265,10 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     _check_declarations(network, declarations)
     _check_hooks(tracing.opened(network))
 
-    def evaluate(module: nn.Module, *gates: Tensor) -> Any:
+    def evaluate(module: nn.Module, *setting: Any) -> Any:
         with preserve(network), torch.no_grad():
             network.eval()
-            return module(example, *gates)
+            return module(example, *setting)
 
     with told(
         f"the network does not take the example "
@@ -182,8 +279,23 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = View(network, declarations, _fixed(network, example, declarations))
         _compare(expected, evaluate(made), declarations)
-        _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
+        made.example = example.detach()[:2]
+        ones = torch.ones(len(made), device=example.device)
+        _compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
     return made
+
+
+def _each_by_itself(made: View) -> dict[Which, Replacement]:
+    """Return what replaces every branch by its own value, and notes the shape."""
+
+    def noting(index: int) -> Callable[[Tensor], Tensor]:
+        def noted(branch: Tensor) -> Tensor:
+            made.shapes[index] = branch.shape
+            return branch
+
+        return noted
+
+    return {index: noting(index) for index in range(len(made))}
 
 
 def _fixed(network: nn.Module, example: Tensor, declarations: Declarations) -> frozenset[str]:
