@@ -15,9 +15,9 @@ from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
 from reslab.networks.sources import Own
 from reslab.weights.files import WeightFile, read_weights
-from reslab.weights.names import Fit
+from reslab.weights.fitting import Fit, Head, classifier
 from reslab.weights.shipped import TORCHVISION
-from reslab.weights.untold import ZeroPadSide
+from reslab.weights.untold import Asked
 
 LARGEST_SIZE = 2048
 
@@ -28,7 +28,8 @@ class Subject:
 
     `options` are the network's: the weights file's and those asked for. `metadata` are the weights', None without
     weights, and `fit` is how a file's tensors fit. `own` is what a factory gave. `standardised` says whose mean and
-    deviation `data` has: the weights' or its own.
+    deviation `data` has: the weights' or its own. `head` is the classifier in place of the file's, if another was asked
+    for.
     """
 
     network: nn.Module
@@ -38,6 +39,7 @@ class Subject:
     fit: Fit | None = None
     data: Dataset | None = None
     standardised: Literal["weights", "data"] = "data"
+    head: Head | None = None
 
     @classmethod
     def of(
@@ -46,7 +48,7 @@ class Subject:
         weights: WeightFile | Path | None,
         options: Mapping[str, Any],
         *,
-        zero_pad: ZeroPadSide | None = None,
+        asked: Asked | None = None,
         like: Dataset | None = None,
     ) -> Self:
         """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where
@@ -66,8 +68,9 @@ class Subject:
         if read is None:
             own = zoo.own(model, {**otherwise, **options})
             return cls(own.network, own, dict(options))
-        own, fit = zoo.loaded(model, read, zero_pad, options, otherwise)
-        return cls(own.network, own, {**read.options(model), **options}, read.metadata, fit)
+        asked = asked or Asked()
+        own, fit, told = zoo.loaded(model, read, options, asked, otherwise)
+        return cls(own.network, own, told, read.metadata, fit, head=asked.head)
 
     def seeing(self, data: Dataset, size: int | None = None) -> tuple[Self, Dataset]:
         """Return the same with a data set as the weights want it, and that data set.
@@ -80,13 +83,22 @@ class Subject:
             return replace(self, data=seen), seen
         kept = self.metadata.get("preprocessing", {})
         seen, standardised = prepared_for(self.network, data, kept, size)
-        told_apart = self.metadata.get("card", {"made_for": {}})["made_for"].get("num_classes", data.num_classes)
+        told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
                 f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the "
                 "--data that they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
+
+    def _classes(self, otherwise: int) -> int:
+        """Return how many classes the weights tell apart, as they say or as their classifier has it."""
+        said: dict[str, int] = (self.metadata or {}).get("card", {"made_for": {}})["made_for"]
+        if "num_classes" in said:
+            return said["num_classes"]
+        name = classifier(self.network) if self.head != "none" else None
+        last = self.network.get_submodule(name) if name is not None else None
+        return last.out_features if isinstance(last, nn.Linear) else otherwise
 
 
 def prepared_for(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from reslab.data.dataset import Dataset, PartName, Split
     from reslab.files import Json
-    from reslab.weights.untold import ZeroPadSide
+    from reslab.weights.untold import Asked
 
 
 @app.command
@@ -29,6 +29,7 @@ def evaluate(
     size: int | None = None,
     batchnorm: Literal["stored", "true-average"] = "stored",
     zero_pad: Literal["end", "centred"] | None = None,
+    raw: Flag = False,
     download: Flag = False,
     json: Flag = False,
     **options: str,
@@ -59,6 +60,8 @@ def evaluate(
         true-average: BatchNorm statistics from all training images, in place of the file's moving averages.
     zero_pad
         Where the file's option A puts its zero channels; only for files that are not this lab's.
+    raw
+        Of weights and their average in one file, take the weights; else the average is taken.
     download
         Download the data set if it is not there.
     json
@@ -69,6 +72,7 @@ def evaluate(
     from reslab.data import load_data
     from reslab.networks import zoo
     from reslab.weights.shipped import locate
+    from reslab.weights.untold import Asked
 
     words = typed.words(options)
     typed.see_whose(words, evaluate, zoo.options(model))
@@ -84,7 +88,7 @@ def evaluate(
             view=view,
             size=size,
             average_batchnorm=average,
-            zero_pad=zero_pad,
+            asked=Asked(zero_pad, raw=raw),
             options=words,
             progress=progress,
         )
@@ -103,7 +107,7 @@ def evaluate_file(
     view: View = "single",
     size: int | None = None,
     average_batchnorm: bool = False,
-    zero_pad: "ZeroPadSide | None" = None,
+    asked: "Asked | None" = None,
     options: Mapping[str, Any],
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -120,7 +124,7 @@ def evaluate_file(
     from reslab.subject import Subject
     from reslab.training.batchnorm import true_average
 
-    subject, data = Subject.of(model, file, options, zero_pad=zero_pad, like=data).seeing(data, size)
+    subject, data = Subject.of(model, file, options, asked=asked, like=data).seeing(data, size)
     network = subject.network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
     start = perf_counter()
     if average_batchnorm:

@@ -20,6 +20,8 @@ def weights(
     *,
     as_: Annotated[str | None, Parameter(name="--as")] = None,
     zero_pad: Literal["end", "centred"] | None = None,
+    head: Literal["fresh", "none"] | None = None,
+    raw: Flag = False,
     mean: str | None = None,
     std: str | None = None,
     without: str | None = None,
@@ -35,12 +37,17 @@ def weights(
     Parameters
     ----------
     file
-        safetensors, or a saved state dict (also nested, also with `module.` prefixes), or a run's directory. Without
-        it, the list.
+        safetensors, or a saved state dict (also nested, also with `module.` and other prefixes, also of other
+        libraries' names), Keras' .h5, Detectron's .pkl, or the directory of a run. Without it, the list.
     as_
         The network that the weights are for; this lab's files say it themselves.
     zero_pad
         Where the file's option A puts its zero channels; its tensors cannot tell.
+    head
+        The network's classifier in place of the file's, as for weights that were trained without labels: a fresh one,
+        or none, which leaves the features.
+    raw
+        Of weights and their average in one file, take the weights; else the average is taken.
     mean
         Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
     std
@@ -68,7 +75,7 @@ def weights(
     from reslab.weights.files import read_weights, to_bytes
     from reslab.weights.onnx import to_onnx
     from reslab.weights.shipped import shipped
-    from reslab.weights.untold import assumed
+    from reslab.weights.untold import Asked, assumed
 
     if file is None:
         if as_ is not None or out is not None or options:
@@ -107,7 +114,7 @@ def weights(
         raise MissingError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
     given = typed.words(options)
     typed.see_whose(given, weights, zoo.options(model))
-    subject = Subject.of(model, read, given, zero_pad=zero_pad)
+    subject = Subject.of(model, read, given, asked=Asked(zero_pad, head, raw))
     network, fit = subject.network, subject.fit
     assert fit is not None
     channels, height, width = zoo.input_shape(network)
@@ -129,6 +136,11 @@ def weights(
         "network": model,
         "tensors": len(fit.state),
         "renamed": fit.renamed,
+        "dropped": fit.dropped,
+        "added": fit.added,
+        "converted": fit.converted,
+        "options": subject.options,
+        "preprocessing": {**read.metadata.get("preprocessing", {}), **prepared},
         "notes": fit.notes,
         "assumed": assumed(network),
         "zero_pad": zero_pad,
@@ -141,9 +153,23 @@ def weights(
 
 def print_mapping(file: Path, report: "Json") -> None:
     """Print which tensors of a file went where."""
-    print(f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed")
+    dropped, added = report["dropped"], report["added"]
+    print(
+        f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed, "
+        f"{len(added)} added, {len(dropped)} of the file's dropped"
+    )
     for original, name in report["renamed"].items():
         print(f"  {original} -> {name}")
+    counts = [name for name in added if name.endswith("num_batches_tracked")]
+    if counts:
+        print(f"  added {len(counts)} counts of batches, as 0")
+    for name in added:
+        if name not in counts:
+            print(f"  added {name}, freshly drawn")
+    for name in dropped:
+        print(f"  dropped {name}")
+    for kinds, count in report["converted"].items():
+        print(f"  {count} tensors converted from {kinds}")
     if report["zero_pad"] == "centred":
         print("  channels reordered so that the zeros are at the end")
     if report["without"]:

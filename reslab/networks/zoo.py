@@ -5,6 +5,7 @@ finds it.
 import inspect
 import pkgutil
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
@@ -28,9 +29,9 @@ from reslab.errors import (
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.sources import Own, factory, timms, torchvisions_own
 from reslab.weights.files import WeightFile, read_weights
-from reslab.weights.names import Fit, fit
+from reslab.weights.fitting import Fit, Head, fit
 from reslab.weights.shipped import TORCHVISION, locate
-from reslab.weights.untold import ZeroPadSide, load
+from reslab.weights.untold import Asked, ZeroPadSide, fitted, load
 
 Builder = Callable[..., nn.Module]
 PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors", "reslab.networks")
@@ -116,7 +117,14 @@ def required_options(name: str) -> list[str]:
 
 
 def build(
-    name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadSide | None = None, **options: Any
+    name: str,
+    /,
+    *,
+    weights: str | Path | None = None,
+    zero_pad: ZeroPadSide | None = None,
+    head: Head | None = None,
+    raw: bool = False,
+    **options: Any,
 ) -> nn.Module:
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are
     given.
@@ -124,7 +132,9 @@ def build(
     `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the
     paper (strides, widths); `weights="digits"` those that come with the lab; else `weights` is a file, or a run's
     directory. A file of this lab's brings its network's options with it, those that its data set gave too; one that is
-    not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
+    not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell. `head` is
+    the classifier in place of the file's, "fresh" or "none", as for networks trained without labels; of weights and
+    their average `raw` takes the weights.
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options,
@@ -139,18 +149,18 @@ def build(
     file = locate(weights, name)
     if file == TORCHVISION:
         return torchvisions(name, options)[0]
-    return loaded(name, read_weights(file), zero_pad, options)[0].network
+    return loaded(name, read_weights(file), options, Asked(zero_pad, head, raw))[0].network
 
 
 def loaded(
     name: str,
     weights: WeightFile,
-    zero_pad: ZeroPadSide | None,
     options: Mapping[str, Any],
+    asked: Asked,
     otherwise: Mapping[str, Any] | None = None,
-) -> tuple["Own", Fit]:
-    """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor
-    `options` give them.
+) -> tuple["Own", Fit, dict[str, Any]]:
+    """Return a network with a file's weights, how they fit, and the options that the file and `options` give;
+    `otherwise` are options where neither does.
 
     What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what
     it only claims.
@@ -158,13 +168,26 @@ def loaded(
     Raises:
         UserError: if there is no such network, or the weights do not fit it.
     """
-    told = {**weights.options(name), **options}
+    told = {**told_by(weights, name), **options}
     every = {**(otherwise or {}), **told}
     if weights.network == name:
         with torch.device("meta"):
-            fit(weights, fresh(name, every))
+            fitted(fresh(name, every), weights, asked)
     made = own(name, every)
-    return made, load(made.network, weights, name, told, zero_pad)
+    return made, load(made.network, weights, name, told, asked), told
+
+
+def told_by(weights: WeightFile, name: str) -> dict[str, Any]:
+    """Return the options that a file tells of its network; where the network is another's, which takes none of them,
+    they are warned of.
+    """
+    told, known = weights.options(name), options(name)
+    if "model" in weights.metadata:
+        return told
+    if untaken := {key: value for key, value in told.items() if known is None or key not in known}:
+        facts = ", ".join(f"{key} {value}" for key, value in untaken.items())
+        warnings.warn(f"{weights.path} is for {facts}, and nothing tells whether {name} is so", stacklevel=2)
+    return {key: value for key, value in told.items() if key not in untaken}
 
 
 def own(name: str, options: Mapping[str, Any]) -> "Own":
