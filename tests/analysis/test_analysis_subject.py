@@ -22,7 +22,7 @@ from reslab.analysis.landscape import landscape
 from reslab.analysis.lens import lens
 from reslab.analysis.paths import path_spectrum, sample_paths
 from reslab.analysis.probe import probe
-from reslab.analysis.pruning import prune
+from reslab.analysis.pruning import prune as prune_blocks
 from reslab.analysis.removal import importance, remove_each, remove_random
 from reslab.analysis.responses import responses
 from reslab.analysis.shattering import shattering
@@ -50,7 +50,7 @@ ANALYSES: dict[str, Callable[..., Any]] = {
     "covariate_shift": covariate_shift,
     "direction": direction,
     "block_worth": lambda network, x, y: block_worth(network, x, y, permutations=1),
-    "prune": lambda network, x, y: prune(network, x, y, steps=1),
+    "prune": lambda network, x, y: prune_blocks(network, x, y, steps=1),
     "split": lambda network, x, _: split(network, x, classes=[0, 1]),
     "lens": lens,
     "alike": lambda network, x, _: alike(network, x),
