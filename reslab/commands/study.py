@@ -27,6 +27,7 @@ def study(
     workers: int | None = None,
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
+    registered: Path | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
@@ -53,6 +54,9 @@ def study(
         Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
     address
         The Ray cluster's address (by default one is made on this machine for the occasion).
+    registered
+        The file of a registration (`reslab register`): its settings, seeds and looks are run, until no claim is
+        undecided, and the record counts as pre-registered.
     json
         Print study.json to standard output.
     settings
