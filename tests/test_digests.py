@@ -186,7 +186,7 @@ EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
         ("training/recipes.py", "Field(0.9, ge=0, lt=1)", "Field(0.8, ge=0, lt=1)", EVERY),
         ("networks/variants.py", "survival: float = 0.5", "survival: float = 0.6", EVERY),
         ("speedrun/whitening.py", "import", "import sys\nimport", {"race"}),
-        ("analysis/removal.py", "BATCH = 250", "BATCH = 251", {"measured by lesion", "measured by bottleneck"}),
+        ("analysis/sweeping.py", "BATCH = 250", "BATCH = 251", {"measured by lesion", "measured by bottleneck"}),
         ("networks/counting.py", "import", "import sys\nimport", {"measured by lesion", "measured by bottleneck"}),
         ("measures/costs.py", "TOLERANCE = ", "TOLERANCE = 2 * ", {"measured by bottleneck"}),
         ("studies/lesion.py", "import", "import sys\nimport", {"measured by lesion"}),

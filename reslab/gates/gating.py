@@ -129,7 +129,9 @@ def put_gates(traced: tracing.Traced, gates: fx.Node, found: Sequence[Candidate]
 
 
 def without_gate(node: fx.Node) -> fx.Node:
-    """Return the branch that a gate multiplies; any other node itself."""
+    """Return the branch that a gate multiplies, or the unit that is bridged; any other node itself."""
+    if node.target is bridged:
+        return node.all_input_nodes[1]
     return node.all_input_nodes[0] if node.target is gated else node
 
 
