@@ -104,7 +104,8 @@ def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
 
 def _anything(example: Tensor) -> Tensor:
     """Return an input like the example: noise, or zeros where whole numbers are taken."""
-    return torch.randn_like(example) if example.is_floating_point() else torch.zeros_like(example)
+    shape, dtype, device = example.shape, example.dtype, example.device
+    return (torch.randn if dtype.is_floating_point else torch.zeros)(shape, dtype=dtype, device=device)
 
 
 def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
