@@ -60,7 +60,9 @@ def register(
     at = typed.value(looks) if looks else number
     steps = list(at) if isinstance(at, tuple) else [at]
     if not all(isinstance(step, int) for step in steps) or steps[-1] != number:
-        raise WrongValueError(f"--looks {looks}: expected growing numbers of seeds that end with {number}, the last look")
+        raise WrongValueError(
+            f"--looks {looks}: expected growing numbers of seeds that end with {number}, the last look"
+        )
     found = studies.find(study)
     config = found.configure(preset, {**typed.words(settings), "first_seed": first, "seeds": number})
     directories = known or tuple(record.parent for record in sorted(Path("results").glob("**/study.json")))

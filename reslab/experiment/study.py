@@ -139,8 +139,8 @@ def run_study(
     progress: Progress = silent,
     filed: Filed | None = None,
 ) -> Finished:
-    """Run what is missing of a study, decide its claims and write `study.json`; registered ones are decided at the error
-    rate of one look.
+    """Run what is missing of a study, decide its claims and write `study.json`; what is registered is decided at the
+    error rate of one look.
 
     Raises:
         UserError: if no trial of some group finished, so that nothing can be said.
