@@ -4,7 +4,7 @@ The blocks come from the graph of the network and not from the names of its clas
 two values with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -12,10 +12,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError, told
-from reslab.gates import tracing
+from reslab.gates import flow, tracing
 from reslab.gates.gating import Block, option_a
+from reslab.gates.hidden import Hidden
+from reslab.gates.following import sketched, shapes_of
+from reslab.gates.inputs import Whole, tensors_of
+from reslab.gates.finding import NotSplit
 from reslab.gates.planning import Live, Plan, make_plan
-from reslab.gates.tracing import Declarations, tensors_of
+from reslab.gates.tracing import Declarations
 from reslab.state import preserve
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
@@ -28,29 +32,38 @@ class Sides(NamedTuple):
     branches: Sequence[Tensor]  # mostly one
 
 
-class View(tracing.Whole):
+class View(Whole):
     """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
 
-    def __init__(self, network: nn.Module, declarations: Declarations, fixed: frozenset[str] = frozenset()) -> None:
-        super().__init__(network)
+    def __init__(
+        self,
+        network: nn.Module,
+        example: Any,  # a sketch of it
+        declarations: Declarations,
+        fixed: frozenset[str] = frozenset(),
+        hidden: Sequence[NotSplit] = (),
+    ) -> None:
+        super().__init__(network, example)
+        self.hidden = tuple(hidden)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
         self._opened = tracing.opened(network)
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self.plan.blocks
 
-    def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
+    def forward(self, x: Any, gates: Tensor | None = None) -> Any:
         """Return what the network returns, with each block's branch multiplied by its gate.
 
         Args:
-            x: images `[B, C, H, W]`, or whatever the network takes.
+            x: images `[B, C, H, W]`, or whatever the network takes: several inputs in a tuple or a dict.
             gates: float `[n]` or `[n, B]`; none means all ones, which is the network bit for bit.
 
         Raises:
-            UserError: if the gates do not fit, or a hook has come to where the view would pass it by.
+            UserError: if the gates do not fit, a hook has come to where the view would pass it by, or the network
+                decides on the shape of its input and would go another way than for the example.
         """
         if gates is not None:
-            self._check(gates, x.shape[0])
+            self._check(gates, tensors_of(dict(x) if isinstance(x, Mapping) else x)[0].shape[0])
         live = self.stem(x)
         for index in range(len(self.blocks)):
             live = self.block(index, live, gates)
@@ -60,7 +73,7 @@ class View(tracing.Whole):
         """Return the number of blocks."""
         return len(self.blocks)
 
-    def stem(self, x: Tensor) -> Live:
+    def stem(self, x: Any) -> Live:
         """Return what is live where the first block begins."""
         if not torch.compiler.is_compiling():
             _check_hooks(self._opened)
@@ -97,6 +110,11 @@ class View(tracing.Whole):
         return out
 
     @property
+    def not_split(self) -> tuple[NotSplit, ...]:
+        """The skips that no gate is on: where they are, and why not."""
+        return self.plan.not_split + self.hidden
+
+    @property
     def is_chain(self) -> bool:
         """Whether the blocks are residual and follow one another, so that each sees only the sum before it."""
         return self.plan.is_chain
@@ -104,13 +122,13 @@ class View(tracing.Whole):
     def parameters_of(self, index: int) -> list[nn.Parameter]:
         """Return the parameters that block `index` uses, on either side."""
         place = self.plan.places[index]
-        return self._parameters_at(tracing.between(place.input, place.end, tracing.flows(self.plan.graph)))
+        return self._parameters_at(flow.between(place.input, place.end, flow.flows(self.plan.graph)))
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
         plan = self.plan
         before = plan.places[index - 1].end if index else next(iter(plan.graph.nodes))
-        return self._parameters_at(tracing.between(before, plan.places[index].input, tracing.flows(plan.graph)))
+        return self._parameters_at(flow.between(before, plan.places[index].input, flow.flows(plan.graph)))
 
     def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
         found: dict[nn.Parameter, None] = {}  # in the order of the graph, each once
@@ -124,7 +142,7 @@ class View(tracing.Whole):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network alone, which is traced again."""
-        return View, (self.network, self.declarations, frozenset(self.fixed))
+        return View, (self.network, self.example, self.declarations, frozenset(self.fixed), self.hidden)
 
     @property
     def plan(self) -> Plan:
@@ -149,13 +167,15 @@ class View(tracing.Whole):
             )
 
 
-def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
+def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None) -> View:
     """Return the gated view of a network, which shares its parameters.
 
     Args:
-        network: any network of one input, also inside DataParallel, DistributedDataParallel or torch.compile; it is
-            left as it was found.
-        example: a batch that it takes; the view is checked on it against the network, bit for bit.
+        network: any network, also inside DataParallel, DistributedDataParallel or torch.compile, or exported by
+            torch.export; it is left as it was found.
+        example: a batch that it takes: a tensor of images or of anything else, or its arguments in a tuple or, by name,
+            in a dict. The view is checked on it against the network, bit for bit. A network that decides on the shape
+            of its input is seen as this shape has it.
         blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of
             the modules whose outputs are added (`None` for an identity shortcut), and as a third, what follows the
             addition.
@@ -168,44 +188,54 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     _check_declarations(network, declarations)
     _check_hooks(tracing.opened(network))
 
-    def evaluate(module: nn.Module, *gates: Tensor) -> Any:
+    def evaluate(function: Callable[..., Any], *gates: Tensor) -> Any:
         with preserve(network), torch.no_grad():
             network.eval()
-            return module(example, *gates)
+            return function(example, *gates)
 
-    with told(
-        f"the network does not take the example "
-        f"{list(example.shape) if isinstance(example, Tensor) else type(example).__name__}",
-        MismatchError,
-    ):
-        expected = evaluate(network)
+    if isinstance(example, Mapping):
+        example = dict(example)
+    whole = Whole(network, sketched(example))
+    with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
+        expected = evaluate(whole.whole)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
-        made = View(network, declarations, _fixed(network, example, declarations))
+        fixed, hidden = _fixed(whole, example, declarations)
+        names = [NotSplit(error.name, error.why) for error in hidden]
+        try:
+            made = View(network, whole.example, declarations, fixed, names)
+        except UnseenError as error:
+            raise hidden[0] if hidden else error from None
         _compare(expected, evaluate(made), declarations)
-        _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
+        _compare(expected, evaluate(made, torch.ones(len(made), device=tensors_of(example)[0].device)), declarations)
     return made
 
 
-def _fixed(network: nn.Module, example: Tensor, declarations: Declarations) -> frozenset[str]:
-    """Return the modules whose forward branches on their mode, and which need a graph for each; see that no other hides
-    a skip.
+def _fixed(
+    whole: Whole, example: Any, declarations: Declarations
+) -> tuple[frozenset[str], list[tracing.CannotSeeError]]:
+    """Return the modules whose forward branches on their mode, and which need a graph for each; and the others that
+    cannot be seen through and hide a skip.
     """
     fixed: frozenset[str] = frozenset()
     while True:
         try:
-            with preserve(network), torch.no_grad():
-                network.eval()
-                whole = tracing.Whole(network)
-                tracing.Hidden(whole, tracing.trace(whole, declarations, fixed)).run(example)
-            return fixed
+            with preserve(whole.network), torch.no_grad():
+                whole.network.eval()
+                run = Hidden(whole, tracing.trace(whole, declarations, fixed))
+                run.run(example)
+            stopped = run.found
         except tracing.CannotSeeError as error:
             if not error.leaf.by_mode or error.path in fixed:
                 raise
-            fixed |= {error.path}
+            stopped = [error]
+        by_mode = {error.path for error in stopped if error.leaf.by_mode} - fixed
+        if not by_mode:
+            return fixed, stopped
+        fixed |= by_mode
 
 
 def unwrapped(network: Any) -> nn.Module:
-    """Return the network that is inside DataParallel, DistributedDataParallel and torch.compile.
+    """Return the network that is inside DataParallel, DistributedDataParallel, torch.compile and torch.export.
 
     Raises:
         UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
@@ -213,7 +243,9 @@ def unwrapped(network: Any) -> nn.Module:
     """
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(network.module)
-    if isinstance(network, torch.jit.ScriptModule):
+    if isinstance(network, torch.export.ExportedProgram):
+        return network.module()
+    if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         raise UnseenError(
             "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
         )
