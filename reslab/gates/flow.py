@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import fx
 
@@ -9,31 +10,43 @@ from reslab.gates.following import check, shapes_of
 from reslab.gates.inputs import part
 
 
+class Begin(NamedTuple):
+    """The input in which a flow begins; masks come after all else."""
+
+    is_mask: bool
+    place: int
+
+
+def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
+    """Return, for each node whose value comes from the input, the first of the network's inputs that it comes from.
+
+    Parameters, constants and sizes do not: a learned position embedding or a mask made of ones is no second path.
+    """
+    parts = [node for node in graph.nodes if node.target is part]
+    found: dict[fx.Node, Begin] = {}
+    for node in graph.nodes:
+        if node in parts or (node.op == "placeholder" and not parts):
+            found[node] = Begin("mask" in str(node.args[1:]), len(found))
+        elif node.op != "output" and not _is_of_shape(node):
+            inputs = [found[source] for source in node.all_input_nodes if source in found]
+            if inputs:
+                found[node] = min(inputs)
+    return found
+
+
 def flows(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
     """Return, for each node whose value comes from the input, the nodes that it takes such values from.
 
-    Parameters, constants and sizes are not such values: a learned position embedding or a mask is no second path. Of
-    several inputs, each begins a flow of its own; where they meet, the first goes on, and the others are to it what a
-    parameter is.
+    Of several inputs, each begins a flow of its own; where they meet, the first goes on, and the others are to it what
+    a parameter is.
     """
-    sources: dict[fx.Node, list[fx.Node]] = {}
-    begins: dict[fx.Node, tuple[bool, int]] = {}  # the place of the input that a value comes from, masks last
-    parts = [node for node in graph.nodes if node.target is part]
-    for node in graph.nodes:
-        if node in parts or (node.op == "placeholder" and not parts):
-            begins[node] = ("mask" in str(node.args[1:]), len(begins))
-            sources[node] = []
-            continue
-        inputs = [source for source in node.all_input_nodes if source in sources]
-        if inputs and node.op != "output" and not _is_of_shape(node):
-            begins[node] = min(begins[source] for source in inputs)
-            sources[node] = [source for source in inputs if begins[source] == begins[node]]
-    return sources
+    begin = begins(graph)
+    return {node: [source for source in node.all_input_nodes if begin.get(source) == begin[node]] for node in begin}
 
 
 def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
-    """Return the nodes whose value comes from the images and goes into the output."""
-    sources = flows(graph)
+    """Return the nodes whose value comes from the images, not from a mask, and goes into the output."""
+    begin = begins(graph)
     found: set[fx.Node] = set()
     pending = [graph.output_node()]
     while pending:
@@ -41,7 +54,7 @@ def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
         if node not in found:
             found.add(node)
             pending += node.all_input_nodes
-    return found & sources.keys()
+    return {node for node in found if node in begin and not begin[node].is_mask}
 
 
 NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")

@@ -136,6 +136,10 @@ class Tracer(fx.Tracer):
         """Record the call, and trace through it, call it as a leaf, or write out its declaration."""
         if self._is_looking:
             return forward(*args, **kwargs)
+        if (inner := within(m)) is not m:
+            return inner(*args, **kwargs)
+        if m._compiled_call_impl is not None:
+            forward = m._call_impl
         path = self.path_of_module(m)
         declaration = self.declarations.get(path.removeprefix("network."))
         try:
@@ -257,9 +261,18 @@ def _give_shapes(graph: fx.Graph) -> None:
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
+def within(module: nn.Module) -> nn.Module:
+    """Return the module inside DataParallel, DistributedDataParallel or torch.compile; any other module itself."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return within(module.module)
+    # as torch.compile calls it
+    return within(module._modules["_orig_mod"]) if "_orig_mod" in module._modules else module
+
+
 def is_layer(module: nn.Module) -> bool:
     """Say whether a module is one of torch's own, which a graph calls as a whole."""
-    return type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, _CONTAINERS)
+    theirs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+    return theirs and not isinstance(module, _CONTAINERS) and within(module) is module
 
 
 def opened(network: nn.Module) -> dict[str, nn.Module]:

@@ -189,7 +189,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     _check_hooks(tracing.opened(network))
 
     def evaluate(function: Callable[..., Any], *gates: Tensor) -> Any:
-        with preserve(network), torch.no_grad():
+        with preserve(network), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             network.eval()
             return function(example, *gates)
 
@@ -241,10 +241,8 @@ def unwrapped(network: Any) -> nn.Module:
         UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
             shape yet.
     """
-    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(network.module)
     if isinstance(network, torch.export.ExportedProgram):
-        return network.module()
+        return _of_program(network)
     if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         raise UnseenError(
             "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
@@ -253,10 +251,19 @@ def unwrapped(network: Any) -> nn.Module:
         raise WrongValueError(
             f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name"
         )
+    network = tracing.within(network)
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
         raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
-    # as torch.compile calls it
-    return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network
+    return network
+
+
+def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
+    """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
+    module = program.module()
+    module._forward_pre_hooks.clear()
+    for name in ("train", "eval"):  # which raise
+        vars(module).pop(name, None)
+    return module
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------------

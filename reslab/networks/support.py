@@ -169,9 +169,10 @@ def _huggings(kind: str) -> tuple[nn.Module, Any]:
     from transformers.models.auto import modeling_auto
 
     config = AutoConfig.for_model(kind)
+    config.architectures = config.architectures or []
     vision = getattr(config, "vision_config", config)
     for key, value in SMALL.items():
-        if isinstance(getattr(vision, key, None), int):
+        if isinstance(getattr(vision, key, None), int) and not hasattr(vision, "depths"):
             setattr(vision, key, value)
     classifies = kind in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
     network = (AutoModelForImageClassification if classifies else AutoModel).from_config(config)
