@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from reslab.gates import flow, tracing
+from reslab.gates.following import UnknownError
 
 Kind = Literal["add", "concat", "unit"]
 
@@ -38,6 +39,8 @@ _SUBTRACTIONS = (
 """A skip like additions, but for one that takes from a value its own statistics, as normalisations do."""
 _STACKED = {torch.sum: True, "sum": True, torch.mean: False, "mean": False}
 """What adds up a stack of values along its new dimension, and whether it adds them as they are."""
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""The units of a network that has no modules of its own."""
 _OTHER_SUMS = (
     torch.stack,
     torch.lerp,
@@ -120,8 +123,10 @@ class Finder:
         """Say whether a node adds, or subtracts, two values that both come from the images."""
         if len(self._added(node)) < 2:
             return False
-        return _stacked(node) is not None or node.target in _PLAIN or (
-            node.target in _SUBTRACTIONS and self._learns(self._between(self._start(node), node))
+        return (
+            _stacked(node) is not None
+            or node.target in _PLAIN
+            or (node.target in _SUBTRACTIONS and self._learns(self._between(self._start(node), node)))
         )
 
     def _start(self, node: fx.Node) -> fx.Node:
@@ -231,19 +236,33 @@ class Finder:
         """Return the repeated units of a plain network: the calls of the most frequent class among the outermost that
         repeat.
         """
-        types = {
-            path: kind
-            for path, kind in self.traced.types.items()
-            if path in self.traced.calls and not kind.__module__.startswith("torch.nn.")
-        }
+        called = {path: kind for path, kind in self.traced.types.items() if path in self.traced.calls}
+        own = {path: kind for path, kind in called.items() if not kind.__module__.startswith("torch.nn.")}
+        return self._most_frequent(own) or self._most_frequent(
+            {path: kind for path, kind in called.items() if issubclass(kind, _LAYERS)}
+        )
+
+    def _most_frequent(self, types: Mapping[str, type[nn.Module]]) -> list[Candidate]:
+        """Return the calls, of the most frequent class, that the parameter-free shortcut can stand in for."""
         counts = Counter(types.values())
         repeated = [path for path, kind in types.items() if counts[kind] > 1]
         outermost = [path for path in repeated if not any(path.startswith(f"{other}.") for other in repeated)]
-        if not outermost:
+        bridged = [path for path in outermost if self._is_bridged(self.traced.calls[path])]
+        if not bridged:
             return []
-        (most, _), *_ = Counter(types[path] for path in outermost).most_common(1)
-        calls = [(path, *self.traced.calls[path]) for path in outermost if types[path] is most]
+        (most, _), *_ = Counter(types[path] for path in bridged).most_common(1)
+        calls = [(path, *self.traced.calls[path]) for path in bridged if types[path] is most]
         return [Candidate("unit", taken, taken, [given], given, False, _outside(path)) for path, taken, given in calls]
+
+    def _is_bridged(self, call: tracing.Call) -> bool:
+        """Say whether striding and zero channels bring a call's input into the shape of its output."""
+        try:
+            before, after = (self.traced.known[node].shape for node in call)
+        except (UnknownError, AttributeError):
+            return True  # the shapes are not known: the view is tried on the example
+        steps = [-(-one // other) for one, other in zip(before[2:], after[2:], strict=False)]
+        strided = [-(-one // step) for one, step in zip(before[2:], steps, strict=True)]
+        return len(before) == len(after) and before[1] <= after[1] and strided == list(after[2:])
 
     def _between(self, start: fx.Node, end: fx.Node) -> set[fx.Node]:
         return flow.between(start, end, self.sources)
@@ -275,7 +294,11 @@ def _stacked(node: fx.Node) -> fx.Node | None:
         return None
     along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
     stacked = stack.args[1] if len(stack.args) > 1 else stack.kwargs.get("dim", 0)
-    return stack if along in (stacked, [stacked], (stacked,)) and len(node.args) < 3 and not node.kwargs.get("keepdim") else None
+    return (
+        stack
+        if along in (stacked, [stacked], (stacked,)) and len(node.args) < 3 and not node.kwargs.get("keepdim")
+        else None
+    )
 
 
 def _outside(path: str) -> str:

@@ -166,13 +166,21 @@ class Known:
         except Exception:
             with torch.utils._python_dispatch._disable_current_modes():
                 real = tree_map(
-                    lambda leaf: torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
-                    if isinstance(leaf, FakeTensor)
-                    else leaf,
+                    lambda leaf: (
+                        torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
+                        if isinstance(leaf, FakeTensor)
+                        else leaf
+                    ),
                     (args, kwargs),
                 )
                 out = module(*real[0], **real[1])
             return tree_map(lambda leaf: self.mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf, out)
+
+
+def assigned(x: Any, key: Any, value: Any) -> Any:
+    """Return `x` after `x[key] = value`: in a graph, so that what comes later is seen to come from it."""
+    x[key] = value
+    return x
 
 
 class Followed(fx.Proxy):
@@ -182,6 +190,9 @@ class Followed(fx.Proxy):
 
     def __getattr__(self, k: str) -> Any:
         return FollowedAttribute(self, k)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.node = self.tracer.create_proxy("call_function", assigned, (self, key, value), {}).node
 
     def __len__(self) -> int:
         return self._told(len)

@@ -59,6 +59,7 @@ class Traced(NamedTuple):
     types: dict[str, type[nn.Module]]
     leaves: dict[str, Leaf]  # modules that cannot be seen through
     declared: dict[str, fx.Node]  # the addition of each declared block
+    known: Known  # the shapes in it
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
@@ -70,7 +71,11 @@ class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
 
 
 class _ModeBranchError(TraceError):
-    """A forward takes another way in training mode."""
+    """A forward takes another way in a module's training mode, mostly its own."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("it takes another way in training mode (`if self.training`)")
+        self.path = path
 
 
 class Tracer(fx.Tracer):
@@ -118,7 +123,8 @@ class Tracer(fx.Tracer):
             )
         _give_shapes(graph)
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
-        return Traced(graph, once, self.types, self.leaves, self.declared)
+        known = self.known or Known(root, graph, root.example)
+        return Traced(graph, once, self.types, self.leaves, self.declared, known)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether the graph holds a call of this module and not its inside."""
@@ -151,7 +157,10 @@ class Tracer(fx.Tracer):
         except (_Stopped, UserError):
             raise
         except Exception as error:
-            raise _Stopped(path, m, Leaf(_reason(error), isinstance(error, _ModeBranchError))) from error
+            by_mode = isinstance(error, _ModeBranchError)
+            if isinstance(error, _ModeBranchError):
+                path, m = error.path, self.root.get_submodule(error.path)
+            raise _Stopped(path, m, Leaf(_reason(error), by_mode)) from error
         first = next((value for value in (*args, *kwargs.values()) if isinstance(value, fx.Proxy)), None)
         if isinstance(out, fx.Proxy) and first is not None:
             self.calls.setdefault(path, []).append(Call(first.node, out.node))
@@ -212,7 +221,7 @@ class Tracer(fx.Tracer):
             TraceError: if it does not, with the reason in the network's own words.
         """
         if obj.node.op == "get_attr" and str(obj.node.target).endswith(".training"):
-            raise _ModeBranchError("it takes another way in training mode (`if self.training`)")
+            raise _ModeBranchError(str(obj.node.target).removesuffix(".training"))
         return self.told(obj, bool)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -232,7 +241,12 @@ class Tracer(fx.Tracer):
         original = nn.Module.__getattribute__
 
         def read(module: nn.Module, name: str) -> Any:
-            if name == "training" and not self._is_looking and (path := self._paths().get(module)) is not None and path not in self.fixed:
+            if (
+                name == "training"
+                and not self._is_looking
+                and (path := self._paths().get(module)) is not None
+                and path not in self.fixed
+            ):
                 return self.create_proxy("get_attr", f"{path}.training", (), {})
             return original(module, name)
 

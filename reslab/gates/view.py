@@ -13,11 +13,11 @@ from torch import Tensor, fx, nn
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError, told
 from reslab.gates import flow, tracing
+from reslab.gates.finding import NotSplit
+from reslab.gates.following import shapes_of, sketched
 from reslab.gates.gating import Block, option_a
 from reslab.gates.hidden import Hidden
-from reslab.gates.following import sketched, shapes_of
 from reslab.gates.inputs import Whole, tensors_of
-from reslab.gates.finding import NotSplit
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.tracing import Declarations
 from reslab.state import preserve
@@ -261,6 +261,7 @@ def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
     """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
     module = program.module()
     module._forward_pre_hooks.clear()
+    module._forward_hooks.clear()
     for name in ("train", "eval"):  # which raise
         vars(module).pop(name, None)
     return module

@@ -4,6 +4,7 @@ The networks are untrained, nothing is downloaded, and each is looked at in a pr
 and memory.
 """
 
+import json
 import multiprocessing
 import random
 import re
@@ -11,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from reslab.errors import UserError
 from reslab.gates.view import view
 from reslab.networks import sources
 
-SECONDS, GIGABYTES = 300, 16
+SECONDS, GIGABYTES = 300, 24
 """What looking at one network may take."""
 
 
@@ -87,7 +89,23 @@ def names() -> list[str]:
     return [*(f"torchvision/{name}" for name in list_models()), *(f"timm/{name}" for name in timms if name), *hugging()]
 
 
-SIZES = ("test", "zepto", "atto", "femto", "pico", "nano", "xxs", "xxt", "micro", "mini", "tiny", "_t", "xs", "small", "_s")
+SIZES = (
+    "test",
+    "zepto",
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "xxs",
+    "xxt",
+    "micro",
+    "mini",
+    "tiny",
+    "_t",
+    "xs",
+    "small",
+    "_s",
+)
 """Words by which small networks are named, the smallest first."""
 
 
@@ -114,7 +132,7 @@ def _smallest(candidates: Sequence[str]) -> str:
 
 
 def hugging() -> list[str]:
-    """Return Hugging Face's kinds of image models: those that classify, and those that give features of images alone."""
+    """Return Hugging Face's kinds of image models: those that classify, and those that give features of images."""
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 
@@ -124,7 +142,7 @@ def hugging() -> list[str]:
         for kind in modeling_auto.MODEL_FOR_IMAGE_MAPPING_NAMES
         if kind not in classify and not hasattr(AutoConfig.for_model(kind), "text_config")
     ]
-    left_out = {"shieldgemma2", "timm_backbone", "timm_wrapper"}  # a language model, and timm's own
+    left_out = {"dinat", "shieldgemma2", "timm_backbone", "timm_wrapper"}  # needs natten; a language model; timm's own
     return [f"hf:{kind}" for kind in sorted({*classify, *others} - left_out)]
 
 
@@ -176,23 +194,79 @@ def _huggings(kind: str) -> tuple[nn.Module, Any]:
             setattr(vision, key, value)
     classifies = kind in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
     network = (AutoModelForImageClassification if classifies else AutoModel).from_config(config)
+    if network.main_input_name == "input_ids":
+        return network, {"input_ids": torch.randint(100, (2, 64))}
     size, frames = getattr(vision, "image_size", None) or 224, getattr(vision, "num_frames", None)
+    if kind == "depth_pro":
+        size = config.patch_size * 4
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    shape = (2, *((frames,) if isinstance(frames, int) else ()), getattr(vision, "num_channels", None) or 3, height, width)
+    of_frames = (frames,) if isinstance(frames, int) and kind in FILMS else ()
+    shape = (2, *of_frames, getattr(vision, "num_channels", None) or 3, height, width)
+    if kind == "siglip2":  # patches, which of them are none, and how many lie in a column and a row
+        patches = torch.randn(2, 16, vision.num_channels * vision.patch_size**2)
+        return network, {
+            "pixel_values": patches,
+            "pixel_attention_mask": torch.ones(2, 16, dtype=torch.int64),
+            "spatial_shapes": torch.tensor([[4, 4], [4, 4]]),
+        }
     return network, {network.main_input_name: torch.randn(shape)}
+
+
+FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
+"""Hugging Face's kinds that take several images of one film."""
 
 
 # --- One after another, in a process of its own -----------------------------------------------------------------------
 
 
-def rows(wanted: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of the networks of these names, in their order."""
+def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
+    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row a line, are not
+    made again, and those that are made are added to it.
+    """
+    known = {}
+    if kept is not None and kept.exists():
+        lines = kept.read_text(encoding="utf-8").splitlines()
+        known = {row.name: row for row in (Row(**json.loads(line)) for line in lines)}
     worker = _Worker()
     try:
         for name in wanted:
-            yield worker.look(name)
+            row = known.get(name) or worker.look(name)
+            if kept is not None and name not in known:
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(row)) + "\n")
+            yield row
     finally:
         worker.stop()
+
+
+def markdown(found: Sequence[Row]) -> str:
+    """Return the matrix as a page."""
+    viewed = sum(row.blocks > 0 for row in found)
+    lines = [*INTRODUCTION.splitlines(), "", f"Viewed: {viewed} of {len(found)} ({100 * viewed / len(found):.1f} %)."]
+    lines += ["", "| network | blocks | kinds | chain | not split |", "|---|---|---|---|---|"]
+    lines += [line(row) for row in found if row.blocks]
+    lines += ["", "Refused, in these words:", "", "| network | why |", "|---|---|"]
+    return "\n".join([*lines, *(line(row) for row in found if not row.blocks), ""])
+
+
+def line(row: Row) -> str:
+    """Return a network's line in the page."""
+    if row.blocks:
+        chain = "yes" if row.chain else "no"
+        return f"| {row.name} | {row.blocks} | {row.kinds} | {chain} | {row.not_split or ''} |"
+    why = re.sub(r"(/[^\s:()]*/)?site-packages/", "", row.refusal)  # where it is installed is this machine's own
+    return f"| {row.name} | {'(an error) ' if row.traceback else ''}{why.replace('|', ' ')} |"
+
+
+INTRODUCTION = """# What the gated view sees
+
+Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. Untrained networks: all of
+torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs, with two
+layers where all are equal. Each was viewed on a batch of two, where the view has to be the network bit for bit.
+
+What is viewed can be given to `removal`, `random-removal` and `gradient-flow`, and to the analyses that need no blocks;
+a chain also to `paths`, `sampled-paths` and `reorder`. "Not split" counts the skips that no gate is on
+(`view.not_split` says where and why)."""
 
 
 class _Worker:

@@ -77,7 +77,8 @@ def test_a_forward_that_decides_on_shapes_is_followed_for_any_batch(ask: Callabl
 
 
 @pytest.mark.parametrize(
-    ("ask", "shape"), [(raising, (2, 3, 4, 6)), (padding, (2, 3, 4, 7)), (rooting, (2, 3, 9, 9)), (counting, (2, 3, 6, 4))]
+    ("ask", "shape"),
+    [(raising, (2, 3, 4, 6)), (padding, (2, 3, 4, 7)), (rooting, (2, 3, 9, 9)), (counting, (2, 3, 6, 4))],
 )
 def test_what_was_decided_is_checked_again(ask: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
     gated = view(Tokens(ask), torch.randn(2, 3, 4, 4))
@@ -256,3 +257,34 @@ def test_several_outputs_are_compared_one_by_one() -> None:
 
     network, x = Two(), torch.randn(2, 3, dtype=torch.float64)
     assert all(map(torch.equal, tensors_of(view(network, x)(x)), tensors_of(network(x))))
+
+
+def test_a_value_assigned_in_place_is_part_of_the_flow() -> None:
+    class Assigns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.f(x)
+            y[:, 1:] += x[:, 1:].tanh()
+            return x + y
+
+    network, x = Assigns(), torch.randn(2, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert len(gated) == 1 and torch.equal(gated(x), network(x)) and torch.equal(gated(x, torch.zeros(1)), x)
+    sides = gated.sides(0, gated.stem(x))
+    assert torch.equal(sides.shortcut + sides.branches[0], network(x))
+
+
+def test_a_plain_network_of_layers_alone_has_those_as_units_that_can_be_removed() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 5, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)
+    )
+    gated = view(network, x := torch.randn(2, 3, 32, 32))
+    assert [(unit.name, unit.kind) for unit in gated.blocks] == [
+        ("2", "unit"),
+        ("4", "unit"),
+    ]
+    h = network[0](x).relu()
+    assert torch.equal(gated(x, torch.zeros(2)), F.pad(h, (0, 0, 0, 0, 0, 4)).relu())
