@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from reslab import studies
 from reslab.cli import main
 from reslab.errors import UserError
+from reslab.experiment.trials import Trial, Trials, label
 from reslab.files import sha256
 from reslab.runs import SUMS, Run, write_sums
-from reslab.studies.trials import Trial, Trials, label
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 

@@ -62,10 +62,10 @@ def study(
     from reslab import studies
     from reslab.executors import local
     from reslab.executors.cluster import on_ray
+    from reslab.experiment.directory import Directory
+    from reslab.experiment.study import run_study
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
-    from reslab.studies.directory import Directory
-    from reslab.studies.study import run_study
 
     names = studies.names() if name == "all" else [name]
     chosen = [studies.find(each) for each in names]

@@ -40,7 +40,7 @@ class Whole(nn.Module):
         super().__init__()
         self.training = network.training
         self.network = network
-        self.example = example  # a sketch, or the tensors themselves
+        self.sketch = example
         self.keys = keys_of(network, example)
 
     def whole(self, x: Any) -> Any:

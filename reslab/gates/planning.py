@@ -194,14 +194,18 @@ def slice_graph(takes: Nodes, gives: fx.node.Argument) -> fx.Graph:
     copies = {node: graph.placeholder(node.name) for node in takes}
     wanted: set[fx.Node] = set()
     pending: list[fx.Node] = []
-    fx.node.map_arg(gives, pending.append)
+
+    def ungated(node: fx.Node) -> fx.Node:
+        return node if node in takes else without_gate(node)
+
+    fx.node.map_arg(gives, lambda node: pending.append(ungated(node)))
     while pending:
         node = pending.pop()
         if node not in copies and node not in wanted:
             wanted.add(node)
-            pending += [without_gate(source) for source in node.all_input_nodes]
+            pending += map(ungated, node.all_input_nodes)
     for node in takes[0].graph.nodes:
         if node in wanted:
-            copies[node] = graph.node_copy(node, lambda source: copies[without_gate(source)])
-    graph.output(fx.node.map_arg(gives, lambda node: copies[without_gate(node)]))
+            copies[node] = graph.node_copy(node, lambda source: copies[ungated(source)])
+    graph.output(fx.node.map_arg(gives, lambda node: copies[ungated(node)]))
     return graph

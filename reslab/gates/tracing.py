@@ -123,7 +123,7 @@ class Tracer(fx.Tracer):
             )
         _give_shapes(graph)
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
-        known = self.known or Known(root, graph, root.example)
+        known = self.known or Known(root, graph, root.sketch)
         return Traced(graph, once, self.types, self.leaves, self.declared, known)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -201,7 +201,7 @@ class Tracer(fx.Tracer):
             TraceError: if it depends on the content of tensors.
         """
         if self.known is None:
-            self.known = Known(self.root, self.graph, self.root.example)
+            self.known = Known(self.root, self.graph, self.root.sketch)
         try:
             told = self.known.read(value.node, read)
         except UnknownError:
@@ -210,7 +210,7 @@ class Tracer(fx.Tracer):
             ) from None
         if self.known.from_input(value.node):
             reading = self.create_node("call_function", read, (value.node,), {})
-            example = str(shapes_of(self.root.example))
+            example = str(shapes_of(self.root.sketch))
             self.create_node("call_function", check, (reading, told, line_of_network(), example), {})
         return told
 

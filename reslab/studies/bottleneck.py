@@ -12,12 +12,12 @@ from statistics import mean
 
 from pydantic import Field
 
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, cited, claims, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Part, Trials, Values, label
 from reslab.ledger.record import Chart, Table, Value
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.costs import TOLERANCE, Cost, costs, unequal
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, cited, claims, lower, not_higher
-from reslab.studies.trials import Grid, Key, Part, Trials, Values, label
+from reslab.measures.costs import TOLERANCE, Cost, costs, unequal
 from reslab.training.loop import TrialConfig
 
 TEXT = StudyText(__name__)

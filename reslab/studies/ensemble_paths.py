@@ -29,21 +29,17 @@ sum of norms. Training on short paths takes longer: where it did not train the n
 from collections.abc import Callable, Mapping, Sequence
 from math import comb
 from statistics import fmean
-from typing import NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from reslab.analysis.paths import PathSpectrum, path_spectrum
-from reslab.gates.view import View, view
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, higher, lower, not_higher
+from reslab.experiment.trials import Exactly, Grid, Key, Trials, Values, label
 from reslab.ledger.record import Chart, Series
-from reslab.studies.config import CifarDepth, StudyConfig
-from reslab.studies.paths import count_paths
-from reslab.studies.repair import repair, stages
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
-from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, Values, label
+from reslab.measures.members import Looked, look
+from reslab.measures.paths import count_paths
 
 TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -134,17 +130,6 @@ def measure(config: EnsemblePathsConfig, trials: Trials) -> Measurement:
 COUNTED = {"paths": 2**6, "sum to the gradient": True, "by length the spectrum": True}
 
 
-class Looked(NamedTuple):
-    """What one trained network shows."""
-
-    share: list[float]  # of the gradient, by path length
-    mean_length: float
-    long_share: float  # of paths through more than half of the blocks
-    repair: float
-    without_early: float  # test error without the early half of a stage's blocks, mean over stages
-    without_late: float
-
-
 FIGURES: Sequence[Callable[[Looked], float]] = (
     lambda looked: looked.mean_length,
     lambda looked: looked.long_share,
@@ -154,55 +139,6 @@ FIGURES: Sequence[Callable[[Looked], float]] = (
     lambda looked: looked.without_late,
 )
 """The columns of the table, which shows all but the first in percent."""
-
-
-def look(trial: Trial, images: int) -> Looked:
-    """Return what a trained network shows on the test images; the spectrum and the repair are of a few of them."""
-    network, data = trial.network(), trial.data()
-    (x, y), (few, their_labels) = data.test, data.sample("test", images)
-    gated = view(network, x[:2])
-    spectrum = path_spectrum(gated, few, their_labels)
-    early, late = halves(gated)
-    return Looked(
-        spectrum.share.tolist(),
-        spectrum.mean_length,
-        long_share(spectrum),
-        repair(gated, few),
-        _error(gated, x, y, early),
-        _error(gated, x, y, late),
-    )
-
-
-def long_share(spectrum: PathSpectrum) -> float:
-    """Return the share of the gradient carried by paths through more than half of the blocks."""
-    blocks = len(spectrum.norm) - 1
-    return float(spectrum.share[blocks // 2 + 1 :].sum())
-
-
-def halves(gated: View) -> tuple[list[Tensor], list[Tensor]]:
-    """Return gates `[n]` without the early half of each stage in turn, and without the late half; a middle
-    block stays.
-    """
-
-    def without(removed: list[int]) -> Tensor:
-        gates = torch.ones(len(gated))
-        gates[removed] = 0
-        return gates
-
-    members = stages(gated)
-    return [without(blocks[: len(blocks) // 2]) for blocks in members], [
-        without(blocks[-(len(blocks) // 2) :]) for blocks in members
-    ]
-
-
-AT_ONCE = 512
-"""Images that go through a network together."""
-
-
-def _error(gated: View, x: Tensor, y: Tensor, settings: list[Tensor]) -> float:
-    with torch.no_grad():
-        answers = [torch.cat([gated(some, gates).argmax(1) for some in x.split(AT_ONCE)]) for gates in settings]
-    return float(torch.stack([(answer != y).double().mean() for answer in answers]).mean())
 
 
 def _spectra(blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:

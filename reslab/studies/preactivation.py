@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from reslab.experiment.config import GrowingDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Part, Trials, Values
 from reslab.ledger.record import Chart
-from reslab.studies.config import GrowingDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower, not_higher
-from reslab.studies.trials import Grid, Key, Part, Trials, Values
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(

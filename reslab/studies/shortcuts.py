@@ -6,10 +6,10 @@ that A does not.
 
 from pydantic import Field
 
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, lower, not_higher
-from reslab.studies.trials import Grid, Key, Trials
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Trials
 from reslab.training.loop import TrialConfig
 
 TEXT = StudyText(__name__)

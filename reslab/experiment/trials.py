@@ -1,7 +1,8 @@
 """Finished trials as a study reads them: by group, with values per seed that know the group they are of."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -9,13 +10,14 @@ import torch
 from torch import nn
 
 from reslab.data import Dataset, load_data
+from reslab.errors import UserError
 from reslab.executors import build_network, data_for, fresh_network
+from reslab.experiment.kept import kept
 from reslab.files import Json
-from reslab.ledger.record import Reason
-from reslab.ledger.verdict import untrained
+from reslab.ledger.comparison import failures, untrained
+from reslab.ledger.record import Failures, Reason
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
-from reslab.studies.kept import kept
 from reslab.training.loop import TrialConfig
 
 Key = tuple[str | int | float, ...]
@@ -65,16 +67,25 @@ class Trial(NamedTuple):
 
 
 class Values(dict[int, float]):
-    """A value per seed; `trained` are the training errors of the groups that they come from, by name."""
+    """A value per seed; `trained` are the training errors of the groups that they come from, by name, and `grain` the
+    least step between values: one image of N, of an error rate.
+    """
 
-    def __init__(self, values: Mapping[int, float], trained: Mapping[str, Mapping[int, float]] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[int, float],
+        trained: Mapping[str, Mapping[int, float]] | None = None,
+        grain: float = 0.0,
+    ) -> None:
         super().__init__(values)
-        self.trained = dict(trained or {})
+        self.trained, self.grain = dict(trained or {}), grain
 
     def __sub__(self, other: "Values") -> "Values":
         """Return the differences of the seeds that both have."""
         return Values(
-            {seed: self[seed] - other[seed] for seed in self if seed in other}, {**self.trained, **other.trained}
+            {seed: self[seed] - other[seed] for seed in self if seed in other},
+            {**self.trained, **other.trained},
+            max(self.grain, other.grain),
         )
 
     def map(self, function: Callable[[float], float]) -> "Values":
@@ -89,25 +100,40 @@ class Values(dict[int, float]):
         resolution: float = 0.0,
         guard: bool = True,
         untested: Reason | None = None,
+        paired: bool = False,
     ) -> "Against":
-        """Return the comparison of these values with a control's, or with one number.
+        """Return the comparison of these values with a control's, or with one number; `paired` where the values of one
+        seed share more than the seed, such as the network.
 
         Unless `guard` is False, where training itself is the claim, it tests nothing if a group of either side has not
         learned its task.
         """
-        groups = {**self.trained, **(control.trained if isinstance(control, Values) else {})}
-        return Against(self, control, untested or (untrained(groups) if guard and groups else None), resolution, room)
+        sides = (self, control) if isinstance(control, Values) else (self,)
+        groups = {name: errors for side in sides for name, errors in side.trained.items()}
+        untested = untested or (untrained(groups) if guard and groups else None)
+        grain = max(side.grain for side in sides)
+        return Against(self, control, untested, resolution, room, grain, paired, failures(groups))
+
+
+def _grain(data: str, part: Part) -> float:
+    """Return the error of one image of a part; 0 where the data set is not here, and results were enough."""
+    with suppress(UserError):
+        return 1 / len(load_data(data).parts[part].labels)
+    return 0.0
 
 
 @dataclass(frozen=True)
 class Against:
-    """A comparison that awaits its claim: see `reslab.ledger.verdict.Comparison`."""
+    """A comparison that awaits its claim: see `reslab.ledger.comparison.Comparison`."""
 
     treatment: Values
     control: Values | float
     untested: Reason | None = None
     resolution: float = 0.0
     room: bool = False
+    grain: float = 0.0
+    paired: bool = False
+    failed: Mapping[str, Failures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,11 +169,17 @@ class Trials(Mapping[Key, Sequence[Trial]]):
 
     def of(self, key: Key, values: Mapping[int, float]) -> Values:
         """Return values that were measured of a group's trials, which know that they are."""
-        return Values(values, {label(key): {trial.seed: trial.result["train_error"] for trial in self[key]}})
+        return Values(values, self._trained(key))
+
+    def _trained(self, key: Key) -> dict[str, dict[int, float]]:
+        return {label(key): {trial.seed: trial.result["train_error"] for trial in self[key]}}
 
     def errors(self, part: Part) -> dict[Key, Values]:
-        """Return each group's final error on a part."""
-        return {key: self.value(key, lambda trial: trial.result[f"{part}_error"]) for key in self}
+        """Return each group's final error on a part, which is so many images of that part's."""
+        return {
+            key: Values({trial.seed: trial.result[f"{part}_error"] for trial in self[key]}, self._trained(key), grain)
+            for key, grain in ((key, _grain(self[key][0].config.data, part)) for key in self)
+        }
 
     def sound(self, key: Key) -> list[Trial]:
         """Return a group's trials whose networks can be looked into: those that did not diverge."""
@@ -164,7 +196,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         """Return what `function(trial, *arguments)` finds in each sound trial, or those of these groups and seeds: by
         group and seed.
 
-        It is measured once, and kept in the run directory: `reslab.studies.kept`.
+        It is measured once, and kept in the run directory: `reslab.experiment.kept`.
         """
         chosen = list(self) if keys is None else keys
         found: dict[Key, dict[int, Found]] = {key: {} for key in chosen}

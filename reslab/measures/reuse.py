@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from reslab.analysis.feature_reuse import Connection, dense_blocks, feature_reuse, severed
 from reslab.analysis.subject import evaluating
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Trial
 from reslab.ledger.record import Chart, Series, Table
-from reslab.studies.text import StudyText
-from reslab.studies.trials import Trial
 from reslab.training.evaluation import evaluate
 
 

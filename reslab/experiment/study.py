@@ -11,16 +11,17 @@ from pydantic import ValidationError
 from reslab.data import load_data
 from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.executors import Executor, Failure, run_trials
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.directory import Directory
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Against, Exactly, Grid, Key, Trial, Trials, label
 from reslab.files import one_line, read_json, write_json
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
-from reslab.ledger.verdict import Check, Comparison, check, cite, decide
+from reslab.ledger.verdict import check, cite, decide
 from reslab.progress import Progress, silent
 from reslab.runs import Run
-from reslab.studies.config import StudyConfig
-from reslab.studies.directory import Directory
-from reslab.studies.text import StudyText
-from reslab.studies.trials import Against, Exactly, Grid, Key, Trial, Trials, label
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 

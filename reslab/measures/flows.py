@@ -24,11 +24,14 @@ KINDS: dict[str, tuple[str, bool]] = {
 
 
 class Flow(NamedTuple):
-    """The gradient's norm before the first block and after each; its factor per block, its decades, and the loss."""
+    """The gradient's norm before the first block and after each; its factor per block, its decades, those of the
+    blocks' parameters' gradients, and the loss.
+    """
 
     backward: list[float]
     growth: float
     decades: float
+    parameter_decades: float
     loss: float
 
 
@@ -78,4 +81,4 @@ def training(data: str, kind: str, depth: int, seed: int, steps: int) -> Trainin
 
 def plain(flow: GradientFlow) -> Flow:
     """Return what is kept of a flow."""
-    return Flow(flow.backward.tolist(), flow.growth, flow.decades, flow.loss)
+    return Flow(flow.backward.tolist(), flow.growth, flow.decades, flow.parameter_decades, flow.loss)

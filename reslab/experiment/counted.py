@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from reslab.experiment.text import Spec, exact
+from reslab.experiment.trials import Exactly, Trials
 from reslab.ledger.claim import Section
 from reslab.progress import each
-from reslab.studies.text import Spec, exact
-from reslab.studies.trials import Exactly, Trials
 
 Function = TypeVar("Function", bound=Callable[[], Any])
 
@@ -22,7 +22,7 @@ class Counted:
         """Make the function below an exact claim that it returns what is expected, or what another function returns.
 
         The claim's key is the function's name, with hyphens: `_basic_block` counts for "basic-block". What the function
-        returns is kept (`reslab.studies.kept`), so it is plain, and annotated. `where` is as for `exact`.
+        returns is kept (`reslab.experiment.kept`), so it is plain, and annotated. `where` is as for `exact`.
         """
 
         def add(function: Function) -> Function:

@@ -7,7 +7,7 @@ What several studies say is in `common.toml`: the units of effects and the names
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from statistics import fmean, stdev
 from typing import Any
 
@@ -16,8 +16,12 @@ from reslab.ledger.record import Band, Chart, Series, Table, Value
 
 
 @cache
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))
+def _read(package: str, name: str) -> dict[str, Any]:
+    return tomllib.loads((files(package) / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _common() -> dict[str, Any]:
+    return _read("reslab.experiment", "common")
 
 
 class StudyText:
@@ -28,8 +32,8 @@ class StudyText:
     """
 
     def __init__(self, module: str) -> None:
-        self.study = module.rpartition(".")[2]
-        self._words = _read(self.study)
+        package, _, self.study = module.rpartition(".")
+        self._words = _read(package, self.study)
 
     @property
     def title(self) -> Text:
@@ -45,7 +49,7 @@ class StudyText:
         """Return the claim of this key: what the code fixes of it, and what the words say."""
         words = self._words["claims"][key]
         unit = words.get("unit", "")
-        shared = _read("common")["units"].get(unit) if isinstance(unit, str) else None
+        shared = _common()["units"].get(unit) if isinstance(unit, str) else None
         return Claim(
             id=f"{self.study}.{key}",
             kind=spec.kind,
@@ -59,6 +63,10 @@ class StudyText:
             corrects=_both(words["corrects"]) if "corrects" in words else None,
             decision=spec.decision,
             finding=_both(words["finding"]) if "finding" in words else None,
+            revision=spec.revision,
+            margin_why=_both(words["why"]) if "why" in words else None,
+            published=spec.published,
+            same_as=spec.same_as,
         )
 
     def keys(self) -> list[str]:
@@ -69,7 +77,7 @@ class StudyText:
         """Return what a series, column or row is called: its words, the study's own before those in common, or the key
         itself.
         """
-        return _words(self._words.get("names", {}).get(key) or _read("common")["names"].get(key) or key, said)
+        return _words(self._words.get("names", {}).get(key) or _common()["names"].get(key) or key, said)
 
     def chart(
         self,
@@ -145,9 +153,13 @@ class Spec:
         section: Section | None = None,
         rate: bool | None = None,
         decision: Decision | None = None,
+        revision: int = 1,
+        published: float | None = None,
+        same_as: str | None = None,
     ) -> None:
         self.kind, self.direction, self.margin = kind, direction, margin
         self.at, self.source, self.section, self.rate, self.decision = at, source, section, rate, decision
+        self.revision, self.published, self.same_as = revision, published, same_as
 
 
 def higher(margin: float, **where: Any) -> Spec:

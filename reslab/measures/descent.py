@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness
 from reslab.errors import DamagedError
+from reslab.experiment.trials import Trial
 from reslab.state import preserve
-from reslab.studies.trials import Trial
 from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer
 

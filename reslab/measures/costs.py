@@ -5,13 +5,13 @@ from typing import NamedTuple
 import torch
 
 from reslab.data import load_data
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Key, Trials, label
 from reslab.files import Json
 from reslab.ledger.record import Chart, Reason, Series, Table, Value
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
-from reslab.studies.text import StudyText
-from reslab.studies.trials import Key, Trials, label
 
 TOLERANCE = 0.07
 """How far apart, relatively, two costs may be that are called equal."""

@@ -19,13 +19,13 @@ from helpers import pretended, reslab_here, sum_up
 from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
+from reslab.experiment import kept
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.text import StudyText, claims, exact
 from reslab.files import read_json
 from reslab.ledger.record import Reason
 from reslab.runs import Run
-from reslab.studies import kept
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
-from reslab.studies.text import StudyText, claims, exact
 
 pytestmark = pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 
@@ -332,11 +332,11 @@ def test_a_failed_trial_is_in_the_record_and_a_lost_group_is_an_error(
                 )
         return [Failure(lost, "MemoryError: no")]
 
-    monkeypatch.setattr("reslab.studies.study.run_trials", pretend)
+    monkeypatch.setattr("reslab.experiment.study.run_trials", pretend)
     record = run_study(study, config, directory, local(1)).record
     assert record.failures[0].reason == "MemoryError: no" and record.failures[0].config.seed == lost.seed
     assert [claim.n for claim in record.claims] == [2, 3, 3]
     shutil.rmtree(directory.trials)
-    monkeypatch.setattr("reslab.studies.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
+    monkeypatch.setattr("reslab.experiment.study.run_trials", lambda *_: [Failure(lost, "MemoryError: no")])
     with pytest.raises(UserError, match="finished: MemoryError: no"):
         run_study(study, config, directory, local(1))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from reslab.digests import measure_digest
+from reslab.digests import ROOMS, measure_digest
 from reslab.files import TEXT_BYTES, opened, write_atomically
 
 Found = TypeVar("Found")
@@ -26,14 +26,14 @@ def kept(directory: Path | None, function: Callable[..., Found], *arguments: Any
     function's annotation says what it returns: numbers, in lists, dictionaries and named tuples. A file that cannot be
     read, or holds something else, is measured again.
     """
-    room, _, study = function.__module__.rpartition(".")
-    if directory is None or room != __package__:  # of a study that is not the lab's, no digest knows the code
+    module = function.__module__
+    if directory is None or module.rpartition(".")[0] not in ROOMS:  # of others' code no digest knows
         return function(*given, *arguments)
     adapter: TypeAdapter[Found] = TypeAdapter(
         get_type_hints(function)["return"], config=ConfigDict(ser_json_inf_nan="strings")
     )
-    made_by = [measure_digest(study), *map(version, ("torch", "torchvision"))]
-    asked = json.dumps([function.__module__, function.__qualname__, arguments, made_by], default=str)
+    made_by = [measure_digest(module), *map(version, ("torch", "torchvision"))]
+    asked = json.dumps([module, function.__qualname__, arguments, made_by], default=str)
     path = directory / f"measured-{function.__name__.strip('_')}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
     with suppress(OSError, ValueError, ValidationError), opened(path, TEXT_BYTES) as file:
         return adapter.validate_json(file.read())

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from reslab.errors import DamagedError, MismatchError, UnusableError
+from reslab.experiment.config import StudyConfig
 from reslab.files import read_json
-from reslab.studies.config import StudyConfig
 
 if TYPE_CHECKING:
-    from reslab.studies.study import Study
+    from reslab.experiment.study import Study
 
 
 class Directory(NamedTuple):
