@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
 
 from reslab.errors import UnseenError, first_few
 from reslab.gates.gating import without_gate
+from reslab.gates.inputs import tensors_of
 from reslab.gates.planning import Plan
-from reslab.gates.tracing import function_of, tensors_of
+from reslab.gates.tracing import function_of
 from reslab.state import copied, preserve
 
 if TYPE_CHECKING:
@@ -102,10 +104,16 @@ def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
         raise UnseenError(f"a branch of {names} changes what it takes in place, so it cannot be taken out")
 
 
-def _anything(example: Tensor) -> Tensor:
+def _anything(example: Any) -> Any:
     """Return an input like the example: noise, or zeros where whole numbers are taken."""
-    shape, dtype, device = example.shape, example.dtype, example.device
-    return (torch.randn if dtype.is_floating_point else torch.zeros)(shape, dtype=dtype, device=device)
+
+    def like(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        shape, dtype, device = leaf.shape, leaf.dtype, leaf.device
+        return (torch.randn if dtype.is_floating_point else torch.zeros)(shape, dtype=dtype, device=device)
+
+    return tree_map(like, example)
 
 
 def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
