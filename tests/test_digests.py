@@ -77,6 +77,7 @@ run_trial(config, Path(sys.argv[1]))
         "reslab.networks",
         "reslab.networks.anatomy",
         "reslab.networks.literature",
+        "reslab.networks.pretrained",
     } | COUNTING
     assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
 

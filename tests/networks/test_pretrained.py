@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ HOPPER, JUNCO = 311, 13
 """Two of ImageNet's classes: n02226429, grasshopper; n01534433, junco."""
 
 
+HUGGING_FACE = pytest.mark.skipif(find_spec("transformers") is None, reason="the hf extra is not installed")
+
+
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the tests from the network and from the user's caches."""
@@ -43,7 +47,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", nothing)
     monkeypatch.setattr(socket.socket, "connect", nothing)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
@@ -125,6 +128,7 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
     with refused(MismatchError, "num_classes"):
         pretrained("timm/resnet18.a1_in1k", "pretrained", {"num_classes": 10})
 
+    pytest.importorskip("transformers")
     from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
 
     names = {0: "tench, Tinca tinca", 1: "goldfish", 2: "junco, snowbird"}
@@ -175,7 +179,7 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
         ("torchvision/resnet18", "torchvision"),
         ("resnet18", "torchvision:IMAGENET1K_V1"),
         ("timm/resnet18.a1_in1k", "pretrained"),
-        ("hf:microsoft/resnet-50", "pretrained"),
+        pytest.param("hf:microsoft/resnet-50", "pretrained", marks=HUGGING_FACE),
     ],
 )
 def test_without_network_and_cache_it_is_one_line(tmp_path: Path, model: str, weights: str) -> None:
@@ -191,6 +195,10 @@ def test_names_that_are_not_there_are_told() -> None:
         reslab.build("timm/resnet18.a2_in2k", weights="pretrained")
     with refused(MissingError, "resnet20"):
         reslab.build("resnet20", weights="pretrained")
+
+
+@HUGGING_FACE
+def test_an_untrained_network_needs_its_configuration() -> None:
     with refused(FailedError, "hf:lab/none"):
         reslab.build("hf:lab/none")
 
