@@ -116,7 +116,7 @@ def split(
         network: a network of residual blocks, or its view; in evaluation mode. What normalises with an image's own
             statistics on the way from a branch to the logits, a LayerNorm, keeps these as they are.
         images: `[B, …]`, run in batches.
-        classes: the columns of the logits that are split; none means all.
+        classes: the columns of the logits that are split, two or more; None means all.
         progress: told of the images done.
 
     Raises:
@@ -158,8 +158,8 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
         raise UnseenError("the network gives no logits [B, classes], so there is nothing to split")
     if classes is not None:
-        if not classes or not all(0 <= each < logits.shape[1] for each in classes):
-            raise WrongValueError(f"classes must be from 0 to {logits.shape[1] - 1}, got {list(classes)}")
+        if len(set(classes)) < 2 or not all(0 <= each < logits.shape[1] for each in classes):
+            raise WrongValueError(f"classes must be two or more from 0 to {logits.shape[1] - 1}, got {list(classes)}")
         logits = logits[:, list(classes)]
     sources = [tail.added[node] for node in tail.starts] + [made for made, _ in tail.biased]
     amounts = [source.detach() for source in sources[: len(tail.starts)]] + [offset for _, offset in tail.biased]

@@ -103,8 +103,9 @@ def test_what_is_not_split_is_told() -> None:
         split(Squashed(), torch.randn(2, 3))
     with refused(UnseenError):
         split(zoo.build("cifar_plain", depth=8), torch.randn(2, 3, 16, 16))
-    with refused(WrongValueError, 9, 10):
-        split(zoo.build("cifar_resnet", depth=8), torch.randn(2, 3, 16, 16), classes=[10])
+    for classes in ([0, 10], [3], [3, 3]):
+        with refused(WrongValueError, 9, *classes):
+            split(zoo.build("cifar_resnet", depth=8), torch.randn(2, 3, 16, 16), classes=classes)
 
 
 def test_the_lens_is_the_network_with_later_gates_at_zero() -> None:

@@ -129,13 +129,13 @@ def test_what_cannot_be_asked_is_told() -> None:
 
 
 def test_a_view_shows_a_row_a_block_also_when_it_comes_out_of_a_pickle() -> None:
-    network = models.resnet18().eval()
-    x = torch.randn(1, 3, 64, 64)
+    network = zoo.build("cifar_resnet", depth=8).eval()
+    x = torch.randn(1, 3, 32, 32)
     before = snapshot(network)
     gated = view(network, x)
     assert snapshot(network) == before
     _, _, *rows = repr(gated).splitlines()
     assert [row.split()[0] for row in rows] == [block.name for block in gated.blocks]
-    parameters = sum(parameter.numel() for parameter in models.resnet18().layer1[0].parameters())
-    assert rows[0].split() == ["layer1.0", "add", "identity", "64×16×16", f"{parameters:,}"]
+    parameters = sum(parameter.numel() for parameter in network.get_submodule("layer1.0").parameters())
+    assert rows[0].split() == ["layer1.0", "add", "identity", "16×32×32", f"{parameters:,}"]
     assert repr(copy.deepcopy(gated)) == repr(pickle.loads(pickle.dumps(gated))) == repr(gated)
