@@ -43,10 +43,11 @@ def pretended(
     train_error: Callable[[str], float],
     test_error: Callable[[str], float] = lambda _: 0.1,
     status: str = "finished",
+    seeds: int = 3,
 ) -> Trials:
     """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name."""
     study = studies.find(name)
-    grid = study.grid(study.configure("smoke", {}))
+    grid = study.grid(study.configure("smoke", {"seeds": seeds}))
     results = {
         key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))}
         for key in grid
