@@ -35,7 +35,7 @@ from statistics import fmean
 import torch
 from pydantic import Field
 
-from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.config import CifarDepth, StudyConfig, longer
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, exact, higher, lower, not_higher
 from reslab.experiment.trials import Exactly, Grid, Key, Trials, Values, label

@@ -69,7 +69,7 @@ CLAIMS = claims(
         "full-pre-activation-is-not-worse": not_higher(0.01, **_in_table_2("6.37")),
         "the-last-relu-rarely-changes-the-sum": not_higher(
             0.1,
-            source="the chapter; no paper has a number: He et al. 2016, section 4.2, has “more frequently” above zero",
+            source="the chapter; He et al. 2016, section 4.2, has “more frequently” above zero, and no number",
         ),
         "training-makes-the-change-rarer": lower(
             0.02, at="section 4.2: after some training the sum is “more frequently above zero” (164 layers)"

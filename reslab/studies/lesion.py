@@ -7,11 +7,11 @@ training, nothing is trained again: one block is removed (its shortcut stays), k
 of one shape are exchanged.
 
 Veit et al. compared with a VGG network; if it had no BatchNorm, as is likely but not known, removing a layer also moved
-the scale of everything after it. Here the control is a plain network with BatchNorm, and a residual one of the same layers; a unit of the
-plain one is removed by putting the parameter-free shortcut in its place, so all that differs is whether the network
-was trained with shortcuts. Both are shallower, as a deep plain network is not trained well enough to have much to
-lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A plain network's
-units are not exchanged: the analysis does that in chains of residual blocks only.
+the scale of everything after it. Here the control is a plain network with BatchNorm, and a residual one of the same
+layers; a unit of the plain one is removed by putting the parameter-free shortcut in its place, so all that differs is
+whether the network was trained with shortcuts. Both are shallower, as a deep plain network is not trained well enough
+to have much to lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A
+plain network's units are not exchanged: the analysis does that in chains of residual blocks only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,7 +83,7 @@ def grid(config: LesionConfig) -> Grid:
 
 
 def measure(config: LesionConfig, trials: Trials) -> Measurement:
-    """Compare what networks lose, each a mean over blocks or draws of one network; two figures of one network are paired."""
+    """Compare what networks lose, each a mean over blocks or draws; two figures of one network are paired."""
     found = trials.look("removing blocks", lesions, config.images, config.draws)
     residual = [RESNET, PRERESNET, STOCHASTIC]
     exchanged = trials.look("exchanging blocks", exchanges, config.images, config.draws, keys=residual)

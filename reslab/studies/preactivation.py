@@ -40,7 +40,7 @@ CLAIMS = claims(
         ),
         "v2-does-not-train-better-below-a-thousand-layers": not_higher(
             0.005,
-            at="section 4.2: at 110 and 164 layers v2 ends with a slightly higher training loss, and a lower test error",
+            at="section 4.2: at 110 and 164 layers v2 has a slightly higher training loss, and a lower test error",
             rate=True,
         ),
     },

@@ -14,9 +14,7 @@ from reslab.training.loop import TrialConfig
 
 TEXT = StudyText(__name__)
 TABLE = "He et al. 2015 (arXiv:1512.03385), section 4.1, Table 3"
-AT_DEPTH = (
-    "He et al. 2016 (arXiv:1603.05027), section 3.1: with many units it is poor (110 layers: 12.22 against 6.61 %)"
-)
+AT_DEPTH = "He et al. 2016 (arXiv:1603.05027), section 3.1: poor with many units (110 layers: 12.22, not 6.61 %)"
 CLAIMS = claims(
     TEXT,
     TABLE,
