@@ -37,15 +37,21 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
     )
 
 
+SEEDS = 12
+"""As many as an exact sign test needs where a study's claims share one error rate."""
+
+
 def pretended(
     name: str,
     path: Path,
     train_error: Callable[[str], float],
     test_error: Callable[[str], float] = lambda _: 0.1,
     status: str = "finished",
-    seeds: int = 3,
+    seeds: int = SEEDS,
 ) -> Trials:
-    """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name."""
+    """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name; of
+    so many seeds that differences without spread can be told.
+    """
     study = studies.find(name)
     grid = study.grid(study.configure("smoke", {"seeds": seeds}))
     results = {

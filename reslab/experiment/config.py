@@ -88,6 +88,13 @@ class StudyConfig(Config):
         ]
 
 
+def longer(trial: TrialConfig, times: int) -> TrialConfig:
+    """Return the trial with its recipe stretched: so many times its epochs or iterations."""
+    recipe = trial.recipe
+    stretched = {name: times * count for name in ("epochs", "iterations") if (count := getattr(recipe, name))}
+    return trial.model_copy(update={"recipe": recipe.model_copy(update=stretched)})
+
+
 def _check_cifar_depth(depth: int) -> int:
     """Return the depth if it is 6n+2.
 

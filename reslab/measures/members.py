@@ -1,5 +1,6 @@
 """What a trained network's paths carry, and whether its blocks repair one another: members of an ensemble, or not."""
 
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,8 @@ class Looked(NamedTuple):
     mean_length: float
     long_share: float  # of paths through more than half of the blocks
     repair: float
-    without_early: float  # test error without the early half of a stage's blocks, mean over stages
-    without_late: float
+    early: float  # rise of the test error without the early half of a stage's blocks per size of it, mean over stages
+    late: float
 
 
 def look(trial: Trial, images: int) -> Looked:
@@ -28,14 +29,19 @@ def look(trial: Trial, images: int) -> Looked:
     (x, y), (few, their_labels) = data.test, data.sample("test", images)
     gated = view(network, x[:2])
     spectrum = path_spectrum(gated, few, their_labels)
-    early, late = halves(gated)
+    whole = _error(gated, x, y, torch.ones(len(gated)))
+
+    def rise(half: list[Tensor]) -> float:
+        return fmean((_error(gated, x, y, gates) - whole) / _size(gated, few, gates) for gates in half)
+
+    early, late = map(rise, halves(gated))
     return Looked(
         spectrum.share.tolist(),
         spectrum.mean_length,
         long_share(spectrum),
         repair(gated, few),
-        _error(gated, x, y, early),
-        _error(gated, x, y, late),
+        early,
+        late,
     )
 
 
@@ -65,7 +71,25 @@ AT_ONCE = 512
 """Images that go through a network together."""
 
 
-def _error(gated: View, x: Tensor, y: Tensor, settings: list[Tensor]) -> float:
-    with torch.no_grad():
-        answers = [torch.cat([gated(some, gates).argmax(1) for some in x.split(AT_ONCE)]) for gates in settings]
-    return float(torch.stack([(answer != y).double().mean() for answer in answers]).mean())
+@torch.no_grad()
+def _error(gated: View, x: Tensor, y: Tensor, gates: Tensor) -> float:
+    answers = torch.cat([gated(some, gates).argmax(1) for some in x.split(AT_ONCE)])
+    return float((answers != y).double().mean())
+
+
+@torch.no_grad()
+def _size(gated: View, x: Tensor, gates: Tensor) -> float:
+    """Return the norm of the sum of what the blocks with a gate of 0 add in the whole network, over that of the stream
+    after the last block of their stage.
+    """
+    removed = (gates == 0).nonzero()[:, 0].tolist()
+    stage = gated.blocks[removed[0]].stage
+    live, added = gated.stem(x), torch.zeros(())
+    end = live.stream
+    for index, block in enumerate(gated.blocks):
+        if index in removed:
+            _, branches = gated.sides(index, live)
+            added = added + torch.stack(list(branches)).sum(0)
+        live = gated.block(index, live)
+        end = live.stream if block.stage == stage else end
+    return float(added.norm() / end.norm())

@@ -53,7 +53,9 @@ def measure(config: PatienceConfig, trials: Trials) -> Measurement:
     train = trials.errors("train")
     return Measurement(
         {
-            "still-worse-with-more-steps": train["plain", deep, more].against(train["plain", shallow, more], guard=False),
+            "still-worse-with-more-steps": train["plain", deep, more].against(
+                train["plain", shallow, more], guard=False
+            ),
             "still-worse-with-many-more-steps": train["plain", deep, many].against(
                 train["plain", shallow, many], guard=False
             ),
