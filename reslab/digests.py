@@ -38,8 +38,6 @@ MEASURED: Parts = (*TRIAL, "analysis", "networks")
 """What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured
 already.
 """
-DECIDED: Parts = ("ledger/claim.py", "ledger/comparison.py", "ledger/estimate.py", "ledger/verdict.py")
-"""What decides claims, given values that are measured."""
 ROOMS = ("reslab.studies", "reslab.measures", "reslab.experiment")
 """Where a study's own files are."""
 

@@ -73,7 +73,6 @@ def claims(
         if decide_again:
             studied = again(studied, margin)
         found = [(claim, record.study, command(record)) for record in studied for claim in record.claims]
-        counted = [sum(not record.exploratory for record in studied), len(studied)]
     else:
         known = [studies.find(name) for name in studies.names()]
         found = [
@@ -86,8 +85,6 @@ def claims(
         )
     else:
         print_claims([(claim, command) for claim, _, command in chosen], lang)
-        if directories:
-            print(WORDS[lang]["registered"].format(*counted))
 
 
 def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
@@ -136,7 +133,6 @@ WORDS: dict[Lang, dict[str, str]] = {
             "The levels of the intervals differ as the claims of a study share one error rate of 5 % (Holm's "
             "adjustment)."
         ),
-        "registered": "Of these records, {} of {} are pre-registered; the others are exploratory.",
         "how": "`reslab study STUDY` decides a claim: STUDY is what its id begins with.",
         "again": (
             "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and "
@@ -159,7 +155,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "holm": "구간마다 신뢰수준이 다른 것은 한 연구의 주장들이 오류율 5 %를 나누어 쓰기 때문이다(Holm 보정).",
-        "registered": "이 기록 가운데 미리 등록한 것은 {1}개 중 {0}개이고, 나머지는 탐색적이다.",
         "how": "`reslab study 이름`이 주장을 판정한다. 이름은 주장의 id 앞부분이다.",
         "again": (
             "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 "

@@ -53,16 +53,11 @@ class Directory(NamedTuple):
             raise UnusableError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
         return self
 
-    def registration(self) -> Any:
-        """Return the SHA-256 of the registration that the record is of; None if of none."""
-        return self._recorded("registration_sha256", None)
-
-    def _recorded(self, key: str, *absent: Any) -> Any:
-        """Return a part of the record that is here, or what stands for one that is absent."""
+    def _recorded(self, key: str) -> Any:
+        """Return a part of the record that is here."""
         try:
-            record = read_json(self.record)
-            return record.get(key, *absent) if absent else record[key]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            return read_json(self.record)[key]
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedError(
                 f"{self.record} is damaged; delete it and run the study again, which keeps its trials"
             ) from error

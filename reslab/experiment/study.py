@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from reslab.data import load_data
-from reslab.digests import DECIDED, TRIAL, code_digest, measure_digest
 from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.executors import Executor, Failure, run_trials
 from reslab.experiment.config import StudyConfig
@@ -20,8 +19,7 @@ from reslab.files import one_line, read_json, write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
-from reslab.ledger.registration import Code, Registration
-from reslab.ledger.verdict import ERROR_RATE, check, cite, decide
+from reslab.ledger.verdict import check, cite, decide
 from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.devices import threads
@@ -84,7 +82,7 @@ class Study:
         except ValidationError as error:
             raise WrongValueError(one_line(error)) from error
 
-    def verdicts(self, measured: Measurement, error_rate: float = ERROR_RATE) -> list[Verdict]:
+    def verdicts(self, measured: Measurement) -> list[Verdict]:
         """Return a verdict for each claim, in their order; the statistical ones share one error rate.
 
         Raises:
@@ -97,7 +95,7 @@ class Study:
                 f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}"
             )
         compared = {key: found for key, found in measured.evidence.items() if isinstance(found, Against)}
-        decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()], error_rate)
+        decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()])
         found = {
             **dict(zip(compared, decided, strict=True)),
             **{
@@ -108,18 +106,6 @@ class Study:
             **{key: cite(claim) for key, claim in known.items() if claim.kind == "cited"},
         }
         return [found[key] for key in known]
-
-    def code(self) -> Code:
-        """Return the digests of what trains its networks, measures them and decides its claims."""
-        measures = measure_digest(f"reslab.studies.{self.name}")
-        return Code(trains=code_digest(TRIAL), measures=measures, decides=code_digest(DECIDED))
-
-
-class Filed(NamedTuple):
-    """A registration, and the SHA-256 of its file."""
-
-    registration: Registration
-    sha256: str
 
 
 class Finished(NamedTuple):
@@ -132,15 +118,9 @@ class Finished(NamedTuple):
 
 
 def run_study(
-    study: Study,
-    config: StudyConfig,
-    directory: Directory,
-    executor: Executor,
-    progress: Progress = silent,
-    filed: Filed | None = None,
+    study: Study, config: StudyConfig, directory: Directory, executor: Executor, progress: Progress = silent
 ) -> Finished:
-    """Run what is missing of a study, decide its claims and write `study.json`; what is registered is decided at the
-    error rate of one look.
+    """Run what is missing of a study, decide its claims and write `study.json`.
 
     Raises:
         UserError: if no trial of some group finished, so that nothing can be said.
@@ -167,7 +147,7 @@ def run_study(
         )
     with threads(config.threads):
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
-    record = _record(study, config, groups, measured, failures, filed)
+    record = _record(study, config, groups, measured, failures)
     if not directory.record.exists() or read_json(directory.record) != record.to_json():
         write_json(directory.record, record.to_json())
     reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
@@ -206,7 +186,6 @@ def _record(
     groups: Mapping[Key, Sequence[Trial]],
     measured: Measurement,
     failures: Sequence[Failure],
-    filed: Filed | None,
 ) -> Record:
     """Return what `study.json` holds."""
     return Record(
@@ -214,10 +193,7 @@ def _record(
         title=study.text.title,
         question=study.text.question,
         config=config.model_dump(mode="json"),
-        registration=filed.registration if filed else None,
-        registration_sha256=filed.sha256 if filed else None,
-        code=study.code() if filed else None,
-        claims=study.verdicts(measured, filed.registration.share if filed else ERROR_RATE),
+        claims=study.verdicts(measured),
         tables=list(measured.tables),
         charts=[Chart(**rounded(chart.model_dump())) for chart in measured.charts],
         trials=[

@@ -7,21 +7,24 @@ beside it, so that anyone can decide again.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from reslab.ledger.claim import SECTIONS, Decision, Direction, Kind, Text, Words
-from reslab.ledger.part import Finite as Finite
-from reslab.ledger.part import Part as Part
-from reslab.ledger.part import Reason as Reason
-from reslab.ledger.part import Setting
-from reslab.ledger.part import Value as Value
-from reslab.ledger.registration import Code, Registered, Registration
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""
 
 LARGEST = 1e100
 """A larger number is no measurement, and no picture has room for it."""
+
+
+class Part(BaseModel):
+    """A part of a record; what a newer lab adds to it is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Value = str | int | float | None
 
 
 def _in_room(value: float) -> float:
@@ -38,10 +41,18 @@ Interval = Annotated[
     tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
 """JSON has lists only."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
 
 Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
 """Below the study's directory, never out of it."""
+
+
+class Reason(Part):
+    """Why a verdict is what it is: a code, and the values that go with it; `said` is a text that no code stands for."""
+
+    code: str
+    values: dict[str, JsonValue] = {}
 
 
 Way = Literal["opposite", "under-margin", "no-effect", "not-as-large"]
@@ -252,18 +263,14 @@ class Failed(Part):
 class Record(Part):
     """What `study.json` holds; nothing in it depends on when or with how many workers the study ran.
 
-    Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them. A registered
-    one carries its registration and the SHA-256 of that file; `code` is what trained, measured and decided.
+    Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
     """
 
     version: Literal[3] = 3
     study: str
     title: Text
     question: Text | None = None
-    config: dict[str, Setting] = {}
-    registration: Registration | None = None
-    registration_sha256: str | None = None
-    code: Code | None = None
+    config: dict[str, Value | list[Value]] = {}
     claims: list[Verdict] = []
     tables: list[Table] = []
     charts: list[Chart] = []
@@ -278,16 +285,6 @@ class Record(Part):
         if any(claim.verdict is None for claim in self.claims):
             raise ValueError("a claim has no verdict")
         return self
-
-    @property
-    def exploratory(self) -> list[Reason]:
-        """Return why the record is exploratory: it was not registered, or departs from what was; nothing, where it is
-        what was registered.
-        """
-        if self.registration is None:
-            return [Reason(code="not-registered")]
-        claims = [Registered.of(claim) for claim in self.claims if claim.kind == "statistical"]
-        return self.registration.departures(self.config, self.code, claims)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as `study.json` holds it."""
