@@ -38,6 +38,8 @@ MEASURED: Parts = (*TRIAL, "analysis", "networks")
 """What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured
 already.
 """
+DECIDED: Parts = ("ledger/comparison.py", "ledger/estimate.py", "ledger/verdict.py")
+"""What decides claims, of values that are measured."""
 ROOMS = ("reslab.studies", "reslab.measures", "reslab.experiment")
 """Where a study's own files are."""
 

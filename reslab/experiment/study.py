@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from reslab.data import load_data
+from reslab.digests import DECIDED, code_digest, measure_digest
 from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError, suggest
 from reslab.executors import Executor, Failure, run_trials
 from reslab.experiment.config import StudyConfig
@@ -19,7 +20,8 @@ from reslab.files import one_line, read_json, write_json
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
-from reslab.ledger.verdict import check, cite, decide
+from reslab.ledger.registration import Registration
+from reslab.ledger.verdict import ERROR_RATE, check, cite, decide
 from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.devices import threads
@@ -82,7 +84,7 @@ class Study:
         except ValidationError as error:
             raise WrongValueError(one_line(error)) from error
 
-    def verdicts(self, measured: Measurement) -> list[Verdict]:
+    def verdicts(self, measured: Measurement, error_rate: float = ERROR_RATE) -> list[Verdict]:
         """Return a verdict for each claim, in their order; the statistical ones share one error rate.
 
         Raises:
@@ -95,7 +97,7 @@ class Study:
                 f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}"
             )
         compared = {key: found for key, found in measured.evidence.items() if isinstance(found, Against)}
-        decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()])
+        decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()], error_rate)
         found = {
             **dict(zip(compared, decided, strict=True)),
             **{
@@ -118,9 +120,15 @@ class Finished(NamedTuple):
 
 
 def run_study(
-    study: Study, config: StudyConfig, directory: Directory, executor: Executor, progress: Progress = silent
+    study: Study,
+    config: StudyConfig,
+    directory: Directory,
+    executor: Executor,
+    progress: Progress = silent,
+    registration: Registration | None = None,
 ) -> Finished:
-    """Run what is missing of a study, decide its claims and write `study.json`.
+    """Run what is missing of a study, decide its claims and write `study.json`, which carries the registration if there
+    is one, and the digests of the code either way.
 
     Raises:
         UserError: if no trial of some group finished, so that nothing can be said.
@@ -147,7 +155,7 @@ def run_study(
         )
     with threads(config.threads):
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
-    record = _record(study, config, groups, measured, failures)
+    record = _record(study, config, groups, measured, failures, registration)
     if not directory.record.exists() or read_json(directory.record) != record.to_json():
         write_json(directory.record, record.to_json())
     reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
@@ -186,14 +194,17 @@ def _record(
     groups: Mapping[Key, Sequence[Trial]],
     measured: Measurement,
     failures: Sequence[Failure],
+    registration: Registration | None,
 ) -> Record:
     """Return what `study.json` holds."""
+    error_rate = registration.share if registration else ERROR_RATE
+    trained_by = {trial.result["code"] for trials in groups.values() for trial in trials} or {code_digest()}
     return Record(
         study=study.name,
         title=study.text.title,
         question=study.text.question,
         config=config.model_dump(mode="json"),
-        claims=study.verdicts(measured),
+        claims=study.verdicts(measured, error_rate),
         tables=list(measured.tables),
         charts=[Chart(**rounded(chart.model_dump())) for chart in measured.charts],
         trials=[
@@ -211,4 +222,17 @@ def _record(
             Failed(config=FailedConfig(**failure.config.model_dump(mode="json")), reason=failure.reason)
             for failure in failures
         ],
+        error_rate=error_rate,
+        code={**code_of(study.name), "trains": "+".join(sorted(trained_by))},
+        registered=registration.sha256() if registration else None,
+        registration=registration.model_dump(mode="json") if registration else None,
     )
+
+
+def code_of(study: str) -> dict[str, str]:
+    """Return the digests of the code that trains a study's networks, measures them, and decides."""
+    return {
+        "trains": code_digest(),
+        "measures": measure_digest(f"reslab.studies.{study}"),
+        "decides": code_digest(DECIDED),
+    }

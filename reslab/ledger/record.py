@@ -263,6 +263,10 @@ class Failed(Part):
 class Record(Part):
     """What `study.json` holds; nothing in it depends on when or with how many workers the study ran.
 
+    `code` are digests of the code that trained, measured and decided. `registration` is what was fixed before the seeds
+    were run (`reslab.ledger.registration`), and `registered` the SHA-256 of its file; `error_rate` is what the study's
+    claims share, at this look.
+
     Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
     """
 
@@ -276,6 +280,10 @@ class Record(Part):
     charts: list[Chart] = []
     trials: list[Entry] = []
     failures: list[Failed] = []
+    error_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    code: dict[str, str] = {}
+    registered: str | None = None
+    registration: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
     def _each_claim_once(self) -> Self:
