@@ -10,13 +10,15 @@ from typing import Any, Literal, Self
 
 from torch import nn
 
+from reslab.data.classes import match
 from reslab.data.dataset import Dataset
+from reslab.data.images import Framing
 from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
+from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head, classifier
-from reslab.weights.shipped import TORCHVISION
 from reslab.weights.untold import Asked
 
 LARGEST_SIZE = 2048
@@ -45,20 +47,20 @@ class Subject:
     def of(
         cls,
         model: str,
-        weights: WeightFile | Path | None,
+        weights: WeightFile | Path | str | None,
         options: Mapping[str, Any],
         *,
         asked: Asked | None = None,
         like: Dataset | None = None,
     ) -> Self:
-        """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where
-        nothing else says them.
+        """Return a network with these weights, of a file or by a word for others' trained ones, or a fresh one; its
+        classes and channels are those of `like` where nothing else says them.
 
         Raises:
             UserError: if there is no such network, or the weights do not fit it.
         """
-        if weights == TORCHVISION:
-            network, metadata = zoo.torchvisions(model, options)
+        if isinstance(weights, str):
+            network, metadata = pretrained(model, weights, options)
             return cls(network, Own(network), dict(options), metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
@@ -79,6 +81,7 @@ class Subject:
             UserError: if weights, network and images do not go together.
         """
         if self.metadata is None:
+            data.part("train")  # whose statistics standardise
             seen = data.fitted(zoo.input_shape(self.network)[1])
             return replace(self, data=seen), seen
         kept = self.metadata.get("preprocessing", {})
@@ -114,17 +117,24 @@ def prepared_for(
     """
     if kept.get("classes"):  # files of others, and our old ones, name none
         known = len(kept["classes"])
+        places, by = match(data.classes, kept["classes"])
         if data.num_classes < known:
             warnings.warn(
-                f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart", stacklevel=2
+                f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart, matched by "
+                f"{by}; an answer is right where the class is the likeliest of all {known}",
+                stacklevel=2,
             )
-        data = data.labelled(kept["classes"])
+        data = data.labelled(kept["classes"], places)
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
     if side is not None and not 2 <= side <= LARGEST_SIZE:
         raise WrongValueError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
     data = replace(data, size=side) if side is not None else data.fitted(own)
+    if "framing" in kept:
+        framing = Framing(**kept["framing"])
+        data = replace(data, framing=framing if size is None else framing.at(size))
     if "mean" not in kept or "std" not in kept:
+        data.part("train")  # whose statistics standardise
         return data, "data"
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     if not len(mean) == len(std) == data.in_channels:

@@ -68,11 +68,12 @@ def analyze(
     name
         The analysis.
     model
-        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory,
-        which returns a network, or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
+        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, hf:ORG/NAME, or your own:
+        package.module:factory, which returns a network, or a dict of `network` and perhaps `loader` (batches of images
+        and labels) and `loss`.
     weights
-        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists; or none,
-        a fresh network.
+        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists;
+        torchvision, torchvision:IMAGENET1K_V2 or pretrained, as for `reslab evaluate`; or none, a fresh network.
     data
         As for `reslab train`; a factory's loader takes its place.
     part
@@ -176,6 +177,7 @@ def analyze_model(
     import torch
 
     from reslab.data import load_data
+    from reslab.networks import zoo
     from reslab.subject import Subject
 
     if name not in analyses():
@@ -203,8 +205,8 @@ def analyze_model(
         settings["seed"] = seed
     file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
-    untrained = analysis.trained and (fresh_head or (file is None and ":" not in model))
-    if ":" in model:  # which may bring its own images
+    untrained = analysis.trained and (fresh_head or (file is None and not zoo.is_factory(model)))
+    if zoo.is_factory(model):  # which may bring its own images
         subject = Subject.of(model, file, others, asked=asked)
         if subject.own.loader is None:
             subject, _ = subject.seeing(load_data(data, download=download, progress=progress))
@@ -306,18 +308,22 @@ def _without_labels() -> list[str]:
     return [name for name, parameters in known.items() if "network" in parameters and "labels" not in parameters]
 
 
-def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
+def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | str | None, str]:
     """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for
     `data`.
     """
+    from reslab.networks import zoo
+    from reslab.networks.pretrained import is_word
     from reslab.weights.files import read_weights
     from reslab.weights.shipped import locate, shipped, trained_on
 
     known = shipped()
-    if weights is None and data is not None and ":" not in model:
+    if weights is None and data is not None and not zoo.is_factory(model):
         weights = known.get((trained_on(data) or "", model))
     if weights is None or weights == "none":
-        return None, "its own" if ":" in model else f"fresh, seed {seed}"
+        return None, "its own" if zoo.is_factory(model) else f"fresh, seed {seed}"
+    if is_word(weights):
+        return str(weights), str(weights)
     file = locate(weights, model)
     if file not in known.values():
         return file, str(file)

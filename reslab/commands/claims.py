@@ -73,6 +73,7 @@ def claims(
         if decide_again:
             studied = again(studied, margin)
         found = [(claim, record.study, command(record)) for record in studied for claim in record.claims]
+        counted = [sum(not record.exploratory for record in studied), len(studied)]
     else:
         known = [studies.find(name) for name in studies.names()]
         found = [
@@ -85,6 +86,8 @@ def claims(
         )
     else:
         print_claims([(claim, command) for claim, _, command in chosen], lang)
+        if directories:
+            print(WORDS[lang]["registered"].format(*counted))
 
 
 def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
@@ -95,7 +98,7 @@ def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
     """
     from math import isfinite
 
-    from reslab.ledger.verdict import decide_again
+    from reslab.ledger.again import decide_again
 
     known = [claim.id for record in records for claim in record.claims if claim.kind == "statistical"]
     chosen = {}
@@ -107,8 +110,8 @@ def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
             chosen[id] = float(value)
         except ValueError:
             chosen[id] = float("nan")
-        if not isfinite(chosen[id]):
-            raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number")
+        if not (isfinite(chosen[id]) and chosen[id] >= 0):
+            raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number of at least 0")
     try:
         return [record.model_copy(update={"claims": decide_again(record.claims, chosen)}) for record in records]
     except ValueError as error:
@@ -119,7 +122,10 @@ Lang = Literal["en", "ko"]
 
 WORDS: dict[Lang, dict[str, str]] = {
     "en": {
-        **{word: word for word in ("supported", "counted", "refuted", "inconclusive", "exact", "statistical", "cited")},
+        **{
+            word: word
+            for word in ("supported", "counted", "refuted", "inconclusive", "untested", "exact", "statistical", "cited")
+        },
         "higher": "Supported if the effect is over {}.",
         "lower": "Supported if the effect is under -{}.",
         "not higher": "Supported if the effect is no more than {}.",
@@ -130,6 +136,7 @@ WORDS: dict[Lang, dict[str, str]] = {
             "The levels of the intervals differ as the claims of a study share one error rate of 5 % (Holm's "
             "adjustment)."
         ),
+        "registered": "Of these records, {} of {} are pre-registered; the others are exploratory.",
         "how": "`reslab study STUDY` decides a claim: STUDY is what its id begins with.",
         "again": (
             "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and "
@@ -137,7 +144,13 @@ WORDS: dict[Lang, dict[str, str]] = {
         ),
     },
     "ko": {
-        **{"supported": "지지됨", "counted": "셈", "refuted": "반박됨", "inconclusive": "판단 보류"},
+        **{
+            "supported": "지지됨",
+            "counted": "셈",
+            "refuted": "반박됨",
+            "inconclusive": "판단 보류",
+            "untested": "검증 못 함",
+        },
         **{"exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
         "higher": "효과가 {}보다 크면 지지됨.",
         "lower": "효과가 -{}보다 작으면 지지됨.",
@@ -146,6 +159,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "holm": "구간마다 신뢰수준이 다른 것은 한 연구의 주장들이 오류율 5 %를 나누어 쓰기 때문이다(Holm 보정).",
+        "registered": "이 기록 가운데 미리 등록한 것은 {1}개 중 {0}개이고, 나머지는 탐색적이다.",
         "how": "`reslab study 이름`이 주장을 판정한다. 이름은 주장의 id 앞부분이다.",
         "again": (
             "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 "
@@ -171,8 +185,8 @@ def print_claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> None
 
     from rich.console import Console
 
+    from reslab.ledger.again import agreement
     from reslab.ledger.claim import SECTIONS
-    from reslab.ledger.verdict import agreement
 
     words, console = WORDS[lang], Console(highlight=False)
     ids = [claim.id for claim, _ in claims]

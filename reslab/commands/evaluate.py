@@ -44,8 +44,8 @@ def evaluate(
     model
         Name of the network.
     weights
-        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision for
-        torchvision's.
+        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision or
+        torchvision:IMAGENET1K_V2 for torchvision's; pretrained for those of timm/NAME.TAG or hf:ORG/NAME.
     data
         As for `reslab train`.
     part
@@ -71,6 +71,7 @@ def evaluate(
     """
     from reslab.data import load_data
     from reslab.networks import zoo
+    from reslab.networks.pretrained import is_word
     from reslab.weights.shipped import locate
     from reslab.weights.untold import Asked
 
@@ -79,7 +80,7 @@ def evaluate(
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)
         average = batchnorm == "true-average"
-        file = locate(weights, model)
+        file = weights if is_word(weights) else locate(weights, model)
         record = evaluate_file(
             model,
             file,
@@ -100,7 +101,7 @@ View = Literal["single", "ten-crop", "multi-scale"]
 
 def evaluate_file(
     model: str,
-    file: Path,
+    file: Path | str,
     data: "Dataset",
     *,
     part: "PartName" = "test",
@@ -119,6 +120,8 @@ def evaluate_file(
     Raises:
         UserError: if weights, network and images do not go together.
     """
+    from dataclasses import asdict
+
     import torch
 
     from reslab.subject import Subject
@@ -147,6 +150,7 @@ def evaluate_file(
             "mean": data.statistics.mean,
             "std": data.statistics.std,
             "size": data.size,
+            "framing": None if data.framing is None else asdict(data.framing),
         },
         "seconds": round(perf_counter() - start, 3),
     }

@@ -11,6 +11,7 @@ from reslab.errors import MismatchError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
+    from reslab.experiment.study import Filed
     from reslab.files import Json
     from reslab.ledger.record import Record
 
@@ -27,6 +28,7 @@ def study(
     workers: int | None = None,
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
+    registered: Path | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
@@ -53,6 +55,9 @@ def study(
         Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
     address
         The Ray cluster's address (by default one is made on this machine for the occasion).
+    registered
+        The file of a registration (`reslab register`): its settings, seeds and looks are run, until no claim is
+        undecided, and the record counts as pre-registered.
     json
         Print study.json to standard output.
     settings
@@ -62,11 +67,13 @@ def study(
     from reslab import studies
     from reslab.executors import local
     from reslab.executors.cluster import on_ray
+    from reslab.experiment.directory import Directory
+    from reslab.experiment.registered import run_registered
+    from reslab.experiment.study import run_study
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
-    from reslab.studies.directory import Directory
-    from reslab.studies.study import run_study
 
+    filed = registration_of(registered, name, settings) if registered else None
     names = studies.names() if name == "all" else [name]
     chosen = [studies.find(each) for each in names]
     configs = [each.configure(preset, typed.words(settings)) for each in chosen]
@@ -78,19 +85,25 @@ def study(
         raise MismatchError(
             "--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for"
         )
-    if out is None:
+    if out is None and filed is not None:
+        paths = [Path("runs") / f"{name}-registered-{filed.registration.first_seed}"]
+    elif out is None:
         paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
     else:
         paths = [out / each for each in names] if name == "all" else [out]
-    directories = [
-        Directory(typed.unused(path) if fresh else path).prepare(each, None if replace else config)
-        for path, each, config in zip(paths, chosen, configs, strict=True)
-    ]
+    directories = [Directory(typed.unused(path) if fresh else path) for path in paths]
+    if filed is None:
+        for each, config, directory in zip(chosen, configs, directories, strict=True):
+            directory.prepare(each, None if replace else config)
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
         runner = on_ray(address) if executor == "ray" else local(workers)
         with display() as progress:
-            finished = run_study(each, config, directory, runner, progress)
+            finished = (
+                run_study(each, config, directory, runner, progress)
+                if filed is None
+                else run_registered(each, filed, directory, runner, progress)
+            )
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(
@@ -117,6 +130,22 @@ def study(
     if json:
         printing.print_json(records if name == "all" else records[0])
     return 1 if failed else 0
+
+
+def registration_of(file: Path, name: str, settings: dict[str, str]) -> "Filed":
+    """Return the registration in a file, which says all there is to say of how the study is run.
+
+    Raises:
+        UserError: if it is another study's, or settings are given beside it.
+    """
+    from reslab.experiment.registered import filed
+
+    found = filed(file)
+    if found.registration.study != name:
+        raise MismatchError(f"{file} registers the study {found.registration.study}, not {name}")
+    if settings:
+        raise MismatchError(f"--registered {file} has the settings: leave out --{next(iter(settings))}")
+    return found
 
 
 def print_study(record: "Record", rows: "list[Json]") -> None:

@@ -24,6 +24,7 @@ def weights(
     raw: Flag = False,
     mean: str | None = None,
     std: str | None = None,
+    without: str | None = None,
     out: Path | None = None,
     json: Flag = False,
     **options: str,
@@ -51,6 +52,9 @@ def weights(
         Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
     std
         Channel standard deviations, likewise.
+    without
+        Blocks to take out, `layer2.1,layer3.4`: the network with their branches at 0, in fewer parameters and
+        multiply-adds; written as ONNX.
     out
         What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
     json
@@ -61,8 +65,12 @@ def weights(
     from itertools import chain
     from math import isfinite
 
+    import torch
+
     from reslab.files import write_atomically
     from reslab.networks import zoo
+    from reslab.networks.counting import count_params
+    from reslab.residual import view
     from reslab.subject import Subject
     from reslab.weights.files import read_weights, to_bytes
     from reslab.weights.onnx import to_onnx
@@ -97,6 +105,9 @@ def weights(
     }
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
+    blocks = [] if without is None else [name.strip() for name in without.split(",")]
+    if blocks and (out is None or out.suffix != ".onnx"):
+        raise MismatchError("--without makes a network that no name stands for, which only ONNX keeps: --out NAME.onnx")
     read = read_weights(file)
     model = as_ or read.network
     if model is None:
@@ -106,16 +117,19 @@ def weights(
     subject = Subject.of(model, read, given, asked=Asked(zero_pad, head, raw))
     network, fit = subject.network, subject.fit
     assert fit is not None
+    channels, height, width = zoo.input_shape(network)
+    written: torch.nn.Module = network
+    if blocks:
+        written = view(network.eval(), torch.zeros(2, channels, height, width)).without(*blocks)
     if out is not None:
         typed.make_writable(out.parent)
-        channels, height, width = zoo.input_shape(network)
         kept = read.metadata.get("preprocessing", {})
         size = kept.get("size")
         content = (
             to_bytes(network, model, subject.options, {**kept, **prepared})
             if out.suffix == ".safetensors"
             # this size, where the network takes one only
-            else to_onnx(network, (channels, size or height, size or width))
+            else to_onnx(written, (channels, size or height, size or width))
         )
         write_atomically(out, content)
     report = {
@@ -130,6 +144,8 @@ def weights(
         "notes": fit.notes,
         "assumed": assumed(network),
         "zero_pad": zero_pad,
+        "without": blocks,
+        "parameters": {"network": count_params(network), "written": count_params(written)},
         "out": str(out) if out else None,
     }
     printing.print_json(report) if json else print_mapping(file, report)
@@ -156,6 +172,9 @@ def print_mapping(file: Path, report: "Json") -> None:
         print(f"  {count} tensors converted from {kinds}")
     if report["zero_pad"] == "centred":
         print("  channels reordered so that the zeros are at the end")
+    if report["without"]:
+        whole, left = report["parameters"]["network"], report["parameters"]["written"]
+        print(f"without {', '.join(report['without'])}: {left:,} of {whole:,} parameters")
     print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")
     if report["out"] is not None:
         print(f"wrote {report['out']}")

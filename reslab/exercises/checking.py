@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reslab.exercises import confinement, sheets
-from reslab.exercises.sheets import Language
+from reslab.exercises.sheets import LANGUAGES, Language
 
 UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError)
 """What reading and parsing a learner's file may raise; the last two are Python's words for nesting that is too deep."""
@@ -32,8 +32,8 @@ class Checked:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON record, with what is said of each part in both languages."""
-        parts = [{**part, "feedback": said(self.task, part["name"], part["mistake"])} for part in self.parts]
-        return asdict(self) | {"parts": parts, "feedback": said(self.task, "", self.failure)}
+        parts = [{**part, "feedback": said(self.task, part["name"], *part["mistakes"])} for part in self.parts]
+        return asdict(self) | {"parts": parts, "feedback": said(self.task, "", self.failure) if self.failure else None}
 
 
 def check(
@@ -69,15 +69,16 @@ def words(file: Path, task: str) -> str:
     return ""
 
 
-def said(task: str, part: str, mistake: str | None) -> dict[Language, str] | None:
-    """Return what is said of a mistake, in both languages: the task's own words if it has some, else the
-    general ones.
+def said(task: str, part: str, *mistakes: str) -> dict[Language, str] | None:
+    """Return what is said of mistakes, in both languages: the task's own words if it has some, else the general ones;
+    of two, one after the other.
     """
-    if mistake is None:
+    if not mistakes:
         return None
     texts = _texts()
-    found: dict[Language, str] = texts.get(task, {}).get(part, {}).get(mistake) or texts["any"][mistake]
-    return found
+    own = texts.get(task, {}).get(part, {})
+    found = [own.get(mistake) or texts["any"][mistake] for mistake in mistakes]
+    return {language: " ".join(each[language] for each in found) for language in LANGUAGES}
 
 
 @cache

@@ -50,7 +50,9 @@ def hidden(tests: Path, task: str, answers: ModuleType, seed: int) -> list[Judge
                 raise
             except Exception as error:
                 judgements.append(
-                    Judgement(name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300], mistake="hidden")
+                    Judgement(
+                        name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300], mistakes=("hidden",)
+                    )
                 )
     return judgements
 

@@ -7,24 +7,21 @@ beside it, so that anyone can decide again.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from reslab.ledger.claim import SECTIONS, Text, Words
+from reslab.ledger.claim import SECTIONS, Decision, Direction, Kind, Text, Words
+from reslab.ledger.part import Finite as Finite
+from reslab.ledger.part import Part as Part
+from reslab.ledger.part import Reason as Reason
+from reslab.ledger.part import Setting
+from reslab.ledger.part import Value as Value
+from reslab.ledger.registration import Code, Registered, Registration
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""
 
 LARGEST = 1e100
 """A larger number is no measurement, and no picture has room for it."""
-
-
-class Part(BaseModel):
-    """A part of a record; what a newer lab adds to it is left out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-Value = str | int | float | None
 
 
 def _in_room(value: float) -> float:
@@ -41,18 +38,24 @@ Interval = Annotated[
     tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
 """JSON has lists only."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
 
 Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
 """Below the study's directory, never out of it."""
 
 
-class Reason(Part):
-    """Why a verdict is what it is: a code, and the values that go with it; `said` is a text that no code stands for."""
+Way = Literal["opposite", "under-margin", "no-effect", "not-as-large"]
+"""Which way a claim is refuted: the opposite holds; it holds, but by less than the margin; there is no effect as large
+as the margin, either way; or one of the first and the last.
+"""
 
-    code: str
-    values: dict[str, JsonValue] = {}
+
+class Failures(Part):
+    """How many runs of a group did not train, of how many, and the upper bound of their rate at 95 % confidence."""
+
+    failed: Annotated[int, Field(ge=0)]
+    of: Annotated[int, Field(ge=1)]
+    bound: Annotated[float, Field(ge=0, le=1)]
 
 
 class Verdict(Part):
@@ -60,21 +63,31 @@ class Verdict(Part):
 
     `treatment` and `control` hold a value per seed, or `control` the one number that all are compared with; `measured`
     and `expected` are an exact claim's. `resolution` and `room` are the comparison's
-    (`reslab.ledger.verdict.Comparison`), `untested` why it decides nothing. `rate` says that the unit is an error rate,
-    which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+    (`reslab.ledger.comparison.Comparison`), `untested` why it decides nothing. `rate` says that the unit is an error
+    rate, which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+
+    `interval` is simultaneous with those of the study's other claims, at `level`; `p` is adjusted by Holm's procedure,
+    and `share` the part of the error rate that decided. `signs` is the p-value of the sign test, where it had a say.
+    `way` says which way a claim is refuted, `needed` how many seeds would decide one that is inconclusive. `failed`
+    counts the runs of each group that did not train.
     """
 
     id: str
-    kind: Literal["exact", "statistical", "cited"]
+    kind: Kind
     section: str | None
     statement: Text
     source: str
-    direction: Literal["higher", "lower", "not higher"] | None = None
+    direction: Direction | None = None
     margin: Finite | None = None
     unit: Words = ""
     rate: bool = False
     corrects: Text | None = None
-    verdict: Literal["supported", "refuted", "inconclusive"] | None = None
+    revision: Annotated[int, Field(ge=1)] = 1
+    margin_why: Text | None = None
+    published: Finite | None = None
+    same_as: str | None = None
+    verdict: Decision | None = None
+    way: Way | None = None
     effect: float | None = None
     interval: Interval | None = None
     level: float | None = None
@@ -83,9 +96,16 @@ class Verdict(Part):
     reason: Reason | None = None
     treatment: BySeed | None = None
     control: BySeed | Finite | None = None
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    signs: Annotated[float, Field(ge=0, le=1)] | None = None
+    needed: int | Literal["none"] | None = None
+    failed: dict[str, Failures] = {}
     untested: Reason | None = None
     resolution: Annotated[Finite, Field(ge=0)] = 0.0
     room: bool = False
+    grain: Annotated[Finite, Field(ge=0)] = 0.0
+    paired: bool = False
     measured: JsonValue = None
     expected: JsonValue = None
 
@@ -232,14 +252,18 @@ class Failed(Part):
 class Record(Part):
     """What `study.json` holds; nothing in it depends on when or with how many workers the study ran.
 
-    Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
+    Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them. A registered
+    one carries its registration and the SHA-256 of that file; `code` is what trained, measured and decided.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     study: str
     title: Text
     question: Text | None = None
-    config: dict[str, Value | list[Value]] = {}
+    config: dict[str, Setting] = {}
+    registration: Registration | None = None
+    registration_sha256: str | None = None
+    code: Code | None = None
     claims: list[Verdict] = []
     tables: list[Table] = []
     charts: list[Chart] = []
@@ -254,6 +278,16 @@ class Record(Part):
         if any(claim.verdict is None for claim in self.claims):
             raise ValueError("a claim has no verdict")
         return self
+
+    @property
+    def exploratory(self) -> list[Reason]:
+        """Return why the record is exploratory: it was not registered, or departs from what was; nothing, where it is
+        what was registered.
+        """
+        if self.registration is None:
+            return [Reason(code="not-registered")]
+        claims = [Registered.of(claim) for claim in self.claims if claim.kind == "statistical"]
+        return self.registration.departures(self.config, self.code, claims)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as `study.json` holds it."""

@@ -17,7 +17,8 @@ from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part
 from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Comparison, decide
+from reslab.ledger.comparison import Comparison
+from reslab.ledger.verdict import decide
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs
 
@@ -31,7 +32,7 @@ def recognises(part: Part, seed: int) -> None:
     assert judged(part, part.right, seed).points == part.points
     for mistake, answer in part.mistakes.items():
         found = judged(part, answer, seed)
-        assert (found.mistake, found.points, found.status) == (mistake, 0, "wrong")
+        assert (found.mistakes, found.points, found.status) == ((mistake,), 0, "wrong")
 
 
 @pytest.mark.parametrize("part", QUICK, ids=lambda part: part.name)

@@ -22,7 +22,7 @@ from torchvision.models import shufflenet_v2_x0_5
 
 import reslab
 from reslab.errors import DamagedError, FailedError, MismatchError, MissingError, UserError, WrongValueError
-from reslab.networks import zoo
+from reslab.networks.pretrained import pretrained
 from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights.files import WeightFile, read_weights, to_bytes
 from reslab.weights.fitting import fit
@@ -416,9 +416,11 @@ def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line
 ) -> None:
     name, network = "torchvision/shufflenet_v2_x0_5", shufflenet_v2_x0_5()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network.state_dict())
-    found, metadata = zoo.torchvisions(name, {})
+    found, metadata = pretrained(name, "torchvision", {})
     assert torch.equal(found.state_dict()["fc.weight"], network.fc.weight)
-    assert metadata["preprocessing"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": 224}
+    kept = metadata["preprocessing"]
+    assert (kept["mean"], kept["std"], kept["size"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 224)
+    assert kept["framing"] == {"size": 224, "resize": 256, "interpolation": "bilinear"} and len(kept["classes"]) == 1000
     assert metadata["card"]["made_for"] == {"num_classes": 1000}
     done = reslab_here("evaluate", name, "--weights", "torchvision")  # as far as the images, which are grey
     assert_refused(done, 3, "digits", 1, "--data")

@@ -1,5 +1,7 @@
 """Task 1.2: the Jacobian by central differences."""
 
+from functools import partial
+
 import torch
 from torch import Generator, Tensor
 
@@ -26,9 +28,24 @@ def _functions(generator: Generator) -> Cases:
         yield curved(generator, inputs, outputs), normal(generator, inputs), 0.05
 
 
-def _differences(function: Function, x: Tensor, step: float, ahead: float, behind: float, width: float) -> Tensor:
+def _differences(
+    function: Function,
+    x: Tensor,
+    step: float,
+    *,
+    behind: bool = True,
+    halved: bool = True,
+    transposed: bool = False,
+    autograd: bool = False,
+) -> Tensor:
+    """The Jacobian with a way to go wrong for every option."""
+    if autograd:
+        jacobian: Tensor = torch.autograd.functional.jacobian(function, x)
+        return jacobian.T.contiguous() if transposed else jacobian
     moves = step * torch.eye(len(x), dtype=x.dtype)
-    return torch.stack([(function(x + ahead * move) - function(x - behind * move)) / width for move in moves], dim=1)
+    width = 2 * step if behind and halved else step
+    columns = [(function(x + move) - function(x - behind * move)) / width for move in moves]
+    return torch.stack(columns, dim=0 if transposed else 1)
 
 
 TASK = Task(
@@ -39,11 +56,11 @@ TASK = Task(
             points=10,
             cases=_functions,
             mistakes={
-                "one-sided": lambda f, x, step: _differences(f, x, step, 1, 0, step),
-                "transposed": lambda f, x, step: _differences(f, x, step, 1, 1, 2 * step).T.contiguous(),
-                "not-halved": lambda f, x, step: _differences(f, x, step, 1, 1, step),
+                "one-sided": partial(_differences, behind=False),
+                "transposed": partial(_differences, transposed=True),
+                "not-halved": partial(_differences, halved=False),
+                "autograd": partial(_differences, autograd=True),
             },
-            tolerance=1e-8,
         )
     ],
 )

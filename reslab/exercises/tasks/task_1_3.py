@@ -1,9 +1,13 @@
 """Task 1.3: BatchNorm from tensors."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.overrides import TorchFunctionMode
 
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, normal
@@ -58,6 +62,7 @@ def _batch_norm(
     swapped: bool = False,
     eps_outside: bool = False,
     over: tuple[int, ...] = (0, 2, 3),
+    affine: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """BatchNorm with a way to go wrong for every option."""
     mean, var = x.mean(over, keepdim=True), x.var(over, correction=used, keepdim=True)
@@ -65,12 +70,36 @@ def _batch_norm(
     if (training and running_in_training) or (not training and not batch_in_evaluation):
         mean, var = old_mean, old_var
     deviation = var.sqrt() + eps if eps_outside else (var + eps).sqrt()
-    y = weight[:, None, None] * (x - mean) / deviation + bias[:, None, None]
+    y = (x - mean) / deviation
+    y = weight[:, None, None] * y + bias[:, None, None] if affine else y
     if training:
         share = 1 - momentum if swapped else momentum
         running_mean = (1 - share) * running_mean + share * x.mean((0, 2, 3))
         running_var = (1 - share) * running_var + share * x.var((0, 2, 3), correction=tracked)
     return y, running_mean, running_var
+
+
+class _Watch(TorchFunctionMode):
+    """Notes whether PyTorch's own BatchNorm, or a relation of it, is at work."""
+
+    used = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.used |= func.__name__.endswith("_norm")
+        return func(*args, **(kwargs or {}))
+
+
+def _by_hand(answer: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    with _Watch() as watch:
+        values = answer(*arguments)
+    return {"values": values, "PyTorch's own": watch.used}
+
+
+def _torchs_own(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, training: bool, momentum: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean, var = mean.clone(), var.clone()
+    return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps), mean, var
 
 
 TASK = Task(
@@ -88,7 +117,11 @@ TASK = Task(
                 "momentum-swapped": partial(_batch_norm, swapped=True),
                 "eps-outside": partial(_batch_norm, eps_outside=True),
                 "per-position": partial(_batch_norm, over=(0,)),
+                "per-image": partial(_batch_norm, over=(2, 3)),
+                "without-weights": partial(_batch_norm, affine=False),
+                "torchs-own": _torchs_own,
             },
+            observe=_by_hand,
         )
     ],
 )

@@ -47,10 +47,14 @@ def _block(
     second_bn: bool = True,
     in_place: bool = False,
     skip: bool = True,
+    first_relu: bool = True,
+    strided_twice: bool = False,
+    padding: int = 1,
 ) -> Tensor:
     """The basic block with a way to go wrong for every option."""
-    out = F.relu(bn1(F.conv2d(x, w1, stride=stride, padding=1)))
-    out = F.conv2d(out, w2, padding=1)
+    out = bn1(F.conv2d(x, w1, stride=stride, padding=padding))
+    out = F.relu(out) if first_relu else out
+    out = F.conv2d(out, w2, stride=stride if strided_twice else 1, padding=padding)
     out = bn2(out) if second_bn else out
     shortcut = x if projection is None else F.conv2d(x, projection, stride=stride if shortcut_stride else 1)
     shortcut = shortcut.detach() if detached else shortcut
@@ -75,6 +79,9 @@ TASK = Task(
                 "no-second-batchnorm": partial(_block, second_bn=False),
                 "no-skip": partial(_block, skip=False),
                 "in-place": partial(_block, in_place=True),
+                "no-first-relu": partial(_block, first_relu=False),
+                "strided-twice": partial(_block, strided_twice=True),
+                "no-padding": partial(_block, padding=0),
             },
             observe=with_gradient,
         )

@@ -89,6 +89,14 @@ def _ratio(measure: Callable[[Tensor], Tensor], first: int = 0) -> Callable[...,
     return ratio
 
 
+def _dot_grad(*tower: Any) -> float:
+    """The attribute `grad` of what is no leaf, which nothing is kept in."""
+    signals, loss = _signals(*tower)
+    loss.backward()
+    first, last = signals[0].grad, signals[-1].grad
+    return float(first.norm() / last.norm())  # type: ignore[union-attr]  # that is the mistake
+
+
 def _evaluating(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> float:
     return gradient_ratio(stem.eval(), [block.eval() for block in blocks], head.eval(), images, labels)
 
@@ -136,6 +144,16 @@ def _a_layer(name: str, batchnorm: bool, *rest: Any) -> float:
     return float(measured_rate(name, batchnorm, *rest) ** 0.5)
 
 
+def _seeded_once(name: str, batchnorm: bool, depths: Sequence[int], images: Tensor, labels: Tensor, seed: int) -> float:
+    torch.manual_seed(seed)
+    ratios = []
+    for depth in depths:
+        network = reslab.build(name, depth=depth, num_classes=10, in_channels=1)
+        network = network if batchnorm else without_batchnorm(network)
+        ratios.append(gradient_flow(network.train(), images, labels).first_over_last)
+    return rate([(depth - 2) // 2 for depth in depths], ratios)
+
+
 def _towards_the_end(*arguments: Any) -> float:
     return 1 / measured_rate(*arguments)
 
@@ -153,6 +171,7 @@ TASK = Task(
                 "mean-of-values": _ratio(lambda gradient: gradient.mean()),
                 "one-block-late": _ratio(lambda gradient: gradient.norm(), first=1),
                 "running-statistics-used": _evaluating,
+                "grad-of-no-leaf": _dot_grad,
             },
         ),
         Part(
@@ -176,6 +195,7 @@ TASK = Task(
             mistakes={
                 "batchnorm-left-in": _ignoring_batchnorm,
                 "a-layer-not-a-block": _a_layer,
+                "seeded-once": _seeded_once,
                 "upside-down": _towards_the_end,
             },
             tolerance=1e-3,

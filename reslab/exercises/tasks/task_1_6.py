@@ -1,6 +1,8 @@
 """Task 1.6: a direction that a block shrinks."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,20 +44,29 @@ def _directions(generator: Generator) -> Cases:
         yield branch, x, 3 * normal(generator, *x.shape)
 
 
-def _quality(answer: Callable[..., Tensor], branch: Function, x: Tensor) -> dict[str, float]:
+def _quality(answer: Callable[..., Tensor], branch: Function, x: Tensor) -> dict[str, Any]:
     v = answer(branch, x)
-    return {"length": float(v.norm()), "stretch": stretch(branch, x, v.reshape(x.shape))}
+    unit = abs(float(v.norm()) - 1) < 1e-5
+    return {"shape": tuple(v.shape), "of length 1": unit, "stretch": stretch(branch, x, v.reshape(x.shape))}
 
 
-def _singular(branch: Function, x: Tensor, *, identity: bool = True, side: int = 2, index: int = -1) -> Tensor:
+def _singular(
+    branch: Function,
+    x: Tensor,
+    *,
+    identity: bool = True,
+    left: bool = False,
+    largest: bool = False,
+    column: bool = False,
+    length: float = 1,
+    flat: bool = False,
+) -> Tensor:
+    """The direction with a way to go wrong for every option."""
     jacobian = torch.autograd.functional.jacobian(branch, x).reshape(x.numel(), x.numel())
-    parts = torch.linalg.svd(jacobian + torch.eye(x.numel(), dtype=x.dtype) if identity else jacobian)
-    return (parts[2][index] if side == 2 else parts[0][:, index]).reshape(x.shape)
-
-
-def _column(branch: Function, x: Tensor) -> Tensor:
-    jacobian = torch.autograd.functional.jacobian(branch, x).reshape(x.numel(), x.numel())
-    return torch.linalg.svd(jacobian + torch.eye(x.numel(), dtype=x.dtype))[2][:, -1].reshape(x.shape)
+    u, _, right = torch.linalg.svd(jacobian + torch.eye(x.numel(), dtype=x.dtype) if identity else jacobian)
+    rows = u.T if left else right.T if column else right
+    v = length * rows[0 if largest else -1]
+    return v if flat else v.reshape(x.shape)
 
 
 def _pulled(branch: Function, x: Tensor, v: Tensor) -> float:
@@ -84,10 +95,12 @@ TASK = Task(
             points=8,
             cases=_branches,
             mistakes={
-                "most-stretched": lambda branch, x: _singular(branch, x, index=0),
-                "left-not-right": lambda branch, x: _singular(branch, x, side=0),
-                "identity-forgotten": lambda branch, x: _singular(branch, x, identity=False),
-                "a-column-of-v-transposed": _column,
+                "most-stretched": partial(_singular, largest=True),
+                "left-not-right": partial(_singular, left=True),
+                "identity-forgotten": partial(_singular, identity=False),
+                "a-column-of-v-transposed": partial(_singular, column=True),
+                "not-of-length-1": partial(_singular, length=2),
+                "flat": partial(_singular, flat=True),
             },
             observe=_quality,
         ),

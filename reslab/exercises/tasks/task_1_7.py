@@ -1,6 +1,7 @@
 """Task 1.7: pre- against post-activation."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,20 +45,36 @@ def _pre_blocks(generator: Generator) -> Cases:
         yield normal(generator, 2, channels, 4, 4), normalise, weights[0], lambda x: normalise(x) + 0.3, weights[1]
 
 
-def _v1(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
-    return F.relu(x + bn2(F.conv2d(F.relu(bn1(F.conv2d(x, w1, padding=1))), w2, padding=1)))
+def _pre(
+    x: Tensor,
+    bn1: Function,
+    w1: Tensor,
+    bn2: Function,
+    w2: Tensor,
+    *,
+    v1: bool = False,
+    last_relu: bool = False,
+    from_the_activated: bool = False,
+    relu_first: bool = False,
+    in_place: bool = False,
+    skip: bool = True,
+    padding: int = 1,
+) -> Tensor:
+    """The v2 block with a way to go wrong for every option."""
 
+    def activated(x: Tensor, bn: Function) -> Tensor:
+        return bn(F.relu(x)) if relu_first else F.relu(bn(x))
 
-def _from_the_activated(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
-    return pre_activation_block(x, bn1, w1, bn2, w2) - x + F.relu(bn1(x))
+    def convolved(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, padding=padding)
 
-
-def _relu_first(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
-    return x + F.conv2d(bn2(F.relu(F.conv2d(bn1(F.relu(x)), w1, padding=1))), w2, padding=1)
-
-
-def _pre_in_place(x: Tensor, bn1: Function, w1: Tensor, bn2: Function, w2: Tensor) -> Tensor:
-    return x.add_(pre_activation_block(x, bn1, w1, bn2, w2) - x)
+    if v1:
+        out = bn2(convolved(activated(convolved(x, w1), bn1), w2))
+    else:
+        out = convolved(activated(convolved(activated(x, bn1), w1), bn2), w2)
+    shortcut = activated(x, bn1) if from_the_activated else x
+    total = shortcut.add_(out) if in_place else shortcut + out if skip else out
+    return F.relu(total) if v1 or last_relu else total
 
 
 def _sides(generator: Generator) -> Cases:
@@ -97,6 +114,16 @@ def _share_of(what: Callable[[Any, Tensor], Tensor]) -> Callable[[Sequence[Any],
     return share
 
 
+def _pooled(blocks: Sequence[Any], x: Tensor) -> float:
+    changed = total = 0
+    with torch.no_grad():
+        for block in blocks:
+            y = block.downsample(x) + block.branch(x)
+            changed, total = changed + int((y < 0).sum()), total + y.numel()
+            x = block(x)
+    return changed / total
+
+
 TASK = Task(
     "1.7",
     [
@@ -105,11 +132,13 @@ TASK = Task(
             points=6,
             cases=_pre_blocks,
             mistakes={
-                "post-activation": _v1,
-                "relu-after-addition": lambda *arguments: F.relu(pre_activation_block(*arguments)),
-                "shortcut-from-the-activated": _from_the_activated,
-                "relu-before-bn": _relu_first,
-                "in-place": _pre_in_place,
+                "post-activation": partial(_pre, v1=True),
+                "relu-after-addition": partial(_pre, last_relu=True),
+                "shortcut-from-the-activated": partial(_pre, from_the_activated=True),
+                "relu-before-bn": partial(_pre, relu_first=True),
+                "in-place": partial(_pre, in_place=True),
+                "no-skip": partial(_pre, skip=False),
+                "no-padding": partial(_pre, padding=0),
             },
             observe=with_gradient,
         ),
@@ -130,6 +159,7 @@ TASK = Task(
             mistakes={
                 "input-not-passed-on": _all_from_the_start,
                 "branch-only": _share_of(lambda block, x: block.branch(x) < 0),
+                "pooled": _pooled,
                 "summed-not-averaged": lambda blocks, x: len(blocks) * measured_share(blocks, x),
             },
         ),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -45,7 +46,13 @@ def _chains(generator: Generator) -> Cases:
 
 
 def _spectrum(
-    jacobians: Sequence[Tensor], g: Tensor, *, forwards: bool = False, transpose: bool = True, stale: bool = True
+    jacobians: Sequence[Tensor],
+    g: Tensor,
+    *,
+    forwards: bool = False,
+    transpose: bool = True,
+    stale: bool = True,
+    reverse: bool = False,
 ) -> Tensor:
     by_length = [g] + [torch.zeros_like(g) for _ in jacobians]
     for jacobian in jacobians if forwards else reversed(jacobians):
@@ -53,6 +60,15 @@ def _spectrum(
         old = list(by_length) if stale else by_length
         for length in range(1, len(by_length)):
             by_length[length] = by_length[length] + matrix @ old[length - 1]
+    return torch.stack(by_length[::-1] if reverse else by_length)
+
+
+def _one_tensor(jacobians: Sequence[Tensor], g: Tensor) -> Tensor:
+    """What comes of `[zeros] * n`: every length adds into the same tensor."""
+    by_length = [g.clone()] + [torch.zeros_like(g)] * len(jacobians)
+    for jacobian in reversed(jacobians):
+        for length in range(len(jacobians), 0, -1):
+            by_length[length] += jacobian.T @ by_length[length - 1]
     return torch.stack(by_length)
 
 
@@ -65,6 +81,7 @@ TASK = Task(
             cases=_counts,
             mistakes={
                 "no-path-of-length-zero": lambda n: paths_by_length(n)[1:],
+                "longest-missing": lambda n: paths_by_length(n)[:-1],
                 "all-alike": lambda n: [2**n // (n + 1)] * (n + 1),
                 "powers-of-two": lambda n: [2**length for length in range(n + 1)],
             },
@@ -74,10 +91,11 @@ TASK = Task(
             points=10,
             cases=_chains,
             mistakes={
-                "forwards": lambda jacobians, g: _spectrum(jacobians, g, forwards=True),
-                "not-transposed": lambda jacobians, g: _spectrum(jacobians, g, transpose=False),
-                "updated-too-early": lambda jacobians, g: _spectrum(jacobians, g, stale=False),
-                "longest-first": lambda jacobians, g: _spectrum(jacobians, g).flip(0),
+                "forwards": partial(_spectrum, forwards=True),
+                "not-transposed": partial(_spectrum, transpose=False),
+                "updated-too-early": partial(_spectrum, stale=False),
+                "longest-first": partial(_spectrum, reverse=True),
+                "one-tensor": _one_tensor,
             },
         ),
     ],

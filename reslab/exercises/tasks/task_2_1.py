@@ -96,7 +96,7 @@ def _spread(channels: int) -> Tensor:
 
 
 def _networks(generator: Generator) -> Cases:
-    for widths, index in (([2, 3, 5], 1), ([3, 3, 3, 2], 2), ([1, 4, 2], 2)):
+    for widths, index in (([2, 3, 5], 1), ([3, 3, 3, 2], 2), ([1, 4, 2, 3], 2)):
         weights = [normal(generator, after, before, 3, 3) / 2 for before, after in pairwise(widths)]
         yield weights, index, normal(generator, 2, widths[0], 4, 4).relu()
 

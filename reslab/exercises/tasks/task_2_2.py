@@ -1,6 +1,7 @@
 """Task 2.2: the shortcut options A, B and C, and what they cost."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,27 +41,21 @@ def _maps(generator: Generator) -> Cases:
         yield normal(generator, 2, channels, 4, 6), out, stride
 
 
-def _wrong_pad(
+def _padded(
+    x: Tensor,
+    out_channels: int,
+    stride: int,
     *,
-    front: int = 0,
-    both: bool = False,
+    front: float = 0,
     offset: int = 0,
     pool: Callable[..., Tensor] | None = None,
     subsampled: bool = True,
-) -> Callable[..., Tensor]:
-    def padded(x: Tensor, out_channels: int, stride: int) -> Tensor:
-        extra = out_channels - x.shape[1]
-        before = extra // 2 if both else front * extra
-        kept = (
-            pool(x, stride)
-            if pool
-            else x[:, :, min(offset, stride - 1) :: stride, min(offset, stride - 1) :: stride]
-            if subsampled
-            else x
-        )
-        return F.pad(kept, (0, 0, 0, 0, before, extra - before))
-
-    return padded
+) -> Tensor:
+    """Option A with a way to go wrong for every option."""
+    extra = out_channels - x.shape[1]
+    before, first = int(front * extra), min(offset, stride - 1)
+    kept = x[:, :, first::stride, first::stride] if subsampled else x
+    return F.pad(pool(x, stride) if pool else kept, (0, 0, 0, 0, before, extra - before))
 
 
 def _repeated(x: Tensor, out_channels: int, stride: int) -> Tensor:
@@ -88,6 +83,7 @@ def _extra(
     always: str = "C",
     first: bool = False,
     a: bool = False,
+    twice: bool = False,
 ) -> int:
     """The count with a way to go wrong for every option."""
     extra, width = 0, 16
@@ -95,7 +91,8 @@ def _extra(
         for block in range((depth - 2) // layers):
             changes = channels != width or (first and block == 0)
             if option == always or (option in "BC" and changes) or (a and option == "A" and changes):
-                extra += width * channels * kernel + (bn + bias) * channels
+                again = 2 if twice and option == "C" and changes else 1
+                extra += again * (width * channels * kernel + (bn + bias) * channels)
             width = channels
     return extra
 
@@ -108,12 +105,12 @@ TASK = Task(
             points=4,
             cases=_maps,
             mistakes={
-                "zeros-in-front": _wrong_pad(front=1),
-                "zeros-on-both-sides": _wrong_pad(both=True),
-                "averaged": _wrong_pad(pool=F.avg_pool2d),
-                "maximum-taken": _wrong_pad(pool=F.max_pool2d),
-                "not-subsampled": _wrong_pad(subsampled=False),
-                "other-pixels": _wrong_pad(offset=1),
+                "zeros-in-front": partial(_padded, front=1),
+                "zeros-on-both-sides": partial(_padded, front=0.5),
+                "averaged": partial(_padded, pool=F.avg_pool2d),
+                "maximum-taken": partial(_padded, pool=F.max_pool2d),
+                "not-subsampled": partial(_padded, subsampled=False),
+                "other-pixels": partial(_padded, offset=1),
                 "channels-repeated": _repeated,
             },
         ),
@@ -133,15 +130,16 @@ TASK = Task(
             points=6,
             cases=_options,
             mistakes={
-                "batchnorm-forgotten": lambda option, depth: _extra(option, depth, bn=0),
-                "bias-counted": lambda option, depth: _extra(option, depth, bias=1),
-                "running-statistics-counted": lambda option, depth: _extra(option, depth, bn=4),
-                "c-only-at-transitions": lambda option, depth: _extra(option, depth, always=""),
-                "b-in-every-block": lambda option, depth: _extra("C" if option == "B" else option, depth),
-                "first-stage-projected": lambda option, depth: _extra(option, depth, first=True),
-                "a-counted": lambda option, depth: _extra(option, depth, a=True),
-                "three-by-three": lambda option, depth: _extra(option, depth, kernel=9),
-                "layers-not-blocks": lambda option, depth: _extra(option, depth, layers=3),
+                "batchnorm-forgotten": partial(_extra, bn=0),
+                "bias-counted": partial(_extra, bias=1),
+                "running-statistics-counted": partial(_extra, bn=4),
+                "c-only-at-transitions": partial(_extra, always=""),
+                "b-in-every-block": lambda option, depth: extra_parameters("C" if option == "B" else option, depth),
+                "first-stage-projected": partial(_extra, first=True),
+                "a-counted": partial(_extra, a=True),
+                "three-by-three": partial(_extra, kernel=9),
+                "c-on-top-of-b": partial(_extra, twice=True),
+                "layers-not-blocks": partial(_extra, layers=3),
             },
         ),
     ],

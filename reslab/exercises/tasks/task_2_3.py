@@ -1,6 +1,7 @@
 """Task 2.3: what a basic block and a bottleneck cost at the same outer width."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Generator
 
@@ -42,8 +43,26 @@ def _convolutions(generator: Generator) -> Cases:
         )
 
 
-def _conv(i: int, o: int, k: int, h: int, w: int, stride: int, *, up: int = 1) -> int:
-    return o * ((h - up) // stride + up) * ((w - up) // stride + up) * i * k**2
+def _conv(
+    i: int,
+    o: int,
+    k: int,
+    h: int,
+    w: int,
+    stride: int,
+    *,
+    operations: int = 1,
+    strided: bool = True,
+    up: int = 1,
+    power: int = 2,
+    outputs: bool = True,
+    inputs: bool = True,
+    places: bool = True,
+) -> int:
+    """The count with a way to go wrong for every option."""
+    step = stride if strided else 1
+    positions = ((h - up) // step + up) * ((w - up) // step + up) if places else 1
+    return operations * positions * (o if outputs else 1) * (i if inputs else 1) * k**power
 
 
 def _blocks(generator: Generator) -> Cases:
@@ -78,13 +97,13 @@ TASK = Task(
             points=5,
             cases=_convolutions,
             mistakes={
-                "doubled": lambda *sizes: 2 * conv_macs(*sizes),
-                "input-size": lambda i, o, k, h, w, stride: conv_macs(i, o, k, h, w, 1),
-                "kernel-not-squared": lambda i, o, k, h, w, stride: conv_macs(i, o, k, h, w, stride) // k,
-                "output-channels-forgotten": lambda i, o, k, h, w, stride: conv_macs(i, 1, k, h, w, stride),
-                "input-channels-forgotten": lambda i, o, k, h, w, stride: conv_macs(1, o, k, h, w, stride),
-                "parameters": lambda i, o, k, h, w, stride: conv_macs(i, o, k, 1, 1, 1),
-                "rounded-down": lambda *sizes: _conv(*sizes, up=0),
+                "doubled": partial(_conv, operations=2),
+                "input-size": partial(_conv, strided=False),
+                "kernel-not-squared": partial(_conv, power=1),
+                "output-channels-forgotten": partial(_conv, outputs=False),
+                "input-channels-forgotten": partial(_conv, inputs=False),
+                "parameters": partial(_conv, places=False),
+                "rounded-down": partial(_conv, up=0),
             },
         ),
         Part(

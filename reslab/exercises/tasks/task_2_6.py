@@ -1,6 +1,7 @@
 """Task 2.6: seeds, interval, verdict."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil, sqrt
 from statistics import mean, pstdev, stdev, variance
 
@@ -54,23 +55,32 @@ def _measurements(generator: Generator) -> Cases:
 
 
 def _paired(
+    treatment: Sequence[float],
+    control: Sequence[float],
+    level: float,
     *,
     quantile: Callable[[float, int], float] = lambda level, n: float(stats.t.ppf((1 + level) / 2, n - 1)),
     deviation: Callable[[Sequence[float]], float] = stdev,
     root: bool = True,
     sign: int = 1,
-) -> Callable[..., tuple[float, float]]:
-    def wrong(treatment: Sequence[float], control: Sequence[float], level: float) -> tuple[float, float]:
-        differences = [sign * (a - b) for a, b in zip(treatment, control, strict=True)]
-        n = len(differences)
-        half = quantile(level, n) * deviation(differences) / (sqrt(n) if root else 1)
-        return mean(differences) - half, mean(differences) + half
-
-    return wrong
+) -> tuple[float, float]:
+    """The interval with a way to go wrong for every option."""
+    differences = [sign * (a - b) for a, b in zip(treatment, control, strict=True)]
+    n = len(differences)
+    half = quantile(level, n) * deviation(differences) / (sqrt(n) if root else 1)
+    return mean(differences) - half, mean(differences) + half
 
 
 def _normal_quantile(level: float, n: int) -> float:
     return float(stats.norm.ppf((1 + level) / 2))
+
+
+def _one_sided_quantile(level: float, n: int) -> float:
+    return float(stats.t.ppf(level, n - 1))
+
+
+def _quantile_of_n(level: float, n: int) -> float:
+    return float(stats.t.ppf((1 + level) / 2, n))
 
 
 def _unpaired(welch: bool) -> Callable[..., tuple[float, float]]:
@@ -125,8 +135,17 @@ def _spreads(generator: Generator) -> Cases:
         yield 0.5 + float(normal(generator, 1).sigmoid()), n, level
 
 
-def _half(std: float, n: int, level: float, df: int = -1, root: bool = True) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n + df)) * std / (sqrt(n) if root else n)
+def _half(
+    std: float,
+    n: int,
+    level: float,
+    *,
+    quantile: Callable[[float, int], float] = lambda level, n: float(stats.t.ppf((1 + level) / 2, n - 1)),
+    power: float = 0.5,
+    ends: int = 1,
+) -> float:
+    """Half the width with a way to go wrong for every option."""
+    return ends * quantile(level, n) * std / n**power
 
 
 def _plans(generator: Generator) -> Cases:
@@ -147,12 +166,12 @@ TASK = Task(
             points=3,
             cases=_spreads,
             mistakes={
-                "normal-quantile": lambda std, n, level: _normal_quantile(level, n) * std / sqrt(n),
-                "one-sided-quantile": lambda std, n, level: half_width(std, n, 2 * level - 1),
-                "degrees-of-freedom": lambda std, n, level: _half(std, n, level, df=0),
-                "of-single-values": lambda std, n, level: half_width(std, n, level) * sqrt(n),
-                "divided-by-n": lambda std, n, level: _half(std, n, level, root=False),
-                "whole-width": lambda std, n, level: 2 * half_width(std, n, level),
+                "normal-quantile": partial(_half, quantile=_normal_quantile),
+                "one-sided-quantile": partial(_half, quantile=_one_sided_quantile),
+                "degrees-of-freedom": partial(_half, quantile=_quantile_of_n),
+                "of-single-values": partial(_half, power=0),
+                "divided-by-n": partial(_half, power=1),
+                "whole-width": partial(_half, ends=2),
             },
         ),
         Part(
@@ -160,12 +179,12 @@ TASK = Task(
             points=3,
             cases=_measurements,
             mistakes={
-                "normal-quantile": _paired(quantile=_normal_quantile),
-                "one-sided-quantile": _paired(quantile=lambda level, n: float(stats.t.ppf(level, n - 1))),
-                "degrees-of-freedom": _paired(quantile=lambda level, n: float(stats.t.ppf((1 + level) / 2, n))),
-                "divided-by-n": _paired(deviation=pstdev),
-                "of-single-values": _paired(root=False),
-                "turned-round": _paired(sign=-1),
+                "normal-quantile": partial(_paired, quantile=_normal_quantile),
+                "one-sided-quantile": partial(_paired, quantile=_one_sided_quantile),
+                "degrees-of-freedom": partial(_paired, quantile=_quantile_of_n),
+                "divided-by-n": partial(_paired, deviation=pstdev),
+                "of-single-values": partial(_paired, root=False),
+                "turned-round": partial(_paired, sign=-1),
                 "unpaired": _unpaired(welch=False),
                 "unpaired-welch": _unpaired(welch=True),
             },

@@ -1,0 +1,132 @@
+"""When two outcomes are alike: of one kind first, then by value.
+
+What is compared is what a value holds, never what its class says of itself, so nothing that an answer brings along can
+speak for it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception in the place of a result: its line in the answer's file, and the shapes with which the functions
+    that it was given had been called until then.
+    """
+
+    kind: str
+    message: str
+    line: int | None = None
+    calls: tuple[Any, ...] = ()
+    own: bool = False  # raised by the answer itself, not by what it calls
+
+
+def same(a: Any, b: Any, tolerance: float) -> bool:
+    """Say whether an outcome `a` is what `b` is: of its kind first, then by value.
+
+    Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole
+    is compared exactly, other numbers and tensors within `tolerance` of their size. Tensors of floating-point, whole,
+    complex and truth values are four kinds. Exceptions are alike if they say the same, whatever the order of the
+    numbers in it, after the same calls. What is of a class of its own, or cannot be compared, is like nothing.
+    """
+    try:
+        return _same(a, b, tolerance)
+    except Exception:  # whatever an answer gave, it does not end the judging
+        return False
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and (a.ndim or b.ndim):
+        return number_kind(a) == number_kind(b) and a.shape == b.shape and near(a.detach(), b.detach(), tolerance)
+    a, b = plain(a), plain(b)
+    if isinstance(a, Raised) and isinstance(b, Raised):
+        return (a.kind, a.calls, *_said(a.message)) == (b.kind, b.calls, *_said(b.message))
+    if isinstance(a, bool | str | None) or isinstance(b, bool | str | None):
+        return type(a) is type(b) and bool(a == b)
+    if isinstance(a, Real) and isinstance(b, Real):
+        return bool(
+            a == b or (not isinstance(b, Integral) and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b))))
+        )
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key], tolerance) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
+    if isinstance(a, torch.nn.Module) and isinstance(b, torch.nn.Module):
+        return same(dict(a.state_dict()), dict(b.state_dict()), tolerance)
+    return type(a) is type(b) and not callable(a) and bool(a == b)
+
+
+def _said(message: str) -> tuple[str, list[str]]:
+    """Return a message without its numbers, and these in order of size: `a + b` and `b + a` fail alike."""
+    message = _ADDRESS.sub("", message)
+    return _NUMBER.sub("#", message), sorted(_NUMBER.findall(message))
+
+
+def number_kind(tensor: Tensor) -> str:
+    """Return the kind of a tensor's values."""
+    if tensor.dtype == torch.bool:
+        return "truth"
+    return "complex" if tensor.is_complex() else "float" if tensor.is_floating_point() else "whole"
+
+
+def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Say whether tensors of one shape and kind are equal within `tolerance` of the second's size; whole ones,
+    exactly.
+    """
+    if number_kind(b) != "float":
+        return torch.equal(a, b)
+    first, second = a.double(), b.double()
+    scale = max(1.0, float(second.abs().max())) if second.numel() else 1.0
+    return bool(((first - second).abs() <= tolerance * scale).all() or torch.equal(first, second))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as Python's own kinds have it, by what it holds and not by what its class says of it; anything
+    else as it is.
+    """
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
+        return value.item()
+    if type(value) in (bool, int, float, Fraction):
+        return value
+    if isinstance(value, int):
+        return int.__index__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, dict):
+        return dict(dict.items(value))
+    if isinstance(value, list):
+        return list(list.__iter__(value))
+    return list(tuple.__iter__(value)) if isinstance(value, tuple) else value
+
+
+def kept(given: Any, original: Any) -> bool:
+    """Say whether what an answer was given is still what it was; functions and networks are not looked into."""
+    if isinstance(original, Tensor | bool | int | float | str | None):
+        return same(given, original, 0.0)
+    if isinstance(original, Mapping):
+        return given.keys() == original.keys() and all(kept(given[key], original[key]) for key in original)
+    if isinstance(original, list | tuple):
+        return len(given) == len(original) and all(kept(x, y) for x, y in zip(given, original, strict=True))
+    return True
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a value."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors(item)
+    elif isinstance(value, Mapping):
+        yield from tensors(list(value.values()))

@@ -1,0 +1,83 @@
+"""Outcomes and inputs as text: short, to be read; and as Python, to be pasted."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from reslab.exercises.likeness import Raised
+
+LONGEST = 300
+"""Characters that are shown of a value."""
+PASTED = 400
+"""Characters up to which an input is written out; a longer one is drawn again."""
+
+
+def describe(value: Any) -> str:
+    """Return an outcome as a short text; of what cannot be shown, its kind."""
+    try:
+        return _described(value)
+    except Exception:  # such as a __repr__ of an answer's own
+        return kind_of(value)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Raised):
+        return f"{value.kind}: {value.message}"
+    if isinstance(value, Tensor):
+        if value.ndim == 0:
+            return f"{value.item():.6g}"
+        first = ", ".join(f"{number:.4g}" for number in value.detach().flatten()[:4].tolist())
+        return f"[{', '.join(map(str, value.shape))}] {first}{', …' if value.numel() > 4 else ''}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return _shortened("{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}")
+    if isinstance(value, tuple | list):
+        return _shortened("(" + ", ".join(map(describe, value)) + ")")
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def described_apart(expected: Any, came: Any) -> tuple[str, str]:
+    """Return both as short texts, each with its kind where the kinds differ."""
+    texts, kinds = (describe(expected), describe(came)), (kind_of(expected), kind_of(came))
+    if isinstance(came, Raised) or kinds[0] == kinds[1]:
+        return texts
+    return _shortened(f"{kinds[0]} {texts[0]}"), _shortened(f"{kinds[1]} {texts[1]}")
+
+
+def kind_of(value: Any) -> str:
+    """Return the name of a value's class, and of a tensor's values."""
+    if isinstance(value, Tensor):
+        return str(value.dtype).replace("torch.", "torch.Tensor ")
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def call(function: Callable[..., Any], arguments: Sequence[Any], drawn: str) -> str:
+    """Return a call of a function as Python; `drawn` is how to get the arguments where they cannot be written out."""
+    name, count = function.__name__, len(inspect.signature(function).parameters)
+    written = [_literal(value) for value in arguments[:count]]
+    text = f"{name}({', '.join(map(str, written))})"
+    return f"{name}(*{drawn})" if None in written or len(text) > PASTED else text
+
+
+def _literal(value: Any) -> str | None:
+    """Return a value as Python; None if that cannot be."""
+    if isinstance(value, Tensor):
+        return f"torch.tensor({value.tolist()}, dtype={value.dtype})"
+    if isinstance(value, bool | int | float | str | None):
+        return repr(value)
+    if isinstance(value, dict):
+        items = {key: _literal(item) for key, item in value.items()}
+        return None if None in items.values() else f"{{{', '.join(f'{key!r}: {item}' for key, item in items.items())}}}"
+    if isinstance(value, list | tuple):
+        written = [_literal(item) for item in value]
+        inner = ", ".join(map(str, written))
+        return None if None in written else f"[{inner}]" if isinstance(value, list) else f"({inner},)"
+    return None
