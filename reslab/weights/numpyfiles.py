@@ -149,12 +149,22 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _of_buffer(data: bytes, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
+    """Stand in for `numpy._core.numeric._frombuffer`, of pickle's protocol 5."""
+    array = _Array()
+    array.state = (1, shape, kind, order == "F", bytes(data))
+    return array
+
+
+CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 KNOWN: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _Array,
     "numpy.dtype": _Kind,
-    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": lambda *_: None for core in ("core", "_core")},
+    **{f"{core}.multiarray._reconstruct": _Array for core in CORES},
+    **{f"{core}.multiarray.scalar": lambda *_: None for core in CORES},
+    **{f"{core}.numeric._frombuffer": _of_buffer for core in CORES},
     "_codecs.encode": _encoded,
+    "__builtin__.bytes": lambda: b"",
     "collections.OrderedDict": lambda *_: {},
 }
 """All that such a pickle may name, and what is called in its place: nothing of NumPy's, and nothing of the file's."""

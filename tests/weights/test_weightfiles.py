@@ -255,7 +255,7 @@ def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
         ({**state, "linear.bias": torch.zeros(10)}, "not in the network: linear.bias"),
         (body, "missing: fc.weight, fc.bias"),
         (halves, "missing: fc.weight, fc.bias"),
-        (mixed, "not in the network: "),
+        (mixed, "not in the network: model.conv1.weight"),
         (cifar_resnet(8, shortcut="B").state_dict(), "not in the network: layer2.0.downsample.0.weight"),
     ):
         with refused(MismatchError, names):
@@ -264,7 +264,7 @@ def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
 
 def test_classes_that_keep_tensors_from_being_read_are_named(tmp_path: Path) -> None:
     for content, values in (
-        ({"state_dict": Named("a").state_dict(), "beside": print}, ["builtins.print"]),
+        ({"state_dict": Named("a").state_dict(), "beside": print}, ["print"]),
         ({"state_dict": Named("a").state_dict(), "beside": subprocess.Popen}, ["subprocess.Popen"]),
         ({"state_dict": Named("a").state_dict(), "beside": os.system}, [f"{os.system.__module__}.system"]),
         (Named("a"), ["state dict", "test_weightfiles.Named"]),
@@ -293,10 +293,7 @@ def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
         {**network.state_dict(), "total_ops": torch.zeros(1), "a.total_params": torch.zeros(1)},
         tmp_path / "profiled.pt",
     )
-    assert (
-        "left out what is no weight: total_ops, a.total_params"
-        in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
-    )
+    assert "total_ops, a.total_params" in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +303,7 @@ def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", WrongValueError, "Git-LFS"),
         (b"\x89HDF\r\n\x1a\n", DamagedError, "HDF5"),
         (b"\x1f\x8b\x08", WrongValueError, "packed archive"),
-        (b"\x80\x04K\x01.", WrongValueError, "pickle"),
+        (b"\x80\x04K\x01.", WrongValueError, "int"),
         (b"", DamagedError, "empty"),
     ],
 )
