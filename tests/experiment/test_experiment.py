@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers import pretended, reslab_here, sum_up
+from helpers import pretended, reslab_here, sum_up, tiny_trial
 
 from reslab import studies
 from reslab.errors import UserError
 from reslab.executors import Failure, local
 from reslab.experiment import kept
+from reslab.experiment.config import longer
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
 from reslab.experiment.text import StudyText, claims, exact
@@ -281,6 +282,26 @@ def test_every_study_is_well_formed(name: str) -> None:
 def test_claim_ids_are_unique() -> None:
     ids = [claim.id for name in studies.names() for claim in studies.find(name).claims]
     assert len(ids) == len(set(ids))
+
+
+def test_every_margin_has_its_reason_and_every_alias_is_of_a_statistical_claim() -> None:
+    every = {claim.id: claim for name in studies.names() for claim in studies.find(name).claims}
+    compared = [claim for claim in every.values() if claim.kind == "statistical"]
+    assert not [claim.id for claim in compared if not claim.margin_why or not all(claim.margin_why.values())]
+    aliases = [claim for claim in compared if claim.same_as]
+    assert aliases and not [alias.id for alias in aliases if every[str(alias.same_as)] not in compared]
+
+
+def test_longer_stretches_the_one_length_that_a_recipe_has() -> None:
+    by_epochs = tiny_trial(epochs=2)
+    stretched = longer(by_epochs, 3).recipe
+    assert (stretched.epochs, stretched.iterations) == (6, None)
+    by_iterations = tiny_trial().model_copy(
+        update={"recipe": by_epochs.recipe.model_copy(update={"epochs": None, "iterations": 50})}
+    )
+    stretched = longer(by_iterations, 3).recipe
+    assert (stretched.epochs, stretched.iterations) == (None, 150)
+    assert longer(by_epochs, 1) == by_epochs and by_epochs.recipe.epochs == 2
 
 
 def test_settings_are_checked() -> None:

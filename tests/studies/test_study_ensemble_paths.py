@@ -13,7 +13,7 @@ from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
 from reslab.experiment.trials import Trial
-from reslab.measures.members import Looked, halves, long_share
+from reslab.measures.members import Looked, _size, halves, long_share
 from reslab.measures.paths import count_paths, each_path
 from reslab.measures.repair import repair, stages
 from reslab.networks import zoo
@@ -57,6 +57,17 @@ def test_halves_of_a_stage_spare_transitions_and_the_middle() -> None:
     early, late = halves(gated)
     assert [(gates == 0).nonzero()[:, 0].tolist() for gates in early] == [[0], [4], [7]]
     assert [(gates == 0).nonzero()[:, 0].tolist() for gates in late] == [[2], [5], [8]]
+
+
+@pytest.mark.parametrize(("removed", "expected"), [([0], 1 / 6), ([1], 2 / 6), ([0, 1], 3 / 6)])
+def test_the_size_of_what_is_removed_is_that_of_its_sum_over_the_stream_after_the_stage(
+    removed: list[int], expected: float
+) -> None:
+    """The stream is 1, 2, 4, 6: the blocks add 1, 2 and 2."""
+    network, x = nn.Sequential(Block(1.0, 0.0), Block(0.0, 2.0), Block(0.5, 0.0)), torch.ones(4, 3)
+    gates = torch.ones(3)
+    gates[removed] = 0
+    assert _size(view(network, x), x, gates) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("family", ["cifar_preresnet", "cifar_resnet"])

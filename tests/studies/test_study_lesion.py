@@ -174,3 +174,12 @@ def test_smoke(tmp_path: Path) -> None:
     ]
     assert each.marks == ["layer2.0", "layer3.0"]
     assert [len(series.y) for series in each.series] == [10, 10, 10, 7, 7]  # and the whole network
+
+
+@pytest.mark.parametrize(("scaled", "on"), [(True, 3.0), (False, 1.0)])
+def test_short_paths_take_so_many_blocks_of_the_family_scaled_or_not(scaled: bool, on: float) -> None:
+    torch.manual_seed(0)
+    network = short_paths(10, 1, 14, 2, family="cifar_preresnet", scaled=scaled)
+    assert type(network.network) is type(zoo.build("cifar_preresnet", depth=14, in_channels=1))
+    draws = torch.stack([network.draw(6) for _ in range(50)])
+    assert ((draws == 0) | (draws == on)).all() and ((draws > 0).sum(1) == 2).all() and (draws > 0).any(0).all()
