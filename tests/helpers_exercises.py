@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from reslab.exercises import sheets, tasks
-from reslab.exercises.grading import Judgement, Part, Task, judge
+from reslab.exercises.grading import Part, Task, judge
+from reslab.exercises.judgement import Judgement
 
 
 def solved(number: str, language: sheets.Language = "en", changes: Mapping[str, str] | None = None) -> str:

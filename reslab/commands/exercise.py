@@ -5,7 +5,7 @@ import locale
 import os
 import random
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -134,7 +134,7 @@ def check(
     json
         Print one JSON object.
     """
-    from reslab.exercises import checking, confinement, sheets
+    from reslab.exercises import checking, confinement, sheets, telling
     from reslab.exercises.record import Record
 
     sheet, chosen = sheet.zfill(2), language_for(lang, dir)
@@ -154,8 +154,8 @@ def check(
     Record(dir).add(results)
     points, of = sum(result.points for result in results), sum(result.of for result in results)
     if json:
-        record = Record(dir).read()
-        opened = {"hints": record["hints"], "solutions": record["solutions"]}
+        known_so_far = Record(dir).read()
+        opened = {"hints": known_so_far["hints"], "solutions": known_so_far["solutions"]}
         tasks = [result.to_json() for result in results]
         printing.print_json(
             {
@@ -169,13 +169,16 @@ def check(
             }
         )
     else:
-        for result in results:
-            _print_result(result.to_json(), known[result.task].title, chosen)
-        held = ", ".join(f"{limit}: {by}" for limit, by in confinement.limits().items())
+        records = [result.to_json() for result in results]
+        for line in telling.stopped(records, chosen):
+            print(line)
+        for record in records:
+            for line in telling.lines(record, known[record["task"]].title, chosen):
+                print(line)
         print(
             {
-                "ko": f"합계 {points}/{of}점 (입력 seed {drawn}; 제한: {held})",
-                "en": f"{points} of {of} points (inputs of seed {drawn}; limits: {held})",
+                "ko": f"합계 {points}/{of}점 (입력 seed {drawn})",
+                "en": f"{points} of {of} points (inputs of seed {drawn})",
             }[chosen]
         )
     return 0 if points == of else 1
@@ -300,39 +303,3 @@ def language_for(given: Language | None, directory: Path) -> Language:
     system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
     chosen: Language = given or begun or ("ko" if system.lower().startswith("ko") else "en")
     return chosen
-
-
-def _print_result(result: dict[str, Any], title: str, language: Language) -> None:
-    texts = {
-        "ko": {
-            "expected": "기대한 값",
-            "came": "나온 값",
-            "printed": "출력",
-            "words": "말로 답하는 물음에 아직 답이 없다.",
-            "line": "줄",
-        },
-        "en": {
-            "expected": "expected",
-            "came": "came",
-            "printed": "printed",
-            "words": "The question in words is not answered yet.",
-            "line": "line",
-        },
-    }[language]
-    print(
-        f"{'✓' if result['points'] == result['of'] else '✗'} {result['task']} {title}: "
-        f"{result['points']}/{result['of']}"
-    )
-    if result["failure"] is not None:
-        print(f"    {result['feedback'][language]} ({result['detail']})")
-        if result["printed"]:
-            print(f"    {texts['printed']}: {' '.join(result['printed'][-300:].split())}")
-    for part in result["parts"]:
-        if part["status"] == "right":
-            continue
-        where = f", {texts['line']} {part['line']}" if part["line"] else ""
-        print(f"    {part['name']} (0/{part['of']}{where}): {part['feedback'][language]}")
-        if part["came"]:
-            print(f"      {texts['expected']}: {part['expected']}\n      {texts['came']}: {part['came']}")
-    if not result["in_words"]:
-        print(f"    {texts['words']}")

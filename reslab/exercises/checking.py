@@ -24,8 +24,9 @@ class Checked:
     points: int
     of: int
     parts: Sequence[dict[str, Any]]
-    failure: str | None  # what stopped it, if it was stopped
+    failure: str | None  # what kept the whole file from being judged
     detail: str
+    line: int | None
     printed: str
     in_words: bool  # whether the question in words has an answer; nobody grades it here
     seed: int
@@ -33,40 +34,52 @@ class Checked:
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON record, with what is said of each part in both languages."""
         parts = [{**part, "feedback": said(self.task, part["name"], *part["mistakes"])} for part in self.parts]
-        return asdict(self) | {"parts": parts, "feedback": said(self.task, "", self.failure) if self.failure else None}
+        return asdict(self) | {
+            "parts": parts,
+            "feedback": said(self.task, "", self.failure) if self.failure is not None else None,
+        }
 
 
 def check(
     file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None
 ) -> list[Checked]:
-    """Return what each task of a file is worth, given the seeds of their inputs. Whatever stops a task costs it and
+    """Return what each task of a file is worth, given the seeds of their inputs. Whatever stops a part costs it and
     nothing else.
     """
     ended = confinement.run(file, tasks, hidden=hidden, stop=stop)
-    return [_checked(file, task, seed, ended[task]) for task, seed in tasks.items()]
+    return [_checked(file, task, seed, ended) for task, seed in tasks.items()]
 
 
 def _checked(file: Path, task: str, seed: int, ended: confinement.Ended) -> Checked:
-    points = sum(part["points"] for part in ended.parts)
-    of = sum(part["of"] for part in ended.parts) or sheets.task(task, "en").points
+    parts = ended.parts[task]
+    points = sum(part["points"] for part in parts)
+    of = sheets.task(task, "en").points if ended.failure is not None else sum(part["of"] for part in parts)
     answered = bool(words(file, task).strip())
-    return Checked(task, points, of, ended.parts, ended.failure, ended.detail, ended.printed, answered, seed)
+    return Checked(task, points, of, parts, ended.failure, ended.detail, ended.line, ended.printed, answered, seed)
 
 
 def words(file: Path, task: str) -> str:
-    """Return the answer in words to a task's question; nothing if there is none, or the file cannot be parsed."""
+    """Return the answer in words to a task's question, the last if there are several; nothing if there is none, or the
+    file cannot be parsed.
+    """
     try:
         statements = ast.parse(file.read_bytes()).body  # in whatever encoding Python reads it
     except UNREADABLE:
         return ""
-    name = f"IN_WORDS_{task.replace('.', '_')}"
+    name, found = f"IN_WORDS_{task.replace('.', '_')}", ""
     for statement in statements:
-        if isinstance(statement, ast.Assign) and [
-            target.id for target in statement.targets if isinstance(target, ast.Name)
-        ] == [name]:
-            value = statement.value
-            return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
-    return ""
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            found = _text(statement.value)  # type: ignore[attr-defined]  # both kinds have one
+    return found
+
+
+def _text(value: ast.expr | None) -> str:
+    """Return the text that an expression of constants is."""
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+        return _text(value.left) + _text(value.right)
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
 
 
 def said(task: str, part: str, *mistakes: str) -> dict[Language, str] | None:

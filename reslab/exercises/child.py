@@ -11,8 +11,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +23,8 @@ from typing import Any
 import psutil
 
 from reslab.exercises.confinement import GIB, LOADING, MEMORY, limit_this_process
-from reslab.exercises.grading import Judgement, judge
+from reslab.exercises.grading import judge_part
+from reslab.exercises.judgement import Judgement
 from reslab.exercises.tasks import find
 
 
@@ -34,41 +38,75 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def hidden(tests: Path, task: str, answers: ModuleType, seed: int) -> list[Judgement]:
-    """Return a judgement for each hidden test of a task: functions `test_1_3…(answers, seed)` in the teacher's file,
-    worth `.points` or 1.
-    """
+def hidden_tests(tests: ModuleType, task: str) -> dict[str, Callable[..., Any]]:
+    """Return the hidden tests of a task: functions `test_1_3…(answers, seed)` in the teacher's file."""
     prefix = f"test_{task.replace('.', '_')}"
-    judgements = []
-    for name, test in vars(load(tests)).items():
-        if callable(test) and (name == prefix or name.startswith(f"{prefix}_")):
+    return {
+        name: test
+        for name, test in vars(tests).items()
+        if callable(test) and (name == prefix or name.startswith(f"{prefix}_"))
+    }
+
+
+def judge_hidden(name: str, test: Callable[..., Any], answers: ModuleType, seed: int) -> Judgement:
+    """Return the judgement of a hidden test, which is worth its `.points` or 1."""
+    points = getattr(test, "points", 1)
+    try:
+        test(answers, seed)
+    except MemoryError:
+        raise
+    except Exception as error:
+        came = f"{type(error).__name__}: {error}"[:300]
+        return Judgement(name, "wrong", 0, points, came=came, mistakes=("hidden",))
+    return Judgement(name, "right", points, points)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is judged in one go: a part of a task, or a hidden test of it."""
+
+    task: str
+    name: str
+    of: int
+    seconds: float
+    work: Callable[[], Judgement]
+
+
+def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None, *, parts: bool = True) -> list[Unit]:
+    """Return what is to be judged, in order, given the seed of each task."""
+    found = []
+    for name, seed in tasks.items():
+        task = find(name)
+        for part in task.parts if parts else ():
+            work = partial(judge_part, task, part, answers, seed)
+            found.append(Unit(name, part.name, part.points, task.seconds, work))
+        for test_name, test in hidden_tests(tests, name).items() if tests is not None else ():
             points = getattr(test, "points", 1)
-            try:
-                test(answers, seed)
-                judgements.append(Judgement(name, "right", points, points))
-            except MemoryError:
-                raise
-            except Exception as error:
-                judgements.append(
-                    Judgement(
-                        name, "wrong", 0, points, came=f"{type(error).__name__}: {error}"[:300], mistakes=("hidden",)
-                    )
-                )
-    return judgements
+            found.append(
+                Unit(name, test_name, points, task.seconds, partial(judge_hidden, test_name, test, answers, seed))
+            )
+    return found
 
 
-def attempt(work: Callable[[], Any]) -> dict[str, Any]:
-    """Return what the work gives, or what stopped it, as a record."""
+def attempt(work: Callable[[], Any], file: Path | None = None) -> dict[str, Any]:
+    """Return what the work gives, or what stopped it, as a record; with the line, if that is in `file`."""
     try:
         return {"result": work()}
     except MemoryError:
-        return {"failed": "memory", "detail": f"{MEMORY / GIB:g} GiB"}
+        return {"failed": "memory", "detail": f"{MEMORY / GIB:g} GiB", "line": None}
     except SystemExit:
-        return {"failed": "exit", "detail": "SystemExit"}
+        return {"failed": "exit", "detail": "SystemExit", "line": None}
     except SyntaxError as error:
-        return {"failed": "syntax", "detail": f"{error.msg}, {error.lineno}"}
+        undecodable = error.lineno is None or "codec can't decode" in error.msg or "encoding" in error.msg
+        failed = "encoding" if undecodable else "syntax"
+        return {"failed": failed, "detail": error.msg, "line": error.lineno}
     except Exception as error:
-        return {"failed": "load", "detail": f"{type(error).__name__}: {error}"[:300]}
+        if isinstance(error, ValueError) and "null bytes" in str(error):  # as in UTF-16
+            return {"failed": "encoding", "detail": str(error), "line": None}
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if file is not None and Path(frame.filename) == file]
+        detail = f"{type(error).__name__}: {error}".rstrip(": ")[:300]
+        return {"failed": "load", "detail": detail, "line": lines[-1] if lines else None}
 
 
 def follow(parent: int) -> None:
@@ -84,41 +122,45 @@ def follow(parent: int) -> None:
 
 
 def main() -> None:
-    """Run a file, and judge its tasks one after another."""
+    """Run a file, and judge its tasks one part after another."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("log", type=Path)
     parser.add_argument("parent", type=int, help="the process whose end is this one's")
     parser.add_argument("tasks", nargs="+", help="such as 1.3:42, with the seed of its inputs")
     parser.add_argument("--hidden", type=Path)
+    parser.add_argument("--only-hidden", action="store_true")
+    parser.add_argument("--skip", type=int, default=0, help="how many parts have been judged already")
     given = parser.parse_args()
     threading.Thread(target=follow, args=(given.parent,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
-    tasks = [(find(name), int(seed)) for name, seed in (word.split(":") for word in given.tasks)]
+    tasks = {name: int(seed) for name, seed in (word.split(":") for word in given.tasks)}
     log = given.log.open("a", encoding="utf-8")
 
     def tell(**record: Any) -> None:
         log.write(json.dumps(record) + "\n")
         log.flush()
 
-    limit_this_process(LOADING + sum(task.seconds for task, _ in tasks))
-    tell(begins="", seconds=LOADING)
-    loaded: list[ModuleType] = []
-    outcome = attempt(lambda: loaded.append(load(given.file)))
-    tell(task="", **outcome)
+    limit_this_process(2 * LOADING + sum(len(task.parts) * task.seconds for task in map(find, tasks)))
+    tell(seconds=LOADING)
+    tests = attempt(lambda: load(given.hidden) if given.hidden is not None else None, given.hidden)
+    outcome = attempt(lambda: load(given.file), given.file) if "result" in tests else tests | {"hidden": True}
     if "failed" in outcome:
-        return
-    for task, seed in tasks:
-        tell(begins=task.id, seconds=task.seconds)
-
-        def work(task: Any = task, seed: int = seed) -> list[dict[str, Any]]:
-            parts = judge(task, loaded[0], seed)
-            parts += hidden(given.hidden, task.id, loaded[0], seed) if given.hidden is not None else []
-            return [part.to_json() for part in parts]
-
-        tell(task=task.id, **attempt(work))
+        tell(**outcome)
+    else:
+        for unit in units(outcome["result"], tasks, tests["result"], parts=not given.only_hidden)[given.skip :]:
+            tell(task=unit.task, begins=unit.name, of=unit.of, seconds=unit.seconds)
+            ended = attempt(unit.work)
+            if "failed" in ended:
+                tell(task=unit.task, stopped=ended["failed"], detail=ended["detail"])
+            else:
+                tell(task=unit.task, result=ended["result"].to_json())
+        tell(end=True)
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(0)  # whatever threads the file has left behind
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import psutil
+
+from reslab.exercises.judgement import Judgement
 
 MIB, GIB = 2**20, 2**30
 MEMORY = 2 * GIB
@@ -36,17 +39,25 @@ STARTING = 60.0
 LOADING = 20.0
 """Seconds that the file itself may take to run, before any of its functions is called."""
 
-Failure = Literal["time", "memory", "output", "exit", "syntax", "load", "stopped"]
+Failure = Literal["time", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
+WAITING = 4
+"""How much longer than its seconds of processor time a part may take in all: other programs run, too."""
+MARK = "RESLAB_ANSWERS"
+"""The variable by which everything that an answer has started is known, whoever its parent is by now."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ended:
-    """How a task ended: its parts as judged, or what stopped it; and the first of what was printed."""
+    """How a file ended: the parts of each task as judged; or what stopped it before any was, with its line and the
+    first of what was printed.
+    """
 
-    parts: Sequence[dict[str, Any]]
+    parts: dict[str, list[dict[str, Any]]]
     failure: Failure | None = None
     detail: str = ""
+    line: int | None = None
     printed: str = ""
+    hidden: bool = False  # it was the file of hidden tests that failed
 
 
 def limits() -> dict[str, str]:
@@ -78,46 +89,49 @@ def limit_this_process(seconds: float) -> None:
 
 
 def run(
-    file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None
-) -> dict[str, Ended]:
-    """Judge tasks of a file, each with the seed of its inputs, and return how each ended.
+    file: Path,
+    tasks: Mapping[str, int],
+    *,
+    hidden: Path | None = None,
+    only_hidden: bool = False,
+    stop: threading.Event | None = None,
+) -> Ended:
+    """Judge tasks of a file, each with the seed of its inputs, and return how it ended.
 
-    One child process works through them. What stops it costs the task that it was at, and another child goes on with
-    the rest; but if the file cannot even be loaded, no task can be judged. When this returns, the children and all that
-    they started are gone.
+    One child process works through their parts. What stops it costs the part that it was at, and another child goes on
+    with the rest; but if the file cannot even be loaded, nothing can be judged. When this returns, the children and all
+    that they started are gone.
     """
-    ended: dict[str, Ended] = {}
-    while left := {task: seed for task, seed in tasks.items() if task not in ended}:
-        found, failed, at = _child(file, left, hidden, stop or threading.Event())
-        ended |= found
-        if failed is not None:
-            ended |= dict.fromkeys([at] if at and failed.failure != "stopped" else left.keys() - found.keys(), failed)
+    ended = Ended({task: [] for task in tasks})
+    options = ["--hidden", str(hidden.resolve())] if hidden is not None else []
+    options += ["--only-hidden"] if only_hidden else []
+    arguments = [*(f"{task}:{seed}" for task, seed in tasks.items()), *options]
+    done, finished = 0, False
+    while not finished and ended.failure is None:
+        finished = _child(ended, file, [*arguments, "--skip", str(done)], stop or threading.Event())
+        before, done = done, sum(map(len, ended.parts.values()))
+        if not finished and ended.failure is None and done == before:
+            ended.failure = "exit"
     return ended
 
 
-def _child(
-    file: Path, tasks: Mapping[str, int], hidden: Path | None, stop: threading.Event
-) -> tuple[dict[str, Ended], Ended | None, str]:
-    """Return the tasks that one child process judged, and, if it was stopped, by what and at which task: "" for the
-    file itself.
-    """
+def _child(ended: Ended, file: Path, arguments: Sequence[str], stop: threading.Event) -> bool:
+    """Add what one child process judged, and return whether it came to the end."""
     with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
-        log, room = Path(place) / "log.jsonl", Path(place) / "room"
+        log, room, mark = Path(place) / "log.jsonl", Path(place) / "room", uuid.uuid4().hex
         room.mkdir()
-        command = [
-            sys.executable,
-            "-m",
-            "reslab.exercises.child",
-            str(file.resolve()),
-            str(log),
-            str(os.getpid()),
-            *(f"{task}:{seed}" for task, seed in tasks.items()),
-        ]
-        command += ["--hidden", str(hidden.resolve())] if hidden is not None else []
         child = subprocess.Popen(
-            command,
+            [
+                sys.executable,
+                "-m",
+                "reslab.exercises.child",
+                str(file.resolve()),
+                str(log),
+                str(os.getpid()),
+                *arguments,
+            ],
             cwd=room,
-            env=_environment(),
+            env=_environment() | {MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -128,25 +142,46 @@ def _child(
         try:
             failure = _watch(child, printed, log, stop)
         finally:
-            _end(child)
+            _end(child, mark)
             printed.join(1)
-        records = _records(log)
-        at = next((record["begins"] for record in reversed(records) if "begins" in record), "")
-        results = {record["task"]: record for record in records if "task" in record}
-        found = {task: Ended(record["result"]) for task, record in results.items() if task and "result" in record}
-        failed = next((record for record in results.values() if "failed" in record), None)
-        if failed is not None:
-            return found, Ended((), failed["failed"], failed["detail"], printed.text()), failed["task"]
-        if failure is not None:
-            allowed = {
-                "memory": f"{MEMORY / GIB:g} GiB",
-                "output": f"{OUTPUT / MIB:g} MiB",
-                "time": f"{_seconds(records):g} s",
-            }
-            return found, Ended((), failure, allowed.get(failure, ""), printed.text()), at
-        if len(found) < len(tasks):  # it left before the end, by os._exit or a crash
-            return found, Ended((), "exit", f"exit code {child.returncode}", printed.text()), at
-        return found, None, at
+        return _gather(ended, _records(log), failure, child.returncode, printed.text())
+
+
+ALLOWED: Mapping[str, str] = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB"}
+
+
+def _gather(ended: Ended, records: Sequence[dict[str, Any]], failure: Failure | None, code: int, printed: str) -> bool:
+    """Add what a child has logged, and what stopped it; return whether it came to the end."""
+    begun: dict[str, Any] | None = None
+    for record in records:
+        if "begins" in record:
+            begun = record
+        elif "result" in record:
+            ended.parts[record["task"]].append(record["result"])
+            begun = None
+        elif "stopped" in record and begun is not None:
+            ended.parts[record["task"]].append(_stopped(begun, record["stopped"], record["detail"], printed))
+            begun = None
+        elif "failed" in record:
+            ended.failure, ended.detail, ended.line = record["failed"], record["detail"], record["line"]
+            ended.printed, ended.hidden = printed, "hidden" in record
+            return True
+    if any("end" in record for record in records):
+        return True
+    why: Failure = failure or "exit"
+    detail = ALLOWED.get(why, f"{_seconds(records):g} s" if why == "time" else f"exit code {code}")
+    if why == "stopped" or (begun is None and not any("result" in record for record in records)):
+        ended.failure, ended.detail, ended.printed = why, detail, printed
+    elif begun is not None:
+        ended.parts[begun["task"]].append(_stopped(begun, why, detail, printed))
+    return False
+
+
+def _stopped(begun: Mapping[str, Any], why: str, detail: str, printed: str) -> dict[str, Any]:
+    judgement = Judgement(
+        begun["begins"], "stopped", 0, begun["of"], came=detail, mistakes=(why,), printed=printed[-1000:]
+    )
+    return judgement.to_json()
 
 
 def _records(log: Path) -> list[dict[str, Any]]:
@@ -160,7 +195,7 @@ def _records(log: Path) -> list[dict[str, Any]]:
 
 def _seconds(records: Sequence[dict[str, Any]]) -> float:
     """Return how long what a child began last may take."""
-    return float(next((record["seconds"] for record in reversed(records) if "begins" in record), STARTING))
+    return float(next((record["seconds"] for record in reversed(records) if "seconds" in record), STARTING))
 
 
 def _environment() -> dict[str, str]:
@@ -200,24 +235,36 @@ def _watch(child: subprocess.Popen[bytes], printed: _Reader, log: Path, stop: th
     what it is at.
     """
     process = psutil.Process(child.pid)
-    told, base = 0, None
-    deadline = time.monotonic() + STARTING
+    told, base, busy = 0, None, 0.0
+    deadline, seconds = time.monotonic() + WAITING * STARTING, STARTING
     while child.poll() is None:
         records = _records(log)
         if len(records) > told:
-            told, base = len(records), _used(process)
-            deadline = time.monotonic() + _seconds(records)
+            told, base, busy = len(records), _used(process), _busy(process)
+            seconds = _seconds(records)
+            deadline = time.monotonic() + WAITING * seconds
         if printed.count > OUTPUT:
             return "output"
         if base is not None and _used(process) > base + MEMORY:
             return "memory"
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or _busy(process) > busy + seconds:
             return "time"
         if stop.is_set():
             return "stopped"
         with suppress(subprocess.TimeoutExpired):
             child.wait(0.1)
     return "output" if printed.count > OUTPUT else None
+
+
+def _busy(process: psutil.Process) -> float:
+    """Return the processor time, in seconds, of a process and all that it started."""
+    seconds = 0.0
+    with suppress(psutil.Error):
+        for each in [process, *process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                times = each.cpu_times()
+                seconds += times.user + times.system
+    return seconds
 
 
 def _used(process: psutil.Process) -> int:
@@ -230,16 +277,22 @@ def _used(process: psutil.Process) -> int:
     return memory
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill the child and everything that it started."""
-    started: Sequence[psutil.Process] = []
-    with suppress(psutil.Error):
-        started = psutil.Process(child.pid).children(recursive=True)
-    for process in started:
-        with suppress(psutil.Error):
-            process.kill()
+def _end(child: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill the child and everything that it started, which has the child's mark among its variables."""
+    child.kill()
+    child.wait()
     if os.name == "posix":
         with suppress(OSError):
             os.killpg(child.pid, 9)  # what it started and left to itself
-    child.kill()
-    child.wait()
+    while started := [process for process in psutil.process_iter() if _marked(process, mark)]:
+        for process in started:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(started, timeout=1)
+
+
+def _marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):  # another user's, or gone
+        return False

@@ -12,21 +12,20 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from types import FunctionType, ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from reslab.exercises.causes import cause
+from reslab.exercises.judgement import Judgement
 from reslab.exercises.likeness import Raised, kept, same
 from reslab.exercises.showing import call as call_as_text
 from reslab.exercises.showing import described_apart
-
-Status = Literal["right", "wrong", "missing", "unfinished", "error", "stopped"]
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -69,32 +68,6 @@ class Task:
     def points(self) -> int:
         """Return what a full answer is worth."""
         return sum(part.points for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What one part of an answer was worth, and why.
-
-    `mistakes` are the names under which feedback.toml explains it. Of the first input on which it was not right,
-    `input` is the call as Python, and `expected`, `came` and `printed` what there was to see; `line` is of the answer's
-    file.
-    """
-
-    name: str
-    status: Status
-    points: int
-    of: int
-    expected: str = ""
-    came: str = ""
-    mistakes: tuple[str, ...] = ()
-    line: int | None = None
-    input: str = ""
-    printed: str = ""
-    seconds: float = field(default=0.0, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the judgement as a JSON record."""
-        return asdict(self) | {"mistakes": list(self.mistakes)}
 
 
 def judge(task: Task, answers: ModuleType, seed: int) -> list[Judgement]:

@@ -22,7 +22,8 @@ from reslab.errors import UnknownNameError
 from reslab.exercises import checking, sheets, tasks
 from reslab.exercises.causes import cause
 from reslab.exercises.checklist import CHECKLIST
-from reslab.exercises.grading import Judgement, Part
+from reslab.exercises.grading import Part
+from reslab.exercises.judgement import Judgement
 from reslab.exercises.likeness import Raised, same
 
 ALL = tasks.names()

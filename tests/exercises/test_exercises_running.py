@@ -14,7 +14,7 @@ from helpers import assert_refused, refused, reslab, reslab_here
 from helpers_exercises import solved
 
 from reslab.errors import DamagedError
-from reslab.exercises import checking, child, classroom, confinement, sheets
+from reslab.exercises import checking, child, classroom, sheets, telling
 from reslab.exercises.record import Record
 
 EXIT = "def branch_target(h):\n    import os\n    os._exit(0)\n"
@@ -37,9 +37,35 @@ def write(path: Path, text: str) -> Path:
 
 def test_an_exit_costs_its_task_and_nothing_else(tmp_path: Path) -> None:
     file = write(tmp_path / "답안 모음" / "학생 1.py", solved("01", "ko", {"branch_target": EXIT}))
-    found = confinement.run(file, {"1.1": 1, "1.2": 2})
-    assert (found["1.1"].failure, found["1.1"].detail) == ("exit", "exit code 0")
-    assert found["1.2"].failure is None and [part["status"] for part in found["1.2"].parts] == ["right"]
+    first, second = checking.check(file, {"1.1": 1, "1.2": 2})
+    assert [(part["status"], part["mistakes"], part["points"]) for part in first.parts] == [
+        ("stopped", ["exit"], 0),
+        ("right", [], 7),
+    ]
+    assert (first.points, first.of, second.points, second.failure) == (7, 10, 10, None)
+
+
+LINGERS = """
+import atexit, os, sys, threading, time, subprocess
+threading.Thread(target=lambda: time.sleep(100)).start()
+atexit.register(time.sleep, 100)
+"""
+FORKS = """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(311)"])
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_what_lingers_costs_nothing_and_is_ended(tmp_path: Path) -> None:
+    file = write(tmp_path / "answers.py", solved("01") + LINGERS + FORKS)
+    started = time.monotonic()
+    (result,) = checking.check(file, {"1.2": 2})
+    assert (result.points, result.of) == (10, 10) and time.monotonic() - started < 60
+    assert not [p for p in psutil.process_iter(["cmdline"]) if "time.sleep(311)" in str(p.info["cmdline"])]
 
 
 @pytest.mark.slow
@@ -55,18 +81,16 @@ def test_loops_greed_noise_and_exits_cost_their_tasks_and_nothing_else(tmp_path:
     file = write(tmp_path / "answers.py", solved("01", changes=abuses))
     before = {process.pid for process in psutil.process_iter()}
     found = checking.check(file, dict.fromkeys(sheets.read("01", "en").tasks, 3))
-    failures = {result.task: result.failure for result in found}
+    failures = {part["name"]: part["mistakes"] for result in found for part in result.parts if part["mistakes"]}
     assert failures == {
-        "1.1": "exit",
-        "1.2": "time",
-        "1.3": "memory",
-        "1.4": "output",
-        "1.5": "exit",
-        "1.6": "exit",
-        "1.7": None,
-        "1.8": None,
+        "branch_target": ["exit"],
+        "numerical_jacobian": ["time"],
+        "batch_norm": ["memory"],
+        "basic_block": ["output"],
+        "rate": ["exit"],
+        "stretch": ["exit"],
     }
-    assert [result.points for result in found] == [0, 0, 0, 0, 0, 0, 13, 13]
+    assert [result.points for result in found] == [7, 0, 0, 0, 10, 8, 13, 13]
     left = [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -76,27 +100,34 @@ def test_loops_greed_noise_and_exits_cost_their_tasks_and_nothing_else(tmp_path:
 
 
 UNLOADABLE = [
-    ("1 / 0", "load", "ZeroDivisionError: division by zero"),
-    ("def (", "syntax", "invalid syntax, 1"),
-    ("exit()", "exit", "SystemExit"),
+    ("x = 2\n1 / 0", "load", "ZeroDivisionError: division by zero", 2),
+    ("assert False", "load", "AssertionError", 1),
+    ("\ndef (", "syntax", "invalid syntax", 2),
+    ("exit()", "exit", "SystemExit", None),
 ]
 
 
-@pytest.mark.parametrize(("text", "failure", "detail"), UNLOADABLE)
-def test_a_file_that_cannot_be_loaded_is_told_from_others(tmp_path: Path, text: str, failure: str, detail: str) -> None:
-    file = write(tmp_path / "unloadable.py", text)
-    assert child.attempt(lambda: child.load(file)) == {"failed": failure, "detail": detail}
-
-
-@pytest.mark.parametrize(
-    ("text", "failure", "detail"),
-    [UNLOADABLE[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in UNLOADABLE[1:])],
-)
-def test_a_file_that_cannot_be_loaded_says_so_for_every_task(
-    tmp_path: Path, text: str, failure: str, detail: str
+@pytest.mark.parametrize(("text", "failure", "detail", "line"), UNLOADABLE)
+def test_a_file_that_cannot_be_loaded_says_why(
+    tmp_path: Path, text: str, failure: str, detail: str, line: int | None
 ) -> None:
-    ended = confinement.run(write(tmp_path / "answers.py", text), {"1.1": 1, "1.2": 1})
-    assert {(each.failure, each.detail) for each in ended.values()} == {(failure, detail)}
+    file = write(tmp_path / "unloadable.py", text)
+    assert child.attempt(lambda: child.load(file), file) == {"failed": failure, "detail": detail, "line": line}
+
+
+@pytest.mark.parametrize("content", ["x = '가'".encode("cp949"), "x = 1".encode("utf-16"), b"# coding: nonsense\n"])
+def test_a_file_in_another_encoding_says_so(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "answers.py"
+    file.write_bytes(content)
+    assert child.attempt(lambda: child.load(file), file)["failed"] == "encoding"
+
+
+def test_what_keeps_a_file_from_being_loaded_is_told_once(tmp_path: Path) -> None:
+    results = checking.check(write(tmp_path / "answers.py", "\ndef ("), {"1.1": 1, "1.2": 1})
+    assert {(each.failure, each.detail, each.line) for each in results} == {("syntax", "invalid syntax", 2)}
+    assert [each.of for each in results] == [10, 10]
+    told = list(telling.stopped([each.to_json() for each in results], "en"))
+    assert len([line for line in told if "invalid syntax" in line]) == 1
 
 
 @pytest.mark.slow
