@@ -38,6 +38,10 @@ MEASURED: Parts = (*TRIAL, "analysis", "networks")
 """What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured
 already.
 """
+DECIDED: Parts = ("ledger/comparison.py", "ledger/estimate.py", "ledger/verdict.py")
+"""What decides claims, of values that are measured."""
+ROOMS = ("reslab.studies", "reslab.measures", "reslab.experiment")
+"""Where a study's own files are."""
 
 
 @cache
@@ -47,11 +51,11 @@ def code_digest(parts: Parts = TRIAL) -> str:
 
 
 @cache
-def measure_digest(study: str) -> str:
-    """Return the first 16 hex digits of the hash of what a study's measurements are made by: networks, analyses and the
-    study's module.
+def measure_digest(module: str) -> str:
+    """Return the first 16 hex digits of the hash of what a measurement is made by: networks, analyses, and the module
+    of a study or measure.
     """
-    return _digest(files(MEASURED) | study_files(study))
+    return _digest(files(MEASURED) | own_files(module))
 
 
 def files(parts: Parts) -> set[Path]:
@@ -71,33 +75,33 @@ def _files(part: Path) -> Iterable[Path]:
     raise FileNotFoundError(part)
 
 
-def study_files(study: str) -> set[Path]:
-    """Return a study's module and those of its room that it imports, directly or not."""
+def own_files(module: str) -> set[Path]:
+    """Return the file of a module of the studies or measures, and those of their rooms that it imports, directly or
+    not.
+    """
     found: set[Path] = set()
-    pending = [ROOT / "studies" / f"{study}.py"]
+    pending = [_file(module)]
     while pending:
         file = pending.pop()
-        if file not in found:
+        if file not in found and file.is_file():
             found.add(file)
-            imported = {
-                name
-                for node in ast.walk(ast.parse(file.read_bytes()))
-                if isinstance(node, ast.ImportFrom)
-                for name in _modules(node)
-            }
-            pending += [path for name in imported if (path := file.with_name(f"{name}.py")).is_file()]
+            imports = (node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ImportFrom))
+            pending += [_file(name) for node in imports for name in _modules(node)]
     return found
 
 
+def _file(module: str) -> Path:
+    return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
 def _modules(node: ast.ImportFrom) -> Iterator[str]:
-    """Yield what may be modules of the studies' room in `from reslab.studies import a, b` or `from reslab.studies.a
-    import …`.
+    """Yield what may be modules of the rooms in `from reslab.measures import a, b` or `from reslab.measures.a import
+    …`.
     """
-    module = node.module or ""
-    if module == "reslab.studies":
-        yield from (alias.name for alias in node.names)
-    elif module.startswith("reslab.studies."):
-        yield module.removeprefix("reslab.studies.")
+    if (node.module or "") in ROOMS:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif node.module and node.module.rpartition(".")[0] in ROOMS:
+        yield node.module
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -1,7 +1,7 @@
 """The public door to the gates: `from reslab.residual import view`."""
 
 from reslab.gates.gating import Block, option_a
-from reslab.gates.tracing import tensors_of
+from reslab.gates.inputs import tensors_of
 from reslab.gates.view import Live, Sides, View, unwrapped, view
 from reslab.state import preserve
 

@@ -10,14 +10,16 @@ from typing import Any, Literal, Self
 
 from torch import nn
 
+from reslab.data.classes import match
 from reslab.data.dataset import Dataset
+from reslab.data.images import Framing
 from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
+from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
 from reslab.weights.files import WeightFile, read_weights
-from reslab.weights.names import Fit
-from reslab.weights.shipped import TORCHVISION
-from reslab.weights.untold import ZeroPadSide
+from reslab.weights.fitting import Fit, Head, classifier
+from reslab.weights.untold import Asked
 
 LARGEST_SIZE = 2048
 
@@ -28,7 +30,8 @@ class Subject:
 
     `options` are the network's: the weights file's and those asked for. `metadata` are the weights', None without
     weights, and `fit` is how a file's tensors fit. `own` is what a factory gave. `standardised` says whose mean and
-    deviation `data` has: the weights' or its own.
+    deviation `data` has: the weights' or its own. `head` is the classifier in place of the file's, if another was asked
+    for.
     """
 
     network: nn.Module
@@ -38,25 +41,26 @@ class Subject:
     fit: Fit | None = None
     data: Dataset | None = None
     standardised: Literal["weights", "data"] = "data"
+    head: Head | None = None
 
     @classmethod
     def of(
         cls,
         model: str,
-        weights: WeightFile | Path | None,
+        weights: WeightFile | Path | str | None,
         options: Mapping[str, Any],
         *,
-        zero_pad: ZeroPadSide | None = None,
+        asked: Asked | None = None,
         like: Dataset | None = None,
     ) -> Self:
-        """Return a network with these weights, or a fresh one; its classes and channels are those of `like` where
-        nothing else says them.
+        """Return a network with these weights, of a file or by a word for others' trained ones, or a fresh one; its
+        classes and channels are those of `like` where nothing else says them.
 
         Raises:
             UserError: if there is no such network, or the weights do not fit it.
         """
-        if weights == TORCHVISION:
-            network, metadata = zoo.torchvisions(model, options)
+        if isinstance(weights, str):
+            network, metadata = pretrained(model, weights, options)
             return cls(network, Own(network), dict(options), metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
@@ -66,8 +70,9 @@ class Subject:
         if read is None:
             own = zoo.own(model, {**otherwise, **options})
             return cls(own.network, own, dict(options))
-        own, fit = zoo.loaded(model, read, zero_pad, options, otherwise)
-        return cls(own.network, own, {**read.options(model), **options}, read.metadata, fit)
+        asked = asked or Asked()
+        own, fit, told = zoo.loaded(model, read, options, asked, otherwise)
+        return cls(own.network, own, told, read.metadata, fit, head=asked.head)
 
     def seeing(self, data: Dataset, size: int | None = None) -> tuple[Self, Dataset]:
         """Return the same with a data set as the weights want it, and that data set.
@@ -76,17 +81,27 @@ class Subject:
             UserError: if weights, network and images do not go together.
         """
         if self.metadata is None:
+            data.part("train")  # whose statistics standardise
             seen = data.fitted(zoo.input_shape(self.network)[1])
             return replace(self, data=seen), seen
         kept = self.metadata.get("preprocessing", {})
         seen, standardised = prepared_for(self.network, data, kept, size)
-        told_apart = self.metadata.get("card", {"made_for": {}})["made_for"].get("num_classes", data.num_classes)
+        told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
                 f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the "
                 "--data that they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
+
+    def _classes(self, otherwise: int) -> int:
+        """Return how many classes the weights tell apart, as they say or as their classifier has it."""
+        said: dict[str, int] = (self.metadata or {}).get("card", {"made_for": {}})["made_for"]
+        if "num_classes" in said:
+            return said["num_classes"]
+        name = classifier(self.network) if self.head != "none" else None
+        last = self.network.get_submodule(name) if name is not None else None
+        return last.out_features if isinstance(last, nn.Linear) else otherwise
 
 
 def prepared_for(
@@ -102,17 +117,24 @@ def prepared_for(
     """
     if kept.get("classes"):  # files of others, and our old ones, name none
         known = len(kept["classes"])
+        places, by = match(data.classes, kept["classes"])
         if data.num_classes < known:
             warnings.warn(
-                f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart", stacklevel=2
+                f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart, matched by "
+                f"{by}; an answer is right where the class is the likeliest of all {known}",
+                stacklevel=2,
             )
-        data = data.labelled(kept["classes"])
+        data = data.labelled(kept["classes"], places)
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
     if side is not None and not 2 <= side <= LARGEST_SIZE:
         raise WrongValueError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
     data = replace(data, size=side) if side is not None else data.fitted(own)
+    if "framing" in kept:
+        framing = Framing(**kept["framing"])
+        data = replace(data, framing=framing if size is None else framing.at(size))
     if "mean" not in kept or "std" not in kept:
+        data.part("train")  # whose statistics standardise
         return data, "data"
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     if not len(mean) == len(std) == data.in_channels:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from reslab import studies
 from reslab.cli import main
 from reslab.errors import UserError
+from reslab.experiment.trials import Trial, Trials, label
 from reslab.files import sha256
 from reslab.runs import SUMS, Run, write_sums
-from reslab.studies.trials import Trial, Trials, label
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
@@ -37,16 +37,23 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **re
     )
 
 
+SEEDS = 12
+"""As many as an exact sign test needs where a study's claims share one error rate."""
+
+
 def pretended(
     name: str,
     path: Path,
     train_error: Callable[[str], float],
     test_error: Callable[[str], float] = lambda _: 0.1,
     status: str = "finished",
+    seeds: int = SEEDS,
 ) -> Trials:
-    """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name."""
+    """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name; of
+    so many seeds that differences without spread can be told.
+    """
     study = studies.find(name)
-    grid = study.grid(study.configure("smoke", {}))
+    grid = study.grid(study.configure("smoke", {"seeds": seeds}))
     results = {
         key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))}
         for key in grid

@@ -16,7 +16,7 @@ SLOW = [
     "sklearn.datasets",
     "plotly.graph_objects",
     "reslab.cli",
-    "reslab.studies.study",
+    "reslab.experiment.study",
 ]
 """Not torchvision, which a test forbids."""
 

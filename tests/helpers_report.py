@@ -73,7 +73,7 @@ def a_trial(directory: Path, number: int, group: str, *, done: bool = True, erro
 
 def a_study(directory: Path, **changes: Any) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    record = {"version": 2, "study": "study", "title": TEXT, "question": TEXT, "config": {"seeds": 3}, **changes}
+    record = {"version": 3, "study": "study", "title": TEXT, "question": TEXT, "config": {"seeds": 3}, **changes}
     (directory / "study.json").write_text(json.dumps(record), encoding="utf-8")
     return directory
 

@@ -28,7 +28,10 @@ APART = {
     "reslab.shapes",
     "reslab.weights",  # written after the last step
     "reslab.weights.files",
+    "reslab.weights.fitting",
     "reslab.weights.names",
+    "reslab.weights.numpyfiles",
+    "reslab.weights.origins",
     "reslab.weights.shipped",
     "reslab.weights.tensorfiles",
     "reslab.weights.untold",
@@ -74,6 +77,7 @@ run_trial(config, Path(sys.argv[1]))
         "reslab.networks",
         "reslab.networks.anatomy",
         "reslab.networks.literature",
+        "reslab.networks.pretrained",
     } | COUNTING
     assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
 
@@ -93,9 +97,13 @@ def test_all_that_studies_import_and_that_measures_is_covered() -> None:
     imported = imported_by("\n".join(f"import reslab.studies.{name}" for name in studies.names())) - modules(
         digests.MEASURED
     )
-    own = {f"reslab.studies.{path.stem}" for name in studies.names() for path in digests.study_files(name)}
-    assert imported == APART | LEDGER | {"reslab.studies"} | own
-    assert {path.stem for path in digests.study_files("batchnorm_role")} == {
+    own = {
+        f"reslab.{path.parent.name}.{path.stem}"
+        for name in studies.names()
+        for path in digests.own_files(f"reslab.studies.{name}")
+    }
+    assert imported == APART | LEDGER | {*digests.ROOMS} | own
+    assert {path.stem for path in digests.own_files("reslab.studies.batchnorm_role")} == {
         *("batchnorm_role", "descent", "twins"),
         *("config", "directory", "kept", "study", "text", "trials"),
     }
@@ -115,7 +123,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def taken() -> dict[str, str]:
     """Return all digests of the package as it is now."""
-    measured = {f"measured by {study}": digests.measure_digest.__wrapped__(study) for study in ("lesion", "bottleneck")}
+    measured = {
+        f"measured by {study}": digests.measure_digest.__wrapped__(f"reslab.studies.{study}")
+        for study in ("lesion", "bottleneck")
+    }
     trial, race = (digests.code_digest.__wrapped__(parts) for parts in (digests.TRIAL, digests.RACE))
     return {"trial": trial, "race": race, **measured}
 
@@ -175,9 +186,9 @@ EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
         ("training/recipes.py", "Field(0.9, ge=0, lt=1)", "Field(0.8, ge=0, lt=1)", EVERY),
         ("networks/variants.py", "survival: float = 0.5", "survival: float = 0.6", EVERY),
         ("speedrun/whitening.py", "import", "import sys\nimport", {"race"}),
-        ("analysis/removal.py", "BATCH = 250", "BATCH = 251", {"measured by lesion", "measured by bottleneck"}),
+        ("analysis/sweeping.py", "BATCH = 250", "BATCH = 251", {"measured by lesion", "measured by bottleneck"}),
         ("networks/counting.py", "import", "import sys\nimport", {"measured by lesion", "measured by bottleneck"}),
-        ("studies/costs.py", "TOLERANCE = ", "TOLERANCE = 2 * ", {"measured by bottleneck"}),
+        ("measures/costs.py", "TOLERANCE = ", "TOLERANCE = 2 * ", {"measured by bottleneck"}),
         ("studies/lesion.py", "import", "import sys\nimport", {"measured by lesion"}),
     ],
 )

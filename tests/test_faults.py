@@ -20,11 +20,11 @@ from helpers_forks import done as forked
 from reslab import studies
 from reslab.cli import main
 from reslab.executors import local, run_trial, run_trials
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
 from reslab.files import read_json
 from reslab.report.records import read_directory
 from reslab.runs import Run
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
 from reslab.training import loop
 from reslab.training.loop import Trainer, TrialConfig
 

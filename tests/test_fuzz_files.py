@@ -22,7 +22,7 @@ from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.networks import zoo
 from reslab.weights.files import read_weights
-from reslab.weights.untold import load
+from reslab.weights.untold import Asked, load
 
 # --- Weights ----------------------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ def test_weights_files(inputs: Any) -> None:
                 network = zoo.build(NETWORK[0], **NETWORK[1])
                 with watchdog(), contextlib.suppress(UserError), warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of what was left out or chosen
-                    load(network, read_weights(file), *NETWORK, "end")
+                    load(network, read_weights(file), *NETWORK, Asked("end"))
             elif command == "weights":
                 told(
                     "weights",

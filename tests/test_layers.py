@@ -15,6 +15,8 @@ from reslab.data import load_data
 
 ROOT = Path(reslab.__file__).parent
 
+RUNNING = {"training", "executors", "networks", "data", "files", "runs"}
+"""What makes and reads trials."""
 # layer -> the layers of reslab that it may import; every layer may import `LEAVES`
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -38,21 +40,10 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"shapes", "files", "runs", "weights"},
     "executors": {"shapes", "training", "networks", "data", "files", "runs"},
     "subject": {"networks", "data", "weights"},
-    "studies": {
-        "shapes",
-        "digests",
-        "analysis",
-        "training",
-        "executors",
-        "gates",
-        "networks",
-        "data",
-        "files",
-        "runs",
-        "ledger",
-        "successors",
-    },
-    "exercises": {"analysis", "studies", "residual", "networks", "data", "ledger", "files"},
+    "experiment": {"shapes", "digests", "ledger", *RUNNING},
+    "measures": {"experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
+    "studies": {"measures", "experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
+    "exercises": {"analysis", "experiment", "studies", "residual", "networks", "data", "ledger", "files"},
     "report": {"shapes", "files", "runs", "ledger", "networks", "analysis"},
     "zoo": {"networks"},  # this and the four that follow are names of version 0.1
     "anatomy": {"networks"},
@@ -81,7 +72,18 @@ RESERVED = {
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
-    "pydantic": {"ledger", "files", "shapes", "runs", "training", "studies", "commands", "report", "speedrun"},
+    "pydantic": {
+        "ledger",
+        "files",
+        "shapes",
+        "runs",
+        "training",
+        "experiment",
+        "studies",
+        "commands",
+        "report",
+        "speedrun",
+    },
 }
 LEDGER_MAY_IMPORT = {"numpy", "scipy", "pydantic", "typing_extensions"}
 """Outside packages: whoever reads a record needs nothing else."""

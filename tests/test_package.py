@@ -112,7 +112,7 @@ class ReachedError(Exception):
 
 WORK = {
     "train": "reslab.executors.run_trials",
-    "study": "reslab.studies.study.run_study",
+    "study": "reslab.experiment.study.run_study",
     "report": "reslab.report.page.write_report",
     "exercise": "reslab.exercises.classroom.grade",
 }

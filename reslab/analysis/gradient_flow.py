@@ -75,6 +75,12 @@ class GradientFlow(Result):
         return math.log10(max(self.first_over_last, TINY))
 
     @property
+    def parameter_decades(self) -> float:
+        """Return log10 of the norm of the first block's parameters' gradient over that of the last's."""
+        first, last = (float(self.parameters[index].clamp(min=TINY)) for index in (0, -1))
+        return math.log10(first / last)
+
+    @property
     def growth(self) -> float:
         """Return by what factor the gradient's norm changes per block on its way back: the slope of a line through the
         logarithms.

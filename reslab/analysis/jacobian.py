@@ -252,6 +252,15 @@ def dense_jacobian(function: Map, x: Tensor) -> Tensor:
     return jacobian.detach()
 
 
+def along(function: Map, x: Tensor, direction: Tensor) -> Tensor:
+    """Return the derivative of a function at `x` along a direction, of the shape of what it returns, taken forwards."""
+    with warnings.catch_warnings(), forward_ad.dual_level(), torch.no_grad():
+        # torch's own use of it
+        warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)
+        y, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, direction)))
+        return torch.zeros_like(y) if tangent is None else tangent
+
+
 def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return a Jacobian's largest and smallest singular value, their residuals, and its share of zero rows, without the
     matrix.
@@ -270,11 +279,7 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
         return pull(u)[0].detach()
 
     def times(v: Tensor) -> Tensor:
-        with warnings.catch_warnings(), forward_ad.dual_level(), torch.no_grad():
-            # torch's own use of it
-            warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)
-            tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, v))).tangent
-        return torch.zeros_like(y) if tangent is None else tangent
+        return along(function, x, v)
 
     zero_rows = _zero_share(torch.stack([times(random_vector(n)) for _ in range(2)], 1))
     narrow = n <= m  # iterate from the shorter side, whose singular values are all of them

@@ -2,9 +2,7 @@
 section 3).
 """
 
-import copy
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,18 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from reslab.analysis.inference import Precision, fast_view
+from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import (
-    Loss,
-    analysis,
-    answers_alone,
-    as_view,
-    check_batch,
-    check_logits,
-    check_repeatable,
-    loss_value,
-)
+from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end, wrong_answers
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.gating import Block
 from reslab.gates.view import Live, View
@@ -33,8 +23,6 @@ from reslab.progress import Progress, silent
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -161,15 +149,15 @@ def remove_each(
     n = len(view)
     wrong = torch.zeros(n + 1, dtype=torch.int64)
     with torch.inference_mode():
-        fast, batch = _prepared(view, images, labels, precision)
+        fast, batch = prepared(view, images, labels, precision)
         gates = 1 - torch.eye(n, device=images.device)
-        for done, x, y in _batches(images, labels, batch):
+        for done, x, y in batches(images, labels, batch):
             live = fast.stem(x)
             for index in range(n):
-                without = fast.block(index, _copy(live), gates[index])
-                wrong[index] += _errors(_to_the_end(fast, index + 1, without), y)
+                without = fast.block(index, in_other_memory(live), gates[index])
+                wrong[index] += wrong_answers(to_the_end(fast, index + 1, without), y)
                 live = fast.block(index, live)
-            wrong[n] += _errors(fast.head(live), y)
+            wrong[n] += wrong_answers(fast.head(live), y)
             progress("removal", done, len(labels))
     *each, whole = (wrong.double() / len(labels)).tolist()
     return Removals(view.blocks, whole, torch.tensor(each))
@@ -312,57 +300,11 @@ def _sweep(
     """Return the error of every setting, of which the first is the network as it is; the stem is run once a batch."""
     wrong = torch.zeros(settings, dtype=torch.int64)
     with torch.inference_mode():
-        fast, batch = _prepared(view, images, labels, precision)
-        for done, x, y in _batches(images, labels, batch):
+        fast, batch = prepared(view, images, labels, precision)
+        for done, x, y in batches(images, labels, batch):
             stem = fast.stem(x)
             for setting in range(settings):
-                wrong[setting] += _errors(run(fast, _copy(stem), setting), y)
+                wrong[setting] += wrong_answers(run(fast, in_other_memory(stem), setting), y)
                 progress(what, (done - len(y)) * settings + (setting + 1) * len(y), len(labels) * settings)
     errors: list[float] = (wrong.double() / len(labels)).tolist()
     return errors
-
-
-def _prepared(view: View, images: Tensor, labels: Tensor, precision: Precision) -> tuple[View, int]:
-    """Return what answers as the network in evaluation mode, in which it is put, and how many images are a batch.
-
-    Raises:
-        UserError: if no error of it can be counted, or it would be one of chance.
-    """
-    check_batch(images, labels)
-    view.network.eval()
-    check_repeatable(view.network, images)
-    batch = BATCH
-    if len(images) > BATCH and not answers_alone(view.network, images):
-        warnings.warn(
-            f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch",
-            stacklevel=4,
-        )
-        batch = len(images)
-    return fast_view(view, images[:batch], precision), batch
-
-
-def _batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    for start in range(0, len(labels), batch):
-        stop = min(start + batch, len(labels))
-        yield stop, images[start:stop], labels[start:stop]
-
-
-def _copy(live: Live) -> Live:
-    """Return the values in other memory, which in-place activations may change; what was in one piece of memory still
-    is.
-    """
-    return copy.deepcopy(live)
-
-
-def _to_the_end(view: View, start: int, live: Live) -> Tensor:
-    for index in range(start, len(view)):
-        live = view.block(index, live)
-    logits: Tensor = view.head(live)
-    return logits
-
-
-def _errors(logits: Tensor, labels: Tensor) -> int:
-    """Return how many answers are wrong; NaN and infinity are."""
-    check_logits(logits, labels)
-    logits = logits.float()
-    return len(labels) - int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())

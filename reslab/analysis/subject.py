@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.errors import MismatchError, UnseenError, WrongValueError, told
-from reslab.gates.tracing import tensors_of
+from reslab.gates.inputs import tensors_of
 from reslab.gates.view import View, unwrapped, view
 from reslab.state import preserve
 

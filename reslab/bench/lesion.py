@@ -1,5 +1,5 @@
 """The removal of every block of resnet110, and its path spectrum, against the plain ways: ratios of time, and the
-errors beside them.
+errors beside them; and what the measures of a block's worth cost, in passes.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reslab.analysis.alike import alike
+from reslab.analysis.direction import direction
+from reslab.analysis.lens import lens
+from reslab.analysis.lesions import lesions
 from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import remove_each
+from reslab.analysis.shapley import shapley
+from reslab.analysis.split import split
 from reslab.bench.timing import machine, side_by_side
 from reslab.gates.view import View, view
 from reslab.networks import zoo
@@ -48,8 +54,8 @@ def bench(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return the speed-up of the sweep in float32 and bf16 (median, lowest, highest round), the largest difference of
-    any error rate in points, and the time of the path spectrum over that of one backward pass. bf16 is left out where
-    the processor would only emulate it.
+    any error rate in points, the time of the measures of a block's worth over that of one forward pass, and that of the
+    path spectrum over that of one backward pass. bf16 is left out where the processor would only emulate it.
 
     The network is untrained but for its BatchNorm statistics; the labels are its own answers, so that every error rate
     starts at 0.
@@ -80,6 +86,7 @@ def bench(
             "largest difference in points": points,
         }
     small, few = x[:batch], labels[:batch]
+    result["worth of each block"] = _worth(gated, small, few, rounds, warmup, progress)
     loss = F.cross_entropy(network(small), few)
 
     def backward() -> None:
@@ -93,3 +100,25 @@ def bench(
         "backward passes": passes["spectrum"].ratio(passes["backward"]),
     }
     return result
+
+
+def _worth(gated: View, x: Tensor, labels: Tensor, rounds: int, warmup: int, progress: Progress) -> dict[str, Any]:
+    """Return the forward passes of the plain network that each measure's time is worth."""
+
+    def forward() -> None:
+        with torch.inference_mode():
+            gated.network(x)
+
+    measures: dict[str, Callable[[], object]] = {
+        "lesions by zero, mean and another image": lambda: lesions(gated, x, labels),
+        "one permutation for Shapley values": lambda: shapley(gated, x, labels, permutations=1),
+        "lens": lambda: lens(gated, x, labels),
+        "split, two classes": lambda: split(gated, x, classes=[0, 1]),
+        "direction": lambda: direction(gated, x, labels),
+        "CKA": lambda: alike(gated, torch.cat([x, x, x])),
+    }
+    timings = side_by_side(
+        {"forward": forward, **measures}, rounds=rounds, warmup=warmup, progress=progress, what="worth of blocks"
+    )
+    passes = {f"{name}, passes": timings[name].ratio(timings["forward"]) for name in measures}
+    return {"forward s": timings["forward"].median, **passes}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reslab.data.dataset import PartName
     from reslab.files import Json
     from reslab.subject import Subject
-    from reslab.weights.untold import ZeroPadSide
+    from reslab.weights.untold import Asked
 
 
 @app.command
@@ -45,6 +45,8 @@ def analyze(
     images: int | None = None,
     seed: Seed = 0,
     zero_pad: Literal["end", "centred"] | None = None,
+    head: Literal["fresh", "none"] | None = None,
+    raw: Flag = False,
     out: Path | None = None,
     download: Flag = False,
     json: Flag = False,
@@ -66,11 +68,12 @@ def analyze(
     name
         The analysis.
     model
-        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, or your own: package.module:factory,
-        which returns a network, or a dict of `network` and perhaps `loader` (batches of images and labels) and `loss`.
+        The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, hf:ORG/NAME, or your own:
+        package.module:factory, which returns a network, or a dict of `network` and perhaps `loader` (batches of images
+        and labels) and `loss`.
     weights
-        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists; or none,
-        a fresh network.
+        Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists;
+        torchvision, torchvision:IMAGENET1K_V2 or pretrained, as for `reslab evaluate`; or none, a fresh network.
     data
         As for `reslab train`; a factory's loader takes its place.
     part
@@ -81,6 +84,11 @@ def analyze(
         Seed of a fresh network's weights, and of what the analysis draws.
     zero_pad
         Where the file's option A puts its zero channels; only for files that are not this lab's.
+    head
+        The network's classifier in place of the file's, as for weights that were trained without labels: a fresh one,
+        or none, which leaves the features.
+    raw
+        Of weights and their average in one file, take the weights; else the average is taken.
     out
         Directory for the table (JSON) and the figure (SVG and PNG).
     download
@@ -92,6 +100,7 @@ def analyze(
         `--depth 26`.
     """
     from reslab.networks import zoo
+    from reslab.weights.untold import Asked
 
     words = typed.words(options)
     typed.see_whose(words, analyze, zoo.options(model or ""))
@@ -107,7 +116,7 @@ def analyze(
             part=part,
             images=images,
             seed=seed,
-            zero_pad=zero_pad,
+            asked=Asked(zero_pad, head, raw),
             download=download,
             options=words,
             progress=progress,
@@ -149,7 +158,7 @@ def analyze_model(
     data: str = "digits",
     part: "PartName" = "heldout",
     images: int | None = None,
-    zero_pad: "ZeroPadSide | None" = None,
+    asked: "Asked | None" = None,
     download: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -168,6 +177,7 @@ def analyze_model(
     import torch
 
     from reslab.data import load_data
+    from reslab.networks import zoo
     from reslab.subject import Subject
 
     if name not in analyses():
@@ -176,7 +186,7 @@ def analyze_model(
     function = analysis.load()
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
-    asked = ", ".join(f"{key} {value}" for key, value in settings.items())
+    with_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
     if images is not None and images < 1:
         raise WrongValueError(f"--images must be at least 1, got {images}")
     if "network" not in known:
@@ -185,18 +195,24 @@ def analyze_model(
         return _found(name, analysis, function(**settings), {})
     if model is None:
         raise MissingError(f"name a network: reslab analyze {name} resnet20")
+    if asked is not None and asked.head == "none" and "labels" in known:
+        raise MismatchError(
+            f"{name} needs labels and a classifier that tells them apart, which --head none takes away; these need "
+            f"neither: {', '.join(_without_labels())}"
+        )
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
     file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
-    untrained = analysis.trained and file is None and ":" not in model
-    if ":" in model:  # which may bring its own images
-        subject = Subject.of(model, file, others, zero_pad=zero_pad)
+    fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
+    untrained = analysis.trained and (fresh_head or (file is None and not zoo.is_factory(model)))
+    if zoo.is_factory(model):  # which may bring its own images
+        subject = Subject.of(model, file, others, asked=asked)
         if subject.own.loader is None:
             subject, _ = subject.seeing(load_data(data, download=download, progress=progress))
     else:
         dataset = load_data(data, download=download, progress=progress)
-        subject, _ = Subject.of(model, file, others, zero_pad=zero_pad, like=dataset).seeing(dataset)
+        subject, _ = Subject.of(model, file, others, asked=asked, like=dataset).seeing(dataset)
     if file is not None:
         subject.network.eval()
     x, y, source = _images(subject, part, images or analysis.images, model, data)
@@ -209,9 +225,9 @@ def analyze_model(
     try:
         result = function(subject.network, x, **settings)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        if isinstance(error, UserError) or not asked:
+        if isinstance(error, UserError) or not with_settings:
             raise
-        raise MismatchError(f"{name} cannot be computed with {asked}: {error}") from error
+        raise MismatchError(f"{name} cannot be computed with {with_settings}: {error}") from error
     return _found(
         name,
         analysis,
@@ -286,18 +302,28 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
     raise WrongValueError(f"--{key.replace('_', '-')} {value}: {complaints[0]}")
 
 
-def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | None, str]:
+def _without_labels() -> list[str]:
+    """Return the analyses of networks that look at no labels."""
+    known = {each.name: inspect.signature(each.load()).parameters for each in analyses().values()}
+    return [name for name, parameters in known.items() if "network" in parameters and "labels" not in parameters]
+
+
+def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | str | None, str]:
     """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for
     `data`.
     """
+    from reslab.networks import zoo
+    from reslab.networks.pretrained import is_word
     from reslab.weights.files import read_weights
     from reslab.weights.shipped import locate, shipped, trained_on
 
     known = shipped()
-    if weights is None and data is not None and ":" not in model:
+    if weights is None and data is not None and not zoo.is_factory(model):
         weights = known.get((trained_on(data) or "", model))
     if weights is None or weights == "none":
-        return None, "its own" if ":" in model else f"fresh, seed {seed}"
+        return None, "its own" if zoo.is_factory(model) else f"fresh, seed {seed}"
+    if is_word(weights):
+        return str(weights), str(weights)
     file = locate(weights, model)
     if file not in known.values():
         return file, str(file)

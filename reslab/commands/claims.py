@@ -95,7 +95,7 @@ def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
     """
     from math import isfinite
 
-    from reslab.ledger.verdict import decide_again
+    from reslab.ledger.again import decide_again
 
     known = [claim.id for record in records for claim in record.claims if claim.kind == "statistical"]
     chosen = {}
@@ -107,8 +107,8 @@ def again(records: "list[Record]", margins: tuple[str, ...]) -> "list[Record]":
             chosen[id] = float(value)
         except ValueError:
             chosen[id] = float("nan")
-        if not isfinite(chosen[id]):
-            raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number")
+        if not (isfinite(chosen[id]) and chosen[id] >= 0):
+            raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number of at least 0")
     try:
         return [record.model_copy(update={"claims": decide_again(record.claims, chosen)}) for record in records]
     except ValueError as error:
@@ -119,7 +119,10 @@ Lang = Literal["en", "ko"]
 
 WORDS: dict[Lang, dict[str, str]] = {
     "en": {
-        **{word: word for word in ("supported", "counted", "refuted", "inconclusive", "exact", "statistical", "cited")},
+        **{
+            word: word
+            for word in ("supported", "counted", "refuted", "inconclusive", "untested", "exact", "statistical", "cited")
+        },
         "higher": "Supported if the effect is over {}.",
         "lower": "Supported if the effect is under -{}.",
         "not higher": "Supported if the effect is no more than {}.",
@@ -137,7 +140,13 @@ WORDS: dict[Lang, dict[str, str]] = {
         ),
     },
     "ko": {
-        **{"supported": "지지됨", "counted": "셈", "refuted": "반박됨", "inconclusive": "판단 보류"},
+        **{
+            "supported": "지지됨",
+            "counted": "셈",
+            "refuted": "반박됨",
+            "inconclusive": "판단 보류",
+            "untested": "검증 못 함",
+        },
         **{"exact": "세기·계산", "statistical": "통계", "cited": "문헌"},
         "higher": "효과가 {}보다 크면 지지됨.",
         "lower": "효과가 -{}보다 작으면 지지됨.",
@@ -171,8 +180,8 @@ def print_claims(claims: "list[tuple[Verdict, str]]", lang: Lang = "en") -> None
 
     from rich.console import Console
 
+    from reslab.ledger.again import agreement
     from reslab.ledger.claim import SECTIONS
-    from reslab.ledger.verdict import agreement
 
     words, console = WORDS[lang], Console(highlight=False)
     ids = [claim.id for claim, _ in claims]

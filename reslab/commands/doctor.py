@@ -9,10 +9,14 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
+from reslab.errors import MissingError
+from reslab.files import write_atomically
+from reslab.progress import display
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -20,15 +24,24 @@ if TYPE_CHECKING:
 
 
 @app.command
-def doctor(*, json: Flag = False) -> int:
+def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = False) -> int:
     """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something
     is not as it should be.
 
     Parameters
     ----------
+    networks
+        Instead, look into every network of others that can be built without a download, of torchvision, timm and
+        Hugging Face, and show what is seen of it. It takes an hour; stopped, it resumes if there is an --out.
+    out
+        With --networks: the Markdown file to write.
     json
         Print the findings as JSON.
     """
+    if networks:
+        return _networks(out, json)
+    if out is not None:
+        raise MissingError("--out is where --networks writes its page; add --networks")
     findings, marks = [], {True: "✓", False: "✗", None: " "}
     for finding in examine():
         findings.append(finding)
@@ -39,9 +52,34 @@ def doctor(*, json: Flag = False) -> int:
     return 1 if any(finding.fine is False for finding in findings) else 0
 
 
+def _networks(out: Path | None, json: bool) -> int:
+    """Show what is seen of others' networks. Exit code 1 if one ended in an error that is not the lab's own."""
+    missing = [module for module in ("timm", "transformers") if find_spec(module) is None]
+    if missing:
+        raise MissingError(f"--networks needs {' and '.join(missing)}; install them with: pip install 'reslab[zoo,hf]'")
+    from reslab.networks import support
+
+    names = support.names()
+    kept = None if out is None else out.with_suffix(".jsonl")
+    found = []
+    with display(quiet=json) as progress:
+        for row in support.rows(names, kept):
+            found.append(row)
+            progress("networks", len(found), len(names), row.name)
+    if out is not None and kept is not None:
+        write_atomically(out, support.markdown(found))
+        kept.unlink()
+    if json:
+        printing.print_json([asdict(row) for row in found])
+    elif out is None:
+        print(support.markdown(found), end="")
+    return 1 if any(row.traceback for row in found) else 0
+
+
 EXTRAS = {
     "lab": ("lightning_fabric", "sklearn", "scipy", "pydantic", "plotly"),
     "zoo": ("timm",),
+    "hf": ("transformers",),
     "onnx": ("onnx", "onnxruntime"),
     "cluster": ("ray",),
 }

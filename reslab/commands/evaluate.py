@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from reslab.data.dataset import Dataset, PartName, Split
     from reslab.files import Json
-    from reslab.weights.untold import ZeroPadSide
+    from reslab.weights.untold import Asked
 
 
 @app.command
@@ -29,6 +29,7 @@ def evaluate(
     size: int | None = None,
     batchnorm: Literal["stored", "true-average"] = "stored",
     zero_pad: Literal["end", "centred"] | None = None,
+    raw: Flag = False,
     download: Flag = False,
     json: Flag = False,
     **options: str,
@@ -43,8 +44,8 @@ def evaluate(
     model
         Name of the network.
     weights
-        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision for
-        torchvision's.
+        Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision or
+        torchvision:IMAGENET1K_V2 for torchvision's; pretrained for those of timm/NAME.TAG or hf:ORG/NAME.
     data
         As for `reslab train`.
     part
@@ -59,6 +60,8 @@ def evaluate(
         true-average: BatchNorm statistics from all training images, in place of the file's moving averages.
     zero_pad
         Where the file's option A puts its zero channels; only for files that are not this lab's.
+    raw
+        Of weights and their average in one file, take the weights; else the average is taken.
     download
         Download the data set if it is not there.
     json
@@ -68,14 +71,16 @@ def evaluate(
     """
     from reslab.data import load_data
     from reslab.networks import zoo
+    from reslab.networks.pretrained import is_word
     from reslab.weights.shipped import locate
+    from reslab.weights.untold import Asked
 
     words = typed.words(options)
     typed.see_whose(words, evaluate, zoo.options(model))
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)
         average = batchnorm == "true-average"
-        file = locate(weights, model)
+        file = weights if is_word(weights) else locate(weights, model)
         record = evaluate_file(
             model,
             file,
@@ -84,7 +89,7 @@ def evaluate(
             view=view,
             size=size,
             average_batchnorm=average,
-            zero_pad=zero_pad,
+            asked=Asked(zero_pad, raw=raw),
             options=words,
             progress=progress,
         )
@@ -96,14 +101,14 @@ View = Literal["single", "ten-crop", "multi-scale"]
 
 def evaluate_file(
     model: str,
-    file: Path,
+    file: Path | str,
     data: "Dataset",
     *,
     part: "PartName" = "test",
     view: View = "single",
     size: int | None = None,
     average_batchnorm: bool = False,
-    zero_pad: "ZeroPadSide | None" = None,
+    asked: "Asked | None" = None,
     options: Mapping[str, Any],
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -115,12 +120,14 @@ def evaluate_file(
     Raises:
         UserError: if weights, network and images do not go together.
     """
+    from dataclasses import asdict
+
     import torch
 
     from reslab.subject import Subject
     from reslab.training.batchnorm import true_average
 
-    subject, data = Subject.of(model, file, options, zero_pad=zero_pad, like=data).seeing(data, size)
+    subject, data = Subject.of(model, file, options, asked=asked, like=data).seeing(data, size)
     network = subject.network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
     start = perf_counter()
     if average_batchnorm:
@@ -143,6 +150,7 @@ def evaluate_file(
             "mean": data.statistics.mean,
             "std": data.statistics.std,
             "size": data.size,
+            "framing": None if data.framing is None else asdict(data.framing),
         },
         "seconds": round(perf_counter() - start, 3),
     }

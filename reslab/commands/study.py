@@ -11,8 +11,11 @@ from reslab.errors import MismatchError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
+    from reslab.experiment.config import StudyConfig
+    from reslab.experiment.study import Study
     from reslab.files import Json
     from reslab.ledger.record import Record
+    from reslab.ledger.registration import Registration
 
 
 @app.command
@@ -27,6 +30,8 @@ def study(
     workers: int | None = None,
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
+    registered: Path | None = None,
+    until: Literal["decided"] | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
@@ -53,6 +58,10 @@ def study(
         Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
     address
         The Ray cluster's address (by default one is made on this machine for the occasion).
+    registered
+        A registration of the study (`reslab register`), which says its settings, seeds and looks.
+    until
+        With a registration of several looks: decided, to go on to the next look only while a claim is inconclusive.
     json
         Print study.json to standard output.
     settings
@@ -62,14 +71,19 @@ def study(
     from reslab import studies
     from reslab.executors import local
     from reslab.executors.cluster import on_ray
+    from reslab.experiment.directory import Directory
+    from reslab.experiment.study import run_study
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
-    from reslab.studies.directory import Directory
-    from reslab.studies.study import run_study
 
     names = studies.names() if name == "all" else [name]
     chosen = [studies.find(each) for each in names]
     configs = [each.configure(preset, typed.words(settings)) for each in chosen]
+    registration = None
+    if registered is not None:
+        registration, configs = registered_run(registered, chosen, preset, settings)
+    if until is not None and (registration is None or len(registration.looks) < 2):
+        raise MismatchError("--until decided needs --registered, and a registration of several looks")
     if workers is not None and workers < 1:
         raise WrongValueError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
@@ -83,14 +97,20 @@ def study(
     else:
         paths = [out / each for each in names] if name == "all" else [out]
     directories = [
-        Directory(typed.unused(path) if fresh else path).prepare(each, None if replace else config)
+        Directory(typed.unused(path) if fresh else path).prepare(
+            each, None if replace or of_registration(path, registration) else config
+        )
         for path, each, config in zip(paths, chosen, configs, strict=True)
     ]
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
         runner = on_ray(address) if executor == "ray" else local(workers)
         with display() as progress:
-            finished = run_study(each, config, directory, runner, progress)
+            for look in registration.looks if registration and until else [config.seeds]:
+                so_far = config.model_copy(update={"seeds": look})
+                finished = run_study(each, so_far, directory, runner, progress, registration)
+                if all(claim.verdict != "inconclusive" for claim in finished.record.claims):
+                    break
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(
@@ -117,6 +137,44 @@ def study(
     if json:
         printing.print_json(records if name == "all" else records[0])
     return 1 if failed else 0
+
+
+def registered_run(
+    path: Path, chosen: "list[Study]", preset: str, settings: dict[str, str]
+) -> "tuple[Registration, list[StudyConfig]]":
+    """Return a registration and the config that it says.
+
+    Raises:
+        UserError: if it is of another study, or settings were given beside it.
+    """
+    from reslab.commands.register import read_registration
+    from reslab.experiment.study import code_of
+    from reslab.ledger.registration import registered
+
+    found = read_registration(path)
+    if [study.name for study in chosen] != [found.study]:
+        raise MismatchError(f"--registered {path} is of the study {found.study}: reslab study {found.study} …")
+    if settings or preset != "default":
+        raise MismatchError("--registered says all settings; give none beside it")
+    (study,) = chosen
+    code = code_of(study.name)
+    for part in (part for part in code if code[part] != found.code.get(part)):
+        print(f"warning: the code that {part} is not the registered; the record will be exploratory", file=sys.stderr)
+    claims = [registered(claim) for claim in study.claims if claim.kind == "statistical"]
+    if any(claim not in found.claims for claim in claims):
+        print("warning: a claim is not as it was registered; what is found of it is exploratory", file=sys.stderr)
+    known = {key: tuple(value) if isinstance(value, list) else value for key, value in found.config.items()}
+    return found, [study.configure("default", known)]
+
+
+def of_registration(directory: Path, registration: "Registration | None") -> bool:
+    """Return whether a directory's record is an earlier look of this registration."""
+    from reslab.files import read_json
+
+    try:
+        return registration is not None and read_json(directory / "study.json")["registered"] == registration.sha256()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def print_study(record: "Record", rows: "list[Json]") -> None:

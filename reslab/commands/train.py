@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
-from reslab.errors import UserError, WrongValueError
+from reslab.errors import MissingError, UserError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from reslab.data import Dataset
     from reslab.files import Json
+    from reslab.training.loop import TrialConfig
+    from reslab.training.start import Start
 
 
 @app.command
@@ -32,6 +34,8 @@ def train(
     devices: Threads = 1,
     strategy: Literal["ddp"] = "ddp",
     compile: Flag = False,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    zero_pad: Literal["end", "centred"] | None = None,
     set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     out: Path = Path("runs/train"),
     download: Flag = False,
@@ -70,6 +74,11 @@ def train(
     compile
         Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++
         compiler.
+    from_
+        Fine-tune weights of a file, or of a word that `reslab weights` lists, with a new classifier; their content is
+        part of the run's identity.
+    zero_pad
+        Where that file's option A puts its zero channels; only for files that are not this lab's.
     set
         A setting of the recipe: `--set learning_rate=0.01`, any number of times.
     out
@@ -99,7 +108,9 @@ def train(
     typed.see_whose(words, train, zoo.options(model), Recipe.model_fields)
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)
+    dataset.part("train")
     zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
+    start = None if from_ is None else read_start(from_, model, zero_pad)
     try:
         settings = typed.read_recipe(recipe, data, epochs, set)
         config = TrialConfig(
@@ -113,6 +124,7 @@ def train(
             precision=exact,
             devices=devices,
             compile=compile,
+            start=start,
         )
     except ValidationError as error:
         raise WrongValueError(one_line(error)) from error
@@ -121,6 +133,8 @@ def train(
     trained_before = run.finished
     if is_main_process() and not json:
         print(dataset.describe(), flush=True)
+        if start is not None:
+            print(kept_and_new(config, dataset), flush=True)
     with display(quiet=not is_main_process()) as progress:
         failures = run_trials([config], out, loaded(dataset), progress)
     if failures:
@@ -157,6 +171,46 @@ def train(
                 f"{data} --batchnorm true-average"
             )
     return 0
+
+
+def read_start(weights: str, model: str, zero_pad: Literal["end", "centred"] | None) -> "Start":
+    """Return the weights' file and the hash of its content.
+
+    Raises:
+        UserError: if there is no such file.
+    """
+    from reslab.files import sha256
+    from reslab.training.start import Start
+    from reslab.weights.shipped import locate
+
+    file = locate(weights, model).absolute()
+    file = file / "weights.safetensors" if file.is_dir() else file
+    if not file.is_file():
+        raise MissingError(f"no file {file}; --from takes weights in a file")
+    return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
+
+
+def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:
+    """Return in a line what a network keeps of the weights that it starts from, and what is new in it.
+
+    Raises:
+        UserError: if they do not fit.
+    """
+    import torch
+
+    from reslab.executors.trial import fresh_network
+    from reslab.weights.fitting import classifier
+
+    assert config.start is not None
+    with torch.random.fork_rng():
+        network = fresh_network(config, data)
+    new = classifier(network)
+    tensors = list(network.state_dict())
+    kept = [name for name in tensors if not name.startswith(f"{new}.")]
+    return (
+        f"starts from {config.start.file} (SHA-256 {config.start.sha256[:16]}…): {len(kept)} of {len(tensors)} tensors "
+        f"kept; new: {new}, for {data.num_classes} classes"
+    )
 
 
 STEPS_TO_SETTLE = 100

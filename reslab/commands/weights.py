@@ -20,8 +20,11 @@ def weights(
     *,
     as_: Annotated[str | None, Parameter(name="--as")] = None,
     zero_pad: Literal["end", "centred"] | None = None,
+    head: Literal["fresh", "none"] | None = None,
+    raw: Flag = False,
     mean: str | None = None,
     std: str | None = None,
+    without: str | None = None,
     out: Path | None = None,
     json: Flag = False,
     **options: str,
@@ -34,16 +37,24 @@ def weights(
     Parameters
     ----------
     file
-        safetensors, or a saved state dict (also nested, also with `module.` prefixes), or a run's directory. Without
-        it, the list.
+        safetensors, or a saved state dict (also nested, also with `module.` and other prefixes, also of other
+        libraries' names), Keras' .h5, Detectron's .pkl, or the directory of a run. Without it, the list.
     as_
         The network that the weights are for; this lab's files say it themselves.
     zero_pad
         Where the file's option A puts its zero channels; its tensors cannot tell.
+    head
+        The network's classifier in place of the file's, as for weights that were trained without labels: a fresh one,
+        or none, which leaves the features.
+    raw
+        Of weights and their average in one file, take the weights; else the average is taken.
     mean
         Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
     std
         Channel standard deviations, likewise.
+    without
+        Blocks to take out, `layer2.1,layer3.4`: the network with their branches at 0, in fewer parameters and
+        multiply-adds; written as ONNX.
     out
         What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
     json
@@ -54,13 +65,17 @@ def weights(
     from itertools import chain
     from math import isfinite
 
+    import torch
+
     from reslab.files import write_atomically
     from reslab.networks import zoo
+    from reslab.networks.counting import count_params
+    from reslab.residual import view
     from reslab.subject import Subject
     from reslab.weights.files import read_weights, to_bytes
     from reslab.weights.onnx import to_onnx
     from reslab.weights.shipped import shipped
-    from reslab.weights.untold import assumed
+    from reslab.weights.untold import Asked, assumed
 
     if file is None:
         if as_ is not None or out is not None or options:
@@ -90,34 +105,47 @@ def weights(
     }
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
+    blocks = [] if without is None else [name.strip() for name in without.split(",")]
+    if blocks and (out is None or out.suffix != ".onnx"):
+        raise MismatchError("--without makes a network that no name stands for, which only ONNX keeps: --out NAME.onnx")
     read = read_weights(file)
     model = as_ or read.network
     if model is None:
         raise MissingError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
     given = typed.words(options)
     typed.see_whose(given, weights, zoo.options(model))
-    subject = Subject.of(model, read, given, zero_pad=zero_pad)
+    subject = Subject.of(model, read, given, asked=Asked(zero_pad, head, raw))
     network, fit = subject.network, subject.fit
     assert fit is not None
+    channels, height, width = zoo.input_shape(network)
+    written: torch.nn.Module = network
+    if blocks:
+        written = view(network.eval(), torch.zeros(2, channels, height, width)).without(*blocks)
     if out is not None:
         typed.make_writable(out.parent)
-        channels, height, width = zoo.input_shape(network)
         kept = read.metadata.get("preprocessing", {})
         size = kept.get("size")
         content = (
             to_bytes(network, model, subject.options, {**kept, **prepared})
             if out.suffix == ".safetensors"
             # this size, where the network takes one only
-            else to_onnx(network, (channels, size or height, size or width))
+            else to_onnx(written, (channels, size or height, size or width))
         )
         write_atomically(out, content)
     report = {
         "network": model,
         "tensors": len(fit.state),
         "renamed": fit.renamed,
+        "dropped": fit.dropped,
+        "added": fit.added,
+        "converted": fit.converted,
+        "options": subject.options,
+        "preprocessing": {**read.metadata.get("preprocessing", {}), **prepared},
         "notes": fit.notes,
         "assumed": assumed(network),
         "zero_pad": zero_pad,
+        "without": blocks,
+        "parameters": {"network": count_params(network), "written": count_params(written)},
         "out": str(out) if out else None,
     }
     printing.print_json(report) if json else print_mapping(file, report)
@@ -125,11 +153,28 @@ def weights(
 
 def print_mapping(file: Path, report: "Json") -> None:
     """Print which tensors of a file went where."""
-    print(f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed")
+    dropped, added = report["dropped"], report["added"]
+    print(
+        f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed, "
+        f"{len(added)} added, {len(dropped)} of the file's dropped"
+    )
     for original, name in report["renamed"].items():
         print(f"  {original} -> {name}")
+    counts = [name for name in added if name.endswith("num_batches_tracked")]
+    if counts:
+        print(f"  added {len(counts)} counts of batches, as 0")
+    for name in added:
+        if name not in counts:
+            print(f"  added {name}, freshly drawn")
+    for name in dropped:
+        print(f"  dropped {name}")
+    for kinds, count in report["converted"].items():
+        print(f"  {count} tensors converted from {kinds}")
     if report["zero_pad"] == "centred":
         print("  channels reordered so that the zeros are at the end")
+    if report["without"]:
+        whole, left = report["parameters"]["network"], report["parameters"]["written"]
+        print(f"without {', '.join(report['without'])}: {left:,} of {whole:,} parameters")
     print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")
     if report["out"] is not None:
         print(f"wrote {report['out']}")

@@ -21,13 +21,13 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from reslab.data.decoding import MOST_PIXELS, decode, header, undecodable
+from reslab.data.decoding import MOST_PIXELS, decode, header, left_out, undecodable
 from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.data.places import user_cache
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
 from reslab.progress import Progress
 
-FORMAT = "4"
+FORMAT = "5"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 CHANGES_ARE_DATED = os.name == "posix"
@@ -125,12 +125,12 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
     if not cache.exists():
         _make(root, parts, skip_broken, cache, progress)
         _tidy(where, cache)
-    found = _read(cache, 1 + max(file.label for files in parts for file in files))
+    found = _read(cache, len(parts), 1 + max(file.label for files in parts for file in files))
     if found.skipped:
         if not skip_broken:
             raise DamagedError(undecodable(found.skipped))
         warnings.warn(
-            f"{first_few(found.skipped)} cannot be decoded and {'is' if len(found.skipped) == 1 else 'are'} left out",
+            left_out(found.skipped, sum(map(len, parts))),
             stacklevel=2,
         )
     return found
@@ -180,8 +180,8 @@ def _files_in(directory: Path) -> list[File]:
     return [file(path.name, 0, path, path.stat()) for path in found]
 
 
-def _read(cache: Path, classes: int | None = None) -> Cached:
-    """Return what a cache holds, whose labels are of so many classes, or of those that it names.
+def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
+    """Return what a cache of so many parts holds, whose labels are of so many classes, or of those that it names.
 
     Raises:
         UserError: if it is not as it was written.
@@ -192,16 +192,16 @@ def _read(cache: Path, classes: int | None = None) -> Cached:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols
             index = torch.load(cache / "index.pt", weights_only=True)
-        if not _sound(index, classes):
+        if not _sound(index, parts, classes):
             raise ValueError
-        parts = _parts(cache, index)
+        found = _parts(cache, index)
     except Exception as error:  # on damaged bytes torch raises whatever it comes to
         raise DamagedError(
             f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images"
         ) from error
     shortest = int(index["shapes"][:, 1:].amin())
     return Cached(
-        parts,
+        found,
         Statistics(*index["statistics"]),
         shortest,
         index["skipped"],
@@ -210,7 +210,7 @@ def _read(cache: Path, classes: int | None = None) -> Cached:
     )
 
 
-def _sound(index: Any, classes: int | None) -> bool:
+def _sound(index: Any, parts: int, classes: int | None) -> bool:
     """Say whether an index holds what `_write_index` writes: each thing of its kind, in its range, and as many as there
     have to be.
     """
@@ -225,7 +225,7 @@ def _sound(index: Any, classes: int | None) -> bool:
         and channels in (1, 3)
         and bool((shapes[:, 0] == channels).all() and (shapes >= 1).all() and (shapes <= MOST_PIXELS).all())
         and all(isinstance(count, int) and count > 0 for count in counts)
-        and (len(counts), sum(counts)) == (3, len(labels))
+        and (len(counts), sum(counts)) == (parts, len(labels))
         and [tuple(values.shape) for values in statistics] == [(channels,), (channels,), (channels, channels)]
         and all(bool(values.isfinite().all()) for values in statistics)
         and bool((statistics[1] > 0).all())

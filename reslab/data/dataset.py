@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
-from reslab.data.images import Images, Ragged, Raw, Statistics, resize_shorter, single_view
-from reslab.errors import MismatchError, MissingError, first_few
+from reslab.data.images import Framing, Images, Ragged, Raw, Statistics, resize_shorter, single_view
+from reslab.errors import MissingError
 
 PartName = Literal["train", "heldout", "test"]
 Split = tuple[Tensor, Tensor]
@@ -35,10 +35,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in three parts. Choices are made on `heldout`; `test` is read once, at the end.
+    """Images in three parts, or in the test part alone. Choices are made on `heldout`; `test` is read once, at the end.
 
-    Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are;
-    `statistics` are the training part's, and standardise all three. `fingerprint` is of all images and labels, where
+    Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are, and
+    `framing` how they are brought to it where that is not the paper's way; `statistics` are the first part's, and
+    standardise all. `fingerprint` is of all images and labels, where
     they may change: it is empty where they come with a library, or could not be kept.
     """
 
@@ -51,6 +52,7 @@ class Dataset:
     unit: float = 255.0
     size: int | None = None
     fingerprint: str = ""
+    framing: Framing | None = None
 
     def __repr__(self) -> str:
         return f"Dataset {self.describe()}"
@@ -63,13 +65,26 @@ class Dataset:
     @property
     def in_channels(self) -> int:
         """Return the number of image channels."""
-        images = self.parts["train"].images
+        images = next(iter(self.parts.values())).images
         return images.channels if isinstance(images, Ragged) else int(images.shape[1])
+
+    def part(self, name: PartName) -> Part:
+        """Return a part.
+
+        Raises:
+            UserError: if the data set has the test part alone.
+        """
+        if name not in self.parts:
+            raise MissingError(
+                f"{self.name} has no {name} part, as it has a test part alone; it takes trained weights that say mean "
+                "and standard deviation (`reslab evaluate`, or --part test), or images in PATH/train/CLASS"
+            )
+        return self.parts[name]
 
     @property
     def labels(self) -> Tensor:
         """Return the training labels."""
-        return self.parts["train"].labels
+        return self.part("train").labels
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -79,11 +94,11 @@ class Dataset:
 
     def describe(self) -> str:
         """Return in a line what was read: classes, images, their size, and how they are split."""
-        train, heldout, test = (f"{len(self.parts[part].labels):,}" for part in ("train", "heldout", "test"))
-        images = self.parts["train"].images
+        sizes = [f"{len(part.labels):,}" for part in self.parts.values()]
+        images = next(iter(self.parts.values())).images
         size = "of several sizes" if isinstance(images, Ragged) else "×".join(map(str, images.shape[1:]))
-        counts = f"{self.num_classes} classes; {train} training, {heldout} held-out and {test} test images, {size}"
-        return f"{self.name}: {counts}; {self.split_rule}"
+        counts = "{} training, {} held-out and {} test images" if len(sizes) > 1 else "{} test images"
+        return f"{self.name}: {self.num_classes} classes; {counts.format(*sizes)}, {size}; {self.split_rule}"
 
     @property
     def train(self) -> Split:
@@ -101,7 +116,7 @@ class Dataset:
         return self._whole("test")
 
     def _whole(self, part: PartName) -> Split:
-        images, labels = self.parts[part]
+        images, labels = self.part(part)
         return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._prepare(images), labels)
 
     def fitted(self, size: int) -> "Dataset":
@@ -111,20 +126,10 @@ class Dataset:
         ragged = any(isinstance(images, Ragged) for images, _ in self.parts.values())
         return replace(self, size=size, augment=Augment(shift=size // 8, flip=True)) if ragged else self
 
-    def labelled(self, classes: Sequence[str]) -> "Dataset":
-        """Return this data set with each label the place of its class in `classes`, which is found by its name.
-
-        Raises:
-            UserError: naming classes that are not among them.
-        """
-        unknown = [name for name in self.classes if name not in classes]
-        if unknown:
-            raise MismatchError(
-                f"{self.name} has classes that are not among {first_few(classes)}: {first_few(unknown)}; name its "
-                "classes alike"
-            )
-        places = torch.tensor([classes.index(name) for name in self.classes])
-        parts = {name: Part(images, places.to(labels.device)[labels]) for name, (images, labels) in self.parts.items()}
+    def labelled(self, classes: Sequence[str], places: Sequence[int]) -> "Dataset":
+        """Return this data set with the labels that its classes, in their order, have among `classes`: their places."""
+        label = torch.tensor(places)
+        parts = {name: Part(images, label.to(labels.device)[labels]) for name, (images, labels) in self.parts.items()}
         return replace(self, classes=tuple(classes), parts=parts)
 
     def scale_cropped(self, shorter: tuple[int, int], crop: int, colour: float) -> "Dataset":
@@ -145,7 +150,7 @@ class Dataset:
         """Return the training images at `index`, augmented by what the generator draws; without one, as they are
         evaluated.
         """
-        part = self.parts["train"]
+        part = self.part("train")
         raw, labels = _take(part.images, index), part.labels[index]
         if generator is None:
             return self._single_views(raw), labels
@@ -161,7 +166,7 @@ class Dataset:
 
     def batches(self, part: PartName) -> Iterator[Split]:
         """Yield the part in order, each image seen once: as it is, or its single view at `size`."""
-        return self._batches(part, torch.arange(len(self.parts[part].labels)))
+        return self._batches(part, torch.arange(len(self.part(part).labels)))
 
     def sample(self, part: PartName, count: int) -> Split:
         """Return so many images of the part in the same way, or all that it has.
@@ -169,7 +174,7 @@ class Dataset:
         They are the first ones, but where the images come class by class, as a folder's do, they are evenly spread over
         the part.
         """
-        labels = self.parts[part].labels
+        labels = self.part(part).labels
         count = min(count, len(labels))
         by_class = len(labels.unique_consecutive()) == len(labels.unique())
         index = torch.arange(count)
@@ -177,7 +182,7 @@ class Dataset:
         return torch.cat([images for images, _ in found]), torch.cat([some for _, some in found])
 
     def _batches(self, part: PartName, chosen: Tensor) -> Iterator[Split]:
-        images, labels = self.parts[part]
+        images, labels = self.part(part)
         side = self.size if isinstance(images, Ragged) or self.size else max(images.shape[2:])
         step = max(1, min(BATCH_IMAGES, BATCH_PIXELS // (side or 1) ** 2))
         for index in chosen.split(step):
@@ -189,7 +194,7 @@ class Dataset:
 
         The order depends on the images and `batch` alone, so that batches of different scales go together.
         """
-        images, labels = self.parts[part]
+        images, labels = self.part(part)
         for index in _of_one_shape(images):
             for some in index.split(batch):
                 raw = _take(images, some)
@@ -197,6 +202,8 @@ class Dataset:
                 yield self._prepare(resize_shorter(whole, shorter)), labels[some.to(labels.device)]
 
     def _single_views(self, raw: Raw) -> Tensor:
+        if self.framing is not None:
+            return self._prepare(torch.stack([self.framing(image) for image in raw]))
         if isinstance(raw, Tensor):
             return self._prepare(raw if self.size is None else single_view(raw, self.size))
         if self.size is None:
@@ -215,7 +222,7 @@ class Dataset:
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
         """Return both on the data set's device: sending them with every batch would have the host wait."""
-        device = self.labels.device
+        device = next(iter(self.parts.values())).labels.device
         return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(
             self.statistics.std, device=device
         )[:, None, None]

@@ -1,8 +1,9 @@
-"""`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, of any size, grey or colour.
+"""`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, or the latter alone, of any size,
+grey or colour.
 
 They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to), as a
-viewer shows them: upright as the camera notes (EXIF), and over white where they are transparent. Of an animation or of
-several pages it is the first.
+viewer shows them: upright as the camera notes (EXIF), over white where they are transparent, grey levels of 16 bits in
+8. Of an animation or of several pages it is the first.
 """
 
 import os
@@ -15,21 +16,23 @@ import torch
 
 from reslab.data.augment import Augment
 from reslab.data.cache import Cached, File, decoded, file
-from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
+from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, PartName, held_out
 from reslab.data.decoding import SUFFIXES
 from reslab.data.places import full_path
 from reslab.errors import MismatchError, MissingError, WrongValueError, first_few
 from reslab.progress import Progress
 
 BROKEN = "?broken="
+WORDS: dict[PartName, str] = {"train": "train", "heldout": "held-out", "test": "test"}
 
 
 def folder(argument: str, download: bool, progress: Progress) -> Dataset:
-    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names as text; there is nothing
-    to download.
+    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names, as numbers where all are
+    numbers, else as text; there is nothing to download.
 
     `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on
-    the test part. Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left
+    the test part. Without `train` there is the test part alone, for networks that bring their own mean and standard
+    deviation. Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left
     out, or may not be meant, is warned of.
 
     Raises:
@@ -38,16 +41,16 @@ def folder(argument: str, download: bool, progress: Progress) -> Dataset:
     """
     root, skip_broken = parse(argument)
     classes, parts = _listed(root)
-    found = decoded(root, parts, skip_broken, progress)
+    found = decoded(root, list(parts.values()), skip_broken, progress)
     if found.skipped:
         _tell_of_lost_classes(classes, parts, found)
     return Dataset(
         name=f"folder:{argument}",
-        parts={"train": Part(*found.parts[0]), "heldout": Part(*found.parts[1]), "test": Part(*found.parts[2])},
+        parts={name: Part(*part) for name, part in zip(parts, found.parts, strict=True)},
         classes=tuple(classes),
         statistics=found.statistics,
         augment=Augment(shift=found.shortest // 8, flip=True),
-        split_rule=HELD_OUT_RULE,
+        split_rule=HELD_OUT_RULE if "heldout" in parts else "nothing to train on",
         fingerprint=found.fingerprint,
     )
 
@@ -69,32 +72,38 @@ def parse(argument: str) -> tuple[Path, bool]:
     return root, broken == "skip"
 
 
-def _listed(root: Path) -> tuple[list[str], list[list[File]]]:
-    """Return the classes, and the image files to train on, held out and to test on."""
-    train, test = _part(root, "train"), _part(root, "test", "val")
-    directories, of_test = _directories(train), _directories(test)
+def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
+    """Return the classes, and the image files of each part."""
+    test = _part(root, "test", "val")
+    of_test = _directories(test)
+    if not (root / "train").exists():
+        classes = list(of_test)
+        testing, loose = _files(test, of_test, classes, at_least=1)
+        _tell_of_left_out(_loose(test) + loose)
+        return classes, {"test": testing}
+    train = _part(root, "train")
+    directories = _directories(train)
     classes = list(directories)
     unknown = [name for name in of_test if name not in directories]
     if unknown:
         raise MismatchError(f"{test} has classes that {train} has not: {first_few(unknown)}")
     if len(classes) == 1:
         warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
-    if all(name.isdecimal() for name in classes) and classes != sorted(classes, key=int):
-        numbered = ", ".join(f"{label} is {name}" for label, name in enumerate(classes[:3]))
-        warnings.warn(
-            f"the classes of {root} are numbers, and labels count them in the order of text: label {numbered}, …",
-            stacklevel=4,
-        )
     training, loose = _files(train, directories, classes, at_least=2)
     testing, more = _files(test, of_test, classes, at_least=1)
-    left = _loose(train) + loose + _loose(test) + more
-    if left:
-        warnings.warn(
-            f"left out, as they are in no class or not named {', '.join(SUFFIXES)}: {first_few(left)}", stacklevel=4
-        )
+    _tell_of_left_out(_loose(train) + loose + _loose(test) + more)
     held = held_out(torch.tensor([file.label for file in training])).tolist()
-    parts = [[file for file, out in zip(training, held, strict=True) if out == part] for part in (False, True)]
-    return classes, [*parts, testing]
+    kept, out = ([file for file, out in zip(training, held, strict=True) if out == part] for part in (False, True))
+    return classes, {"train": kept, "heldout": out, "test": testing}
+
+
+def _tell_of_left_out(paths: Sequence[str]) -> None:
+    if paths:
+        warnings.warn(
+            f"left out, as they are in no class or not named {', '.join(SUFFIXES)} ({len(paths):,}): "
+            f"{first_few(paths)}",
+            stacklevel=5,
+        )
 
 
 def _part(root: Path, *names: str) -> Path:
@@ -124,7 +133,12 @@ def _directories(part: Path) -> dict[str, str]:
         found[name] = directory
     if not found:
         raise MissingError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=_number if all(name.isdecimal() for name in found) else None))
+
+
+def _number(item: tuple[str, str]) -> tuple[int, str]:
+    """Return what places a class among others whose names are numbers."""
+    return int(item[0]), item[0]
 
 
 def _files(
@@ -189,11 +203,12 @@ def _loose(part: Path) -> list[str]:
     )
 
 
-def _tell_of_lost_classes(classes: Sequence[str], parts: Sequence[Sequence[File]], found: Cached) -> None:
+def _tell_of_lost_classes(classes: Sequence[str], parts: Mapping[PartName, Sequence[File]], found: Cached) -> None:
     """Warn of classes that had images in a part, none of which can be decoded."""
-    for part, files, (_, labels) in zip(("train", "held-out", "test"), parts, found.parts, strict=True):
+    for (part, files), (_, labels) in zip(parts.items(), found.parts, strict=True):
         lost = {file.label for file in files} - set(labels.tolist())
         if lost:
             warnings.warn(
-                f"no {part} image is left of {first_few([classes[label] for label in sorted(lost)])}", stacklevel=3
+                f"no {WORDS[part]} image is left of {first_few([classes[label] for label in sorted(lost)])}",
+                stacklevel=3,
             )

@@ -1,8 +1,11 @@
 """Images of one size as a tensor, of any sizes as a `Ragged`; resizing and cropping them; their statistics."""
 
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Self, TypeAlias
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from reslab.errors import UnusableError
@@ -15,6 +18,42 @@ LONGEST = 16
 """Of how many squares an image is resized at most; of a longer strip, those in its middle, so that a row of pixels fits
 in memory.
 """
+
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+"""Pillow's kinds of resizing; all but the nearest are antialiased."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How others bring an image to the `size`×`size` that their network sees: resized by Pillow so that its shorter
+    side is `resize`, or, `squashed`, both sides, and the centre cut out.
+    """
+
+    size: int
+    resize: int
+    interpolation: Interpolation = "bilinear"
+    squashed: bool = False
+
+    def at(self, size: int) -> Self:
+        """Return the same for another size, everything in proportion."""
+        return replace(self, size=size, resize=max(size, round(self.resize * size / self.size)))
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return `[C, size, size]` uint8 of an image `[C, H, W]` uint8."""
+        # here, as torchvision takes a second to import
+        from torchvision.transforms.v2.functional import center_crop
+
+        image = image if self.squashed else _middle(image)
+        height, width = image.shape[1:]
+        sides = (self.resize, self.resize) if self.squashed else (self._side(width, height), self._side(height, width))
+        method = Image.Resampling[self.interpolation.upper()]
+        planes = [np.asarray(Image.fromarray(plane).resize(sides, method)) for plane in image.cpu().numpy()]
+        return center_crop(torch.from_numpy(np.stack(planes)), [self.size, self.size])
+
+    def _side(self, side: int, other: int) -> int:
+        """Return how long a side becomes; the longer one is rounded down."""
+        return self.resize * side // min(side, other)
 
 
 class Ragged:
@@ -98,10 +137,16 @@ def resize_shorter(images: Tensor, side: int) -> Tensor:
     # here, as torchvision takes a second to import and the digits need none of it
     from torchvision.transforms.v2.functional import resize
 
+    images = _middle(images)
+    return images if min(images.shape[-2:]) == side else resize(images, [side], antialias=True)
+
+
+def _middle(images: Tensor) -> Tensor:
+    """Return the middle of images that are longer than `LONGEST` squares, others as they are."""
     for axis in (-2, -1):
         beyond = images.shape[axis] - LONGEST * min(images.shape[-2:])
         images = images.narrow(axis, beyond // 2, images.shape[axis] - beyond) if beyond > 0 else images
-    return images if min(images.shape[-2:]) == side else resize(images, [side], antialias=True)
+    return images
 
 
 def single_view(images: Tensor, size: int) -> Tensor:

@@ -12,8 +12,8 @@ from filelock import FileLock
 from torch import nn
 
 from reslab.data import Dataset, load_data
-from reslab.errors import FailedError, UserError, explained
-from reslab.files import Json
+from reslab.errors import FailedError, MissingError, UserError, explained
+from reslab.files import Json, sha256
 from reslab.networks import zoo
 from reslab.progress import Progress, clock, short
 from reslab.runs import Run
@@ -122,7 +122,14 @@ def build_network(config: TrialConfig, data: Dataset, **loading: Any) -> nn.Modu
 def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
     """Return a trial's network as it is before training, bit for bit; this seeds the process's generator."""
     torch.manual_seed(config.seed)
-    return build_network(config, data)
+    if config.start is None:
+        return build_network(config, data)
+    file = config.start.file
+    if file is None or not file.is_file() or sha256(file) != config.start.sha256:
+        raise MissingError(
+            f"{file or 'the file'} is not the one that this trial starts from: {config.start.sha256[:16]}…"
+        )
+    return build_network(config, data, weights=file, zero_pad=config.start.zero_pad, head="fresh")
 
 
 def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:

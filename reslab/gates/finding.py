@@ -2,19 +2,27 @@
 
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
 import torch
 from torch import fx, nn
 
-from reslab.errors import UnseenError
-from reslab.gates import tracing
+from reslab.gates import flow, tracing
+from reslab.gates.following import UnknownError
 
 Kind = Literal["add", "concat", "unit"]
 
-_PLAIN = (operator.add, operator.iadd, torch.add, "add", "add_")
+_PLAIN = (
+    operator.add,
+    operator.iadd,
+    torch.add,
+    "add",
+    "add_",
+    torch.ops.aten.add.Tensor,
+    torch.ops.aten.add_.Tensor,
+)
 _SUBTRACTIONS = (
     operator.sub,
     operator.isub,
@@ -25,10 +33,33 @@ _SUBTRACTIONS = (
     "sub_",
     "subtract",
     "subtract_",
+    torch.ops.aten.sub.Tensor,
+    torch.ops.aten.sub_.Tensor,
 )
 """A skip like additions, but for one that takes from a value its own statistics, as normalisations do."""
-_OTHER_SUMS = (torch.stack, torch.lerp, torch.addmm, torch.baddbmm, "lerp", "lerp_", "addmm", "baddbmm")
+_STACKED = {torch.sum: True, "sum": True, torch.mean: False, "mean": False}
+"""What adds up a stack of values along its new dimension, and whether it adds them as they are."""
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""The units of a network that has no modules of its own."""
+_OTHER_SUMS = (
+    torch.stack,
+    torch.lerp,
+    torch.addmm,
+    torch.addcmul,
+    torch.baddbmm,
+    *("lerp", "lerp_", "addmm", "addmm_", "addcmul", "addcmul_", "baddbmm", "baddbmm_"),
+)
 """Those by which a skip may be written and in which no branch is seen."""
+
+
+class NotSplit(NamedTuple):
+    """Where a skip is of which no branch can be gated, and why."""
+
+    where: str  # the module's path; "" is the network itself
+    why: str
+
+    def __str__(self) -> str:
+        return f"in {self.where or 'the network itself'} {self.why}"
 
 
 class Candidate(NamedTuple):
@@ -51,8 +82,9 @@ class Finder:
     def __init__(self, traced: tracing.Traced) -> None:
         self.traced = traced
         self.graph = traced.graph
-        self.sources = tracing.flows(traced.graph)
-        self.parent = tracing.immediate_dominators(self.sources)
+        self.sources = flow.flows(traced.graph)
+        self.parent = flow.immediate_dominators(self.sources)
+        self.not_split: list[NotSplit] = []
         self.rank = {node: position for position, node in enumerate(traced.graph.nodes)}
         self.identities = {
             call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)
@@ -62,16 +94,13 @@ class Finder:
 
     def blocks(self) -> list[Candidate]:
         """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a
-        plain network.
-
-        Raises:
-            UserError: if the two sides of an outermost addition are equally long, or a skip is written as something
-                else.
+        plain network. The skips that are none, for the two sides of the addition are equally long or there is none,
+        are in `not_split`.
         """
         additions = self._additions()
         found = additions + self._dense_layers({block.end for block in additions})
-        self._refuse_other_sums()
-        found = found or self._units()
+        self._name_other_sums()
+        found = found or ([] if self.not_split else self._units())
         return _unique(sorted(found, key=lambda block: self.rank[block.end]))
 
     def _additions(self) -> list[Candidate]:
@@ -81,20 +110,28 @@ class Finder:
         self.covered: set[fx.Node] = set()
         outer_first = filter(self._is_addition, reversed(self.graph.nodes))
         for node in sorted(outer_first, key=lambda node: node not in declared):
-            region = self._between(self.parent[node], node)
+            region = self._between(self._start(node), node)
             if node in self.covered or (node not in declared and region & declared):
                 continue
-            self.covered |= region
-            found.append(self._declared(node) if node in declared else self._residual(node))
+            block = self._declared(node) if node in declared else self._residual(node)
+            if block is not None:
+                self.covered |= region
+                found.append(block)
         return found
 
     def _is_addition(self, node: fx.Node) -> bool:
         """Say whether a node adds, or subtracts, two values that both come from the images."""
-        if len(self._added(node)) != 2:
+        if len(self._added(node)) < 2:
             return False
-        return node.target in _PLAIN or (
-            node.target in _SUBTRACTIONS and self._learns(self._between(self.parent[node], node))
+        return (
+            _stacked(node) is not None
+            or node.target in _PLAIN
+            or (node.target in _SUBTRACTIONS and self._learns(self._between(self._start(node), node)))
         )
+
+    def _start(self, node: fx.Node) -> fx.Node:
+        """Return the last value that all terms of an addition come from."""
+        return self.parent[_stacked(node) or node]
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
         """Say whether the nodes call modules, or take parameters."""
@@ -103,8 +140,8 @@ class Finder:
             for node in nodes
         )
 
-    def _refuse_other_sums(self) -> None:
-        """Refuse a value that is joined with one made from it, outside of the blocks, by what may be a sum."""
+    def _name_other_sums(self) -> None:
+        """Name where a value is joined with one made from it, outside of the blocks, by what may be a sum."""
         for node in self.sources:
             if (
                 node.target in _OTHER_SUMS
@@ -112,41 +149,42 @@ class Finder:
                 and self.parent.get(node) in self.sources[node]
                 and len(self.sources[node]) > 1
             ):
-                where = _scope(node) or "the network itself"
-                raise UnseenError(
-                    f"in {where} a skip may be written as {node.name}, in which no branch is seen; write it as an "
-                    "addition, x + f(x)"
-                )
+                why = f"a skip may be written as {node.name}, in which no branch is seen; write it as x + f(x)"
+                self.not_split.append(NotSplit(_scope(node), why))
 
     def _added(self, node: fx.Node) -> list[fx.Node]:
         """Return the terms of an addition that come from the images, however they are passed."""
-        return [arg for arg in (*node.args, *node.kwargs.values()) if isinstance(arg, fx.Node) and arg in self.sources]
+        stack = _stacked(node)
+        given = (*node.args, *node.kwargs.values()) if stack is None else stack.all_input_nodes
+        sources = self.sources.get(node if stack is None else stack, [])
+        return list(dict.fromkeys(arg for arg in given if isinstance(arg, fx.Node) and arg in sources))
 
     def _declared(self, node: fx.Node) -> Candidate:
         shortcut, branch = node.all_input_nodes
-        start = self.parent[node]
+        start = self._start(node)
         name = next(path for path, addition in self.traced.declared.items() if addition is node)
         return Candidate(
             "add", start, shortcut, [branch], node, self._length(start, shortcut) == 0, _outside(name), plain=True
         )
 
-    def _residual(self, node: fx.Node) -> Candidate:
+    def _residual(self, node: fx.Node) -> Candidate | None:
         """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the
-        shorter of the two sides.
+        shorter of the two sides; name it if they are equally long.
         """
-        start = self.parent[node]
+        start = self._start(node)
         terms = list(self._terms(node, start))
         if all(self._length(start, term) for term in terms):
             terms = self._added(node)
         first, second = sorted(self._length(start, term) for term in terms)[:2]
         if first == second:
             where = _scope(node)
-            raise UnseenError(
-                f"the addition {node.name} in {where or 'the network itself'} has two sides of {first} operations "
-                "each, so its shortcut cannot be "
-                "told from its branch"
-                + (f'; declare it: blocks={{"{where}": ("branch", "shortcut")}}' if where else "")
+            advice = f'; declare it: blocks={{"{where}": ("branch", "shortcut")}}' if where else ""
+            why = (
+                f"the addition {node.name} has two sides of {first} operations each, so its shortcut cannot be told "
+                f"from its branch{advice}"
             )
+            self.not_split.append(NotSplit(where, why))
+            return None
         shortcut = min(terms, key=lambda term: self._length(start, term))
         branches = [term for term in terms if term is not shortcut]
         inside = _common([_scope(node), self._path(start, branches)])
@@ -165,14 +203,13 @@ class Finder:
 
     def _is_part(self, arg: fx.Node, start: fx.Node) -> bool:
         """Say whether a term of a sum from `start` is itself an addition, of further terms."""
-        return self._is_addition(arg) and self.parent[arg] is start and len(arg.users) == 1
+        return self._is_addition(arg) and self._start(arg) is start and len(arg.users) == 1
 
     def _is_plain(self, node: fx.Node, start: fx.Node) -> bool:
         """Say whether a sum is of its terms as they are, unweighted and none of them subtracted."""
         parts = [arg for arg in self._added(node) if self._is_part(arg, start)]
-        return (
-            node.target in _PLAIN and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
-        )
+        plain = node.target in _PLAIN if _stacked(node) is None else _STACKED[node.target]
+        return plain and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
 
     def _dense_layers(self, ends: set[fx.Node]) -> list[Candidate]:
         """Return the dense layers: values that are concatenated with their own common ancestor."""
@@ -199,22 +236,36 @@ class Finder:
         """Return the repeated units of a plain network: the calls of the most frequent class among the outermost that
         repeat.
         """
-        types = {
-            path: kind
-            for path, kind in self.traced.types.items()
-            if path in self.traced.calls and not kind.__module__.startswith("torch.nn.")
-        }
+        called = {path: kind for path, kind in self.traced.types.items() if path in self.traced.calls}
+        own = {path: kind for path, kind in called.items() if not kind.__module__.startswith("torch.nn.")}
+        return self._most_frequent(own) or self._most_frequent(
+            {path: kind for path, kind in called.items() if issubclass(kind, _LAYERS)}
+        )
+
+    def _most_frequent(self, types: Mapping[str, type[nn.Module]]) -> list[Candidate]:
+        """Return the calls, of the most frequent class, that the parameter-free shortcut can stand in for."""
         counts = Counter(types.values())
         repeated = [path for path, kind in types.items() if counts[kind] > 1]
         outermost = [path for path in repeated if not any(path.startswith(f"{other}.") for other in repeated)]
-        if not outermost:
+        bridged = [path for path in outermost if self._is_bridged(self.traced.calls[path])]
+        if not bridged:
             return []
-        (most, _), *_ = Counter(types[path] for path in outermost).most_common(1)
-        calls = [(path, *self.traced.calls[path]) for path in outermost if types[path] is most]
+        (most, _), *_ = Counter(types[path] for path in bridged).most_common(1)
+        calls = [(path, *self.traced.calls[path]) for path in bridged if types[path] is most]
         return [Candidate("unit", taken, taken, [given], given, False, _outside(path)) for path, taken, given in calls]
 
+    def _is_bridged(self, call: tracing.Call) -> bool:
+        """Say whether striding and zero channels bring a call's input into the shape of its output."""
+        try:
+            before, after = (self.traced.known[node].shape for node in call)
+        except (UnknownError, AttributeError):
+            return True  # the shapes are not known: the view is tried on the example
+        steps = [-(-one // other) for one, other in zip(before[2:], after[2:], strict=False)]
+        strided = [-(-one // step) for one, step in zip(before[2:], steps, strict=True)]
+        return len(before) == len(after) and before[1] <= after[1] and strided == list(after[2:])
+
     def _between(self, start: fx.Node, end: fx.Node) -> set[fx.Node]:
-        return tracing.between(start, end, self.sources)
+        return flow.between(start, end, self.sources)
 
     def _length(self, start: fx.Node, term: fx.Node) -> int:
         return len(self._between(start, term) - self.identities)
@@ -232,6 +283,22 @@ class Finder:
         return _common(
             [_outside(path) for path in (*modules, *(str(node.target).rpartition(".")[0] for node in parameters))]
         )
+
+
+def _stacked(node: fx.Node) -> fx.Node | None:
+    """Return the stack that a node adds up along the dimension in which it was stacked; None if it does not."""
+    if node.target not in _STACKED or not node.all_input_nodes:
+        return None
+    stack = node.all_input_nodes[0]
+    if stack.target is not torch.stack:
+        return None
+    along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    stacked = stack.args[1] if len(stack.args) > 1 else stack.kwargs.get("dim", 0)
+    return (
+        stack
+        if along in (stacked, [stacked], (stacked,)) and len(node.args) < 3 and not node.kwargs.get("keepdim")
+        else None
+    )
 
 
 def _outside(path: str) -> str:

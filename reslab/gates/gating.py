@@ -1,6 +1,6 @@
 """What a gate is, and the blocks of a traced graph with one on every branch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +32,17 @@ class Block:
         return self.name.partition("[")[0].rpartition(".")[0]
 
 
+class Setting(NamedTuple):
+    """What a view is run under: gates, and what takes the place of some blocks' branches before these are gated."""
+
+    gates: Tensor | None = None  # [n] or [n, B]
+    replace: Mapping[int, Callable[[Tensor], Tensor]] = {}  # block -> from its branch to what stands in for it
+
+
+Gates = Tensor | Setting | None
+"""What a gated graph takes: gates alone, these and replacements, or neither."""
+
+
 class Place(NamedTuple):
     """Where a block is in the gated graph."""
 
@@ -43,18 +54,40 @@ class Place(NamedTuple):
     plain: bool  # whether the end is just the sum of shortcut and branches
 
 
-def gated(branch: Tensor, gates: Tensor | None, index: int) -> Tensor:
-    """Return the branch `[B, …]` times its gate, cast to the branch's dtype; the branch itself if there
-    are no gates.
+def gated(branch: Tensor, gates: Gates, index: int) -> Tensor:
+    """Return the branch `[B, …]`, or what replaces it, times its gate, cast to the branch's dtype; the branch itself if
+    there are no gates.
     """
+    if isinstance(gates, Setting):
+        branch, gates = _replaced(branch, gates, index), gates.gates
     return branch if gates is None else branch * _fitted(gates[index], branch)
 
 
-def bridged(x: Tensor, out: Tensor, gates: Tensor | None, index: int) -> Tensor:
-    """Return a unit's output `[B, C', H', W']` at gate 1, its input through the option-A shortcut at gate 0, and a mix
-    between.
+def bridged(x: Tensor, out: Tensor, gates: Gates, index: int) -> Tensor:
+    """Return a unit's output `[B, C', H', W']`, or what replaces it, at gate 1, its input through the option-A shortcut
+    at gate 0, and a mix between.
     """
+    if isinstance(gates, Setting):
+        out, gates = _replaced(out, gates, index), gates.gates
     return out if gates is None else torch.lerp(option_a(x, out), out, _fitted(gates[index], out))
+
+
+def _replaced(branch: Tensor, setting: Setting, index: int) -> Tensor:
+    """Return what stands in for a branch, in memory of its own, since a sum may be made in place."""
+    replacement = setting.replace.get(index)
+    if replacement is None:
+        return branch
+    value = replacement(branch)
+    if not fits(value, branch):
+        raise MismatchError(
+            f"block number {index} adds {list(branch.shape)}, and {list(value.shape)} cannot stand in for it"
+        )
+    return value.to(branch).expand_as(branch).clone()
+
+
+def fits(value: Tensor, branch: Tensor) -> bool:
+    """Say whether a value can stand in for a branch `[B, …]`: it has its shape, or is one for all images."""
+    return value.shape in (branch.shape, branch.shape[1:]) or value.shape == (1, *branch.shape[1:])
 
 
 def _fitted(gate: Tensor, like: Tensor) -> Tensor:
@@ -96,7 +129,9 @@ def put_gates(traced: tracing.Traced, gates: fx.Node, found: Sequence[Candidate]
 
 
 def without_gate(node: fx.Node) -> fx.Node:
-    """Return the branch that a gate multiplies; any other node itself."""
+    """Return the branch that a gate multiplies, or the unit that is bridged; any other node itself."""
+    if node.target is bridged:
+        return node.all_input_nodes[1]
     return node.all_input_nodes[0] if node.target is gated else node
 
 

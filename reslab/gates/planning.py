@@ -36,8 +36,8 @@ from typing import Any, NamedTuple
 from torch import fx
 
 from reslab.errors import UnseenError
-from reslab.gates import tracing
-from reslab.gates.finding import Finder
+from reslab.gates import flow, tracing
+from reslab.gates.finding import Finder, NotSplit
 from reslab.gates.gating import Block, Place, put_gates, without_gate
 
 Function = Callable[..., Any]
@@ -92,6 +92,7 @@ class Plan:
     graph: fx.Graph
     blocks: tuple[Block, ...]
     places: Sequence[Place]
+    not_split: tuple[NotSplit, ...]
     cuts: Sequence[Cut]  # n + 1
     segments: Sequence[Function]  # n + 2: the stem, one for each block, the head; of what is live before, and the gates
     _slices: dict[tuple[Nodes, fx.node.Argument], Function] = field(default_factory=dict)
@@ -133,9 +134,13 @@ def make_plan(traced: tracing.Traced) -> Plan:
     """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
 
     Raises:
-        UserError: if there are no blocks, or a shortcut cannot be told from a branch.
+        UserError: if there are no blocks, or none of which the shortcut can be told from the branch.
     """
-    found = Finder(traced).blocks()
+    finder = Finder(traced)
+    found = finder.blocks()
+    if not found and finder.not_split:
+        others = f" (and {len(finder.not_split) - 1} others like it)" if len(finder.not_split) > 1 else ""
+        raise UnseenError(f"nothing is left to gate: {finder.not_split[0]}{others}")
     if not found:
         raise UnseenError(
             "the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph"
@@ -151,6 +156,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
         graph=graph,
         blocks=tuple(Block(block.name, block.kind, block.identity) for block in found),
         places=places,
+        not_split=tuple(finder.not_split),
         cuts=cuts,
         segments=[tracing.function_of(segment.graph(gates)) for segment in _segments(nodes, rank, cuts)],
     )
@@ -158,7 +164,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
 
 def _cuts(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], ends: Sequence[fx.Node]) -> Iterator[Cut]:
     """Yield a cut after each end, in their order."""
-    flows = tracing.flows_to_output(nodes[0].graph)
+    flows = flow.flows_to_output(nodes[0].graph)
     for end in ends:
         at = rank[end]
         live = [node for node in nodes[: at + 1] if any(rank[user] > at for user in node.users)]
@@ -188,14 +194,18 @@ def slice_graph(takes: Nodes, gives: fx.node.Argument) -> fx.Graph:
     copies = {node: graph.placeholder(node.name) for node in takes}
     wanted: set[fx.Node] = set()
     pending: list[fx.Node] = []
-    fx.node.map_arg(gives, pending.append)
+
+    def ungated(node: fx.Node) -> fx.Node:
+        return node if node in takes else without_gate(node)
+
+    fx.node.map_arg(gives, lambda node: pending.append(ungated(node)))
     while pending:
         node = pending.pop()
         if node not in copies and node not in wanted:
             wanted.add(node)
-            pending += [without_gate(source) for source in node.all_input_nodes]
+            pending += map(ungated, node.all_input_nodes)
     for node in takes[0].graph.nodes:
         if node in wanted:
-            copies[node] = graph.node_copy(node, lambda source: copies[without_gate(source)])
-    graph.output(fx.node.map_arg(gives, lambda node: copies[without_gate(node)]))
+            copies[node] = graph.node_copy(node, lambda source: copies[ungated(source)])
+    graph.output(fx.node.map_arg(gives, lambda node: copies[ungated(node)]))
     return graph

@@ -4,17 +4,26 @@ submodules' modes.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import fx, nn
 from torch.fx.proxy import TraceError
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from reslab.errors import MismatchError, UnseenError, UserError
+from reslab.gates.following import (
+    Followed,
+    Known,
+    UnknownError,
+    check,
+    line_of_network,
+    recorded_factories,
+    shapes_of,
+)
+from reslab.gates.inputs import Whole, rebuilt
 
-_FUSED = (
+FUSED = (
     nn.Transformer,
     nn.TransformerEncoder,
     nn.TransformerEncoderLayer,
@@ -50,6 +59,7 @@ class Traced(NamedTuple):
     types: dict[str, type[nn.Module]]
     leaves: dict[str, Leaf]  # modules that cannot be seen through
     declared: dict[str, fx.Node]  # the addition of each declared block
+    known: Known  # the shapes in it
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
@@ -61,28 +71,20 @@ class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
 
 
 class _ModeBranchError(TraceError):
-    """A forward takes another way in training mode."""
+    """A forward takes another way in a module's training mode, mostly its own."""
 
-
-class Whole(nn.Module):
-    """A network as a part, so that it is called with its images alone, whatever else its forward could take."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.training = network.training
-        self.network = network
-
-    def whole(self, x: Tensor) -> Any:
-        """Call the network: what is traced."""
-        return self.network(x)
+    def __init__(self, path: str) -> None:
+        super().__init__("it takes another way in training mode (`if self.training`)")
+        self.path = path
 
 
 class Tracer(fx.Tracer):
-    """torch.fx's tracer, with three differences.
+    """torch.fx's tracer, with four differences.
 
-    A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a module
-    whose forward decides on a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) +
-    branch(x))`, whatever its own forward says.
+    A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a forward
+    that decides on the shape of the input is followed as the example's shape has it; a module whose forward decides on
+    a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) + branch(x))`, whatever its own
+    forward says.
     """
 
     traced_func_name = "whole"
@@ -91,6 +93,7 @@ class Tracer(fx.Tracer):
         self, declarations: Declarations, fixed: Collection[str], opaque: Mapping[type[nn.Module], Leaf]
     ) -> None:
         super().__init__()
+        self.known: Known | None = None
         self.declarations = declarations
         self.fixed = fixed
         self.opaque = opaque
@@ -108,7 +111,7 @@ class Tracer(fx.Tracer):
         """
         rng = torch.get_rng_state()
         try:
-            with self._live_modes():
+            with self._live_modes(), recorded_factories(partial(self.create_proxy, "call_function")):
                 graph = self.trace(root)
             drew = not torch.equal(rng, torch.get_rng_state())
         finally:
@@ -118,15 +121,17 @@ class Tracer(fx.Tracer):
                 "the network draws random numbers in a forward that is traced; draw them in a module of its own "
                 "that reads self.training"
             )
+        _give_shapes(graph)
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
-        return Traced(graph, once, self.types, self.leaves, self.declared)
+        known = self.known or Known(root, graph, root.sketch)
+        return Traced(graph, once, self.types, self.leaves, self.declared, known)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether the graph holds a call of this module and not its inside."""
         if type(m) in self.opaque and module_qualified_name not in self.fixed:
             self.leaves[module_qualified_name] = self.opaque[type(m)]
             return True
-        if isinstance(m, _FUSED):
+        if isinstance(m, FUSED):
             self.leaves[module_qualified_name] = Leaf(f"torch's own {type(m).__name__} cannot be traced", by_mode=False)
             return True
         return is_layer(m)
@@ -135,6 +140,12 @@ class Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Record the call, and trace through it, call it as a leaf, or write out its declaration."""
+        if self._is_looking:
+            return forward(*args, **kwargs)
+        if (inner := within(m)) is not m:
+            return inner(*args, **kwargs)
+        if m._compiled_call_impl is not None:
+            forward = m._call_impl
         path = self.path_of_module(m)
         declaration = self.declarations.get(path.removeprefix("network."))
         try:
@@ -146,9 +157,12 @@ class Tracer(fx.Tracer):
         except (_Stopped, UserError):
             raise
         except Exception as error:
-            raise _Stopped(path, m, Leaf(_reason(error), isinstance(error, _ModeBranchError))) from error
-        first = args[0] if args else None
-        if isinstance(out, fx.Proxy) and isinstance(first, fx.Proxy):
+            by_mode = isinstance(error, _ModeBranchError)
+            if isinstance(error, _ModeBranchError):
+                path, m = error.path, self.root.get_submodule(error.path)
+            raise _Stopped(path, m, Leaf(_reason(error), by_mode)) from error
+        first = next((value for value in (*args, *kwargs.values()) if isinstance(value, fx.Proxy)), None)
+        if isinstance(out, fx.Proxy) and first is not None:
             self.calls.setdefault(path, []).append(Call(first.node, out.node))
             self.types[path] = type(m)
         return out
@@ -161,11 +175,63 @@ class Tracer(fx.Tracer):
         self.declared[path] = total.node
         return after[0](total) if after and after[0] is not None else total
 
+    def proxy(self, node: fx.Node) -> Followed:
+        """Return a value in tracing that can be asked for its sizes."""
+        return Followed(node, self)
+
+    def create_arg(self, a: Any) -> fx.node.Argument:
+        """Write out what is made of values in tracing, such as a network's own class of outputs, so that it is made
+        again when the graph runs.
+        """
+        made = rebuilt(a)
+        if made is None:
+            return super().create_arg(a)
+        rebuild, leaves = made
+        return self.create_node("call_function", rebuild, (super().create_arg(leaves),), {})
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return a parameter as a node of the graph, or as it is for who looks up its shape."""
+        return attr_val if self._is_looking else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def told(self, value: fx.Proxy, read: Callable[[Any], Any]) -> Any:
+        """Return what `read` (`len`, `int`, `bool`, …) gives of a value that only shapes decide, and have the graph
+        check it.
+
+        Raises:
+            TraceError: if it depends on the content of tensors.
+        """
+        if self.known is None:
+            self.known = Known(self.root, self.graph, self.root.sketch)
+        try:
+            told = self.known.read(value.node, read)
+        except UnknownError:
+            raise TraceError(
+                f"its way depends on a value that is only known when it runs ({value.node.name})"
+            ) from None
+        if self.known.from_input(value.node):
+            reading = self.create_node("call_function", read, (value.node,), {})
+            example = str(shapes_of(self.root.sketch))
+            self.create_node("call_function", check, (reading, told, line_of_network(), example), {})
+        return told
+
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Refuse, with the reason in the network's own words."""
+        """Return what the example's shape decides.
+
+        Raises:
+            TraceError: if it does not, with the reason in the network's own words.
+        """
         if obj.node.op == "get_attr" and str(obj.node.target).endswith(".training"):
-            raise _ModeBranchError("it takes another way in training mode (`if self.training`)")
-        raise TraceError(f"its way depends on a value that is only known when it runs ({obj.node.name})")
+            raise _ModeBranchError(str(obj.node.target).removesuffix(".training"))
+        return self.told(obj, bool)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Yield the parts of a value, as many as the example's shape makes them."""
+        return (obj[index] for index in range(self.told(obj, len)))
+
+    @property
+    def _is_looking(self) -> bool:
+        """Whether the graph so far is being run, to know its shapes."""
+        return self.known is not None and self.known.running
 
     @contextmanager
     def _live_modes(self) -> Iterator[None]:
@@ -175,7 +241,12 @@ class Tracer(fx.Tracer):
         original = nn.Module.__getattribute__
 
         def read(module: nn.Module, name: str) -> Any:
-            if name == "training" and (path := self._paths().get(module)) is not None and path not in self.fixed:
+            if (
+                name == "training"
+                and not self._is_looking
+                and (path := self._paths().get(module)) is not None
+                and path not in self.fixed
+            ):
                 return self.create_proxy("get_attr", f"{path}.training", (), {})
             return original(module, name)
 
@@ -190,12 +261,32 @@ class Tracer(fx.Tracer):
         return paths
 
 
+def _give_shapes(graph: fx.Graph) -> None:
+    """Have every check of the graph name the shape that the graph is given."""
+    checks = [node for node in graph.nodes if node.target is check]
+    if checks:
+        first = next(iter(graph.nodes))
+        with graph.inserting_after(first):
+            shapes = graph.call_function(shapes_of, (first,))
+        for node in checks:
+            node.args = (*node.args, shapes)
+
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def within(module: nn.Module) -> nn.Module:
+    """Return the module inside DataParallel, DistributedDataParallel or torch.compile; any other module itself."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return within(module.module)
+    # as torch.compile calls it
+    return within(module._modules["_orig_mod"]) if "_orig_mod" in module._modules else module
 
 
 def is_layer(module: nn.Module) -> bool:
     """Say whether a module is one of torch's own, which a graph calls as a whole."""
-    return type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, _CONTAINERS)
+    theirs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+    return theirs and not isinstance(module, _CONTAINERS) and within(module) is module
 
 
 def opened(network: nn.Module) -> dict[str, nn.Module]:
@@ -229,10 +320,11 @@ class CannotSeeError(UnseenError):
     """A module that has to be seen through cannot be."""
 
     def __init__(self, path: str, module: nn.Module, leaf: Leaf) -> None:
-        name = path.removeprefix("network").removeprefix(".")
-        advice = f'; declare it: blocks={{"{name}": ("branch", "shortcut")}}' if name else ""
-        super().__init__(f"cannot see through {name or 'the network'} ({type(module).__name__}): {leaf.reason}{advice}")
         self.path, self.leaf = path, leaf
+        self.name = path.removeprefix("network").removeprefix(".")
+        advice = f'; declare it: blocks={{"{self.name}": ("branch", "shortcut")}}' if self.name else ""
+        self.why = f"{leaf.reason}{advice}"
+        super().__init__(f"cannot see through {self.name or 'the network'} ({type(module).__name__}): {self.why}")
 
 
 def _reason(error: Exception) -> str:
@@ -254,114 +346,3 @@ def function_of(graph: fx.Graph) -> Callable[..., Any]:
     exec(code.src, namespace)  # torch.fx's own way to run a graph
     function: Callable[..., Any] = namespace["forward"]
     return function
-
-
-def flows(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
-    """Return, for each node whose value comes from the images, the nodes that it takes such values from.
-
-    Parameters, constants and sizes are not such values: a learned position embedding or a mask is no second path.
-    """
-    sources: dict[fx.Node, list[fx.Node]] = {}
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            sources[node] = []
-            continue
-        inputs = [source for source in node.all_input_nodes if source in sources]
-        if inputs and node.op != "output" and not _is_of_shape(node):
-            sources[node] = inputs
-    return sources
-
-
-def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
-    """Return the nodes whose value comes from the images and goes into the output."""
-    sources = flows(graph)
-    found: set[fx.Node] = set()
-    pending = [graph.output_node()]
-    while pending:
-        node = pending.pop()
-        if node not in found:
-            found.add(node)
-            pending += node.all_input_nodes
-    return found & sources.keys()
-
-
-def _is_of_shape(node: fx.Node) -> bool:
-    if node.op == "call_function" and node.target is getattr:
-        return node.args[1] in ("shape", "device", "dtype", "ndim")
-    name = str(node.target).removeprefix("aten.")
-    return node.op != "call_module" and name.startswith(
-        ("size", "dim", "numel", "new_", "zeros_like", "ones_like", "empty_like", "full_like")
-    )
-
-
-def immediate_dominators(sources: Mapping[fx.Node, list[fx.Node]]) -> dict[fx.Node, fx.Node]:
-    """Return for each node the last node that every path from the images to it passes (Cooper, Harvey & Kennedy 2001,
-    for a graph without cycles).
-    """
-    rank = {node: position for position, node in enumerate(sources)}
-    parent: dict[fx.Node, fx.Node] = {}
-    for node, inputs in sources.items():
-        if not inputs:
-            continue
-        common = inputs[0]
-        for other in inputs[1:]:
-            while common is not other:
-                if rank[common] > rank[other]:
-                    common = parent[common]
-                else:
-                    other = parent[other]
-        parent[node] = common
-    return parent
-
-
-def between(start: fx.Node, end: fx.Node, sources: Mapping[fx.Node, list[fx.Node]]) -> set[fx.Node]:
-    """Return the nodes on the paths from `start`, left out, to `end`, included; `start` must dominate `end`."""
-    found: set[fx.Node] = set()
-    pending = [end]
-    while pending:
-        node = pending.pop()
-        if node is not start and node not in found:
-            found.add(node)
-            pending += sources[node]
-    return found
-
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """Return the tensors in an output, which may be one tensor, a tuple or a mapping."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-class Hidden(fx.Interpreter):
-    """Runs a traced graph and refuses a leaf that adds a skip out of sight."""
-
-    def __init__(self, root: Whole, traced: Traced) -> None:
-        super().__init__(root, graph=traced.graph)
-        self.extra_traceback = False
-        self.leaves = traced.leaves
-
-    def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Look inside the leaves that could not be traced, by the operations that they run on this example."""
-        module = self.module.get_submodule(str(target))
-        leaf = self.leaves.get(str(target))
-        if leaf is not None and _adds_a_skip(module, args, kwargs):
-            raise CannotSeeError(str(target), module, leaf)
-        return module(*args, **kwargs)
-
-
-def _adds_a_skip(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Say whether a module, run on these arguments, adds two values that come from them."""
-    if isinstance(module, _FUSED):
-        return True  # in evaluation mode it is one operation
-    leaves, structure = tree_flatten((args, kwargs))
-
-    def run(*values: Tensor) -> Any:
-        given = iter(values)
-        positional, named = tree_unflatten(
-            [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
-        )
-        return module(*positional, **named)
-
-    graph = make_fx(run)(*(leaf for leaf in leaves if isinstance(leaf, Tensor))).graph
-    sources = flows(graph)
-    additions = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
-    return any(node.target in additions and len(sources.get(node, ())) == 2 for node in graph.nodes)

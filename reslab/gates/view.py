@@ -4,18 +4,27 @@ The blocks come from the graph of the network and not from the names of its clas
 two values with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
 
-from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError, told
-from reslab.gates import tracing
-from reslab.gates.gating import Block, option_a
+from reslab.errors import MismatchError, UnseenError, WrongValueError, told
+from reslab.gates import flow, tracing
+from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing, table
+from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
+from reslab.gates.finding import NotSplit
+from reslab.gates.following import shapes_of, sketched
+from reslab.gates.gating import Block, Gates, Setting, fits, option_a
+from reslab.gates.hidden import Hidden
+from reslab.gates.inputs import Whole, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
-from reslab.gates.tracing import Declarations, tensors_of
+from reslab.gates.recording import Stream, record
+from reslab.gates.tracing import Declarations
+from reslab.gates.without import Smaller, without
 from reslab.state import preserve
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
@@ -28,47 +37,158 @@ class Sides(NamedTuple):
     branches: Sequence[Tensor]  # mostly one
 
 
-class View(tracing.Whole):
+class View(Whole):
     """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
 
-    def __init__(self, network: nn.Module, declarations: Declarations, fixed: frozenset[str] = frozenset()) -> None:
-        super().__init__(network)
+    def __init__(
+        self,
+        network: nn.Module,
+        example: Any,  # a sketch of it
+        declarations: Declarations,
+        fixed: frozenset[str] = frozenset(),
+        hidden: Sequence[NotSplit] = (),
+    ) -> None:
+        super().__init__(network, example)
+        self.hidden = tuple(hidden)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
         self._opened = tracing.opened(network)
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self.plan.blocks
+        self.example: Any = None  # the first two of it
+        self.shapes: dict[int, torch.Size] = {}  # of what each block adds for the example
 
-    def forward(self, x: Tensor, gates: Tensor | None = None) -> Any:
+    def forward(
+        self,
+        x: Any,
+        gates: AskedGates | None = None,
+        replace: Mapping[Which, Replacement] | None = None,
+    ) -> Any:
         """Return what the network returns, with each block's branch multiplied by its gate.
 
         Args:
-            x: images `[B, C, H, W]`, or whatever the network takes.
-            gates: float `[n]` or `[n, B]`; none means all ones, which is the network bit for bit.
+            x: images `[B, C, H, W]`, or whatever the network takes: several inputs in a tuple or a
+                dict.
+            gates: float `[n]` or `[n, B]`, or `{"layer2.1": 0}`, the others being 1; none means all ones, which is the
+                network bit for bit.
+            replace: what takes the place of branches, before they are gated: `{"layer3.2": "mean"}` for the mean over
+                the batch, a tensor of the branch's shape (or for one image), other images, whose branch it becomes
+                (where a tensor could be both, it is the branch's value), or a function of the branch's own value.
 
         Raises:
-            UserError: if the gates do not fit, or a hook has come to where the view would pass it by.
+            UserError: if the gates or what replaces a branch do not fit, or a hook has come to where the view would
+                pass it by, or the network decides on the shape of its input and would go another way than for the
+                example.
         """
-        if gates is not None:
-            self._check(gates, x.shape[0])
+        setting = self.setting(x, gates, replace)
         live = self.stem(x)
         for index in range(len(self.blocks)):
-            live = self.block(index, live, gates)
+            live = self.block(index, live, setting)
         return self.head(live)
+
+    def run(
+        self,
+        x: Tensor,
+        keep: Collection[Which] | Literal["all"] = "all",
+        *,
+        gates: AskedGates | None = None,
+        replace: Mapping[Which, Replacement] | None = None,
+    ) -> Stream:
+        """Return what the forward returns, and by name what blocks take in, add up and give: `run(x)["layer1.0"].sum`.
+
+        Memory: four copies of a block's values for each that is kept.
+
+        Raises:
+            UserError: as the forward; if there is no such block, or one has several branches that are weighted or
+                subtracted.
+        """
+        check_hooks(self._opened)
+        return record(self, self.plan, x, self.setting(x, gates, replace), indices_of(self.blocks, keep))
+
+    def setting(
+        self,
+        x: Any,
+        gates: AskedGates | None,
+        replace: Mapping[Which, Replacement] | None,
+    ) -> Gates:
+        """Return what `forward` is given as `block` takes it.
+
+        Raises:
+            UserError: if the gates do not fit, there is no such block, or nothing that can take its branch's place.
+        """
+        first = tensors_of(dict(x) if isinstance(x, Mapping) else x)[0]
+        asked = None if gates is None else gates_of(self.blocks, gates, first.shape[0], first.device)
+        if not replace:
+            return asked
+        return Setting(
+            asked, {index_of(self.blocks, which): self._standing_in(which, x, replace[which]) for which in replace}
+        )
+
+    def _standing_in(self, which: Which, x: Any, what: Replacement) -> Callable[[Tensor], Tensor]:
+        """Return the function from a branch to what takes its place; for images, what the branch is for those."""
+        if not isinstance(what, Tensor) or not isinstance(x, Tensor) or what.shape[1:] != x.shape[1:]:
+            return replacing(what, f"block {which!r}")
+
+        def value(branch: Tensor) -> Tensor:
+            return what if fits(what, branch) else next(iter(self.run(what, (which,)).values())).branch
+
+        return value
+
+    def gates(self, *, off: Collection[Which] = ()) -> Tensor:
+        """Return gates of 1, `[n]`, and 0 for the blocks that are off.
+
+        Raises:
+            UserError: if there is no such block.
+        """
+        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        gates = torch.ones(len(self.blocks), device=device)
+        gates[indices_of(self.blocks, off)] = 0
+        return gates
+
+    def without(self, *which: Which) -> Smaller:
+        """Return a module without the branches of these blocks: the network with their gates at 0, bit for bit in
+        evaluation, with fewer parameters and multiply-adds.
+
+        Its parameters are copies, under the names that they have in the network.
+
+        Raises:
+            UserError: if there is no such block, one is not simply the sum of a shortcut and branches, or the network
+                without it is another than with its gate at 0.
+        """
+        return without(self, indices_of(self.blocks, which))
+
+    def index(self, which: Which) -> int:
+        """Return the number of a block of this name.
+
+        Raises:
+            UserError: if there is no such block.
+        """
+        return index_of(self.blocks, which)
+
+    def __repr__(self) -> str:
+        """Return a row a block: its name, its kind, whether its shortcut is the identity, the shape of what it adds for
+        an image of the example, and its parameters.
+        """
+        parameters = [sum(map(Tensor.numel, self.parameters_of(index))) for index in range(len(self))]
+        return (
+            f"View of {type(self.network).__name__}: {len(self)} blocks\n{table(self.blocks, self.shapes, parameters)}"
+        )
 
     def __len__(self) -> int:
         """Return the number of blocks."""
         return len(self.blocks)
 
-    def stem(self, x: Tensor) -> Live:
+    def stem(self, x: Any) -> Live:
         """Return what is live where the first block begins."""
         if not torch.compiler.is_compiling():
-            _check_hooks(self._opened)
+            check_hooks(self._opened)
         live: Live = self.plan.segments[0](self, x, None)
         return live
 
-    def block(self, index: int, live: Live, gates: Tensor | None = None) -> Live:
-        """Run block `index`, with whatever lies between it and the block before, under `gates` (of all blocks)."""
+    def block(self, index: int, live: Live, gates: Gates = None) -> Live:
+        """Run block `index`, with whatever lies between it and the block before, under the gates, or the setting, of
+        all blocks.
+        """
         live = self.plan.segments[index + 1](self, live.stream, *live.rest, gates)
         return live
 
@@ -97,6 +217,11 @@ class View(tracing.Whole):
         return out
 
     @property
+    def not_split(self) -> tuple[NotSplit, ...]:
+        """The skips that no gate is on: where they are, and why not."""
+        return self.plan.not_split + self.hidden
+
+    @property
     def is_chain(self) -> bool:
         """Whether the blocks are residual and follow one another, so that each sees only the sum before it."""
         return self.plan.is_chain
@@ -104,13 +229,13 @@ class View(tracing.Whole):
     def parameters_of(self, index: int) -> list[nn.Parameter]:
         """Return the parameters that block `index` uses, on either side."""
         place = self.plan.places[index]
-        return self._parameters_at(tracing.between(place.input, place.end, tracing.flows(self.plan.graph)))
+        return self._parameters_at(flow.between(place.input, place.end, flow.flows(self.plan.graph)))
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
         plan = self.plan
         before = plan.places[index - 1].end if index else next(iter(plan.graph.nodes))
-        return self._parameters_at(tracing.between(before, plan.places[index].input, tracing.flows(plan.graph)))
+        return self._parameters_at(flow.between(before, plan.places[index].input, flow.flows(plan.graph)))
 
     def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
         found: dict[nn.Parameter, None] = {}  # in the order of the graph, each once
@@ -124,7 +249,11 @@ class View(tracing.Whole):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network alone, which is traced again."""
-        return View, (self.network, self.declarations, frozenset(self.fixed))
+        return (
+            View,
+            (self.network, self.sketch, self.declarations, frozenset(self.fixed), self.hidden),
+            {"shapes": self.shapes, "example": self.example},
+        )
 
     @property
     def plan(self) -> Plan:
@@ -135,27 +264,19 @@ class View(tracing.Whole):
         if modes not in self._plans:
             with preserve(self.network):
                 self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
-            _adopt_constants(self)
+            adopt_constants(self)
         return self._plans[modes]
 
-    def _check(self, gates: Tensor, batch: int) -> None:
-        n = len(self.blocks)
-        if not isinstance(gates, Tensor) or not gates.is_floating_point():
-            raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
-        if gates.shape != (n,) and gates.shape != (n, batch):
-            raise MismatchError(
-                f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] "
-                "was expected"
-            )
 
-
-def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = None) -> View:
+def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None) -> View:
     """Return the gated view of a network, which shares its parameters.
 
     Args:
-        network: any network of one input, also inside DataParallel, DistributedDataParallel or torch.compile; it is
-            left as it was found.
-        example: a batch that it takes; the view is checked on it against the network, bit for bit.
+        network: any network, also inside DataParallel, DistributedDataParallel or torch.compile, or exported by
+            torch.export; it is left as it was found.
+        example: a batch that it takes: a tensor of images or of anything else, or its arguments in a tuple or, by name,
+            in a dict. The view is checked on it against the network, bit for bit. A network that decides on the shape
+            of its input is seen as this shape has it.
         blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of
             the modules whose outputs are added (`None` for an identity shortcut), and as a third, what follows the
             addition.
@@ -165,55 +286,80 @@ def view(network: nn.Module, example: Tensor, *, blocks: Declarations | None = N
     """
     network = unwrapped(network)
     declarations = dict(blocks or {})
-    _check_declarations(network, declarations)
-    _check_hooks(tracing.opened(network))
+    check_declarations(network, declarations)
+    check_hooks(tracing.opened(network))
 
-    def evaluate(module: nn.Module, *gates: Tensor) -> Any:
-        with preserve(network), torch.no_grad():
+    def evaluate(function: Callable[..., Any], *setting: Any) -> Any:
+        with preserve(network), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             network.eval()
-            return module(example, *gates)
+            return function(example, *setting)
 
-    with told(
-        f"the network does not take the example "
-        f"{list(example.shape) if isinstance(example, Tensor) else type(example).__name__}",
-        MismatchError,
-    ):
-        expected = evaluate(network)
+    if isinstance(example, Mapping):
+        example = dict(example)
+    whole = Whole(network, sketched(example))
+    with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
+        expected = evaluate(whole.whole)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
-        made = View(network, declarations, _fixed(network, example, declarations))
-        _compare(expected, evaluate(made), declarations)
-        _compare(expected, evaluate(made, torch.ones(len(made), device=example.device)), declarations)
+        fixed, hidden = _fixed(whole, example, declarations)
+        names = [NotSplit(error.name, error.why) for error in hidden]
+        try:
+            made = View(network, whole.sketch, declarations, fixed, names)
+        except UnseenError as error:
+            raise hidden[0] if hidden else error from None
+        compare(expected, evaluate(made), declarations)
+        made.example = tree_map(lambda leaf: leaf.detach()[:2] if isinstance(leaf, Tensor) else leaf, example)
+        ones = torch.ones(len(made), device=tensors_of(example)[0].device)
+        compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
     return made
 
 
-def _fixed(network: nn.Module, example: Tensor, declarations: Declarations) -> frozenset[str]:
-    """Return the modules whose forward branches on their mode, and which need a graph for each; see that no other hides
-    a skip.
+def _each_by_itself(made: View) -> dict[Which, Replacement]:
+    """Return what replaces every branch by its own value, and notes the shape."""
+
+    def noting(index: int) -> Callable[[Tensor], Tensor]:
+        def noted(branch: Tensor) -> Tensor:
+            made.shapes[index] = branch.shape
+            return branch
+
+        return noted
+
+    return {index: noting(index) for index in range(len(made))}
+
+
+def _fixed(
+    whole: Whole, example: Any, declarations: Declarations
+) -> tuple[frozenset[str], list[tracing.CannotSeeError]]:
+    """Return the modules whose forward branches on their mode, and which need a graph for each; and the others that
+    cannot be seen through and hide a skip.
     """
     fixed: frozenset[str] = frozenset()
     while True:
         try:
-            with preserve(network), torch.no_grad():
-                network.eval()
-                whole = tracing.Whole(network)
-                tracing.Hidden(whole, tracing.trace(whole, declarations, fixed)).run(example)
-            return fixed
+            with preserve(whole.network), torch.no_grad():
+                whole.network.eval()
+                run = Hidden(whole, tracing.trace(whole, declarations, fixed))
+                run.run(example)
+            stopped = run.found
         except tracing.CannotSeeError as error:
             if not error.leaf.by_mode or error.path in fixed:
                 raise
-            fixed |= {error.path}
+            stopped = [error]
+        by_mode = {error.path for error in stopped if error.leaf.by_mode} - fixed
+        if not by_mode:
+            return fixed, stopped
+        fixed |= by_mode
 
 
 def unwrapped(network: Any) -> nn.Module:
-    """Return the network that is inside DataParallel, DistributedDataParallel and torch.compile.
+    """Return the network that is inside DataParallel, DistributedDataParallel, torch.compile and torch.export.
 
     Raises:
         UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
             shape yet.
     """
-    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(network.module)
-    if isinstance(network, torch.jit.ScriptModule):
+    if isinstance(network, torch.export.ExportedProgram):
+        return _of_program(network)
+    if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         raise UnseenError(
             "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
         )
@@ -221,63 +367,17 @@ def unwrapped(network: Any) -> nn.Module:
         raise WrongValueError(
             f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name"
         )
+    network = tracing.within(network)
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
         raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
-    # as torch.compile calls it
-    return unwrapped(network._modules["_orig_mod"]) if "_orig_mod" in network._modules else network
+    return network
 
 
-# --- Checks -----------------------------------------------------------------------------------------------------------
-
-
-def _adopt_constants(made: View) -> None:
-    """Make tensors that the network's forward creates into buffers of the view, so that they move with it."""
-    for name, value in list(vars(made).items()):
-        if isinstance(value, Tensor):
-            delattr(made, name)
-            made.register_buffer(name, value, persistent=False)
-
-
-def _check_hooks(opened: Mapping[str, nn.Module]) -> None:
-    """Refuse hooks on modules whose inside is run by the graph, which would pass them by."""
-    for name, module in opened.items():
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-            raise UnseenError(
-                f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it "
-                "runs what is inside; "
-                "remove the hook, or put it on a layer"
-            )
-
-
-def _compare(expected: Any, got: Any, declarations: Declarations) -> None:
-    """Refuse a view that differs from its network: in any bit, or, for declared blocks, by more than rounding."""
-    for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
-        if one.is_meta:  # it has no values to compare
-            continue
-        if declarations:
-            scale, difference = one.abs().max().item(), (one - other).abs().max().item()
-            if not difference <= 1e-4 * scale:
-                raise MismatchError(
-                    f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its "
-                    f"largest value is {scale:.2g}); "
-                    'what follows an addition inside a block is named third: ("branch", "shortcut", "relu")'
-                )
-        elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
-            raise UnseenError(
-                "the traced graph does not compute what the network does; declare its blocks with blocks={…}"
-            )
-
-
-def _check_declarations(network: nn.Module, declarations: Declarations) -> None:
-    modules = dict(network.named_modules())
-    for block, names in declarations.items():
-        if block not in modules:
-            raise UnknownNameError(f"declared block {block!r} is no module of the network")
-        if len(names) not in (2, 3):
-            raise WrongValueError(
-                f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got '
-                f"{names!r}"
-            )
-        for name in names:
-            if name is not None and f"{block}.{name}" not in modules:
-                raise UnknownNameError(f"declared block {block!r} has no module {name!r}")
+def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
+    """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
+    module = program.module()
+    module._forward_pre_hooks.clear()
+    module._forward_hooks.clear()
+    for name in ("train", "eval"):  # which raise
+        vars(module).pop(name, None)
+    return module

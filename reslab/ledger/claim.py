@@ -1,5 +1,6 @@
 """Claims: what is asserted, and the smallest effect that matters, fixed before anything runs."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ Words = str | Text
 Kind = Literal["exact", "statistical", "cited"]
 
 Direction = Literal["higher", "lower", "not higher"]
-Decision = Literal["supported", "refuted", "inconclusive"]
+Decision = Literal["supported", "refuted", "inconclusive", "untested"]
 
 Section = Literal[
     "overview",
@@ -63,6 +64,10 @@ class Claim:
     non-inferiority, it is under `margin`. `rate` says that the unit is an error rate. `corrects` says, where the
     chapter's own sentence is another one, what that sentence says. A cited claim has its source's decision, and what
     the source found.
+
+    `revision` is raised when what is compared with what changes, so that earlier records no longer count for it.
+    `margin_why` is why the margin is what it is; `published` is the paper's own effect, in the claim's unit. `same_as`
+    is the id of a claim that the same numbers decide: of the two, only that one is counted.
     """
 
     id: str
@@ -77,11 +82,24 @@ class Claim:
     corrects: Text | None = None
     decision: Decision | None = None
     finding: Words | None = None
+    revision: int = 1
+    margin_why: Text | None = None
+    published: float | None = None
+    same_as: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.kind == "statistical") != (self.direction is not None and self.margin is not None):
+        statistical, compared = self.kind == "statistical", (self.direction, self.margin)
+        if None in compared if statistical else compared != (None, None):
             raise ValueError(f"claim {self.id!r}: a statistical claim has a direction and a margin, and no other has")
         if (self.kind == "cited") != (self.decision is not None and self.finding is not None):
             raise ValueError(
                 f"claim {self.id!r}: a cited claim has its source's decision and finding, and no other has"
             )
+        if self.margin is not None and not math.isfinite(self.margin):
+            raise ValueError(f"claim {self.id!r}: the margin must be a finite number, got {self.margin}")
+        if self.published is not None and not math.isfinite(self.published):
+            raise ValueError(f"claim {self.id!r}: a published effect must be a finite number, got {self.published}")
+        if self.revision < 1:
+            raise ValueError(f"claim {self.id!r}: revisions are counted from 1, got {self.revision}")
+        if self.same_as == self.id:
+            raise ValueError(f"claim {self.id!r}: a claim is no alias of itself")

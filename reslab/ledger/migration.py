@@ -1,8 +1,8 @@
-"""Records of version 0.1 of the lab, read as records of today.
+"""Records of earlier versions, read as records of today.
 
-That version wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the names of
-series, columns and units. This is the only place where sentences are read, and nothing writes them any more. It kept no
-values per seed, so what it says cannot be decided again.
+Version 0.1 of the lab wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the
+names of series, columns and units. This is the only place where sentences are read, and nothing writes them any more.
+It kept no values per seed, so what it says cannot be decided again.
 """
 
 import ast
@@ -39,11 +39,17 @@ def translated(text: Any) -> Any:
 
 
 def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of version 0.1 as one of today, as far as it is what such a record was; the schema says what else
-    is wrong with it.
+    """Return an earlier version's record as one of today, as far as it is what such a record was; the schema says what
+    else is wrong with it. A record of today, or of a version that there never was, is returned as it is.
     """
+    if record.get("version") == 2:
+        claims = record.get("claims", [])
+        now = [_of_version_2(claim) for claim in claims] if isinstance(claims, list) else claims
+        return {**record, "version": 3, "claims": now}
+    if "version" in record:
+        return dict(record)
     study = record.get("study")
-    found = {"title": {"ko": study, "en": study}, **record, "version": 2}
+    found = {"title": {"ko": study, "en": study}, **record, "version": 3}
     for key, part in (("claims", _claim), ("tables", _table), ("charts", _chart)):
         if isinstance(found.get(key), list):
             found[key] = [part(each) if isinstance(each, dict) else each for each in found[key]]
@@ -53,7 +59,28 @@ def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
 def _claim(claim: dict[str, Any]) -> dict[str, Any]:
     unit, reason = claim.get("unit", ""), claim.get("reason")
     found = {**claim, "unit": translated(unit), "rate": isinstance(unit, str) and bool(_ERROR_RATE.fullmatch(unit))}
-    return {**found, **_reason(reason)} if isinstance(reason, str) else found
+    return _untested({**found, **_reason(reason)}) if isinstance(reason, str) else found
+
+
+def _of_version_2(claim: Any) -> Any:
+    """Return a claim of version 2, which was paired wherever seeds ran on both sides, and had reasons as they are
+    now.
+    """
+    if not isinstance(claim, dict):
+        return claim
+    paired = claim.get("method") == "paired t" and isinstance(claim.get("control"), dict)
+    reason = claim.get("reason")
+    coded = isinstance(reason, dict) and isinstance(reason.get("code"), str)
+    return {"paired": paired, **(_untested(claim) if coded else claim)}
+
+
+def _untested(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return a claim with the verdict "untested" where measurements could not test it: it was "inconclusive" then."""
+    unable = claim.get("method") == "none" and claim["reason"]["code"] in {
+        *("diverged", "no-room", "one-epoch", "outside-grid", "too-little-learned", "unequal-costs", "untrained"),
+        "different-machines",
+    }
+    return {**claim, "verdict": "untested"} if unable and claim.get("verdict") == "inconclusive" else claim
 
 
 def _reason(text: str) -> dict[str, Any]:

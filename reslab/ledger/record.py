@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from reslab.ledger.claim import SECTIONS, Text, Words
+from reslab.ledger.claim import SECTIONS, Decision, Direction, Kind, Text, Words
 
 GRIDS = ("heatmap", "contours")
 """Kinds of pictures whose series have a value at each x and y."""
@@ -55,26 +55,50 @@ class Reason(Part):
     values: dict[str, JsonValue] = {}
 
 
+Way = Literal["opposite", "under-margin", "no-effect", "not-as-large"]
+"""Which way a claim is refuted: the opposite holds; it holds, but by less than the margin; there is no effect as large
+as the margin, either way; or one of the first and the last.
+"""
+
+
+class Failures(Part):
+    """How many runs of a group did not train, of how many, and the upper bound of their rate at 95 % confidence."""
+
+    failed: Annotated[int, Field(ge=0)]
+    of: Annotated[int, Field(ge=1)]
+    bound: Annotated[float, Field(ge=0, le=1)]
+
+
 class Verdict(Part):
     """A claim with its verdict and what that rests on.
 
     `treatment` and `control` hold a value per seed, or `control` the one number that all are compared with; `measured`
     and `expected` are an exact claim's. `resolution` and `room` are the comparison's
-    (`reslab.ledger.verdict.Comparison`), `untested` why it decides nothing. `rate` says that the unit is an error rate,
-    which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+    (`reslab.ledger.comparison.Comparison`), `untested` why it decides nothing. `rate` says that the unit is an error
+    rate, which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+
+    `interval` is simultaneous with those of the study's other claims, at `level`; `p` is adjusted by Holm's procedure,
+    and `share` the part of the error rate that decided. `signs` is the p-value of the sign test, where it had a say.
+    `way` says which way a claim is refuted, `needed` how many seeds would decide one that is inconclusive. `failed`
+    counts the runs of each group that did not train.
     """
 
     id: str
-    kind: Literal["exact", "statistical", "cited"]
+    kind: Kind
     section: str | None
     statement: Text
     source: str
-    direction: Literal["higher", "lower", "not higher"] | None = None
+    direction: Direction | None = None
     margin: Finite | None = None
     unit: Words = ""
     rate: bool = False
     corrects: Text | None = None
-    verdict: Literal["supported", "refuted", "inconclusive"] | None = None
+    revision: Annotated[int, Field(ge=1)] = 1
+    margin_why: Text | None = None
+    published: Finite | None = None
+    same_as: str | None = None
+    verdict: Decision | None = None
+    way: Way | None = None
     effect: float | None = None
     interval: Interval | None = None
     level: float | None = None
@@ -83,9 +107,16 @@ class Verdict(Part):
     reason: Reason | None = None
     treatment: BySeed | None = None
     control: BySeed | Finite | None = None
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    signs: Annotated[float, Field(ge=0, le=1)] | None = None
+    needed: int | Literal["none"] | None = None
+    failed: dict[str, Failures] = {}
     untested: Reason | None = None
     resolution: Annotated[Finite, Field(ge=0)] = 0.0
     room: bool = False
+    grain: Annotated[Finite, Field(ge=0)] = 0.0
+    paired: bool = False
     measured: JsonValue = None
     expected: JsonValue = None
 
@@ -232,10 +263,14 @@ class Failed(Part):
 class Record(Part):
     """What `study.json` holds; nothing in it depends on when or with how many workers the study ran.
 
+    `code` are digests of the code that trained, measured and decided. `registration` is what was fixed before the seeds
+    were run (`reslab.ledger.registration`), and `registered` the SHA-256 of its file; `error_rate` is what the study's
+    claims share, at this look.
+
     Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     study: str
     title: Text
     question: Text | None = None
@@ -245,6 +280,10 @@ class Record(Part):
     charts: list[Chart] = []
     trials: list[Entry] = []
     failures: list[Failed] = []
+    error_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    code: dict[str, str] = {}
+    registered: str | None = None
+    registration: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
     def _each_claim_once(self) -> Self:

@@ -1,24 +1,23 @@
-"""Claims and verdicts: what is asserted, and how repeated runs decide it.
+"""Verdicts: how repeated runs decide claims.
 
-A claim fixes its direction and the smallest effect that matters (its margin) before anything runs. The effect is the
-mean of `treatment - control`. Intervals are Student's t on paired differences where the same seeds ran on both sides,
-Welch's where they did not; a study's statistical claims share one family-wise error rate by Holm's procedure, and the
-interval that is shown is the one that decided.
+The effect is `treatment - control` of a typical run: the mean of a distribution that is symmetric, the median of one
+that is not. Intervals are Student's t: Welch's, or of paired differences where the two sides of a seed truly share
+something. A study's statistical claims share one family-wise error rate by Holm's procedure, which decides; the
+intervals, which are read together, are simultaneous (Bonferroni). Where differences have no spread, differ by no more
+than the metric's grain, or are skewed, an exact sign test has to agree: `reslab.ledger.estimate`.
 
 Exact claims (a count, a shape, an identity) are checked once; cited ones (history, other people's data) carry what
 their source decides.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
-from scipy import special  # its stdtr is Student's t, as scipy.stats.t, which takes many times as long to load
+from typing import Any
 
 from reslab.ledger.claim import Claim, Decision
-from reslab.ledger.record import Reason, Verdict
+from reslab.ledger.comparison import Check, Comparison
+from reslab.ledger.estimate import Estimate, estimate
+from reslab.ledger.record import Reason, Verdict, Way
 
 ERROR_RATE = 0.05
 """Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
@@ -26,176 +25,57 @@ ERROR_RATE = 0.05
 MINIMUM_SEEDS = 3
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A claim with its measurements: one value per seed, and one per seed of what it is compared with, or one number
-    for all.
-
-    `untested` says why they cannot decide, where they cannot. `room`: the values cannot be under 0, so that nothing can
-    be lower by a margin that the control itself does not reach. `resolution` is the step of the grid that values were
-    read off, if they were: the difference of two such values may be wrong by as much, in all seeds alike, and the
-    interval is wider by that.
-    """
-
-    claim: Claim
-    treatment: Mapping[int, float]
-    control: Mapping[int, float] | float
-    untested: Reason | None = None
-    resolution: float = 0.0
-    room: bool = False
-
-    @property
-    def controls(self) -> Mapping[int, float]:
-        """Return what each seed's value is compared with."""
-        return self.control if isinstance(self.control, Mapping) else dict.fromkeys(self.treatment, self.control)
-
-
-@dataclass(frozen=True)
-class Check:
-    """An exact claim with what was measured and what it has to be."""
-
-    claim: Claim
-    measured: Any
-    expected: Any
-
-
-TRAINED = 0.2
-"""A network with a larger training error has not learned its task, and says nothing of networks that have."""
-
-
-def untrained(train_errors: Mapping[str, Mapping[int, float]]) -> Reason | None:
-    """Return why a comparison of trained networks tests nothing, given each one's training errors by seed; None if
-    every one has been trained.
-    """
-    worst = {name: float(np.max(list(errors.values()))) for name, errors in train_errors.items()}
-    found = {name: error if math.isfinite(error) else None for name, error in worst.items() if not error <= TRAINED}
-    return Reason(code="untrained", values={"errors": found, "limit": TRAINED}) if found else None
-
-
-def _no_room(comparison: Comparison) -> Reason | None:
-    """Return why nothing can be lower than the control by the margin; None where it can."""
-    if not comparison.room:
-        return None
-    claim, mean = comparison.claim, float(np.mean(list(comparison.controls.values())))
-    assert claim.direction == "lower" and claim.margin is not None
-    return Reason(code="no-room", values={"margin": claim.margin, "mean": mean}) if mean <= claim.margin else None
-
-
 def undecided(claim: Claim) -> Verdict:
     """Return the record of a claim that nothing was measured for yet."""
     return Verdict(**asdict(claim))
 
 
-class Agreement(NamedTuple):
-    """The claims that were decided more than once: alike each time, inconclusive in some cases only, or supported here
-    and refuted there.
-    """
-
-    alike: list[str]
-    in_part: list[str]
-    both_ways: list[str]
-
-
-def agreement(claims: Sequence[Verdict]) -> Agreement:
-    """Return how the verdicts of several studies agree, given all of them."""
-    verdicts: dict[str, list[Decision]] = {}
-    for claim in claims:
-        if claim.verdict is not None:
-            verdicts.setdefault(claim.id, []).append(claim.verdict)
-    found = Agreement([], [], [])
-    for id, decided in verdicts.items():
-        kinds = set(decided)
-        if len(decided) > 1:
-            (
-                found.both_ways
-                if kinds >= {"supported", "refuted"}
-                else found.in_part
-                if len(kinds) > 1
-                else found.alike
-            ).append(id)
-    return found
-
-
-ROUNDING = 1e-12
-"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
-unit.
-"""
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    """A mean difference with its standard error, its degrees of freedom, how far all of it may be off, and what of it
-    is only rounding.
-    """
-
-    effect: float
-    error: float
-    df: float
-    n: int
-    method: str
-    off: float
-    rounding: float
-
-    def interval(self, level: float, threshold: float) -> tuple[float, float]:
-        """Return the interval of the effect; an end that is at the threshold up to rounding is there exactly."""
-        half = self.off + (float(special.stdtrit(self.df, 0.5 + level / 2)) * self.error if self.error else 0.0)
-        low, high = (
-            threshold if abs(end - threshold) <= self.rounding else end
-            for end in (self.effect - half, self.effect + half)
-        )
-        return low, high
-
-    def p_value(self, threshold: float) -> float:
-        """Return the two-sided p-value of "the effect equals the threshold", whichever way it is off."""
-        distance = abs(self.effect - threshold) - self.off
-        if distance <= self.rounding:
-            return 1.0
-        return float(2 * special.stdtr(self.df, -distance / self.error)) if self.error else 0.0
-
-
-def _estimate(treatment: Mapping[int, float], control: Mapping[int, float], off: float) -> _Estimate:
-    """Return the paired estimate over the seeds that both sides ran, or Welch's where these are too few."""
-    size, unit = math.frexp(max(map(abs, (*treatment.values(), *control.values()))))
-    # In units of 2**unit, where the largest value is `size`: that rounds nothing, and no square vanishes or overflows.
-    ours, theirs = ({seed: math.ldexp(value, -unit) for seed, value in side.items()} for side in (treatment, control))
-    rounding = ROUNDING * size
-    shared = sorted(ours.keys() & theirs.keys())
-    if len(shared) >= MINIMUM_SEEDS:
-        difference = np.array([ours[seed] - theirs[seed] for seed in shared])
-        effect, error = float(difference.mean()), _standard_error(difference, rounding)
-        df, n, method = float(len(difference) - 1), len(difference), "paired t"
-    else:
-        a, b = np.array(list(ours.values())), np.array(list(theirs.values()))
-        error_a, error_b = _standard_error(a, rounding), _standard_error(b, rounding)
-        effect, error = float(a.mean() - b.mean()), float(np.hypot(error_a, error_b))
-        df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else math.inf
-        n, method = min(len(a), len(b)), "Welch t"
-    return _Estimate(math.ldexp(effect, unit), math.ldexp(error, unit), df, n, method, off, math.ldexp(rounding, unit))
-
-
-def _standard_error(values: "np.ndarray[Any, np.dtype[np.float64]]", rounding: float) -> float:
-    """Return the standard error of the mean; exactly 0 if all values are equal up to rounding."""
-    return 0.0 if np.ptp(values) <= rounding else float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def check(evidence: Check) -> Verdict:
-    """Return the verdict on an exact claim: supported if the measured value is the expected one."""
-    same = evidence.measured == evidence.expected
+    """Return the verdict on an exact claim: supported if the measured value is the expected one, and of its type."""
+    same = alike(evidence.measured, evidence.expected)
+    code = "as-claimed" if same else "not-a-number" if _has_nan(evidence.measured) else "not-as-claimed"
     return Verdict(
         **asdict(evidence.claim),
         verdict="supported" if same else "refuted",
         n=1,
         method="exact",
-        reason=Reason(code="as-claimed" if same else "not-as-claimed"),
+        reason=Reason(code=code),
         measured=_plain(evidence.measured),
         expected=_plain(evidence.expected),
     )
+
+
+def alike(measured: Any, expected: Any) -> bool:
+    """Return whether two values are equal and of one kind, part by part: `True` is not 1, a list is no tuple, and NaN
+    is like nothing.
+    """
+    if isinstance(measured, Mapping) and isinstance(expected, Mapping):
+        return measured.keys() == expected.keys() and all(alike(measured[key], expected[key]) for key in measured)
+    for kind in (list, tuple):
+        if isinstance(measured, kind) and isinstance(expected, kind):
+            return len(measured) == len(expected) and all(map(alike, measured, expected))
+    return bool(isinstance(measured, bool) == isinstance(expected, bool) and measured == expected)
+
+
+def _has_nan(value: Any) -> bool:
+    return any(part != part for part in _leaves(value))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    if parts is None:
+        yield value
+    else:
+        for part in parts:
+            yield from _leaves(part)
 
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, float) and value != value:
+        return "NaN"
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
@@ -210,121 +90,147 @@ def cite(claim: Claim) -> Verdict:
     )
 
 
-def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
-    """Return a verdict for each comparison, Holm-adjusted together, in their order.
+@dataclass(frozen=True)
+class _Tested:
+    """A comparison that can be decided, its estimate and p-value; then, by Holm, its share and adjusted p-value."""
 
-    What is untested, or has fewer than three seeds on a side, is inconclusive for that reason. The latter takes no
-    share of the error rate; the former does, as whether it is tested may depend on what was measured.
+    comparison: Comparison
+    estimate: Estimate
+    p: float
+
+
+def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
+    """Return a verdict for each comparison, Holm-adjusted together (Scandinavian Journal of Statistics 6, 1979), in
+    their order.
+
+    What cannot be tested is *untested*, for its reason, and takes its share of the error rate all the same, as whether
+    it is tested may depend on what was measured. What has fewer than three seeds on a side is inconclusive, and takes
+    none. A claim that another of them has the same numbers as (`same_as`) takes none either: it is judged at the
+    other's share.
 
     Raises:
-        ValueError: if a measurement is not finite.
+        ValueError: if the error rate is not between 0 and 1.
     """
-    for comparison in comparisons:
-        if comparison.claim.direction is None or comparison.claim.margin is None:
-            raise ValueError(
-                f"claim {comparison.claim.id!r} is {comparison.claim.kind}: it has no margin to compare with"
-            )
-        values = [*comparison.treatment.values(), *comparison.controls.values()]
-        if not np.isfinite(values).all():
-            raise ValueError(f"claim {comparison.claim.id!r}: every measurement must be a finite number, got {values}")
-
+    if not 0 < error_rate < 1:
+        raise ValueError(f"an error rate is between 0 and 1, got {error_rate}")
     verdicts: dict[int, Verdict] = {}
-    testable: list[tuple[float, int, float, _Estimate]] = []
-    untested = 0
+    tested: dict[int, _Tested] = {}
+    members = 0
+    ids = [comparison.claim.id for comparison in comparisons]
+    aliases = {index: ids.index(c.claim.same_as) for index, c in enumerate(comparisons) if c.claim.same_as in ids}
     for index, comparison in enumerate(comparisons):
-        claim, treatment, control = comparison.claim, comparison.treatment, comparison.controls
-        n = min(len(treatment), len(control))
-        reason = comparison.untested or _no_room(comparison)
-        untested += reason is not None
-        if reason is not None or n < MINIMUM_SEEDS:
-            effect = float(np.mean(list(treatment.values())) - np.mean(list(control.values()))) if n else None
+        obstacle = comparison.obstacle()
+        n = _seeds(comparison)
+        members += (obstacle is not None or n >= MINIMUM_SEEDS) and index not in aliases
+        if obstacle is not None:
+            verdicts[index] = _record(comparison, verdict="untested", n=n, method="none", reason=obstacle)
+        elif n < MINIMUM_SEEDS:
             few = Reason(code="few-seeds", values={"n": n, "least": MINIMUM_SEEDS})
-            verdicts[index] = _record(
-                comparison, verdict="inconclusive", effect=effect, n=n, method="none", reason=reason or few
-            )
-            continue
-        assert claim.margin is not None
-        threshold = 0.0 - claim.margin if claim.direction == "lower" else claim.margin  # and not -0
-        estimate = _estimate(treatment, control, comparison.resolution)
-        testable.append((estimate.p_value(threshold), index, threshold, estimate))
+            verdicts[index] = _record(comparison, verdict="inconclusive", n=n, method="none", reason=few)
+        else:
+            found = estimate(comparison)
+            tested[index] = _Tested(comparison, found, found.p_value(comparison.threshold))
 
-    level = 1 - error_rate
-    stopped = False
-    for rank, (p, index, threshold, estimate) in enumerate(sorted(testable, key=lambda item: item[:2])):
+    together = 1 - error_rate / max(members, 1)
+    shares: dict[int, tuple[float, float]] = {}  # the share of the error rate, and the adjusted p-value
+    adjusted, share = 0.0, error_rate / max(members, 1)
+    own = sorted((index for index in tested if index not in aliases), key=lambda index: (tested[index].p, index))
+    for rank, index in enumerate(own):
         # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
-        if not stopped:
-            share = error_rate / (len(testable) + untested - rank)
-            level, stopped = 1 - share, p > share
-        verdicts[index] = _decided(comparisons[index], threshold, estimate, level)
+        if adjusted <= error_rate:
+            share = error_rate / (members - rank)
+        adjusted = max(adjusted, min(1.0, tested[index].p * (members - rank)))
+        shares[index] = share, adjusted
+    for index in tested:
+        if index in aliases:
+            share = shares.get(aliases[index], (error_rate / max(members, 1), 0.0))[0]
+            shares[index] = share, min(1.0, tested[index].p * error_rate / share)
+        verdicts[index] = _decided(tested[index], *shares[index], together, error_rate)
     return [verdicts[index] for index in range(len(comparisons))]
 
 
-def _decided(comparison: Comparison, threshold: float, estimate: _Estimate, level: float) -> Verdict:
-    low, high = estimate.interval(level, threshold)
-    above, below = low > threshold, high < threshold
+def _seeds(comparison: Comparison) -> int:
+    """Return how many seeds a comparison has on either side, or on both if its values are paired."""
+    ours, theirs = (_by_seed(side).keys() for side in (comparison.treatment, comparison.controls))
+    return len(ours & theirs) if comparison.paired else min(len(ours), len(theirs))
+
+
+def _decided(tested: _Tested, share: float, adjusted: float, level: float, error_rate: float) -> Verdict:
+    comparison, found, threshold = tested.comparison, tested.estimate, tested.comparison.threshold
+    low, high = found.interval(level, threshold)
+    way: Way | None = None
     decision: Decision = "inconclusive"
-    if above or below:
-        decision = "supported" if above == (comparison.claim.direction == "higher") else "refuted"
-    where = "over" if above else "under" if below else "around"
-    code = f"interval-{where}"
-    if estimate.error == estimate.off == 0:
-        code = f"point-{where if above or below else 'at'}"
+    needed: int | str | None = None
+    if adjusted <= error_rate:
+        over = found.effect > threshold
+        decision = "supported" if over == (comparison.claim.direction == "higher") else "refuted"
+        where = ("over" if over else "under") if low > threshold or high < threshold else None
+        code = f"point-{where}" if found.steady else f"interval-{where}" if where else "past-by-p"
+        way = _way(comparison, low, high) if decision == "refuted" else None
+    else:
+        code = _doubt(found, threshold, low, high)
+        needed = found.seeds_needed(threshold, share) or "none"
     return _record(
         comparison,
         verdict=decision,
-        effect=estimate.effect,
+        way=way,
+        effect=found.effect,
         interval=(low, high),
         level=level,
-        n=estimate.n,
-        method=estimate.method,
-        reason=Reason(code=code, values={"n": estimate.n, "threshold": threshold}),
+        n=found.n,
+        method=found.method,
+        reason=Reason(code=code, values={"n": found.n, "threshold": threshold}),
+        p=adjusted,
+        share=share,
+        signs=found.sign_p(threshold) if found.doubtful else None,
+        needed=needed,
     )
 
 
-def _record(comparison: Comparison, **decided: Any) -> Verdict:
-    """Return a comparison's verdict with its evidence."""
-    control = comparison.control
+def _doubt(found: Estimate, threshold: float, low: float, high: float) -> str:
+    """Return the code of why a comparison is inconclusive."""
+    if found.steady and abs(found.effect - threshold) <= found.rounding:
+        return "point-at"
+    if low <= threshold <= high:
+        return "interval-around"
+    return "signs-too-few" if found.doubtful else "median-nearer"
+
+
+def _way(comparison: Comparison, low: float, high: float) -> Way:
+    """Return which way a claim is refuted, by the simultaneous interval: the opposite holds, it holds but by less than
+    the margin, there is no effect as large as the margin either way, or one of the first and the last.
+    """
+    sign = 1 if comparison.claim.direction == "higher" else -1
+    if comparison.claim.direction == "not higher" or (high < 0 if sign > 0 else low > 0):
+        return "opposite"
+    if low > 0 if sign > 0 else high < 0:
+        return "under-margin"
+    return "no-effect" if -comparison.margin <= low and high <= comparison.margin else "not-as-large"
+
+
+def _record(comparison: Comparison, *, effect: float | None = None, **decided: Any) -> Verdict:
+    """Return a comparison's verdict with its evidence; without an estimate, the effect is the difference of what means
+    there are.
+    """
+    ours, theirs = _by_seed(comparison.treatment), _by_seed(comparison.controls)
+    if effect is None and ours and theirs:
+        effect = sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
+    single = not isinstance(comparison.control, Mapping) and len(theirs) == len(comparison.treatment) > 0
     return Verdict(
         **asdict(comparison.claim),
         **decided,
-        treatment=_by_seed(comparison.treatment),
-        control=_by_seed(control) if isinstance(control, Mapping) else float(control),
-        untested=comparison.untested,
+        effect=effect,
+        treatment=ours,
+        control=comparison.control if single else theirs,
+        untested=decided["reason"] if decided["verdict"] == "untested" else None,
         resolution=comparison.resolution,
         room=comparison.room,
+        grain=comparison.grain,
+        paired=comparison.paired,
+        failed=dict(comparison.failed),
     )
 
 
 def _by_seed(values: Mapping[int, float]) -> dict[str, float]:
-    return {str(seed): float(value) for seed, value in values.items()}
-
-
-def decide_again(claims: Sequence[Verdict], margins: Mapping[str, float]) -> list[Verdict]:
-    """Return one study's claims decided again from their records alone, those that `margins` names with another margin;
-    the others as they are.
-
-    Raises:
-        ValueError: if a statistical claim's record has no values per seed, as those of version 0.1 have none.
-    """
-    again: dict[str, Comparison] = {}
-    for claim in claims:
-        if claim.kind != "statistical":
-            continue
-        if claim.treatment is None or claim.control is None:
-            raise ValueError(f"the record of {claim.id} has no values per seed")
-        fields = {key: getattr(claim, key) for key in Claim.__dataclass_fields__ if key in Verdict.model_fields}
-        control = (
-            claim.control
-            if isinstance(claim.control, float)
-            else {int(seed): value for seed, value in claim.control.items()}
-        )
-        again[claim.id] = Comparison(
-            Claim(**{**fields, "margin": margins.get(claim.id, claim.margin)}),
-            {int(seed): value for seed, value in claim.treatment.items()},
-            control,
-            claim.untested,
-            claim.resolution,
-            claim.room,
-        )
-    decided = {verdict.id: verdict for verdict in decide(list(again.values()))}
-    return [decided.get(claim.id, claim) for claim in claims]
+    """Return the values that are numbers, as JSON has them."""
+    return {str(seed): float(value) for seed, value in values.items() if abs(value) < float("inf")}

@@ -35,7 +35,7 @@ def reason(verdict: Verdict, *, percent: bool = False) -> Words:
     """
     if verdict.reason is None:
         return ""
-    if verdict.reason.code in ("as-claimed", "not-as-claimed"):
+    if verdict.reason.code in ("as-claimed", "not-as-claimed", "not-a-number"):
         return _measured(verdict)
     known, values = phrases()["reasons"].get(verdict.reason.code), verdict.reason.values
     scale = 100 if percent and verdict.rate else 1
@@ -45,6 +45,37 @@ def reason(verdict: Verdict, *, percent: bool = False) -> Words:
         return _text({language: form.format(**_shown(values, language, scale)) for language, form in known.items()})
     except (KeyError, IndexError, ValueError, TypeError, AttributeError):  # values that are not those of the code
         return _unforeseen(verdict.reason)
+
+
+def way(verdict: Verdict) -> Words:
+    """Return which way a claim is refuted; nothing for any other."""
+    known: Words = phrases()["ways"].get(verdict.way, "")
+    return known
+
+
+def needed(verdict: Verdict) -> Words:
+    """Return how many seeds would decide an inconclusive claim, or that none would; nothing for any other."""
+    if verdict.needed is None:
+        return ""
+    forms = phrases()["needed"]["none" if verdict.needed == "none" else "seeds"]
+    return _text({language: form.format(n=verdict.needed) for language, form in forms.items()})
+
+
+def failed(verdict: Verdict) -> Words:
+    """Return how many runs of each group did not train, where any did; nothing where all did."""
+    some = {name: found for name, found in verdict.failed.items() if found.failed}
+    if not some:
+        return ""
+    one = phrases()["failed"]
+    return _text(
+        {
+            language: "; ".join(
+                form.format(name=name, failed=found.failed, of=found.of, bound=f"{100 * found.bound:.0f}")
+                for name, found in some.items()
+            )
+            for language, form in one.items()
+        }
+    )
 
 
 def _unforeseen(given: Reason) -> Words:
@@ -85,6 +116,8 @@ def _shown(values: Mapping[str, Any], language: str, scale: int) -> dict[str, st
             )
         elif key == "kinds":
             found[key] = ", ".join(phrases()["kinds"].get(kind, {}).get(language, kind) for kind in value)
+        elif key == "seeds":
+            found[key] = ", ".join(map(str, value))
         elif key == "networks":
             found[key] = ", ".join(value)
         else:

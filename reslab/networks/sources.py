@@ -1,4 +1,4 @@
-"""Networks of others, by name: torchvision's, timm's, and what a user's own factory makes."""
+"""Networks of others, by name: torchvision's, timm's, Hugging Face's, and what a user's own factory makes."""
 
 import inspect
 import sys
@@ -43,12 +43,9 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
 
 def timms(name: str, options: dict[str, Any]) -> nn.Module:
     """Return timm's own network, untrained."""
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise MissingError(f"{name} needs timm; install it with: pip install 'reslab[zoo]'") from error
+    timm = needed("timm", name, "zoo")
     short = name.removeprefix("timm/")
-    if short not in timm.list_models():
+    if short not in timm.list_models() and short not in timm.list_models(pretrained=True):
         raise UnknownNameError(
             f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}"
         )
@@ -60,6 +57,39 @@ def timms(name: str, options: dict[str, Any]) -> nn.Module:
         options["in_chans"] = options.pop("in_channels")
     network: nn.Module = timm.create_model(short, pretrained=False, **options)
     return network
+
+
+HUGGING_FACE = "hf:"
+
+
+def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
+    """Return a classifier of Hugging Face's, untrained, after the configuration of `hf:ORG/NAME`, which is fetched
+    where it is not cached.
+    """
+    transformers = needed("transformers", name, "hf")
+    if "num_classes" in options:
+        options["num_labels"] = options.pop("num_classes")
+    if "in_channels" in options:
+        options["num_channels"] = options.pop("in_channels")
+    try:
+        config = transformers.AutoConfig.from_pretrained(name.removeprefix(HUGGING_FACE), **options)
+        network: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
+    except Exception as error:  # of whatever library fetches
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FailedError(f"{name} could not be made ({reason[:200]})") from error
+    return network
+
+
+def needed(package: str, name: str, extra: str) -> Any:
+    """Return a package that a network needs.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        raise MissingError(f"{name} needs {package}; install it with: pip install 'reslab[{extra}]'") from error
 
 
 class Own(NamedTuple):

@@ -22,7 +22,7 @@ def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) ->
 class RandomBlocks(nn.Module):
     """A residual network that in every training step runs some of its blocks only; in evaluation it is `network`.
 
-    `draw` gives the gates of one step, `[n]`. Their mean is 1, so that evaluation needs no rescaling: a block that is
+    `draw` gives the gates of one step, `[n]`. Where their mean is 1, evaluation needs no rescaling: a block that is
     on with probability p has the gate 1/p (Huang et al. 2016 leave it at 1 and scale by p in evaluation; the scale is
     in the branch's last BatchNorm either way).
     """
@@ -65,19 +65,20 @@ def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: f
     )
 
 
-def short_paths(num_classes: int, in_channels: int, depth: int, blocks: int) -> RandomBlocks:
-    """Return the CIFAR residual network trained with exactly `blocks` of its n blocks on in every step (Veit et al.
-    2016, section 4.3).
+def short_paths(
+    num_classes: int, in_channels: int, depth: int, blocks: int, family: str = "cifar_resnet", scaled: bool = True
+) -> RandomBlocks:
+    """Return a CIFAR residual network trained with exactly `blocks` of its n blocks on in every step (Veit et al. 2016,
+    section 5), which are scaled by n/blocks or, as in the paper, are not.
     """
 
     def draw(n: int) -> Tensor:
         gates = torch.zeros(n)
-        gates[torch.randperm(n)[:blocks]] = n / blocks
+        gates[torch.randperm(n)[:blocks]] = n / blocks if scaled else 1.0
         return gates
 
-    return RandomBlocks(
-        zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw
-    )
+    network = zoo.build(family, num_classes=num_classes, in_channels=in_channels, depth=depth)
+    return RandomBlocks(network, in_channels, draw)
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {}

@@ -5,6 +5,7 @@ finds it.
 import inspect
 import pkgutil
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
@@ -17,20 +18,17 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from reslab.errors import (
-    FailedError,
-    MismatchError,
-    MissingError,
     UnknownNameError,
     UserError,
     WrongValueError,
     suggest,
 )
 from reslab.networks.counting import count_macs, count_params
-from reslab.networks.sources import Own, factory, timms, torchvisions_own
+from reslab.networks.sources import HUGGING_FACE, Own, factory, hugging_faces, timms, torchvisions_own
 from reslab.weights.files import WeightFile, read_weights
-from reslab.weights.names import Fit, fit
-from reslab.weights.shipped import TORCHVISION, locate
-from reslab.weights.untold import ZeroPadSide, load
+from reslab.weights.fitting import Fit, Head
+from reslab.weights.shipped import locate
+from reslab.weights.untold import Asked, ZeroPadSide, fitted, load
 
 Builder = Callable[..., nn.Module]
 PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors", "reslab.networks")
@@ -116,15 +114,25 @@ def required_options(name: str) -> list[str]:
 
 
 def build(
-    name: str, /, *, weights: str | Path | None = None, zero_pad: ZeroPadSide | None = None, **options: Any
+    name: str,
+    /,
+    *,
+    weights: str | Path | None = None,
+    zero_pad: ZeroPadSide | None = None,
+    head: Head | None = None,
+    raw: bool = False,
+    **options: Any,
 ) -> nn.Module:
     """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are
     given.
 
-    `weights="torchvision"` takes torchvision's trained ones, and with them what torchvision does otherwise than the
-    paper (strides, widths); `weights="digits"` those that come with the lab; else `weights` is a file, or a run's
-    directory. A file of this lab's brings its network's options with it, those that its data set gave too; one that is
-    not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell.
+    `weights="torchvision"` or "torchvision:IMAGENET1K_V2" takes torchvision's trained ones, and with them what
+    torchvision does otherwise than the paper (strides, widths); "pretrained" those of timm/NAME.TAG or hf:ORG/NAME;
+    `weights="digits"` those that come with the lab; else `weights` is a file, or a run's directory. A file of this
+    lab's brings its network's options with it, those that its data set gave too; one that is not needs `stride_in=`
+    (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell. `head` is the classifier in place
+    of the file's, "fresh" or "none", as for networks trained without labels; of weights and their average `raw` takes
+    the weights.
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options,
@@ -136,21 +144,23 @@ def build(
         )
     if weights is None:
         return fresh(name, options)
+    from reslab.networks.pretrained import is_word, pretrained  # which builds through this module
+
+    if is_word(weights):
+        return pretrained(name, str(weights), options).network
     file = locate(weights, name)
-    if file == TORCHVISION:
-        return torchvisions(name, options)[0]
-    return loaded(name, read_weights(file), zero_pad, options)[0].network
+    return loaded(name, read_weights(file), options, Asked(zero_pad, head, raw))[0].network
 
 
 def loaded(
     name: str,
     weights: WeightFile,
-    zero_pad: ZeroPadSide | None,
     options: Mapping[str, Any],
+    asked: Asked,
     otherwise: Mapping[str, Any] | None = None,
-) -> tuple["Own", Fit]:
-    """Return a network with a file's weights, and how they fit; `otherwise` are options where neither the file nor
-    `options` give them.
+) -> tuple["Own", Fit, dict[str, Any]]:
+    """Return a network with a file's weights, how they fit, and the options that the file and `options` give;
+    `otherwise` are options where neither does.
 
     What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what
     it only claims.
@@ -158,13 +168,26 @@ def loaded(
     Raises:
         UserError: if there is no such network, or the weights do not fit it.
     """
-    told = {**weights.options(name), **options}
+    told = {**told_by(weights, name), **options}
     every = {**(otherwise or {}), **told}
     if weights.network == name:
         with torch.device("meta"):
-            fit(weights, fresh(name, every))
+            fitted(fresh(name, every), weights, asked)
     made = own(name, every)
-    return made, load(made.network, weights, name, told, zero_pad)
+    return made, load(made.network, weights, name, told, asked), told
+
+
+def told_by(weights: WeightFile, name: str) -> dict[str, Any]:
+    """Return the options that a file tells of its network; where the network is another's, which takes none of them,
+    they are warned of.
+    """
+    told, known = weights.options(name), options(name)
+    if "model" in weights.metadata:
+        return told
+    if untaken := {key: value for key, value in told.items() if known is None or key not in known}:
+        facts = ", ".join(f"{key} {value}" for key, value in untaken.items())
+        warnings.warn(f"{weights.path} is for {facts}, and nothing tells whether {name} is so", stacklevel=2)
+    return {key: value for key, value in told.items() if key not in untaken}
 
 
 def own(name: str, options: Mapping[str, Any]) -> "Own":
@@ -173,7 +196,12 @@ def own(name: str, options: Mapping[str, Any]) -> "Own":
     Raises:
         UserError: as `fresh`.
     """
-    return factory(name, dict(options)) if ":" in name else Own(fresh(name, options))
+    return factory(name, dict(options)) if is_factory(name) else Own(fresh(name, options))
+
+
+def is_factory(name: str) -> bool:
+    """Say whether a name is that of a user's own factory, `package.module:factory`."""
+    return ":" in name and not name.startswith(HUGGING_FACE)
 
 
 def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -183,9 +211,9 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         UserError: if there is no such name, or no such network can be built with these options.
     """
-    if ":" in name:
+    if is_factory(name):
         return factory(name, dict(options)).network
-    kinds = {"torchvision/": torchvisions_own, "timm/": timms}
+    kinds = {"torchvision/": torchvisions_own, "timm/": timms, HUGGING_FACE: hugging_faces}
     make = next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), _build)
     modules = 0
 
@@ -209,52 +237,6 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 MOST_MODULES = 20_000
 """Beyond this, a depth is a slip of the hand; resnet1202 has a quarter of it."""
-TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
-    **{name: {"stride_in": "3x3"} for name in ("resnet50", "resnet101", "resnet152")},
-    **{name: {"rounding": "torchvision"} for name in ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf")},
-}
-"""With these options a network is torchvision's of the same name, which departs from the paper."""
-
-
-def torchvisions(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a network, ours or torchvision's own, with torchvision's trained weights, which it downloads, and metadata
-    as our files have them.
-
-    Raises:
-        UserError: if it has none for this network, or they are not to be had.
-    """
-    from torchvision.models import get_model, get_model_weights, list_models
-
-    short = name.removeprefix("torchvision/")
-    trained = next(iter(get_model_weights(short)), None) if short in list_models() else None
-    if trained is None:
-        raise MissingError(f"torchvision has no trained weights for {name!r}; give a file")
-    theirs = TORCHVISION_OPTIONS.get(name, {})
-    for option, value in theirs.items():
-        if options.get(option, value) != value:
-            raise MismatchError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
-    try:
-        # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
-        if short != name:
-            network = get_model(short, weights=trained, **options)
-        else:
-            network = fresh(name, {**theirs, **options})
-            state = trained.get_state_dict(check_hash=True)
-            network.load_state_dict(fit(WeightFile(Path(str(trained)), {"": state}, {}), network).state)
-    except OSError as error:
-        raise FailedError(
-            f"torchvision's weights for {name} could not be downloaded ({error}); without a network, give a file"
-        ) from error
-    # options that do not go with the weights, or a download of another hash
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise error if isinstance(error, UserError) else MismatchError(f"{name}: {error}") from error
-    images, classes = trained.transforms(), trained.meta.get("categories", ())
-    kept = (
-        {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0]}
-        if hasattr(images, "crop_size")
-        else {}
-    )
-    return network, {"preprocessing": kept, "card": {"made_for": {"num_classes": len(classes)}}}
 
 
 def _build(name: str, options: dict[str, Any]) -> nn.Module:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 Shortcut = Literal["A", "B", "C"]
 StrideIn = Literal["1x1", "3x3"]
 Stem = Literal["imagenet", "cifar"]
+Pool = Literal["padded", "caffe"]
 BlockKind = Literal["basic", "bottleneck"]
 Images = Float[Tensor, "b c h w"]
 Maps = Float[Tensor, "b out h2 w2"]
@@ -166,6 +167,19 @@ def strides(stride: int, stride_in: StrideIn) -> tuple[int, int]:
     return (stride, 1) if stride_in == "1x1" else (1, stride)
 
 
+def max_pool(pool: Pool) -> nn.MaxPool2d:
+    """Return the stem's 3×3 / 2 max-pool: padded by 1, as torchvision has it, or the paper's release's, which pads
+    nothing and whose last window may reach beyond the edge, as Caffe rounds up; `[B, C, 112, 112] -> [B, C, 56, 56]`
+    by both.
+
+    Raises:
+        ValueError: if `pool` is neither "padded" nor "caffe".
+    """
+    if pool not in ("padded", "caffe"):
+        raise ValueError(f"pool must be 'padded' (torchvision) or 'caffe' (the release), got {pool!r}")
+    return nn.MaxPool2d(3, 2, padding=1) if pool == "padded" else nn.MaxPool2d(3, 2, ceil_mode=True)
+
+
 # --- Version 2: activation before the weights (2016, Fig. 4e) ---------------------------------------------------------
 
 
@@ -259,6 +273,7 @@ class ResNet(nn.Module):
         stages: Sequence[tuple[int, int]],
         num_classes: int,
         in_channels: int,
+        pool: Pool = "padded",
     ) -> None:
         super().__init__()
         width = 64 if stem == "imagenet" else 16
@@ -270,7 +285,7 @@ class ResNet(nn.Module):
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else nn.Identity()
+        self.maxpool = max_pool(pool) if stem == "imagenet" else nn.Identity()
         self.stages = len(stages)
         for number, (blocks, channels) in enumerate(stages, start=1):
             first = (make_first if number == 1 else make)(width, channels, 1 if number == 1 else 2)
@@ -384,11 +399,17 @@ def _v2(bottleneck: bool, shortcut: Shortcut, stride_in: StrideIn) -> tuple[Bloc
 
 
 def _resnet(
-    depth: int, *, shortcut: Shortcut = "B", stride_in: StrideIn = "1x1", num_classes: int = 1000, in_channels: int = 3
+    depth: int,
+    *,
+    shortcut: Shortcut = "B",
+    stride_in: StrideIn = "1x1",
+    pool: Pool = "padded",
+    num_classes: int = 1000,
+    in_channels: int = 3,
 ) -> ResNet:
     """Return an ImageNet network of 2015; torchvision's, which are v1.5, with `stride_in="3x3"`."""
     make = _v1(depth >= 50, shortcut, stride_in)
-    return ResNet("imagenet", make, make, imagenet_stages(depth), num_classes, in_channels)
+    return ResNet("imagenet", make, make, imagenet_stages(depth), num_classes, in_channels, pool)
 
 
 def _plain(depth: int, *, num_classes: int = 1000, in_channels: int = 3) -> ResNet:

@@ -59,7 +59,7 @@ class StudyRecord:
 
 
 def read_study(directory: Path) -> Record:
-    """Return a study's record, be it of today or of version 0.1.
+    """Return a study's record, be it of today or of an earlier version.
 
     Raises:
         UserError: if there is none, or it cannot be read.
@@ -73,7 +73,7 @@ def read_study(directory: Path) -> Record:
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
         raise DamagedError(f"{directory / 'study.json'} is no study's record; run the study again")
     try:
-        return Record.model_validate(record if "version" in record else migrated(record), strict=True)
+        return Record.model_validate(migrated(record), strict=True)
     except ValidationError as error:
         raise DamagedError(
             f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again"

@@ -20,6 +20,7 @@ def claim_in_percent(claim: Verdict) -> Verdict:
             "effect": _hundredfold(claim.effect),
             "interval": (100 * claim.interval[0], 100 * claim.interval[1]) if claim.interval else None,
             "margin": _hundredfold(claim.margin),
+            "published": _hundredfold(claim.published),
             "unit": {"ko": f"{words['ko']}, %p", "en": f"{words['en']}, %\u00a0points"},
         }
     )

@@ -23,8 +23,9 @@ from reslab.errors import FailedError, MismatchError, MissingError
 from reslab.executors.trial import ElsewhereError, reason
 from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Comparison
 from reslab.ledger.record import Reason
-from reslab.ledger.verdict import Comparison, decide
+from reslab.ledger.verdict import decide
 from reslab.networks.counting import count_params
 from reslab.processes import end, following_parent, unheard
 from reslab.progress import Progress
@@ -249,12 +250,12 @@ def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
         ratios = sorted(ours[seed][key] / theirs[seed][key] for seed in ours)
         return median(ratios), ratios[0], ratios[-1]
 
-    def comparison(claim: Claim, value: Callable[[Json], float]) -> Comparison:
-        return Comparison(
-            claim, {seed: value(ours[seed]) for seed in ours}, {seed: value(theirs[seed]) for seed in theirs}, untested
-        )
+    def comparison(claim: Claim, value: Callable[[Json], float], *, paired: bool = False) -> Comparison:
+        mine, others = ({seed: value(result) for seed, result in side.items()} for side in (ours, theirs))
+        return Comparison(claim, mine, others, untested, paired=paired)
 
-    sooner = comparison(SOONER, lambda result: log(result["training_seconds"]))
+    # the two runs of a seed follow one another, and share the state that the machine is in
+    sooner = comparison(SOONER, lambda result: log(result["training_seconds"]), paired=True)
     as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])
     return {
         **{key: ratio(key) for key in ("training_seconds", "process_seconds", "processor_seconds")},

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import import_module
 
 from reslab.errors import UnknownNameError, suggest
-from reslab.studies.study import Study
+from reslab.experiment.study import Study
 
 __all__ = ["find", "names"]
 

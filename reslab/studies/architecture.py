@@ -8,16 +8,16 @@ from typing import Any, cast
 
 import torch
 
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.counted import Counted
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims
+from reslab.experiment.trials import Trials
 from reslab.ledger.record import Series
+from reslab.measures.blocks import Blocks, Shape, blocks_of, stride
 from reslab.networks import zoo
 from reslab.networks.anatomy import stages
 from reslab.networks.counting import count_params
-from reslab.studies.blocks import Blocks, Shape, blocks_of, stride
-from reslab.studies.config import StudyConfig
-from reslab.studies.counted import Counted
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims
-from reslab.studies.trials import Trials
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"

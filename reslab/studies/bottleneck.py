@@ -5,6 +5,9 @@ A bottleneck (1×1 to a quarter of the channels, 3×3, 1×1 back) has three laye
 layers, four times the channels between blocks), both with projections where the shape changes, so that the blocks alone
 differ. Multiply-adds and parameters are in the table: from n = 9 on (56 and 83 layers) they agree within 2 %; with
 fewer blocks the bottlenecks cost more, since their projections are wider.
+
+All train for the same number of steps, in which the bottlenecks come less far: a difference in the test error is one of
+patience, too.
 """
 
 from collections.abc import Mapping
@@ -12,12 +15,12 @@ from statistics import mean
 
 from pydantic import Field
 
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, cited, claims, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Part, Trials, Values, label
 from reslab.ledger.record import Chart, Table, Value
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.costs import TOLERANCE, Cost, costs, unequal
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, cited, claims, lower, not_higher
-from reslab.studies.trials import Grid, Key, Part, Trials, Values, label
+from reslab.measures.costs import TOLERANCE, Cost, costs, unequal
 from reslab.training.loop import TrialConfig
 
 TEXT = StudyText(__name__)

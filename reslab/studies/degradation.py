@@ -10,18 +10,16 @@ shallow network is one solution, and says nothing of the error on other images, 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import torch
 from pydantic import Field
-from torch import nn
 
-from reslab.analysis.landscape import landscape
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, higher, lower, not_higher
+from reslab.experiment.trials import Exactly, Grid, Trials, label
 from reslab.ledger.record import Chart, Series
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, higher, lower, not_higher
-from reslab.studies.trials import Exactly, Grid, Trial, Trials, label
+from reslab.measures.construction import copies
+from reslab.measures.surfaces import SURFACE_IMAGES, surface
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -73,31 +71,6 @@ def measure(config: DegradationConfig, trials: Trials) -> Measurement:
     )
 
 
-class Copies(NamedTuple):
-    """Training errors of a trained network and of the deeper one made of it, and on how many training images they
-    answer otherwise.
-    """
-
-    error: float
-    error_of_deeper: float
-    differing: int
-
-
-@torch.no_grad()
-def copies(trial: Trial, depth: int) -> Copies:
-    """Return how a trained plain network and one of this depth made of it answer on all training images."""
-    deeper = trial._replace(
-        config=trial.config.model_copy(update={"options": {**trial.config.options, "depth": depth}})
-    ).fresh_network()
-    given, made = trial.network(), contain(trial.network(), deeper)
-    answers = [
-        (given(images).argmax(1), made(images).argmax(1), labels) for images, labels in trial.data().batches("train")
-    ]
-    before, after, labels = (torch.cat(part) for part in zip(*answers, strict=True))
-    error, of_deeper = (round((answer != labels).double().mean().item(), 6) for answer in (before, after))
-    return Copies(error, of_deeper, int((before != after).sum()))
-
-
 def construct(trials: Trials, shallow: int, deep: int) -> Exactly:
     """Return the training errors of deep networks that contain the trained ones, and on how many training images they
     answer otherwise.
@@ -110,25 +83,6 @@ def construct(trials: Trials, shallow: int, deep: int) -> Exactly:
         },
         {"training errors": [one.error for one in found], "answers that differ": 0},
     )
-
-
-@torch.no_grad()
-def contain(shallow: nn.Module, deep: nn.Module) -> nn.Module:
-    """Make a deep plain network compute what a shallow one of as many stages does, in evaluation mode; return it.
-
-    It begins every stage with the shallow one's blocks. In those that follow, both convolutions pass every channel on,
-    and the BatchNorms neither shift nor scale; the ReLUs change nothing, as a stage's maps are not negative.
-    """
-    deep.eval().load_state_dict(shallow.state_dict(), strict=False)
-    copied = dict(shallow.named_modules())
-    for name, module in deep.named_modules():
-        if name not in copied and isinstance(module, nn.Conv2d):
-            nn.init.dirac_(module.weight)
-        elif name not in copied and isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()  # weight 1, bias 0; statistics of mean 0, variance 1
-            assert module.running_var is not None
-            module.running_var.fill_(1 - module.eps)  # so that 1 / sqrt(variance + eps) is 1
-    return deep
 
 
 def _over_depth(config: DegradationConfig, trials: Trials) -> Chart:
@@ -146,27 +100,6 @@ def _over_depth(config: DegradationConfig, trials: Trials) -> Chart:
 def percent(rate: float) -> float:
     """Return a rate in percent."""
     return 100 * rate
-
-
-SURFACE_IMAGES = 64
-LEAST, MOST = 1e-6, 1e12
-"""Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they
-underflow.
-"""
-
-
-class Surface(NamedTuple):
-    """The log10 of the loss, row by row, at each pair of coordinates."""
-
-    coordinates: list[float]
-    heights: list[list[float]]
-
-
-def surface(trial: Trial, points: int) -> Surface:
-    """Return the loss around a trial's trained weights."""
-    images, labels = trial.data().sample("train", SURFACE_IMAGES)
-    found = landscape(trial.network(), images, labels, points=points, seed=trial.seed)
-    return Surface(found.coordinates.tolist(), found.losses.nan_to_num(nan=MOST).clamp(LEAST, MOST).log10().T.tolist())
 
 
 def surfaces(config: DegradationConfig, trials: Trials) -> Sequence[Chart]:

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from reslab.analysis.feature_reuse import dense_blocks
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.counted import Counted
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, cited, claims
+from reslab.experiment.trials import Trials
 from reslab.ledger.record import Table, Value
+from reslab.measures.laws import agreeing_phi, nearest_blocks, slopes, sum_of_paths
 from reslab.networks import zoo
-from reslab.studies.config import StudyConfig
-from reslab.studies.counted import Counted
-from reslab.studies.laws import agreeing_phi, nearest_blocks, slopes, sum_of_paths
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, cited, claims
-from reslab.studies.trials import Trials
 from reslab.successors import efficientnet, regnet
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"

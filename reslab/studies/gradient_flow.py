@@ -6,22 +6,21 @@ through the first steps of training. (He et al. 2015, section 4.1, which finds "
 derive that BatchNorm makes plain networks explode)
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from statistics import fmean, median, stdev
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from reslab.analysis.gradient_flow import TINY
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Trials, Values
 from reslab.ledger.record import Chart, Reason, Series, Table, Value
+from reslab.measures.flows import KINDS, Flow, Training, start, training
 from reslab.progress import each
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.flows import KINDS, Flow, Training, start, training
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower, not_higher
-from reslab.studies.trials import Trials, Values
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
 YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"
@@ -43,7 +42,10 @@ CLAIMS = claims(
         "plain-without-batchnorm-vanishes": lower(0.1, section="degradation", source=CLASSIC),
         "residual-with-batchnorm-grows-slowly": not_higher(0.1),
         "residual-without-batchnorm-explodes": higher(0.1, source=f"{FIXUP}: {VARIANCE}"),
-        "batchnorm-alone-keeps-gradients": not_higher(2.0, section="batchnorm", source=OPPOSITE),
+        "plain-parameter-gradients-explode-too": higher(1.0, section="batchnorm", source=f"{YANG}, Theorem 9"),
+        "batchnorm-alone-keeps-gradients": not_higher(
+            2.0, section="batchnorm", source=OPPOSITE, same_as="gradient_flow.plain-with-batchnorm-explodes"
+        ),
         "skips-alone-keep-gradients": not_higher(2.0, section="residual-learning", source="the chapter"),
         "both-together-keep-gradients": not_higher(2.0),
         "gradients-reach-the-first-of-hundreds-of-layers": not_higher(
@@ -105,6 +107,7 @@ def at_initialisation(config: GradientFlowConfig, trials: Trials) -> Measurement
             "plain-without-batchnorm-vanishes": rate["plain"].against(1.0),
             "residual-with-batchnorm-grows-slowly": rate["residual, BN"].against(1.0),
             "residual-without-batchnorm-explodes": rate["residual"].against(1.0),
+            "plain-parameter-gradients-explode-too": of("plain, BN", lambda flow: flow.parameter_decades).against(0.0),
             "batchnorm-alone-keeps-gradients": size["plain, BN"].against(0.0),
             "skips-alone-keep-gradients": size["residual"].against(0.0),
             "both-together-keep-gradients": size["residual, BN"].against(0.0),
@@ -155,9 +158,10 @@ def _at_start(flows: Starts) -> Table:
     rows: list[list[Value]] = []
     for (kind, depth), by_seed in flows.items():
         ratio, growth = [flow.decades for flow in by_seed.values()], [flow.growth for flow in by_seed.values()]
-        means = [10 ** fmean(ratio), fmean(growth)]
+        of_parameters = fmean(flow.parameter_decades for flow in by_seed.values())
         std = [stdev(values) if len(values) > 1 else None for values in (ratio, growth)]
-        rows.append([kind, depth, len(by_seed), means[0], std[0], means[1], std[1]])
+        means = 10 ** fmean(ratio), std[0], 10**of_parameters, fmean(growth), std[1]
+        rows.append([kind, depth, len(by_seed), *means])
     return TEXT.table("at-start", rows)
 
 
@@ -165,59 +169,57 @@ def _after_steps(finite: Trained, seeds: int) -> Table:
     rows: list[list[Value]] = []
     for kind, by_seed in finite.items():
         ends = [found.flows[-1] for found in by_seed.values()]
-        ratio = 10 ** fmean(flow.decades for flow in ends) if ends else None
-        loss = fmean(flow.loss for flow in ends) if ends else None
-        rows.append([kind, len(ends), seeds - len(ends), ratio, loss])
+        means = [10 ** fmean(end.decades for end in ends), fmean(end.loss for end in ends)] if ends else [None, None]
+        rows.append([kind, len(ends), seeds - len(ends), *means])
     return TEXT.table("after-steps", rows)
+
+
+def _places(norms: Sequence[object]) -> list[float]:
+    return [float(place) for place in range(len(norms))]
 
 
 def _norms(flows: Starts, depth: int) -> Chart:
     series = []
     for kind in KINDS:
-        norms = {seed: torch.tensor(flow.backward) for seed, flow in flows[kind, depth].items()}
-        shares = {seed: (norm / norm[-1]).tolist() for seed, norm in norms.items()}
+        shares = {
+            seed: [norm / flow.backward[-1] for norm in flow.backward] for seed, flow in flows[kind, depth].items()
+        }
         series.append(TEXT.over_seeds(kind, _places(next(iter(shares.values()))), shares))
     return TEXT.chart("norms", series, said={"depth": depth}, log_y=True)
 
 
-def _places(norms: Iterable[float]) -> list[float]:
-    return [float(place) for place, _ in enumerate(norms)]
-
-
 def _rates(flows: Starts, depths: tuple[int, ...]) -> Chart:
-    x = [float(depth) for depth in depths]
-    series = []
-    for kind in KINDS:
+    def over_depth(kind: str) -> Series:
         growths = [[flow.growth for flow in flows[kind, depth].values()] for depth in depths]
-        series.append(TEXT.averaged(kind, x, growths))
-    return TEXT.chart("rates", series)
+        return TEXT.averaged(kind, [float(depth) for depth in depths], growths)
 
-
-def _norms_over_steps(found: Training) -> Tensor:
-    return torch.tensor([flow.backward for flow in found.flows])
-
-
-def _heat(finite: Trained, depth: int) -> Chart:
-    series = []
-    for kind, by_seed in finite.items():
-        if by_seed:
-            norms = torch.stack([_norms_over_steps(found) for found in by_seed.values()])  # [seeds, steps, blocks + 1]
-            heights = norms.double().clamp(min=TINY).log10().mean(0).T.tolist()
-            series.append(Series(name=kind, x=_steps(by_seed), y=_places(heights), z=heights))
-    return TEXT.chart("heat", series, said={"depth": depth}, kind="heatmap", arrangement="slider")
+    return TEXT.chart("rates", [over_depth(kind) for kind in KINDS])
 
 
 def _steps(by_seed: Mapping[int, Training]) -> list[float]:
     return [float(step) for step in next(iter(by_seed.values())).steps]
 
 
+def _heat(finite: Trained, depth: int) -> Chart:
+    def heights(by_seed: Mapping[int, Training]) -> list[list[float]]:
+        """Return log10 of the gradient's norm by place and step, mean over seeds."""
+        norms = torch.tensor([[flow.backward for flow in found.flows] for found in by_seed.values()])
+        return norms.double().clamp(min=TINY).log10().mean(0).T.tolist()
+
+    drawn = {kind: (_steps(by_seed), heights(by_seed)) for kind, by_seed in finite.items() if by_seed}
+    series = [Series(name=kind, x=steps, y=_places(z), z=z) for kind, (steps, z) in drawn.items()]
+    return TEXT.chart("heat", series, said={"depth": depth}, kind="heatmap", arrangement="slider")
+
+
 def _in_training(finite: Trained) -> Chart:
-    series = []
-    for kind, by_seed in finite.items():
-        if by_seed:
-            decades = {seed: [flow.decades for flow in found.flows] for seed, found in by_seed.items()}
-            series.append(TEXT.over_seeds(kind, _steps(by_seed), decades))
-    return TEXT.chart("in-training", series)
+    def decades(by_seed: Mapping[int, Training]) -> dict[int, list[float]]:
+        return {seed: [flow.decades for flow in found.flows] for seed, found in by_seed.items()}
+
+    drawn = {kind: by_seed for kind, by_seed in finite.items() if by_seed}
+    return TEXT.chart(
+        "in-training",
+        [TEXT.over_seeds(kind, _steps(by_seed), decades(by_seed)) for kind, by_seed in drawn.items()],
+    )
 
 
 STUDY = Study(

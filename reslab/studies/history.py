@@ -3,9 +3,9 @@
 Who was first, how deep, what the papers used and found: the words are in `history.toml`.
 """
 
-from reslab.studies.config import StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, cited, claims
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, cited, claims
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"
@@ -13,6 +13,8 @@ HIGHWAY = "Srivastava et al., Highway Networks, May 2015 (arXiv:1505.00387)"
 SANTURKAR = "Santurkar et al. 2018 (arXiv:1805.11604)"
 FIXUP = "Zhang et al. 2019, Fixup (arXiv:1901.09321)"
 SKIPINIT = "De & Smith 2020, SkipInit (arXiv:2002.10444)"
+STOCHASTIC = "Huang et al. 2016 (arXiv:1603.09382)"
+AKAMASTER = "github.com/akamaster/pytorch_resnet_cifar10"
 CONFERENCES = "CVPR 2017 (1611.05431, 1608.06993), ICML 2019 (1905.11946), CVPR 2020 (2003.13678)"
 
 TEXT = StudyText(__name__)
@@ -25,7 +27,9 @@ CLAIMS = claims(
         "skip-connections-are-older": cited(at=f"section 2; {HIGHWAY}"),
         "hundreds-of-layers": cited(at=f"section 4.2; {HE_2016}, Table 4"),
         "hundreds-of-layers-came-before": cited(source=f"{HIGHWAY}, abstract; {HE_2015}, section 2"),
-        "degradation-is-eased-not-ended": cited(source=f"{HE_2016}, Table 3; {HE_2015}, Table 6"),
+        "degradation-is-eased-not-ended": cited(
+            source=f"{HE_2016}, Table 3; {HE_2015}, Table 6; {STOCHASTIC}; {AKAMASTER}"
+        ),
         "plain-56-is-worse-than-20-on-cifar-10": cited(section="degradation", at="Fig. 1 and section 4.2, Fig. 6"),
         "vanishing-gradients-were-argued-against": cited(section="degradation", at="section 4.1"),
         "which-option-the-papers-used": cited(

@@ -1,34 +1,31 @@
 """The lesion study: what does a trained network lose with some of its blocks?
 
-Veit et al. 2016, section 4.1; Huang et al. 2016.
+Veit et al. 2016, sections 4.1 (one block), 4.2 (several) and 4.3 (exchanged); Huang et al. 2016.
 
 Three networks of one depth, trained alike: residual, pre-activation, and residual with stochastic depth. After
 training, nothing is trained again: one block is removed (its shortcut stays), k blocks at random, or pairs of blocks
 of one shape are exchanged.
 
-Veit et al. compared with VGG, which has no BatchNorm, so that removing a layer also moved the scale of everything
-after it. Here the control is a plain network with BatchNorm, and a residual one of the same layers; a unit of the
-plain one is removed by putting the parameter-free shortcut in its place, so all that differs is whether the network
-was trained with shortcuts. Both are shallower, as a deep plain network is not trained well enough to have much to
-lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A plain network's
-units are not exchanged: the analysis does that in chains of residual blocks only.
+Veit et al. compared with a VGG network; if it had no BatchNorm, as is likely but not known, removing a layer also moved
+the scale of everything after it. Here the control is a plain network with BatchNorm, and a residual one of the same
+layers; a unit of the plain one is removed by putting the parameter-free shortcut in its place, so all that differs is
+whether the network was trained with shortcuts. Both are shallower, as a deep plain network is not trained well enough
+to have much to lose. Blocks that change the shape ("transitions") are counted apart. Errors are of the test images. A
+plain network's units are not exchanged: the analysis does that in chains of residual blocks only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
-from typing import NamedTuple
 
-import torch
 from pydantic import Field
 
-from reslab.analysis.removal import Damage, remove_each, remove_random, reorder
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Grid, Key, Trials, Values, label
 from reslab.ledger.record import Chart, Series
-from reslab.networks.variants import whole
-from reslab.studies.config import CifarDepth, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, higher, lower, not_higher
-from reslab.studies.trials import Grid, Key, Trial, Trials, Values, label
+from reslab.measures.lesions import Curve, Lesions, changes, exchanges, largest_step, lesions
 
 TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -43,12 +40,12 @@ CLAIMS = claims(
             0.02, at="section 4.1: no single removal but a downsampling block's has a noticeable effect"
         ),
         "k-blocks-smoothly-worse": lower(
-            0.0, at="section 4.1: the error rises smoothly with the number of removed modules"
+            0.0, at="section 4.2: the error rises smoothly with the number of removed modules"
         ),
         "transitions-matter-more": higher(0.02, at=TRANSITIONS),
         "transitions-matter-more-in-v2": higher(0.02, at=TRANSITIONS),
-        "plain-breaks": higher(0.2, at="section 4.1: VGG falls to chance; it had no BatchNorm, this control has"),
-        "reordering-hurts-mildly": not_higher(0.05, at="section 4.1: the error rises smoothly as modules are shuffled"),
+        "plain-breaks": higher(0.2, at="section 4.1: VGG falls to chance; this control has BatchNorm"),
+        "reordering-hurts-mildly": not_higher(0.05, at="section 4.3: the error rises smoothly as modules are shuffled"),
         "one-block-costs-little-in-v2": not_higher(0.02, at="section 4.1, whose networks are pre-activation ones"),
         "stochastic-depth-makes-robust": lower(
             0.05, source=f"{HUANG}, section 3, trained so; {VEIT}: it is more resilient to removal"
@@ -86,7 +83,7 @@ def grid(config: LesionConfig) -> Grid:
 
 
 def measure(config: LesionConfig, trials: Trials) -> Measurement:
-    """Compare what networks lose, each a mean over blocks or draws of one network, paired by seed."""
+    """Compare what networks lose, each a mean over blocks or draws; two figures of one network are paired."""
     found = trials.look("removing blocks", lesions, config.images, config.draws)
     residual = [RESNET, PRERESNET, STOCHASTIC]
     exchanged = trials.look("exchanging blocks", exchanges, config.images, config.draws, keys=residual)
@@ -106,8 +103,8 @@ def measure(config: LesionConfig, trials: Trials) -> Measurement:
         {
             "one-block-costs-little": one[RESNET].against(0.0),
             "k-blocks-smoothly-worse": step[RESNET].against(0.5),
-            "transitions-matter-more": transition[RESNET].against(one[RESNET]),
-            "transitions-matter-more-in-v2": transition[PRERESNET].against(one[PRERESNET]),
+            "transitions-matter-more": transition[RESNET].against(one[RESNET], paired=True),
+            "transitions-matter-more-in-v2": transition[PRERESNET].against(one[PRERESNET], paired=True),
             "plain-breaks": one[PLAIN].against(one[CONTROL]),
             "reordering-hurts-mildly": swapped.against(0.0),
             "one-block-costs-little-in-v2": one[PRERESNET].against(0.0),
@@ -116,75 +113,6 @@ def measure(config: LesionConfig, trials: Trials) -> Measurement:
         tables=[TEXT.table("rises", rows)],
         charts=_charts(config, found, exchanged) if shown else [],
     )
-
-
-class Curve(NamedTuple):
-    """The error of a whole network, and its mean over draws at each amount of damage."""
-
-    error: float
-    amounts: list[int]
-    means: list[float]
-
-    @property
-    def rises(self) -> list[float]:
-        """Return by how much the error is higher than the whole network's."""
-        return [mean - self.error for mean in self.means]
-
-    @property
-    def errors(self) -> list[float]:
-        """Return the error at no damage and at each amount."""
-        return [self.error, *self.means]
-
-
-class Lesions(NamedTuple):
-    """The error of one trained network, without each of its blocks, and with more and more of them removed."""
-
-    error: float
-    without: dict[str, float]
-    removed: Curve
-
-    def rise(self, *, transitions: bool = False) -> float:
-        """Return the mean rise of the error with one block removed that keeps the shape, or that changes it."""
-        rises = [error - self.error for block, error in self.without.items() if changes(block) == transitions]
-        return sum(rises) / len(rises)
-
-    def half(self) -> float:
-        """Return the rise of the error with about half of the blocks removed."""
-        nearest = min(
-            range(len(self.removed.amounts)), key=lambda index: abs(self.removed.amounts[index] - len(self.without) / 2)
-        )
-        return self.removed.rises[nearest]
-
-
-def changes(block: str) -> bool:
-    """Say whether a block of a CIFAR network changes the shape: the first of every stage but the first."""
-    return block.endswith(".0") and not block.endswith("layer1.0")
-
-
-def largest_step(curve: Curve) -> float:
-    """Return the largest rise of the mean error from one amount to the next, over the curve's range; 0
-    for a flat one.
-    """
-    errors = torch.tensor(curve.errors)
-    span = float(errors.max() - errors.min())
-    return float(errors.diff().max()) / span if span else 0.0
-
-
-def lesions(trial: Trial, images: int, draws: int) -> Lesions:
-    """Return what a trained network loses with its blocks, on this many test images."""
-    network, (x, y) = whole(trial.network()), trial.data().sample("test", images)
-    each = remove_each(network, x, y)
-    without = dict(zip([block.name for block in each.blocks], each.without.tolist(), strict=True))
-    return Lesions(each.error, without, _curve(remove_random(network, x, y, draws=draws, seed=trial.seed)))
-
-
-def exchanges(trial: Trial, images: int, draws: int) -> Curve:
-    """Return what a trained network loses with pairs of its blocks exchanged, on this many test images."""
-    return _curve(reorder(whole(trial.network()), *trial.data().sample("test", images), draws=draws, seed=trial.seed))
-
-
-def _curve(damage: Damage) -> Curve:
-    return Curve(damage.error, list(damage.amounts), damage.errors.mean(1).tolist())
 
 
 FIGURES: Sequence[Callable[[Lesions], float]] = (

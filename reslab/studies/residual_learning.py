@@ -7,21 +7,16 @@ x.
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from reslab.analysis.responses import responses
-from reslab.analysis.subject import evaluating
-from reslab.gates.view import view
+from reslab.experiment.config import CifarDepths, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, exact, lower
+from reslab.experiment.trials import Exactly, Grid, Key, Trials, label
 from reslab.ledger.record import Chart
-from reslab.networks import zoo
-from reslab.studies.config import CifarDepths, StudyConfig
-from reslab.studies.study import Measurement, Study
-from reslab.studies.text import StudyText, claims, exact, lower
-from reslab.studies.trials import Exactly, Grid, Key, Trial, Trials, label
+from reslab.measures.residuals import adds_up, block_of, residuals, stds, zero_branch
 
 TEXT = StudyText(__name__)
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -31,10 +26,10 @@ CLAIMS = claims(
     HE_2015,
     "residual-learning",
     {
-        "f-is-h-minus-x": exact(at="section 3.1, Eq. 1"),
+        "f-is-h-minus-x": exact(at="section 3.1; its block is section 3.2, Eq. 1"),
         "identity-is-a-branch-of-zero": exact(at="section 1: “it would be easier to push the residual to zero”"),
         "v2-blocks-add-up": exact(section="identity", source="He et al. 2016 (arXiv:1603.05027), section 2, Eq. 4"),
-        "responses-are-smaller-than-plain": lower(0.05, at="section 4.2, Fig. 7"),
+        "responses-are-smaller-than-plain": lower(0.05, at="section 4.2, Fig. 7", revision=2),
         "deeper-networks-respond-less": lower(0.05, at="section 4.2, Fig. 7"),
         "a-block-changes-its-input-little": lower(0.25, at=CLOSER_TO_ZERO),
         "training-makes-the-change-smaller": lower(
@@ -51,8 +46,10 @@ class ResidualLearningConfig(StudyConfig):
 
 
 def grid(config: ResidualLearningConfig) -> Grid:
-    """Return the trials: residual networks of the first and the last depth, and the plain twin of the last."""
-    groups = (("resnet", config.depths[0]), ("resnet", config.depths[-1]), ("plain", config.depths[-1]))
+    """Return the trials: residual networks of the first and the last depth, and the plain twin of the first, which
+    trains.
+    """
+    groups = (("resnet", config.depths[0]), ("resnet", config.depths[-1]), ("plain", config.depths[0]))
     return {(kind, depth): config.trials(f"cifar_{kind}", depth=depth) for kind, depth in groups}
 
 
@@ -69,39 +66,13 @@ def measure(config: ResidualLearningConfig, trials: Trials) -> Measurement:
     return Measurement(
         {
             **algebra(),
-            "responses-are-smaller-than-plain": strength[residual].against(strength[plain]),
+            "responses-are-smaller-than-plain": strength[shallow].against(strength[plain]),
             "deeper-networks-respond-less": strength[residual].against(strength[shallow]),
             "a-block-changes-its-input-little": size_after.against(1.0),
-            "training-makes-the-change-smaller": size_after.against(size_before),
+            "training-makes-the-change-smaller": size_after.against(size_before, paired=True),
         },
         charts=[_responses(layers), _changes(before, after)],
     )
-
-
-def block_of(family: str) -> Any:
-    """Return a block with an identity shortcut, in float64 and evaluation mode."""
-    torch.manual_seed(0)
-    return zoo.build(family, depth=14).get_submodule("layer1.1").double().eval()
-
-
-def zero_branch(family: str, x: Tensor) -> Tensor:
-    """Return what a block makes of `x` when its branch's last layer is zero."""
-    block = block_of(family)
-    nn.init.zeros_((block.conv2 if family == "cifar_preresnet" else block.bn2).weight)
-    return block(x)
-
-
-def adds_up(family: str, x: Tensor) -> bool:
-    """Say whether two blocks in a row give their input plus the values of both branches."""
-    network = zoo.build(family, depth=20).double().eval()
-    live, total = x, x
-    for name in ("layer1.1", "layer1.2"):
-        block: Any = network.get_submodule(name)
-        total = total + (
-            block.weights(block.relu1(block.bn1(live))) if family == "cifar_preresnet" else block.branch(live)
-        )
-        live = block(live)
-    return torch.allclose(live, total, rtol=1e-12, atol=1e-12)
 
 
 def algebra() -> dict[str, Exactly]:
@@ -123,46 +94,6 @@ def algebra() -> dict[str, Exactly]:
         "identity-is-a-branch-of-zero": Exactly(zeros, {"v2": True, "v1, x ≥ 0": True, "v1": False, "plain": False}),
         "v2-blocks-add-up": Exactly(sums, {"v2": True, "v1": False}),
     }
-
-
-IMAGES = 128
-"""Training images under whose statistics the trained networks are looked at."""
-
-
-def stds(trial: Trial) -> list[float]:
-    """Return the standard deviation of each layer's response in a trained network."""
-    return [layer.std for layer in responses(trial.network(), trial.data().sample("train", IMAGES)[0]).layers]
-
-
-class Residuals(NamedTuple):
-    """The size of F over that of x for each block with an identity shortcut, before training and after."""
-
-    before: list[float]
-    after: list[float]
-
-
-def residuals(trial: Trial) -> Residuals:
-    """Return the sizes of a network's residuals, as it was drawn and as it was trained."""
-    images = trial.data().sample("train", IMAGES)[0]
-    return Residuals(changes(trial.fresh_network(), images), changes(trial.network(), images))
-
-
-@torch.no_grad()
-def changes(network: nn.Module, images: Tensor) -> list[float]:
-    """Return the root mean square of F over that of x for each block with an identity shortcut.
-
-    The network normalises by the images' own statistics.
-    """
-    seen = view(network, images[:2])
-    found = []
-    with evaluating(network, images):
-        live = seen.stem(images)
-        for index, block in enumerate(seen.blocks):
-            if block.identity:
-                shortcut, (branch,) = seen.sides(index, live)
-                found.append(float((branch.square().mean() / shortcut.square().mean()).sqrt()))
-            live = seen.block(index, live)
-    return found
 
 
 def _responses(layers: Mapping[Key, Mapping[int, Sequence[float]]]) -> Chart:

@@ -179,6 +179,7 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
         UserError: if it gives anything else.
     """
     scores = network(images)
+    scores = getattr(scores, "logits", scores)  # Hugging Face's networks give them among other things
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise UnseenError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")

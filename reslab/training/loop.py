@@ -22,11 +22,12 @@ from torch import Generator, Tensor, nn
 
 from reslab.errors import DamagedError, MismatchError, UserError
 from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, wrong
-from reslab.runs import METRICS, Config, Mark, Run
+from reslab.runs import METRICS, Mark, Run
 from reslab.shapes import Line, Number, Outcome, Share
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.evaluation import Split, evaluate, evaluate_each
 from reslab.training.recipes import Recipe
+from reslab.training.start import Started
 from reslab.weights.files import to_bytes
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Checkpoint(Shape):
     metrics: tuple[int, str]
 
 
-class TrialConfig(Config):
+class TrialConfig(Started):
     """Everything that a trial's result depends on, the images of a data set aside; its hash names the run directory."""
 
     line = TrialLine

@@ -11,20 +11,22 @@ from torch import Tensor, nn
 
 from reslab.errors import DamagedError
 from reslab.weights import tensorfiles
+from reslab.weights.origins import Facts, understood
 from reslab.weights.tensorfiles import State
 
 METADATA_KEY = "reslab"
 
 
 class WeightFile(NamedTuple):
-    """The sets of tensors in a file, under its own names, by the keys that lead to them; and its metadata, empty unless
-    the file is ours.
+    """The sets of tensors in a file, under its own names, by the keys that lead to them; its metadata, which say the
+    network if the file is ours; and what the kind of another's tells.
     """
 
     path: Path
     sets: dict[str, State]
     metadata: dict[str, Any]
     unread: tuple[str, ...] = ()
+    facts: Facts = Facts()
 
     @property
     def network(self) -> str | None:
@@ -35,10 +37,12 @@ class WeightFile(NamedTuple):
         return None if named is None or ":" in named else named
 
     def options(self, model: str) -> dict[str, Any]:
-        """Return the options that the file's own metadata give for a network, its data set's among them; none if they
-        are another's.
+        """Return the options that the file's own metadata, or its kind, give for a network, its data set's among them;
+        none if the metadata are another's.
         """
-        if self.metadata.get("model") != model:
+        if "model" not in self.metadata:
+            return dict(self.facts.options)
+        if self.metadata["model"] != model:
             return {}
         kept = self.metadata.get("preprocessing", {})
         data_set = (
@@ -50,14 +54,20 @@ class WeightFile(NamedTuple):
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a safetensors file or a saved state dict; of a run directory, the weights in it. Nothing of a file is run.
+    """Read a file of weights (see `tensorfiles.read`); of a run directory, those in it. Nothing of a file is run.
 
     Raises:
         UserError: if there is no such file, it is damaged or something else, or its metadata are not such as `to_bytes`
             writes.
     """
     content = tensorfiles.read(path)
-    return WeightFile(path, content.sets, _metadata(content.metadata.get(METADATA_KEY, "{}"), path), content.unread)
+    metadata = _metadata(content.metadata.get(METADATA_KEY, "{}"), path)
+    if metadata:
+        return WeightFile(path, content.sets, metadata, content.unread)
+    read = {place: understood(state, content.path) for place, state in content.sets.items()}
+    facts = next((facts for _, facts in read.values() if facts != Facts()), Facts())
+    prepared = {"preprocessing": dict(facts.preprocessing)} if facts.preprocessing else {}
+    return WeightFile(path, {place: state for place, (state, _) in read.items()}, prepared, content.unread, facts)
 
 
 def _metadata(text: str, path: Path) -> dict[str, Any]:

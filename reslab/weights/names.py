@@ -1,37 +1,63 @@
-"""Names in the wild: a file's tensors under a network's names, recognised by keys and shapes, never by the
-file's name.
-"""
+"""Names in the wild: one table per source of weights, and the words that tools put around a network's names."""
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import combinations, takewhile
-from typing import NamedTuple
-
-import torch
-from torch import Tensor, nn
-
-from reslab.errors import MismatchError, first_few
-from reslab.weights.files import WeightFile
-from reslab.weights.tensorfiles import State
-
-NESTED_UNDER = ("", "state_dict", "model_state_dict", "model", "net", "network")
-"""The keys under which a network's weights are, the likeliest first, where a file holds several sets of tensors that
-fit it.
-"""
-LEFT_BY_TOOLS = ("n_averaged", "total_ops", "total_params")
-"""Ends of names that are no weights: the count of an average of weights, and what profilers leave in every module."""
-
+from collections.abc import Callable, Mapping
+from itertools import takewhile
 
 Rule = Callable[[list[str]], list[str]]
 """Other names for the same tensors. It is used on a file's names and on the network's alike, and those that become
 equal belong together.
 """
 
+# --- What stands around a network's names -----------------------------------------------------------------------------
+
+PLACES = ("", "state_dict", "model_state_dict", "model", "net", "network")
+"""The keys under which a network's weights are, the likeliest first, where a file holds several sets that fit it."""
+AVERAGES = frozenset(
+    {"ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema_model_state_dict", "net_ema", "teacher"}
+)
+"""Keys and prefixes of an average of the weights over training steps, which is what its authors evaluate."""
+WRAPPERS = (
+    "module",  # DataParallel, DistributedDataParallel, averages of weights
+    "_orig_mod",  # torch.compile
+    "model",
+    "net",
+    "network",
+    "backbone",
+    "encoder_q",  # MoCo's query encoder; encoder_k, its slow copy, is not what its authors evaluate
+    "base_encoder",
+    "online_encoder",
+    "encoder",
+    "student",
+    *sorted(AVERAGES),
+)
+"""Attributes by which others hold a network: they stand before its names, in any order and number."""
+LEFT_BY_TOOLS = ("n_averaged", "total_ops", "total_params")
+"""Ends of names that are no weights: the count of an average of weights, and what profilers leave in every module."""
+HEADS = (
+    "fc",
+    "linear",
+    "classifier",
+    "head",
+    "predictions",  # Keras
+    "probs",  # likewise
+    "projector",  # Barlow Twins
+    "projection_head",  # SwAV
+    "prototypes",  # likewise
+    "predictor",  # BYOL, SimSiam
+    "fc1000_w",  # Caffe2
+    "fc1000_b",
+    "pred_w",
+    "pred_b",
+)
+"""The first part of a classifier's names, or of those that self-supervised training has in its place."""
+
+
+# --- Spellings that occur in files of any source ----------------------------------------------------------------------
+
 
 def _without_common_prefix(names: list[str]) -> list[str]:
-    """Leave out what all names begin with: what DataParallel, torch.compile, or a module that holds the
-    network, adds.
-    """
+    """Leave out what all names begin with: what a module that holds the network adds."""
     levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
     depth = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
     return [name.split(".", depth)[-1] for name in names]
@@ -41,7 +67,7 @@ def _rewritten(pattern: str, replacement: str) -> Rule:
     return lambda names: [re.sub(pattern, replacement, name) for name in names]
 
 
-RULES: tuple[Rule, ...] = (
+HABITS: tuple[Rule, ...] = (
     _without_common_prefix,
     _rewritten(r"(^|\.)(?:(?:module|_orig_mod)\.)+", r"\1"),  # parts that DataParallel or torch.compile wraps
     _rewritten(r"^linear\.", "fc."),  # a habit of CIFAR implementations
@@ -49,118 +75,130 @@ RULES: tuple[Rule, ...] = (
     _rewritten(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),  # torchvision's own DenseNet files
 )
 
+# --- One table per source: its names to torchvision's -----------------------------------------------------------------
 
-class Fit(NamedTuple):
-    """How a file's tensors fit a network: its whole state, the names that changed, and what was left out or chosen."""
+KINDS = {
+    "kernel": "weight",  # Keras
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "w": "weight",  # Caffe2
+    "s": "weight",
+    "b": "bias",
+    "rm": "running_mean",
+    "riv": "running_var",
+}
+"""What sources call a layer's tensors, and what PyTorch does."""
+_PARTS = {"stage": r"\d", "block": r"\d+", "which": r"\w", "kind": "|".join(KINDS), "rest": ".+"}
 
-    state: State
-    renamed: dict[str, str]
-    notes: tuple[str, ...] = ()
 
+def _table(rows: Mapping[str, str], stage: int = 1, block: int = 0, which: str = "123") -> Rule:
+    """Return the rule of a table of names: in both columns `{stage}`, `{block}` and `{which}` (convolution of a block)
+    stand for numbers, `{kind}` for a word of `KINDS`, `{rest}` for the rest; what is in brackets may be missing.
 
-def fit(weights: WeightFile, network: nn.Module) -> Fit:
-    """Return a file's tensors under the network's names, if the network takes them exactly.
-
-    Names are kept where they fit as they are, else as few rules as make them fit are used; counts of batches, which old
-    files lack, are added as 0.
-
-    Raises:
-        UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ; or the sets, if
-            several fit alike.
+    `stage` and `block` are the numbers of the source's first; `which` are its signs for the convolutions 1, 2 and 3.
     """
-    fits: dict[str, Fit] = {}
-    misfits: list[tuple[int, str]] = []
-    for place, state in weights.sets.items():
-        found, complaints = _named(state, network.state_dict())
-        if complaints:
-            misfits.append(
-                (
-                    sum(map(len, complaints.values())),
-                    "; ".join(f"{what}: {first_few(names)}" for what, names in complaints.items()),
-                )
-            )
-        else:
-            fits[place] = found
-    if not fits:
-        among = f" (best of {first_few(list(weights.sets))})" if len(misfits) > 1 else ""
-        raise MismatchError(f"the weights do not fit: {min(misfits)[1]}{among}")
-    chosen = next((place for place in NESTED_UNDER if place in fits), next(iter(fits)))
-    if len(fits) > 1 and chosen not in NESTED_UNDER:
-        raise MismatchError(
-            f"{weights.path} holds several sets of weights that fit, under {first_few(list(fits))}; save the one "
-            "that is meant alone"
-        )
-    notes = list(fits[chosen].notes)
-    if others := [place for place in weights.sets if place != chosen]:
-        notes.append(f"took the weights under {chosen!r}, not the tensors under {first_few(others)}")
-    if weights.unread:
-        notes.append(f"left unread what is no tensor: {first_few(list(weights.unread))}")
-    return fits[chosen]._replace(notes=tuple(f"{weights.path}: {text}" for text in notes))
+
+    def pattern(row: str) -> "re.Pattern[str]":
+        text = re.escape(row).replace(r"\[", "(?:").replace(r"\]", ")?")
+        for name, part in _PARTS.items():
+            text = text.replace(rf"\{{{name}\}}", f"(?P<{name}>{part})")
+        return re.compile(text)
+
+    patterns = {pattern(row): form for row, form in rows.items()}
+
+    def torchvisions(name: str) -> str:
+        for each, form in patterns.items():
+            if found := each.fullmatch(name):
+                values: dict[str, str | int] = dict(found.groupdict())
+                if "stage" in values:
+                    values["stage"] = int(found["stage"]) - stage + 1
+                if "block" in values:
+                    values["block"] = int(found["block"]) - block
+                if "which" in values:
+                    values["which"] = which.find(found["which"]) + 1
+                if "kind" in values:
+                    values["kind"] = KINDS[found["kind"]]
+                return form.format(**values)
+        return name
+
+    return lambda names: [torchvisions(name) for name in names]
 
 
-def _named(state: State, wanted: State) -> tuple[Fit, dict[str, list[str]]]:
-    """Return the tensors under the names that fit best, the least changed of such, and what is wrong
-    with them still.
-    """
-    ends = {name.rpartition(".")[2] for name in wanted}
-    left = [name for name in state if (end := name.rpartition(".")[2]) in LEFT_BY_TOOLS and end not in ends]
-    kept = {name: tensor for name, tensor in state.items() if name not in left}
-    notes = (f"left out what is no weight: {first_few(left)}",) if left else ()
-    best: tuple[Fit, dict[str, list[str]]] | None = None
-    for names in _candidates(list(kept), list(wanted)):
-        named = {
-            name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")
-        }
-        named |= dict(zip(names, kept.values(), strict=True))
-        complaints = _complaints(named, wanted)
-        if best is None or sum(map(len, complaints.values())) < sum(map(len, best[1].values())):
-            renamed = {original: name for original, name in zip(kept, names, strict=True) if original != name}
-            best = Fit(named, renamed, notes), complaints
-        if not complaints:
-            break
-    assert best is not None
-    return best
-
-
-def _candidates(names: list[str], wanted: list[str]) -> Iterator[list[str]]:
-    """Yield a file's names as they are, then as the network has them by ever more rules; never two names as one."""
-    yield names
-    seen = [names]
-    for rules in (chosen for count in range(1, len(RULES) + 1) for chosen in combinations(RULES, count)):
-        theirs, ours = names, wanted
-        for rule in rules:
-            theirs, ours = rule(theirs), rule(ours)
-        networks = dict(zip(ours, wanted, strict=True))
-        found = [networks.get(name, original) for name, original in zip(theirs, names, strict=True)]
-        if len(networks) == len(wanted) and len(set(found)) == len(names) and found not in seen:
-            seen.append(found)
-            yield found
-
-
-def _complaints(state: State, wanted: State) -> dict[str, list[str]]:
-    """Return what keeps a network from taking a state, by kind."""
-    shared = [(name, state[name], value) for name, value in wanted.items() if name in state]
-    found = {
-        "missing": [name for name in wanted if name not in state],
-        "not in the network": [name for name in state if name not in wanted],
-        "other shapes": [
-            f"{name} is {tuple(is_.shape)}, wanted {tuple(value.shape)}"
-            for name, is_, value in shared
-            if is_.shape != value.shape
-        ],
-        "other kinds": [
-            f"{name} is {is_.dtype}, wanted {value.dtype}" for name, is_, value in shared if not _takes(value, is_)
-        ],
-    }
-    return {what: names for what, names in found.items() if names}
-
-
-def _takes(wanted: Tensor, given: Tensor) -> bool:
-    """Say whether a tensor's numbers mean the same in another's type: integers in the place of fractions are quantised,
-    and stand for others.
-    """
-    return (
-        given.layout == torch.strided
-        and not given.is_meta
-        and (given.is_floating_point() or not wanted.is_floating_point())
-    )
+SOURCES: dict[str, Rule] = {
+    # transformers, models/resnet/modeling_resnet.py: ResNetForImageClassification; without "resnet." ResNetModel
+    "Hugging Face": _table(
+        {
+            "[resnet.]embedder.embedder.convolution.{rest}": "conv1.{rest}",
+            "[resnet.]embedder.embedder.normalization.{rest}": "bn1.{rest}",
+            "[resnet.]encoder.stages.{stage}.layers.{block}.shortcut.convolution.{rest}": (
+                "layer{stage}.{block}.downsample.0.{rest}"
+            ),
+            "[resnet.]encoder.stages.{stage}.layers.{block}.shortcut.normalization.{rest}": (
+                "layer{stage}.{block}.downsample.1.{rest}"
+            ),
+            "[resnet.]encoder.stages.{stage}.layers.{block}.layer.{which}.convolution.{rest}": (
+                "layer{stage}.{block}.conv{which}.{rest}"
+            ),
+            "[resnet.]encoder.stages.{stage}.layers.{block}.layer.{which}.normalization.{rest}": (
+                "layer{stage}.{block}.bn{which}.{rest}"
+            ),
+            "classifier.1.{rest}": "fc.{rest}",
+        },
+        stage=0,
+        which="012",
+    ),
+    # mmpretrain, models/classifiers/image.py: backbone (backbones/resnet.py), neck, head (heads/linear_head.py)
+    "MMPretrain": _table({"backbone.{rest}": "{rest}", "head.fc.{rest}": "fc.{rest}"}),
+    # detectron2, modeling/backbone/resnet.py: BasicStem, BasicBlock, BottleneckBlock
+    "Detectron2": _table(
+        {
+            "[bottom_up.]stem.conv1.norm.{rest}": "bn1.{rest}",
+            "[bottom_up.]stem.conv1.weight": "conv1.weight",
+            "[bottom_up.]res{stage}.{block}.shortcut.norm.{rest}": "layer{stage}.{block}.downsample.1.{rest}",
+            "[bottom_up.]res{stage}.{block}.shortcut.weight": "layer{stage}.{block}.downsample.0.weight",
+            "[bottom_up.]res{stage}.{block}.conv{which}.norm.{rest}": "layer{stage}.{block}.bn{which}.{rest}",
+            "[bottom_up.]res{stage}.{block}.conv{which}.weight": "layer{stage}.{block}.conv{which}.weight",
+            "linear.{rest}": "fc.{rest}",
+        },
+        stage=2,
+    ),
+    # torchvision's ResNet as nn.Sequential(*network.children()), as self-supervised training often keeps it
+    "a list of layers": _table(
+        {"0.{rest}": "conv1.{rest}", "1.{rest}": "bn1.{rest}", "{stage}.{block}.{rest}": "layer{stage}.{block}.{rest}"},
+        stage=4,
+    ),
+    # keras, src/applications/resnet.py: ResNet50, ResNet101 and ResNet152, of residual_block_v1
+    "Keras": _table(
+        {
+            "conv1_conv.{kind}": "conv1.{kind}",
+            "conv1_bn.{kind}": "bn1.{kind}",
+            "conv{stage}_block{block}_0_conv.{kind}": "layer{stage}.{block}.downsample.0.{kind}",
+            "conv{stage}_block{block}_0_bn.{kind}": "layer{stage}.{block}.downsample.1.{kind}",
+            "conv{stage}_block{block}_{which}_conv.{kind}": "layer{stage}.{block}.conv{which}.{kind}",
+            "conv{stage}_block{block}_{which}_bn.{kind}": "layer{stage}.{block}.bn{which}.{kind}",
+            "predictions.{kind}": "fc.{kind}",
+            "predictions.bias": "fc.bias",
+            "probs.{kind}": "fc.{kind}",
+            "probs.bias": "fc.bias",
+        },
+        stage=2,
+        block=1,
+    ),
+    # detectron2, checkpoint/c2_model_loading.py: the names in its MSRA/R-50.pkl and R-101.pkl, Caffe2's of Caffe's
+    "MSRA": _table(
+        {
+            "conv1_{kind}": "conv1.{kind}",
+            "res_conv1_bn_{kind}": "bn1.{kind}",
+            "res{stage}_{block}_branch1_{kind}": "layer{stage}.{block}.downsample.0.{kind}",
+            "res{stage}_{block}_branch1_bn_{kind}": "layer{stage}.{block}.downsample.1.{kind}",
+            "res{stage}_{block}_branch2{which}_{kind}": "layer{stage}.{block}.conv{which}.{kind}",
+            "res{stage}_{block}_branch2{which}_bn_{kind}": "layer{stage}.{block}.bn{which}.{kind}",
+            "fc1000_{kind}": "fc.{kind}",
+            "pred_{kind}": "fc.{kind}",
+        },
+        stage=2,
+        which="abc",
+    ),
+}

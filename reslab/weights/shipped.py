@@ -26,8 +26,8 @@ def trained_on(data: str) -> str | None:
     return TRAINED_ON.get(f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind)
 
 
-TORCHVISION = Path("torchvision")
-"""What stands for torchvision's trained weights in the place of a file."""
+OF_OTHERS = ("torchvision", "pretrained")
+"""Words for trained weights of others."""
 
 
 def locate(weights: str | Path, model: str) -> Path:
@@ -44,13 +44,11 @@ def locate(weights: str | Path, model: str) -> Path:
             "network's load_state_dict"
         )
     path, words = Path(weights), {data for data, _ in shipped()}
-    if path == TORCHVISION:
-        return TORCHVISION
     if weights not in words:
         if path.name == str(weights) and not path.suffix and not path.exists():
             raise UnknownNameError(
                 f"no file {weights}, and no trained weights of that name"
-                f"{suggest(str(weights), sorted({*words, str(TORCHVISION)}))}"
+                f"{suggest(str(weights), sorted({*words, *OF_OTHERS}))}"
             )
         return path
     if (str(weights), model) not in shipped():

@@ -3,6 +3,7 @@
 import pickle
 import re
 import stat
+import sys
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -15,20 +16,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from reslab.errors import DamagedError, MissingError, UnusableError, UserError, WrongValueError, first_few
+from reslab.weights.numpyfiles import read_hdf5, read_pickle
 
 State = dict[str, Tensor]
 
-IN_A_RUN = "weights.safetensors"
+IN_A_DIRECTORY = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")
+"""The weights of a run, and of a directory of Hugging Face's."""
 DEEPEST = 5
 MOST_CLASSES = 100
 WHERE_CLASSES_END = re.compile(r"GLOBAL (\S+) was not an allowed global")
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What torch.save wrote first until version 1.6, after the two bytes that name pickle's protocol."""
 SOMETHING_ELSE = (
     (b"<", "a web page or a server's message, saved in place of the file; download the file again"),
     (b"version https://git-lfs", "a Git-LFS pointer and not the file that it stands for; get that by `git lfs pull`"),
-    (b"\x80", "a pickle that torch.save did not write; save its tensors by torch.save(network.state_dict(), FILE)"),
-    (b"\x89HDF", "an HDF5 file, as Keras writes them; expected safetensors or a saved state dict"),
     (b"\x93NUMPY", "a NumPy array; expected safetensors or a saved state dict"),
     *(
         (magic, "a packed archive; unpack it, and give the weights in it")
@@ -41,17 +43,18 @@ number.
 
 
 class Content(NamedTuple):
-    """What a file holds: sets of tensors by the keys that lead to them, its metadata, and the classes of objects that
-    were left unread.
+    """What a file holds: the file itself, sets of tensors by the keys that lead to them, its metadata, and the classes
+    of objects that were left unread.
     """
 
+    path: Path
     sets: dict[str, State]
     metadata: dict[str, str]
     unread: tuple[str, ...]
 
 
 def read(path: Path) -> Content:
-    """Read a safetensors file, or one of torch.save; of a run directory, the weights in it.
+    """Read a safetensors file, one of torch.save or of Keras, or a pickle of arrays; of a directory, the weights in it.
 
     Nothing of a file is run: where it holds objects beside its tensors, their classes are not imported.
 
@@ -61,9 +64,10 @@ def read(path: Path) -> Content:
     path = _regular(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return Content({"": {name: file.get_tensor(name) for name in file.keys()}}, file.metadata() or {}, ())  # noqa: SIM118  # no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            return Content(path, {"": tensors}, file.metadata() or {}, ())
     except SafetensorError:
-        content, unread = _unpickled(path)
+        content, unread = _content(path)
     except Exception as error:  # on damaged bytes the readers raise whatever they come to
         raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
     sets = dict(_sets(content, (), set()))
@@ -72,7 +76,7 @@ def read(path: Path) -> Content:
             f"{path} holds no state dict, names with tensors, but {_described(content)}; save one by "
             "torch.save(network.state_dict(), FILE)"
         )
-    return Content(sets, {}, unread)
+    return Content(path, sets, {}, unread)
 
 
 def _regular(path: Path) -> Path:
@@ -86,12 +90,13 @@ def _regular(path: Path) -> Path:
     except (OSError, ValueError) as error:  # the latter of names that no file has
         raise MissingError(f"no file {path}") from error
     if stat.S_ISDIR(mode):
-        if not (path / IN_A_RUN).is_file():
+        inside = [path / name for name in IN_A_DIRECTORY if (path / name).is_file()]
+        if not inside:
             raise MissingError(
-                f"{path} is a directory without {IN_A_RUN}; give a file of weights, or the directory of a run that "
-                "ended"
+                f"{path} is a directory without {', '.join(IN_A_DIRECTORY)}; give a file of weights, or the directory "
+                "of a run that ended"
             )
-        return path / IN_A_RUN
+        return inside[0]
     if not stat.S_ISREG(mode):
         raise WrongValueError(f"{path} is no regular file; expected a file of weights")
     return path
@@ -117,13 +122,56 @@ class UnreadDefaults:
         return OrderedDict()
 
 
+class UnreadQueue:
+    """Stands in for a deque, which is kept as a list: torch appends to nothing else."""
+
+    def __new__(cls, *_: object) -> list[Any]:  # type: ignore[misc]  # likewise
+        """Return an empty list."""
+        return []
+
+
+CONTAINERS = {"collections.defaultdict": UnreadDefaults, "collections.deque": UnreadQueue}
+VALUES = {
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "collections",
+    "pathlib",
+    "pathlib._local",
+    "datetime",
+    "decimal",
+    "fractions",
+    "uuid",
+    "functools.partial",
+    *("set", "frozenset", "complex", "range", "slice", "bytearray", "dict", "list", "tuple", "int", "float", "str"),
+}
+"""Modules and classes of Python's whose objects only hold values."""
+
+
+def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Return what a file that is not safetensors holds, and the classes in it that stay unread.
+
+    Raises:
+        UserError: if it is of no kind that is known, or cannot be read without running code.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UnusableError(f"{path} cannot be read: {error}") from error
+    if start.startswith(HDF5_MAGIC):
+        return read_hdf5(path), ()
+    if start[:1] == b"\x80" and not start[2:].startswith(OLD_MAGIC):
+        return read_pickle(path), ()
+    _see_that_it_is_torchs(path, start)
+    return _unpickled(path)
+
+
 def _unpickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Return what torch.save has written, and the classes in it that stay unread.
 
     Raises:
-        UserError: if it has not written this file, or what it has written cannot be read without running code.
+        UserError: if it cannot be read without running code.
     """
-    _see_that_it_is_torchs(path)
     unread: dict[str, type] = {}
     while True:
         try:
@@ -132,11 +180,21 @@ def _unpickled(path: Path) -> tuple[Any, tuple[str, ...]]:
                 return torch.load(path, map_location="cpu", weights_only=True), tuple(unread)
         except Exception as error:  # on damaged bytes torch raises whatever it comes to
             wanted = WHERE_CLASSES_END.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-            if wanted is None or wanted[1] in unread or len(unread) == MOST_CLASSES:
+            if wanted is None or wanted[1] in unread or len(unread) == MOST_CLASSES or not _harmless(wanted[1]):
                 raise _refusal(path, error, unread) from error
             module, _, name = wanted[1].rpartition(".")
-            kind = UnreadDefaults if wanted[1] == "collections.defaultdict" else Unread
+            kind = CONTAINERS.get(wanted[1], Unread)
             unread[wanted[1]] = type(name, (kind,), {"__module__": module or "builtins", "__qualname__": name})
+
+
+def _harmless(name: str) -> bool:
+    """Say whether an object of this name may lie beside tensors: of Python's own, those that hold values only.
+
+    Others' classes may, as theirs are not known; nothing that a file names is imported or called either way.
+    """
+    module = name.rpartition(".")[0] or "builtins"
+    pythons = module.partition(".")[0] in {*sys.stdlib_module_names, "__builtin__", "copy_reg"}
+    return not pythons or name in VALUES or module in VALUES
 
 
 def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserError:
@@ -150,15 +208,13 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     )
 
 
-def _see_that_it_is_torchs(path: Path) -> None:
-    """See that a file is one that torch.save has written, as far as that shows without reading it.
+def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
+    """See that a file, which starts so, is one that torch.save has written, as far as that shows without reading it.
 
     Raises:
         UserError: saying what it is, if it is something else.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(512)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _see_that_the_archive_is_torchs(path, archive)

@@ -6,16 +6,26 @@ which side option A pads its zeros. Our files say both in their metadata; for an
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from reslab.errors import MismatchError, MissingError
 from reslab.weights.files import WeightFile
-from reslab.weights.names import Fit, fit
+from reslab.weights.fitting import Fit, Head, classifier, fit
 from reslab.weights.tensorfiles import State
 
 ZeroPadSide = Literal["end", "centred"]
+
+
+class Asked(NamedTuple):
+    """What a user says of a file: where its option A pads zeros; which classifier the network gets in place of the
+    file's, a fresh one or none; and that of weights and their average the weights are meant.
+    """
+
+    zero_pad: ZeroPadSide | None = None
+    head: Head | None = None
+    raw: bool = False
 
 
 def settle(
@@ -35,6 +45,9 @@ def settle(
         if zero_pad == "centred":
             raise MismatchError("the file's own metadata says that its zero channels are at the end, not centred")
         return "end"
+    known = weights.facts.options.get("stride_in")
+    if known is not None and options.get("stride_in", known) != known:
+        raise MismatchError(f"{weights.path} is for stride_in {known}, not {options['stride_in']}")
     if has_stride_choice(network) and "stride_in" not in options:
         raise MissingError(
             "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or "
@@ -98,26 +111,53 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
                 *(f"bn{last}.{part}" for part in ("weight", "bias", "running_mean", "running_var")),
             ):
                 state[f"{block}.{name}"] = state[f"{block}.{name}"][order]
-    if order is not None:
+    if order is not None and "fc.weight" in state:
         state["fc.weight"] = state["fc.weight"][:, order]
     return state
 
 
-def load(
-    network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], zero_pad: ZeroPadSide | None
-) -> Fit:
+def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
+    """Return how a file's tensors fit a network, from which the classifier is taken if none is asked for.
+
+    Raises:
+        UserError: if they do not fit, or a classifier is asked for where there is none.
+    """
+    if asked.head is not None:
+        name = classifier(network)
+        if name is None:
+            raise MismatchError(f"the network has no classifier that --head {asked.head} could be about; leave it out")
+        if asked.head == "none":
+            network.set_submodule(name, nn.Identity())
+    return fit(weights, network, raw=asked.raw, head=asked.head)
+
+
+def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], asked: Asked) -> Fit:
     """Put a file's weights into a network of the zoo, and return how they fit; what was left out or chosen is warned
     of.
 
     Raises:
         UserError: if they do not fit, or something that the tensors cannot tell is missing or contradicted.
     """
-    side = settle(weights, model, network, options, zero_pad)
-    found = fit(weights, network)
-    network.load_state_dict(recentre(found.state, network) if side == "centred" else found.state, strict=True)
+    side = settle(weights, model, network, options, asked.zero_pad)
+    found = fitted(network, weights, asked)
+    state = recentre(found.state, network) if side == "centred" else dict(found.state)
+    if weights.facts.eps is not None:
+        state |= _for_own_eps(state, network, weights.facts.eps)
+    network.load_state_dict(state, strict=True)
     for note in found.notes:
         warnings.warn(note, stacklevel=2)
     return found
+
+
+def _for_own_eps(state: Mapping[str, Tensor], network: nn.Module, eps: float) -> State:
+    """Return the variances that, with the network's own eps, are what the file's are with another: in evaluation both
+    divide by the root of `variance + eps`.
+    """
+    return {
+        f"{name}.running_var": (state[f"{name}.running_var"].double() + (eps - module.eps)).float()
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    }
 
 
 def assumed(network: nn.Module) -> list[str]:
@@ -131,7 +171,9 @@ def assumed(network: nn.Module) -> list[str]:
             found.setdefault("BatchNorm's eps", set()).add(f"{module.eps:g}")
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             found.setdefault("rounding of pooling", set()).add("up" if module.ceil_mode else "down")
+            found.setdefault("padding of pooling", set()).add(f"{module.padding}")
         elif isinstance(module, nn.Conv2d):
+            found.setdefault("padding of convolutions", set()).add(module.padding_mode)
             found.setdefault("dilation", set()).add(
                 "×".join(map(str, module.dilation)) if max(module.dilation) > 1 else "none"
             )

@@ -12,15 +12,22 @@ from helpers import refused, snapshot
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from reslab.analysis.alike import alike
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness, without_batchnorm
+from reslab.analysis.direction import direction
 from reslab.analysis.gradient_flow import gradient_flow, through_training
 from reslab.analysis.inference import FastView, fast_view
 from reslab.analysis.jacobian import jacobian
 from reslab.analysis.landscape import landscape
+from reslab.analysis.lens import lens
 from reslab.analysis.paths import path_spectrum, sample_paths
+from reslab.analysis.probe import probe
+from reslab.analysis.pruning import prune as prune_blocks
 from reslab.analysis.removal import importance, remove_each, remove_random
 from reslab.analysis.responses import responses
 from reslab.analysis.shattering import shattering
+from reslab.analysis.split import split
+from reslab.analysis.worth import block_worth
 from reslab.errors import MismatchError, UnseenError, UserError, WrongValueError
 from reslab.networks.counting import count_macs
 from reslab.residual import view
@@ -41,6 +48,13 @@ ANALYSES: dict[str, Callable[..., Any]] = {
     "landscape": lambda network, x, y: landscape(network, x, y, points=3, dimensions=1),
     "loss_smoothness": lambda network, x, y: loss_smoothness(network, x, y, multiples=[1.0]),
     "covariate_shift": covariate_shift,
+    "direction": direction,
+    "block_worth": lambda network, x, y: block_worth(network, x, y, permutations=1),
+    "prune": lambda network, x, y: prune_blocks(network, x, y, steps=1),
+    "split": lambda network, x, _: split(network, x, classes=[0, 1]),
+    "lens": lens,
+    "alike": lambda network, x, _: alike(network, x),
+    "probe": probe,
 }
 
 

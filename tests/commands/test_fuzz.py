@@ -22,10 +22,10 @@ from reslab.cli import app
 from reslab.commands import typed
 from reslab.errors import UserError
 from reslab.exercises.confinement import Ended
+from reslab.experiment.config import StudyConfig
 from reslab.files import one_line
 from reslab.networks import zoo
 from reslab.runs import Config
-from reslab.studies.config import StudyConfig
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe
 from reslab.weights.files import to_bytes
@@ -238,7 +238,7 @@ def lines(draw: DrawFn) -> list[str]:
 def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off what takes seconds or leaves the machine, each at the last call before it."""
     monkeypatch.setattr("reslab.executors.run_trials", enough)  # training, for `train` …
-    monkeypatch.setattr("reslab.studies.study.run_trials", enough)  # … and for `study`
+    monkeypatch.setattr("reslab.experiment.study.run_trials", enough)  # … and for `study`
     monkeypatch.setattr("reslab.speedrun.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
     monkeypatch.setattr("reslab.commands.evaluate.look", enough)  # forward passes over a whole part

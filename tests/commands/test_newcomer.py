@@ -13,9 +13,9 @@ from reslab.commands import printing
 from reslab.errors import UserError
 from reslab.executors import run_trial
 from reslab.executors.trial import how_far
+from reslab.experiment.directory import Directory
 from reslab.progress import short
 from reslab.runs import Run
-from reslab.studies.directory import Directory
 from reslab.training import loop
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reslab.data import Augment, load_data
+from reslab.data.classes import match
 from reslab.data.dataset import Part
 from reslab.errors import MismatchError, UnknownNameError
 
@@ -56,22 +57,24 @@ def test_a_few_images_are_spread_over_a_part_that_comes_class_by_class() -> None
 def test_labels_follow_the_names_of_classes() -> None:
     data = load_data("digits")
     names = ["ten", *reversed(data.classes)]
-    other = data.labelled(names)
+    matched = match(data.classes, names)
+    assert matched.by == "name"
+    other = data.labelled(names, matched.places)
     assert other.classes == tuple(names) and other.num_classes == 11
     for part in ("train", "heldout", "test"):
         assert [names[label] for label in other.parts[part].labels] == [
             data.classes[label] for label in data.parts[part].labels
         ]
         assert other.parts[part].images is data.parts[part].images
-    with refused(MismatchError, "digits", "0, 1, 2, 3, 4 and 4 more: 9"):
-        data.labelled(names[-1:1:-1])
+    with refused(MismatchError, "0, 1, 2, 3, 4 and 4 more", 9):
+        match(data.classes, names[-1:1:-1])
 
 
 def test_a_few_images_are_spread_over_classes_in_any_order() -> None:
     data = load_data("digits")
     order = data.parts["heldout"].labels.argsort(stable=True)
     data = replace(data, parts={**data.parts, "heldout": Part(*(part[order] for part in data.parts["heldout"]))})
-    other = data.labelled(data.classes[::-1])
+    other = data.labelled(data.classes[::-1], range(9, -1, -1))
     assert torch.equal(other.sample("heldout", 20)[0], data.sample("heldout", 20)[0])
 
 

@@ -251,13 +251,13 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
     torn = root / "train" / "가" / "01.png"
     torn.write_bytes(torn.read_bytes()[:60])
     (root / "test" / "가" / "00.png").write_text("no image", encoding="utf-8")
-    Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(root / "test" / "b c" / "00.png")
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(root / "test" / "b c" / "00.png", "TIFF")
     with refused(DamagedError, "train/가/01.png", "folder:PATH?broken=skip"):
         load_data(f"folder:{root}")
     assert not list((root / cache.DIRECTORY).iterdir())
     for _ in range(2):  # made, then read
         with pytest.warns(
-            UserWarning, match="train/가/01.png, test/b c/00.png, test/가/00.png cannot be decoded and are left out"
+            UserWarning, match=r"left out 3 of 12 images.*: train/가/01\.png, test/b c/00\.png, test/가/00\.png$"
         ):
             data = load_data(f"folder:{root}?broken=skip")
     assert [len(part.labels) for part in data.parts.values()] == [5, 2, 2]
@@ -265,7 +265,7 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
         load_data(f"folder:{root}")
 
 
-@pytest.mark.parametrize("broken", ["sixteen bits", "torn"])
+@pytest.mark.parametrize("broken", ["fractions", "torn"])
 def test_what_is_left_out_does_not_decide_whether_the_others_are_grey(tmp_path: Path, broken: str) -> None:
     root = image_folder(tmp_path, mode="L")
     bad = root / "train" / "가" / "00.png"
@@ -273,8 +273,8 @@ def test_what_is_left_out_does_not_decide_whether_the_others_are_grey(tmp_path: 
         write_image(bad, (40, 40))
         bad.write_bytes(bad.read_bytes()[:200])
     else:
-        Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(bad)
-    with pytest.warns(UserWarning, match="train/가/00.png cannot be decoded and is left out"):
+        Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(bad, "TIFF")
+    with pytest.warns(UserWarning, match="left out 1 of 12 images.*: train/가/00.png"):
         data = load_data(f"folder:{root}?broken=skip")
     assert data.in_channels == 1 and [len(part.labels) for part in data.parts.values()] == [5, 2, 4]
     assert torch.equal(data.parts["test"].images[0], pixels(root / "test" / "b c" / "00.png"))  # type: ignore[index]  # one size
@@ -301,7 +301,7 @@ def test_files_that_are_no_images_by_their_names_are_said_to_be_left_out(tmp_pat
     write_image(root / "train" / "loose.png", (8, 8))
     with pytest.warns(
         UserWarning,
-        match=r"left out, as they are in no class or not named \.jpg.*: "
+        match=r"left out, as they are in no class or not named \.jpg.* \(3\): "
         r"train/loose\.png, train/b c/deep/x\.gif, test/가/notes",
     ):
         data = load_data(f"folder:{root}")
@@ -320,8 +320,9 @@ def _without_test(root: Path) -> None:
     shutil.rmtree(root / "test")
 
 
-def _without_train(root: Path) -> None:
+def _a_file_for_train(root: Path) -> None:
     shutil.rmtree(root / "train")
+    (root / "train").touch()
 
 
 def _empty_class(root: Path) -> None:
@@ -362,7 +363,7 @@ def _link_to_itself(root: Path) -> None:
     ("break_it", "kind", "values"),
     [
         (_without_test, MissingError, ["test", "val", "test/CLASS/IMAGE"]),
-        (_without_train, MissingError, ["train", "train/CLASS/IMAGE"]),
+        (_a_file_for_train, MissingError, ["train", "train/CLASS/IMAGE"]),
         (_empty_class, MissingError, ["test/가", 0]),
         (_one_image, MissingError, ["train/가", 1, 2]),
         (_no_classes, MissingError, ["train/CLASS/IMAGE"]),
@@ -389,14 +390,89 @@ def test_a_test_part_may_spell_its_classes_another_way(tmp_path: Path) -> None:
     assert data.classes == ("b c", "가") and data.parts["test"].labels.tolist() == [0, 0, 1, 1]
 
 
-def test_classes_that_are_numbers_are_in_the_order_of_text_which_is_said(tmp_path: Path) -> None:
-    names = [str(number) for number in range(1, 12)]
+@pytest.mark.parametrize("unlike", [(), ("x",)])
+def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path: Path, unlike: tuple[str, ...]) -> None:
+    """Where one is not, all are in the order of text."""
+    names = [*(str(number) for number in range(8, 12)), *unlike]
     root = image_folder(tmp_path, classes=names, train=2, test=1)
-    with pytest.warns(
-        UserWarning, match="are numbers, and labels count them in the order of text: label 0 is 1, 1 is 10, 2 is 11"
-    ):
+    data = load_data(f"folder:{root}")
+    ordered = sorted(names) if unlike else names
+    assert data.classes == tuple(ordered) and data.preprocessing["classes"] == ordered
+    for label, name in enumerate(ordered):
+        assert torch.equal(data.parts["test"].images[label], pixels(root / "test" / name / "00.png"))  # type: ignore[index]  # one size
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_test_part_alone_is_measured_and_not_trained_on(tmp_path: Path, part: str) -> None:
+    root = image_folder(tmp_path)
+    shutil.rmtree(root / "train")
+    if part == "val":
+        (root / "test").rename(root / "val")
+    for _ in range(2):  # made, then read
         data = load_data(f"folder:{root}")
-    assert data.classes == tuple(sorted(names)) and data.preprocessing["classes"] == sorted(names)
+        assert list(data.parts) == ["test"] and (data.classes, data.in_channels) == (("b c", "가"), 3)
+        assert data.parts["test"].labels.tolist() == [0, 0, 1, 1] and "4 test images" in data.describe()
+    for needs in (
+        lambda: data.labels,
+        lambda: data.train,
+        lambda: data.batches("heldout"),
+        lambda: next(data.shuffled()),
+    ):
+        with refused(MissingError, data.name, "test"):
+            needs()
+
+
+SIXTEEN = np.array([[0, 128, 129, 257], [1000, 32_768, 65_406, 65_535]], np.uint16)
+"""Levels, and what they are in 8 bits: the nearest of 257 times as much."""
+EIGHT = [[0, 0, 1, 1], [4, 128, 254, 255]]
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "pgm", "big-endian tiff", "inverted tiff"])
+def test_grey_levels_of_sixteen_bits_are_scaled(tmp_path: Path, kind: str) -> None:
+    levels = SIXTEEN.astype(">u2") if kind == "big-endian tiff" else SIXTEEN
+    more = {"tiffinfo": {262: 0}} if kind == "inverted tiff" else {}
+    file = tmp_path / f"a.{kind.split()[-1]}"
+    Image.fromarray(65_535 - SIXTEEN if kind == "inverted tiff" else levels).save(file, **more)
+    for mode in ("L", "RGB"):
+        assert decoding.decode(file, mode).tolist() == [EIGHT] * len(mode.strip("L") or "L")  # type: ignore[union-attr]  # not None
+    assert decoding.header(file) == (True, 8)
+
+
+def test_a_grey_level_of_sixteen_bits_may_be_transparent_and_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # what is stored as a row is seen as a column, its first pixel on top
+    Image.fromarray(SIXTEEN[:1]).save(tmp_path / "a.png", transparency=257, exif=exif)
+    assert decoding.decode(tmp_path / "a.png", "L").tolist() == [[[0], [0], [1], [255]]]  # type: ignore[union-attr]  # not None
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tiff"])
+def test_inks_are_seen_in_their_colours(tmp_path: Path, kind: str) -> None:
+    """Magenta and yellow are red; black alone is grey, in an image of colours."""
+    for name, inks, colour in (("a", (0, 255, 255, 0), (255, 0, 0)), ("b", (0, 0, 0, 155), (100, 100, 100))):
+        file = tmp_path / f"{name}.{kind}"
+        Image.new("CMYK", (8, 8), inks).save(file, **({"quality": 100} if kind == "jpg" else {}))
+        seen = decoding.decode(file, "RGB")
+        assert seen is not None and seen.shape == (3, 8, 8)
+        assert (seen.int() - torch.tensor(colour)[:, None, None]).abs().max() <= 2
+        assert decoding.header(file) == (False, 64)
+
+
+def test_one_image_of_each_kind_is_handled_on_its_own(tmp_path: Path) -> None:
+    """In one folder: none changes how the others are seen, and what is left out is counted."""
+    root = image_folder(tmp_path)
+    whole = pixels(root / "test" / "b c" / "01.png")
+    for number, mode in enumerate(("CMYK", "P", "RGBA", "LA", "1", "I;16")):
+        image = Image.fromarray(SIXTEEN.repeat(4, 0).repeat(2, 1)) if mode == "I;16" else Image.new(mode, (8, 8))
+        image.save(root / "test" / "b c" / f"1{number}.{'tiff' if mode == 'CMYK' else 'png'}")
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(root / "test" / "b c" / "20.tiff")
+    with pytest.warns(UserWarning, match=r"left out 1 of 19 images.*: test/b c/20\.tiff"):
+        data = load_data(f"folder:{root}?broken=skip")
+    images, labels = data.parts["test"]
+    assert labels.tolist() == [0] * 8 + [1] * 2 and data.in_channels == 3
+    assert torch.equal(images[1], whole)  # type: ignore[index]  # one size
+    white, black = torch.full((3, 8, 8), 255), torch.zeros(3, 8, 8)
+    for place, seen in zip(range(2, 7), (white, black, white, white, black), strict=True):
+        assert torch.equal(images[place], seen)  # type: ignore[index]  # one size
 
 
 @LINKS
@@ -418,7 +494,7 @@ def test_each_directory_is_read_once_whatever_links_to_it(tmp_path: Path) -> Non
     }
     for name, target in links.items():
         (root / "train" / "a" / name).symlink_to(target, target_is_directory=True)
-    assert [file.path for file in folder._listed(root)[1][0] if file.label == 0] == [
+    assert [file.path for file in folder._listed(root)[1]["train"] if file.label == 0] == [
         "train/a/00.png",
         "train/a/01.png",
         "train/a/02.png",
@@ -442,7 +518,7 @@ def test_what_is_no_regular_file_is_no_image(tmp_path: Path) -> None:
     with watchdog(), refused(DamagedError, "train/가/0.png", "train/가/00a.png"):
         load_data(f"folder:{root}")
     with pytest.warns(
-        UserWarning, match=r"train/가/0\.png, train/가/00a\.png, test/가/2\.png cannot be decoded and are left out"
+        UserWarning, match=r"left out 3 of .* images.*: train/가/0\.png, train/가/00a\.png, test/가/2\.png$"
     ):
         assert [len(part.labels) for part in load_data(f"folder:{root}?broken=skip").parts.values()] == [6, 2, 4]
 

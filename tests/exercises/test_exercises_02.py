@@ -17,7 +17,8 @@ from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part
 from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
 from reslab.ledger.claim import Claim
-from reslab.ledger.verdict import Comparison, decide
+from reslab.ledger.comparison import Comparison
+from reslab.ledger.verdict import decide
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs
 

@@ -275,9 +275,12 @@ class Sum(nn.Module):
         (lambda x, f, _: x - f, 1),
         (lambda x, f, _: f.sub(x), -1),
         (lambda x, f, half: x + f - half, 1),
+        (lambda x, f, _: torch.stack([x, f]).sum(0), 1),
+        (lambda x, f, half: torch.sum(torch.stack((x, f, half), dim=-1), dim=-1), 1),
+        (lambda x, f, _: torch.stack([x, f], 1).mean(dim=1), 0.5),
     ],
 )
-def test_a_sum_in_any_spelling_is_a_block(written: Callable[[Tensor, Tensor, Tensor], Tensor], removed: int) -> None:
+def test_a_sum_in_any_spelling_is_a_block(written: Callable[[Tensor, Tensor, Tensor], Tensor], removed: float) -> None:
     network, x = nn.Sequential(linear(), Sum(written)), torch.randn(2, 3, dtype=torch.float64)
     gated = view(network, x)
     assert [(block.name, block.kind, block.identity) for block in gated.blocks] == [("1", "add", True)]
@@ -292,13 +295,43 @@ def test_a_sum_in_any_spelling_is_a_block(written: Callable[[Tensor, Tensor, Ten
 
 @pytest.mark.parametrize(
     ("written", "name"),
-    [(lambda x, f, _: torch.stack([x, f]).sum(0), "stack"), (lambda x, f, _: torch.lerp(x, f, 0.5), "lerp")],
+    [
+        (lambda x, f, _: torch.stack([x, f]).sum(1), "stack"),
+        (lambda x, f, _: torch.lerp(x, f, 0.5), "lerp"),
+        (lambda x, f, _: torch.addcmul(x, f, torch.ones_like(f)), "addcmul"),
+        (lambda x, f, half: half + x.tanh(), "add"),
+    ],
 )
 def test_a_skip_in_which_no_branch_is_seen_is_named(
     written: Callable[[Tensor, Tensor, Tensor], Tensor], name: str
 ) -> None:
+    x = torch.randn(2, 3, dtype=torch.float64)
     with refused(UnseenError, 1, name):
-        view(nn.Sequential(linear(), Sum(written), Sum(written)), torch.randn(2, 3, dtype=torch.float64))
+        view(nn.Sequential(linear(), Sum(written), nn.Flatten(0), nn.Unflatten(0, (-1, 3))), x)
+    network = nn.Sequential(linear(), Sum(written), nn.Flatten(0), nn.Unflatten(0, (-1, 3)), Toy(linear()))
+    gated = view(network, x)
+    assert [block.name for block in gated.blocks] == ["4"] and torch.equal(gated(x), network(x))
+    (skip,) = gated.not_split
+    assert skip.where == "1" and name in skip.why
+    assert copy.deepcopy(gated).not_split == gated.not_split
+
+
+def test_the_search_goes_on_inside_sides_that_cannot_be_told_apart() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.left, self.right = linear(), Toy(linear()), Toy(linear())
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return (self.left(x) + self.right(x)) / 2  # type: ignore[no-any-return]  # modules return Any
+
+    network, x = Heads(), torch.randn(2, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert [block.name for block in gated.blocks] == ["left", "right"]
+    assert [skip.where for skip in gated.not_split] == [""] and not gated.is_chain
+    h = network.stem(x)
+    assert torch.equal(gated(x, torch.tensor([0.0, 1.0])), (h + network.right(h)) / 2)
 
 
 def test_a_value_less_its_own_mean_is_no_block() -> None:
@@ -438,7 +471,7 @@ class Looks(nn.Module):
         self.branch, self.relu = nn.Sequential(linear(), nn.Tanh(), linear()), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] > 100:
+        if x.sum() > 1e9:
             return x
         return self.relu(x + self.branch(x))  # type: ignore[no-any-return]  # modules return Any
 

@@ -10,8 +10,9 @@ from helpers import reslab_here
 from reslab.files import read_json
 from reslab.ledger import record
 from reslab.ledger.claim import Claim, Direction
+from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Reason, Record
-from reslab.ledger.verdict import Check, Comparison, check, cite, decide
+from reslab.ledger.verdict import check, cite, decide
 
 TEXT = {"ko": "가", "en": "a"}
 SCHEMA = Path(record.__file__).with_name("study.schema.json")
@@ -67,7 +68,8 @@ def test_decided_again_from_its_record_alone_a_claim_has_the_same_verdict(study:
     assert found == claims(study, "--decide-again")
     assert [found[name]["verdict"] for name in ("clear", "unclear", "roomless", "untested")] == [
         "supported",
-        *["inconclusive"] * 3,
+        "inconclusive",
+        *["untested"] * 2,
     ]
     assert reslab_here("claims", study).stdout == reslab_here("claims", study, "--decide-again").stdout
 
@@ -77,14 +79,14 @@ def test_another_margin_changes_its_verdict_and_what_the_others_share(study: Pat
     four are untested.
     """
     content = (study / "study.json").read_bytes()
-    before, after = claims(study, "--decide-again"), claims(study, "--decide-again", "--margin", "study.unclear=-1")
+    before, after = claims(study, "--decide-again"), claims(study, "--decide-again", "--margin", "study.unclear=0.1")
     assert (study / "study.json").read_bytes() == content
-    quarter, third = pytest.approx(1 - 0.05 / 4), pytest.approx(1 - 0.05 / 3)
-    assert [before[name]["level"] for name in ("clear", "unclear")] == [quarter, third]
-    assert [after[name]["level"] for name in ("clear", "unclear")] == [third, quarter]
+    quarter, third = pytest.approx(0.05 / 4), pytest.approx(0.05 / 3)
+    assert [before[name]["share"] for name in ("clear", "unclear")] == [quarter, third]
+    assert {found[name]["level"] for found in (before, after) for name in ("clear", "unclear")} == {1 - 0.05 / 4}
     assert (after["unclear"]["verdict"], after["unclear"]["margin"], after["unclear"]["reason"]["code"]) == (
         "supported",
-        -1,
+        0.1,
         "interval-over",
     )
     assert after["unclear"]["effect"] == before["unclear"]["effect"] and after["clear"]["verdict"] == "supported"
@@ -95,7 +97,8 @@ def test_another_margin_changes_its_verdict_and_what_the_others_share(study: Pat
 
 def test_a_smaller_margin_finds_room(study: Path) -> None:
     found = claims(study, "--decide-again", "--margin", "study.roomless=0.01", "--margin", "study.clear=2")
-    assert (found["roomless"]["verdict"], found["clear"]["verdict"]) == ("supported", "refuted")
+    assert (found["roomless"]["verdict"], found["clear"]["verdict"]) == ("inconclusive", "refuted")
+    assert found["roomless"]["reason"]["code"] == "signs-too-few"  # five of five, at a part of the error rate
 
 
 @pytest.mark.parametrize(
@@ -109,6 +112,7 @@ def test_a_smaller_margin_finds_room(study: Path) -> None:
         (("--decide-again", "--margin", "study.clear=a"), "ID=VALUE"),
         (("--decide-again", "--margin", "study.clear=nan"), "ID=VALUE"),
         (("--decide-again", "--margin", "study.clear=inf"), "ID=VALUE"),
+        (("--decide-again", "--margin", "study.clear=-1"), "ID=VALUE"),
         (("--decide-again", "--margin", "=1"), "no statistical claim ''"),
     ],
 )

@@ -30,17 +30,18 @@ from helpers_report import (
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.commands.claims import print_claims
 from reslab.errors import UserError
+from reslab.experiment.study import rounded
 from reslab.files import write_json
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Check, Comparison, untrained
 from reslab.ledger.record import Chart, Record, Series, Table, Verdict
-from reslab.ledger.verdict import Check, Comparison, check, decide, untrained
+from reslab.ledger.verdict import check, decide
 from reslab.ledger.wording import phrases, reason
 from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units
 from reslab.report.chapter import _html, chapter
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
-from reslab.studies.study import rounded
 
 
 def chart(found: dict[str, Any]) -> Chart:
@@ -349,7 +350,7 @@ HOSTILE = {
     "a half of a surrogate pair": ("title", {"ko": "\ud800", "en": ""}),
     "a number of thousands of digits": ("config", {"seeds": 10**4000}),
     "nested": ("config", {"x": json.loads("[" * 60 + "]" * 60)}),
-    "another version": ("version", 3),
+    "another version": ("version", 4),
     "a version that is no number": ("version", "2"),
     "a claim twice": ("claims", [a_claim(), a_claim()]),
     "a reason in a sentence": ("claims", [a_claim(reason="the whole interval is over 0.1")]),

@@ -9,9 +9,9 @@ import pytest
 from reslab import studies
 from reslab.commands.study import percent
 from reslab.files import Json, read_json
+from reslab.ledger.again import agreement
 from reslab.ledger.claim import Words
 from reslab.ledger.record import Record
-from reslab.ledger.verdict import agreement
 from reslab.ledger.wording import reason
 from reslab.networks import zoo
 from reslab.report.records import read_study, summary_rows

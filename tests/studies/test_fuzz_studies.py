@@ -22,7 +22,7 @@ from reslab.exercises.confinement import Ended
 # --- Run directories and studies --------------------------------------------------------------------------------------
 
 STUDY: dict[str, Any] = {
-    "version": 2,
+    "version": 3,
     "study": "degradation",
     "title": {"ko": "퇴화", "en": "Degradation"},
     "question": {"ko": "왜?", "en": "Why?"},
@@ -270,7 +270,7 @@ def _page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: TOUR)
     monkeypatch.setattr("reslab.report.page.chapter", lambda anchors: None)
     monkeypatch.setattr("reslab.executors.run_trials", enough)
-    monkeypatch.setattr("reslab.studies.study.run_trials", enough)
+    monkeypatch.setattr("reslab.experiment.study.run_trials", enough)
     monkeypatch.setattr("reslab.subject.Subject.of", enough)  # the weights have a test of their own
 
 

@@ -12,9 +12,9 @@ from helpers import reslab_here, tiny_trial
 
 from reslab import studies
 from reslab.executors import local, run_trials
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
 from reslab.runs import METRICS, Run, read_metrics
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
 
 LINE = {
     "step": 163,

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from reslab import studies
 from reslab.executors import Executor, local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
 from reslab.files import Json, read_json
 from reslab.progress import Progress
 from reslab.runs import Run
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
 from reslab.training.loop import TrialConfig
 
 STUDY = studies.find("shortcuts")

@@ -9,16 +9,16 @@ import torchvision
 from torch import nn
 
 from reslab.executors import local
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import Measurement, Study, run_study
+from reslab.experiment.trials import Exactly, Trials
+from reslab.measures.blocks import Blocks, stride
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
 from reslab.report.page import write_report
 from reslab.studies import architecture, history
 from reslab.studies.architecture import option_a_keeps
-from reslab.studies.blocks import Blocks, stride
-from reslab.studies.config import StudyConfig
-from reslab.studies.directory import Directory
-from reslab.studies.study import Measurement, Study, run_study
-from reslab.studies.trials import Exactly, Trials
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_trial
+from helpers import refused, tiny_trial
 from torch import Tensor, nn
 
 from reslab.analysis.batchnorm import CovariateShift, LayerShift, without_batchnorm
-from reslab.errors import DamagedError, UserError
+from reslab.errors import DamagedError, WrongValueError
 from reslab.executors import local, run_trial
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Key, Trial, Trials, Values
 from reslab.ledger.record import Reason, Verdict
+from reslab.measures import descent
+from reslab.measures.descent import Look, bounded_log10, drift, early_loss, input_moments, look, stepped, turned
+from reslab.measures.rates import best_rates, beyond, chosen, largest_usable
+from reslab.measures.twins import branch_share
 from reslab.networks import zoo
 from reslab.runs import Run
-from reslab.studies import batchnorm_role, descent
-from reslab.studies.batchnorm_role import STUDY, best_rate, beyond, largest_usable
-from reslab.studies.descent import Look, bounded_log10, drift, early_loss, input_moments, look, stepped, turned
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
-from reslab.studies.trials import Key, Trial, Trials
-from reslab.studies.twins import branch_share
+from reslab.studies import batchnorm_role
+from reslab.studies.batchnorm_role import STUDY
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import Steps
@@ -41,18 +43,25 @@ def test_limits_at_the_ends_of_the_grid_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize("name", ["rates", "batches"])
-@pytest.mark.parametrize(
-    ("values", "message"), [((0, 1), "greater than 0"), ((2, 1), "must grow"), ((1, 1), "must grow")]
-)
-def test_rates_and_batches_that_cannot_be_compared_are_refused(
-    name: str, values: tuple[int, int], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("values", [(0, 1), (2, 1), (1, 1)])
+def test_rates_and_batches_that_cannot_be_compared_are_refused(name: str, values: tuple[int, int]) -> None:
+    with refused(WrongValueError, name):
         STUDY.configure("default", {name: values})
 
 
-def test_the_best_rate_is_of_the_mean() -> None:
-    assert best_rate({0.01: {0: 0.3, 1: 0.3}, 0.1: {0: 0.0, 1: 0.5}, 1.0: {0: 0.25, 1: 0.25}}) == 0.1
+def test_each_seed_has_its_best_rate_and_the_training_error_of_that_run() -> None:
+    errors = {
+        rate: Values({0: first, 1: second}, {f"at {rate}": {0: rate, 1: 2 * rate}})
+        for rate, first, second in ((0.01, 0.3, 0.25), (0.1, 0.0, 0.5), (1.0, 0.0, 0.25))
+    }
+    assert best_rates(errors) == {0: 0.1, 1: 0.01}
+    found = chosen(errors, {0: 0.1, 1: 0.01})
+    assert found == {0: 0.0, 1: 0.25} and found.trained == {"at 0.1": {0: 0.1}, "at 0.01": {1: 0.02}}
+
+
+def test_the_rate_of_the_steps_is_one_that_is_trained() -> None:
+    with refused(WrongValueError, "step", "0.02"):
+        STUDY.configure("default", {"step": 0.02})
 
 
 class Scaled(nn.Module):

@@ -7,11 +7,11 @@ import torch
 from helpers import pretended
 
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.studies.bottleneck import STUDY, partner
-from reslab.studies.directory import Directory
-from reslab.studies.study import run_study
 
 
 @pytest.mark.parametrize(("basic", "bottleneck"), [(8, 11), (20, 29), (56, 83), (110, 164)])

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.trials import Trial, Trials
+from reslab.measures.construction import contain
 from reslab.networks import zoo
-from reslab.studies.config import StudyConfig
-from reslab.studies.degradation import DegradationConfig, contain, surfaces
-from reslab.studies.trials import Trial, Trials
+from reslab.studies.degradation import DegradationConfig, surfaces
 
 
 def trained(family: str, depth: int) -> tuple[nn.Module, Tensor]:

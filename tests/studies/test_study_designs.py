@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.trials import Trials
+from reslab.measures import laws
 from reslab.networks import literature, zoo
-from reslab.studies import designs, laws
-from reslab.studies.config import StudyConfig
-from reslab.studies.trials import Trials
+from reslab.studies import designs
 from reslab.successors import efficientnet
 
 

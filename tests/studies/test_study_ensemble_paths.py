@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from reslab.analysis.paths import PathSpectrum
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Trial
+from reslab.measures.members import Looked, halves, long_share
+from reslab.measures.paths import count_paths, each_path
+from reslab.measures.repair import repair, stages
 from reslab.networks import zoo
 from reslab.residual import view
 from reslab.studies import ensemble_paths
-from reslab.studies.directory import Directory
-from reslab.studies.ensemble_paths import STUDY, Looked, halves, long_share
-from reslab.studies.paths import count_paths, each_path
-from reslab.studies.repair import repair, stages
-from reslab.studies.study import run_study
-from reslab.studies.trials import Trial
+from reslab.studies.ensemble_paths import STUDY
 
 
 class Block(nn.Module):

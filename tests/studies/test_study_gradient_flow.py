@@ -11,14 +11,14 @@ from torch import nn
 from reslab.analysis.gradient_flow import TINY, GradientFlow, TrainingFlow, gradient_flow
 from reslab.data import load_data
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import Measurement, run_study
+from reslab.experiment.trials import Trials
 from reslab.ledger.record import Reason, Verdict
-from reslab.studies import flows
+from reslab.measures import flows
+from reslab.measures.flows import KINDS, Flow, Training, build, plain, trained_flow
 from reslab.studies import gradient_flow as study_module
-from reslab.studies.directory import Directory
-from reslab.studies.flows import KINDS, Flow, Training, build, plain, trained_flow
 from reslab.studies.gradient_flow import STUDY, GradientFlowConfig, measure
-from reslab.studies.study import Measurement, run_study
-from reslab.studies.trials import Trials
 
 NO_TRIALS = Trials({})
 
@@ -33,7 +33,23 @@ def test_decades_and_growth_by_hand() -> None:
         1000.0, 100.0, 10.0
     ).growth == pytest.approx(10.0)
     assert flow(0.1, 1.0).decades == pytest.approx(-1.0)
-    assert plain(flow(4.0, 2.0, 1.0)) == Flow([4.0, 2.0, 1.0], pytest.approx(2.0), pytest.approx(math.log10(4)), 1.0)
+    assert plain(flow(4.0, 2.0, 1.0)) == Flow(
+        [4.0, 2.0, 1.0], pytest.approx(2.0), pytest.approx(math.log10(4)), 0.0, 1.0
+    )
+
+
+def test_parameters_gradients_explode_as_the_signals_do() -> None:
+    """Where each layer multiplies by one number, they do so by the same factors: measured by autograd."""
+    images, labels = (part[:16] for part in load_data("digits").fitted(32).train)
+    network = build("plain, BN", 20, 0, 10, 1)
+    found = plain(gradient_flow(network, images, labels))
+    nn.functional.cross_entropy(network(images), labels).backward()
+    first, last = (
+        torch.cat([p.grad.flatten() for p in network.get_submodule(block).parameters() if p.grad is not None]).norm()
+        for block in ("layer1.0", "layer3.2")
+    )
+    assert found.parameter_decades == pytest.approx(math.log10(first / last), rel=1e-3)
+    assert 0 < found.parameter_decades < found.decades
 
 
 def test_a_gradient_that_vanished_altogether_shrinks_at_a_finite_rate() -> None:
@@ -125,11 +141,11 @@ def test_sides_are_those_that_the_claims_name(monkeypatch: pytest.MonkeyPatch) -
 
     def pretend_start(data: str, kind: str, depth: int, seed: int, images: int) -> Flow:
         ratio, growth = (0.5, 1.0) if depth == 14 else FLOWS[kind]
-        return Flow([ratio, 1.0], growth, math.log10(ratio), 0.0)
+        return Flow([ratio, 1.0], growth, math.log10(ratio), math.log10(ratio) / 2, 0.0)
 
     def pretend_training(data: str, kind: str, depth: int, seed: int, steps: int) -> Training | None:
         ratios = [FLOWS[kind][0] * 0.1**step for step in range(4)]
-        return Training([0, 1, 2, 3], [Flow([ratio, 1.0], 1.0, math.log10(ratio), 0.0) for ratio in ratios])
+        return Training([0, 1, 2, 3], [Flow([ratio, 1.0], 1.0, math.log10(ratio), 0.0, 0.0) for ratio in ratios])
 
     monkeypatch.setattr(study_module, "start", pretend_start)
     monkeypatch.setattr(study_module, "training", pretend_training)
@@ -140,6 +156,7 @@ def test_sides_are_those_that_the_claims_name(monkeypatch: pytest.MonkeyPatch) -
         "plain-without-batchnorm-vanishes": -0.3,
         "residual-with-batchnorm-grows-slowly": 0.01,
         "residual-without-batchnorm-explodes": 1,
+        "plain-parameter-gradients-explode-too": 1.5,
         "batchnorm-alone-keeps-gradients": 3,
         "skips-alone-keep-gradients": 6,
         "both-together-keep-gradients": two,

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from helpers import pretended
 
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Trial, label
 from reslab.ledger.record import Verdict
+from reslab.measures.negative_sums import Negative, negative_sums
 from reslab.networks import zoo
 from reslab.studies import identity_mappings
-from reslab.studies.directory import Directory
-from reslab.studies.identity_mappings import NEEDED, ORDERS, SHORTCUTS, STUDY, Negative, negative_sums, snippet
-from reslab.studies.study import run_study
-from reslab.studies.trials import Trial, label
+from reslab.studies.identity_mappings import NEEDED, ORDERS, SHORTCUTS, STUDY, snippet
 
 
 def test_the_grid_has_every_row_and_builds() -> None:

@@ -8,15 +8,15 @@ from helpers import pretended, tiny_trial
 
 from reslab.analysis.removal import remove_each, remove_random, reorder
 from reslab.executors import local, run_trial
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Trial, Trials, label
+from reslab.measures.lesions import Curve, Lesions, changes, exchanges, largest_step, lesions
 from reslab.networks import zoo
 from reslab.networks.variants import RandomBlocks, no_batchnorm, short_paths, stochastic_depth, whole
 from reslab.residual import view
 from reslab.runs import Run
 from reslab.studies import lesion
-from reslab.studies.directory import Directory
-from reslab.studies.lesion import Curve, Lesions, changes, exchanges, largest_step, lesions
-from reslab.studies.study import run_study
-from reslab.studies.trials import Trial, Trials, label
 
 
 def curve(start: float, *means: float) -> Curve:

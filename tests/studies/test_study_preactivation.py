@@ -7,10 +7,10 @@ from helpers import pretended
 
 from reslab.errors import UserError
 from reslab.executors import local
-from reslab.studies.directory import Directory
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import Values
 from reslab.studies.preactivation import STUDY, advantage
-from reslab.studies.study import run_study
-from reslab.studies.trials import Values
 
 
 @pytest.mark.parametrize(("deep_v1", "grows"), [(0.30, "supported"), (0.10, "refuted")])

@@ -8,13 +8,14 @@ from helpers import pretended
 from torch import Tensor
 
 from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Key, Trial
+from reslab.measures.residuals import Residuals, changes
 from reslab.networks import zoo
 from reslab.studies import residual_learning
-from reslab.studies.directory import Directory
-from reslab.studies.residual_learning import STUDY, Residuals, algebra, changes
-from reslab.studies.study import run_study
-from reslab.studies.text import StudyText
-from reslab.studies.trials import Key, Trial
+from reslab.studies.residual_learning import STUDY, algebra
 
 
 def test_the_algebra_is_as_claimed() -> None:

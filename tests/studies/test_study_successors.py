@@ -15,12 +15,13 @@ import reslab
 from reslab.analysis.feature_reuse import Connection, dense_blocks
 from reslab.data import load_data
 from reslab.data.dataset import Dataset, Part
+from reslab.experiment.trials import Trial, Trials
 from reslab.files import read_json
 from reslab.ledger.record import Record, Verdict
+from reslab.measures import costs, reuse
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
-from reslab.studies import costs, designs, reuse, successors
-from reslab.studies.trials import Trial, Trials
+from reslab.studies import designs, successors
 from reslab.training.loop import TrialConfig
 
 # --- Equal cost -------------------------------------------------------------------------------------------------------

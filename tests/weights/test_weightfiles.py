@@ -3,10 +3,12 @@
 import json
 import os
 import pickle
+import subprocess
 import zipfile
 from argparse import Namespace
 from collections import defaultdict, deque
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,10 @@ from torchvision.models import shufflenet_v2_x0_5
 
 import reslab
 from reslab.errors import DamagedError, FailedError, MismatchError, MissingError, UserError, WrongValueError
-from reslab.networks import zoo
+from reslab.networks.pretrained import pretrained
 from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights.files import WeightFile, read_weights, to_bytes
-from reslab.weights.names import fit
+from reslab.weights.fitting import fit
 from reslab.weights.onnx import to_onnx
 from reslab.weights.shipped import shipped
 
@@ -189,18 +191,32 @@ def test_of_several_sets_the_one_taken_and_the_others_are_named(tmp_path: Path) 
         {"model": network.state_dict(), "model_ema": average.state_dict(), "optimizer": {"state": {}}},
         tmp_path / "both.pt",
     )
-    found = fit(read_weights(tmp_path / "both.pt"), network)
-    assert (
-        torch.equal(found.state["a.weight"], network.a.weight)
-        and "took the weights under 'model', not the tensors under model_ema" in found.notes[0]
+    both = read_weights(tmp_path / "both.pt")
+    found, raw = fit(both, network), fit(both, network, raw=True)
+    assert torch.equal(found.state["a.weight"], average.a.weight) and torch.equal(
+        raw.state["a.weight"], network.a.weight
     )
-    torch.save({"teacher": network.state_dict(), "student": average.state_dict()}, tmp_path / "two.pt")
-    with refused(MismatchError, tmp_path / "two.pt", "teacher, student"):
+    assert "'model_ema'" in found.notes[0] and "--raw takes 'model'" in found.notes[0] and len(found.notes) == 1
+    assert "'model'" in raw.notes[0] and "model_ema" in raw.notes[0]
+    torch.save({"mine": network.state_dict(), "other": average.state_dict()}, tmp_path / "two.pt")
+    with refused(MismatchError, tmp_path / "two.pt", "mine, other"):
         fit(read_weights(tmp_path / "two.pt"), network)
+    torch.save({"model_ema": average.state_dict()}, tmp_path / "average.pt")
+    with refused(MismatchError, tmp_path / "average.pt", "model_ema", "--raw"):
+        fit(read_weights(tmp_path / "average.pt"), network, raw=True)
 
 
 @pytest.mark.parametrize(
-    "beside", [Namespace(lr=0.1), np.float64(91.2), Path("data"), defaultdict(list, a=[1]), datetime(2026, 1, 1)]
+    "beside",
+    [
+        Namespace(lr=0.1),
+        np.float64(91.2),
+        Path("data"),
+        defaultdict(list, a=[1]),
+        deque([1, 2]),
+        datetime(2026, 1, 1),
+        partial(torch.optim.SGD, lr=0.1),
+    ],
 )
 def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, beside: object) -> None:
     network = Named("a")
@@ -233,11 +249,13 @@ def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
     state = dict(network.state_dict())
     body = {name: tensor for name, tensor in state.items() if not name.startswith("fc")}
     halves = {f"module.encoder_{which}.{name}": tensor for which in "qk" for name, tensor in body.items()}
+    mixed = {**state, **{f"model.{name}": tensor for name, tensor in state.items()}}
     for given, names in (
         ({**state, "module.fc.bias": torch.zeros(10)}, "not in the network: module.fc.bias"),
         ({**state, "linear.bias": torch.zeros(10)}, "not in the network: linear.bias"),
         (body, "missing: fc.weight, fc.bias"),
-        (halves, "not in the network: module.encoder_q.conv1.weight"),
+        (halves, "missing: fc.weight, fc.bias"),
+        (mixed, "not in the network: model.conv1.weight"),
         (cifar_resnet(8, shortcut="B").state_dict(), "not in the network: layer2.0.downsample.0.weight"),
     ):
         with refused(MismatchError, names):
@@ -246,7 +264,8 @@ def test_two_names_never_become_one_and_no_weights_load_in_part() -> None:
 
 def test_classes_that_keep_tensors_from_being_read_are_named(tmp_path: Path) -> None:
     for content, values in (
-        ({"state_dict": Named("a").state_dict(), "beside": deque([1])}, ["collections.deque"]),
+        ({"state_dict": Named("a").state_dict(), "beside": print}, ["print"]),
+        ({"state_dict": Named("a").state_dict(), "beside": subprocess.Popen}, ["subprocess.Popen"]),
         ({"state_dict": Named("a").state_dict(), "beside": os.system}, [f"{os.system.__module__}.system"]),
         (Named("a"), ["state dict", "test_weightfiles.Named"]),
     ):
@@ -274,10 +293,7 @@ def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
         {**network.state_dict(), "total_ops": torch.zeros(1), "a.total_params": torch.zeros(1)},
         tmp_path / "profiled.pt",
     )
-    assert (
-        "left out what is no weight: total_ops, a.total_params"
-        in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
-    )
+    assert "total_ops, a.total_params" in fit(read_weights(tmp_path / "profiled.pt"), network).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -285,9 +301,9 @@ def test_what_tools_left_is_left_out_and_named(tmp_path: Path) -> None:
     [
         (b"<!DOCTYPE html><html>", WrongValueError, "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", WrongValueError, "Git-LFS"),
-        (b"\x89HDF\r\n", WrongValueError, "HDF5"),
+        (b"\x89HDF\r\n\x1a\n", DamagedError, "HDF5"),
         (b"\x1f\x8b\x08", WrongValueError, "packed archive"),
-        (b"\x80\x04K\x01.", WrongValueError, "pickle"),
+        (b"\x80\x04K\x01.", WrongValueError, "int"),
         (b"", DamagedError, "empty"),
     ],
 )
@@ -400,9 +416,11 @@ def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line
 ) -> None:
     name, network = "torchvision/shufflenet_v2_x0_5", shufflenet_v2_x0_5()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network.state_dict())
-    found, metadata = zoo.torchvisions(name, {})
+    found, metadata = pretrained(name, "torchvision", {})
     assert torch.equal(found.state_dict()["fc.weight"], network.fc.weight)
-    assert metadata["preprocessing"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": 224}
+    kept = metadata["preprocessing"]
+    assert (kept["mean"], kept["std"], kept["size"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 224)
+    assert kept["framing"] == {"size": 224, "resize": 256, "interpolation": "bilinear"} and len(kept["classes"]) == 1000
     assert metadata["card"]["made_for"] == {"num_classes": 1000}
     done = reslab_here("evaluate", name, "--weights", "torchvision")  # as far as the images, which are grey
     assert_refused(done, 3, "digits", 1, "--data")

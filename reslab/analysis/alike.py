@@ -1,0 +1,138 @@
+"""How alike are the representations of two blocks, or of two networks? Linear CKA (Kornblith et al. 2019), unbiased, in
+mini-batches (Nguyen et al. 2021).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis, as_view, evaluating
+from reslab.analysis.sweeping import in_other_memory
+from reslab.errors import WrongValueError
+from reslab.gates.gating import Block
+from reslab.gates.view import View
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BATCH = 128
+SMALLEST = 4
+"""Images that the unbiased estimator needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alike(Result):
+    """Linear CKA of what each block of one network gives with what each of another, or the same, gives; NaN where one
+    of the two tells no images apart.
+    """
+
+    blocks: Sequence[Block]
+    others: Sequence[Block]
+    cka: Tensor  # [n, m]
+
+    @property
+    def adjacent(self) -> float:
+        """Return the mean CKA of neighbours, block i + 1 of one with block i of the other."""
+        return self.cka.diagonal(-1).nanmean().item()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block of the one, and a column a block of the other."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            self.cka.tolist(),
+            index=pd.Index([block.name for block in self.blocks], name="block"),
+            columns=[block.name for block in self.others],
+        )
+
+    def figure(self) -> "Figure":
+        """Return the matrix."""
+        figure = new_figure(5.5, 4.5)
+        axes = figure.subplots()
+        shown = axes.imshow(self.cka.tolist(), vmin=0, vmax=1, cmap="magma", origin="lower")
+        axes.set_xticks(range(len(self.others)), [block.name for block in self.others], rotation=90, fontsize=6)
+        axes.set_yticks(range(len(self.blocks)), [block.name for block in self.blocks], fontsize=6)
+        figure.colorbar(shown, label="linear CKA (unbiased)")
+        return figure
+
+
+@analysis("alike", "how alike the blocks' representations are (CKA)", images=512, trained=True, summary=("adjacent",))
+def alike(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    other: nn.Module | None = None,
+    batch: int = BATCH,
+    progress: Progress = silent,
+) -> Alike:
+    """Return the linear CKA between what all blocks' modules give, in evaluation mode, on the same images.
+
+    HSIC_1, the unbiased estimator (Song et al. 2012), is averaged over mini-batches before CKA is taken of it (Nguyen
+    et al. 2021). It costs two passes of each network, and memory for the Gram matrices of a mini-batch,
+    `[blocks, batch, batch]`.
+
+    Args:
+        network: any network with blocks, residual or plain, or its view.
+        images: `[B, …]`, four or more.
+        other: another network on the same images: of another seed, plain, of another depth. None: the network itself.
+        batch: images a mini-batch; a rest under four is left out.
+        progress: told of the images done.
+
+    Raises:
+        UserError: if a network has no blocks, or there are fewer than four images, or so in a mini-batch.
+    """
+    if batch < SMALLEST or len(images) < SMALLEST:
+        raise WrongValueError(
+            f"CKA needs {SMALLEST} images or more in a batch; got {len(images)}, in batches of {batch}"
+        )
+    one = as_view(network, images)
+    two = one if other is None else as_view(other, images)
+    total = torch.zeros(len(one), len(two), dtype=torch.float64, device=images.device)
+    own = [total.new_zeros(len(one)), total.new_zeros(len(two))]
+    with evaluating(one), evaluating(two), torch.inference_mode():
+        for start in range(0, len(images), batch):
+            x = images[start : start + batch]
+            if len(x) < SMALLEST:
+                continue
+            grams = centred_grams(one, x)
+            others = grams if two is one else centred_grams(two, x)
+            total = total + products(grams, others)
+            own = [sums + products(of, of).diagonal() for sums, of in zip(own, (grams, others), strict=True)]
+            progress("alike", min(start + batch, len(images)), len(images))
+    lengths = [torch.where(sums > 0, sums, torch.nan).sqrt() for sums in own]
+    return Alike(one.blocks, two.blocks, (total / (lengths[0][:, None] * lengths[1])).cpu())
+
+
+def centred_grams(view: View, x: Tensor) -> Tensor:
+    """Return the Gram matrices of what blocks give, `[n, B, B]`, centred so that their products are unbiased: without
+    diagonal (Székely & Rizzo 2014, definition 2).
+    """
+    grams = []
+    for given in outputs(view, x):
+        flat = given.double().flatten(1)
+        gram = (flat @ flat.T).fill_diagonal_(0)
+        count = len(gram)
+        rows = gram.sum(1)
+        gram = gram - (rows[:, None] + rows) / (count - 2) + rows.sum() / ((count - 1) * (count - 2))
+        grams.append(gram.fill_diagonal_(0))
+    return torch.stack(grams)
+
+
+def products(grams: Tensor, others: Tensor) -> Tensor:
+    """Return HSIC_1 of every pair of representations, `[n, m]`, from their centred Gram matrices."""
+    count = grams.shape[1]
+    return grams.flatten(1) @ others.flatten(1).T / (count * (count - 3))
+
+
+def outputs(view: View, x: Tensor) -> Iterator[Tensor]:
+    """Yield what each block's module gives, an activation after the addition included."""
+    live = view.stem(x)
+    for index in range(len(view)):
+        yield view.module(index, view.input(index, in_other_memory(live)).clone())
+        live = view.block(index, live)

@@ -1,0 +1,144 @@
+"""Which way does a block point? The cosine of what it adds with the loss's negative gradient at its input (Jastrzębski
+et al. 2018, arXiv:1710.04773).
+
+To first order, leaving a block out costs the loss -F(x) · ∂L/∂x: a block whose F(x) lies along -∂L/∂x takes a step of
+gradient descent on the features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, analysis, answers_alone, as_view, check_batch, evaluating, loss_value
+from reslab.errors import UnseenError
+from reslab.gates.gating import Block
+from reslab.gates.recording import Recorder
+from reslab.gates.view import View
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BATCH = 125
+
+
+@dataclass(frozen=True, eq=False)
+class Directions(Result):
+    """Where each block's F(x) points and how long it is, image by image.
+
+    Both are NaN for a block that changes the shape, whose F(x) and x have no angle, and where one of the two is 0.
+    """
+
+    blocks: Sequence[Block]
+    cosine: Tensor  # [n, B], of F(x) with -∂L/∂x
+    ratio: Tensor  # [n, B], ‖F(x)‖ / ‖x‖
+
+    @property
+    def mean(self) -> Tensor:
+        """Return each block's cosine, averaged over the images that have one, `[n]`."""
+        return self.cosine.nanmean(1)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block: the means over the images, and the share of the images for which F(x) goes downhill."""
+        import pandas as pd
+
+        known = self.cosine.isfinite()
+        downhill = (self.cosine > 0).sum(1) / known.sum(1)
+        rows = {
+            "identity": [block.identity for block in self.blocks],
+            "cosine": self.mean.tolist(),
+            "downhill": downhill.tolist(),
+            "ratio": self.ratio.nanmean(1).tolist(),
+        }
+        return pd.DataFrame(rows, index=pd.Index([block.name for block in self.blocks], name="block"))
+
+    def figure(self) -> "Figure":
+        """Return the cosine of every block: its mean, and the middle half of the images."""
+        figure = new_figure()
+        axes = figure.subplots()
+        low, high = (self.cosine.nanquantile(share, 1) for share in (0.25, 0.75))
+        places = range(len(self.blocks))
+        axes.fill_between(places, low.tolist(), high.tolist(), alpha=0.3, label="middle half of the images")
+        axes.plot(places, self.mean.tolist(), ".-", label="mean")
+        axes.axhline(0, color="grey", linestyle="--", linewidth=1)
+        axes.set_xticks(places, [block.name for block in self.blocks], rotation=90, fontsize=6)
+        axes.set(xlabel="block", ylabel="cosine of F(x) with −∂L/∂x")
+        axes.legend()
+        return figure
+
+
+@analysis("direction", "whether each block goes down the loss's gradient", images=250, trained=True)
+def direction(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: Loss = F.cross_entropy,
+    batch_statistics: bool = False,
+    progress: Progress = silent,
+) -> Directions:
+    """Return the cosine of every block's F(x) with the loss's negative gradient at the block's input x, image by image
+    (Jastrzębski et al. 2018), and ‖F(x)‖ / ‖x‖.
+
+    The gradient is that of the network as it is, through this block and all later ones. It costs a forward and a
+    backward pass.
+
+    Args:
+        network: a network of residual blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches.
+        labels: int64 `[B]`, or whatever the loss takes.
+        loss: of outputs and labels; a mean over the images.
+        batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
+            which mean nothing before training.
+        progress: told of the images done.
+
+    Raises:
+        UserError: if the network has no blocks, or one that is no sum of a shortcut and a branch, an image's answer
+            depends on the others in its batch, or images, labels and outputs do not fit.
+    """
+    view = as_view(network, images)
+    check_batch(images, labels, loss)
+    for block, place in zip(view.blocks, view.plan.places, strict=True):
+        if not place.plain:
+            raise UnseenError(f"block {block.name} is no plain sum of a shortcut and a branch, so it points nowhere")
+    found = []
+    with evaluating(view, images if batch_statistics else None), torch.enable_grad():
+        view.network.requires_grad_(False)
+        if not answers_alone(view.network, images):
+            raise UnseenError(
+                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so its loss "
+                "has no gradient of its own"
+            )
+        for start in range(0, len(images), BATCH):
+            batch = slice(start, start + BATCH)
+            found.append(_of_batch(view, images[batch], labels[batch], loss))
+            progress("direction", min(start + BATCH, len(images)), len(images))
+    cosine, ratio = torch.cat(found, 2)
+    return Directions(view.blocks, cosine, ratio)
+
+
+def _of_batch(view: View, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Return the cosines and the ratios of the norms, `[2, n, B]`."""
+    places = view.plan.places
+    kept = [node for place in places for node in (place.input, *place.branches)]
+    recorder = Recorder(view, view.plan.graph, kept, differentiable=True)
+    value = loss_value(loss, recorder.run(images, None), labels)
+    inputs = [recorder.values[place.input] for place in places]
+    gradients = torch.autograd.grad(value, inputs)
+    rows = []
+    for place, x, gradient in zip(places, inputs, gradients, strict=True):
+        added = torch.stack([recorder.values[branch].detach().double() for branch in place.branches]).sum(0).flatten(1)
+        x, uphill = x.detach().double().flatten(1), gradient.double().flatten(1)
+        if added.shape != x.shape:
+            rows.append(x.new_full((2, len(x)), torch.nan))
+            continue
+        length = added.norm(dim=1)
+        cosine = -(added * uphill).sum(1) / (length * uphill.norm(dim=1))
+        rows.append(torch.stack([cosine, length / x.norm(dim=1)]))
+    return torch.stack(rows, 1).cpu()

@@ -1,0 +1,107 @@
+"""What would the network answer after each block? The classifier applied to every sum, through the shortcuts that are
+left (nostalgebraist 2020, the logit lens).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis, as_view, check_logits
+from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end
+from reslab.gates.gating import Block
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Lens(Result):
+    """The answers with no block, and after each: of the network in which all later branches are zero."""
+
+    blocks: Sequence[Block]
+    logits: Tensor  # [n + 1, B, C]
+    labels: Tensor  # [B]
+
+    @property
+    def error(self) -> Tensor:
+        """Return the error (a fraction) at each depth, `[n + 1]`."""
+        return (self.logits.argmax(2) != self.labels).double().mean(1)
+
+    @property
+    def loss(self) -> Tensor:
+        """Return the mean cross-entropy at each depth, `[n + 1]`, in nats."""
+        likely = self.logits.double().log_softmax(2)
+        return -likely.gather(2, self.labels.expand(len(likely), -1)[..., None]).mean((1, 2))
+
+    @property
+    def settled(self) -> Tensor:
+        """Return after how many blocks the answer of each image is the last one for good, `[B]`."""
+        answers = self.logits.argmax(2)
+        other = (answers != answers[-1]).flip(0).int()
+        return len(self.blocks) + 1 - other.cumsum(0).eq(0).sum(0)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a depth: loss, error, and the share of the images whose answer is settled."""
+        import pandas as pd
+
+        depths = torch.arange(len(self.logits))
+        columns = {
+            "loss": self.loss.tolist(),
+            "error": self.error.tolist(),
+            "settled": (self.settled <= depths[:, None]).double().mean(1).tolist(),
+        }
+        names = ["stem", *(block.name for block in self.blocks)]
+        return pd.DataFrame(columns, index=pd.Index(names, name="after"))
+
+    def figure(self) -> "Figure":
+        """Return error and loss over the depth."""
+        figure = new_figure()
+        names = ["stem", *(block.name for block in self.blocks)]
+        for axes, values, label in zip(
+            figure.subplots(1, 2), (100 * self.error, self.loss), ("error (%)", "loss (nats)"), strict=True
+        ):
+            axes.plot(names, values.tolist(), ".-")
+            axes.set(xlabel="classifier applied after", ylabel=label)
+            axes.tick_params(axis="x", rotation=90, labelsize=6)
+        return figure
+
+
+@analysis("lens", "what the network would answer after each block", images=250, trained=True)
+def lens(network: nn.Module, images: Tensor, labels: Tensor, *, progress: Progress = silent) -> Lens:
+    """Return the logits with no block, and after each, with the branches of all later ones at zero.
+
+    In the last stage that is the classifier applied to the sum; before it, the sum goes on through the shortcuts, with
+    masks of its own (`split(…).lens` has those of the whole network). Every prefix is run once: n²/2 block evaluations.
+
+    Args:
+        network: any network of logits `[B, classes]` with blocks, or its view; in evaluation mode.
+        images: `[B, …]`, run in batches.
+        labels: int64 `[B]`.
+        progress: told of the images done.
+
+    Raises:
+        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
+            fit.
+    """
+    view = as_view(network, images)
+    n = len(view)
+    found = []
+    with torch.inference_mode():
+        fast, batch = prepared(view, images, labels)
+        none = torch.zeros(n, device=images.device)
+        for done, x, y in batches(images, labels, batch):
+            live, depths = fast.stem(x), []
+            for index in range(n):
+                depths.append(to_the_end(fast, index, in_other_memory(live), none))
+                live = fast.block(index, live)
+            depths.append(fast.head(live))
+            check_logits(depths[-1], y)
+            found.append(torch.stack(depths).float().cpu())
+            progress("lens", done, len(labels))
+    return Lens(view.blocks, torch.cat(found, 1), labels.cpu())

@@ -1,0 +1,101 @@
+"""What can a linear classifier read of each block's output? A ridge probe, fitted on half of the images and tested on
+the others (Alain & Bengio 2017).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.alike import BATCH, outputs
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import analysis, as_view, check_batch, evaluating
+from reslab.errors import WrongValueError
+from reslab.gates.gating import Block
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Probes(Result):
+    """The error (a fraction) of a linear classifier of each block's output, on images that it was not fitted on."""
+
+    blocks: Sequence[Block]
+    error: Tensor  # [n]
+    tested: int
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block."""
+        import pandas as pd
+
+        index = pd.Index([block.name for block in self.blocks], name="block")
+        return pd.DataFrame({"error": self.error.tolist()}, index=index)
+
+    def figure(self) -> "Figure":
+        """Return the errors over the depth, with two standard errors of a fraction of so many images."""
+        figure = new_figure()
+        axes = figure.subplots()
+        spread = 2 * (self.error * (1 - self.error) / self.tested).sqrt()
+        names = [block.name for block in self.blocks]
+        axes.errorbar(names, (100 * self.error).tolist(), (100 * spread).tolist(), fmt=".-", capsize=2)
+        axes.set(xlabel="linear probe after", ylabel="error on held-out images (%)")
+        axes.tick_params(axis="x", rotation=90, labelsize=6)
+        return figure
+
+
+@analysis("probe", "what a linear classifier reads of each block", images=1000, trained=True)
+def probe(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    ridge: float = 1e-3,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Probes:
+    """Return the held-out error of a ridge regression from each block's output, averaged over pixels, onto the classes.
+
+    Features are centred, and the penalty is `ridge` times their mean variance times the images. It costs two passes.
+
+    Args:
+        network: any network with blocks, or its view; in evaluation mode.
+        images: `[B, …]`, run in batches; a random half of them is fitted on, the others tested on.
+        labels: int64 `[B]`.
+        ridge: of the penalty; above 0.
+        seed: of the halves.
+        progress: told of the images done.
+
+    Raises:
+        UserError: if the network has no blocks, labels and images do not fit, or there are fewer than four images.
+    """
+    check_batch(images, labels)
+    if len(images) < 4 or ridge <= 0:
+        raise WrongValueError(f"a probe needs four images or more and a ridge over 0; got {len(images)} and {ridge}")
+    view = as_view(network, images)
+    features: list[list[Tensor]] = [[] for _ in view.blocks]
+    with evaluating(view), torch.inference_mode():
+        for start in range(0, len(images), BATCH):
+            for kept, given in zip(features, outputs(view, images[start : start + BATCH]), strict=True):
+                kept.append(given.double().flatten(2).mean(2) if given.dim() > 2 else given.double())
+            progress("probe", min(start + BATCH, len(images)), len(images))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
+    fit, held = order.tensor_split(2)
+    errors = [_error(torch.cat(kept), labels, fit, held, ridge) for kept in features]
+    return Probes(view.blocks, torch.tensor(errors, dtype=torch.float64), len(held))
+
+
+def _error(features: Tensor, labels: Tensor, fit: Tensor, held: Tensor, ridge: float) -> float:
+    """Return the error of one probe on the held-out images."""
+    mean = features[fit].mean(0)
+    x, y = features[fit] - mean, F.one_hot(labels)[fit].double()
+    gram = x.T @ x
+    penalty = ridge * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+    weights = torch.linalg.solve(gram + penalty * torch.eye(len(gram)).to(gram), x.T @ (y - y.mean(0)))
+    answers = ((features[held] - mean) @ weights + y.mean(0)).argmax(1)
+    return (answers != labels[held]).double().mean().item()

@@ -1,0 +1,137 @@
+"""How many blocks can go? Removed one after another, always the one that is missed least: ranked once, or again after
+each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.inference import Precision
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, analysis, as_view
+from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
+from reslab.errors import WrongValueError
+from reslab.gates.gating import Block
+from reslab.gates.view import View
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Pruning(Result):
+    """The order in which blocks go, and loss and error (a fraction; NaN under a loss of one's own) with 0, 1, 2, … of
+    them gone.
+    """
+
+    blocks: Sequence[Block]
+    greedy: Sequence[int]  # ranked again after each
+    once: Sequence[int]  # ranked in the whole network
+    losses: Tensor  # [2, k + 1], greedy and once
+    errors: Tensor  # [2, k + 1]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row for each number of blocks gone."""
+        import pandas as pd
+
+        columns: dict[str, list[object]] = {}
+        for place, (name, order) in enumerate({"greedy": self.greedy, "one-shot": self.once}.items()):
+            columns[name] = ["", *(self.blocks[index].name for index in order)]
+            columns[f"loss, {name}"] = self.losses[place].tolist()
+            columns[f"error, {name}"] = self.errors[place].tolist()
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(self.greedy) + 1, name="blocks gone"))
+
+    def figure(self) -> "Figure":
+        """Return loss and error over the number of blocks gone."""
+        figure = new_figure()
+        for axes, values, label in zip(
+            figure.subplots(1, 2), (self.losses, 100 * self.errors), ("loss", "error (%)"), strict=True
+        ):
+            for row, name in zip(values, ("ranked after each", "ranked once"), strict=True):
+                axes.plot(row.tolist(), ".-", label=name)
+            axes.set(xlabel="blocks gone", ylabel=label)
+            axes.legend()
+        return figure
+
+
+@analysis("prune", "the blocks that are missed least, one after another", images=250, trained=True)
+def prune(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int | None = None,
+    loss: Loss = F.cross_entropy,
+    precision: Precision = "32",
+    progress: Progress = silent,
+) -> Pruning:
+    """Return the order in which blocks go if each time the loss rises least, beside that of one ranking at the start.
+
+    With n blocks, each step costs about n²/2 block evaluations, and memory for what is live at one place a batch.
+
+    Args:
+        network: any network with blocks, or its view; in evaluation mode.
+        images: `[B, …]`, run in batches.
+        labels: int64 `[B]`, or whatever the loss takes.
+        steps: how many blocks go, by default half of them.
+        loss: of outputs and labels; a mean over the images.
+        precision: "32" or "bf16".
+        progress: told of the steps done.
+
+    Raises:
+        UserError: if the network has no blocks, or fewer than `steps`, or images, labels and outputs do not fit.
+    """
+    view = as_view(network, images)
+    n = len(view)
+    steps = max(1, n // 2) if steps is None else steps
+    if not 1 <= steps <= n:
+        raise WrongValueError(f"steps must be from 1 to the number of blocks, {n}; got {steps}")
+    with torch.inference_mode():
+        fast, batch = prepared(view, images, labels, precision, loss)
+        gates = torch.ones(n, device=images.device)
+        greedy: list[int] = []
+        once: list[int] = []
+        for step in range(steps):
+            losses = _losses_without(fast, gates, images, labels, batch, loss)
+            once = once or losses.argsort(stable=True)[:steps].tolist()
+            greedy.append(int(losses.argmin()))
+            gates[greedy[-1]] = 0
+            progress("prune", step + 1, steps)
+        read = [_read(fast, order, images, labels, batch, loss) for order in (greedy, once)]
+    values = torch.stack(read)
+    return Pruning(view.blocks, greedy, once, values[..., 0], values[..., 1])
+
+
+def _losses_without(fast: View, gates: Tensor, images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
+    """Return the loss without each further block, `[n]`; infinite for those that are gone already."""
+    total = torch.zeros(len(fast), dtype=torch.float64)
+    total[gates.cpu() == 0] = torch.inf
+    for _, x, y in batches(images, labels, batch):
+        live = fast.stem(x)
+        for index in range(len(fast)):
+            if gates[index]:
+                fewer = gates.clone()
+                fewer[index] = 0
+                outputs = to_the_end(fast, index, in_other_memory(live), fewer)
+                total[index] += len(y) * loss_at(loss, outputs, y)
+            live = fast.block(index, live, gates)
+    return total / len(labels)
+
+
+def _read(fast: View, order: Sequence[int], images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
+    """Return loss and error with none of the blocks gone, one, two, …, `[k + 1, 2]`."""
+    total = torch.zeros(len(order) + 1, 2, dtype=torch.float64)
+    for _, x, y in batches(images, labels, batch):
+        gates = torch.ones(len(fast), device=images.device)
+        for gone in range(len(order) + 1):
+            gates[list(order[:gone])] = 0
+            outputs = to_the_end(fast, 0, fast.stem(x), gates)
+            wrong = wrong_answers(outputs, y) if loss is F.cross_entropy else float("nan")
+            total[gone] += torch.tensor([len(y) * loss_at(loss, outputs, y), wrong], dtype=torch.float64)
+    return total / len(labels)

@@ -1,0 +1,118 @@
+"""What each block gives, alone and together with others: its Shapley value (Shapley 1953), by random permutations
+(Castro et al. 2009).
+
+The players are the blocks, and what a set of them is worth is minus the loss of the network in which the others'
+branches are zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.inference import Precision
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import Loss, analysis, as_view
+from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared
+from reslab.errors import WrongValueError
+from reslab.gates.gating import Block
+from reslab.gates.view import Live, View
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleyValues(Result):
+    """By how much each block lowers the loss on average over the orders in which blocks may come: they add up to what
+    all of them do.
+    """
+
+    blocks: Sequence[Block]
+    values: Tensor  # [n]
+    standard_error: Tensor  # [n], over the permutations; NaN of one
+    none: float  # the loss without any block
+    whole: float  # the loss of the network
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block."""
+        import pandas as pd
+
+        columns = {"shapley": self.values.tolist(), "standard error": self.standard_error.tolist()}
+        return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
+
+    def figure(self) -> "Figure":
+        """Return the values as bars, with two standard errors."""
+        figure = new_figure()
+        axes = figure.subplots()
+        names = [block.name for block in self.blocks]
+        axes.bar(names, self.values.tolist(), yerr=(2 * self.standard_error.nan_to_num()).tolist())
+        axes.axhline(0, color="grey", linewidth=1)
+        axes.set(xlabel="block", ylabel="Shapley value of the loss (nats)")
+        axes.tick_params(axis="x", rotation=90, labelsize=6)
+        return figure
+
+
+@analysis("shapley", "what each block gives on average", images=250, trained=True, summary=("none", "whole"))
+def shapley(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    permutations: int = 16,
+    loss: Loss = F.cross_entropy,
+    precision: Precision = "32",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ShapleyValues:
+    """Return every block's Shapley value of the loss, in evaluation mode.
+
+    Blocks come one after another in a random order, and each run begins at the block that came: about n²/2 block
+    evaluations for a permutation of n blocks, and memory for what is live at n places.
+
+    Raises:
+        UserError: if the network has no blocks, or images, labels and outputs do not fit.
+    """
+    if permutations < 1:
+        raise WrongValueError(f"permutations must be at least 1, got {permutations}")
+    view = as_view(network, images)
+    n = len(view)
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(n, generator=generator).tolist() for _ in range(permutations)]
+    gains, ends = torch.zeros(permutations, n, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    with torch.inference_mode():
+        fast, batch = prepared(view, images, labels, precision, loss)
+        for done, x, y in batches(images, labels, batch):
+            for place, order in enumerate(orders):
+                losses = torch.tensor(_losses(fast, x, y, order, loss), dtype=torch.float64) * len(y)
+                gains[place, order] -= losses.diff()
+                ends += losses[[0, -1]] / permutations
+                progress("shapley", (done - len(y)) * permutations + (place + 1) * len(y), len(labels) * permutations)
+    gains, (none, whole) = gains / len(labels), (ends / len(labels)).tolist()
+    error = gains.std(0) / permutations**0.5 if permutations > 1 else torch.full_like(gains[0], torch.nan)
+    return ShapleyValues(view.blocks, gains.mean(0), error, none, whole)
+
+
+def _losses(fast: View, x: Tensor, y: Tensor, order: Sequence[int], loss: Loss) -> list[float]:
+    """Return the loss with no block, and after each that comes."""
+    n = len(fast)
+    gates = torch.zeros(n, device=x.device)
+    before: list[Live] = [fast.stem(x)] * n  # what is live before each block, in memory that is only read
+
+    def value(start: int) -> float:
+        live = before[start]
+        for index in range(start, n):
+            before[index] = live
+            live = fast.block(index, in_other_memory(live), gates)
+        return loss_at(loss, fast.head(live), y)
+
+    losses = [value(0)]
+    for came in order:
+        gates[came] = 1
+        losses.append(value(came))
+    return losses

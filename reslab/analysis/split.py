@@ -1,0 +1,263 @@
+"""What does each block say? The logits as a sum, exactly: the stem's part, one part a block, and the biases'.
+
+From the value that a branch adds, the logits are reached through shortcuts alone. With the masks of ReLUs, the choices
+of max-pools and the statistics of normalisations as they are for an image, that way is linear but for biases, so that
+the logits are the sum of what each branch's value becomes, and the stem's, and each bias.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.subject import ROUNDING, agree, analysis, answers_alone, as_view, evaluating
+from reslab.errors import UnseenError, WrongValueError
+from reslab.gates.gating import Block
+from reslab.gates.view import View
+from reslab.progress import Progress, silent
+from reslab.state import copied
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BATCH = 32
+TOLERANCE = 1e-5
+"""By how much the parts may miss the logits, of the largest logit; in float64 they miss by about 1e-14."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split(Result):
+    """The parts of every image's logits: they add up to these."""
+
+    blocks: Sequence[Block]
+    classes: Sequence[int]
+    parts: Tensor  # [n + 2, B, C]: the stem's, the blocks', the biases'
+    logits: Tensor  # [B, C]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the parts."""
+        return ["stem", *(block.name for block in self.blocks), "bias"]
+
+    @property
+    def lens(self) -> Tensor:
+        """Return the logits of the stem alone, and after each block, through the rest as it is for the image,
+        `[n + 1, B, C]`: the parts so far, and the biases.
+        """
+        return self.parts[:-1].cumsum(0) + self.parts[-1]
+
+    @property
+    def margins(self) -> Tensor:
+        """Return what each part gives to the answer over the runner-up, `[n + 2, B]`: they add up to the margin."""
+        answer, second = self.logits.topk(2, 1).indices.expand(len(self.parts), -1, -1).unbind(2)
+        return (self.parts.gather(2, answer[..., None]) - self.parts.gather(2, second[..., None])).squeeze(2)
+
+    @property
+    def deciding(self) -> Tensor:
+        """Return the number of the block that gives most to the answer over the runner-up, `[B]`."""
+        return self.margins[1:-1].argmax(0)
+
+    @property
+    def per_class(self) -> Tensor:
+        """Return each part of each class's logit, averaged over the images, `[n + 2, C]`."""
+        return self.parts.mean(1)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a part: what it gives to the answer's logit and to the margin on average, and the share of the
+        images that it decides.
+        """
+        import pandas as pd
+
+        answers = self.logits.argmax(1).expand(len(self.parts), -1)[..., None]
+        decided = self.deciding.bincount(minlength=len(self.blocks)) / len(self.logits)
+        columns = {
+            "answer": self.parts.gather(2, answers).mean((1, 2)).tolist(),
+            "margin": self.margins.mean(1).tolist(),
+            "decides": [float("nan"), *decided.tolist(), float("nan")],
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="part"))
+
+    def figure(self) -> "Figure":
+        """Return what each part gives to the margin, and to each class's logit on average over all images."""
+        figure = new_figure(10, 4)
+        left, right = figure.subplots(1, 2)
+        low, high = (self.margins.quantile(share, 1) for share in (0.25, 0.75))
+        places = range(len(self.names))
+        left.bar(places, self.margins.mean(1).tolist(), label="mean")
+        left.vlines(places, low.tolist(), high.tolist(), color="black", linewidth=1, label="middle half of the images")
+        left.set(ylabel="part of the margin over the runner-up")
+        left.legend()
+        reach = self.per_class.abs().max().item()
+        shown = right.imshow(self.per_class.T.tolist(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+        right.set(ylabel="class")
+        figure.colorbar(shown, label="mean part of the logit")
+        for axes in (left, right):
+            axes.set_xticks(places, self.names, rotation=90, fontsize=6)
+        return figure
+
+
+@analysis("split", "the logits as a sum over the blocks, exactly", images=128, trained=True)
+def split(
+    network: nn.Module, images: Tensor, *, classes: Sequence[int] | None = None, progress: Progress = silent
+) -> Split:
+    """Return the parts that the stem, each block and the biases have in every image's logits, computed in float64.
+
+    It costs a forward pass, and for each class a backward pass along the shortcuts alone. That the parts add up to the
+    logits, and these are the network's, is checked at every batch.
+
+    Args:
+        network: a network of residual blocks, or its view; in evaluation mode. What normalises with an image's own
+            statistics on the way from a branch to the logits, a LayerNorm, keeps these as they are.
+        images: `[B, …]`, run in batches.
+        classes: the columns of the logits that are split, two or more; None means all.
+        progress: told of the images done.
+
+    Raises:
+        UserError: if the network is no chain of residual blocks or gives no logits, an image's answer depends on the
+            others in its batch, there is no such class, or what leads from the blocks to the logits is not linear.
+    """
+    view = as_view(network, images)
+    if not view.is_chain or not all(place.plain for place in view.plan.places):
+        raise UnseenError("logits are split over a chain of plain sums of a shortcut and branches, which this is not")
+    found = []
+    with evaluating(view):
+        if not answers_alone(view.network, images):
+            raise UnseenError("an image's answer depends on the others in its batch, so it has no parts of its own")
+        exact = copied(view).double().eval().requires_grad_(False)
+        assert isinstance(exact, View)
+        for start in range(0, len(images), BATCH):
+            x = images[start : start + BATCH]
+            parts, logits = _of_batch(exact, x.double() if x.is_floating_point() else x, classes)
+            with torch.no_grad():
+                own = view.network(x)
+            if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):
+                raise UnseenError(
+                    "the network answers otherwise in float64, so the parts would not be those of its own"
+                )
+            found.append((parts.cpu(), logits.cpu()))
+            progress("split", min(start + BATCH, len(images)), len(images))
+    parts, logits = (torch.cat(column, -2) for column in zip(*found, strict=True))
+    return Split(view.blocks, list(range(logits.shape[1])) if classes is None else list(classes), parts, logits)
+
+
+def _eps(outputs: Tensor) -> float:
+    return float(torch.finfo(outputs.dtype).eps ** 0.5) if outputs.dtype in (torch.float16, torch.bfloat16) else 0.0
+
+
+def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """Return the parts `[n + 2, B, C]` and the logits `[B, C]`."""
+    tail = _Tail(exact)
+    logits = tail.run(x, None)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+        raise UnseenError("the network gives no logits [B, classes], so there is nothing to split")
+    if classes is not None:
+        if len(set(classes)) < 2 or not all(0 <= each < logits.shape[1] for each in classes):
+            raise WrongValueError(f"classes must be two or more from 0 to {logits.shape[1] - 1}, got {list(classes)}")
+        logits = logits[:, list(classes)]
+    sources = [tail.added[node] for node in tail.starts] + [made for made, _ in tail.biased]
+    amounts = [source.detach() for source in sources[: len(tail.starts)]] + [offset for _, offset in tail.biased]
+    groups = tail.groups + [len(exact) + 1] * len(tail.biased)
+    parts = logits.new_zeros(len(exact) + 2, *logits.shape)
+    for column in range(logits.shape[1]):
+        gradients = torch.autograd.grad(logits[:, column].sum(), sources, retain_graph=True, allow_unused=True)
+        for group, amount, gradient in zip(groups, amounts, gradients, strict=True):
+            if gradient is not None:
+                parts[group, :, column] += (gradient * amount).flatten(1).sum(1)
+    logits = logits.detach()
+    missing = (parts.sum(0) - logits).abs().max() / logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny)
+    if not missing <= TOLERANCE:
+        raise UnseenError(
+            f"the parts miss the logits by {missing.item():.1g} of these: what leads from the blocks to the logits is "
+            "not linear with masks and statistics fixed, or adds what is no layer's bias"
+        )
+    return parts, logits
+
+
+class _Tail(fx.Interpreter):
+    """Runs a view's graph so that gradients go back along the shortcuts, to the stem and to each branch's value."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view, graph=view.plan.graph)
+        self.extra_traceback = False
+        places = view.plan.places
+        branches = [(place, branch) for place, one in enumerate(places, 1) for branch in one.branches]
+        self.starts = [places[0].input, *(branch for _, branch in branches)]
+        self.groups = [0, *(place for place, _ in branches)]
+        self.added: dict[fx.Node, Tensor] = {}
+        self.biased: list[tuple[Tensor, Tensor]] = []  # what a layer with a bias gives, and what it would give of zeros
+        self.on_the_way = _back_from(view.plan.graph.output_node(), self.starts)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node; what starts a part starts anew."""
+        with torch.set_grad_enabled(n in self.on_the_way):
+            value = super().run_node(n)
+        if n in self.starts:
+            self.added[n] = value.detach().requires_grad_()
+            return self.added[n].clone()  # which may be added to in place
+        if n in self.on_the_way and isinstance(value, Tensor) and value.requires_grad and n.op == "call_module":
+            self._note_bias(n, value)
+        return value
+
+    def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a layer; a LayerNorm with the deviation that it finds as a constant."""
+        module = self.module.get_submodule(str(target))
+        if isinstance(module, nn.LayerNorm) and torch.is_grad_enabled():
+            return self._layer_norm(args[0], module.normalized_shape, module.weight, module.bias, module.eps)
+        out = module(*args, **kwargs)
+        # of a layer with a bias its own output is kept, and it may be overwritten in place
+        return out.clone() if isinstance(module, _BIASED) else out
+
+    def call_function(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function; `layer_norm` likewise."""
+        if target is F.layer_norm and torch.is_grad_enabled():
+            return self._layer_norm(*args, **kwargs)
+        return super().call_function(target, args, kwargs)
+
+    def _layer_norm(
+        self,
+        input: Tensor,
+        normalized_shape: Sequence[int],
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """Return what F.layer_norm gives, linear in the input but for the bias: the deviation is a constant."""
+        dims = tuple(range(-len(normalized_shape), 0))
+        deviation = (input.detach().var(dims, correction=0, keepdim=True) + eps).sqrt()
+        scaled = (input - input.mean(dims, keepdim=True)) / deviation
+        weighted = scaled if weight is None else scaled * weight
+        if bias is None:
+            return weighted
+        out = weighted + bias
+        self.biased.append((out, bias.expand_as(out)))
+        return out.clone()
+
+    def _note_bias(self, n: fx.Node, value: Tensor) -> None:
+        module = self.module.get_submodule(str(n.target))
+        if isinstance(module, _BIASED):
+            taken = self.env[n.all_input_nodes[0]]
+            with torch.no_grad():
+                self.biased.append((value, module(torch.zeros_like(taken)).expand_as(value)))
+
+
+_BIASED = (_BatchNorm, _ConvNd, nn.Linear)
+"""Layers that give something of zeros."""
+
+
+def _back_from(end: fx.Node, starts: Sequence[fx.Node]) -> set[fx.Node]:
+    """Return the nodes from which the end is reached after all starts."""
+    found: set[fx.Node] = set()
+    pending = [end]
+    while pending:
+        node = pending.pop()
+        if node not in found and node not in starts:
+            found.add(node)
+            pending += node.all_input_nodes
+    return found

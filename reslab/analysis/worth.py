@@ -1,0 +1,218 @@
+"""What is a block worth? Every measure in one table, and how well the cheap ones rank the blocks as a lesion does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from reslab.analysis.inference import Precision
+from reslab.analysis.lesions import KINDS, Metric, lesions
+from reslab.analysis.ranking import RankCorrelation, spearman
+from reslab.analysis.removal import importance
+from reslab.analysis.result import Result, new_figure
+from reslab.analysis.shapley import shapley
+from reslab.analysis.subject import Loss, analysis, as_view, evaluating
+from reslab.analysis.sweeping import batch_of, batches, in_other_memory
+from reslab.gates.gating import Block
+from reslab.gates.view import View
+from reslab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LESION = "loss, zero"
+"""The measure that the others are compared with: by how much the loss rises with the branch at zero."""
+
+CHEAP = ("first order", "turn", "ratio", "parameters", "macs")
+"""Measures that no block is damaged for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Worth(Result):
+    """A row of measures for each block; NaN where a block has none, as of an angle between different shapes.
+
+    - "loss, zero", "error, zero", "kl, zero" and "metric, zero": the rises with the branch at zero, and the divergence
+      of the classes' probabilities (nats); likewise ", mean" and ", resample".
+    - "first order": -dL/dg, what the first of these is to first order.
+    - "turn": 1 - cos of the block's input and output; "ratio": ‖F(x)‖ / ‖x‖. Both are of all of an image's values as
+      one vector, averaged over the images.
+    - "shapley", and its standard error.
+    - "parameters" and "macs" (multiply-adds for one image) of the block, its shortcut's included.
+    """
+
+    blocks: Sequence[Block]
+    measures: Mapping[str, Tensor]  # each [n]
+    loss: float
+    error: float
+
+    def agreement(self, *, with_: str = LESION) -> dict[str, RankCorrelation]:
+        """Return how every measure ranks the blocks as one of them does: Spearman's correlation with its interval."""
+        reference = self.measures[with_]
+        others = [name for name in self.measures if name not in (with_, "shapley error")]
+        return {name: spearman(self.measures[name], reference) for name in others}
+
+    @property
+    def turn_agreement(self) -> float:
+        """Return how 1 - cos(input, output) ranks the blocks as the lesion does."""
+        return self.agreement()["turn"].value
+
+    @property
+    def mean_agreement(self) -> float:
+        """Return how the lesion by the mean ranks the blocks as that by zero does."""
+        return self.agreement()["loss, mean"].value
+
+    @property
+    def first_order_agreement(self) -> float:
+        """Return how -dL/dg ranks the blocks as the lesion does."""
+        return self.agreement()["first order"].value
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a block and a column a measure."""
+        import pandas as pd
+
+        columns = {name: values.tolist() for name, values in self.measures.items()}
+        return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
+
+    def figure(self) -> "Figure":
+        """Return the lesions block by block, and how every other measure ranks the blocks as that by zero does."""
+        figure = new_figure(10, 4)
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        names = [block.name for block in self.blocks]
+        for kind, mark in zip(KINDS, "os^", strict=True):
+            left.plot(names, self.measures[f"loss, {kind}"].tolist(), mark + "-", markersize=3, label=kind)
+        left.set(xlabel="block whose branch is replaced", ylabel="rise of the loss (nats)")
+        left.set_yscale("symlog", linthresh=1e-2)
+        left.tick_params(axis="x", rotation=90, labelsize=6)
+        left.legend(title="by")
+        found = {name: rank for name, rank in self.agreement().items() if rank.value == rank.value}
+        for place, rank in enumerate(found.values()):
+            right.plot([rank.low, rank.high], [place, place], color="C0")
+            right.plot(rank.value, place, "o", color="C0")
+        right.set_yticks(range(len(found)), list(found), fontsize=7)
+        right.axvline(0, color="grey", linewidth=1)
+        right.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation with the lesion by zero (95 %)")
+        right.invert_yaxis()
+        return figure
+
+
+@analysis(
+    "worth",
+    "every measure of each block's importance, and how they agree",
+    images=250,
+    trained=True,
+    summary=("loss", "error", "turn_agreement", "mean_agreement", "first_order_agreement"),
+)
+def block_worth(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    permutations: int = 8,
+    loss: Loss = F.cross_entropy,
+    metric: Metric | None = None,
+    precision: Precision = "32",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Worth:
+    """Return every measure of what each block is worth, in evaluation mode.
+
+    With n blocks: 3n²/2 block evaluations for the lesions and n²/2 a permutation for the Shapley values, where a pass
+    is n; about five passes for all the rest, one of them backward.
+
+    Args:
+        network: any network with blocks, or its view.
+        images: `[B, …]`, run in batches; two or more.
+        labels: int64 `[B]`, or whatever the loss takes.
+        permutations: of the blocks, for the Shapley values; 0 for none of these.
+        loss: of outputs and labels; a mean over the images.
+        metric: of outputs and labels to a number; its rises are in the table too.
+        precision: of the lesions and Shapley values, "32" or "bf16".
+        seed: of the images that take others' places, and of the permutations.
+        progress: told of the images done.
+
+    Raises:
+        UserError: if the network has no blocks or draws random numbers, or images, labels and outputs do not fit.
+    """
+    view = as_view(network, images)
+    n = len(view)
+    found = lesions(view, images, labels, loss=loss, metric=metric, precision=precision, seed=seed, progress=progress)
+    measures: dict[str, Tensor] = {}
+    for kind, without in found.without.items():
+        measures[f"loss, {kind}"] = without.loss - found.whole.loss
+        measures[f"error, {kind}"] = without.error - found.whole.error
+        measures[f"kl, {kind}"] = without.kl
+        if metric is not None:
+            measures[f"metric, {kind}"] = without.metric - found.whole.metric
+    with evaluating(view):
+        batch = batch_of(view.network, images)
+        measures["first order"] = -_gradient(view, images, labels, batch, loss)
+        measures["turn"], measures["ratio"] = _geometry(view, images, labels, batch)
+        measures["macs"] = _macs(view, images[:1])
+    if permutations:
+        values = shapley(
+            view,
+            images,
+            labels,
+            permutations=permutations,
+            loss=loss,
+            precision=precision,
+            seed=seed,
+            progress=progress,
+        )
+        measures |= {"shapley": values.values, "shapley error": values.standard_error}
+    counts = [sum(map(Tensor.numel, view.parameters_of(index))) for index in range(n)]
+    measures["parameters"] = torch.tensor(counts, dtype=torch.float64)
+    return Worth(view.blocks, measures, found.whole.loss.item(), found.whole.error.item())
+
+
+def _gradient(view: View, images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
+    """Return dL/dg, `[n]`, of the mean loss over all images."""
+    total = torch.zeros(len(view), dtype=torch.float64)
+    for _, x, y in batches(images, labels, batch):
+        total += len(y) * importance(view, x, y, loss=loss).gradient.double().cpu()
+    return total / len(images)
+
+
+@torch.inference_mode()
+def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
+    """Return 1 - cos(input, output) and ‖F(x)‖ / ‖x‖, `[2, n]`, averaged over the images."""
+    total = torch.zeros(2, len(view), dtype=torch.float64)
+    for _, x, _ in batches(images, labels, batch):
+        live = view.stem(x)
+        for index, place in enumerate(view.plan.places):
+            taken = view.input(index, in_other_memory(live))
+            given = view.module(index, taken.clone())
+            added = given[:, :0]  # which no input is like
+            if place.plain:
+                added = torch.stack(list(view.sides(index, in_other_memory(live)).branches)).sum(0)
+            total[:, index] += _turn_and_ratio(taken, given, added)
+            live = view.block(index, live)
+    return total / len(images)
+
+
+def _turn_and_ratio(taken: Tensor, given: Tensor, added: Tensor) -> Tensor:
+    """Return both, `[2]`, summed over a batch; NaN where shapes differ."""
+    x, y, f = (values.double().flatten(1) for values in (taken, given, added))
+    nothing = x.new_full((), torch.nan)
+    turn = (1 - (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1))).sum() if taken.shape == given.shape else nothing
+    ratio = (f.norm(dim=1) / x.norm(dim=1)).sum() if taken.shape == added.shape else nothing
+    return torch.stack([turn, ratio]).cpu()
+
+
+@torch.no_grad()
+def _macs(view: View, image: Tensor) -> Tensor:
+    """Return the multiply-adds of every block for one image; attention's are those of its matrix products."""
+    found = []
+    with sdpa_kernel(SDPBackend.MATH):
+        live = view.stem(image)
+        for index in range(len(view)):
+            with FlopCounterMode(display=False) as counter:
+                live = view.block(index, live)
+            found.append(counter.get_total_flops() / 2)
+    return torch.tensor(found, dtype=torch.float64)

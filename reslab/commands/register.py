@@ -1,0 +1,155 @@
+"""`reslab register`: what a study will be, fixed before its seeds are run."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reslab.commands import typed
+from reslab.commands.app import app
+from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, WrongValueError
+
+if TYPE_CHECKING:
+    from reslab.ledger.record import Record
+    from reslab.ledger.registration import Registration
+
+
+@app.command
+def register(
+    name: str,
+    /,
+    *,
+    seeds: str,
+    looks: str | None = None,
+    preset: str = "default",
+    known: tuple[Path, ...] = (),
+    out: Path | None = None,
+    **settings: str,
+) -> int:
+    """Fix a study's claims, settings, seeds and code in a small file, before any of it is run.
+
+    `reslab register degradation --seeds 300:310`; then `reslab study degradation --registered FILE` runs it. A record
+    of other seeds, settings or code than the registered is exploratory.
+
+    Parameters
+    ----------
+    name
+        The study.
+    seeds
+        The seeds, first and one past the last: 300:310. None may occur in a known record of the study's claims.
+    looks
+        Numbers of seeds after which claims are decided, each at an even part of the error rate: 5,10 (by default once,
+        at the end).
+    preset
+        A set of settings: default, or smoke.
+    known
+        A directory below which there are more records whose seeds are known; may be given again.
+    out
+        The file to write (by default results/registrations/NAME-FIRST.json in a checkout of the lab, or
+        registrations/NAME-FIRST.json).
+    settings
+        Settings of the study, as for `reslab study`.
+    """
+    from reslab import studies
+    from reslab.experiment.study import code_of
+    from reslab.ledger.registration import GUARDS, Registration, registered, seen
+    from reslab.ledger.verdict import ERROR_RATE
+
+    study = studies.find(name)
+    chosen = _seeds(seeds)
+    counts = _looks(looks, len(chosen))
+    config = study.configure(preset, {**typed.words(settings), "seeds": len(chosen), "first_seed": chosen.start})
+    claims = [claim for claim in study.claims if claim.kind == "statistical"]
+    if not claims:
+        raise MismatchError(f"study {name} has no claim that seeds decide; it needs no registration")
+    if again := sorted(seen(claims, config.data, known_records(known)).intersection(chosen)):
+        raise WrongValueError(
+            f"--seeds {seeds}: {', '.join(map(str, again))} occur in records of these claims; choose seeds that nobody "
+            "has run"
+        )
+    for claim in claims:
+        if claim.margin_why is None:
+            print(f"note: {claim.id} does not say why its margin is {claim.margin:g}", file=sys.stderr)
+    registration = Registration(
+        study=name,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        claims=[registered(claim) for claim in claims],
+        config=config.model_dump(mode="json"),
+        seeds=list(chosen),
+        looks=counts,
+        error_rate=ERROR_RATE,
+        guards=dict(GUARDS),
+        code=code_of(name),
+    )
+    path = out or _folder() / f"{name}-{chosen.start}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(registration.text())
+    except FileExistsError as error:
+        raise UnusableError(f"{path} exists, and a registration is never replaced; give another --out") from error
+    except OSError as error:
+        raise UnusableError(f"cannot write {path}: {error.strerror}; give another --out") from error
+    print(f"{path}\nSHA-256 {registration.sha256()}")
+    return 0
+
+
+def _seeds(text: str) -> range:
+    """Return the seeds that `300:310` means."""
+    first, _, past = text.partition(":")
+    if not (first.isdecimal() and past.isdecimal() and 3 <= int(past) - int(first) <= 1000):
+        raise WrongValueError(f"--seeds {text}: expected FIRST:PAST of at least three seeds, such as 300:310")
+    return range(int(first), int(past))
+
+
+def _looks(text: str | None, count: int) -> list[int]:
+    """Return the numbers of seeds after which claims are decided."""
+    parts = [str(count)] if text is None else text.split(",")
+    found = [int(part) if part.isdecimal() else 0 for part in parts]
+    if found != sorted(set(found)) or found[0] < 3 or found[-1] != count:
+        raise WrongValueError(f"--looks {text}: expected growing numbers of seeds, from 3 up to all {count}")
+    return found
+
+
+def _folder() -> Path:
+    results = Path("results")
+    return results / "registrations" if results.is_dir() and Path("reslab").is_dir() else Path("registrations")
+
+
+def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
+    """Return the records below these directories, and below `results` where there is one.
+
+    Raises:
+        UserError: if a directory is not there.
+    """
+    from reslab.report.records import read_study
+
+    for directory in directories:
+        if not directory.is_dir():
+            raise MissingError(f"--known {directory}: no such directory")
+    found = {path.parent.resolve() for root in (Path("results"), *directories) for path in root.rglob("study.json")}
+    return [read_study(path) for path in sorted(found)]
+
+
+def read_registration(path: Path) -> "Registration":
+    """Return the registration that a file holds.
+
+    Raises:
+        UserError: if it holds none.
+    """
+    from pydantic import ValidationError
+
+    from reslab.files import one_line, read_json
+    from reslab.ledger.registration import Registration
+
+    try:
+        found = Registration.model_validate(read_json(path), strict=True)
+    except FileNotFoundError as error:
+        raise MissingError(f"--registered {path}: no such file; `reslab register` writes one") from error
+    except ValidationError as error:
+        raise DamagedError(f"--registered {path} is no registration ({one_line(error)})") from error
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"--registered {path} cannot be read ({error})") from error
+    if found.text().encode() != path.read_bytes():
+        raise DamagedError(f"--registered {path} is not as `reslab register` wrote it")
+    return found

@@ -1,0 +1,121 @@
+"""Classes of images matched to those that weights tell apart, by their names."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from reslab.errors import MismatchError, MissingError, first_few
+
+WNID = re.compile(r"n\d{8}")
+"""A synset of WordNet, `n01440764`: how ImageNet's folders are called."""
+FIRST_OF_IMAGENET = "tench"
+
+
+class Match(NamedTuple):
+    """Where each class is among the weights' classes, and what was compared."""
+
+    places: list[int]
+    by: str
+
+
+def match(names: Sequence[str], classes: Sequence[str]) -> Match:
+    """Return the place of each name among `classes`, each of which may be several synonyms with commas between them.
+
+    Names are taken as they are; as ImageNet's synsets (`n01440764`), where these are its thousand classes; else without
+    regard to case, spaces, hyphens and underscores, also one of several synonyms for the class. All are found in one of
+    these ways, and no two are one class.
+
+    Raises:
+        UserError: naming those that are not found, or that several classes have.
+    """
+    if set(names) <= set(classes) and len(set(classes)) == len(classes):
+        return Match([classes.index(name) for name in names], "name")
+    if all(map(WNID.fullmatch, names)):
+        if not _is_imagenets(classes):
+            raise MismatchError(
+                f"{first_few(names)} are ImageNet's synsets, and the weights' classes are not ImageNet's thousand: "
+                f"{first_few(classes)}"
+            )
+        known = {synset: place for place, synset in enumerate(synsets())}
+        found = [[known[name]] if name in known else [] for name in names]
+        return Match(_only(names, classes, found), "synset")
+    tables = [_table(classes, words) for words in WAYS]
+    found = [
+        next(filter(None, (_looked_up(words(name), table) for words, table in zip(WAYS, tables, strict=True))), [])
+        for name in names
+    ]
+    return Match(_only(names, classes, found), "name without regard to case, spaces and synonyms")
+
+
+def synsets() -> list[str]:
+    """Return the synsets of ImageNet's thousand classes, in their order.
+
+    Raises:
+        UserError: if there is no timm, which lists them.
+    """
+    try:
+        from timm.data.imagenet_info import ImageNetInfo
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            "ImageNet's synsets are known to timm; install it with: pip install 'reslab[zoo]'"
+        ) from error
+    return list(ImageNetInfo("imagenet-1k").label_names())
+
+
+def _is_imagenets(classes: Sequence[str]) -> bool:
+    return len(classes) == 1000 and FIRST_OF_IMAGENET in _synonyms(classes[0])
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip()
+
+
+def _synonyms(name: str) -> list[str]:
+    return [word.strip() for word in _spaced(name).casefold().split(",")]
+
+
+WAYS: tuple[Callable[[str], list[str]], ...] = (
+    lambda name: [_spaced(name)],
+    lambda name: [_spaced(name).partition(",")[0]],
+    lambda name: [_spaced(name).casefold()],
+    lambda name: _synonyms(name)[:1],
+    _synonyms,
+)
+"""What of two names is compared, the strictest first: the whole or the first synonym as it is, then in small
+letters; any synonym.
+"""
+
+
+def _table(classes: Sequence[str], words: Callable[[str], list[str]]) -> dict[str, list[int]]:
+    """Return the places of the classes that have each word."""
+    table: dict[str, list[int]] = {}
+    for place, name in enumerate(classes):
+        for word in set(words(name)):
+            table.setdefault(word, []).append(place)
+    return table
+
+
+def _looked_up(words: list[str], table: dict[str, list[int]]) -> list[int]:
+    return sorted({place for word in words for place in table.get(word, ())})
+
+
+def _only(names: Sequence[str], classes: Sequence[str], found: Sequence[Sequence[int]]) -> list[int]:
+    """Return the one place that was found of each name.
+
+    Raises:
+        UserError: naming those that have none, or several; or that are one.
+    """
+    if unknown := [name for name, places in zip(names, found, strict=True) if not places]:
+        raise MismatchError(
+            f"not among the {len(classes):,} classes of the weights ({first_few(classes)}): {first_few(unknown)}; "
+            "name the folders as the classes are, or, of ImageNet's, as its synsets (n01440764)"
+        )
+    if several := [name for name, places in zip(names, found, strict=True) if len(places) > 1]:
+        raise MismatchError(
+            f"several classes of the weights are called {first_few(several)}; name the folders by the whole name, or, "
+            "of ImageNet's, as its synsets (n02012849)"
+        )
+    taken = [place for places in found for place in places]
+    if twice := [name for name, place in zip(names, taken, strict=True) if taken.count(place) > 1]:
+        raise MismatchError(f"{first_few(twice)} are one class of the weights; put their images into one folder")
+    return taken

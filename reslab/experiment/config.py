@@ -1,0 +1,127 @@
+"""The settings of a study, and kinds of settings that several have."""
+
+from typing import Annotated, Any, get_origin
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from reslab.data import canonical
+from reslab.errors import suggest
+from reslab.runs import Config
+from reslab.training.devices import Device, Precision, best_device, best_precision
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import RECIPES, Recipe, recipe_for
+
+
+class StudyConfig(Config):
+    """What every study can be told."""
+
+    data: str = Field("digits", description="data set")
+    seeds: int = Field(5, ge=1, le=1000, description="repeats of every trial; verdicts need at least 3")
+    first_seed: int = Field(
+        0,
+        ge=0,
+        lt=2**62,
+        description="the seeds are this one and those that follow it: others, to see whether verdicts hold",
+    )
+    recipe: str = Field("fast", description="how every network is trained")
+    epochs: int | None = Field(None, ge=1, le=10**9, description="length in epochs, in place of the recipe's own")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads a trial; part of its identity, as it changes sums")
+    device: Device = Field("cpu", description="where trials train; auto is the fastest here")
+    precision: Precision = Field("32", description="of convolutions and matrix products; auto is the fastest here")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take `--depths 20` for a list of one."""
+        several = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
+        return (value,) if several and isinstance(value, int | float) else value
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, name: str) -> str:
+        return canonical(name)
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, name: str) -> str:
+        if name not in RECIPES:
+            raise ValueError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+        return name
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _best_device(cls, device: Any) -> Any:
+        return best_device() if device == "auto" else device
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _best_precision(cls, precision: Any, info: ValidationInfo) -> Any:
+        chosen = (
+            best_precision(info.data["device"]).value if precision == "auto" and "device" in info.data else precision
+        )
+        return str(chosen)  # a typed-in 32 is read as a number
+
+    @property
+    def seed_range(self) -> range:
+        """Return the seeds of the repeats."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def training(self) -> Recipe:
+        """Return the recipe with this config's length."""
+        recipe = recipe_for(self.data, self.recipe)
+        return recipe.model_copy(update={"epochs": self.epochs, "iterations": None}) if self.epochs else recipe
+
+    def trials(self, model: str, **options: int | float | str | bool) -> list[TrialConfig]:
+        """Return the trials of one network, one a seed."""
+        return [
+            TrialConfig(
+                model=model,
+                options=options,
+                data=self.data,
+                recipe=self.training(),
+                seed=seed,
+                threads=self.threads,
+                device=self.device,
+                precision=self.precision,
+            )
+            for seed in self.seed_range
+        ]
+
+
+def longer(trial: TrialConfig, times: int) -> TrialConfig:
+    """Return the trial with its recipe stretched: so many times its epochs or iterations."""
+    recipe = trial.recipe
+    stretched = {name: times * count for name in ("epochs", "iterations") if (count := getattr(recipe, name))}
+    return trial.model_copy(update={"recipe": recipe.model_copy(update=stretched)})
+
+
+def _check_cifar_depth(depth: int) -> int:
+    """Return the depth if it is 6n+2.
+
+    Raises:
+        ValueError: if not.
+    """
+    if depth < 8 or depth % 6 != 2:
+        raise ValueError(f"depth {depth} is not 6n+2 (8, 14, 20, …, as the CIFAR design needs)")
+    return depth
+
+
+def _check_growth(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the depths if they grow.
+
+    Raises:
+        ValueError: if not.
+    """
+    if list(depths) != sorted(set(depths)):
+        raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
+    return depths
+
+
+CifarDepth = Annotated[int, AfterValidator(_check_cifar_depth)]
+"""A depth of a CIFAR network: 6n+2."""
+
+GrowingDepths = Annotated[tuple[int, ...], AfterValidator(_check_growth)]
+"""Depths of any networks, shallowest first."""
+
+CifarDepths = Annotated[tuple[CifarDepth, ...], AfterValidator(_check_growth)]
+"""Depths of CIFAR networks: each 6n+2, shallowest first."""

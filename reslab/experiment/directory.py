@@ -1,0 +1,83 @@
+"""A study's directory, and what keeps one study's record from being lost to another."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from reslab.errors import DamagedError, MismatchError, UnusableError
+from reslab.experiment.config import StudyConfig
+from reslab.files import read_json
+
+if TYPE_CHECKING:
+    from reslab.experiment.study import Study
+
+
+class Directory(NamedTuple):
+    """A study's directory: `trials/`, `study.json` and `report.html`."""
+
+    path: Path
+
+    @property
+    def trials(self) -> Path:
+        """Return where the run directories are."""
+        return self.path / "trials"
+
+    @property
+    def record(self) -> Path:
+        """Return the path of `study.json`."""
+        return self.path / "study.json"
+
+    def prepare(self, study: "Study", config: StudyConfig | None = None) -> Self:
+        """Make the directory and see that it can be written, is not another study's, and has no record made with
+        settings other than `config`.
+
+        Without a `config`, any record of the study may be replaced; its trials stay in either case.
+
+        Raises:
+            UserError: if it cannot be used.
+        """
+        if self.record.exists():
+            if (other := self._recorded("study")) != study.name:
+                raise MismatchError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
+            if config is not None and (changes := _changes(self._recorded("config"), config)):
+                raise MismatchError(
+                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to "
+                    "keep both, "
+                    "or --replace to put this record and report in their place (all trials are kept, and used again)"
+                )
+        try:
+            self.trials.mkdir(parents=True, exist_ok=True)
+            probe = self.trials / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UnusableError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
+        return self
+
+    def _recorded(self, key: str) -> Any:
+        """Return a part of the record that is here."""
+        try:
+            return read_json(self.record)[key]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise DamagedError(
+                f"{self.record} is damaged; delete it and run the study again, which keeps its trials"
+            ) from error
+
+
+def _changes(recorded: Any, config: StudyConfig) -> str:
+    """Return in which settings a recorded config differs from another, in words; those that the record does not know
+    have their defaults.
+    """
+    before = {key: field.default for key, field in type(config).model_fields.items()} | (
+        recorded if isinstance(recorded, dict) else {}
+    )
+    now = config.model_dump(mode="json")
+    return ", ".join(
+        f"{key} {_plain(before.get(key))}, not {_plain(value)}"
+        for key, value in now.items()
+        if _plain(before.get(key)) != _plain(value)
+    )
+
+
+def _plain(value: Any) -> str:
+    """Return a setting's value as it is typed."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

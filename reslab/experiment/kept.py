@@ -1,0 +1,43 @@
+"""What was measured once is kept, under the digest of the code that measures, so that a study run again measures only
+what is missing.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reslab.digests import ROOMS, measure_digest
+from reslab.files import TEXT_BYTES, opened, write_atomically
+
+Found = TypeVar("Found")
+
+
+def kept(directory: Path | None, function: Callable[..., Found], *arguments: Any, given: tuple[Any, ...] = ()) -> Found:
+    """Return `function(*given, *arguments)`, from the file in the directory that has it, or measured and kept there.
+
+    The file's name is a hash of the function, its arguments (numbers, texts, and lists of such), the code, and the
+    releases of torch and torchvision. What is `given` is what the directory itself stands for, such as its trial. The
+    function's annotation says what it returns: numbers, in lists, dictionaries and named tuples. A file that cannot be
+    read, or holds something else, is measured again.
+    """
+    module = function.__module__
+    if directory is None or module.rpartition(".")[0] not in ROOMS:  # of others' code no digest knows
+        return function(*given, *arguments)
+    adapter: TypeAdapter[Found] = TypeAdapter(
+        get_type_hints(function)["return"], config=ConfigDict(ser_json_inf_nan="strings")
+    )
+    made_by = [measure_digest(module), *map(version, ("torch", "torchvision"))]
+    asked = json.dumps([module, function.__qualname__, arguments, made_by], default=str)
+    path = directory / f"measured-{function.__name__.strip('_')}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+    with suppress(OSError, ValueError, ValidationError), opened(path, TEXT_BYTES) as file:
+        return adapter.validate_json(file.read())
+    found = function(*given, *arguments)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, adapter.dump_json(found))
+    return found

@@ -1,0 +1,238 @@
+"""What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from reslab.data import load_data
+from reslab.digests import DECIDED, code_digest, measure_digest
+from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError, suggest
+from reslab.executors import Executor, Failure, run_trials
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.directory import Directory
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Against, Exactly, Grid, Key, Trial, Trials, label
+from reslab.files import one_line, read_json, write_json
+from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Check, Comparison
+from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
+from reslab.ledger.registration import Registration
+from reslab.ledger.verdict import ERROR_RATE, check, cite, decide
+from reslab.progress import Progress, silent
+from reslab.runs import Run
+from reslab.training.devices import threads
+from reslab.training.loop import TrialConfig
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What finished trials say: the evidence for each claim that is measured, by the claim's key, and the figures
+    behind it.
+    """
+
+    evidence: Mapping[str, Against | Exactly]
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+
+    def __add__(self, other: "Measurement") -> "Measurement":
+        """Return both parts of a measurement as one."""
+        return Measurement(
+            {**self.evidence, **other.evidence}, [*self.tables, *other.tables], [*self.charts, *other.charts]
+        )
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the claims that answer it, the trials and the measurement that decide them; its words are in `text`.
+
+    `grid` names groups of trials, one group per network; `measure` turns finished trials, by group, into evidence. It
+    may load the trained networks and look inside; it draws from generators seeded by each trial's seed alone, so that
+    measuring again gives the same.
+    """
+
+    text: StudyText
+    claims: Sequence[Claim]
+    config: type[StudyConfig]
+    presets: Mapping[str, Mapping[str, Any]]
+    grid: Callable[[Any], Grid]
+    measure: Callable[[Any, Trials], Measurement]
+
+    @property
+    def name(self) -> str:
+        """Return its name, that of its module."""
+        return self.text.study
+
+    def configure(self, preset: str, settings: Mapping[str, Any]) -> StudyConfig:
+        """Return the preset's config with some settings changed.
+
+        Raises:
+            UserError: for an unknown preset or key (the message suggests the nearest), or a value that is not allowed.
+        """
+        if preset not in self.presets:
+            raise UnknownNameError(f"study {self.name} has no preset {preset!r}{suggest(preset, self.presets)}")
+        for key in settings:
+            if key not in self.config.model_fields:
+                raise UnknownNameError(
+                    f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}"
+                )
+        try:
+            return self.config(**{**self.presets[preset], **settings})
+        except ValidationError as error:
+            raise WrongValueError(one_line(error)) from error
+
+    def verdicts(self, measured: Measurement, error_rate: float = ERROR_RATE) -> list[Verdict]:
+        """Return a verdict for each claim, in their order; the statistical ones share one error rate.
+
+        Raises:
+            ValueError: if what was measured is not the evidence for each claim but the cited ones.
+        """
+        known = {claim.id.partition(".")[2]: claim for claim in self.claims}
+        wanted = {key for key, claim in known.items() if claim.kind != "cited"}
+        if differing := wanted ^ set(measured.evidence):
+            raise ValueError(
+                f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}"
+            )
+        compared = {key: found for key, found in measured.evidence.items() if isinstance(found, Against)}
+        decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()], error_rate)
+        found = {
+            **dict(zip(compared, decided, strict=True)),
+            **{
+                key: check(Check(known[key], **vars(found)))
+                for key, found in measured.evidence.items()
+                if isinstance(found, Exactly)
+            },
+            **{key: cite(claim) for key, claim in known.items() if claim.kind == "cited"},
+        }
+        return [found[key] for key in known]
+
+
+class Finished(NamedTuple):
+    """The record of a study, as in `study.json`, and the trials that failed."""
+
+    record: Record
+    failures: list[Failure]
+    reused_from_other_code: int
+    of_other_images: int
+
+
+def run_study(
+    study: Study,
+    config: StudyConfig,
+    directory: Directory,
+    executor: Executor,
+    progress: Progress = silent,
+    registration: Registration | None = None,
+) -> Finished:
+    """Run what is missing of a study, decide its claims and write `study.json`, which carries the registration if there
+    is one, and the digests of the code either way.
+
+    Raises:
+        UserError: if no trial of some group finished, so that nothing can be said.
+    """
+    grid = study.grid(config)
+    configs = [trial for trials in grid.values() for trial in trials]
+    # The longest trials first, so that no worker is left with a long one at the end.
+    failures = run_trials(
+        sorted(configs, key=lambda trial: -network_depth(trial)), directory.trials, executor, progress
+    )
+    groups: dict[Key, list[Trial]] = {key: [] for key in grid}
+    for key, trials in grid.items():
+        for trial in trials:
+            run = Run(directory.trials, trial)
+            try:
+                groups[key] += [Trial(key, trial, run.result(), run)] if run.finished else []
+            except DamagedError as error:
+                failures.append(Failure(trial, str(error)))
+    failures.sort(key=lambda failure: configs.index(failure.config))  # and not in the order in which they failed
+    empty = [label(key) for key, trials in groups.items() if not trials]
+    if empty:
+        raise FailedError(
+            f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}"
+        )
+    with threads(config.threads):
+        measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
+    record = _record(study, config, groups, measured, failures, registration)
+    if not directory.record.exists() or read_json(directory.record) != record.to_json():
+        write_json(directory.record, record.to_json())
+    reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
+    return Finished(record, failures, reused, _of_other_images(config.data, groups))
+
+
+def _of_other_images(data: str, groups: Mapping[Key, Sequence[Trial]]) -> int:
+    """Return how many results are of other images than the data set has now, as far as that can be told."""
+    seen = [trial.result["images"] for trials in groups.values() for trial in trials if "images" in trial.result]
+    with suppress(UserError):  # the data set is not here, and the results were enough
+        now = load_data(data).fingerprint if seen else ""
+        return sum(images != now for images in seen)
+    return 0
+
+
+def rounded(value: Any) -> Any:
+    """Return a record with its floats to 5 significant digits: a picture shows no more."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def network_depth(config: TrialConfig) -> int:
+    """Return the depth in the network's options, or the first number in its name: a guide to how long its
+    trial takes.
+    """
+    named = re.search(r"\d+", config.model)
+    return int(config.options.get("depth", named[0] if named else 0))
+
+
+def _record(
+    study: Study,
+    config: StudyConfig,
+    groups: Mapping[Key, Sequence[Trial]],
+    measured: Measurement,
+    failures: Sequence[Failure],
+    registration: Registration | None,
+) -> Record:
+    """Return what `study.json` holds."""
+    error_rate = registration.share if registration else ERROR_RATE
+    trained_by = {trial.result["code"] for trials in groups.values() for trial in trials} or {code_digest()}
+    return Record(
+        study=study.name,
+        title=study.text.title,
+        question=study.text.question,
+        config=config.model_dump(mode="json"),
+        claims=study.verdicts(measured, error_rate),
+        tables=list(measured.tables),
+        charts=[Chart(**rounded(chart.model_dump())) for chart in measured.charts],
+        trials=[
+            Entry(
+                group=label(key),
+                directory=f"trials/{trial.config.digest()}",
+                seed=trial.seed,
+                config=trial.config.model_dump(mode="json"),
+                result=Outcome(**trial.result),
+            )
+            for key, members in groups.items()
+            for trial in members
+        ],
+        failures=[
+            Failed(config=FailedConfig(**failure.config.model_dump(mode="json")), reason=failure.reason)
+            for failure in failures
+        ],
+        error_rate=error_rate,
+        code={**code_of(study.name), "trains": "+".join(sorted(trained_by))},
+        registered=registration.sha256() if registration else None,
+        registration=registration.model_dump(mode="json") if registration else None,
+    )
+
+
+def code_of(study: str) -> dict[str, str]:
+    """Return the digests of the code that trains a study's networks, measures them, and decides."""
+    return {
+        "trains": code_digest(),
+        "measures": measure_digest(f"reslab.studies.{study}"),
+        "decides": code_digest(DECIDED),
+    }

@@ -1,0 +1,209 @@
+"""The words of a study, `NAME.toml` beside `NAME.py`: both languages, by the keys that the study's code has for its
+claims, charts and tables.
+
+What several studies say is in `common.toml`: the units of effects and the names of columns and series.
+"""
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from statistics import fmean, stdev
+from typing import Any
+
+from reslab.ledger.claim import Claim, Decision, Direction, Kind, Section, Text, Words
+from reslab.ledger.record import Band, Chart, Series, Table, Value
+
+
+@cache
+def _read(package: str, name: str) -> dict[str, Any]:
+    return tomllib.loads((files(package) / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _common() -> dict[str, Any]:
+    return _read("reslab.experiment", "common")
+
+
+class StudyText:
+    """The words of one study, by key.
+
+    Raises:
+        KeyError: where a key has no words.
+    """
+
+    def __init__(self, module: str) -> None:
+        package, _, self.study = module.rpartition(".")
+        self._words = _read(package, self.study)
+
+    @property
+    def title(self) -> Text:
+        """Return the study's title."""
+        return _both(self._words["title"])
+
+    @property
+    def question(self) -> Text:
+        """Return the question that it answers."""
+        return _both(self._words["question"])
+
+    def claim(self, key: str, spec: "Spec", section: Section | None, paper: str) -> Claim:
+        """Return the claim of this key: what the code fixes of it, and what the words say."""
+        words = self._words["claims"][key]
+        unit = words.get("unit", "")
+        shared = _common()["units"].get(unit) if isinstance(unit, str) else None
+        return Claim(
+            id=f"{self.study}.{key}",
+            kind=spec.kind,
+            section=spec.section or section,
+            statement=_both(words["statement"]),
+            source=spec.source or (f"{paper}, {spec.at}" if spec.at else paper),
+            direction=spec.direction,
+            margin=spec.margin,
+            unit=_words(shared or unit),
+            rate=spec.rate if spec.rate is not None else bool(shared and shared.get("rate")),
+            corrects=_both(words["corrects"]) if "corrects" in words else None,
+            decision=spec.decision,
+            finding=_both(words["finding"]) if "finding" in words else None,
+            revision=spec.revision,
+            margin_why=_both(words["why"]) if "why" in words else None,
+            published=spec.published,
+            same_as=spec.same_as,
+        )
+
+    def keys(self) -> list[str]:
+        """Return the keys of the claims that there are words for."""
+        return list(self._words["claims"])
+
+    def name(self, key: str, said: Mapping[str, Any] | None = None) -> Words:
+        """Return what a series, column or row is called: its words, the study's own before those in common, or the key
+        itself.
+        """
+        return _words(self._words.get("names", {}).get(key) or _common()["names"].get(key) or key, said)
+
+    def chart(
+        self,
+        key: str,
+        series: Sequence[Series],
+        *,
+        bands: Sequence[Band] = (),
+        said: Mapping[str, Any] | None = None,
+        **drawn: Any,
+    ) -> Chart:
+        """Return a chart: its words, in which `said` fills the braces, around its series; `drawn` are fields of
+        `Chart`.
+        """
+        words = {what: _both(text, said) for what, text in self._words["charts"][key].items()}
+        return Chart(**words, series=list(series), bands=list(bands), **drawn)
+
+    def band(self, key: str, first: float | str, last: float | str, said: Mapping[str, Any] | None = None) -> Band:
+        """Return a shaded part of a chart, from one `x` to another, with its name."""
+        return Band(name=_both(self._words["bands"][key], said), first=first, last=last)
+
+    def table(
+        self,
+        key: str,
+        rows: Sequence[Sequence[Value | Words]],
+        *,
+        more: Sequence[Words] = (),
+        said: Mapping[str, Any] | None = None,
+    ) -> Table:
+        """Return a table: its words, its columns' names among them, and those of `more` columns, above its rows.
+
+        A cell that is a name in both languages is shown in English.
+        """
+        words = self._words["tables"][key]
+        columns = [*(self.name(column) for column in words["columns"]), *more]
+        cells = [[cell["en"] if isinstance(cell, dict) else cell for cell in row] for row in rows]
+        return Table(title=_both(words["title"], said), columns=columns, rows=cells)
+
+    def averaged(
+        self,
+        key: str,
+        x: Sequence[float] | Sequence[str],
+        columns: Sequence[Collection[float]],
+        *,
+        said: Mapping[str, Any] | None = None,
+        **drawn: Any,
+    ) -> Series:
+        """Return a series of the mean of each column, which holds a value per seed for its `x`, and one standard
+        deviation where each has several.
+        """
+        spread = [stdev(column) for column in columns] if all(len(column) > 1 for column in columns) else None
+        return Series(
+            name=self.name(key, said), x=list(x), y=[fmean(column) for column in columns], spread=spread, **drawn
+        )
+
+    def over_seeds(self, key: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
+        """Return the same of what each seed measured at every `x`."""
+        return self.averaged(key, x, list(zip(*values.values(), strict=True)))
+
+
+class Spec:
+    """What the code fixes of a claim before its seeds are run; made by `higher`, `lower`, `not_higher`, `exact` and
+    `cited`.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        direction: Direction | None = None,
+        margin: float | None = None,
+        *,
+        at: str = "",
+        source: str = "",
+        section: Section | None = None,
+        rate: bool | None = None,
+        decision: Decision | None = None,
+        revision: int = 1,
+        published: float | None = None,
+        same_as: str | None = None,
+    ) -> None:
+        self.kind, self.direction, self.margin = kind, direction, margin
+        self.at, self.source, self.section, self.rate, self.decision = at, source, section, rate, decision
+        self.revision, self.published, self.same_as = revision, published, same_as
+
+
+def higher(margin: float, **where: Any) -> Spec:
+    """Return a claim that the effect is over the margin; `at` is the place in the study's paper, or `source` the whole
+    source.
+    """
+    return Spec("statistical", "higher", margin, **where)
+
+
+def lower(margin: float, **where: Any) -> Spec:
+    """Return a claim that the effect is under minus the margin."""
+    return Spec("statistical", "lower", margin, **where)
+
+
+def not_higher(margin: float, **where: Any) -> Spec:
+    """Return a claim of non-inferiority: the effect is under the margin."""
+    return Spec("statistical", "not higher", margin, **where)
+
+
+def exact(**where: Any) -> Spec:
+    """Return a claim that one count or identity decides."""
+    return Spec("exact", **where)
+
+
+def cited(decision: Decision = "supported", **where: Any) -> Spec:
+    """Return a claim that its source decides; what it found is in the words."""
+    return Spec("cited", decision=decision, **where)
+
+
+def claims(text: StudyText, paper: str, section: Section | None, specs: Mapping[str, Spec]) -> tuple[Claim, ...]:
+    """Return a study's claims, of a paper and about a section of the chapter unless they say another.
+
+    Raises:
+        ValueError: if the code and the words do not have the same claims.
+    """
+    if differing := set(specs) ^ set(text.keys()):
+        raise ValueError(f"{text.study}: claims with words alone, or without: {', '.join(sorted(differing))}")
+    return tuple(text.claim(key, spec, section, paper) for key, spec in specs.items())
+
+
+def _both(text: Any, said: Mapping[str, Any] | None = None) -> Text:
+    ko, en = text["ko"], text["en"]
+    return {"ko": ko.format(**said), "en": en.format(**said)} if said is not None else {"ko": ko, "en": en}
+
+
+def _words(text: Any, said: Mapping[str, Any] | None = None) -> Words:
+    return text if isinstance(text, str) else _both(text, said)

@@ -1,0 +1,111 @@
+"""What one asks of a view, by the names or numbers of its blocks: gates, and what replaces branches."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest
+from reslab.gates.gating import Block
+
+Which = str | int
+"""A block, by its name or its number."""
+
+AskedGates = Tensor | Mapping[Which, Tensor | float]
+"""Gates of all blocks, or of some."""
+
+Replacement = Tensor | Literal["mean"] | Callable[[Tensor], Tensor]
+"""What takes a branch's place: its mean over the batch; a value, `[B, …]`, or one for all images; or, from images as
+the network takes them, what the branch gives for those; or a function of the branch's own value.
+"""
+
+
+def index_of(blocks: Sequence[Block], which: Which) -> int:
+    """Return a block's number.
+
+    Raises:
+        UserError: if there is no such block.
+    """
+    names = [block.name for block in blocks]
+    if isinstance(which, str):
+        if which not in names:
+            raise UnknownNameError(f"no block {which!r}{suggest(which, names)}")
+        return names.index(which)
+    if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(names):
+        raise UnknownNameError(f"no block {which!r}: a name, or a number from 0 to {len(names) - 1}, was expected")
+    return which
+
+
+def indices_of(blocks: Sequence[Block], which: Collection[Which] | Literal["all"]) -> list[int]:
+    """Return the numbers of some blocks, or of all, ascending.
+
+    Raises:
+        UserError: if there is no such block.
+    """
+    if which == "all":
+        return list(range(len(blocks)))
+    return sorted({index_of(blocks, one) for one in ((which,) if isinstance(which, str) else which)})
+
+
+def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: torch.device) -> Tensor:
+    """Return the gates of all blocks: float `[n]` or `[n, B]`, 1 for those that are not named.
+
+    Raises:
+        UserError: if they do not fit the blocks and the batch.
+    """
+    n = len(blocks)
+    gates = _of_named(blocks, asked, device) if isinstance(asked, Mapping) else asked
+    if not isinstance(gates, Tensor) or not gates.is_floating_point():
+        raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
+    if gates.shape != (n,) and gates.shape != (n, batch):
+        raise MismatchError(
+            f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] "
+            "was expected"
+        )
+    return gates
+
+
+def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], device: torch.device) -> Tensor:
+    numbers = {
+        index_of(blocks, which): torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device)
+        for which, value in named.items()
+    }
+    one = torch.ones((), device=device)
+    rows = [numbers.get(index, one) for index in range(len(blocks))]
+    try:
+        return torch.stack(torch.broadcast_tensors(*rows))
+    except RuntimeError as error:
+        shapes = ", ".join(sorted({str(list(row.shape)) for row in rows}))
+        raise MismatchError(f"gates are numbers or [B], all of one B; got {shapes}") from error
+
+
+def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
+    """Return the function from a branch's value to what takes its place.
+
+    Raises:
+        UserError: if it is none of what may take its place.
+    """
+    if isinstance(what, Tensor):
+        return lambda branch: what
+    if isinstance(what, str) and what == "mean":
+        return lambda branch: branch.mean(0, keepdim=True)
+    if callable(what):
+        return what
+    raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch, got {what!r}')
+
+
+def table(blocks: Sequence[Block], shapes: Mapping[int, torch.Size], parameters: Sequence[int]) -> str:
+    """Return a row a block: its name, its kind, its shortcut, the shape of what it adds for one image, and how many
+    parameters it has.
+    """
+    rows = [("block", "kind", "shortcut", "adds", "parameters")]
+    for index, block in enumerate(blocks):
+        shape = "×".join(map(str, shapes[index][1:])) if index in shapes else "?"
+        rows.append(
+            (block.name, block.kind, "identity" if block.identity else "changes", shape, f"{parameters[index]:,}")
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,102 @@
+"""What a graph's values come from: the images, which of its nodes they pass, and what lies between two of them."""
+
+import operator
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import fx
+
+from reslab.gates.following import check, shapes_of
+from reslab.gates.inputs import part
+
+
+class Begin(NamedTuple):
+    """The input in which a flow begins; masks come after all else."""
+
+    is_mask: bool
+    place: int
+
+
+def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
+    """Return, for each node whose value comes from the input, the first of the network's inputs that it comes from.
+
+    Parameters, constants and sizes do not: a learned position embedding or a mask made of ones is no second path.
+    """
+    parts = [node for node in graph.nodes if node.target is part]
+    found: dict[fx.Node, Begin] = {}
+    for node in graph.nodes:
+        if node in parts or (node.op == "placeholder" and not parts):
+            found[node] = Begin("mask" in str(node.args[1:]), len(found))
+        elif node.op != "output" and not _is_of_shape(node):
+            inputs = [found[source] for source in node.all_input_nodes if source in found]
+            if inputs:
+                found[node] = min(inputs)
+    return found
+
+
+def flows(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    """Return, for each node whose value comes from the input, the nodes that it takes such values from.
+
+    Of several inputs, each begins a flow of its own; where they meet, the first goes on, and the others are to it what
+    a parameter is.
+    """
+    begin = begins(graph)
+    return {node: [source for source in node.all_input_nodes if begin.get(source) == begin[node]] for node in begin}
+
+
+def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose value comes from the images, not from a mask, and goes into the output."""
+    begin = begins(graph)
+    found: set[fx.Node] = set()
+    pending = [graph.output_node()]
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending += node.all_input_nodes
+    return {node for node in found if node in begin and not begin[node].is_mask}
+
+
+NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
+"""How the operations are called that take of a tensor its shape alone."""
+
+
+def _is_of_shape(node: fx.Node) -> bool:
+    if node.target in (check, shapes_of, bool, int, float, len, operator.index):
+        return True
+    if node.op == "call_function" and node.target is getattr:
+        return node.args[1] in ("shape", "device", "dtype", "ndim")
+    name = str(node.target).removeprefix("aten.")
+    return node.op != "call_module" and name.startswith(("size", "dim", "numel", *NEW))
+
+
+def immediate_dominators(sources: Mapping[fx.Node, list[fx.Node]]) -> dict[fx.Node, fx.Node]:
+    """Return for each node the last node that every path from the images to it passes (Cooper, Harvey & Kennedy 2001,
+    for a graph without cycles).
+    """
+    rank = {node: position for position, node in enumerate(sources)}
+    parent: dict[fx.Node, fx.Node] = {}
+    for node, inputs in sources.items():
+        if not inputs:
+            continue
+        common = inputs[0]
+        for other in inputs[1:]:
+            while common is not other:
+                if rank[common] > rank[other]:
+                    common = parent[common]
+                else:
+                    other = parent[other]
+        parent[node] = common
+    return parent
+
+
+def between(start: fx.Node, end: fx.Node, sources: Mapping[fx.Node, list[fx.Node]]) -> set[fx.Node]:
+    """Return the nodes on the paths from `start`, left out, to `end`, included; `start` must dominate `end`."""
+    found: set[fx.Node] = set()
+    pending = [end]
+    while pending:
+        node = pending.pop()
+        if node is not start and node not in found:
+            found.add(node)
+            pending += sources[node]
+    return found

@@ -1,0 +1,252 @@
+"""What is known of a graph's values while it is traced: their shapes, by which a forward may choose its way.
+
+The graph so far is run on fake tensors, which have a shape and no content. What comes out as a number, a size or a
+dtype is therefore known from the example's shape alone, and a forward that asks for it is followed; what it was told is
+asserted in the graph, and is checked again whenever the graph runs on another shape. What depends on content stays
+unknown.
+"""
+
+import functools
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from reslab.errors import MismatchError
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A tensor without its content."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    def tensor(self) -> Tensor:
+        """Return a tensor of this kind, whose content is arbitrary."""
+        return torch.empty(self.shape, dtype=self.dtype, device=self.device)
+
+
+def sketched(example: Any) -> Any:
+    """Return an example, a tensor or several in a tuple, a list or a dict, with a `Sketch` for each tensor."""
+    return tree_map(lambda leaf: Sketch(tuple(leaf.shape), leaf.dtype, leaf.device) if _is(leaf) else leaf, example)
+
+
+def shapes_of(example: Any) -> Any:
+    """Return the shape of an input, or of each tensor in it."""
+    shapes = tree_map(lambda leaf: _Shape(leaf.shape) if isinstance(leaf, Tensor | Sketch) else leaf, example)
+    return shapes
+
+
+class _Shape(list[int]):
+    """Sizes, as a leaf of what holds tensors and not as a list of leaves."""
+
+
+def _is(leaf: object) -> bool:
+    return isinstance(leaf, Tensor)
+
+
+def check(value: Any, expected: Any, where: str, example: str, given: Any) -> None:
+    """Refuse an input by whose shape the network goes another way than it went for the example.
+
+    Raises:
+        UserError: if `value`, computed from the shape, is not what it was for the example.
+    """
+    if value != expected:
+        raise MismatchError(
+            f"the network decides on the shape of its input{where}: the view was made for {example}, expects the same "
+            f"way and is given {given}; make a view with an example of that shape"
+        )
+
+
+class UnknownError(Exception):
+    """A value that depends on more than shapes."""
+
+
+class Known:
+    """The values of a graph's nodes as far as the shapes of an example tell them."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, example: Any) -> None:
+        self.root, self.graph = root, graph
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.running = False
+        self.values: dict[fx.Node, Any] = {}
+        device = next((parameter.device for parameter in root.parameters()), None)
+        with self.mode:
+            self.example = tree_map(
+                lambda leaf: leaf.tensor().to(device) if isinstance(leaf, Sketch) else leaf, example
+            )
+
+    def __getitem__(self, node: fx.Node) -> Any:
+        """Return the value of a node, a fake tensor or what is computed from shapes.
+
+        Raises:
+            UnknownError: if it depends on the content of tensors, or cannot be computed.
+        """
+        self.running = True
+        try:
+            with torch.random.fork_rng(), torch.no_grad():
+                for each in self.graph.nodes:
+                    if each not in self.values:
+                        self.values[each] = self._run(each)
+        finally:
+            self.running = False
+        value = self.values[node]
+        if isinstance(value, UnknownError):
+            raise value
+        return value
+
+    def read(self, node: fx.Node, read: Callable[[Any], Any]) -> Any:
+        """Return what a function gives of a node's value.
+
+        Raises:
+            UnknownError: if it depends on the content of tensors.
+        """
+        value = self[node]
+        try:
+            with self.mode:
+                return read(value)
+        except Exception:
+            raise UnknownError(node.name) from None
+
+    def from_input(self, node: fx.Node) -> bool:
+        """Say whether a node's value comes from the input, and not from parameters and constants alone."""
+        seen: set[fx.Node] = set()
+        pending = [node]
+        while pending:
+            each = pending.pop()
+            if each.op == "placeholder":
+                return True
+            if each not in seen:
+                seen.add(each)
+                pending += each.all_input_nodes
+        return False
+
+    def _run(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self.example
+        if node.target is check:
+            return None
+        try:
+            if any(isinstance(self.values[source], UnknownError) for source in node.all_input_nodes):
+                raise UnknownError(node.name)
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
+            with self.mode:
+                return self._computed(node, args, kwargs)
+        except Exception:
+            return UnknownError(node.name)
+
+    def _computed(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "get_attr":
+            if str(node.target).endswith((".training", ".requires_grad")):
+                raise UnknownError(node.name)
+            return operator.attrgetter(str(node.target))(self.root)
+        if node.op == "call_module":
+            return self._called(self.root.get_submodule(str(node.target)), args, kwargs)
+        if node.op == "call_method":
+            first, *rest = args
+            return getattr(first, str(node.target))(*rest, **kwargs)
+        if node.target is getattr and args[1] == "requires_grad":
+            raise UnknownError(node.name)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def _called(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run a module; one that looks at content, on zeros, for the shape of what it gives."""
+        try:
+            return module(*args, **kwargs)
+        except Exception:
+            with torch.utils._python_dispatch._disable_current_modes():
+                real = tree_map(
+                    lambda leaf: (
+                        torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
+                        if isinstance(leaf, FakeTensor)
+                        else leaf
+                    ),
+                    (args, kwargs),
+                )
+                out = module(*real[0], **real[1])
+            return tree_map(lambda leaf: self.mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf, out)
+
+
+def assigned(x: Any, key: Any, value: Any) -> Any:
+    """Return `x` after `x[key] = value`: in a graph, so that what comes later is seen to come from it."""
+    x[key] = value
+    return x
+
+
+class Followed(fx.Proxy):
+    """A value in tracing that tells its length, its parts and its number where the example's shape tells them."""
+
+    tracer: Any
+
+    def __getattr__(self, k: str) -> Any:
+        return FollowedAttribute(self, k)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.node = self.tracer.create_proxy("call_function", assigned, (self, key, value), {}).node
+
+    def __len__(self) -> int:
+        return self._told(len)
+
+    def __int__(self) -> int:
+        return self._told(int)
+
+    def __index__(self) -> int:
+        return self._told(operator.index)
+
+    def __float__(self) -> float:
+        return self._told(float)
+
+    def _told(self, read: Callable[[Any], Any]) -> Any:
+        """Return what the tracer knows; a length is asserted as one."""
+        return self.tracer.told(self, read)
+
+
+class FollowedAttribute(Followed, fx.proxy.Attribute):
+    """An attribute of such a value."""
+
+
+FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "tensor", "tril_indices", "triu_indices", "zeros")
+"""What of torch makes a tensor from sizes, and would not take a value in tracing for one."""
+
+
+@contextmanager
+def recorded_factories(record: Callable[..., Any]) -> Iterator[None]:
+    """While it lasts, have torch's factories be recorded where they are given a value in tracing."""
+    originals = {name: getattr(torch, name) for name in FACTORIES}
+
+    def recording(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            traced = any(isinstance(leaf, fx.Proxy) for leaf in tree_leaves((args, kwargs)))
+            return record(original, args, kwargs) if traced else original(*args, **kwargs)
+
+        return make
+
+    for name, original in originals.items():
+        setattr(torch, name, recording(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
+def line_of_network() -> str:
+    """Return the line of the network's own code that is being traced: ` (model.py:12)`."""
+    frame = sys._getframe()
+    while frame is not None:
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if "/torch/" not in file and file != __file__ and not file.endswith("/gates/tracing.py"):
+            return f" ({file}:{frame.f_lineno})"
+        frame = frame.f_back  # type: ignore[assignment]  # the outermost is never torch's
+    return ""

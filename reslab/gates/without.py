@@ -1,0 +1,156 @@
+"""A network with blocks taken out for good: an ordinary module, smaller by their branches."""
+
+from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
+from operator import attrgetter
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
+
+from reslab.errors import UnseenError, first_few
+from reslab.gates.gating import without_gate
+from reslab.gates.inputs import tensors_of
+from reslab.gates.planning import Plan
+from reslab.gates.tracing import function_of
+from reslab.state import copied, preserve
+
+if TYPE_CHECKING:
+    from reslab.gates.view import View
+
+
+class Smaller(nn.Module):
+    """A network that runs by a graph. Made by `View.without`; its parameters have the names that they had before.
+
+    It trains, copies, pickles and exports as any module does, and has a view of its own.
+    """
+
+    def __init__(self, parts: Mapping[str, Any], modes: Mapping[str, bool], graph: fx.Graph) -> None:
+        super().__init__()
+        self.training = modes[""]
+        for path, part in parts.items():
+            holder: nn.Module = self
+            *above, name = path.split(".")
+            for depth, step in enumerate(above, 1):
+                if step not in holder._modules:
+                    holder.add_module(step, nn.Module())
+                    holder.get_submodule(step).training = modes[".".join(above[:depth])]
+                holder = holder.get_submodule(step)
+            _put(holder, name, part)
+        self._run = function_of(graph)
+        code = graph.python_code("self")
+        self._code, self._names = code.src, dict(code.globals)
+
+    def forward(self, x: Any) -> Any:
+        """Return what the network returns with the gates of the blocks at 0."""
+        return self._run(self, x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the graph as its text, and the modules that this names by their names."""
+        names = {
+            name: value.__name__ if isinstance(value, ModuleType) else value for name, value in self._names.items()
+        }
+        return {key: value for key, value in vars(self).items() if key != "_run"} | {"_names": names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the function of its text again."""
+        super().__setstate__(state)
+        self._names = {
+            name: import_module(value) if isinstance(value, str) else value for name, value in self._names.items()
+        }
+        namespace = dict(self._names)
+        exec(self._code, namespace)  # torch.fx's own way to run a graph, and what a pickle may do in any case
+        self._run = namespace["forward"]
+
+
+def without(view: "View", indices: Sequence[int]) -> Smaller:
+    """Return a copy of a view's network whose blocks `indices` are their shortcuts alone.
+
+    Raises:
+        UserError: if one of them is not simply the sum of a shortcut and branches, or the copy is not the network with
+            gates at 0.
+    """
+    plan = view.plan
+    for index in indices:
+        if not plan.places[index].plain:
+            name = plan.blocks[index].name
+            raise UnseenError(f"block {name} is no plain sum of a shortcut and a branch, so it cannot be taken out")
+    if view.fixed:
+        raise UnseenError(f"{first_few(view.fixed)} goes another way in training mode, so no one graph is the network")
+    graph = _cut(plan, indices)
+    twin, parts = copied(view.network), {}
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr"):
+            path = str(node.target).removeprefix("network.")
+            parts[path] = attrgetter(path)(twin if path != node.target else view)
+            node.target = path
+    modes = {path: module.training for path, module in view.network.named_modules(remove_duplicate=False)}
+    made = Smaller(parts, modes, graph)
+    _compare(made, view, indices)
+    return made
+
+
+@torch.no_grad()
+def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
+    """Refuse a copy that is not the network with gates at 0, as when a branch changes its input in place."""
+    assert view.example is not None  # `view` has set it
+    with preserve(view), preserve(made):
+        x = _anything(view.example)
+        expected, got = (tensors_of(one) for one in (view.eval()(x, view.gates(off=indices)), made.eval()(x)))
+    if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(expected, got, strict=True)):
+        names = first_few([view.blocks[index].name for index in indices])
+        raise UnseenError(f"a branch of {names} changes what it takes in place, so it cannot be taken out")
+
+
+def _anything(example: Any) -> Any:
+    """Return an input like the example: noise, or zeros where whole numbers are taken."""
+
+    def like(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        shape, dtype, device = leaf.shape, leaf.dtype, leaf.device
+        return (torch.randn if dtype.is_floating_point else torch.zeros)(shape, dtype=dtype, device=device)
+
+    return tree_map(like, example)
+
+
+def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
+    """Return the graph without gates and without the branches of some blocks."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(plan.graph, copies))
+    for index in indices:
+        place = plan.places[index]
+        end = copies[place.end]
+        with graph.inserting_before(end):  # in memory of its own, as the sum was: what follows may be done in place
+            shortcut = graph.call_method("clone", (copies[place.shortcut],))
+        end.replace_all_uses_with(shortcut)
+        _erase(graph, end)
+    for node in [node for node in graph.nodes if without_gate(node) is not node]:
+        node.replace_all_uses_with(without_gate(node))
+        graph.erase_node(node)
+    _, gates = (node for node in graph.nodes if node.op == "placeholder")
+    graph.erase_node(gates)
+    return graph
+
+
+def _erase(graph: fx.Graph, node: fx.Node) -> None:
+    """Erase a node, and what was computed for it alone."""
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        if not node.users and node.op != "placeholder" and node in graph.nodes:
+            sources = node.all_input_nodes
+            graph.erase_node(node)
+            pending += sources
+
+
+def _put(holder: nn.Module, name: str, part: Any) -> None:
+    if isinstance(part, nn.Module):
+        holder.add_module(name, part)
+    elif isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
+        holder.register_buffer(name, part)
+    else:
+        setattr(holder, name, part)

@@ -1,0 +1,174 @@
+"""The estimate behind a verdict: Student's t, a second look at the median, and an exact sign test where the first
+cannot be trusted.
+
+What is asked is the difference of a *typical* run: no test of a mean holds for every distribution (Bahadur and Savage,
+Annals of Mathematical Statistics 27, 1956), and one failed run in twenty moves a mean and no typical run. Where
+differences are symmetric the two are one.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special  # its stdtr is Student's t, as scipy.stats.t, which takes many times as long to load
+
+from reslab.ledger.comparison import Comparison
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+ROUNDING = 1e-12
+"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
+unit.
+"""
+
+SKEWED = 0.8
+"""A larger skewness of the differences, either way, calls for the sign test. Chosen by simulation: with it the rate of
+false verdicts stays under 3.5 % at nominal 2.5 %, and one study of normal differences in five loses power.
+"""
+
+POWER = 0.8
+MOST_SEEDS = 10_000
+"""A claim that more seeds than this would not decide is said to be beyond deciding."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean difference with its standard error and degrees of freedom, the median difference, how far all of it may be
+    off, and what of it is only rounding.
+
+    `differences` are of seed and seed, in order, and `doubtful` says that they call for the sign test. With n seeds the
+    degrees of freedom are `df_per_seed * (n - 1)`.
+    """
+
+    effect: float
+    error: float
+    df: float
+    n: int
+    method: str
+    median: float
+    off: float
+    rounding: float
+    doubtful: bool
+    differences: Array
+    df_per_seed: float
+
+    @property
+    def steady(self) -> bool:
+        """Return whether there is no spread at all, so that the interval is a point."""
+        return self.error == self.off == 0
+
+    def interval(self, level: float, threshold: float) -> tuple[float, float]:
+        """Return Student's interval of the effect; an end that is at the threshold up to rounding is there exactly."""
+        half = self.off + (float(special.stdtrit(self.df, 0.5 + level / 2)) * self.error if self.error else 0.0)
+        low, high = (
+            threshold if abs(end - threshold) <= self.rounding else end
+            for end in (self.effect - half, self.effect + half)
+        )
+        return low, high
+
+    def p_value(self, threshold: float) -> float:
+        """Return the two-sided p-value of "a typical run's effect equals the threshold": the largest of those of the
+        mean, of the median as far from the threshold as it is, and, where differences are doubtful, of the sign test.
+        """
+        over = self.effect > threshold
+        distance = min((middle - threshold) * (1 if over else -1) for middle in (self.effect, self.median)) - self.off
+        if distance <= self.rounding:
+            return 1.0
+        student = float(2 * special.stdtr(self.df, -distance / self.error)) if self.error else 0.0
+        return max(student, self.sign_p(threshold)) if self.doubtful else student
+
+    def sign_p(self, threshold: float) -> float:
+        """Return the two-sided p-value of the exact sign test: how many of the differences are past the threshold, on
+        the effect's side, beyond what they may be off.
+        """
+        way = 1 if self.effect > threshold else -1
+        past = int(((self.differences - threshold) * way > self.off + self.rounding).sum())
+        n = len(self.differences)
+        return min(1.0, 2 * float(special.bdtrc(past - 1, n, 0.5))) if past else 1.0
+
+    def seeds_needed(self, threshold: float, share: float) -> int | None:
+        """Return how many seeds on each side would decide with a power of 80 %, if the effect and spread were those of
+        these seeds, at this error rate; None where none would, as the effect lies on the threshold.
+
+        The power is that of the two-sided t test (noncentral t); where the sign test has a say there are at least as
+        many seeds as it needs.
+        """
+        distance = abs(self.effect - threshold) - self.off
+        if distance <= self.rounding or (self.median > threshold) != (self.effect > threshold):
+            return None
+        least = max(3, self.n + 1, math.ceil(1 + math.log2(1 / share)) if self.doubtful else 0)
+
+        def decides(n: int) -> bool:
+            if not self.error:
+                return True
+            df = self.df_per_seed * (n - 1)
+            critical = float(special.stdtrit(df, 1 - share / 2))
+            shift = distance / (self.error * math.sqrt(self.n / n))
+            return shift > 2 * critical or 1 - float(special.nctdtr(df, shift, critical)) >= POWER
+
+        if not decides(MOST_SEEDS):
+            return None
+        below, enough = least - 1, MOST_SEEDS
+        while enough - below > 1:
+            middle = (below + enough) // 2
+            below, enough = (below, middle) if decides(middle) else (middle, enough)
+        return enough
+
+
+def estimate(comparison: Comparison) -> Estimate:
+    """Return the estimate of a comparison whose sides are not empty: paired over the seeds of both sides if its values
+    are, and Welch's (Biometrika 34, 1947) if not; one number to compare with has no spread.
+    """
+    ours, theirs = comparison.treatment, comparison.controls
+    off = max(comparison.resolution, comparison.grain)
+    size, unit = math.frexp(max(map(abs, (*ours.values(), *theirs.values()))))
+    # In units of 2**unit, where the largest value is `size`: that rounds nothing, and no square vanishes or overflows.
+    a, b = (np.array([math.ldexp(side[seed], -unit) for seed in sorted(side)]) for side in (ours, theirs))
+    rounding, grain = ROUNDING * size, math.ldexp(comparison.grain, -unit)
+    if comparison.paired:
+        shared = sorted(ours.keys() & theirs.keys())
+        differences = np.array([math.ldexp(ours[seed], -unit) - math.ldexp(theirs[seed], -unit) for seed in shared])
+    else:
+        n = min(len(a), len(b))
+        differences = a[:n] - b[:n]
+    if comparison.paired:
+        error = _standard_error(differences, rounding)
+        effect, df_per_seed, method = float(differences.mean()), 1.0, "paired t"
+        df, narrow = float(len(differences) - 1), bool(np.ptp(differences) <= grain + rounding)
+    else:
+        error_a, error_b = _standard_error(a, rounding), _standard_error(b, rounding)
+        effect, error, method = float(a.mean() - b.mean()), float(np.hypot(error_a, error_b)), "Welch t"
+        if not isinstance(comparison.control, Mapping):
+            method = "t"  # and so is Welch's, where one side is a number
+        df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else math.inf
+        df_per_seed = df / (len(differences) - 1) if error else 1.0
+        narrow = all(np.ptp(side) <= grain + rounding for side in (a, b))
+    return Estimate(
+        effect=math.ldexp(effect, unit),
+        error=math.ldexp(error, unit),
+        df=df,
+        n=len(differences),
+        method=method,
+        median=math.ldexp(float(np.median(differences)), unit),
+        off=off,
+        rounding=math.ldexp(rounding, unit),
+        doubtful=not error or narrow or abs(skewness(differences)) > SKEWED,
+        differences=np.ldexp(differences, unit),
+        df_per_seed=df_per_seed,
+    )
+
+
+def skewness(values: Array) -> float:
+    """Return the skewness of a sample: its third central moment over the cube of its standard deviation; 0 without
+    spread.
+    """
+    centred = values - values.mean()
+    variance = float((centred**2).mean())
+    return float((centred**3).mean()) / variance**1.5 if variance > 0 else 0.0
+
+
+def _standard_error(values: Array, rounding: float) -> float:
+    """Return the standard error of the mean; exactly 0 if all values are equal up to rounding."""
+    return 0.0 if np.ptp(values) <= rounding else float(values.std(ddof=1) / np.sqrt(len(values)))

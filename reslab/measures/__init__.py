@@ -1,0 +1,1 @@
+"""What studies measure of networks and trials, one measurement a file."""

@@ -1,0 +1,63 @@
+"""Which directions a block's Jacobian shrinks, and how often the loss's own gradient gets shorter."""
+
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reslab.analysis.jacobian import jacobian
+from reslab.analysis.subject import evaluating
+from reslab.experiment.trials import Trial
+from reslab.gates.view import view
+
+IMAGES = 128
+
+
+class Look(NamedTuple):
+    """What a network's blocks do: all singular values of some, by name, and how often the loss's gradient shrinks."""
+
+    values: dict[str, list[float]]
+    shortened: float
+
+
+def looks(trial: Trial) -> dict[str, Look]:
+    """Return what the blocks of a trial's network do before and after training."""
+    images, labels = trial.data().sample("train", IMAGES)
+    networks = {"before": trial.fresh_network(), "after": trial.network()}
+    return {
+        when: Look(singular_values(network, images, trial.seed), shortened(network, images, labels))
+        for when, network in networks.items()
+    }
+
+
+def shortened(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return of which share of images the loss's gradient is shorter before a block than after it: the mean over the
+    blocks whose shortcut is the identity, with all images' statistics in BatchNorm.
+    """
+    seen = view(network, images[:2])
+    with evaluating(network, images):
+        live = [seen.stem(images)]
+        for index in range(len(seen)):
+            live.append(seen.block(index, live[-1]))
+        loss = F.cross_entropy(seen.head(live[-1]), labels, reduction="sum")
+        gradients = torch.autograd.grad(loss, [one.stream for one in live])
+    lengths = [gradient.flatten(1).norm(dim=1) for gradient in gradients]
+    ends = zip(seen.blocks, lengths, lengths[1:], strict=False)
+    return fmean(float((before < after).double().mean()) for block, before, after in ends if block.identity)
+
+
+def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, list[float]]:
+    """Return all singular values at the seed's image, of 8×8, of each stage's last block if its shortcut is the
+    identity, by its name.
+
+    The statistics of BatchNorm are those of all the images, so that those of an untrained network mean something.
+    """
+    images = F.adaptive_avg_pool2d(images, 8)
+    last = {block.stage: block for block in view(network, images[:2]).blocks}
+    names = [block.name for block in last.values() if block.identity]
+    image = seed % len(images)
+    with evaluating(network, images):
+        found = jacobian(network, images[image : image + 1], names, method="all").blocks
+    return {block.name: block.values[0].tolist() for block in found if block.values is not None}

@@ -1,0 +1,85 @@
+"""Networks at initialisation whose gradients at neighbouring and at independent inputs are compared: fully connected
+ones of rectifiers, and CIFAR networks.
+"""
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from reslab.analysis.shattering import shattering
+from reslab.analysis.subject import evaluating
+from reslab.data import load_data
+from reslab.networks import zoo
+
+OUTPUTS = 16
+"""Random directions at the end whose gradients are averaged."""
+
+
+class Rectifiers(nn.Module):
+    """Fully connected layers of one width, `W relu(BN(h))`: plain, or added to h, scaled by β; He's initial weights."""
+
+    def __init__(
+        self, inputs: int, width: int, layers: int, outputs: int, *, kind: str = "plain", scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.skip, self.scale = kind != "plain", scale
+        self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, outputs, bias=False)
+        self.norms = nn.ModuleList(
+            nn.Identity() if kind == "residual" else nn.BatchNorm1d(width) for _ in range(layers)
+        )
+        self.layers = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
+        nn.init.normal_(self.first.weight, std=1 / sqrt(inputs))
+        nn.init.normal_(
+            self.first.bias, std=1.0 if inputs == 1 else 0.0
+        )  # kinks all along the line, and not at 0 alone
+        nn.init.normal_(self.last.weight)
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]  # a linear layer's
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs: `[B, inputs] -> [B, outputs]`."""
+        h: Tensor = self.first(x)
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            branch = layer(norm(h).relu())
+            h = h + self.scale * branch if self.skip else branch
+        out: Tensor = self.last(h)
+        return out
+
+
+def correlation(kind: str, layers: int, width: int, seed: int) -> float:
+    """Return the correlation of the gradients at two independent Gaussian inputs, over all pairs of `width` of them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network, x = Rectifiers(width, width, layers, OUTPUTS, kind=kind).double(), torch.randn(width, width)
+    x = x.double().requires_grad_()
+    with evaluating(network, x.detach()):
+        out = network(x)
+    own = pairs = 0.0
+    for k in range(OUTPUTS):
+        (gradient,) = torch.autograd.grad(out[:, k].sum(), x, retain_graph=True)
+        squares = float(gradient.square().sum())
+        own += squares / width
+        pairs += (float(gradient.sum(0).square().sum()) - squares) / (width * (width - 1))
+    return pairs / own
+
+
+def along_the_line(layers: int, kind: str, scale: float, width: int, points: int, seed: int) -> list[float]:
+    """Return the autocorrelation over the lags, of the gradient of a network of one number from -2 to 2."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Rectifiers(1, width, layers, 1, kind=kind, scale=scale).double()
+    ends = torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
+    return shattering(network, ends, points=points, batch_statistics=True).autocorrelation.tolist()
+
+
+def between_images(family: str, depth: int, data: str, points: int, seed: int) -> list[float]:
+    """Return the same of a CIFAR network, on the line between the first two training images of a data set."""
+    fitted = load_data(data).fitted(32)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = zoo.build(
+            family, depth=depth, num_classes=fitted.num_classes, in_channels=fitted.in_channels
+        ).double()
+    ends = fitted.sample("train", 2)[0].double()
+    return shattering(network, ends, points=points, batch_statistics=True).autocorrelation.tolist()

@@ -1,0 +1,220 @@
+"""Trained networks of others, by name: torchvision's, timm's and Hugging Face's, which these libraries fetch and cache;
+with their own preparation of images and names of classes.
+"""
+
+import contextlib
+import io
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggest
+from reslab.networks import zoo
+from reslab.networks.sources import HUGGING_FACE, needed
+from reslab.weights.files import WeightFile
+from reslab.weights.fitting import fit
+
+TORCHVISION = "torchvision"
+PRETRAINED = "pretrained"
+RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Pillow's, by its numbers, as Hugging Face's processors have them."""
+
+
+class Pretrained(NamedTuple):
+    """A trained network, and metadata as this lab's files have them."""
+
+    network: nn.Module
+    metadata: dict[str, Any]
+
+
+TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
+    **{name: {"stride_in": "3x3"} for name in ("resnet50", "resnet101", "resnet152")},
+    **{name: {"rounding": "torchvision"} for name in ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf")},
+}
+"""With these options a network is torchvision's of the same name, which departs from the paper."""
+
+
+def is_word(weights: object) -> bool:
+    """Say whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`."""
+    return str(weights) == PRETRAINED or str(weights).partition(":")[0] == TORCHVISION
+
+
+def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
+    """Return a trained network: with `torchvision`, torchvision's default weights, with `torchvision:NAME` those of
+    that name, in this lab's network or torchvision's own; with `pretrained`, what the source of `timm/NAME[.TAG]`,
+    `hf:ORG/NAME` or `torchvision/NAME` has trained.
+
+    What is not in the library's cache is downloaded.
+
+    Raises:
+        UserError: if there are no such weights, they are not to be had, or do not go with the options.
+    """
+    if word.partition(":")[0] == TORCHVISION or model.startswith("torchvision/"):
+        return _torchvisions(model, word.partition(":")[2], options)
+    source = next((_SOURCES[prefix] for prefix in _SOURCES if model.startswith(prefix)), None)
+    if source is None:
+        raise MissingError(f"{model} has no source of trained weights; give a file, or --weights torchvision")
+    if taken := sorted({"num_classes", "in_channels"} & options.keys()):
+        raise MismatchError(f"the trained {model} has its own {taken[0]}; leave it out")
+    return source(model, dict(options))
+
+
+def _torchvisions(name: str, wanted: str, options: Mapping[str, Any]) -> Pretrained:
+    from torchvision.models import get_model, get_model_weights, list_models
+
+    short = name.removeprefix("torchvision/")
+    known = list(get_model_weights(short)) if short in list_models() else []
+    if not known:
+        raise MissingError(f"torchvision has no trained weights for {name!r}; give a file")
+    names = [entry.name for entry in known]
+    if wanted not in ("", "DEFAULT", *names):
+        raise UnknownNameError(f"torchvision has no weights {wanted!r} for {name}{suggest(wanted, names)}")
+    default = get_model_weights(short).DEFAULT
+    trained = default if wanted in ("", "DEFAULT") else known[names.index(wanted)]
+    theirs = TORCHVISION_OPTIONS.get(name, {})
+    for option, value in theirs.items():
+        if options.get(option, value) != value:
+            raise MismatchError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
+    try:
+        # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
+        if short != name:
+            network = get_model(short, weights=trained, **options)
+        else:
+            network = zoo.fresh(name, {**theirs, **options})
+            state = trained.get_state_dict(check_hash=True)
+            network.load_state_dict(fit(WeightFile(Path(str(trained)), {"": state}, {}), network).state)
+    except OSError as error:
+        raise _out_of_reach(f"torchvision's weights for {name}", error) from error
+    # options that do not go with the weights, or a download of another hash
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise error if isinstance(error, UserError) else MismatchError(f"{name}: {error}") from error
+    images, classes = trained.transforms(), list(trained.meta.get("categories", ()))
+    kept: dict[str, Any] = {"classes": classes} if classes else {}
+    if hasattr(images, "crop_size") and hasattr(images, "antialias"):  # a classifier of images, not of videos
+        framing = {
+            "size": images.crop_size[0],
+            "resize": images.resize_size[0],
+            "interpolation": images.interpolation.value,
+        }
+        kept |= {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0], "framing": framing}
+    return Pretrained(network, _metadata(kept, len(classes)))
+
+
+def _timms(name: str, options: dict[str, Any]) -> Pretrained:
+    timm = needed("timm", name, "zoo")
+    short = name.removeprefix("timm/")
+    zoo.check(name, **options)
+    if short not in timm.list_models(pretrained=True) and not timm.list_models(f"{short}.*", pretrained=True):
+        raise MissingError(f"timm has no trained weights for {short!r}; give a file")
+    network = _fetched(f"timm's weights for {name}", lambda: timm.create_model(short, pretrained=True, **options))
+    from timm.data.config import resolve_model_data_config
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    wants = resolve_model_data_config(network)
+    mode, size = wants["crop_mode"], wants["input_size"][1]
+    if mode not in ("center", "squash") or wants["input_size"][1] != wants["input_size"][2]:
+        raise MismatchError(f"{name} frames its images in a way that is not known here: {mode}, {wants['input_size']}")
+    subset = infer_imagenet_subset(network)
+    framing = {
+        "size": size,
+        "resize": math.floor(size / wants["crop_pct"]),
+        "interpolation": wants["interpolation"],
+        "squashed": mode == "squash",
+    }
+    kept = {"mean": list(wants["mean"]), "std": list(wants["std"]), "size": size, "framing": framing}
+    if subset:
+        kept["classes"] = ImageNetInfo(subset).label_descriptions()
+    return Pretrained(network, _metadata(kept, network.num_classes))
+
+
+def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
+    transformers = needed("transformers", name, "hf")
+    repository = name.removeprefix(HUGGING_FACE)
+    if options:
+        raise UnknownNameError(f"the trained {name} takes no option {min(options)!r}")
+    whole, prepares = transformers.AutoModelForImageClassification, transformers.AutoImageProcessor
+    network, images = _fetched(
+        f"Hugging Face's weights for {name}",
+        lambda: (whole.from_pretrained(repository).eval(), prepares.from_pretrained(repository)),
+    )
+    labels = network.config.id2label
+    classes = [str(labels[place]) for place in range(len(labels))]
+    plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    scaled = {"mean": list(images.image_mean), "std": list(images.image_std)} if images.do_normalize else plain
+    framing = _framing(images)
+    kept = {**scaled, "size": framing["size"], "framing": framing, "classes": classes}
+    return Pretrained(network, _metadata(kept, len(classes)))
+
+
+def _framing(images: Any) -> dict[str, Any]:
+    """Return how a processor of Hugging Face frames an image.
+
+    Two of its kinds resize in a way of their own: ConvNeXT's crops a share below 384 and squashes from there on;
+    LeViT's resizes to 256/224 of the size.
+
+    Raises:
+        UserError: if it does so in a way that is not known here.
+    """
+    size, crop = dict(images.size or {}), dict(getattr(images, "crop_size", None) or {})
+    size = {key: value for key, value in size.items() if value}
+    side = size.get("shortest_edge") or (size.get("height") if size.get("height") == size.get("width") else None)
+    scaled = math.isclose(float(images.rescale_factor), 1 / 255) if images.do_rescale else False
+    if not (images.do_resize and side and scaled) or size.keys() - {"shortest_edge", "height", "width"}:
+        raise MismatchError(f"{type(images).__name__} frames its images in a way that is not known here: {size}")
+    found = {"size": side, "resize": side, "squashed": "shortest_edge" not in size}
+    kind = type(images).__name__
+    if kind.startswith("ConvNext"):
+        share = float(images.crop_pct)
+        found |= {"squashed": True} if side >= 384 else {"resize": int(side / share)}
+    else:
+        if kind.startswith("Levit") and "shortest_edge" in size:
+            found["resize"] = int(256 / 224 * side)
+        if getattr(images, "do_center_crop", False):
+            found["size"] = int(crop["height"])
+    return {**found, "interpolation": RESAMPLING[int(images.resample)]}
+
+
+_SOURCES = {"timm/": _timms, HUGGING_FACE: _hugging_faces}
+
+
+def _metadata(kept: dict[str, Any], classes: int) -> dict[str, Any]:
+    return {"preprocessing": kept, "card": {"made_for": {"num_classes": classes}}}
+
+
+def _fetched(what: str, make: Callable[[], Any]) -> Any:
+    """Return what is made from files in the cache of Hugging Face's hub, else from the network, without its retries'
+    notes.
+
+    Raises:
+        UserError: if they are not to be had.
+    """
+    from huggingface_hub import constants
+
+    logger = logging.getLogger("huggingface_hub")
+    level, offline = logger.level, constants.HF_HUB_OFFLINE
+    logger.setLevel(logging.CRITICAL)
+    try:
+        try:
+            constants.HF_HUB_OFFLINE = True  # it asks the network even for what it has, five times where there is none
+            with contextlib.redirect_stderr(io.StringIO()):  # bars
+                return make()
+        except Exception:  # of whatever library fetches
+            constants.HF_HUB_OFFLINE = offline
+            return make()
+    except Exception as error:
+        raise _out_of_reach(what, error) from error
+    finally:
+        logger.setLevel(level)
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _out_of_reach(what: str, error: Exception) -> FailedError:
+    """Return in one line that weights are neither cached nor to be downloaded."""
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return FailedError(
+        f"{what} are not in its cache and could not be downloaded ({reason[:200]}); without a network, give a file"
+    )

@@ -1,0 +1,319 @@
+"""Which networks of others can be seen through, and what applies to them: one row of the support matrix per network.
+
+The networks are untrained, nothing is downloaded, and each is looked at in a process of its own, with limits of time
+and memory.
+"""
+
+import json
+import multiprocessing
+import random
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reslab.errors import UserError
+from reslab.gates.view import view
+from reslab.networks import sources
+
+SECONDS, GIGABYTES = 300, 24
+"""What looking at one network may take."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is seen in one network, or why nothing is."""
+
+    name: str  # as `reslab` takes it
+    family: str
+    blocks: int = 0
+    kinds: str = ""  # of the blocks: "add 8, concat 2"
+    chain: bool = False
+    not_split: int = 0  # skips that no gate is on
+    refusal: str = ""  # in one line
+    traceback: bool = False  # whether it ended in another error than the lab's own
+
+
+def look(name: str) -> Row:
+    """Return the row of one network, built small and untrained."""
+    family = family_of(name)
+    torch.manual_seed(0)
+    random.seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs
+        try:
+            network, example = built(name)
+        except Exception as error:
+            return Row(name, family, refusal=f"not built: {_line(error)}")
+        try:
+            made = view(network.eval(), example)
+        except UserError as error:
+            return Row(name, family, refusal=_line(error, named=False))
+        except Exception as error:
+            return Row(name, family, refusal=_line(error), traceback=True)
+    kinds = Counter(block.kind for block in made.blocks)
+    said = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    return Row(name, family, len(made), said, made.is_chain, len(made.not_split))
+
+
+def _line(error: Exception, named: bool = True) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if named else text
+
+
+def family_of(name: str) -> str:
+    """Return the family of a network: timm's module, Hugging Face's kind of model, or torchvision itself."""
+    source, _, short = name.partition("/" if "/" in name else ":")
+    if source == "timm":
+        from timm.models import _registry
+
+        return f"timm {_registry._model_to_module[short]}"
+    return f"{'Hugging Face' if source == 'hf' else source} {short}"
+
+
+# --- Which ------------------------------------------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """Return the names of the networks of the matrix: of timm a small one of each module."""
+    import timm
+    from torchvision.models import list_models
+
+    timms = [_smallest(timm.list_models(module=module)) for module in timm.list_modules()]
+    return [*(f"torchvision/{name}" for name in list_models()), *(f"timm/{name}" for name in timms if name), *hugging()]
+
+
+SIZES = (
+    "test",
+    "zepto",
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "xxs",
+    "xxt",
+    "micro",
+    "mini",
+    "tiny",
+    "_t",
+    "xs",
+    "small",
+    "_s",
+)
+"""Words by which small networks are named, the smallest first."""
+
+
+def _smallest(candidates: Sequence[str]) -> str:
+    """Return the network of the fewest parameters among the five that are small by their names; an empty word if none
+    can be built.
+    """
+
+    def promised(name: str) -> tuple[int, int, str]:
+        rank = next((place for place, word in enumerate(SIZES) if word in name), len(SIZES))
+        numbers = [int(digits) for digits in re.findall(r"\d+", name)]
+        return rank, min(numbers, default=0), name
+
+    sizes: dict[str, int] = {}
+    for name in sorted(candidates, key=promised)[:5]:
+        try:
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                network = sources.timms(name, {})
+        except Exception:
+            continue
+        sizes[name] = sum(parameter.numel() for parameter in network.parameters())
+    return min(sizes, key=lambda name: sizes[name], default="")
+
+
+def hugging() -> list[str]:
+    """Return Hugging Face's kinds of image models: those that classify, and those that give features of images."""
+    from transformers import AutoConfig
+    from transformers.models.auto import modeling_auto
+
+    classify = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    others = [
+        kind
+        for kind in modeling_auto.MODEL_FOR_IMAGE_MAPPING_NAMES
+        if kind not in classify and not hasattr(AutoConfig.for_model(kind), "text_config")
+    ]
+    left_out = {"dinat", "shieldgemma2", "timm_backbone", "timm_wrapper"}  # needs natten; a language model; timm's own
+    return [f"hf:{kind}" for kind in sorted({*classify, *others} - left_out)]
+
+
+# --- How they are built -----------------------------------------------------------------------------------------------
+
+
+def built(name: str) -> tuple[nn.Module, Any]:
+    """Return a network and an example that it takes, a batch of two."""
+    if name.startswith("timm/"):
+        network: nn.Module = sources.timms(name, {})
+        return network, torch.randn(2, *network.default_cfg["input_size"])  # type: ignore[index,misc]  # timm is untyped
+    if name.startswith("torchvision/"):
+        return sources.torchvisions_own(name, {}), _torchvisions_example(name.removeprefix("torchvision/"))
+    return _huggings(name.removeprefix("hf:"))
+
+
+VIDEOS = ("mc3", "mvit", "r2plus1d", "r3d", "s3d", "swin3d")
+LARGE = ("inception", "googlenet", "maxvit", "quantized_inception", "quantized_googlenet", "vit")
+DETECTORS = ("fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "retinanet", "ssd")
+
+
+def _torchvisions_example(name: str) -> Any:
+    """Return what one of torchvision's networks takes, as small as it takes it."""
+    if name.startswith(VIDEOS):
+        size = 224 if name.startswith("mvit") else 64
+        return torch.randn(2, 3, 16, size, size)
+    if name.startswith("raft"):
+        return torch.randn(2, 3, 128, 128), torch.randn(2, 3, 128, 128)
+    if name.startswith(DETECTORS):
+        return [torch.rand(3, 96, 96), torch.rand(3, 96, 96)]
+    size = 224 if name.startswith(LARGE) else 64
+    return torch.randn(2, 3, size, size)
+
+
+SMALL: Mapping[str, int] = {"num_hidden_layers": 2, "encoder_layers": 2, "decoder_layers": 2}
+"""What of a config makes a network of many equal layers small."""
+
+
+def _huggings(kind: str) -> tuple[nn.Module, Any]:
+    """Return one of Hugging Face's networks of its default config, with two layers where all are equal."""
+    from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
+    from transformers.models.auto import modeling_auto
+
+    config = AutoConfig.for_model(kind)
+    config.architectures = config.architectures or []
+    vision = getattr(config, "vision_config", config)
+    for key, value in SMALL.items():
+        if isinstance(getattr(vision, key, None), int) and not hasattr(vision, "depths"):
+            setattr(vision, key, value)
+    classifies = kind in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    network = (AutoModelForImageClassification if classifies else AutoModel).from_config(config)
+    if network.main_input_name == "input_ids":
+        return network, {"input_ids": torch.randint(100, (2, 64))}
+    size, frames = getattr(vision, "image_size", None) or 224, getattr(vision, "num_frames", None)
+    if kind == "depth_pro":
+        size = config.patch_size * 4
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    of_frames = (frames,) if isinstance(frames, int) and kind in FILMS else ()
+    shape = (2, *of_frames, getattr(vision, "num_channels", None) or 3, height, width)
+    if kind == "siglip2":  # patches, which of them are none, and how many lie in a column and a row
+        patches = torch.randn(2, 16, vision.num_channels * vision.patch_size**2)
+        return network, {
+            "pixel_values": patches,
+            "pixel_attention_mask": torch.ones(2, 16, dtype=torch.int64),
+            "spatial_shapes": torch.tensor([[4, 4], [4, 4]]),
+        }
+    return network, {network.main_input_name: torch.randn(shape)}
+
+
+FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
+"""Hugging Face's kinds that take several images of one film."""
+
+
+# --- One after another, in a process of its own -----------------------------------------------------------------------
+
+
+def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
+    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row a line, are not
+    made again, and those that are made are added to it.
+    """
+    known = {}
+    if kept is not None and kept.exists():
+        lines = kept.read_text(encoding="utf-8").splitlines()
+        known = {row.name: row for row in (Row(**json.loads(line)) for line in lines)}
+    worker = _Worker()
+    try:
+        for name in wanted:
+            row = known.get(name) or worker.look(name)
+            if kept is not None and name not in known:
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(row)) + "\n")
+            yield row
+    finally:
+        worker.stop()
+
+
+def markdown(found: Sequence[Row]) -> str:
+    """Return the matrix as a page."""
+    viewed = sum(row.blocks > 0 for row in found)
+    lines = [*INTRODUCTION.splitlines(), "", f"Viewed: {viewed} of {len(found)} ({100 * viewed / len(found):.1f} %)."]
+    lines += ["", "| network | blocks | kinds | chain | not split |", "|---|---|---|---|---|"]
+    lines += [line(row) for row in found if row.blocks]
+    lines += ["", "Refused, in these words:", "", "| network | why |", "|---|---|"]
+    return "\n".join([*lines, *(line(row) for row in found if not row.blocks), ""])
+
+
+def line(row: Row) -> str:
+    """Return a network's line in the page."""
+    if row.blocks:
+        chain = "yes" if row.chain else "no"
+        return f"| {row.name} | {row.blocks} | {row.kinds} | {chain} | {row.not_split or ''} |"
+    why = re.sub(r"(/[^\s:()]*/)?site-packages/", "", row.refusal)  # where it is installed is this machine's own
+    return f"| {row.name} | {'(an error) ' if row.traceback else ''}{why.replace('|', ' ')} |"
+
+
+INTRODUCTION = """# What the gated view sees
+
+Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. Untrained networks: all of
+torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs, with two
+layers where all are equal. Each was viewed on a batch of two, where the view has to be the network bit for bit.
+
+What is viewed can be given to `removal`, `random-removal` and `gradient-flow`, and to the analyses that need no blocks;
+a chain also to `paths`, `sampled-paths` and `reorder`. "Not split" counts the skips that no gate is on
+(`view.not_split` says where and why)."""
+
+
+class _Worker:
+    """A process that looks at networks, and is replaced by another when it takes too long or dies."""
+
+    def __init__(self) -> None:
+        self.process: Any = None
+
+    def look(self, name: str) -> Row:
+        if self.process is None or not self.process.is_alive():
+            self._start()
+        self.pipe.send(name)
+        try:
+            if self.pipe.poll(SECONDS):
+                return Row(**self.pipe.recv())
+            why = f"not seen in {SECONDS} seconds"
+        except (EOFError, ConnectionError):
+            why = "the process that looked at it died"
+        self.stop()
+        return Row(name, family_of(name), refusal=why, traceback=True)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, torch.get_num_threads()), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.process = None
+
+
+def _serve(pipe: Any, threads: int) -> None:
+    """Look at the networks of the names that come, until no more do."""
+    torch.set_num_threads(threads)
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
+    except (ImportError, ValueError, OSError):
+        pass  # Windows has none, and macOS none that holds
+    while True:
+        try:
+            name = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(asdict(look(name)))

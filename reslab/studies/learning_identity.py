@@ -1,0 +1,110 @@
+"""Is the identity easier to learn as a residual of zero? (He et al. 2015, section 3.1)
+
+"If the optimal function is closer to an identity mapping than to a zero mapping, it should be easier for the solver to
+find the perturbations with reference to an identity mapping, than to learn the function as a new one": a conjecture in
+the paper, and a small experiment here. One block of the zoo, plain or residual, of two 3×3 convolutions with BatchNorm,
+is to give back its input x, or something near it; x are rectified random numbers, as between blocks. What is counted is
+the steps of SGD to a given loss, at the learning rate, of several, that takes each block fewest. The functions:
+
+- the identity: x;
+- near the identity: relu(x + ε g(x)), with g a fixed random convolution whose values are about as large as x;
+- near zero: relu(ε g(x)). There the plain block should have the advantage, or the first two say nothing of identities.
+
+That one block learns sooner says nothing of a network of fifty: see `degradation`.
+"""
+
+from collections.abc import Mapping
+from math import log2
+from statistics import median
+from typing import Any
+
+from pydantic import Field
+
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower
+from reslab.experiment.trials import Trials, Values
+from reslab.ledger.record import Chart, Series
+from reslab.measures.courses import BLOCKS, FUNCTIONS, Course, course, steps
+from reslab.progress import each
+
+TEXT = StudyText(__name__)
+CLAIMS = claims(
+    TEXT,
+    "He et al. 2015 (arXiv:1512.03385)",
+    "residual-learning",
+    {
+        "identity-in-fewer-steps": lower(1.0, at="section 3.1, a conjecture"),
+        "near-identity-in-fewer-steps": lower(1.0, at="section 3.1, a conjecture"),
+        "near-zero-in-more-steps": higher(
+            0.5, at="section 3.1: “closer to an identity mapping than to a zero mapping”"
+        ),
+    },
+)
+
+
+class LearningIdentityConfig(StudyConfig):
+    """The functions, and when one counts as learned."""
+
+    perturbation: float = Field(0.1, gt=0, description="ε: size of what is added to the identity, or to zero")
+    level: float = Field(0.1, gt=0, lt=1, description="mean squared error, as a part of x's variance, to be reached")
+    rates: tuple[float, ...] = Field(
+        (0.1, 0.3, 1.0), min_length=1, description="learning rates; each block's best counts"
+    )
+    most: int = Field(400, ge=1, description="steps after which a block counts as not having learned it before")
+
+
+Best = dict[tuple[str, str], dict[int, Course]]
+"""The course of each block and function at its best rate, by seed."""
+
+
+def measure(config: LearningIdentityConfig, trials: Trials) -> Measurement:
+    """Compare the steps of both blocks; one that did not learn a function counts with the most steps there are."""
+    asked = (config.perturbation, config.level, config.most)
+    best: Best = {(block, function): {} for function in FUNCTIONS for block in BLOCKS}
+    for block, function in each(list(best), "learning", trials.progress):
+        for seed in config.seed_range:
+            courses = [trials.measured(course, block, function, rate, *asked, seed) for rate in config.rates]
+            best[block, function][seed] = min(courses, key=lambda one: steps(one, config.most))
+    taken = {
+        key: Values({seed: log2(steps(one, config.most)) for seed, one in found.items()}) for key, found in best.items()
+    }
+    residual, plain = ({name: taken[block, name] for name in FUNCTIONS} for block in ("residual", "plain"))
+    return Measurement(
+        {
+            "identity-in-fewer-steps": residual["identity"].against(plain["identity"]),
+            "near-identity-in-fewer-steps": residual["near-identity"].against(plain["near-identity"]),
+            "near-zero-in-more-steps": residual["near-zero"].against(plain["near-zero"]),
+        },
+        tables=[TEXT.table("steps", [_row(key, found, config.most) for key, found in best.items()])],
+        charts=[_losses(best)],
+    )
+
+
+def _row(key: tuple[str, str], found: Mapping[int, Course], most: int) -> list[Any]:
+    taken = sorted(steps(one, most) for one in found.values())
+    learned = f"{sum(one.reached for one in found.values())}/{len(found)}"
+    return [TEXT.name(key[1]), TEXT.name(key[0]), median(taken), taken[0], taken[-1], learned]
+
+
+def _losses(best: Best) -> Chart:
+    """Return the losses of the first seed."""
+    series = []
+    for (block, function), found in best.items():
+        losses = next(iter(found.values())).losses
+        name = TEXT.name("course", {"block": block, "function": function})
+        series.append(Series(name=name, x=[float(i) for i in range(len(losses))], y=list(losses)))
+    return TEXT.chart("losses", series, log_y=True)
+
+
+STUDY = Study(
+    TEXT,
+    CLAIMS,
+    LearningIdentityConfig,
+    presets={
+        "default": {"seeds": 10},
+        "smoke": {"seeds": 3, "rates": (0.3,), "level": 0.3, "most": 100},
+    },
+    grid=lambda _: {},
+    measure=measure,
+)

@@ -1,0 +1,93 @@
+"""Does a block take a step down the loss's gradient? (Jastrzębski et al. 2018)
+
+The paper's argument: h + F(h) has the loss L(h) + F(h) · ∂L/∂h + …, so that training makes F(h) point along -∂L/∂h;
+each block then refines the features as a step of gradient descent would. Here it is the cosine of F(h) with -∂L/∂h,
+image by image, on test images and averaged over them, for each block that keeps the shape. Networks are pre-activation
+ones, where h is the sum itself.
+
+It speaks to "ensemble or refinement" (`ensemble_paths`): members that do not depend on one another need not point down
+the gradient that the later ones make. A random direction has a cosine of 0, and of 1/√d in size for d features, here
+256 to 1,024 of them.
+"""
+
+from collections.abc import Mapping
+from statistics import fmean
+
+from pydantic import Field
+
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher
+from reslab.experiment.trials import Grid, Trials, Values
+from reslab.ledger.record import Chart
+from reslab.measures.cosines import Cosines, cosines
+
+TEXT = StudyText(__name__)
+CLAIMS = claims(
+    TEXT,
+    "Jastrzębski et al. 2018 (arXiv:1710.04773)",
+    "ensemble",
+    {
+        "blocks-go-down-the-gradient": higher(0.03, at="section 3: blocks move features along the negative gradient"),
+        "training-turns-blocks-down-the-gradient": higher(0.03, at="section 3"),
+        "later-blocks-more-than-early-ones": higher(
+            0.03, at="section 4: lower blocks learn representations, higher ones refine them"
+        ),
+    },
+)
+PRERESNET = ("preresnet",)
+
+
+class RefinementConfig(StudyConfig):
+    """The network, and the images."""
+
+    depth: CifarDepth = Field(
+        56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape"
+    )
+    images: int = Field(256, ge=1, description="test images")
+
+
+def grid(config: RefinementConfig) -> Grid:
+    """Return the trials: the pre-activation network."""
+    return {PRERESNET: config.trials("cifar_preresnet", depth=config.depth)}
+
+
+def measure(config: RefinementConfig, trials: Trials) -> Measurement:
+    """Compare the blocks' cosines with 0, with those before training, and late ones with early ones."""
+    found = trials.look("cosines with the gradient", cosines, config.images)[PRERESNET]
+
+    def of(values: Mapping[int, float]) -> Values:
+        return trials.of(PRERESNET, values)
+
+    after = of({seed: fmean(one.after) for seed, one in found.items()})
+    early, late = (of({seed: one.early_and_late[half] for seed, one in found.items()}) for half in (0, 1))
+    return Measurement(
+        {
+            "blocks-go-down-the-gradient": after.against(0.0),
+            "training-turns-blocks-down-the-gradient": after.against(
+                of({seed: fmean(one.before) for seed, one in found.items()})
+            ),
+            "later-blocks-more-than-early-ones": late.against(early),
+        },
+        charts=[_by_block(found)],
+    )
+
+
+def _by_block(found: Mapping[int, Cosines]) -> Chart:
+    places = [float(i) for i in range(1, len(next(iter(found.values())).after) + 1)] if found else []
+    before, after = ({seed: one[when] for seed, one in found.items()} for when in (0, 1))
+    return TEXT.chart("cosines", [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)])
+
+
+STUDY = Study(
+    TEXT,
+    CLAIMS,
+    RefinementConfig,
+    presets={
+        "default": {},
+        "smoke": {"depth": 20, "seeds": 3, "epochs": 1, "images": 32},
+        "full": {"data": "cifar10", "epochs": 16, "depth": 110},
+    },
+    grid=grid,
+    measure=measure,
+)

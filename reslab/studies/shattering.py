@@ -1,0 +1,161 @@
+"""Shattered gradients: does the gradient at one input say anything of the gradient at another? (Balduzzi et al. 2017)
+
+All networks are as they were drawn, with He's initial weights. Two things are measured:
+
+- *Along a line.* Networks of one number, 200 units a layer, at 256 inputs from -2 to 2 (sections 1 and 2, Fig. 1): the
+  autocorrelation of the gradient. White noise has none, brown noise almost 1. CIFAR networks, on a line between two
+  images, are measured alike.
+- *Between inputs that have nothing in common.* The paper's laws are about inputs of which every unit is active for both
+  in a quarter of the pairs (section 3): independent Gaussian ones, and here 200 of them. The correlation is to be 1/2^L
+  in a plain network, (3/4)^L in a residual one without BatchNorm, and to fall as 1/√L in one with it.
+
+A plain network's units are centred by BatchNorm, as in the paper's figure; without it all inputs become alike with
+depth. In `residual without BatchNorm` nothing is centred: there two inputs are active together in more than a quarter
+of the units as soon as they have passed the first, so that the law is a lower bound. With BatchNorm the variance of the
+sum grows by the centred variance of a branch, 1 - 1/π of what the law takes it for, which makes the exponent
+1 / (2 (1 - 1/π)) = 0.73 for very wide and deep networks.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from math import log
+
+from pydantic import Field
+
+from reslab.experiment.config import CifarDepth, StudyConfig
+from reslab.experiment.study import Measurement, Study
+from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
+from reslab.experiment.trials import Trials, Values
+from reslab.ledger.record import Chart, Series
+from reslab.measures.rectifiers import along_the_line, between_images, correlation
+from reslab.progress import each
+
+TEXT = StudyText(__name__)
+CLAIMS = claims(
+    TEXT,
+    "Balduzzi et al. 2017 (arXiv:1702.08591)",
+    "degradation",
+    {
+        "plain-gradients-become-white-noise": not_higher(0.1, at="section 2, Fig. 1: 24 layers"),
+        "skips-keep-gradients-correlated": higher(0.2, at="section 2, Fig. 1: 50 layers, branches scaled by 0.1"),
+        "convolutions-shatter-too": higher(0.2, at="abstract: fully connected networks and convolutional ones"),
+        "plain-correlation-halves-per-layer": not_higher(0.1, at="section 3, theorem 1: 1/2^L"),
+        "residual-correlation-loses-a-quarter-per-block": not_higher(0.1, at="section 3, theorem 2: (3/4)^L"),
+        "batchnorm-makes-the-decay-sublinear": lower(0.1, at="abstract: “sublinearly”"),
+        "with-batchnorm-as-one-over-root-depth": not_higher(0.1, at="section 3, theorem 3: 1/√L"),
+    },
+)
+
+
+class ShatteringConfig(StudyConfig):
+    """Depths and width of the networks."""
+
+    width: int = Field(200, ge=1, description="units a layer, and random inputs in a batch")
+    points: int = Field(256, ge=16, description="inputs on a line")
+    plain: int = Field(24, ge=1, description="hidden layers of the plain network on the line from -2 to 2")
+    residual: int = Field(50, ge=1, description="blocks of the residual network beside it")
+    depth: CifarDepth = Field(56, description="depth of the CIFAR networks, 6n+2")
+    layers: int = Field(
+        6, ge=1, description="layers after which the correlation of random inputs is compared with laws"
+    )
+    far: int = Field(48, ge=2, description="blocks after which that of networks with BatchNorm is, again")
+
+
+SMALL_SCALE = 0.1
+"""β, by which the branches of Fig. 1's residual network are scaled."""
+KINDS = ("plain", "residual", "residual-bn")
+FLOOR = 1e-6
+"""Correlations count as no less: what is measured of none at all may be below 0."""
+
+
+Curves = dict[str, dict[int, list[float]]]
+"""A curve per seed, for each kind of network: an autocorrelation over lags, a correlation over depths."""
+
+
+def lines(config: ShatteringConfig, trials: Trials) -> Curves:
+    """Return the autocorrelations of fully connected and of convolutional networks."""
+    found: Curves = {"plain": {}, "residual": {}, "conv-plain": {}, "conv-residual": {}}
+    on, images = (config.width, config.points), (config.depth, config.data, config.points)
+    for seed in each(config.seed_range, "gradients along lines", trials.progress):
+        found["plain"][seed] = trials.measured(along_the_line, config.plain, "plain", 1.0, *on, seed)
+        found["residual"][seed] = trials.measured(
+            along_the_line, config.residual, "residual-bn", SMALL_SCALE, *on, seed
+        )
+        for kind, family in (("conv-plain", "cifar_plain"), ("conv-residual", "cifar_resnet")):
+            found[kind][seed] = trials.measured(between_images, family, *images, seed)
+    return found
+
+
+def correlations(config: ShatteringConfig, trials: Trials) -> Curves:
+    """Return the correlations of each kind of network by seed, one for each of `depths`."""
+    found: Curves = {kind: {} for kind in KINDS}
+    for kind, seed in each(list(product(KINDS, config.seed_range)), "correlations", trials.progress):
+        found[kind][seed] = [trials.measured(correlation, kind, n, config.width, seed) for n in depths(config)]
+    return found
+
+
+def depths(config: ShatteringConfig) -> list[int]:
+    """Return the depths at which correlations are measured: doublings up to `layers` and on to `far`, and these."""
+    doubled = [2**k for k in range(config.far.bit_length()) if 2**k < config.far]
+    return sorted({*doubled, config.layers, config.far})
+
+
+def measure(config: ShatteringConfig, trials: Trials) -> Measurement:
+    """Compare autocorrelations at lag 1 with one another, and rates of decay with the paper's laws."""
+    acf, by_depth, places = lines(config, trials), correlations(config, trials), depths(config)
+    next_to = {kind: Values({seed: lags[1] for seed, lags in by_seed.items()}) for kind, by_seed in acf.items()}
+    near, far = places.index(config.layers), places.index(config.far)
+
+    def rate(kind: str) -> Values:  # of the correlation's logarithm, per layer
+        return Values({seed: -log(max(c[near], FLOOR)) / config.layers for seed, c in by_depth[kind].items()})
+
+    with_bn = by_depth["residual-bn"].items()
+    ratio = log(config.far / config.layers)
+    exponent = Values({seed: log(max(c[near], FLOOR) / max(c[far], FLOOR)) / ratio for seed, c in with_bn})
+    return Measurement(
+        {
+            "plain-gradients-become-white-noise": next_to["plain"].against(0.0),
+            "skips-keep-gradients-correlated": next_to["residual"].against(next_to["plain"]),
+            "convolutions-shatter-too": next_to["conv-residual"].against(next_to["conv-plain"]),
+            "plain-correlation-halves-per-layer": off(rate("plain"), log(2)).against(0.0),
+            "residual-correlation-loses-a-quarter-per-block": off(rate("residual"), log(4 / 3)).against(0.0),
+            "batchnorm-makes-the-decay-sublinear": exponent.against(1.0),
+            "with-batchnorm-as-one-over-root-depth": off(exponent, 0.5).against(0.0),
+        },
+        charts=[_lags(acf), _decay(places, by_depth)],
+    )
+
+
+def off(values: Values, law: float) -> Values:
+    """Return how far values are from a law, as a part of it."""
+    return values.map(lambda value: abs(value / law - 1))
+
+
+def _lags(acf: Curves) -> Chart:
+    lags = [float(lag) for lag in range(len(next(iter(acf["plain"].values()))))]
+    return TEXT.chart("lags", [TEXT.over_seeds(f"on-{kind}", lags, by_seed) for kind, by_seed in acf.items()])
+
+
+def _decay(places: Sequence[int], found: Curves) -> Chart:
+    x = [float(place) for place in places]
+    laws = {"plain": lambda n: 0.5**n, "residual": lambda n: 0.75**n, "residual-bn": lambda n: n**-0.5}
+    series = []
+    for kind, by_seed in found.items():
+        clipped = {seed: [max(value, FLOOR) for value in values] for seed, values in by_seed.items()}
+        law = [max(laws[kind](place), FLOOR) for place in x]
+        series += [TEXT.over_seeds(kind, x, clipped), Series(name=TEXT.name(f"law-{kind}"), x=x, y=law)]
+    return TEXT.chart("decay", series, log_x=True, log_y=True)
+
+
+STUDY = Study(
+    TEXT,
+    CLAIMS,
+    ShatteringConfig,
+    presets={
+        "default": {"seeds": 10},
+        "smoke": {"seeds": 3, "width": 32, "points": 32, "plain": 8, "residual": 8, "depth": 8, "layers": 3, "far": 8},
+        "full": {"data": "cifar10", "seeds": 20, "depth": 110, "far": 96},
+    },
+    grid=lambda _: {},
+    measure=measure,
+)

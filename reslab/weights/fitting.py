@@ -1,0 +1,289 @@
+"""A file's tensors under a network's names, recognised by keys and shapes, never by the file's name."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reslab.errors import MismatchError, first_few
+from reslab.weights.files import WeightFile
+from reslab.weights.names import AVERAGES, HABITS, HEADS, LEFT_BY_TOOLS, PLACES, SOURCES, WRAPPERS, Rule
+from reslab.weights.tensorfiles import State
+
+Head = Literal["fresh", "none"]
+MOST_ROOTS = 64
+Complaints = dict[str, list[str]]
+
+
+class Fit(NamedTuple):
+    """How a file's tensors fit a network: its whole state, and what became of the file's names.
+
+    `renamed` are names of the file and the network's for them; `dropped` the file's that the network has no place for,
+    `added` the network's that the file lacks; `converted` counts the tensors whose kind of number changes.
+    """
+
+    state: State
+    renamed: dict[str, str]
+    dropped: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    converted: Mapping[str, int] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+
+class _Attempt(NamedTuple):
+    """What one part of a file, the names after `root` of the set at `place`, is to the network."""
+
+    place: str
+    root: str
+    fit: Fit
+    complaints: Complaints
+
+    @property
+    def misfits(self) -> int:
+        return sum(map(len, self.complaints.values()))
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Return how unlikely it is that this part is meant, where several fit."""
+        words = self.root.split(".")[:-1]
+        return PLACES.index(self.place) if self.place in PLACES else len(PLACES), len(words)
+
+    @property
+    def where(self) -> str:
+        return ".".join(word for word in (self.place, self.root.removesuffix(".")) if word)
+
+
+def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Head | None = None) -> Fit:
+    """Return a file's tensors under the network's names, if the network takes them exactly.
+
+    Names are kept where they fit as they are, else what wraps them is left out and as few rules as make them fit are
+    used; counts of batches, which old files lack, are added as 0. Of an average of weights beside the weights
+    themselves the average is taken, or with `raw` the others. With `head`, the file's classifier is left out, and the
+    network's, if it has one, stays as it is.
+
+    Raises:
+        UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ; or the sets, if
+            several fit alike.
+    """
+    wanted = network.state_dict()
+    kept = classifier(network) if head == "fresh" else None
+    attempts = [
+        _attempt(state, place, root, wanted, kept, head is not None)
+        for place, state in weights.sets.items()
+        for root in _roots(list(state))
+    ]
+    fitting = [attempt for attempt in attempts if not attempt.complaints]
+    if not fitting:
+        raise MismatchError(_refusal(weights, network, min(attempts, key=lambda attempt: attempt.misfits), head))
+    chosen, instead = _chosen(weights, fitting, raw)
+    notes = []
+    if instead is not None:
+        notes.append(f"took the average of the weights, {chosen.where!r}; --raw takes {instead.where!r}")
+    if others := [place for place in weights.sets if place not in (chosen.place, instead and instead.place)]:
+        notes.append(f"took the weights under {chosen.place!r}, not the tensors under {first_few(others)}")
+    if chosen.fit.dropped:
+        notes.append(f"left out what the network has no place for: {first_few(list(chosen.fit.dropped))}")
+    if weights.unread:
+        notes.append(f"left unread what is no tensor: {first_few(list(weights.unread))}")
+    if wrong := _not_numbers(chosen.fit.state):
+        notes.append(f"these are not all numbers that a network can have: {first_few(wrong)}")
+    return chosen.fit._replace(notes=tuple(f"{weights.path}: {text}" for text in (*weights.facts.notes, *notes)))
+
+
+def classifier(network: nn.Module) -> str | None:
+    """Return the name of a network's last linear layer, which tells its classes apart; None if it has none."""
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
+
+
+def _chosen(weights: WeightFile, fitting: list[_Attempt], raw: bool) -> tuple[_Attempt, _Attempt | None]:
+    """Return which of several parts that fit is meant, and, if it is an average, the weights themselves.
+
+    Raises:
+        UserError: if that cannot be known.
+    """
+    ranked = sorted(fitting, key=lambda attempt: attempt.rank)
+    averages = [attempt for attempt in ranked if _is_average(attempt, weights)]
+    others = [attempt for attempt in ranked if attempt not in averages]
+    if raw and not others:
+        raise MismatchError(
+            f"{weights.path} holds an average of weights only, under {first_few([one.where for one in averages])}; "
+            "leave --raw out"
+        )
+    chosen, *rest = others if raw or not averages else averages
+    if alike := [one.where for one in rest if one.rank == chosen.rank]:
+        raise MismatchError(
+            f"{weights.path} holds several sets of weights that fit, under {first_few([chosen.where, *alike])}; save "
+            "the one that is meant alone"
+        )
+    return chosen, others[0] if others and chosen in averages else None
+
+
+def _is_average(attempt: _Attempt, weights: WeightFile) -> bool:
+    """Say whether this part of a file is an average of weights.
+
+    Two trainers put the average in the usual place and the weights in another: MMEngine, whose average counts its
+    `steps` (mmengine, hooks/ema_hook.py), and Lightning (callbacks/weight_averaging.py).
+    """
+    exchanged = "steps" in weights.sets.get("ema_state_dict", {}) or "current_model_state" in weights.sets
+    if exchanged and attempt.place in ("state_dict", "ema_state_dict", "current_model_state"):
+        return attempt.place == "state_dict"
+    return not AVERAGES.isdisjoint(attempt.where.split("."))
+
+
+def _roots(names: list[str]) -> list[str]:
+    """Return what may stand before a network's names: nothing, and every chain of wrappers that the names have."""
+    roots = [""]
+    for root in roots:  # which grows
+        firsts = {name[len(root) :].partition(".")[0] for name in names if name.startswith(root)}
+        roots += [f"{root}{word}." for word in WRAPPERS if word in firsts]
+        if len(roots) >= MOST_ROOTS:
+            break
+    return roots[:MOST_ROOTS]
+
+
+def _attempt(state: State, place: str, root: str, wanted: State, kept: str | None, headless: bool) -> _Attempt:
+    """Return how the tensors after a root fit best, the least changed of such, and what is wrong with them still.
+
+    `kept` is a layer of the network that stays as it is; if `headless`, a classifier in the file is left out.
+    """
+    body = {name: value for name, value in wanted.items() if kept is None or not name.startswith(f"{kept}.")}
+    ends = {name.rpartition(".")[2] for name in wanted}
+    left = [name for name in state if (end := name.rpartition(".")[2]) in LEFT_BY_TOOLS and end not in ends]
+    outside = [name for name in state if not name.startswith(root) and name not in left]
+    inside = {name[len(root) :]: tensor for name, tensor in state.items() if name not in {*left, *outside}}
+    counts = {name: torch.zeros_like(value) for name, value in body.items() if name.endswith("num_batches_tracked")}
+    best: tuple[State, dict[str, str], Complaints] | None = None
+    for names in _candidates(list(inside), list(body)):
+        found = dict(zip(inside, names, strict=True))
+        if headless:
+            found = {own: name for own, name in found.items() if name in body or own.partition(".")[0] not in HEADS}
+        named = counts | {name: inside[own] for own, name in found.items()}
+        complaints = _complaints(named, body, [name for name in outside if name in body])
+        if best is None or sum(map(len, complaints.values())) < sum(map(len, best[2].values())):
+            best = named, found, complaints
+        if not complaints:
+            break
+    assert best is not None
+    named, found, complaints = best
+    fresh = {name: value for name, value in wanted.items() if name not in body}
+    converted = Counter(
+        f"{_kind(named[name])} to {_kind(value)}"
+        for name, value in body.items()
+        if name in named and named[name].dtype != value.dtype
+    )
+    return _Attempt(
+        place,
+        root,
+        Fit(
+            named | fresh,
+            {f"{root}{own}": name for own, name in found.items() if f"{root}{own}" != name},
+            (*left, *outside, *(f"{root}{own}" for own in inside if own not in found)),
+            (*(name for name in counts if name not in found.values()), *fresh),
+            dict(converted),
+        ),
+        complaints,
+    )
+
+
+def _candidates(names: list[str], wanted: list[str]) -> Iterator[list[str]]:
+    """Yield a file's names as they are, then as the network has them by ever more rules, of one source at the most;
+    never two names as one.
+    """
+    yield names
+    seen = [names]
+
+    def changes(rule: Rule) -> bool:
+        return rule(names) != names or rule(wanted) != wanted
+
+    habits = [rule for rule in HABITS if changes(rule)]
+    sources = [(), *((rule,) for rule in SOURCES.values() if changes(rule))]
+    for source in sources:
+        for chosen in (some for count in range(len(habits) + 1) for some in combinations(habits, count)):
+            theirs, ours = names, wanted
+            for rule in (*source, *chosen):
+                theirs, ours = rule(theirs), rule(ours)
+            networks = dict(zip(ours, wanted, strict=True))
+            found = [networks.get(name, original) for name, original in zip(theirs, names, strict=True)]
+            if len(networks) == len(wanted) and len(set(found)) == len(names) and found not in seen:
+                seen.append(found)
+                yield found
+
+
+def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints:
+    """Return what keeps a network from taking a state, by kind; `elsewhere` are names of the network's that the file
+    has in another place.
+    """
+    shared = [(name, state[name], value) for name, value in wanted.items() if name in state]
+    found = {
+        "missing": [name for name in wanted if name not in state],
+        "not in the network": [*(name for name in state if name not in wanted), *elsewhere],
+        "other shapes": [
+            f"{name} is {tuple(is_.shape)}, wanted {tuple(value.shape)}"
+            for name, is_, value in shared
+            if is_.shape != value.shape
+        ],
+        "other kinds": [
+            f"{name} is {is_.dtype}, wanted {value.dtype}" for name, is_, value in shared if not _takes(value, is_)
+        ],
+    }
+    return {what: names for what, names in found.items() if names}
+
+
+def _takes(wanted: Tensor, given: Tensor) -> bool:
+    """Say whether a tensor's numbers mean the same in another's type: integers in the place of fractions are quantised,
+    and stand for others.
+    """
+    return (
+        given.layout == torch.strided
+        and not given.is_meta
+        and (given.is_floating_point() or not wanted.is_floating_point())
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _not_numbers(state: State) -> list[str]:
+    """Return the tensors that hold NaN or infinity, and the variances under 0."""
+    return [
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point()
+        and not tensor.is_meta
+        and (not tensor.isfinite().all() or (name.endswith("running_var") and bool((tensor < 0).any())))
+    ]
+
+
+def _refusal(weights: WeightFile, network: nn.Module, best: _Attempt, head: Head | None) -> str:
+    """Return why weights do not fit, and what would help if that is known."""
+    why = "; ".join(f"{what}: {first_few(names)}" for what, names in best.complaints.items())
+    among = f" (best of {first_few(list(weights.sets))})" if len(weights.sets) > 1 else ""
+    return f"the weights do not fit: {why}{among}{_advice(weights, network, head)}"
+
+
+def _advice(weights: WeightFile, network: nn.Module, head: Head | None) -> str:
+    """Return what to do where only the classifier is missing or other, or the images have other channels."""
+    name = classifier(network)
+    if head is not None or name is None:
+        return ""
+    try:
+        fit(weights, network, head="fresh")
+    except MismatchError:
+        return ""
+    given = {
+        tensor.shape[0]
+        for state in weights.sets.values()
+        for key, tensor in state.items()
+        if key.endswith(f"{name}.weight") and tensor.dim() == 2
+    }
+    classes = f"--num-classes {given.pop()} for the file's, " if len(given) == 1 else ""
+    return (
+        f"; only the classifier, {name}, is other or missing: add {classes}--head fresh for a new one, or, to analyze, "
+        "--head none"
+    )

@@ -1,0 +1,222 @@
+"""Arrays in files that PyTorch did not write, Keras' HDF5 and pickles of NumPy's arrays, read without running
+anything.
+"""
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reslab.errors import DamagedError, MissingError, UserError, WrongValueError
+
+MOST_OBJECTS = 20_000
+MOST_BYTES = 4 * 2**30
+"""The largest pickle that is read: one of a billion float32 numbers."""
+NUMBERS = {
+    "f2": torch.float16,
+    "f4": torch.float32,
+    "f8": torch.float64,
+    "i4": torch.int32,
+    "i8": torch.int64,
+}
+"""What NumPy calls its numbers, and torch."""
+
+# --- HDF5 -------------------------------------------------------------------------------------------------------------
+
+
+def read_hdf5(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of a file of Keras' weights, as `LAYER.VARIABLE`: `conv1_conv.kernel`.
+
+    No link that leads elsewhere is followed, and no more is read than the file's own size.
+
+    Raises:
+        UserError: if h5py is not installed, or the file is damaged or something else.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"{path} is an HDF5 file, and reading one needs h5py; install it with: pip install 'reslab[keras]'"
+        ) from error
+    try:
+        with h5py.File(path, "r") as file:
+            # a whole model has its optimiser beside its weights
+            whole = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
+            top = file["model_weights"] if whole else file
+            found: dict[str, Tensor] = {}
+            room = path.stat().st_size
+            for place, array in _arrays(top, h5py):
+                if array.is_virtual or array.external or array.nbytes > room:
+                    raise DamagedError(f"{path}: {place} is not in this file, or promises more than the file holds")
+                room -= array.nbytes
+                *_, layer, variable = ("", *place.split("/"))
+                name = f"{layer}.{variable.partition(':')[0]}"
+                if array.dtype.str[1:] not in NUMBERS or name in found:
+                    raise WrongValueError(
+                        f"{path}: {place} is no weight of a layer of its own; expected Keras' weights"
+                    )
+                found[name] = torch.from_numpy(array[()].astype(array.dtype.newbyteorder("="))).clone()
+            return found
+    except UserError:
+        raise
+    except Exception as error:  # on damaged bytes h5py raises whatever it comes to
+        raise DamagedError(f"{path} is not a readable HDF5 file: {error}") from error
+
+
+def _arrays(top: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays below a group by their place, through hard links only."""
+    waiting, seen = [("", top)], 0
+    while waiting:
+        place, group = waiting.pop()
+        for key in group:
+            seen += 1
+            if seen > MOST_OBJECTS:
+                raise ValueError(f"more than {MOST_OBJECTS:,} groups and arrays")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue
+            found = group[key]
+            if isinstance(found, h5py.Group):
+                waiting.append((f"{place}{key}/", found))
+            elif isinstance(found, h5py.Dataset):
+                yield f"{place}{key}", found
+
+
+# --- Pickles of NumPy's arrays ----------------------------------------------------------------------------------------
+
+
+class _StandsIn:
+    """Stands in for a class or function that a pickle names: calls one of ours, and takes no state."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any) -> Any:
+        return self._make(*args)
+
+    def __setstate__(self, _: object) -> None:
+        raise ValueError("state of a class")
+
+
+class _Kind:
+    """Stands in for a NumPy dtype."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stands in for a NumPy array, and knows what its pickle says of it."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def tensor(self) -> Tensor:
+        """Return the array as a tensor.
+
+        Raises:
+            ValueError: if it is not one of numbers, or its bytes are not as many as its shape says.
+        """
+        _, shape, kind, by_columns, data = self.state
+        if not isinstance(kind, _Kind) or kind.code not in NUMBERS or kind.order not in "<=|":
+            raise ValueError("an array of something else than numbers")
+        data = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had no bytes
+        sides = [int(side) for side in shape]
+        dtype = NUMBERS[kind.code]
+        if min(sides, default=0) < 0 or not isinstance(data, bytes) or len(data) != prod(sides) * dtype.itemsize:
+            raise ValueError("an array of other bytes than its shape says")
+        if not data:
+            return torch.empty(sides, dtype=dtype)
+        flat = torch.frombuffer(bytearray(data), dtype=dtype)
+        return flat.reshape(sides[::-1]).permute(*reversed(range(len(sides)))) if by_columns else flat.reshape(sides)
+
+
+def _encoded(text: str, encoding: str = "latin1") -> bytes:
+    """Stand in for `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
+    if encoding != "latin1":
+        raise ValueError(f"text encoded as {encoding}")
+    return text.encode("latin1")
+
+
+def _of_buffer(data: bytes, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
+    """Stand in for `numpy._core.numeric._frombuffer`, of pickle's protocol 5."""
+    array = _Array()
+    array.state = (1, shape, kind, order == "F", bytes(data))
+    return array
+
+
+CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2
+KNOWN: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Kind,
+    **{f"{core}.multiarray._reconstruct": _Array for core in CORES},
+    **{f"{core}.multiarray.scalar": lambda *_: None for core in CORES},
+    **{f"{core}.numeric._frombuffer": _of_buffer for core in CORES},
+    "_codecs.encode": _encoded,
+    "__builtin__.bytes": lambda: b"",
+    "collections.OrderedDict": lambda *_: {},
+}
+"""All that such a pickle may name, and what is called in its place: nothing of NumPy's, and nothing of the file's."""
+
+
+class _Reader(pickle._Unpickler):
+    """Reads a pickle in Python, whose memory is in proportion to the file's; pickle's own in C allots what it is
+    told.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands in for a class or function.
+
+        Raises:
+            UserError: if it is not one of `KNOWN`.
+        """
+        if f"{module}.{name}" not in KNOWN:
+            raise WrongValueError(f"{module}.{name}")
+        return _StandsIn(KNOWN[f"{module}.{name}"])
+
+
+def read_pickle(path: Path) -> Any:
+    """Return what a pickle holds, with tensors in the place of arrays; a mapping that has some has nothing else.
+
+    Raises:
+        UserError: if it holds more than arrays, is damaged, or is too large.
+    """
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise WrongValueError(f"{path} has {size:,} bytes; a pickle of arrays is read up to {MOST_BYTES:,}")
+    try:
+        with path.open("rb") as file:
+            content = _Reader(file, encoding="latin1").load()
+        return _with_tensors(content, [size], 0)
+    except UserError as error:
+        raise WrongValueError(
+            f"{path} is a pickle that torch.save did not write and holds more than arrays, and reading it could run "
+            f"code: {error}; save its tensors by torch.save(network.state_dict(), FILE)"
+        ) from error
+    except Exception as error:  # on damaged bytes pickle raises whatever it comes to
+        raise DamagedError(f"{path} is a damaged pickle ({error}); take it from where it came again") from error
+
+
+def _with_tensors(content: Any, room: list[int], depth: int) -> Any:
+    """Return the mappings in a content with tensors for arrays, of no more bytes in all than there is room."""
+    if not isinstance(content, Mapping) or depth > 3:
+        return content
+    tensors = {}
+    for name, value in content.items():
+        if isinstance(value, _Array):
+            tensors[name] = value.tensor()
+            room[0] -= tensors[name].nbytes
+            if room[0] < 0:
+                raise ValueError("more bytes in its arrays than in the file")
+    return tensors or {name: _with_tensors(value, room, depth + 1) for name, value in content.items()}

@@ -1,0 +1,116 @@
+"""What the kind of a file tells of its network beyond the tensors, and how its numbers become PyTorch's.
+
+Two kinds hold the weights that the authors of ResNet trained: Keras' (`ResNet50`, `ResNet101`, `ResNet152`; not the
+later `V2`) and Detectron's pickles of MSRA's. Both are of the paper's own networks, with the stride in the first 1×1,
+and take images in Caffe's way: blue first, 0 to 255, less a mean per channel.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+
+from reslab.errors import DamagedError
+from reslab.weights.tensorfiles import State
+
+CAFFE_MEANS = (123.68, 116.779, 103.939)
+"""Red, green, blue, of 255: ImageNet's, as Caffe's networks subtract them (keras, src/applications/imagenet_utils.py).
+"""
+LARGEST_CONFIG = 2**20
+
+
+class Facts(NamedTuple):
+    """What is known of a file's network: options, how images are prepared, and in which eps its variances are used."""
+
+    options: Mapping[str, Any] = MappingProxyType({})
+    preprocessing: Mapping[str, Any] = MappingProxyType({})
+    eps: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+CAFFE_IMAGES = {"mean": [mean / 255 for mean in CAFFE_MEANS], "std": [1 / 255] * 3}
+"""The same for images that are red first and from 0 to 1."""
+FLIPPED = "the first convolution's blue, green, red turned to red, green, blue; images are prepared with Caffe's means"
+
+
+def understood(state: State, path: Path) -> tuple[State, Facts]:
+    """Return a file's tensors as PyTorch would have them, under the file's own names, and what its kind tells.
+
+    Raises:
+        UserError: if a configuration beside the file is damaged.
+    """
+    if "conv1_conv.kernel" in state:
+        return _keras(state)
+    if "conv1_w" in state and any("_branch2a_" in name for name in state):
+        return _msra(state)
+    if any(name.endswith("embedder.embedder.convolution.weight") for name in state):
+        return state, _hugging_face(path.parent / "config.json")
+    return state, Facts()
+
+
+def _keras(state: State) -> tuple[State, Facts]:
+    """Turn kernels from height, width, in, out; put the convolutions' biases into the means that BatchNorm subtracts.
+
+    keras, src/applications/resnet.py: convolutions with biases, BatchNorm with an eps of 1.001e-5.
+    """
+    found = dict(state)
+    for name, tensor in state.items():
+        layer, _, variable = name.rpartition(".")
+        if variable == "kernel":
+            found[name] = tensor.permute(3, 2, 0, 1) if tensor.dim() == 4 else tensor.T
+        elif variable == "bias" and f"{layer.removesuffix('_conv')}_bn.moving_mean" in state:
+            mean = f"{layer.removesuffix('_conv')}_bn.moving_mean"
+            found[mean] = state[mean] - found.pop(name)
+    found["conv1_conv.kernel"] = found["conv1_conv.kernel"].flip(1)
+    notes = ("the convolutions' biases are in the means of their BatchNorms", FLIPPED)
+    return found, Facts({"stride_in": "1x1"}, CAFFE_IMAGES, 1.001e-5, notes)
+
+
+def _msra(state: State) -> tuple[State, Facts]:
+    """Give BatchNorms, of which the file has a scale and a shift only, a mean of 0 and, eps included, a variance of 1.
+
+    detectron2, layers/batch_norm.py: FrozenBatchNorm2d. The momenta of training are left out. The max-pool is that of
+    the release, from which these weights are converted.
+    """
+    found = {name: tensor for name, tensor in state.items() if not name.endswith("_momentum")}
+    for name in [name for name in found if name.endswith("_bn_s")]:
+        norm = name.removesuffix("_s")
+        if f"{norm}_rm" in found:
+            continue
+        bias = f"{norm.removesuffix('_bn').removeprefix('res_')}_b"
+        scale = found[name]
+        found[f"{norm}_rm"] = -found.pop(bias) if bias in found else torch.zeros_like(scale)
+        found[f"{norm}_riv"] = torch.ones_like(scale)
+    if "fc1000_w" in found:
+        found["fc1000_w"] = found["fc1000_w"].flatten(1)
+    found["conv1_w"] = found["conv1_w"].flip(1)
+    notes = ("its BatchNorms are scales and shifts; they get a mean of 0 and a variance of 1", FLIPPED)
+    return found, Facts({"stride_in": "1x1", "pool": "caffe"}, CAFFE_IMAGES, 0.0, notes)
+
+
+def _hugging_face(config: Path) -> Facts:
+    """Return what the configuration beside a file of Hugging Face says: where bottlenecks have their stride.
+
+    transformers, models/resnet/configuration_resnet.py: `downsample_in_bottleneck` is the stride in the first 1×1.
+
+    Raises:
+        UserError: if it is there and is not such a configuration.
+    """
+    if not config.is_file():
+        return Facts()
+    try:
+        with config.open("rb") as file:
+            told = json.loads(file.read(LARGEST_CONFIG))
+        kind, first = told.get("layer_type", "bottleneck"), told.get("downsample_in_bottleneck", False)
+        sound = isinstance(first, bool) and isinstance(kind, str)
+    except (ValueError, AttributeError, RecursionError, OSError):
+        sound = False
+    if not sound:
+        raise DamagedError(f"{config} is no configuration of a ResNet; take it from where the weights came again")
+    if kind != "bottleneck":
+        return Facts()
+    said = f"{config.name} says downsample_in_bottleneck {str(first).lower()}"
+    return Facts({"stride_in": "1x1" if first else "3x3"}, notes=(said,))

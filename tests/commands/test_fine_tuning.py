@@ -1,0 +1,107 @@
+"""`reslab train --from`, and `reslab predict` of this lab's own weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import TRAIN, assert_refused, reslab_here, tiny_trial
+from PIL import Image
+
+from reslab.data import load_data
+from reslab.executors.trial import fresh_network
+from reslab.networks import zoo
+from reslab.training.start import Start
+from reslab.weights.files import read_weights, to_bytes
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> Path:
+    """Weights of an 8-layer network for five classes."""
+    network = zoo.build("cifar_resnet", depth=8, num_classes=5, in_channels=1)
+    path = tmp_path / "five.safetensors"
+    path.write_bytes(to_bytes(network, "cifar_resnet", {"depth": 8, "num_classes": 5, "in_channels": 1}))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:.*left out what the network has no place for")
+def test_a_trial_starts_from_a_files_weights_with_a_new_classifier(tmp_path: Path, body: Path) -> None:
+    words = ("train", "cifar_resnet", *TRAIN[2:], "--from", body, "--out", tmp_path / "runs", "--json")
+    made = json.loads(reslab_here(*words).stdout)
+    start = made["config"]["start"]
+    assert start.keys() == {"sha256", "zero_pad"} and made["result"]["status"] == "finished"
+    moved = body.rename(tmp_path / "moved.safetensors")  # the same content is the same trial
+    again = json.loads(reslab_here(*(moved if word == body else word for word in words)).stdout)
+    assert again["directory"] == made["directory"] and len(list((tmp_path / "runs").glob("*/trial.json"))) == 1
+
+    config = tiny_trial().model_copy(update={"start": Start(sha256=start["sha256"], file=moved)})
+    network, theirs = fresh_network(config, load_data("digits")), read_weights(moved).sets[""]
+    for name, value in network.state_dict().items():
+        if name.startswith("fc."):
+            assert len(value) == 10
+        else:
+            assert torch.equal(value, theirs[name])
+    text = reslab_here(*(moved if word == body else word for word in words[:-1])).stdout
+    assert start["sha256"][:16] in text and "new: fc, for 10 classes" in text
+
+
+def test_a_trial_without_a_start_is_the_trial_that_it_was() -> None:
+    """The names of existing runs are of configs that know nothing of starts."""
+    config = tiny_trial()
+    assert "start" not in config.model_dump(mode="json") and "start" not in config.canonical_json()
+    assert type(config)(**config.model_dump(mode="json")) == config
+    started = config.model_copy(update={"start": Start(sha256="0" * 64)})
+    assert started.digest() != config.digest()
+    assert started.model_copy(update={"start": Start(sha256="0" * 64, file=Path("a"))}).digest() == started.digest()
+
+
+def test_what_cannot_be_started_from_is_told(tmp_path: Path, body: Path) -> None:
+    colour = tmp_path / "colour.safetensors"
+    colour.write_bytes(to_bytes(zoo.build("cifar_resnet", depth=8, num_classes=5), "cifar_resnet", {"depth": 8}))
+    for weights, values in (
+        (tmp_path / "none.pt", ["none.pt"]),
+        (colour, ["conv1.weight", "(16, 3, 3, 3)", "(16, 1, 3, 3)"]),
+    ):
+        done = reslab_here("train", "cifar_resnet", *TRAIN[2:], "--from", weights, "--out", tmp_path / "runs")
+        assert_refused(done, *values)
+
+
+@pytest.mark.filterwarnings("default::UserWarning")  # which the command line tells
+def test_images_are_predicted_each_on_its_own(tmp_path: Path) -> None:
+    data = load_data("digits")
+    images = data.parts["test"].images
+    files = []
+    for number in range(4):
+        pixels = (images[number, 0].float() * (255 / data.unit)).round().to(torch.uint8)  # type: ignore[index]  # one size
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels.numpy()).save(files[-1])
+    (tmp_path / "torn.png").write_bytes(files[0].read_bytes()[:40])
+    words = ("predict", "resnet20", files[0], tmp_path / "torn.png", *files[1:], "--weights", "digits", "--top", "3")
+    done = reslab_here(*words, "--json")
+    assert "note: left out 1 of 5 images" in done.stderr and "torn.png" in done.stderr
+    found = json.loads(done.stdout)
+    assert [one["image"] for one in found] == [str(file) for file in files]
+    with torch.no_grad():
+        network = zoo.build("resnet20", weights="digits").eval()
+        shares = network(data.sample("test", 4)[0]).softmax(1)
+    for one, share in zip(found, shares, strict=True):
+        assert len(one["classes"]) == 3 and one["classes"][0]["label"] == int(share.argmax())
+        assert one["classes"][0]["class"] == data.classes[int(share.argmax())]
+        assert one["classes"][0]["probability"] == pytest.approx(float(share.max()), abs=0.02)  # pixels of 8 bits
+    text = reslab_here("predict", "resnet20", files[0], "--weights", "digits").stdout
+    assert text.count("%") == 5
+
+
+def test_what_cannot_be_predicted_is_told(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(image)
+    (tmp_path / "torn.png").write_bytes(b"")
+    torch.save(zoo.build("cifar_resnet", depth=8).state_dict(), tmp_path / "bare.pt")
+    bare = ("cifar_resnet", image, "--depth", "8", "--zero-pad", "end", "--weights", tmp_path / "bare.pt")
+    for words, values in (
+        ((image, "resnet20", "--weights", "digits"), [image, "NETWORK IMAGE"]),
+        (("resnet20", tmp_path / "b.png", "--weights", "digits"), [tmp_path / "b.png"]),
+        (("resnet20", tmp_path / "torn.png", "--weights", "digits"), [tmp_path / "torn.png", 1]),
+        (bare, ["--mean", "--std"]),
+    ):
+        assert_refused(reslab_here("predict", *words), *values)

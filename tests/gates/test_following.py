@@ -1,0 +1,290 @@
+"""Forwards that decide on shapes, wrapped and exported networks, and what networks take and give."""
+
+import copy
+import math
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import refused
+from helpers_networks import Toy, linear
+from torch import Tensor, nn
+
+from reslab.errors import MismatchError, UnseenError
+from reslab.networks import zoo
+from reslab.residual import tensors_of, view
+
+
+class Tokens(nn.Module):
+    """A network of images `[B, 3, H, W]` whose way depends on their shape in every way that a forward may write."""
+
+    def __init__(self, ask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.ask, self.block = ask, Toy(linear())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.ask(x.double()).flatten(2).transpose(1, 2)  # [B, H·W, 3]
+        return self.block(x)  # type: ignore[no-any-return]  # modules return Any
+
+
+def raising(x: Tensor) -> Tensor:
+    if x.shape[-1] % 4:
+        raise ValueError("the width must be a multiple of 4")
+    return x
+
+
+def padding(x: Tensor) -> Tensor:
+    *_, height, width = x.shape
+    if (extra := -width % 4) > 0 or height == width:
+        x = F.pad(x, (0, extra))
+    return x
+
+
+def rooting(x: Tensor) -> Tensor:
+    side = int(math.sqrt(x.flatten(2).size(-1)))
+    return x.reshape(x.shape[0], x.shape[1], side, -1)
+
+
+def counting(x: Tensor) -> Tensor:
+    rows = [x[:, :, row] for row in range(x.shape[2])]
+    return torch.stack(rows[: len(rows) // 2 * 2], dim=2)
+
+
+def making(x: Tensor) -> Tensor:
+    mask = torch.zeros(x.size(0), 1, *x.shape[2:], dtype=x.dtype, device=x.device)
+    return x + mask + torch.arange(x.shape[-1], device=x.device)
+
+
+def typing(x: Tensor) -> Tensor:
+    if x.ndim == 3 or len(x.shape) == 3 or x.dtype == torch.float16:
+        x = x[None]
+    return x
+
+
+@pytest.mark.parametrize("ask", [raising, padding, rooting, counting, making, typing])
+def test_a_forward_that_decides_on_shapes_is_followed_for_any_batch(ask: Callable[[Tensor], Tensor]) -> None:
+    network = Tokens(ask)
+    gated = view(network, torch.randn(2, 3, 4, 4))
+    assert [block.name for block in gated.blocks] == ["block"] and gated.is_chain and gated.not_split == ()
+    for twin in (gated, pickle.loads(pickle.dumps(gated)), copy.deepcopy(gated).train()):
+        for batch in (1, 2, 5):
+            x = torch.randn(batch, 3, 4, 4)
+            assert torch.equal(twin(x), network(x)) and torch.equal(twin(x, torch.ones(1)), network(x))
+
+
+@pytest.mark.parametrize(
+    ("ask", "shape"),
+    [(raising, (2, 3, 4, 6)), (padding, (2, 3, 4, 7)), (rooting, (2, 3, 9, 9)), (counting, (2, 3, 6, 4))],
+)
+def test_what_was_decided_is_checked_again(ask: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
+    gated = view(Tokens(ask), torch.randn(2, 3, 4, 4))
+    with refused(MismatchError, [2, 3, 4, 4], list(shape)) as told:
+        gated(torch.randn(shape))
+    assert f"test_following.py:{ask.__code__.co_firstlineno}"[:-1] in str(told.value) and "\n" not in str(told.value)
+
+
+def test_another_shape_that_goes_the_same_way_is_taken() -> None:
+    network = Tokens(raising)
+    gated, x = view(network, torch.randn(2, 3, 4, 4)), torch.randn(3, 3, 8, 12)
+    assert torch.equal(gated(x), network(x))
+
+
+def test_a_number_in_a_tensor_is_not_followed() -> None:
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, : int(x.sum().item()) * 0 + 3]
+
+    network, x = nn.Sequential(Counts(), Toy(linear())), torch.randn(2, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert [block.name for block in gated.blocks] == ["1"] and torch.equal(gated(x), network(x))
+    with refused(UnseenError, "the network (Counts)"):
+        view(Counts(), x)
+
+
+# --- What networks take and give --------------------------------------------------------------------------------------
+
+
+class Given(NamedTuple):
+    logits: Tensor
+    hidden: Tensor | None
+
+
+class Language(nn.Module):
+    """Two blocks over embedded tokens, of which a mask leaves some out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.place, self.first, self.second = nn.Embedding(7, 3), nn.Embedding(5, 3), linear(), linear()
+        self.double()
+
+    def forward(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> Given:
+        x = self.embed(ids) if places is None else self.embed(ids) + self.place(places)
+        bias = (1 - mask.to(x.dtype))[..., None] * -9
+        x = x + torch.softmax(self.first(x) + bias, 1)
+        x = x + torch.softmax(self.second(x) + bias, 1)
+        return Given(x.mean(1), x)
+
+
+IDS = torch.tensor([[1, 2, 3], [6, 0, 0]])
+MASK = torch.tensor([[1, 1, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        {"ids": IDS, "mask": MASK},
+        {"mask": MASK, "ids": IDS},
+        (IDS, MASK),
+        {"ids": IDS, "mask": MASK, "places": torch.tensor([[0, 1, 2]])},
+    ],
+)
+def test_several_inputs_are_given_by_name_or_in_a_tuple(example: dict[str, Tensor] | tuple[Tensor, ...]) -> None:
+    network = Language()
+    gated = view(network, example)
+    expected = network(**example) if isinstance(example, dict) else network(*example)
+    got = gated(example, torch.ones(2))
+    assert [block.name for block in gated.blocks] == ["first", "second"] and gated.not_split == ()
+    assert type(got) is Given and all(map(torch.equal, got, expected))
+    alone = gated(example, torch.zeros(2, 2))
+    assert torch.equal(alone.hidden, network.embed(IDS) + (network.place(example["places"]) if len(example) > 2 else 0))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 5, 3), (2, 4, 5, 3), (2, 2, 2, 2, 3)])
+def test_tables_sequences_images_and_volumes_are_taken(shape: tuple[int, ...]) -> None:
+    network, x = nn.Sequential(Toy(linear()), Toy(linear())), torch.randn(shape, dtype=torch.float64)
+    gated = view(network, x)
+    assert len(gated) == 2 and torch.equal(gated(x, torch.ones(2, 2)), network(x))
+
+
+def test_a_dict_that_is_one_argument_and_an_output_in_a_dict() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Toy(linear())
+
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"out": self.block(batch["x"])}
+
+    network, example = Reads(), {"x": torch.randn(2, 3, dtype=torch.float64)}
+    gated = view(network, example)
+    assert torch.equal(gated(example)["out"], network(example)["out"]) and len(gated) == 1
+
+
+def huggings(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return a tiny network of transformers, and what it takes."""
+    import transformers
+
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    if kind == "vit":
+        vit = transformers.ViTConfig(**small, image_size=16, patch_size=8, num_labels=4)
+        return transformers.ViTForImageClassification(vit).eval(), {"pixel_values": torch.randn(2, 3, 16, 16)}
+    if kind == "resnet":
+        resnet = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[8, 16], depths=[1, 2])
+        return transformers.ResNetForImageClassification(resnet).eval(), {"pixel_values": torch.randn(2, 3, 32, 32)}
+    bert = transformers.BertConfig(**small, vocab_size=20, max_position_embeddings=8)
+    return transformers.BertForSequenceClassification(bert).eval(), {"input_ids": IDS, "attention_mask": MASK}
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [("vit", 4), ("resnet", 3), ("bert", 4)])
+def test_hugging_faces_networks_give_their_own_outputs(kind: str, blocks: int) -> None:
+    network, example = huggings(kind)
+    gated = view(network, example)
+    with torch.no_grad():
+        expected, got = network(**example), gated(example)
+    assert len(gated) == blocks and gated.is_chain and gated.not_split == ()
+    assert type(got) is type(expected) and torch.equal(got.logits, expected.logits)
+    assert not torch.equal(gated(example, torch.zeros(blocks)).logits, got.logits)
+
+
+# --- Wrappers ---------------------------------------------------------------------------------------------------------
+
+
+def exported(network: nn.Module, x: Tensor) -> object:
+    return torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+
+
+def inside(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module, Tensor], object]:
+    def wrapped(network: nn.Module, x: Tensor) -> object:
+        twin = copy.deepcopy(network)
+        for name, stage in list(twin.named_children()):
+            if isinstance(stage, nn.Sequential):
+                setattr(twin, name, wrap(stage))
+        return twin
+
+    return wrapped
+
+
+def compiled_in_place(network: nn.Module, x: Tensor) -> object:
+    twin = copy.deepcopy(network)
+    twin.layer1.compile(backend="eager")  # type: ignore[operator]  # a module
+    return twin
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        exported,
+        inside(nn.DataParallel),
+        inside(lambda stage: torch.compile(stage, backend="eager")),  # type: ignore[arg-type,return-value]
+        compiled_in_place,
+    ],
+)
+def test_wrapped_and_exported_networks_are_seen_through(wrap: Callable[[nn.Module, Tensor], object]) -> None:
+    network, x = zoo.build("cifar_resnet", depth=8).eval(), torch.randn(2, 3, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        gated = view(wrap(network, x), x)
+        with torch.no_grad():
+            assert torch.allclose(gated(x), network(x), atol=1e-5)
+            gates = torch.tensor([1.0, 0.0, 1.0])
+            assert torch.allclose(gated(x, gates), view(network, x)(x, gates), atol=1e-5)
+    assert [block.kind for block in gated.blocks] == ["add"] * 3
+    assert [block.name.split(".")[0] for block in gated.blocks] == ["layer1", "layer2", "layer3"]
+
+
+def test_several_outputs_are_compared_one_by_one() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Toy(linear())
+
+        def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return self.block(x), [x]
+
+    network, x = Two(), torch.randn(2, 3, dtype=torch.float64)
+    assert all(map(torch.equal, tensors_of(view(network, x)(x)), tensors_of(network(x))))
+
+
+def test_a_value_assigned_in_place_is_part_of_the_flow() -> None:
+    class Assigns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.f(x)
+            y[:, 1:] += x[:, 1:].tanh()
+            return x + y
+
+    network, x = Assigns(), torch.randn(2, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert len(gated) == 1 and torch.equal(gated(x), network(x)) and torch.equal(gated(x, torch.zeros(1)), x)
+    sides = gated.sides(0, gated.stem(x))
+    assert torch.equal(sides.shortcut + sides.branches[0], network(x))
+
+
+def test_a_plain_network_of_layers_alone_has_those_as_units_that_can_be_removed() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 5, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)
+    )
+    gated = view(network, x := torch.randn(2, 3, 32, 32))
+    assert [(unit.name, unit.kind) for unit in gated.blocks] == [
+        ("2", "unit"),
+        ("4", "unit"),
+    ]
+    h = network[0](x).relu()
+    assert torch.equal(gated(x, torch.zeros(2)), F.pad(h, (0, 0, 0, 0, 0, 4)).relu())

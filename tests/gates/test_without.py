@@ -1,0 +1,144 @@
+"""Blocks taken out for good: the network with their gates at 0, in a module of its own."""
+
+import copy
+import io
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import assert_refused, refused, reslab_here, snapshot
+from torch import Tensor, nn
+from torchvision import models
+
+from reslab.errors import UnknownNameError, UnseenError
+from reslab.networks import zoo
+from reslab.networks.counting import count_macs, count_params
+from reslab.residual import view
+from reslab.weights.files import to_bytes
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "v1, option A": lambda: zoo.build("cifar_resnet", depth=14),
+    "v2": lambda: zoo.build("cifar_preresnet", depth=14),
+    "in place": lambda: models.resnet18(num_classes=10),
+    "bottlenecks": lambda: models.ResNet(models.resnet.Bottleneck, [1, 2, 1, 1], num_classes=10),
+}
+
+
+def stays(layer: str, name: str) -> bool:
+    """Say whether a block's layer is its shortcut's too: v2 normalises before both sides where it changes the shape."""
+    return "downsample" in layer or (name == "v2" and layer == "layer2.0.bn1")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_is_the_network_with_gates_at_zero_bit_for_bit_and_smaller(name: str) -> None:
+    network = NETWORKS[name]()
+    x = torch.randn(2, 3, 32, 32)
+    network(x)  # for statistics of its own
+    network.eval()
+    small_enough = count_params(network) < 1e6  # a snapshot is of Python's numbers
+    before = snapshot(network) if small_enough else None
+    gated = view(network, x)
+    gone = [gated.blocks[1].name, gated.blocks[2].name, gated.blocks[-1].name]
+    small = gated.without(*gone)
+    assert before is None or snapshot(network) == before
+    with torch.no_grad():
+        assert torch.equal(small(x), gated(x, gated.gates(off=gone)))
+    branches = sum(
+        parameter.numel()
+        for layer, module in network.named_modules()
+        for parameter in module.parameters(recurse=False)
+        if any(layer.startswith(f"{block}.") for block in gone) and not stays(layer, name)
+    )
+    assert count_params(small) == count_params(network) - branches
+    assert count_macs(small, x) < count_macs(network, x)
+    state = network.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in small.state_dict().items())
+
+
+def test_it_trains_and_the_network_does_not() -> None:
+    network = zoo.build("cifar_resnet", depth=14)
+    x, y = torch.randn(4, 3, 16, 16), torch.randint(10, (4,))
+    small = view(network, x).without("layer1.1", "layer2.0")
+    before = snapshot(network)
+    assert small.training and all(module.training for module in small.modules())
+    start = small.get_parameter("fc.weight").clone()
+    optimizer = torch.optim.SGD(small.parameters(), 0.1)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(small(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] and not torch.equal(small.get_parameter("fc.weight"), start)
+    assert snapshot(network) == {**before, "torch": snapshot(network)["torch"]}
+    assert [block.name for block in view(small.eval(), x).blocks] == ["layer1.0", "layer2.1", "layer3.0", "layer3.1"]
+
+
+class Dropping(nn.Module):
+    """A block that asks its mode in a function's arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x + self.two(self.one(x).relu()), 0.5, self.training)
+
+
+def test_copies_pickles_and_files_keep_it_and_its_modes() -> None:
+    network, x = nn.Sequential(Dropping(), Dropping(), nn.Linear(4, 2)).eval(), torch.randn(64, 4)
+    small = view(network, x).without("0")
+    file = io.BytesIO()
+    torch.save(small, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small)), loaded):
+        assert torch.equal(other(x), small(x)) and not other.training
+        other.train()
+        assert not torch.equal(other(x), other(x))  # dropout is at work
+        assert torch.equal(other.eval()(x), small(x))
+
+
+def test_what_cannot_be_taken_out_is_told() -> None:
+    class InPlace(nn.Module):
+        """A branch that overwrites what the shortcut takes too."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.linear(F.relu(x, inplace=True))
+
+    x = torch.randn(3, 4)
+    with refused(UnseenError, "1"):
+        view(nn.Sequential(nn.Linear(4, 4), InPlace()), x).without("1")
+    with refused(UnseenError, "layer2.0"):
+        view(zoo.build("cifar_plain", depth=8), torch.randn(2, 3, 16, 16)).without("layer2.0")
+    with refused(UnknownNameError, "layer9"):
+        view(zoo.build("cifar_resnet", depth=8), torch.randn(2, 3, 16, 16)).without("layer9")
+
+
+def test_the_command_writes_the_smaller_network_as_onnx(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = zoo.build("cifar_resnet", depth=8).eval()
+    file, out = tmp_path / "whole.safetensors", tmp_path / "small.onnx"
+    file.write_bytes(to_bytes(network, "cifar_resnet", {"depth": 8}, {}))
+    assert_refused(reslab_here("weights", file, "--without", "layer3.0"), "--without", "ONNX")
+    assert_refused(reslab_here("weights", file, "--without", "layer4.0", "--out", out), "layer4.0")
+    done = reslab_here("weights", file, "--without", "layer1.0, layer3.0", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    x = torch.randn(3, 3, 32, 32)
+    small = view(network, x).without("layer1.0", "layer3.0")
+    parameters = {"network": count_params(network), "written": count_params(small)}
+    assert json.loads(done.stdout)["parameters"] == parameters
+    session = onnxruntime.InferenceSession(out.read_bytes())
+    (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        assert np.allclose(logits, small(x).numpy(), atol=1e-4)
