@@ -73,7 +73,7 @@ def _fast_copy(view: View) -> FastView:
     for relu in in_place_relus(view):
         network.set_submodule(relu, nn.ReLU(inplace=True))
     network.to(memory_format=torch.channels_last)
-    return FastView(network.eval(), view.declarations, frozenset(view.fixed))
+    return FastView(network.eval(), view.sketch, view.declarations, frozenset(view.fixed))
 
 
 def conv_bn_pairs(view: View) -> list[tuple[str, str]]:

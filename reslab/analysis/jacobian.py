@@ -19,6 +19,7 @@ from torch.func import jacrev, vjp
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import analysis, answers_alone, as_view, evaluating
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
+from reslab.gates.following import sketched
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
 from reslab.state import copied
@@ -174,8 +175,9 @@ def jacobian(
     seen = as_view(network, images)
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
-        exact = View(copied(seen.network).to(dtype).requires_grad_(False), seen.declarations, frozenset(seen.fixed))
         images = images.to(dtype) if images.is_floating_point() else images
+        network = copied(seen.network).to(dtype).requires_grad_(False)
+        exact = View(network, sketched(images), seen.declarations, frozenset(seen.fixed))
         if not answers_alone(exact.network, images):
             raise UnseenError(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block "

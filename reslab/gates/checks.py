@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError

@@ -27,7 +27,7 @@ def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
     for node in graph.nodes:
         if node in parts or (node.op == "placeholder" and not parts):
             found[node] = Begin("mask" in str(node.args[1:]), len(found))
-        elif node.op != "output" and not _is_of_shape(node):
+        elif node.op != "output" and not is_of_shape(node):
             inputs = [found[source] for source in node.all_input_nodes if source in found]
             if inputs:
                 found[node] = min(inputs)
@@ -61,7 +61,8 @@ NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like"
 """How the operations are called that take of a tensor its shape alone."""
 
 
-def _is_of_shape(node: fx.Node) -> bool:
+def is_of_shape(node: fx.Node) -> bool:
+    """Say whether a value is read off the shape of another, or checks it."""
     if node.target in (check, shapes_of, bool, int, float, len, operator.index):
         return True
     if node.op == "call_function" and node.target is getattr:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -243,10 +244,10 @@ def recorded_factories(record: Callable[..., Any]) -> Iterator[None]:
 
 def line_of_network() -> str:
     """Return the line of the network's own code that is being traced: ` (model.py:12)`."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         file = frame.f_code.co_filename.replace("\\", "/")
         if "/torch/" not in file and file != __file__ and not file.endswith("/gates/tracing.py"):
             return f" ({file}:{frame.f_lineno})"
-        frame = frame.f_back  # type: ignore[assignment]  # the outermost is never torch's
+        frame = frame.f_back
     return ""

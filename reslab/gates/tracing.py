@@ -224,7 +224,7 @@ class Tracer(fx.Tracer):
             raise _ModeBranchError(str(obj.node.target).removesuffix(".training"))
         return self.told(obj, bool)
 
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+    def iter(self, obj: Any) -> Iterator[Any]:
         """Yield the parts of a value, as many as the example's shape makes them."""
         return (obj[index] for index in range(self.told(obj, len)))
 
@@ -280,7 +280,7 @@ def within(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return within(module.module)
     # as torch.compile calls it
-    return within(module._modules["_orig_mod"]) if "_orig_mod" in module._modules else module
+    return within(module.get_submodule("_orig_mod")) if "_orig_mod" in module._modules else module
 
 
 def is_layer(module: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from reslab.errors import UnseenError, first_few
+from reslab.gates import flow
 from reslab.gates.gating import without_gate
 from reslab.gates.inputs import tensors_of
 from reslab.gates.planning import Plan
@@ -137,14 +138,31 @@ def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
 
 
 def _erase(graph: fx.Graph, node: fx.Node) -> None:
-    """Erase a node, and what was computed for it alone."""
+    """Erase a node, and what was computed for it alone, with the checks of its shape."""
     pending = [node]
     while pending:
         node = pending.pop()
-        if not node.users and node.op != "placeholder" and node in graph.nodes:
+        if node.op == "placeholder" or node not in graph.nodes:
+            continue
+        later = _users_of(node)
+        if all(user.users or flow.is_of_shape(user) for user in later):
             sources = node.all_input_nodes
+            for user in sorted(later, key=list(graph.nodes).index, reverse=True):
+                graph.erase_node(user)
             graph.erase_node(node)
             pending += sources
+
+
+def _users_of(node: fx.Node) -> set[fx.Node]:
+    """Return the nodes whose value comes from this one's."""
+    found: set[fx.Node] = set()
+    pending = list(node.users)
+    while pending:
+        user = pending.pop()
+        if user not in found:
+            found.add(user)
+            pending += user.users
+    return found
 
 
 def _put(holder: nn.Module, name: str, part: Any) -> None:

@@ -23,7 +23,8 @@ def chosen(values: Mapping[float, Values], rates: Mapping[int, float]) -> Values
     for seed, rate in rates.items():
         for group, errors in values[rate].trained.items():
             trained.setdefault(group, {})[seed] = errors[seed]
-    return Values({seed: values[rate][seed] for seed, rate in rates.items()}, trained)
+    grain = max(by_seed.grain for by_seed in values.values())
+    return Values({seed: values[rate][seed] for seed, rate in rates.items()}, trained, grain)
 
 
 def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> Values:

@@ -153,7 +153,7 @@ def built(name: str) -> tuple[nn.Module, Any]:
     """Return a network and an example that it takes, a batch of two."""
     if name.startswith("timm/"):
         network: nn.Module = sources.timms(name, {})
-        return network, torch.randn(2, *network.default_cfg["input_size"])  # type: ignore[index,misc]  # timm is untyped
+        return network, torch.randn(2, *network.default_cfg["input_size"])  # type: ignore[index]  # timm is untyped
     if name.startswith("torchvision/"):
         return sources.torchvisions_own(name, {}), _torchvisions_example(name.removeprefix("torchvision/"))
     return _huggings(name.removeprefix("hf:"))

@@ -256,7 +256,7 @@ def _not_numbers(state: State) -> list[str]:
         for name, tensor in state.items()
         if tensor.is_floating_point()
         and not tensor.is_meta
-        and (not tensor.isfinite().all() or (name.endswith("running_var") and bool((tensor < 0).any())))
+        and (not tensor.float().isfinite().all() or (name.endswith("running_var") and bool((tensor.float() < 0).any())))
     ]
 
 

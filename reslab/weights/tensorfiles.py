@@ -6,6 +6,7 @@ import stat
 import sys
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -192,9 +193,11 @@ def _harmless(name: str) -> bool:
 
     Others' classes may, as theirs are not known; nothing that a file names is imported or called either way.
     """
-    module = name.rpartition(".")[0] or "builtins"
-    pythons = module.partition(".")[0] in {*sys.stdlib_module_names, "__builtin__", "copy_reg"}
-    return not pythons or name in VALUES or module in VALUES
+    module, _, kind = name.rpartition(".")
+    module = IMPORT_MAPPING.get(module, module) or "builtins"  # torch.save writes Python 2's names of modules
+    if module.partition(".")[0] not in sys.stdlib_module_names:
+        return True
+    return module in VALUES or (kind if module == "builtins" else f"{module}.{kind}") in VALUES
 
 
 def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserError:

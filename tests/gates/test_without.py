@@ -15,7 +15,7 @@ from helpers import assert_refused, refused, reslab_here, snapshot
 from torch import Tensor, nn
 from torchvision import models
 
-from reslab.errors import UnknownNameError, UnseenError
+from reslab.errors import MismatchError, UnknownNameError, UnseenError
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.residual import view
@@ -142,3 +142,25 @@ def test_the_command_writes_the_smaller_network_as_onnx(tmp_path: Path) -> None:
     (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         assert np.allclose(logits, small(x).numpy(), atol=1e-4)
+
+
+class Square(nn.Module):
+    """A block that asks, inside its branch, whether it was given a square."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if y.shape[2] != y.shape[3]:
+            raise ValueError("no square")
+        return x + y.relu()
+
+
+def test_a_branch_that_looks_at_its_shape_goes_with_its_checks() -> None:
+    gated = view(nn.Sequential(nn.Conv2d(3, 4, 1), Square(), Square()), torch.randn(2, 3, 8, 8))
+    small = gated.without("1")
+    assert [name for name, _ in small.named_parameters()] == ["0.weight", "0.bias", "2.conv.weight", "2.conv.bias"]
+    assert refused(lambda: small(torch.randn(2, 3, 8, 6))) is MismatchError  # the other block's check is there
+    assert gated.without("1", "2")(torch.randn(2, 3, 8, 6)).shape == (2, 4, 8, 6)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import SEEDS
 from torch import nn
 
 from reslab.analysis.gradient_flow import TINY, GradientFlow, TrainingFlow, gradient_flow
@@ -149,7 +150,7 @@ def test_sides_are_those_that_the_claims_name(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(study_module, "start", pretend_start)
     monkeypatch.setattr(study_module, "training", pretend_training)
-    found = verdicts(measure(SMALL, NO_TRIALS))
+    found = verdicts(measure(SMALL.model_copy(update={"seeds": SEEDS}), NO_TRIALS))
     two = math.log10(2)
     effects = {
         "plain-with-batchnorm-explodes": 0.3,

@@ -111,12 +111,12 @@ def test_sides_are_those_that_the_claims_name_and_untrained_networks_decide_noth
     }
     assert verdicts() == expected
     gone, errors["stochastic"] = {"stochastic"}, 0.9
-    assert verdicts() == expected | {"stochastic-depth-makes-robust": "inconclusive"}
+    assert verdicts() == expected | {"stochastic-depth-makes-robust": "untested"}
     gone, errors["stochastic"], errors["control"] = set(), 0.0, 0.5
-    assert verdicts() == expected | {"plain-breaks": "inconclusive"}
+    assert verdicts() == expected | {"plain-breaks": "untested"}
     errors["resnet"] = 0.5
     left = {"transitions-matter-more-in-v2", "one-block-costs-little-in-v2"}
-    assert {name for name, decision in verdicts().items() if decision != "inconclusive"} == left
+    assert {name for name, decision in verdicts().items() if decision != "untested"} == left
 
 
 @pytest.mark.parametrize("make", [lambda: stochastic_depth(10, 1, 14), lambda: short_paths(10, 1, 14, 2)])

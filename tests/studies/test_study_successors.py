@@ -159,9 +159,7 @@ def test_a_network_that_was_not_trained_decides_nothing(
     }
     assert untested.keys() == expected[untrained]
     for verdict in untested.values():
-        assert (
-            verdict.verdict == "inconclusive" and verdict.reason and verdict.reason.values["errors"] == {untrained: 0.4}
-        )
+        assert verdict.verdict == "untested" and verdict.reason and verdict.reason.values["errors"] == {untrained: 0.4}
 
 
 def test_networks_of_other_cost_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
