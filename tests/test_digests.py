@@ -36,7 +36,10 @@ APART = {
     "reslab.weights.tensorfiles",
     "reslab.weights.untold",
 }
-LEDGER = {"reslab.ledger", "reslab.ledger.claim", "reslab.ledger.record", "reslab.ledger.verdict"}
+LEDGER = {
+    "reslab.ledger",
+    *(f"reslab.ledger.{name}" for name in ("claim", "comparison", "estimate", "record", "verdict")),
+}
 COUNTING = {"reslab.networks.counting"}  # parameters and multiply-adds
 
 
