@@ -69,7 +69,7 @@ def register(
         )
     for claim in claims:
         if claim.margin_why is None:
-            print(f"note: {claim.id} does not say why its margin is {claim.margin:g}", file=sys.stderr)
+            print(f"reslab: note: {claim.id} does not say why its margin is {claim.margin:g}", file=sys.stderr)
     registration = Registration(
         study=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),

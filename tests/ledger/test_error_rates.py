@@ -153,3 +153,17 @@ def test_a_study_keeps_its_error_rate(n: int, paired: bool) -> None:
         p.append(reckon(rng.normal(1, 1, (repeats, n)), rng.normal(0, 3, (repeats, n)), 1.0, paired=paired).p)
     false = (np.min(p, axis=0) <= 0.05 / 4).mean()  # by Holm, some claim is decided
     assert false < 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+
+
+@pytest.mark.parametrize("name", ["normal", "t3", "lognormal", "often failing"])
+def test_looks_that_split_the_error_rate_keep_it(name: str) -> None:
+    """Decided with five seeds if the claim can be, and otherwise with ten and then twenty, each at a third."""
+    rng, repeats, looks = np.random.default_rng(7), 20_000, (5, 10, 20)
+    draw = DISTRIBUTIONS[name]
+    values, threshold = draw(rng, (repeats, looks[-1])), float(np.median(draw(rng, (1, 400_001))))
+    split, whole = np.zeros(repeats, bool), np.zeros(repeats, bool)
+    for look in looks:
+        p = reckon(values[:, :look], np.zeros((repeats, look)), threshold).p
+        split, whole = split | (p <= 0.05 / len(looks)), whole | (p <= 0.05)
+    assert split.mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+    assert whole.mean() > split.mean()  # looking as often at the whole rate errs more

@@ -1,0 +1,174 @@
+"""Registrations, studies that are run by them, and what departs from them and is exploratory."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import assert_refused, reslab_here
+
+from reslab import studies
+from reslab.experiment.study import code_of
+from reslab.files import read_json
+from reslab.ledger.record import Record
+from reslab.ledger.registration import Registration, exploratory
+from reslab.ledger.wording import phrases
+from reslab.report.records import read_study
+
+pytestmark = pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
+
+SMOKE = ("--preset", "smoke", "--epochs", "1", "--depths", "8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a registration of two looks, and the study that was run by it."""
+    where = tmp_path_factory.mktemp("registered")
+    file = where / "registrations" / "shortcuts-900.json"
+    done = reslab_here("register", "shortcuts", "--seeds", "900:904", "--looks", "3,4", *SMOKE, "--out", file)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in done.stdout
+    words = ("study", "shortcuts", "--registered", file, "--until", "decided", "--workers", "1", "--out", where / "run")
+    done = reslab_here(*words)
+    assert done.returncode == 0, done.stderr
+    assert reslab_here(*words).returncode == 0  # again, which measures nothing
+    return where
+
+
+@pytest.fixture
+def record(place: Path) -> Record:
+    return read_study(place / "run")
+
+
+@pytest.fixture
+def file(place: Path) -> Path:
+    return place / "registrations" / "shortcuts-900.json"
+
+
+def standing(record: Record, known: tuple[Record, ...] = ()) -> set[str | None]:
+    """Return the codes of why the record's statistical claims are exploratory."""
+    reasons = [exploratory(record, claim, known) for claim in record.claims if claim.kind == "statistical"]
+    assert all(reason is None or reason.code in phrases()["exploratory"] for reason in reasons)
+    return {reason and reason.code for reason in reasons}
+
+
+def test_a_registration_says_what_is_fixed(file: Path) -> None:
+    found = read_json(file)
+    claims = {claim.id: claim for claim in studies.find("shortcuts").claims if claim.kind == "statistical"}
+    assert {claim["id"]: claim["margin"] for claim in found["claims"]} == {id: c.margin for id, c in claims.items()}
+    for claim in found["claims"]:
+        assert (claim["revision"], claim["margin_why"]) == (
+            claims[claim["id"]].revision,
+            claims[claim["id"]].margin_why,
+        )
+    assert (found["study"], found["seeds"], found["looks"]) == ("shortcuts", [900, 901, 902, 903], [3, 4])
+    assert (found["error_rate"], found["code"]) == (0.05, code_of("shortcuts"))
+    assert (found["config"]["epochs"], found["config"]["first_seed"], found["config"]["seeds"]) == (1, 900, 4)
+
+
+def test_a_record_carries_its_registration_and_is_no_longer_exploratory(record: Record, file: Path) -> None:
+    assert record.registered == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert record.registration == read_json(file) and record.error_rate == 0.025
+    assert record.code == record.registration["code"]
+    assert standing(record) == {None}
+    shares = [claim.share for claim in record.claims if claim.share is not None]
+    assert all(share <= 0.025 for share in shares)
+    undecided = any(claim.verdict == "inconclusive" for claim in record.claims)
+    assert record.config["seeds"] == (4 if undecided else 3)  # it goes on only while a claim is undecided
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"registration": None}, "unregistered"),
+        ({"registered": "0" * 64}, "registration-changed"),
+        ({"code": {"trains": "0", "measures": "0", "decides": "0"}}, "other-code"),
+        ({"code": {}}, "other-code"),
+        ({"config": {"epochs": 2}}, "other-settings"),
+        ({"config": {"first_seed": 901}}, "other-seeds"),
+        ({"config": {"seeds": 5}}, "other-seeds"),
+        ({"study": "degradation"}, "other-seeds"),
+    ],
+)
+def test_what_departs_from_its_registration_is_exploratory(changes: dict[str, Any], code: str, record: Record) -> None:
+    if "config" in changes:
+        changes = {"config": {**record.config, **changes["config"]}}
+    assert standing(record.model_copy(update=changes)) == {code}
+
+
+def test_a_registration_that_was_changed_is_not_the_one_of_the_hash(record: Record) -> None:
+    assert record.registration is not None
+    changed = {**record.registration, "error_rate": 0.1}
+    assert standing(record.model_copy(update={"registration": changed})) == {"registration-changed"}
+    assert standing(record.model_copy(update={"registration": {}})) == {"registration-changed"}
+
+
+@pytest.mark.parametrize("change", [{"margin": 0.5}, {"revision": 9}, {"unit": "apples"}, {"direction": "higher"}])
+def test_another_claim_than_the_registered_is_exploratory(change: dict[str, Any], record: Record) -> None:
+    (claim,) = [claim for claim in record.claims if claim.id == "shortcuts.zero-padding-is-not-worse-than-projection"]
+    reason = exploratory(record, claim.model_copy(update=change))
+    assert reason is not None and reason.code == "other-claim"
+
+
+def test_seeds_of_an_earlier_record_are_seen(record: Record) -> None:
+    before = record.model_copy(update={"registration": None, "registered": None, "code": {}})
+    assert standing(record, (record, before)) == {"seen-seeds"}
+    later = record.model_copy(update={"registration": None, "registered": None})  # which version 3 wrote
+    elsewhere = before.model_copy(update={"config": {**before.config, "data": "cifar10"}})
+    claims = [claim.model_copy(update={"revision": claim.revision + 1}) for claim in before.claims]
+    assert standing(record, (later, elsewhere, before.model_copy(update={"claims": claims}))) == {None}
+    assert record.registration is not None
+    earlier = record.model_copy(update={"registration": {**record.registration, "date": "2001-01-01"}})
+    assert standing(record, (earlier,)) == {"seen-seeds"}
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_registration_is_never_replaced(file: Path) -> None:
+    before = file.read_bytes()
+    assert_refused(reslab_here("register", "shortcuts", "--seeds", "950:953", *SMOKE, "--out", file), file.name)
+    assert file.read_bytes() == before
+
+
+def test_seeds_that_a_record_has_are_refused(place: Path, tmp_path: Path) -> None:
+    words = ("register", "shortcuts", *SMOKE, "--known", place, "--out", tmp_path / "r.json")
+    assert_refused(reslab_here(*words, "--seeds", "902:905"), 902)
+    assert not (tmp_path / "r.json").exists()
+    assert reslab_here(*words, "--seeds", "904:907").returncode == 0
+    assert_refused(reslab_here("register", "shortcuts", "--seeds", "1:9", "--known", tmp_path / "none"), "none")
+
+
+@pytest.mark.parametrize("seeds", ["300", "300:", "300:302", "310:300", "a:b", ":5", "0:5000", "-1:9"])
+def test_seeds_that_are_none_are_refused(seeds: str) -> None:
+    assert_refused(reslab_here("register", "shortcuts", f"--seeds={seeds}"), "FIRST:PAST")
+
+
+@pytest.mark.parametrize("looks", ["5", "2,10", "10,5", "5,5,10", "5,x,10", "5,10,"])
+def test_looks_that_are_none_are_refused(looks: str) -> None:
+    assert_refused(reslab_here("register", "shortcuts", "--seeds", "300:310", "--looks", looks), "--looks")
+
+
+def test_a_study_that_seeds_do_not_decide_is_not_registered() -> None:
+    assert_refused(reslab_here("register", "history", "--seeds", "300:310"), "history")
+
+
+def test_a_registered_study_takes_nothing_beside_its_registration(file: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path)
+    assert_refused(reslab_here("study", "degradation", "--registered", file, *out), "shortcuts")
+    assert_refused(reslab_here("study", "shortcuts", "--registered", file, "--epochs", "2", *out), "settings")
+    assert_refused(reslab_here("study", "shortcuts", "--registered", tmp_path / "none", *out), "none")
+    assert_refused(reslab_here("study", "shortcuts", "--until", "decided", *out), "--registered")
+
+
+@pytest.mark.parametrize("change", [{"seeds": "x"}, {"study": "shortcuts "}, {"registration": 2}])
+def test_a_registration_that_was_edited_is_told(change: dict[str, Any], file: Path, tmp_path: Path) -> None:
+    edited = tmp_path / "edited.json"
+    edited.write_text(json.dumps({**read_json(file), **change}), encoding="utf-8")
+    assert_refused(reslab_here("study", "shortcuts", "--registered", edited, "--out", tmp_path), edited.name)
+
+
+def test_its_text_is_its_own(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert Registration.model_validate_json(text).text() == text
