@@ -132,7 +132,7 @@ def test_intervals_and_verdicts_are_the_labs_own(direction: Any, shift: float) -
     claim = Claim("x.y", "statistical", "overview", {"ko": "", "en": ""}, "", direction, 0.02)
     control = {seed: 0.3 + 0.01 * seed for seed in range(5)}
     treatment = {seed: control[seed] + shift + 0.004 * (-1) ** seed for seed in range(5)}
-    (expected,) = decide([Comparison(claim, treatment, control)])
+    (expected,) = decide([Comparison(claim, treatment, control, paired=True)])
     low, high = task_2_6.interval(list(treatment.values()), list(control.values()), 0.95)
     assert (low, high) == pytest.approx(expected.interval)
     assert task_2_6.verdict(low, high, 0.02, direction) == expected.verdict
