@@ -16,8 +16,8 @@ _SAID = {
     r"in-?place operation": "in-place",
     r"does not require grad|can't call numpy\(\) on tensor that requires": "detached",
     r"same dtype|expected scalar type|should be the same|must be the same|dtype": "dtypes",
-    r"must match the size|inconsistent tensor size|cannot be multiplied|size mismatch": "sizes",
-    r"to have \d+ channels|shape '|expected input|not match": "sizes",
+    r"must match the size|inconsistent tensor size|cannot be multiplied|size mismatch|to have \d+ channels": "sizes",
+    r"shape '|expected input|not match": "sizes",
 }
 """What PyTorch's messages are about, by what they say."""
 

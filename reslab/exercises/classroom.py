@@ -210,6 +210,12 @@ def grade(
 
 def _row(submission: Submission, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     stopped = [f"{result['task']}: {result['failure']}" for result in results if result["failure"] is not None]
+    stopped += [
+        f"{result['task']} {part['name']}: {part['mistakes'][0]}"
+        for result in results
+        for part in result["parts"]
+        if part["status"] == "stopped"
+    ]
     stopped += [submission.problem] if submission.problem else []
     return {
         "student": submission.student,

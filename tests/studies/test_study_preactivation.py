@@ -9,7 +9,7 @@ from reslab.errors import UserError
 from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
-from reslab.experiment.trials import Values
+from reslab.experiment.trials import Trials, Values
 from reslab.studies.preactivation import STUDY, advantage
 
 
@@ -31,9 +31,34 @@ def test_every_network_that_a_test_error_comes_from_has_to_be_trained(untrained:
     trials = pretended("preactivation", tmp_path, lambda group: 0.9 if group == untrained else 0.0)
     verdicts = STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
     found = {v.id.removeprefix("preactivation.") for v in verdicts if v.reason and v.reason.code == "untrained"}
-    deep = {"v2-is-not-worse-at-depth", "v2-is-better-at-depth"}
+    deep = {
+        "v2-is-not-worse-at-depth",
+        "v2-is-better-at-depth",
+        "v2-does-not-train-better-below-a-thousand-layers",
+    }
     compared = deep if untrained.endswith("14") else {"v2-has-no-advantage-when-shallow"}
     assert found == {"the-advantage-grows-with-depth", *compared}
+
+
+@pytest.mark.parametrize(("v1", "verdict"), [(0.002, "supported"), (0.1, "refuted")])
+def test_v2_trains_no_better_where_v1_trains_as_well(v1: float, verdict: str, tmp_path: Path) -> None:
+    trials = pretended("preactivation", tmp_path, lambda group: v1 if group == "v1-14" else 0.0)
+    (found,) = (
+        claim
+        for claim in STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
+        if claim.id == "preactivation.v2-does-not-train-better-below-a-thousand-layers"
+    )
+    assert found.verdict == verdict and found.effect == pytest.approx(v1)
+
+
+def test_of_a_thousand_layers_nothing_is_said_that_is_claimed_of_fewer(tmp_path: Path) -> None:
+    depths = {8: 20, 14: 1001}
+    given = pretended("preactivation", tmp_path, lambda _: 0.0)
+    trials = Trials({(kind, depths[int(depth)]): members for (kind, depth), members in given.items()})
+    config = STUDY.configure("default", {"block": "bottleneck", "depths": tuple(depths.values())})
+    codes = {claim.id.partition(".")[2]: claim.reason for claim in STUDY.verdicts(STUDY.measure(config, trials))}
+    too_deep = {key for key, reason in codes.items() if reason and reason.code == "too-deep"}
+    assert too_deep == {"v2-does-not-train-better-below-a-thousand-layers"}
 
 
 def test_a_seed_that_is_lost_on_one_side_is_left_out() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import pretended
+from helpers import SEEDS, pretended
 
 from reslab.measures import rectifiers
 from reslab.measures.rectifiers import Rectifiers, between_images, correlation
@@ -71,7 +71,7 @@ def test_opposite_data_turn_the_verdicts_round(
     monkeypatch.setattr(shattering, "between_images", lambda family, *rest: line(family, rest[-1]))
     monkeypatch.setattr(shattering, "correlation", pretend)
     trials = pretended("shattering", tmp_path, lambda _: 0.0)
-    measured = STUDY.measure(STUDY.configure("smoke", {"seeds": 12}), trials)
+    measured = STUDY.measure(STUDY.configure("smoke", {"seeds": SEEDS}), trials)
     assert {claim.id: claim.verdict for claim in STUDY.verdicts(measured)} == {
         claim.id: verdict for claim in STUDY.claims
     }

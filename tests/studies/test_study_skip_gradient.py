@@ -91,7 +91,7 @@ def test_both_before_and_after_training_have_to_be_as_claimed(tmp_path: Path, mo
     """
 
     def pretend(trial: Trial) -> dict[str, Look]:
-        low, noise = (0.0 if trial.key == ("v1",) else 0.4), 0.01 * trial.seed
+        low, noise = (0.0 if trial.key == ("v1",) else 0.4), 0.01 * (trial.seed % 3)
         before = Look({"layer1.0": [low, 2.0], "layer2.1": [low, 2.0]}, 0.02 + noise)
         after = Look({"layer1.0": [2 * low + noise, 2 * low, 2.0, 2.0]}, 0.01)
         return {"before": before, "after": after}
@@ -105,12 +105,12 @@ def test_both_before_and_after_training_have_to_be_as_claimed(tmp_path: Path, mo
             "v1-blocks-shrink-some-directions": 0.5,
             "v2-blocks-shrink-some-directions": 0.0,
             "many-directions-shrink": 0.5,
-            "v1-blocks-lose-directions": 1 / 3,  # of the first seed half, of the others a quarter
+            "v1-blocks-lose-directions": 1 / 3,  # of every third seed half, of the others a quarter
             "the-gradient-itself-seldom-shrinks": 0.03,
         }
     )
     decided = {key: verdict.verdict for key, verdict in found.items() if key in effects}
-    assert list(decided.values()) == ["supported", "refuted", "supported", "inconclusive", "supported"]
+    assert list(decided.values()) == ["supported", "refuted", "supported", "supported", "supported"]
     untrained = pretended("skip_gradient", tmp_path, lambda group: 0.9 if group == "v2" else 0.0)
     reasons = {
         verdict.id.partition(".")[2]: verdict.reason for verdict in STUDY.verdicts(STUDY.measure(config, untrained))
