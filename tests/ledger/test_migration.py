@@ -53,6 +53,7 @@ LATER = {
     "nothing-measured",
     "past-by-p",
     "signs-too-few",
+    "too-deep",
 }
 """Reasons that version 0.1 did not have."""
 

@@ -283,6 +283,44 @@ WORDED = [
         "not every network learned enough to be looked into",
     ),
     ({"code": "one-epoch"}, {}, "둘째 에포크가 없다", "there is no second epoch"),
+    (
+        {"code": "past-by-p", "values": {"n": 5, "threshold": 0.5}},
+        {},
+        "홀름 보정을 거친 p-값이 오류율보다 작다. 함께 읽는 구간은 더 넓어서 기준(0.5)에 닿는다",
+        "decided by Holm's adjusted p-value; the simultaneous interval, which is wider, reaches 0.5",
+    ),
+    (
+        {"code": "signs-too-few", "values": {"n": 5, "threshold": 0.5}},
+        {},
+        "구간은 기준(0.5)을 벗어났지만, 차이가 치우쳤거나 흩어짐이 없어 필요한 부호 검정이 동의하지 않는다",
+        "the interval is past 0.5, but the sign test, which skewed differences or those without spread call for, does "
+        "not agree",
+    ),
+    (
+        {"code": "median-nearer", "values": {"n": 5, "threshold": 0.5}},
+        {},
+        "평균은 기준(0.5)을 벗어났지만 차이들의 중앙값은 그만큼 벗어나지 않았다",
+        "the mean is past 0.5, but the median of the differences is not as far past it",
+    ),
+    ({"code": "nothing-measured"}, {}, "견줄 값이 없다", "there are no values to compare"),
+    (
+        {"code": "not-finite", "values": {"seeds": [3, 12]}},
+        {},
+        "유한한 수가 아닌 값이 있다: 시드 3, 12",
+        "values that are not finite numbers: seeds 3, 12",
+    ),
+    (
+        {"code": "not-a-number"},
+        {"measured": "NaN", "expected": 1},
+        "잰 값: NaN (수가 아닌 NaN이 있다. 주장은 1)",
+        "measured: NaN (NaN, which is no number; claimed: 1)",
+    ),
+    (
+        {"code": "too-deep", "values": {"depth": 1202}},
+        {},
+        "이 주장은 천 층이 안 되는 신경망의 것이다(1,202층)",
+        "the claim is of networks under a thousand layers (1,202 layers)",
+    ),
     ({"code": "different-machines"}, {}, "실행들이 서로 다른 기계에서 나왔다", "the runs are of different machines"),
 ]
 
@@ -313,7 +351,8 @@ def codes(path: Path) -> set[str]:
 def test_every_code_that_is_given_has_words_and_is_tested_here() -> None:
     given = set().union(*(codes(path) for path in Path(records.__file__).parents[1].rglob("*.py")))
     assert {"untrained", "diverged", "unequal-costs"} < given
-    assert given - {"finding"} <= phrases()["reasons"].keys() == {why["code"] for why, *_ in WORDED}
+    assert given - {"finding"} <= {*phrases()["reasons"], *phrases()["exploratory"]}
+    assert phrases()["reasons"].keys() == {why["code"] for why, *_ in WORDED}
 
 
 @pytest.mark.parametrize(

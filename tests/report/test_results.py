@@ -56,10 +56,8 @@ def test_the_log_quotes_the_errors_on_cifar(path: Path) -> None:
         result = trial.result.model_dump()
         errors = " | ".join(f"{100 * result[f'{part}_error']:.2f}" for part in ("train", "heldout", "test"))
         assert f"| {trial.group} | {errors} |" in log
-    assert {claim.verdict for claim in record.claims if claim.kind == "statistical"} <= {
-        "inconclusive",
-        "untested",
-    }  # one seed
+    verdicts = {claim.verdict for claim in record.claims if claim.kind == "statistical"}
+    assert verdicts <= {"inconclusive", "untested"}  # one seed
 
 
 def test_no_verdict_is_turned_round_by_other_seeds() -> None:
