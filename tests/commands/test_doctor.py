@@ -25,6 +25,20 @@ def test_other_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 1 and "✗ references in float64: off by 1.0e-08" in done.stdout
 
 
+def test_the_networks_of_others_are_looked_at_in_processes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names, out = ["timm/test_convnext", "timm/test_vit"], tmp_path / "docs" / "matrix.md"
+    monkeypatch.setattr(support, "names", lambda: names)
+    done = reslab_here("doctor", "--networks", "--out", str(out), "--json")
+    rows = [support.Row(**row) for row in json.loads(done.stdout)]
+    assert done.returncode == 0 and [row.name for row in rows] == names
+    assert all(row.blocks and not row.refusal for row in rows) and rows[1].chain
+    page = out.read_text(encoding="utf-8")
+    assert all(support.line(row) in page.splitlines() for row in rows) and page == support.markdown(rows)
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_a_run_that_was_stopped_names_what_is_left_and_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "matrix.md"
     monkeypatch.setattr(support, "names", lambda: ["a/first", "a/second"])
