@@ -248,7 +248,8 @@ def markdown(found: Sequence[Row], left_out: Sequence[str] = ()) -> str:
         f"Viewed: {viewed} of {len(found)}. Refused in one line: {len(found) - viewed - errors}. Errors: {errors}."
     ]
     if left_out:
-        lines += ["", f"Left out, for the run was stopped before they were done: {len(left_out)}, namely {', '.join(left_out)}."]
+        names = ", ".join(left_out)
+        lines += ["", f"Left out, for the run was stopped before they were done: {len(left_out)}, namely {names}."]
     lines += ["", "| network | blocks | kinds | chain | not split |", "|---|---|---|---|---|"]
     lines += [line(row) for row in found if row.blocks]
     lines += ["", "Refused, in these words:", "", "| network | why |", "|---|---|"]
