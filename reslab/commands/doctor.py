@@ -32,7 +32,8 @@ def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = Fals
     ----------
     networks
         Instead, look into every network of others that can be built without a download, of torchvision, timm and
-        Hugging Face, and show what is seen of it. It takes an hour; stopped, it resumes if there is an --out.
+        Hugging Face, and show what is seen of it. It takes hours. With --out, what was stopped leaves a page that says
+        what is left out, and resumes.
     out
         With --networks: the Markdown file to write.
     json
@@ -61,14 +62,19 @@ def _networks(out: Path | None, json: bool) -> int:
 
     names = support.names()
     kept = None if out is None else out.with_suffix(".jsonl")
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
     found = []
-    with display(quiet=json) as progress:
-        for row in support.rows(names, kept):
-            found.append(row)
-            progress("networks", len(found), len(names), row.name)
-    if out is not None and kept is not None:
-        write_atomically(out, support.markdown(found))
-        kept.unlink()
+    try:
+        with display(quiet=json) as progress:
+            for row in support.rows(names, kept):
+                found.append(row)
+                progress("networks", len(found), len(names), row.name)
+        if kept is not None:
+            kept.unlink()
+    finally:
+        if out is not None and found:
+            write_atomically(out, support.markdown(found, names[len(found) :]))
     if json:
         printing.print_json([asdict(row) for row in found])
     elif out is None:

@@ -128,6 +128,7 @@ def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
         with graph.inserting_before(end):  # in memory of its own, as the sum was: what follows may be done in place
             shortcut = graph.call_method("clone", (copies[place.shortcut],))
         end.replace_all_uses_with(shortcut)
+        copies[place.end] = shortcut  # which the next block may take
         _erase(graph, end)
     for node in [node for node in graph.nodes if without_gate(node) is not node]:
         node.replace_all_uses_with(without_gate(node))

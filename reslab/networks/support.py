@@ -86,7 +86,8 @@ def names() -> list[str]:
     from torchvision.models import list_models
 
     timms = [_smallest(timm.list_models(module=module)) for module in timm.list_modules()]
-    return [*(f"torchvision/{name}" for name in list_models()), *(f"timm/{name}" for name in timms if name), *hugging()]
+    torchvisions = sorted(list_models(), key=lambda name: name.startswith(DETECTORS))  # which take longest
+    return [*(f"timm/{name}" for name in timms if name), *hugging(), *(f"torchvision/{name}" for name in torchvisions)]
 
 
 SIZES = (
@@ -239,10 +240,16 @@ def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
         worker.stop()
 
 
-def markdown(found: Sequence[Row]) -> str:
-    """Return the matrix as a page."""
-    viewed = sum(row.blocks > 0 for row in found)
-    lines = [*INTRODUCTION.splitlines(), "", f"Viewed: {viewed} of {len(found)} ({100 * viewed / len(found):.1f} %)."]
+def markdown(found: Sequence[Row], left_out: Sequence[str] = ()) -> str:
+    """Return the matrix as a page, which says what was left out because it was stopped."""
+    viewed, errors = sum(row.blocks > 0 for row in found), sum(row.traceback for row in found)
+    lines = [*INTRODUCTION.splitlines(), ""]
+    lines += [
+        f"Viewed: {viewed} of {len(found)}. Refused in one line: {len(found) - viewed - errors}. Errors: {errors}."
+    ]
+    if left_out:
+        names = ", ".join(left_out)
+        lines += ["", f"Left out, for the run was stopped before they were done: {len(left_out)}, namely {names}."]
     lines += ["", "| network | blocks | kinds | chain | not split |", "|---|---|---|---|---|"]
     lines += [line(row) for row in found if row.blocks]
     lines += ["", "Refused, in these words:", "", "| network | why |", "|---|---|"]

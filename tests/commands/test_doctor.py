@@ -1,11 +1,15 @@
 """The doctor: this machine is well, and one that computes otherwise is told so."""
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers import reslab_here
 
 from reslab.commands import doctor
+from reslab.networks import support
+
+MATRIX = Path(__file__).parents[2] / "docs" / "support-matrix.md"
 
 
 def test_this_machine_agrees_with_the_references() -> None:
@@ -19,3 +23,41 @@ def test_other_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(doctor.REFERENCE, "loss", doctor.REFERENCE["loss"] * (1 + 1e-8))
     done = reslab_here("doctor")
     assert done.returncode == 1 and "✗ references in float64: off by 1.0e-08" in done.stdout
+
+
+def test_the_networks_of_others_are_looked_at_in_processes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names, out = ["timm/test_convnext", "timm/test_vit"], tmp_path / "docs" / "matrix.md"
+    monkeypatch.setattr(support, "names", lambda: names)
+    done = reslab_here("doctor", "--networks", "--out", str(out), "--json")
+    rows = [support.Row(**row) for row in json.loads(done.stdout)]
+    assert done.returncode == 0 and [row.name for row in rows] == names
+    assert all(row.blocks and not row.refusal for row in rows) and rows[1].chain
+    page = out.read_text(encoding="utf-8")
+    assert all(support.line(row) in page.splitlines() for row in rows) and page == support.markdown(rows)
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_run_that_was_stopped_names_what_is_left_and_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "matrix.md"
+    monkeypatch.setattr(support, "names", lambda: ["a/first", "a/second"])
+
+    def look(worker: object, name: str) -> support.Row:
+        if name == "a/second":
+            raise KeyboardInterrupt
+        return support.Row(name, "a", 3, "add 3", chain=True)
+
+    monkeypatch.setattr(support._Worker, "look", look)
+    assert reslab_here("doctor", "--networks", "--out", str(out)).returncode == 130
+    page = out.read_text(encoding="utf-8")
+    assert "| a/first | 3 | add 3 | yes |  |" in page and "a/second" in page
+    monkeypatch.setattr(support._Worker, "look", lambda worker, name: support.Row(name, "a", refusal="no"))
+    assert reslab_here("doctor", "--networks", "--out", str(out)).returncode == 0
+    assert {"| a/first | 3 | add 3 | yes |  |", "| a/second | no |"} <= set(out.read_text("utf-8").splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm/test_convnext", "timm/test_byobnet", "timm/cait_xxs24_224", "hf:cvt"])
+def test_the_page_is_what_is_seen(name: str) -> None:
+    assert support.line(support.look(name)) in MATRIX.read_text(encoding="utf-8").splitlines()
