@@ -28,7 +28,7 @@ CLAIMS = claims(
         "hundreds-of-layers": cited(at=f"section 4.2; {HE_2016}, Table 4"),
         "hundreds-of-layers-came-before": cited(source=f"{HIGHWAY}, abstract; {HE_2015}, section 2"),
         "degradation-is-eased-not-ended": cited(
-            source=f"{HE_2016}, Table 3; {HE_2015}, Table 6; {STOCHASTIC}; {AKAMASTER}"
+            source=f"{HE_2016}, Table 3; {HE_2015}, Table 6; {STOCHASTIC}; {AKAMASTER}", revision=2
         ),
         "plain-56-is-worse-than-20-on-cifar-10": cited(section="degradation", at="Fig. 1 and section 4.2, Fig. 6"),
         "vanishing-gradients-were-argued-against": cited(section="degradation", at="section 4.1"),

@@ -74,7 +74,7 @@ CLAIMS = claims(
         "training-makes-the-change-rarer": lower(
             0.02, at="section 4.2: after some training the sum is “more frequently above zero” (164 layers)"
         ),
-        "the-last-relu-truncates-more-at-1001-layers": cited(at="section 4.2"),
+        "the-last-relu-truncates-more-at-1001-layers": cited(at="section 4.2", revision=2),
         "v2-needs-more-than-the-snippet": exact(at="section 4.1, Fig. 5, and appendix; the authors' released code"),
     },
 )

@@ -20,6 +20,7 @@ from reslab.data import load_data
 from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs, count_params
+from reslab.networks.pretrained import TORCHVISION_OPTIONS
 from reslab.successors import densenet, efficientnet, regnet, resnext, wide_resnet
 from reslab.weights.untold import has_stride_choice
 
@@ -42,7 +43,7 @@ def twins(name: str, **options: object) -> tuple[nn.Module, nn.Module]:
     """
     theirs = get_model(name, weights=None, num_classes=5).double()
     with torch.device("meta"):
-        ours = reslab.build(name, num_classes=5, **zoo.TORCHVISION_OPTIONS.get(name, {}), **options)
+        ours = reslab.build(name, num_classes=5, **TORCHVISION_OPTIONS.get(name, {}), **options)
     for key, value in theirs.state_dict().items():
         if key.endswith("running_mean"):
             value.normal_(0, 0.1)
@@ -97,7 +98,7 @@ def test_layers_are_torchvisions_one_by_one(name: str) -> None:
     from reslab.networks.anatomy import differences
 
     with torch.device("meta"):
-        ours = reslab.build(name, **zoo.TORCHVISION_OPTIONS.get(name, {}))
+        ours = reslab.build(name, **TORCHVISION_OPTIONS.get(name, {}))
         theirs = zoo.build(f"torchvision/{name}")
     assert next(theirs.parameters()).is_meta and differences(ours, theirs) == []
 
@@ -122,7 +123,7 @@ def test_torchvisions_metadata_agree(name: str) -> None:
     """Its parameters exactly, its multiply-adds to the three digits that it gives, at the size that it evaluates at."""
     meta = next(iter(get_model_weights(name))).meta
     parameters, macs, _ = REFERENCE[name]
-    options = zoo.TORCHVISION_OPTIONS.get(name, {})
+    options = TORCHVISION_OPTIONS.get(name, {})
     if options or name == "efficientnet_b2":
         side = 288 if name == "efficientnet_b2" else 224
         with torch.device("meta"):
@@ -498,7 +499,7 @@ def test_the_papers_widths_and_torchvisions() -> None:
         if regnet.stages(design) != regnet.stages(design, "torchvision")
     }
     assert differ & set(TWINS) == {"regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf"}
-    assert differ & set(TWINS) == {name for name, options in zoo.TORCHVISION_OPTIONS.items() if "rounding" in options}
+    assert differ & set(TWINS) == {name for name, options in TORCHVISION_OPTIONS.items() if "rounding" in options}
 
 
 @pytest.mark.parametrize("name", [name for name in TWINS if name.startswith("regnet")])

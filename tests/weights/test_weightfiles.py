@@ -422,8 +422,8 @@ def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line
     assert (kept["mean"], kept["std"], kept["size"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 224)
     assert kept["framing"] == {"size": 224, "resize": 256, "interpolation": "bilinear"} and len(kept["classes"]) == 1000
     assert metadata["card"]["made_for"] == {"num_classes": 1000}
-    done = reslab_here("evaluate", name, "--weights", "torchvision")  # as far as the images, which are grey
-    assert_refused(done, 3, "digits", 1, "--data")
+    done = reslab_here("evaluate", name, "--weights", "torchvision")  # as far as the images, which are digits
+    assert_refused(done, "1,000", "tench")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
