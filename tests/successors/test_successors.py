@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from functools import cache
-from typing import ClassVar
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 
 import reslab
@@ -133,25 +132,13 @@ def test_torchvisions_metadata_agree(name: str) -> None:
 
 
 def test_torchvisions_weights_choose_torchvisions_widths_and_old_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Weights:
-        def __init__(self, state: dict[str, Tensor]) -> None:
-            self.state = state
-
-        meta: ClassVar[dict[str, object]] = {}
-
-        def get_state_dict(self, **_: object) -> dict[str, Tensor]:
-            return self.state
-
-        def transforms(self) -> None:
-            return None
-
     for name in ("regnet_y_800mf", "densenet121"):
         theirs = get_model(name, weights=None).eval()
         state = {
             key.replace("norm1", "norm.1").replace("conv2", "conv.2"): value
             for key, value in theirs.state_dict().items()
         }
-        monkeypatch.setattr("torchvision.models.get_model_weights", lambda _, state=state: [Weights(state)])
+        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, state=state, **__: state)
         ours = reslab.build(name, weights="torchvision").eval()
         with torch.no_grad():
             images = torch.randn(1, 3, 64, 64)
