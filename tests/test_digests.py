@@ -80,6 +80,7 @@ run_trial(config, Path(sys.argv[1]))
         "reslab.networks.anatomy",
         "reslab.networks.literature",
         "reslab.networks.pretrained",
+        "reslab.networks.support",
     } | COUNTING
     assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
 
