@@ -352,7 +352,7 @@ RECORD = {
 def _no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers would run in processes of their own, for seconds; there are tests of that."""
     monkeypatch.setattr(
-        "reslab.exercises.confinement.run", lambda _, tasks, **__: dict.fromkeys(tasks, Ended((), "stopped"))
+        "reslab.exercises.confinement.run", lambda _, tasks, **__: Ended({task: [] for task in tasks}, "stopped")
     )
 
 
