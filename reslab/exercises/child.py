@@ -72,12 +72,12 @@ class Unit:
     work: Callable[[], Judgement]
 
 
-def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None, *, parts: bool = True) -> list[Unit]:
+def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None) -> list[Unit]:
     """Return what is to be judged, in order, given the seed of each task."""
     found = []
     for name, seed in tasks.items():
         task = find(name)
-        for part in task.parts if parts else ():
+        for part in task.parts:
             work = partial(judge_part, task, part, answers, seed)
             found.append(Unit(name, part.name, part.points, task.seconds, work))
         for test_name, test in hidden_tests(tests, name).items() if tests is not None else ():
@@ -129,7 +129,6 @@ def main() -> None:
     parser.add_argument("parent", type=int, help="the process whose end is this one's")
     parser.add_argument("tasks", nargs="+", help="such as 1.3:42, with the seed of its inputs")
     parser.add_argument("--hidden", type=Path)
-    parser.add_argument("--only-hidden", action="store_true")
     parser.add_argument("--skip", type=int, default=0, help="how many parts have been judged already")
     given = parser.parse_args()
     threading.Thread(target=follow, args=(given.parent,), daemon=True).start()
@@ -150,7 +149,7 @@ def main() -> None:
     if "failed" in outcome:
         tell(**outcome)
     else:
-        for unit in units(outcome["result"], tasks, tests["result"], parts=not given.only_hidden)[given.skip :]:
+        for unit in units(outcome["result"], tasks, tests["result"])[given.skip :]:
             tell(task=unit.task, begins=unit.name, of=unit.of, seconds=unit.seconds)
             ended = attempt(unit.work)
             if "failed" in ended:

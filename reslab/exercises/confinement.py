@@ -93,7 +93,6 @@ def run(
     tasks: Mapping[str, int],
     *,
     hidden: Path | None = None,
-    only_hidden: bool = False,
     stop: threading.Event | None = None,
 ) -> Ended:
     """Judge tasks of a file, each with the seed of its inputs, and return how it ended.
@@ -104,7 +103,6 @@ def run(
     """
     ended = Ended({task: [] for task in tasks})
     options = ["--hidden", str(hidden.resolve())] if hidden is not None else []
-    options += ["--only-hidden"] if only_hidden else []
     arguments = [*(f"{task}:{seed}" for task, seed in tasks.items()), *options]
     done, finished = 0, False
     while not finished and ended.failure is None:

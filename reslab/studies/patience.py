@@ -37,11 +37,11 @@ class PatienceConfig(StudyConfig):
 def grid(config: PatienceConfig) -> Grid:
     """Return the trials: the plain networks of both depths and the deep residual one, at each length."""
     shallow, deep = config.depths
-    networks = {("plain", shallow), ("plain", deep), ("resnet", deep)}
+    networks = (("plain", shallow), ("plain", deep), ("resnet", deep))
     return {
         (kind, depth, times): [longer(trial, times) for trial in config.trials(f"cifar_{kind}", depth=depth)]
         for times in config.lengths
-        for kind, depth in sorted(networks)
+        for kind, depth in networks
     }
 
 
