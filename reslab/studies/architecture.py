@@ -234,4 +234,4 @@ def measure(config: StudyConfig, trials: Trials) -> Measurement:
     )
 
 
-STUDY = Study(TEXT, CLAIMS, StudyConfig, {"default": {}, "smoke": {}}, grid=lambda _: {}, measure=measure)
+STUDY = Study(TEXT, CLAIMS, StudyConfig, grid=lambda _: {}, measure=measure)
