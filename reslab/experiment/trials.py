@@ -48,9 +48,10 @@ class Trial(NamedTuple):
         """Return its seed."""
         return self.config.seed
 
-    def network(self) -> nn.Module:
-        """Return the trained network, in evaluation mode."""
-        return build_network(self.config, load_data(self.config.data), weights=self.run.weights).eval()
+    def network(self, step: int | None = None) -> nn.Module:
+        """Return the trained network, or as it was after so many iterations, in evaluation mode."""
+        weights = self.run.weights if step is None else self.run.snapshot(step)
+        return build_network(self.config, load_data(self.config.data), weights=weights).eval()
 
     def fresh_network(self) -> nn.Module:
         """Return the network as it was before training, bit for bit, in training mode."""
