@@ -39,8 +39,8 @@ CLAIMS = claims(
 class DegradationConfig(StudyConfig):
     """Depths of the plain and residual networks; the first and the last are compared."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
-    surface: int = Field(5, ge=1, description="points of the loss surfaces from the middle to each side")
+    depths: CifarDepths = Field((20, 56), min_length=2)
+    surface: int = Field(5, ge=1)
 
 
 def grid(config: DegradationConfig) -> Grid:

@@ -77,17 +77,13 @@ def _efficientnets_scale_three_dimensions() -> list[str]:
 
 
 @COUNTED.claim(
-    ["b0", "b1", "b2"],
-    source=f"{EFFICIENTNET}, Eq. 3 and section 4; rounding: coefficients to 0.1, sides to 4 pixels",
+    ["b0", "b1", "b2"], source=f"{EFFICIENTNET}, Eq. 3 and section 4; rounding: coefficients to 0.1, sides to 4 pixels"
 )
 def _published_coefficients_are_not_powers() -> list[str]:
     return [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if agreeing_phi(scale)]
 
 
-@COUNTED.claim(
-    len(DESIGNS),
-    at=f"Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}",
-)
+@COUNTED.claim(len(DESIGNS), at=f"Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}")
 def _five_numbers_give_a_regnet() -> int:
     found = map(zoo.describe, DESIGNS)
     return sum((one.params, one.macs) == (one.reference.params, one.reference.macs) for one in found)
@@ -114,8 +110,7 @@ CLAIMS = claims(
         "resnext50-does-not-quite-reach-resnet101": cited(source=f"{RESNEXT}, Table 3; {REGNET}, Table 3"),
         "b0-was-searched": cited(source=f"{EFFICIENTNET}, section 4 and Table 1"),
         "scaling-resolution-pays": cited(
-            "inconclusive",
-            source=f"{EFFICIENTNET}, Table 7; {REGNET}, section 4 and Fig. 14",
+            "inconclusive", source=f"{EFFICIENTNET}, Table 7; {REGNET}, section 4 and Fig. 14"
         ),
         "regnet-designs-a-space": cited(at="sections 3 and 5, Table 1"),
     },

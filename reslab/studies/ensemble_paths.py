@@ -58,9 +58,7 @@ CLAIMS = claims(
             0.05, at="section 5: most of the gradient of 110 layers comes from paths of 10 to 34 layers"
         ),
         "long-paths-carry-almost-nothing": lower(
-            0.0,
-            section="gradient",
-            at="section 5: gradients do not go through all layers; short paths carry them",
+            0.0, section="gradient", at="section 5: gradients do not go through all layers; short paths carry them"
         ),
         "the-bare-skip-carries-little": lower(
             0.0, section="gradient", at="section 5: of 54 blocks, the paths that carry the gradient take 5 to 17"
@@ -78,15 +76,9 @@ PRERESNET, RESNET, SHORT, LONG = ("preresnet",), ("resnet",), ("short",), ("prer
 class EnsemblePathsConfig(StudyConfig):
     """The depth of the networks."""
 
-    depth: CifarDepth = Field(
-        56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape"
-    )
-    patience: int = Field(
-        6,
-        ge=1,
-        description="times the epochs for training on short paths, and for the whole networks beside",
-    )
-    images: int = Field(64, ge=1, description="test images whose gradients are split by path length")
+    depth: CifarDepth = Field(56, ge=20)
+    patience: int = Field(6, ge=1)
+    images: int = Field(64, ge=1)
 
 
 def grid(config: EnsemblePathsConfig) -> Grid:

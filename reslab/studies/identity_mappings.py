@@ -68,8 +68,7 @@ CLAIMS = claims(
         "relu-only-pre-activation-is-not-worse": not_higher(0.01, **_in_table_2("6.71")),
         "full-pre-activation-is-not-worse": not_higher(0.01, **_in_table_2("6.37")),
         "the-last-relu-rarely-changes-the-sum": not_higher(
-            0.1,
-            source="the chapter; He et al. 2016, section 4.2, has “more frequently” above zero, and no number",
+            0.1, source="the chapter; He et al. 2016, section 4.2, has “more frequently” above zero, and no number"
         ),
         "training-makes-the-change-rarer": lower(
             0.02, at="section 4.2: after some training the sum is “more frequently above zero” (164 layers)"
@@ -85,9 +84,7 @@ ORIGINAL = ("original",)
 class IdentityMappingsConfig(StudyConfig):
     """Depth of all networks."""
 
-    depths: CifarDepths = Field(
-        (44,), min_length=1, max_length=1, description="depth, 6n+2; the paper's are 110 and 164"
-    )
+    depths: CifarDepths = Field((44,), min_length=1, max_length=1)
 
 
 def grid(config: IdentityMappingsConfig) -> Grid:

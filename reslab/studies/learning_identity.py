@@ -46,12 +46,10 @@ CLAIMS = claims(
 class LearningIdentityConfig(StudyConfig):
     """The functions, and when one counts as learned."""
 
-    perturbation: float = Field(0.1, gt=0, description="ε: size of what is added to the identity, or to zero")
-    level: float = Field(0.1, gt=0, lt=1, description="mean squared error, as a part of x's variance, to be reached")
-    rates: tuple[float, ...] = Field(
-        (0.1, 0.3, 1.0), min_length=1, description="learning rates; each block's best counts"
-    )
-    most: int = Field(400, ge=1, description="steps after which a block counts as not having learned it before")
+    perturbation: float = Field(0.1, gt=0)
+    level: float = Field(0.1, gt=0, lt=1)
+    rates: tuple[float, ...] = Field((0.1, 0.3, 1.0), min_length=1)
+    most: int = Field(400, ge=1)
 
 
 Best = dict[tuple[str, str], dict[int, Course]]

@@ -59,16 +59,10 @@ RESNET, PRERESNET, STOCHASTIC, PLAIN, CONTROL = ("resnet",), ("preresnet",), ("s
 class LesionConfig(StudyConfig):
     """The depths of the networks."""
 
-    depth: CifarDepth = Field(
-        56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged"
-    )
-    control: CifarDepth = Field(
-        20, description="depth of the plain network and of the residual one beside it; small enough for both to train"
-    )
-    images: int = Field(
-        1000, ge=1, description="test images whose errors are counted; some fifty passes over them for each network"
-    )
-    draws: int = Field(3, ge=1, description="random choices of the blocks to remove or exchange, for each number")
+    depth: CifarDepth = Field(56, ge=20)
+    control: CifarDepth = 20
+    images: int = Field(1000, ge=1)
+    draws: int = Field(3, ge=1)
 
 
 def grid(config: LesionConfig) -> Grid:

@@ -41,10 +41,8 @@ PRERESNET = ("preresnet",)
 class RefinementConfig(StudyConfig):
     """The network, and the images."""
 
-    depth: CifarDepth = Field(
-        56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape"
-    )
-    images: int = Field(256, ge=1, description="test images")
+    depth: CifarDepth = Field(56, ge=20)
+    images: int = Field(256, ge=1)
 
 
 def grid(config: RefinementConfig) -> Grid:

@@ -42,7 +42,7 @@ CLAIMS = claims(
 class ResidualLearningConfig(StudyConfig):
     """Depths of the networks; the first and the last are compared."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
+    depths: CifarDepths = Field((20, 56), min_length=2)
 
 
 def grid(config: ResidualLearningConfig) -> Grid:

@@ -45,11 +45,11 @@ CLAIMS = claims(
 class SharpnessConfig(StudyConfig):
     """Depths of the networks, and what of the surface is measured."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2; the first and the last count")
-    images: int = Field(128, ge=1, description="training images whose loss is followed")
-    directions: int = Field(8, ge=1, description="random directions from the weights; each is followed both ways")
-    steps: int = Field(20, ge=2, description="steps outwards, from the weights to the radius")
-    radius: float = Field(1.0, gt=0, description="how far out, in filter norms")
+    depths: CifarDepths = Field((20, 56), min_length=2)
+    images: int = Field(128, ge=1)
+    directions: int = Field(8, ge=1)
+    steps: int = Field(20, ge=2)
+    radius: float = Field(1.0, gt=0)
 
 
 def grid(config: SharpnessConfig) -> Grid:

@@ -50,15 +50,13 @@ CLAIMS = claims(
 class ShatteringConfig(StudyConfig):
     """Depths and width of the networks."""
 
-    width: int = Field(200, ge=1, description="units a layer, and random inputs in a batch")
-    points: int = Field(256, ge=16, description="inputs on a line")
-    plain: int = Field(24, ge=1, description="hidden layers of the plain network on the line from -2 to 2")
-    residual: int = Field(50, ge=1, description="blocks of the residual network beside it")
-    depth: CifarDepth = Field(56, description="depth of the CIFAR networks, 6n+2")
-    layers: int = Field(
-        6, ge=1, description="layers after which the correlation of random inputs is compared with laws"
-    )
-    far: int = Field(48, ge=2, description="blocks after which that of networks with BatchNorm is, again")
+    width: int = Field(200, ge=1)
+    points: int = Field(256, ge=16)
+    plain: int = Field(24, ge=1)
+    residual: int = Field(50, ge=1)
+    depth: CifarDepth = 56
+    layers: int = Field(6, ge=1)
+    far: int = Field(48, ge=2)
 
 
 SMALL_SCALE = 0.1

@@ -55,7 +55,7 @@ HALF = 0.5
 class SkipGradientConfig(StudyConfig):
     """Depth of the networks whose singular values are measured."""
 
-    depths: CifarDepths = Field((20,), min_length=1, max_length=1, description="depth, 6n+2")
+    depths: CifarDepths = Field((20,), min_length=1, max_length=1)
 
 
 def grid(config: SkipGradientConfig) -> Grid:

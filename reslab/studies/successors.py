@@ -66,9 +66,7 @@ CLAIMS = claims(
             rate=True,
         ),
         "dense-layers-read-the-block-input-least": lower(
-            0.05,
-            source=f"{DENSENET}: the least weight goes to the outputs of the transition layer",
-            revision=2,
+            0.05, source=f"{DENSENET}: the least weight goes to the outputs of the transition layer", revision=2
         ),
         "rivals-cost-the-same": exact(source="counted on the networks themselves, for one image of the data set"),
     },
@@ -81,16 +79,14 @@ class SuccessorsConfig(StudyConfig):
     An EfficientNet is given by its depth and width, as multiples of B0's.
     """
 
-    cardinality: tuple[int, int, int] = Field((11, 8, 4), description="the ResNeXt")
-    deeper: tuple[int, int, int] = Field((20, 1, 14), description="its deeper rival, a ResNet")
-    wider: tuple[int, int, int] = Field((11, 1, 24), description="its wider rival, a ResNet")
-    compound: tuple[float, float] = Field(
-        (0.432, 0.726), description="the EfficientNet scaled in both, from (0.3, 0.6) by 1.2² and 1.1²"
-    )
-    compound_deeper: tuple[float, float] = Field((0.69, 0.6), description="its rival scaled in depth alone")
-    compound_wider: tuple[float, float] = Field((0.3, 0.75), description="its rival scaled in width alone")
-    dense_depth: int = Field(22, description="layers of the DenseNet, 3n+4")
-    growth_rate: int = Field(12, ge=1, description="channels that each layer of the DenseNet adds")
+    cardinality: tuple[int, int, int] = (11, 8, 4)
+    deeper: tuple[int, int, int] = (20, 1, 14)
+    wider: tuple[int, int, int] = (11, 1, 24)
+    compound: tuple[float, float] = (0.432, 0.726)
+    compound_deeper: tuple[float, float] = (0.69, 0.6)
+    compound_wider: tuple[float, float] = (0.3, 0.75)
+    dense_depth: int = 22
+    growth_rate: int = Field(12, ge=1)
 
 
 RESNEXT: Key = ("resnext",)
