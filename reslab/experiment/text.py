@@ -148,6 +148,12 @@ class StudyText:
         """Return the same of what each seed measured at every `x`."""
         return self.averaged(key, x, list(zip(*values.values(), strict=True)))
 
+    def before_and_after(self, key: str, found: Mapping[int, Sequence[Any]]) -> Chart:
+        """Return a chart of what each seed measured in every block, before training and after."""
+        before, after = ({seed: one[when] for seed, one in found.items()} for when in (0, 1))
+        places = [float(place) for place in range(1, len(next(iter(after.values()), [])) + 1)]
+        return self.chart(key, [self.over_seeds("before", places, before), self.over_seeds("after", places, after)])
+
 
 class Spec:
     """What the code fixes of a claim before its seeds are run; made by `higher`, `lower`, `not_higher`, `exact` and

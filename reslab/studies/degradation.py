@@ -86,20 +86,15 @@ def construct(trials: Trials, shallow: int, deep: int) -> Exactly:
 
 
 def _over_depth(config: DegradationConfig, trials: Trials) -> Chart:
-    train = trials.errors("train")
+    train = {key: errors.map(lambda rate: 100 * rate) for key, errors in trials.errors("train").items()}
     depths = [float(depth) for depth in config.depths]
     return TEXT.chart(
         "over-depth",
         [
-            TEXT.averaged(kind, depths, [train[kind, depth].map(percent).values() for depth in config.depths])
+            TEXT.averaged(kind, depths, [train[kind, depth].values() for depth in config.depths])
             for kind in ("plain", "resnet")
         ],
     )
-
-
-def percent(rate: float) -> float:
-    """Return a rate in percent."""
-    return 100 * rate
 
 
 def surfaces(config: DegradationConfig, trials: Trials) -> Sequence[Chart]:

@@ -14,18 +14,15 @@ Along a few directions a non-convex surface may look convex, and a random direct
 which the loss is sharp; both networks are measured alike.
 """
 
-from collections.abc import Mapping
-from math import log10
-from statistics import fmean
+from operator import attrgetter
 
 from pydantic import Field
 
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, not_higher
-from reslab.experiment.trials import Grid, Key, Trials, Values, label
-from reslab.ledger.record import Chart
-from reslab.measures.ruggedness import Surface, surface
+from reslab.experiment.trials import Grid, Trials
+from reslab.measures.ruggedness import outwards_chart, surface
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -64,14 +61,9 @@ def measure(config: SharpnessConfig, trials: Trials) -> Measurement:
     asked = (config.images, config.directions, config.steps, config.radius)
     found = trials.look("losses around the weights", surface, *asked)
 
-    def figure(name: str) -> dict[Key, Values]:
-        return {
-            key: trials.of(key, {seed: getattr(one, name) for seed, one in members.items()})
-            for key, members in found.items()
-        }
-
-    rugged, sharp = figure("ruggedness"), figure("sharpness")
+    rugged, sharp = trials.figure(found, attrgetter("ruggedness")), trials.figure(found, attrgetter("sharpness"))
     shallow, deep = config.depths[0], config.depths[-1]
+    distances = [config.radius * step / config.steps for step in range(config.steps + 1)]
     return Measurement(
         {
             "shallow-networks-are-as-smooth-without-skips": rugged["plain", shallow].against(rugged["resnet", shallow]),
@@ -80,24 +72,8 @@ def measure(config: SharpnessConfig, trials: Trials) -> Measurement:
             ),
             "deep-networks-are-sharper-without-skips": sharp["plain", deep].against(sharp["resnet", deep]),
         },
-        charts=[_outwards(config, found)],
+        charts=[outwards_chart(TEXT, distances, found)],
     )
-
-
-def _outwards(config: SharpnessConfig, found: Mapping[Key, Mapping[int, Surface]]) -> Chart:
-    distances = [config.radius * step / config.steps for step in range(config.steps + 1)]
-    means = {
-        label(key): {
-            seed: [fmean(map(_log10, at)) for at in zip(*one.losses, strict=True)] for seed, one in some.items()
-        }
-        for key, some in found.items()
-        if some
-    }
-    return TEXT.chart("outwards", [TEXT.over_seeds(name, distances, by_seed) for name, by_seed in means.items()])
-
-
-def _log10(loss: float) -> float:
-    return log10(max(loss, 1e-6))  # of a network that knows its images by heart it underflows
 
 
 STUDY = Study(TEXT, CLAIMS, SharpnessConfig, grid=grid, measure=measure)
