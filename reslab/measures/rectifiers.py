@@ -95,14 +95,17 @@ Curves = dict[str, dict[int, list[float]]]
 """A curve per seed, for each kind of network: an autocorrelation over lags, a correlation over depths."""
 
 
-def lag_chart(text: StudyText, acf: Curves) -> Chart:
-    """Return the autocorrelations over lags."""
+def decay_charts(text: StudyText, acf: Curves, places: Sequence[int], correlations: Curves) -> list[Chart]:
+    """Return the autocorrelations over lags, and the correlations over depths beside the paper's laws."""
+    return [_lags(text, acf), _decay(text, places, correlations)]
+
+
+def _lags(text: StudyText, acf: Curves) -> Chart:
     lags = [float(lag) for lag in range(len(next(iter(acf["plain"].values()))))]
     return text.chart("lags", [text.over_seeds(f"on-{kind}", lags, by_seed) for kind, by_seed in acf.items()])
 
 
-def decay_chart(text: StudyText, places: Sequence[int], found: Curves) -> Chart:
-    """Return the correlations over depths, beside the paper's laws."""
+def _decay(text: StudyText, places: Sequence[int], found: Curves) -> Chart:
     x = [float(place) for place in places]
     laws = {"plain": lambda n: 0.5**n, "residual": lambda n: 0.75**n, "residual-bn": lambda n: n**-0.5}
     series = []

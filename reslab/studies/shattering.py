@@ -25,15 +25,7 @@ from reslab.experiment.config import CifarDepth, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
 from reslab.experiment.trials import Trials, Values
-from reslab.measures.rectifiers import (
-    FLOOR,
-    Curves,
-    along_the_line,
-    between_images,
-    correlation,
-    decay_chart,
-    lag_chart,
-)
+from reslab.measures.rectifiers import FLOOR, Curves, along_the_line, between_images, correlation, decay_charts
 from reslab.progress import each
 
 TEXT = StudyText(__name__)
@@ -120,7 +112,7 @@ def measure(config: ShatteringConfig, trials: Trials) -> Measurement:
             "batchnorm-makes-the-decay-sublinear": exponent.against(1.0),
             "with-batchnorm-as-one-over-root-depth": off(exponent, 0.5).against(0.0),
         },
-        charts=[lag_chart(TEXT, acf), decay_chart(TEXT, places, by_depth)],
+        charts=decay_charts(TEXT, acf, places, by_depth),
     )
 
 
