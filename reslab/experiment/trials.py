@@ -172,6 +172,10 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         """Return values that were measured of a group's trials, which know that they are."""
         return Values(values, self._trained(key))
 
+    def figure(self, looks: Mapping[Key, Mapping[int, Found]], of: Callable[[Found], float]) -> dict[Key, Values]:
+        """Return one figure of what was seen in each network, by group."""
+        return {key: self.of(key, {seed: of(look) for seed, look in some.items()}) for key, some in looks.items()}
+
     def _trained(self, key: Key) -> dict[str, dict[int, float]]:
         return {label(key): {trial.seed: trial.result["train_error"] for trial in self[key]}}
 

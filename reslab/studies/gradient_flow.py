@@ -87,17 +87,11 @@ class GradientFlowConfig(StudyConfig):
     hundreds of layers.
     """
 
-    depths: CifarDepths = Field(
-        (20, 56, 110), min_length=1, description="depths at initialisation, each 6n+2; rates are compared at the last"
-    )
-    trained_depths: CifarDepths = Field(
-        (56,), min_length=1, max_length=1, description="depth of the networks that are trained for some steps"
-    )
-    hundreds: CifarDepths = Field(
-        (302,), min_length=1, max_length=1, description="depth of the very deep residual network"
-    )
-    images: int = Field(128, ge=2, description="images in the batch at initialisation")
-    steps: int = Field(60, ge=1, description="steps of SGD, batch 64, learning rate 0.05")
+    depths: CifarDepths = Field((20, 56, 110), min_length=1)
+    trained_depths: CifarDepths = Field((56,), min_length=1, max_length=1)
+    hundreds: CifarDepths = Field((302,), min_length=1, max_length=1)
+    images: int = Field(128, ge=2)
+    steps: int = Field(60, ge=1)
 
 
 def grid(config: GradientFlowConfig) -> Grid:
