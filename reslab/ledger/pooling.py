@@ -84,10 +84,13 @@ def between(parts: Sequence[Summary]) -> float | None:
 
 
 class Pooled(NamedTuple):
-    """The verdict on one claim of several sets of seeds, and the p-value of their having one mean, if that is known."""
+    """The verdict on one claim of several sets of seeds, the effect's standard error, and the p-value of the sets'
+    having one mean; both as far as they are known.
+    """
 
     verdict: Verdict
-    between: float | None
+    error: float | None = None
+    between: float | None = None
 
 
 def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) -> dict[str, Pooled]:
@@ -110,16 +113,17 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
     even = error_rate / max(len(counted), 1)
     own = [id for id in counted if id in tested]
     shares = dict(zip(own, holm([tested[id].p for id in own], len(counted), error_rate), strict=True))
-    verdicts = {}
+    pooled = {}
     for id, found in pools.items():
         if id not in tested:
-            verdicts[id] = decide([found.comparison])[0]  # which says why
+            pooled[id] = Pooled(decide([found.comparison])[0])  # which says why
             continue
         share, adjusted = shares.get(id) or (shares.get(found.comparison.claim.same_as or "", (even, 0.0))[0], None)
         if adjusted is None:
             adjusted = min(1.0, tested[id].p * error_rate / share)
-        verdicts[id] = _decided(tested[id], share, adjusted, 1 - even, error_rate)
-    return {id: Pooled(verdict, pools[id].between) for id, verdict in verdicts.items()}
+        verdict = _decided(tested[id], share, adjusted, 1 - even, error_rate)
+        pooled[id] = Pooled(verdict, tested[id].estimate.error, found.between)
+    return pooled
 
 
 def holm(p: Sequence[float], members: int, error_rate: float) -> list[tuple[float, float]]:
