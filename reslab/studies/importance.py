@@ -114,15 +114,4 @@ def _along(key: Key, near: Mapping[int, list[float]]) -> Series:
     return TEXT.over_seeds(label(key), places, near)
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    ImportanceConfig,
-    presets={
-        "default": {},
-        "smoke": {"depth": 20, "control": 14, "seeds": 3, "epochs": 1, "images": 32},
-        "full": {"data": "cifar10", "epochs": 16, "depth": 110, "images": 1000},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, ImportanceConfig, grid=grid, measure=measure)
