@@ -61,6 +61,7 @@ class Pruning(Result):
             for row, name in zip(values, ("ranked after each", "ranked once"), strict=True):
                 axes.plot(row.tolist(), ".-", label=name)
             axes.set(xlabel="blocks gone", ylabel=label)
+            axes.locator_params(axis="x", integer=True)
             axes.legend()
         return figure
 
