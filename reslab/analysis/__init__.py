@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 __all__ = ["Analysis", "analyses"]
 
 NEEDS = {
-    "blocks": "blocks (residual ones, dense layers, or a plain network's repeated units)",
-    "no dense layers": "residual blocks or a plain network's repeated units",
+    "blocks": "blocks of any kind",
+    "no dense layers": "blocks that are no dense layers",
     "sums": "residual blocks that are plain sums",
     "chain": "a chain of residual blocks",
     "convolutions": "convolutions",
