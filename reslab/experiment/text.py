@@ -1,5 +1,5 @@
 """The words of a study, `NAME.toml` beside `NAME.py`: both languages, by the keys that the study's code has for its
-claims, charts and tables.
+claims, charts and tables. Its presets are there too.
 
 What several studies say is in `common.toml`: the units of effects and the names of columns and series.
 """
@@ -44,6 +44,11 @@ class StudyText:
     def question(self) -> Text:
         """Return the question that it answers."""
         return _both(self._words["question"])
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of each preset; `default` has none unless the file says some."""
+        return {"default": {}, **self._words.get("presets", {})}
 
     def claim(self, key: str, spec: "Spec", section: Section | None, paper: str) -> Claim:
         """Return the claim of this key: what the code fixes of it, and what the words say."""

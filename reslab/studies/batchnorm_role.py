@@ -217,15 +217,4 @@ def over_rates(kind: str, errors: Mapping[float, Values]) -> Series:
     return TEXT.averaged(kind, list(errors), [by_seed.values() for by_seed in errors.values()])
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    BatchnormRoleConfig,
-    presets={
-        "default": {},
-        "smoke": {"depth": 8, "depths": (8, 14), "seeds": 2, "epochs": 1, "rates": (0.01, 0.1)},
-        "full": {"data": "cifar10", "epochs": 16, "depth": 20, "depths": (20, 56, 110)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, BatchnormRoleConfig, grid=grid, measure=measure)

@@ -108,15 +108,4 @@ def _percent(trials: Trials, part: Part) -> dict[Key, Values]:
     return {key: errors.map(lambda error: 100 * error) for key, errors in trials.errors(part).items()}
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    BottleneckConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8,), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "epochs": 16, "depths": (20, 56, 110)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, BottleneckConfig, grid=grid, measure=measure)

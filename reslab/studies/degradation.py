@@ -122,15 +122,4 @@ def surfaces(config: DegradationConfig, trials: Trials) -> Sequence[Chart]:
     return [TEXT.chart("surfaces", series, said=said, kind="contours", arrangement="panels")]
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    DegradationConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1, "surface": 2},
-        "full": {"data": "cifar10", "epochs": 16, "depths": (20, 32, 44, 56, 110)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, DegradationConfig, grid=grid, measure=measure)

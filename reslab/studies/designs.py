@@ -173,4 +173,4 @@ def _list(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-STUDY = Study(TEXT, CLAIMS, StudyConfig, {"default": {}, "smoke": {}}, grid=lambda _: {}, measure=measure)
+STUDY = Study(TEXT, CLAIMS, StudyConfig, grid=lambda _: {}, measure=measure)

@@ -170,15 +170,4 @@ def _spectra(blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:
     return TEXT.chart("spectra", [*bars, paths])
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    EnsemblePathsConfig,
-    presets={
-        "default": {},
-        "smoke": {"depth": 20, "seeds": 3, "epochs": 1, "images": 16},
-        "full": {"data": "cifar10", "epochs": 16, "depth": 110},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, EnsemblePathsConfig, grid=grid, measure=measure)

@@ -222,15 +222,4 @@ def _in_training(finite: Trained) -> Chart:
     )
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    GradientFlowConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 20), "trained_depths": (8,), "hundreds": (56,), "seeds": 3, "steps": 3},
-        "full": {"data": "cifar10", "trained_depths": (110,), "hundreds": (1202,), "steps": 200},
-    },
-    grid=lambda _: {},
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, GradientFlowConfig, grid=lambda _: {}, measure=measure)

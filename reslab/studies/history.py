@@ -62,11 +62,4 @@ CLAIMS = claims(
     },
 )
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    StudyConfig,
-    presets={"default": {}, "smoke": {}},
-    grid=lambda _: {},
-    measure=lambda *_: Measurement({}),
-)
+STUDY = Study(TEXT, CLAIMS, StudyConfig, grid=lambda _: {}, measure=lambda *_: Measurement({}))

@@ -171,15 +171,4 @@ NEEDED = {
 }
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    IdentityMappingsConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8,), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "epochs": 16, "depths": (110,)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, IdentityMappingsConfig, grid=grid, measure=measure)

@@ -97,14 +97,4 @@ def _losses(best: Best) -> Chart:
     return TEXT.chart("losses", series, log_y=True)
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    LearningIdentityConfig,
-    presets={
-        "default": {"seeds": 10},
-        "smoke": {"seeds": 3, "rates": (0.3,), "level": 0.3, "most": 100},
-    },
-    grid=lambda _: {},
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, LearningIdentityConfig, grid=lambda _: {}, measure=measure)

@@ -164,15 +164,4 @@ def _series(key: Key, x: Sequence[float] | Sequence[str], errors: Iterable[Seque
     return TEXT.averaged(label(key), x, [[100 * error for error in column] for column in zip(*errors, strict=True)])
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    LesionConfig,
-    presets={
-        "default": {},
-        "smoke": {"depth": 20, "control": 14, "seeds": 3, "epochs": 1, "draws": 2},
-        "full": {"data": "cifar10", "epochs": 16, "depth": 110},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, LesionConfig, grid=grid, measure=measure)

@@ -78,15 +78,4 @@ def _over_length(config: PatienceConfig, trials: Trials) -> Chart:
     )
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    PatienceConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 14), "lengths": (1, 2), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "epochs": 16, "lengths": (3, 11)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, PatienceConfig, grid=grid, measure=measure)

@@ -113,15 +113,4 @@ def shared(columns: Sequence[Values]) -> dict[int, list[float]]:
     return {seed: [column[seed] for column in columns] for seed in seeds}
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    PreactivationConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "epochs": 16, "block": "bottleneck", "depths": (56, 164, 1001)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, PreactivationConfig, grid=grid, measure=measure)

@@ -79,15 +79,4 @@ def _by_block(found: Mapping[int, Cosines]) -> Chart:
     return TEXT.chart("cosines", [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)])
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    RefinementConfig,
-    presets={
-        "default": {},
-        "smoke": {"depth": 20, "seeds": 3, "epochs": 1, "images": 32},
-        "full": {"data": "cifar10", "epochs": 16, "depth": 110},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, RefinementConfig, grid=grid, measure=measure)

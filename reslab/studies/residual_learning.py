@@ -107,15 +107,4 @@ def _changes(before: Mapping[int, Sequence[float]], after: Mapping[int, Sequence
     return TEXT.chart("changes", [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)])
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    ResidualLearningConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "depths": (20, 56, 110), "epochs": 16},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, ResidualLearningConfig, grid=grid, measure=measure)

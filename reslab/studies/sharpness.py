@@ -100,15 +100,4 @@ def _log10(loss: float) -> float:
     return log10(max(loss, 1e-6))  # of a network that knows its images by heart it underflows
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    SharpnessConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 14), "seeds": 3, "epochs": 1, "directions": 2, "steps": 4, "images": 32},
-        "full": {"data": "cifar10", "epochs": 16, "depths": (20, 56, 110)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, SharpnessConfig, grid=grid, measure=measure)

@@ -147,15 +147,4 @@ def _decay(places: Sequence[int], found: Curves) -> Chart:
     return TEXT.chart("decay", series, log_x=True, log_y=True)
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    ShatteringConfig,
-    presets={
-        "default": {"seeds": 10},
-        "smoke": {"seeds": 3, "width": 32, "points": 32, "plain": 8, "residual": 8, "depth": 8, "layers": 3, "far": 8},
-        "full": {"data": "cifar10", "seeds": 20, "depth": 110, "far": 96},
-    },
-    grid=lambda _: {},
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, ShatteringConfig, grid=lambda _: {}, measure=measure)

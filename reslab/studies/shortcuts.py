@@ -61,11 +61,4 @@ def measure(config: ShortcutsConfig, trials: Trials) -> Measurement:
     )
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    ShortcutsConfig,
-    presets={"default": {}, "smoke": {"depths": (8,), "seeds": 3, "epochs": 1}},
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, ShortcutsConfig, grid=grid, measure=measure)

@@ -154,15 +154,4 @@ def _in_order(found: Found) -> Chart:
     return TEXT.chart("in-order", series)
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    SkipGradientConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8,), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "depths": (56,), "epochs": 16},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, SkipGradientConfig, grid=grid, measure=measure)

@@ -183,36 +183,4 @@ def equal_cost_table(trials: Trials, counted: Mapping[Key, Cost]) -> Table:
     return TEXT.table("equal-cost", [row(key) for key in trials])
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    SuccessorsConfig,
-    presets={
-        "default": {},
-        "smoke": {
-            "seeds": 2,
-            "epochs": 1,
-            "cardinality": (11, 4, 2),
-            "deeper": (20, 1, 4),
-            "wider": (11, 1, 8),
-            "compound": (0.3, 0.25),
-            "compound_deeper": (0.6, 0.2),
-            "compound_wider": (0.2, 0.3),
-            "dense_depth": 13,
-            "growth_rate": 4,
-        },
-        "full": {
-            "data": "cifar10",
-            "epochs": 16,
-            "cardinality": (20, 8, 4),
-            "deeper": (29, 1, 17),
-            "wider": (20, 1, 24),
-            "compound": (0.72, 0.65),
-            "compound_deeper": (1.05, 0.5),
-            "compound_wider": (0.5, 0.82),
-            "dense_depth": 40,
-        },
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, SuccessorsConfig, grid=grid, measure=measure)
