@@ -68,12 +68,14 @@ class Directions(Result):
         axes.plot(places, self.mean.tolist(), ".-", label="mean")
         axes.axhline(0, color="grey", linestyle="--", linewidth=1)
         axes.set_xticks(places, [block.name for block in self.blocks], rotation=90, fontsize=6)
-        axes.set(xlabel="block", ylabel="cosine of F(x) with −∂L/∂x")
+        axes.set(xlabel="block (none where the shape changes)", ylabel="cosine of F(x) with −∂L/∂x")
+        known = self.mean[self.mean.isfinite()]
+        axes.set_title(f"{int((known > 0).sum())} of {len(known)} blocks go down the loss's gradient on average")
         axes.legend()
         return figure
 
 
-@analysis("direction", "whether each block goes down the loss's gradient", images=250, trained=True)
+@analysis("direction", "whether each block goes down the loss's gradient", needs=("sums",), images=250, trained=True)
 def direction(
     network: nn.Module,
     images: Tensor,
@@ -110,7 +112,7 @@ def direction(
     found = []
     with evaluating(view, images if batch_statistics else None), torch.enable_grad():
         view.network.requires_grad_(False)
-        if not answers_alone(view.network, images):
+        if not answers_alone(view.whole, images):
             raise UnseenError(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so its loss "
                 "has no gradient of its own"
