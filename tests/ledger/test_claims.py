@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from scipy import stats
 
-from reslab.commands.claims import Lang, print_claims
-from reslab.ledger.again import agreement, decide_again
+from reslab.commands.ledger import Lang, print_claims, print_ledger
+from reslab.ledger.again import agreement, claim_of, decide_again
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.comparison import Check, Comparison, failures, untrained, upper_bound
 from reslab.ledger.estimate import estimate
+from reslab.ledger.evidence import Origin, SeedSet, alone, evidence, risk
 from reslab.ledger.record import Reason, Verdict
 from reslab.ledger.verdict import check, cite, decide, undecided
 from reslab.ledger.wording import failed, needed, reason
@@ -489,7 +490,7 @@ def test_claims_are_printed_by_section_within_the_terminal(
     first = Claim("a.first", "exact", "overview", statement, "someone else")
     (verdict,) = decide([Comparison(later, dict(enumerate([-1.0, -1.1, -1.2])), dict.fromkeys(range(3), 0.0))])
     monkeypatch.setenv("COLUMNS", str(width))
-    print_claims([(verdict, ""), (undecided(first), "")], lang)
+    print_claims([alone(verdict), alone(undecided(first))], lang)
     printed = capsys.readouterr().out
     assert max(cell_len(line) for line in printed.splitlines()) <= width
     words = " ".join(printed.split())
@@ -503,19 +504,6 @@ def test_claims_are_printed_by_section_within_the_terminal(
         assert text in words
 
 
-def test_a_claim_that_several_studies_decided_stands_in_a_row_with_their_commands(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    one, two = (
-        Claim(f"a.{name}", "exact", "overview", {"ko": "참", "en": "true"}, "someone") for name in ("one", "two")
-    )
-    print_claims([(undecided(claim), f"reslab study s --first-seed {seed}") for seed in (0, 5) for claim in (one, two)])
-    words = [
-        line.split()[-1] for line in capsys.readouterr().out.splitlines() if "a." in line or "--first-seed" in line
-    ]
-    assert words == ["a.one", "0", "a.one", "5", "a.two", "0", "a.two", "5"]
-
-
 def test_verdicts_of_several_studies_agree_or_do_not(capsys: pytest.CaptureFixture[str]) -> None:
     decisions = {"alike": "SSS", "in_part": "RI", "both_ways": "SIR", "once": "S", "never": ""}
     words = {"S": "supported", "R": "refuted", "I": "inconclusive"}
@@ -527,7 +515,10 @@ def test_verdicts_of_several_studies_agree_or_do_not(capsys: pytest.CaptureFixtu
     ]
     records.append(never)
     assert agreement(records)._asdict() == {name: [name] for name in ("alike", "in_part", "both_ways")}
-    print_claims([(record, "") for record in records])
+    records = [record for record in records if record.verdict is not None]
+    origin = Origin(study="s", config={}, seeds=[0])
+    known = evidence([claim_of(record) for record in records], [SeedSet(origin, one, "exploratory") for one in records])
+    print_ledger(known, risk(known))
     assert " ".join(capsys.readouterr().out.split()).endswith("1 supported here and refuted there. both_ways")
 
 
