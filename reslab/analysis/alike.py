@@ -68,7 +68,14 @@ class Alike(Result):
         return figure
 
 
-@analysis("alike", "how alike the blocks' representations are (CKA)", images=512, trained=True, summary=("adjacent",))
+@analysis(
+    "alike",
+    "how alike the blocks' representations are (CKA)",
+    needs=("blocks",),
+    images=512,
+    trained=True,
+    summary=("adjacent",),
+)
 def alike(
     network: nn.Module,
     images: Tensor,

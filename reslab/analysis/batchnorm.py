@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_network, evaluating
+from reslab.analysis.subject import Loss, analysis, as_network, evaluating, path_in
 from reslab.analysis.twin import without_batchnorm as without_batchnorm
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 
@@ -204,7 +204,8 @@ def covariate_shift(
     network = as_network(network, images)
     start = _trained(network)
     order = _execution_order(network, images, start)
-    known = [module for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
+    said = {module: path_in(network, module) for module in order}
+    known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
     if unknown := set(layers or ()) - set(known):
         raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; there are {', '.join(known)}")
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
@@ -214,10 +215,10 @@ def covariate_shift(
         before = dict(zip(leaves, gradients, strict=True))
         current = dict(leaves)
         for module, names in order.items():
-            if module in (known if layers is None else layers):
+            if said[module] in (known if layers is None else layers):
                 own = [leaves[name] for name in names]
                 changed = torch.autograd.grad(at(current), own, allow_unused=True, materialize_grads=True)
-                found.append(_shift(module, [before[name] for name in names], changed))
+                found.append(_shift(said[module], [before[name] for name in names], changed))
             current |= {name: start[name] - learning_rate * before[name] for name in names}
     return CovariateShift(tuple(found), learning_rate)
 

@@ -75,7 +75,7 @@ class Directions(Result):
         return figure
 
 
-@analysis("direction", "whether each block goes down the loss's gradient", images=250, trained=True)
+@analysis("direction", "whether each block goes down the loss's gradient", needs=("sums",), images=250, trained=True)
 def direction(
     network: nn.Module,
     images: Tensor,
@@ -112,7 +112,7 @@ def direction(
     found = []
     with evaluating(view, images if batch_statistics else None), torch.enable_grad():
         view.network.requires_grad_(False)
-        if not answers_alone(view.network, images):
+        if not answers_alone(view.whole, images):
             raise UnseenError(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so its loss "
                 "has no gradient of its own"

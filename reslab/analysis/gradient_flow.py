@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value, out_of_view
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
-from reslab.gates.view import Live, View
+from reslab.gates.view import Live
 from reslab.progress import Progress, silent
 from reslab.state import copied
 
@@ -143,7 +143,11 @@ class TrainingFlow(Result):
 
 
 @analysis(
-    "gradient-flow", "signals and gradients at every block", images=128, summary=("loss", "first_over_last", "growth")
+    "gradient-flow",
+    "signals and gradients at every block",
+    needs=("blocks",),
+    images=128,
+    summary=("loss", "first_over_last", "growth"),
 )
 def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the flow of one batch, in the network's current mode.
@@ -182,7 +186,7 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     )
 
 
-@analysis("training-flow", "the same through training")
+@analysis("training-flow", "the same through training", needs=("blocks",))
 def through_training(
     network: nn.Module,
     images: Tensor,
@@ -208,7 +212,7 @@ def through_training(
     check_batch(images, labels, loss)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # for layers that draw
-    trained = copied(network.network if isinstance(network, View) else network).train().requires_grad_()
+    trained = copied(out_of_view(network)).train().requires_grad_()
     with torch.enable_grad():
         view = as_view(trained, images)
         optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)

@@ -5,13 +5,14 @@ for.
 import warnings
 from collections import Counter
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reslab.analysis.subject import ROUNDING, agree
+from reslab.gates.inputs import in_dtype
 from reslab.gates.view import Live, View
 from reslab.state import copied
 
@@ -30,13 +31,13 @@ input.
 class FastView(View):
     """A view of a copy, for evaluation only, that takes images in any layout and precision. Made by `fast_view`."""
 
-    def stem(self, x: Tensor) -> Live:
+    def stem(self, x: Any) -> Live:
         """Return what is live where the first block begins, of images in the layout and precision that this copy
         computes in.
         """
-        if x.is_floating_point():
-            x = x.to(next(self.parameters()).dtype)
-        return super().stem(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
+        x = in_dtype(x, next(self.parameters()).dtype)
+        images = isinstance(x, Tensor) and x.dim() == 4
+        return super().stem(x.contiguous(memory_format=torch.channels_last) if images else x)
 
 
 def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
@@ -80,7 +81,7 @@ def _fast_copy(view: View) -> FastView:
     for relu in in_place_relus(view):
         network.set_submodule(relu, nn.ReLU(inplace=True))
     network.to(memory_format=torch.channels_last)
-    return FastView(network.eval(), view.sketch, view.declarations, frozenset(view.fixed))
+    return FastView(network.eval(), view.sketch, view.declarations, frozenset(view.fixed), output=view.output)
 
 
 def conv_bn_pairs(view: View) -> list[tuple[str, str]]:
@@ -128,5 +129,5 @@ def _path(call: fx.Node) -> str:
 
 def _answers_as(fast: View, view: View, images: Tensor, tolerance: float) -> bool:
     every_second = torch.arange(len(view), device=images.device) % 2.0
-    alike = agree(fast(images), view.network(images), tolerance)
+    alike = agree(fast(images), view.whole(images), tolerance)
     return alike and agree(fast(images, every_second), view(images, every_second), tolerance)

@@ -20,6 +20,7 @@ from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import analysis, answers_alone, as_view, evaluating
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 from reslab.gates.following import sketched
+from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
 from reslab.state import copied
@@ -128,7 +129,7 @@ class Jacobians(Result):
         return figure
 
 
-@analysis("jacobian", "how much each block stretches and shrinks", images=2, trained=True)
+@analysis("jacobian", "how much each block stretches and shrinks", needs=("no dense layers",), images=2, trained=True)
 def jacobian(
     network: nn.Module,
     images: Tensor,
@@ -175,10 +176,10 @@ def jacobian(
     seen = as_view(network, images)
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
-        images = images.to(dtype) if images.is_floating_point() else images
+        images = in_dtype(images, dtype)
         network = copied(seen.network).to(dtype).requires_grad_(False)
-        exact = View(network, sketched(images), seen.declarations, frozenset(seen.fixed))
-        if not answers_alone(exact.network, images):
+        exact = View(network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output)
+        if not answers_alone(exact.whole, images):
             raise UnseenError(
                 "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block "
                 "has a Jacobian at one image"

@@ -78,7 +78,13 @@ class Lens(Result):
         return figure
 
 
-@analysis("lens", "what the network would answer after each block", images=250, trained=True)
+@analysis(
+    "lens",
+    "what the network would answer after each block",
+    needs=("blocks", "logits"),
+    images=250,
+    trained=True,
+)
 def lens(network: nn.Module, images: Tensor, labels: Tensor, *, progress: Progress = silent) -> Lens:
     """Return the logits with no block, and after each, with the branches of all later ones at zero.
 

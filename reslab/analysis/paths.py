@@ -135,7 +135,9 @@ class _Link(NamedTuple):
         return pulled
 
 
-@analysis("paths", "the gradient by path length, exactly", images=32, trained=True, summary=("mean_length",))
+@analysis(
+    "paths", "the gradient by path length, exactly", needs=("chain",), images=32, trained=True, summary=("mean_length",)
+)
 def path_spectrum(
     network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent
 ) -> PathSpectrum:
@@ -170,7 +172,7 @@ def path_spectrum(
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
 
 
-@analysis("sampled-paths", "Veit et al.'s estimate of it", images=32, trained=True)
+@analysis("sampled-paths", "Veit et al.'s estimate of it", needs=("chain",), images=32, trained=True)
 def sample_paths(
     network: nn.Module,
     images: Tensor,

@@ -122,7 +122,14 @@ class Importance(Result):
         return figure
 
 
-@analysis("removal", "the error without each block", trained=True, summary=("error",), alias="lesion")
+@analysis(
+    "removal",
+    "the error without each block",
+    needs=("blocks", "logits"),
+    trained=True,
+    summary=("error",),
+    alias="lesion",
+)
 def remove_each(
     network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent
 ) -> Removals:
@@ -163,7 +170,13 @@ def remove_each(
     return Removals(view.blocks, whole, torch.tensor(each))
 
 
-@analysis("random-removal", "the error without k blocks", trained=True, summary=("error",))
+@analysis(
+    "random-removal",
+    "the error without k blocks",
+    needs=("blocks", "logits"),
+    trained=True,
+    summary=("error",),
+)
 def remove_random(
     network: nn.Module,
     images: Tensor,
@@ -204,7 +217,7 @@ def remove_random(
     return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
 
 
-@analysis("reorder", "the error with blocks exchanged", trained=True, summary=("error",))
+@analysis("reorder", "the error with blocks exchanged", needs=("chain", "logits"), trained=True, summary=("error",))
 def reorder(
     network: nn.Module,
     images: Tensor,
@@ -254,7 +267,7 @@ def reorder(
     return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
 
 
-@analysis("importance", "dL/dg of each block's gate", images=128, trained=True)
+@analysis("importance", "dL/dg of each block's gate", needs=("blocks",), images=128, trained=True)
 def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to
     first order, is minus that.

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_network, evaluating
+from reslab.analysis.subject import analysis, as_network, evaluating, path_in
 from reslab.errors import UnseenError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Responses(Result):
         return figure
 
 
-@analysis("responses", "what each block's layers add", images=128, trained=True)
+@analysis("responses", "what each block's layers add", needs=("convolutions",), images=128, trained=True)
 def responses(
     network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False
 ) -> Responses:
@@ -100,7 +100,7 @@ class _Recorder(TorchFunctionMode):
         self._newest: Tensor | None = None  # the output of the last measured convolution
         self._inside = ""  # the layer that runs
         self._names: dict[nn.Module, str] = {
-            module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)
+            module: path_in(network, name) for name, module in network.named_modules() if isinstance(module, _LAYERS)
         }
 
     def __enter__(self) -> Self:

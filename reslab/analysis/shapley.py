@@ -60,7 +60,14 @@ class ShapleyValues(Result):
         return figure
 
 
-@analysis("shapley", "what each block gives on average", images=250, trained=True, summary=("none", "whole"))
+@analysis(
+    "shapley",
+    "what each block gives on average",
+    needs=("blocks",),
+    images=250,
+    trained=True,
+    summary=("none", "whole"),
+)
 def shapley(
     network: nn.Module,
     images: Tensor,

@@ -51,7 +51,7 @@ class Shattering(Result):
         return figure
 
 
-@analysis("shattering", "how fast gradients change along a line of inputs", images=2)
+@analysis("shattering", "how fast gradients change along a line of inputs", needs=("two images", "logits"), images=2)
 def shattering(
     network: nn.Module,
     images: Tensor,
@@ -85,13 +85,14 @@ def shattering(
     """
     if not 1 <= lags < points:
         raise WrongValueError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        given = images.dtype if isinstance(images, Tensor) else "several inputs"
+        raise WrongValueError(f"a line lies between two images of floating-point numbers, and not between {given}")
     if len(images) != 2 or torch.equal(images[0], images[1]):
         raise WrongValueError(
             f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}"
         )
     network = as_network(network, images)
-    if not images.is_floating_point():
-        raise WrongValueError(f"between images of {images.dtype} there is no line")
     places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(
         -1, *[1] * (images.dim() - 1)
     )

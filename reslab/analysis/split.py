@@ -21,6 +21,7 @@ from reslab.analysis.subject import ROUNDING, agree, analysis, answers_alone, as
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.flow import reached
 from reslab.gates.gating import Block
+from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
 from reslab.state import copied
@@ -113,7 +114,7 @@ class Split(Result):
         return figure
 
 
-@analysis("split", "the logits as a sum over the blocks, exactly", images=128, trained=True)
+@analysis("split", "the logits as a sum over the blocks, exactly", needs=("chain", "logits"), images=128, trained=True)
 def split(
     network: nn.Module, images: Tensor, *, classes: Sequence[int] | None = None, progress: Progress = silent
 ) -> Split:
@@ -138,15 +139,15 @@ def split(
         raise UnseenError("logits are split over a chain of plain sums of a shortcut and branches, which this is not")
     found = []
     with evaluating(view):
-        if not answers_alone(view.network, images):
+        if not answers_alone(view.whole, images):
             raise UnseenError("an image's answer depends on the others in its batch, so it has no parts of its own")
         exact = copied(view).double().eval().requires_grad_(False)
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
             x = images[start : start + BATCH]
-            parts, logits = _of_batch(exact, x.double() if x.is_floating_point() else x, classes)
+            parts, logits = _of_batch(exact, in_dtype(x, torch.float64), classes)
             with torch.no_grad():
-                own = view.network(x)
+                own = view.whole(x)
             if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):
                 raise UnseenError(
                     "the network answers otherwise in float64, so the parts would not be those of its own"

@@ -1,23 +1,26 @@
 """What every analysis takes: a network, images, and mostly labels; how they are checked, and left as they were."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves, tree_map
 
+from reslab.analysis import with_needs
 from reslab.errors import MismatchError, UnseenError, WrongValueError, told
-from reslab.gates.inputs import tensors_of
+from reslab.gates.following import shapes_of, sketched
+from reslab.gates.inputs import Inputs, Output, Whole, keys_of, outputs_by_name, tensors_of
 from reslab.gates.view import View, unwrapped, view
 from reslab.state import preserve
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 Loss = Callable[[Any, Tensor], Tensor]
 """From outputs, logits `[B, classes]` for most, and labels `[B]` to a number; the mean cross-entropy where nothing else
@@ -25,50 +28,111 @@ is said.
 """
 
 
+class Careful(Protocol[P, R]):
+    """A function of a network, to which `output` says which of the network's outputs is meant, and whose images may be
+    a dict or a tuple of what the network takes.
+    """
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, output: Output, **kwargs: Any) -> R: ...
+
+    @overload
+    def __call__(
+        self, network: nn.Module, images: Mapping[str, Any] | tuple[Any, ...], *args: Any, **kwargs: Any
+    ) -> R: ...
+
+
 def analysis(
     name: str,
     says: str,
     *,
+    needs: tuple[str, ...] = (),
     images: int | None = None,
     trained: bool = False,
     summary: tuple[str, ...] = (),
     alias: str | None = None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function an analysis of `reslab analyze`, and careful of its network; `reslab.analysis.Analysis` says what
-    the arguments are.
+) -> Callable[[Callable[P, R]], Careful[P, R]]:
+    """Make a function an analysis of `reslab analyze`, careful of its network, and have its docstring say what it
+    needs; `reslab.analysis.Analysis` says what the arguments are.
     """
-    return careful
+
+    def make(function: Callable[P, R]) -> Careful[P, R]:
+        function.__doc__ = with_needs(function.__doc__ or "", needs, inspect.signature(function).parameters)
+        return careful(function)
+
+    return make
 
 
-def careful(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function of a network (and images and labels) leave it as it was, and say in one line what it cannot do
-    with it.
+def careful(function: Callable[P, R]) -> Careful[P, R]:
+    """Have a function of a network (and images and labels) take `output` too, leave the network as it was, and say in
+    one line what it cannot do with it.
     """
     signature = inspect.signature(function)
     if "network" not in signature.parameters:
-        return function
+        return cast("Careful[P, R]", function)
 
     @wraps(function)
-    def leaving(*args: P.args, **kwargs: P.kwargs) -> R:
+    def leaving(*args: Any, output: Output = None, **kwargs: Any) -> R:
         given = signature.bind(*args, **kwargs)  # what does not fit the function is a TypeError, as of any function
-        network = given.arguments["network"]
-        network = given.arguments["network"] = network if isinstance(network, View) else unwrapped(network)
         for name in ("images", "labels"):
             if name in given.arguments:
                 given.arguments[name] = _detached(name, given.arguments[name])
-        what = f"{function.__name__.replace('_', ' ')} cannot be computed for this {type(network).__name__}"
-        with told(what), preserve(network.network if isinstance(network, View) else network):
+        network = given.arguments["network"]
+        network = network if isinstance(network, Whole) else unwrapped(network)
+        what = f"{function.__name__.replace('_', ' ')} cannot be computed for this {type(_alone(network)).__name__}"
+        with told(what), preserve(_alone(network)):
+            images = given.arguments.get("images")
+            given.arguments["network"] = _answering(network, images, output)
+            if given.arguments.get("other") is not None:
+                given.arguments["other"] = _answering(given.arguments["other"], images, output)
             return function(*given.args, **given.kwargs)
 
-    return leaving
+    asked = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Output)
+    leaving.__signature__ = signature.replace(  # type: ignore[attr-defined]  # as inspect reads it
+        parameters=[*signature.parameters.values(), asked]
+    )
+    return cast("Careful[P, R]", leaving)
 
 
-def _detached(name: str, values: Any) -> Tensor:
-    """Return images or labels without the graph that they may come from.
+def _alone(network: nn.Module) -> nn.Module:
+    """Return the network itself, of one as a whole or a view."""
+    return network.network if isinstance(network, Whole) else network
+
+
+def _answering(network: nn.Module, images: Any, output: Output) -> nn.Module:
+    """Return a network that takes the images in one argument, and gives the output asked for."""
+    if isinstance(network, View):
+        if output in (None, network.output):
+            return network
+        return view(network.network, images[:2], blocks=network.declarations, output=output)
+    if isinstance(network, Whole):
+        return network
+    network = unwrapped(network)
+    return Whole(network, sketched(images), output) if output is not None or keys_of(network, images) else network
+
+
+def path_in(network: nn.Module, path: str) -> str:
+    """Return a module's path as the network itself has it, of its path in one from `as_network`."""
+    return path.removeprefix("network.") if isinstance(network, Whole) else path
+
+
+def _detached(name: str, values: Any) -> Any:
+    """Return images or labels without the graph that they may come from; images in a dict or a tuple as `Inputs`.
 
     Raises:
-        UserError: if they are no tensor, none, or not finite.
+        UserError: if they are no tensor, none, not finite, or not as many in each.
     """
+    if name == "images" and isinstance(values, Mapping | tuple | Inputs):
+        values = values.parts if isinstance(values, Inputs) else values
+        parts = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+        if not parts or len({part.shape[:1] for part in parts}) != 1:
+            raise WrongValueError(
+                f"images in a {type(values).__name__} are tensors [B, …] of one B, got {shapes_of(values)}"
+            )
+        return Inputs(tree_map(lambda leaf: _detached("parts", leaf) if isinstance(leaf, Tensor) else leaf, values))
     if not isinstance(values, Tensor):
         raise WrongValueError(
             f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one"
@@ -89,8 +153,8 @@ def as_view(network: nn.Module, images: Tensor) -> View:
     if isinstance(network, View):
         as_network(network, images)
         return network
-    check_weights(network)
-    return view(network, images[:2])
+    check_weights(_alone(network))
+    return view(_alone(network), images[:2], output=network.output if isinstance(network, Whole) else None)
 
 
 def as_network(network: nn.Module, images: Tensor) -> nn.Module:
@@ -99,15 +163,23 @@ def as_network(network: nn.Module, images: Tensor) -> nn.Module:
     Raises:
         UserError: if what the network holds is not sound, or it does not take the images.
     """
-    check_weights(network)
-    network = network.network if isinstance(network, View) else network
+    network = out_of_view(network)
+    check_weights(_alone(network))
     with (
-        told(f"the network does not take images {list(images.shape)}", MismatchError),
+        told(f"the network does not take images {shapes_of(images)}", MismatchError),
         evaluating(network),
         torch.no_grad(),
     ):
         network(images[:2])
     return network
+
+
+def out_of_view(network: nn.Module) -> nn.Module:
+    """Return the network that a view is of, which takes and gives what the view does; any other itself."""
+    if not isinstance(network, View):
+        return network
+    plain = network.keys is None and network.output is None
+    return network.network if plain else Whole(network.network, network.sketch, network.output)
 
 
 @torch.no_grad()
@@ -160,7 +232,7 @@ ROUNDING = 1e-4
 """More than a network's answers differ for having been computed in another order in float32."""
 
 
-def check_repeatable(network: nn.Module, images: Tensor) -> None:
+def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
     """Refuse a network that answers otherwise when it is asked again: what changes it could not be told from chance.
 
     Raises:
@@ -174,12 +246,14 @@ def check_repeatable(network: nn.Module, images: Tensor) -> None:
             )
 
 
-def answers_alone(network: nn.Module, images: Tensor) -> bool:
+def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
     """Say whether an image's answer, in the network's current mode, is the same whatever else is in its batch."""
+
+    def beside_nothing(part: Any) -> Any:
+        return torch.cat([part, torch.zeros_like(part)]) if isinstance(part, Tensor) else part
+
     with torch.no_grad():
-        alone, beside = (
-            tensors_of(network(batch)) for batch in (images[:1], torch.cat([images[:1], torch.zeros_like(images[:1])]))
-        )
+        alone, beside = (tensors_of(network(batch)) for batch in (images[:1], tree_map(beside_nothing, images[:1])))
     tolerance = max(
         (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
     )
@@ -193,14 +267,15 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
     With `statistics_of`, BatchNorms normalise with the mean and the biased variance over these images, as in training,
     but as constants.
     """
-    network = network.network if isinstance(network, View) else network
+    answer = network.whole if isinstance(network, Whole) else network
+    network = _alone(network)
     with preserve(network):
         network.eval()
         if statistics_of is not None:
             handles = [module.register_forward_pre_hook(_take_statistics) for module in batchnorms(network)]
             try:
                 with torch.no_grad():
-                    network(statistics_of)
+                    answer(statistics_of)
             finally:
                 for handle in handles:
                     handle.remove()
@@ -243,7 +318,9 @@ def check_logits(logits: Any, labels: Tensor) -> None:
         UserError: if they are not logits `[B, classes]`, or a label is of no class.
     """
     if not isinstance(logits, Tensor):
-        raise UnseenError(f"the network gives a {type(logits).__name__}; this needs one that gives logits [B, classes]")
+        names = ", ".join(map(str, outputs_by_name(logits)))
+        which = f" of {names}; output= says which is meant" if names else ""
+        raise UnseenError(f"logits [B, classes] are needed, and the network gives a {type(logits).__name__}{which}")
     lowest, highest = int(labels.min()), int(labels.max())
     if logits.dim() != 2 or len(logits) != len(labels) or lowest < 0 or highest >= logits.shape[1]:
         raise MismatchError(
@@ -259,7 +336,7 @@ def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) ->
         UserError: if the labels are not `[B, …]` for images `[B, …]`, or not whole numbers `[B]` where classes are
             meant.
     """
-    if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
+    if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != (len(images),)):
         raise MismatchError(
             f"labels must be int64 of shape [{len(images)}], one an image, got {labels.dtype} {list(labels.shape)}"
         )

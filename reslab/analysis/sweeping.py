@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.subject import Loss, answers_alone, check_batch, check_logits, check_repeatable, loss_value
@@ -29,14 +29,14 @@ def prepared(
     """
     check_batch(images, labels, loss)
     view.network.eval()
-    check_repeatable(view.network, images)
-    batch = batch_of(view.network, images)
+    check_repeatable(view.whole, images)
+    batch = batch_of(view, images)
     return fast_view(view, images[:batch], precision), batch
 
 
-def batch_of(network: nn.Module, images: Tensor) -> int:
+def batch_of(view: View, images: Tensor) -> int:
     """Return how many images may be a batch: all, where a network in evaluation mode looks at several at once."""
-    if len(images) <= BATCH or answers_alone(network, images):
+    if len(images) <= BATCH or answers_alone(view.whole, images):
         return BATCH
     warnings.warn(
         f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch", stacklevel=5

@@ -108,6 +108,7 @@ class Worth(Result):
 @analysis(
     "worth",
     "every measure of each block's importance, and how they agree",
+    needs=("blocks", "logits"),
     images=250,
     trained=True,
     summary=("loss", "error", "turn_agreement", "mean_agreement", "first_order_agreement"),
@@ -154,7 +155,7 @@ def block_worth(
         if metric is not None:
             measures[f"metric, {kind}"] = without.metric - found.whole.metric
     with evaluating(view):
-        batch = batch_of(view.network, images)
+        batch = batch_of(view, images)
         measures["first order"] = -_gradient(view, images, labels, batch, loss)
         measures["turn"], measures["ratio"] = _geometry(view, images, labels, batch)
         measures["macs"] = _macs(view, images[:1])

@@ -96,8 +96,8 @@ def analyze(
     json
         Print the table as JSON.
     options
-        Settings of the analysis, such as `--draws 10` or `--precision bf16`, and options of the network, such as
-        `--depth 26`.
+        Settings of the analysis, such as `--draws 10` or `--precision bf16`; `--output logits`, which of a network's
+        outputs is looked at, by its name or its place; and options of the network, such as `--depth 26`.
     """
     from reslab.networks import zoo
     from reslab.weights.untold import Asked
@@ -134,7 +134,7 @@ def analyze(
 def _listed(text: str) -> str:
     """Return a docstring with the analyses in it."""
     known = dict.fromkeys(analyses().values())
-    lines = [f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}" for each in known]
+    lines = [f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}. {each.needed}" for each in known]
     *others, last = [each.name for each in known if each.trained]
     return text.replace("ANALYSES", "\n    ".join(lines)).replace("TRAINED", f"{', '.join(others)} and {last}")
 
@@ -304,8 +304,8 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 def _without_labels() -> list[str]:
     """Return the analyses of networks that look at no labels."""
-    known = {each.name: inspect.signature(each.load()).parameters for each in analyses().values()}
-    return [name for name, parameters in known.items() if "network" in parameters and "labels" not in parameters]
+    known = dict.fromkeys(analyses().values())
+    return [each.name for each in known if "network" in each.parameters and "labels" not in each.parameters]
 
 
 def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | str | None, str]:

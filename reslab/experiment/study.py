@@ -47,7 +47,8 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the claims that answer it, the trials and the measurement that decide them; its words are in `text`.
+    """A question, the claims that answer it, the trials and the measurement that decide them; its words and presets are
+    in `text`.
 
     `grid` names groups of trials, one group per network; `measure` turns finished trials, by group, into evidence. It
     may load the trained networks and look inside; it draws from generators seeded by each trial's seed alone, so that
@@ -57,7 +58,6 @@ class Study:
     text: StudyText
     claims: Sequence[Claim]
     config: type[StudyConfig]
-    presets: Mapping[str, Mapping[str, Any]]
     grid: Callable[[Any], Grid]
     measure: Callable[[Any, Trials], Measurement]
 
@@ -65,6 +65,11 @@ class Study:
     def name(self) -> str:
         """Return its name, that of its module."""
         return self.text.study
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return its presets' settings, where they are not the config's own."""
+        return self.text.presets
 
     def configure(self, preset: str, settings: Mapping[str, Any]) -> StudyConfig:
         """Return the preset's config with some settings changed.

@@ -2,13 +2,58 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from reslab.errors import UnknownNameError
+
+Output = str | int | None
+"""Which of a network's outputs is meant, by its name or its place; None for all that it gives."""
+
 Keys = tuple[int, ...] | tuple[str, ...]
 """Of the parts of an input that a network takes as arguments of their own."""
+
+
+class Inputs:
+    """What a network takes of a batch, by name or in order: tensors `[B, …]`, and anything else as it is. It is sliced
+    as one tensor is.
+    """
+
+    def __init__(self, parts: Any) -> None:
+        self.parts = parts  # a dict or a tuple
+
+    def __getitem__(self, at: Any) -> Any:
+        """Return the same of some samples, or one of the parts."""
+        if isinstance(at, slice | Tensor):
+            return pytree.tree_map(lambda leaf: leaf[at] if isinstance(leaf, Tensor) else leaf, self)
+        return self.parts[at]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(tensors_of(self)[0])
+
+    def __repr__(self) -> str:
+        """Return what the parts are."""
+        return repr(self.parts)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first part is."""
+        return tensors_of(self)[0].device
+
+
+pytree.register_pytree_node(Inputs, lambda inputs: ([inputs.parts], None), lambda parts, _: Inputs(next(iter(parts))))
+
+
+def in_dtype(x: Any, dtype: torch.dtype) -> Any:
+    """Return an input with its floating-point tensors in this dtype."""
+    return pytree.tree_map(
+        lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, x
+    )
 
 
 def keys_of(network: nn.Module, example: Any) -> Keys | None:
@@ -16,6 +61,7 @@ def keys_of(network: nn.Module, example: Any) -> Keys | None:
     None if it is one argument.
     """
     accepts = inspect.signature(network.forward).bind
+    example = example.parts if isinstance(example, Inputs) else example
     try:
         if isinstance(example, Mapping):
             accepts(**example)
@@ -34,17 +80,27 @@ def part(x: Any, key: int | str) -> Any:
 
 
 class Whole(nn.Module):
-    """A network as a part, so that it is called with its input alone, whatever else its forward could take."""
+    """A network as a part, so that it is called with its input alone, whatever else its forward could take, and gives
+    one of its outputs, or all.
+    """
 
-    def __init__(self, network: nn.Module, example: Any) -> None:
+    def __init__(self, network: nn.Module, example: Any, output: Output = None) -> None:
         super().__init__()
         self.training = network.training
         self.network = network
         self.sketch = example
         self.keys = keys_of(network, example)
+        self.output = output
+
+    def forward(self, x: Any) -> Any:
+        """Call the network."""
+        return self.whole(x)
 
     def whole(self, x: Any) -> Any:
-        """Call the network: what is traced."""
+        """Call the network, whatever a view of it does: what is traced."""
+        return chosen(self._answer(x), self.output)
+
+    def _answer(self, x: Any) -> Any:
         if self.keys is None:
             return self.network(x)
         take = _recorded_part if isinstance(x, fx.Proxy) else part
@@ -57,6 +113,36 @@ class Whole(nn.Module):
 
 def _recorded_part(x: fx.Proxy, key: int | str) -> fx.Proxy:
     return x.tracer.create_proxy("call_function", part, (x, key), {})
+
+
+def chosen(outputs: Any, output: Output) -> Any:
+    """Return one of a network's outputs.
+
+    Raises:
+        UserError: if there is none of that name or place.
+    """
+    if output is None:
+        return outputs
+    if isinstance(outputs, fx.Proxy):  # of a module that is a leaf
+        return outputs[output]  # type: ignore[index]  # it has no __getitem__ of its own
+    named = outputs_by_name(outputs)
+    if output in named:
+        return named[output]
+    if isinstance(output, int) and 0 <= output < len(named):
+        return list(named.values())[output]
+    known = ", ".join(map(str, named)) or f"one {type(outputs).__name__}"
+    raise UnknownNameError(f"the network has no output {output!r}; it gives {known}")
+
+
+def outputs_by_name(outputs: Any) -> dict[str | int, Any]:
+    """Return a network's outputs by their names, or by their places where they have none; nothing where it gives one
+    alone.
+    """
+    if isinstance(outputs, tuple | list):
+        outputs = outputs._asdict() if hasattr(outputs, "_asdict") else dict(enumerate(outputs))
+    elif is_dataclass(outputs) and not isinstance(outputs, Mapping):
+        outputs = vars(outputs)
+    return dict(outputs) if isinstance(outputs, Mapping) else {}
 
 
 def rebuilt(value: Any) -> tuple[Callable[[list[Any]], Any], list[Any]] | None:

@@ -20,7 +20,7 @@ from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.gating import Block, Gates, Setting, fits, option_a
 from reslab.gates.hidden import Hidden
-from reslab.gates.inputs import Whole, tensors_of
+from reslab.gates.inputs import Output, Whole, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Stream, record
 from reslab.gates.tracing import Declarations
@@ -47,8 +47,9 @@ class View(Whole):
         declarations: Declarations,
         fixed: frozenset[str] = frozenset(),
         hidden: Sequence[NotSplit] = (),
+        output: Output = None,
     ) -> None:
-        super().__init__(network, example)
+        super().__init__(network, example, output)
         self.hidden = tuple(hidden)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
@@ -251,7 +252,7 @@ class View(Whole):
         """Copy and pickle as the network alone, which is traced again."""
         return (
             View,
-            (self.network, self.sketch, self.declarations, frozenset(self.fixed), self.hidden),
+            (self.network, self.sketch, self.declarations, frozenset(self.fixed), self.hidden, self.output),
             {"shapes": self.shapes, "example": self.example},
         )
 
@@ -268,7 +269,7 @@ class View(Whole):
         return self._plans[modes]
 
 
-def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None) -> View:
+def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None, output: Output = None) -> View:
     """Return the gated view of a network, which shares its parameters.
 
     Args:
@@ -280,9 +281,11 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of
             the modules whose outputs are added (`None` for an identity shortcut), and as a third, what follows the
             addition.
+        output: the name or place of the output that the view gives, of a network that gives several in a dict, a tuple
+            or a class of its own: "logits". All of them otherwise.
 
     Raises:
-        UserError: if the network cannot be seen through, has no blocks, or is not what was declared.
+        UserError: if the network cannot be seen through, has no blocks or no such output, or is not what was declared.
     """
     network = unwrapped(network)
     declarations = dict(blocks or {})
@@ -296,14 +299,14 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
 
     if isinstance(example, Mapping):
         example = dict(example)
-    whole = Whole(network, sketched(example))
+    whole = Whole(network, sketched(example), output)
     with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
         expected = evaluate(whole.whole)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         fixed, hidden = _fixed(whole, example, declarations)
         names = [NotSplit(error.name, error.why) for error in hidden]
         try:
-            made = View(network, whole.sketch, declarations, fixed, names)
+            made = View(network, whole.sketch, declarations, fixed, names, output)
         except UnseenError as error:
             raise hidden[0] if hidden else error from None
         compare(expected, evaluate(made), declarations)

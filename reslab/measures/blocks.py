@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from reslab.networks import zoo
-from reslab.networks.anatomy import Layer, Operations, layers
+from reslab.networks.anatomy import Layer, Operations, layers, stages
 from reslab.networks.counting import count_params
 
+BASIC = ("resnet18", "resnet34")
+BOTTLENECK = ("resnet50", "resnet101", "resnet152")
 BLOCK = re.compile(r"layer\d\.\d+")
 
 Shape = tuple[int, ...]
@@ -94,3 +96,29 @@ blocks_of = cache(Blocks)
 def stride(layer: Layer) -> int:
     """Return a layer's stride; 1 for a classifier."""
     return int(layer.module.stride[0]) if isinstance(layer.module, nn.Conv2d) else 1
+
+
+def five() -> dict[str, Blocks]:
+    """Return the five networks of the paper's Table 1."""
+    return {name: blocks_of(name) for name in (*BASIC, *BOTTLENECK)}
+
+
+def family() -> list[tuple[str, int, str, str, int, int]]:
+    """Return each of the five networks with its layers, its kind of block, the blocks of its stages, and its costs."""
+    kinds = {**dict.fromkeys(BASIC, "Basic"), **dict.fromkeys(BOTTLENECK, "Bottleneck")}
+    found = five().items()
+    return [(name, net.depth, kinds[name], str([*net.counts]), net.params, net.macs) for name, net in found]
+
+
+def resnet50() -> list[tuple[str, str, str, int, int]]:
+    """Return each stage of ResNet-50 with what it is, its output and its costs."""
+    net = blocks_of("resnet50")
+    found = stages(net.network, net.shape)
+    return [(one.name, one.blocks, "×".join(map(str, one.output)), one.params, one.macs) for one in found]
+
+
+def option_a_keeps(x: torch.Tensor) -> tuple[Shape, bool, bool]:
+    """Return what option A makes of `x` in resnet20: the shape, and whether it is every second pixel, then zeros."""
+    y = zoo.build("resnet20").get_submodule("layer2.0.downsample")(x)
+    channels = x.shape[1]
+    return tuple(y.shape[1:]), torch.equal(y[:, :channels], x[:, :, ::2, ::2]), not y[:, channels:].any()

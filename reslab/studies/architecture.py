@@ -14,7 +14,8 @@ from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims
 from reslab.experiment.trials import Trials
 from reslab.ledger.record import Series
-from reslab.measures.blocks import Blocks, Shape, blocks_of, stride
+from reslab.measures.blocks import BASIC, BOTTLENECK, Shape, blocks_of, family, five, option_a_keeps, resnet50, stride
+from reslab.measures.pools import POOLS, logits_moved, pooled
 from reslab.networks import zoo
 from reslab.networks.anatomy import stages
 from reslab.networks.counting import count_params
@@ -23,16 +24,9 @@ HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"
 RELEASE = "Kaiming He's released ResNet-50"
 
-BASIC = ("resnet18", "resnet34")
-BOTTLENECK = ("resnet50", "resnet101", "resnet152")
 PER_PIXEL = ["bottleneck, 256", "basic, 64", "basic, 256"]  # the blocks whose cost is compared, and their channels
 
 COUNTED = Counted()
-
-
-def five() -> dict[str, Blocks]:
-    """Return the five networks of the paper's Table 1."""
-    return {name: blocks_of(name) for name in (*BASIC, *BOTTLENECK)}
 
 
 def orders(*names: str) -> list[str]:
@@ -136,6 +130,20 @@ def _resnet50_stem() -> tuple[Shape, Shape, Shape, int, int, int]:
     return conv.kernel_size, conv.stride, conv.padding, pool.kernel_size, pool.stride, pool.padding
 
 
+@COUNTED.claim(
+    {"caffe": ([0, 1, 2], [110, 111]), "padded": ([0, 1], [109, 110, 111])},
+    "resnet-50",
+    source=f"{RELEASE} (pool1); torchvision/models/resnet.py",
+)
+def _rows_of_the_first_and_last_window() -> dict[str, tuple[list[int], list[int]]]:
+    return {pool: (found.first, found.last) for pool, found in zip(POOLS, map(pooled, POOLS), strict=True)}
+
+
+@COUNTED.claim("1.6 %", "resnet-50", source="computed on ResNet-50 with either pool, in float64")
+def _logits_depend_on_the_pool() -> str:
+    return f"{100 * logits_moved(seed=0):.1f} %"
+
+
 @COUNTED.claim([(256, 128, 512), (512, 256, 1024), (1024, 512, 2048)], "resnet-50", at="Table 1")
 def _resnet50_widths() -> list[tuple[int, int, int]]:
     return [blocks_of("resnet50").channels[block] for block in ("layer2.0", "layer3.0", "layer4.0")]
@@ -159,13 +167,6 @@ def _stride_in_which_layer() -> dict[str, list[str]]:
 @COUNTED.claim({"layer1.0": 1, "layer2.0": 2, "layer3.0": 2, "layer4.0": 2}, "resnet-50", at="sections 3.3 and 4.1")
 def _projections_of_resnet50() -> dict[str, int]:
     return {block: stride(layer) for block, layer in blocks_of("resnet50").projections.items()}
-
-
-def option_a_keeps(x: torch.Tensor) -> tuple[Shape, bool, bool]:
-    """Return what option A makes of `x` in resnet20: the shape, and whether it is every second pixel, then zeros."""
-    y = zoo.build("resnet20").get_submodule("layer2.0.downsample")(x)
-    channels = x.shape[1]
-    return tuple(y.shape[1:]), torch.equal(y[:, :channels], x[:, :, ::2, ::2]), not y[:, channels:].any()
 
 
 @COUNTED.claim(((32, 16, 16), True, True), "shortcuts", at="section 3.3: “performed with a stride of 2”")
@@ -222,20 +223,6 @@ TEXT = StudyText(__name__)
 CLAIMS = claims(TEXT, HE_2015, None, COUNTED.specs)
 
 
-def family() -> list[tuple[str, int, str, str, int, int]]:
-    """Return each of the five networks with its layers, its kind of block, the blocks of its stages, and its costs."""
-    kinds = {**dict.fromkeys(BASIC, "Basic"), **dict.fromkeys(BOTTLENECK, "Bottleneck")}
-    found = five().items()
-    return [(name, net.depth, kinds[name], str([*net.counts]), net.params, net.macs) for name, net in found]
-
-
-def resnet50() -> list[tuple[str, str, str, int, int]]:
-    """Return each stage of ResNet-50 with what it is, its output and its costs."""
-    net = blocks_of("resnet50")
-    found = stages(net.network, net.shape)
-    return [(one.name, one.blocks, "×".join(map(str, one.output)), one.params, one.macs) for one in found]
-
-
 def measure(config: StudyConfig, trials: Trials) -> Measurement:
     """Return the counts, and the tables of the five networks and of ResNet-50."""
     counted = COUNTED.measured(trials)
@@ -247,4 +234,4 @@ def measure(config: StudyConfig, trials: Trials) -> Measurement:
     )
 
 
-STUDY = Study(TEXT, CLAIMS, StudyConfig, {"default": {}, "smoke": {}}, grid=lambda _: {}, measure=measure)
+STUDY = Study(TEXT, CLAIMS, StudyConfig, grid=lambda _: {}, measure=measure)

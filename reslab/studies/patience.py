@@ -30,8 +30,8 @@ CLAIMS = claims(
 class PatienceConfig(StudyConfig):
     """The depths, and how much longer the networks train."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, max_length=2, description="the shallow and the deep network")
-    lengths: tuple[PositiveInt, PositiveInt] = Field((3, 10), description="times the recipe's own length, growing")
+    depths: CifarDepths = Field((20, 56), min_length=2, max_length=2)
+    lengths: tuple[PositiveInt, PositiveInt] = (3, 10)
 
 
 def grid(config: PatienceConfig) -> Grid:
@@ -78,15 +78,4 @@ def _over_length(config: PatienceConfig, trials: Trials) -> Chart:
     )
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    PatienceConfig,
-    presets={
-        "default": {},
-        "smoke": {"depths": (8, 14), "lengths": (1, 2), "seeds": 3, "epochs": 1},
-        "full": {"data": "cifar10", "epochs": 16, "lengths": (3, 11)},
-    },
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, PatienceConfig, grid=grid, measure=measure)

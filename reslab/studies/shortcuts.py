@@ -36,7 +36,7 @@ CLAIMS = claims(
 class ShortcutsConfig(StudyConfig):
     """Depths of the networks; the claims compare at the deepest."""
 
-    depths: CifarDepths = Field((20, 56), min_length=1, description="depths, each 6n+2")
+    depths: CifarDepths = Field((20, 56), min_length=1)
 
 
 def grid(config: ShortcutsConfig) -> Grid:
@@ -61,11 +61,4 @@ def measure(config: ShortcutsConfig, trials: Trials) -> Measurement:
     )
 
 
-STUDY = Study(
-    TEXT,
-    CLAIMS,
-    ShortcutsConfig,
-    presets={"default": {}, "smoke": {"depths": (8,), "seeds": 3, "epochs": 1}},
-    grid=grid,
-    measure=measure,
-)
+STUDY = Study(TEXT, CLAIMS, ShortcutsConfig, grid=grid, measure=measure)

@@ -278,6 +278,22 @@ def test_every_study_is_well_formed(name: str) -> None:
         assert not any(text.endswith(".") for text in (claim.corrects or {}).values())
 
 
+@pytest.mark.parametrize("name", studies.names())
+def test_every_setting_has_its_words_and_no_words_are_left_over(name: str) -> None:
+    study = studies.find(name)
+    assert study.text.settings.keys() == study.config.model_fields.keys()
+    assert all(re.search("[가-힣]", words["ko"]) and words["en"] for words in study.text.settings.values())
+
+
+def test_the_help_on_a_study_says_its_settings_with_their_defaults() -> None:
+    said = reslab_here("study", "patience", "--help").stdout
+    study = studies.find("patience")
+    assert {"--depths 20,56", "--lengths 3,10", "--first-seed 0"} <= {line.strip() for line in said.splitlines()}
+    assert all(" ".join(words["en"].split()) in " ".join(said.split()) for words in study.text.settings.values())
+    assert "--lengths" not in reslab_here("study", "--help").stdout
+    assert reslab_here("study", "no-such-study", "--help").returncode == 0
+
+
 def test_claim_ids_are_unique() -> None:
     ids = [claim.id for name in studies.names() for claim in studies.find(name).claims]
     assert len(ids) == len(set(ids))

@@ -13,12 +13,11 @@ from reslab.experiment.config import StudyConfig
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import Measurement, Study, run_study
 from reslab.experiment.trials import Exactly, Trials
-from reslab.measures.blocks import Blocks, stride
+from reslab.measures.blocks import Blocks, five, option_a_keeps, stride
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
 from reslab.report.page import write_report
 from reslab.studies import architecture, history
-from reslab.studies.architecture import option_a_keeps
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def test_operations_are_written_down_in_order() -> None:
 def test_a_wrong_count_would_be_refuted(measured: Measurement) -> None:
     parameters = measured.evidence["parameters"]
     assert isinstance(parameters, Exactly)
-    assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in architecture.five()]
+    assert parameters.measured == [f"{zoo.describe(name).params / 1e6:.1f}M" for name in five()]
     wrong = {**measured.evidence, "parameters": replace(parameters, measured=["11.7M"] * 5)}
     verdicts = {claim.id: claim.verdict for claim in architecture.STUDY.verdicts(Measurement(wrong))}
     assert [id for id, verdict in verdicts.items() if verdict == "refuted"] == ["architecture.parameters"]

@@ -1,0 +1,44 @@
+"""How measures of a trained network's blocks agree, and how alike what neighbouring blocks give is."""
+
+from typing import NamedTuple
+
+import torch
+
+from reslab.analysis.alike import alike
+from reslab.analysis.worth import LESION, block_worth
+from reslab.experiment.trials import Trial
+
+
+class Importance(NamedTuple):
+    """How measures rank the blocks as the lesion by zero does (Spearman); of the blocks that keep the shape, 1 − cos of
+    input and output, and the lesion's rise of the loss.
+    """
+
+    agreement: dict[str, float]
+    turn: dict[str, float]
+    rise: dict[str, float]
+
+
+def importance(trial: Trial, images: int) -> Importance:
+    """Return how measures of a trial's blocks agree, on so many test images."""
+    found = block_worth(trial.network(), *trial.data().sample("test", images), permutations=0)
+    named = {
+        measure: {
+            block.name: value
+            for block, value, turn in zip(
+                found.blocks, found.measures[measure].tolist(), found.measures["turn"], strict=True
+            )
+            if not torch.isnan(turn)
+        }
+        for measure in ("turn", LESION)
+    }
+    agreement = {name: rank.value for name, rank in found.agreement().items()}
+    return Importance(agreement, named["turn"], named[LESION])
+
+
+def neighbours(trial: Trial, images: int) -> list[float]:
+    """Return the linear CKA of what each block of a trial's network gives with what the next one gives, on so many test
+    images.
+    """
+    cka: list[float] = alike(trial.network(), trial.data().sample("test", images)[0]).cka.diagonal(-1).tolist()
+    return cka
