@@ -76,7 +76,10 @@ class Worth(Result):
         """Return a row a block and a column a measure."""
         import pandas as pd
 
-        columns = {name: values.tolist() for name, values in self.measures.items()}
+        whole = {"parameters", "macs"}
+        columns = {
+            name: (values.long() if name in whole else values).tolist() for name, values in self.measures.items()
+        }
         return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
 
     def figure(self) -> "Figure":
