@@ -75,6 +75,7 @@ STEPS = {
     "epochs": None,
     "batch_size": 64,
     "learning_rate": 0.05,
+    "nesterov": False,
     "schedule": Steps(milestones=()),
     "weight_decay": 0.0,
     "augment": False,

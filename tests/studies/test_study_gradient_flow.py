@@ -167,7 +167,7 @@ def test_the_heat_map_is_of_the_gradients_through_training(directory: Directory)
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
             optimizer.step()
-        seen.append(gradient_flow(network, images[:64], labels[:64]).backward[2].log10())
+        seen.append(gradient_flow(network, *load_data("digits").fitted(32).sample("train", 64)).backward[2].log10())
     assert heat.series[2].z is not None and heat.series[2].z[2][2] == pytest.approx(float(sum(seen)) / 3, abs=0.01)
 
 
