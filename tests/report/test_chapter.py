@@ -145,6 +145,7 @@ def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, langu
 
 # --- What was measured ------------------------------------------------------------------------------------------------
 
+
 def asking(name: str) -> list[Part]:
     """Return the sections that ask whether it is so."""
     return [part for part in parts(name) if ASKED[CHAPTERS[name]] in part.text]
