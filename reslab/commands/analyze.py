@@ -73,7 +73,8 @@ def analyze(
         and labels) and `loss`.
     weights
         Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists;
-        torchvision, torchvision:IMAGENET1K_V2 or pretrained, as for `reslab evaluate`; or none, a fresh network.
+        torchvision, torchvision:IMAGENET1K_V2, pretrained or hf:ORG/NAME, as for `reslab evaluate`; or none, a fresh
+        network.
     data
         As for `reslab train`; a factory's loader takes its place.
     part
@@ -178,6 +179,7 @@ def analyze_model(
 
     from reslab.data import load_data
     from reslab.networks import zoo
+    from reslab.networks.sources import HUGGING_FACE
     from reslab.subject import Subject
 
     if name not in analyses():
@@ -203,6 +205,8 @@ def analyze_model(
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
+    if model.startswith(HUGGING_FACE):  # classifiers, whose logits are one of their outputs
+        settings.setdefault("output", "logits")
     file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     untrained = analysis.trained and (fresh_head or (file is None and not zoo.is_factory(model)))
