@@ -71,8 +71,8 @@ class SeedSet:
 
     def of(self, claim: Claim) -> bool:
         """Return whether it is of the claim as it is now."""
-        ours, theirs = ((one.revision, one.kind, one.direction, one.margin) for one in (self.verdict, claim))
-        return ours == theirs
+        names = ("revision", "kind", *(("direction", "margin") if claim.kind == "statistical" else ()))
+        return all(getattr(self.verdict, name) == getattr(claim, name) for name in names)
 
 
 def origin_of(record: Record) -> Origin:
@@ -91,10 +91,10 @@ def origin_of(record: Record) -> Origin:
     )
 
 
-def seed_sets(records: Sequence[Record]) -> list[SeedSet]:
-    """Return what each record says of each of its claims, given every record that is known."""
+def seed_sets(records: Sequence[Record], known: Sequence[Record] | None = None) -> list[SeedSet]:
+    """Return what each record says of each of its claims, given every record that is known: by default these."""
     return [
-        _seed_set(record, origin, verdict, records)
+        _seed_set(record, origin, verdict, records if known is None else known)
         for record in records
         if (origin := origin_of(record))
         for verdict in record.claims
