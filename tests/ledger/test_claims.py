@@ -348,7 +348,7 @@ def test_where_nothing_was_measured_nothing_is_concluded() -> None:
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="'c'"):
         replace(compare("higher", [1.0, 2.0, 3.0]), **wrong)
-    with pytest.raises(ValueError, match="margin must be at least 0"):
+    with pytest.raises(ValueError, match=r"-0\.5"):
         compare("higher", [1.0, 2.0, 3.0], margin=-0.5)
     for rate in (0, 1, -0.1, math.nan):
         with pytest.raises(ValueError, match="between 0 and 1"):
@@ -447,16 +447,16 @@ def test_nan_is_said() -> None:
 
 
 def test_only_a_statistical_claim_has_a_margin() -> None:
-    with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
+    with pytest.raises(ValueError, match="'c'"):
         Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", "higher", 1.0)
-    with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
+    with pytest.raises(ValueError, match="'c'"):
         Claim("c", "statistical", "variants", {"ko": "", "en": ""}, "")
-    with pytest.raises(ValueError, match="a statistical claim has a direction and a margin"):
+    with pytest.raises(ValueError, match="'c'"):
         Claim("c", "exact", "variants", {"ko": "", "en": ""}, "", margin=1.0)
     for wrong in ({"margin": math.nan}, {"published": math.inf}, {"revision": 0}, {"same_as": "c"}):
         with pytest.raises(ValueError, match=r"'c'"):
             replace(claim("higher"), **wrong)
-    with pytest.raises(ValueError, match="a cited claim has"):
+    with pytest.raises(ValueError, match="'c'"):
         Claim("c", "cited", "variants", {"ko": "", "en": ""}, "", decision="supported")
 
 

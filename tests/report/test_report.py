@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fontTools.ttLib import TTFont
-from helpers import reslab_here
+from helpers import refused, reslab_here
 from helpers_report import (
     EVIL,
     TEXT,
@@ -77,14 +77,14 @@ def test_an_interrupted_study_says_what_is_missing_and_shows_the_rest(tmp_path: 
     assert "Training error through training" in page and "Claims and verdicts" not in page
     shutil.rmtree(study)
     study.mkdir()
-    with pytest.raises(UserError, match=r"holds no study\.json; give the --out directory"):
+    with refused(UserError, "study.json", "--out"):
         write_report([study], tmp_path / "page.html")
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"study": 3}'])
 def test_a_broken_record_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "study.json").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="run the study again"):
+    with refused(UserError, tmp_path):
         write_report([tmp_path], tmp_path / "page.html")
 
 
