@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import MORE, Flag, app
-from reslab.commands.claims import print_claims
+from reslab.commands.ledger import print_claims
 from reslab.errors import MismatchError, WrongValueError
 from reslab.progress import display
 
@@ -204,6 +204,8 @@ def of_registration(directory: Path, registration: "Registration | None") -> boo
 
 def print_study(record: "Record", rows: "list[Json]") -> None:
     """Print a study's table of errors and its verdicts."""
+    from reslab.ledger.evidence import alone
+
     columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     printing.print_table(
         columns,
@@ -218,7 +220,7 @@ def print_study(record: "Record", rows: "list[Json]") -> None:
             for row in rows
         ],
     )
-    print_claims([(claim, "") for claim in record.claims])
+    print_claims([alone(claim) for claim in record.claims])
 
 
 def percent(row: "Json", key: str) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from reslab.ledger.again import claim_of
 from reslab.ledger.claim import Claim
+from reslab.ledger.estimate import MOST_SEEDS
 from reslab.ledger.pooling import LEAST_DATA_SETS, Pooled, RandomEffects, pool, random_effects
-from reslab.ledger.record import Part, Reason, Record, Value, Verdict
+from reslab.ledger.record import LARGEST, Part, Reason, Record, Value, Verdict
 from reslab.ledger.registration import SEEDS, exploratory, seeds_of
 from reslab.ledger.verdict import cite
 
@@ -26,7 +28,9 @@ Standing = Literal["registered", "repeated", "exploratory"]
 """Registered before its seeds were run; of version 0.1, which knew no registrations, on seeds that nobody had seen when
 the claim was written; or neither.
 """
-RANK = {standing: rank for rank, standing in enumerate(("exploratory", "repeated", "registered"), start=1)}
+STANDINGS: tuple[Standing, ...] = ("registered", "repeated", "exploratory")
+"""The best first."""
+RANK: dict[str, int] = {standing: rank for rank, standing in enumerate(reversed(STANDINGS), start=1)}
 
 
 class Origin(Part):
@@ -158,8 +162,14 @@ class Evidence:
 
     @property
     def standing(self) -> Standing | None:
-        """Return what a statistical claim's headline rests on."""
+        """Return how a statistical claim's headline stands: as the least of what was pooled does."""
         return self.scales[0].standing if self.scales else None
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Return how all of what the headline rests on stands, the best first."""
+        found = {self.standing, *(one.standing for scale in self.scales[:1] for one in scale.pooled)}
+        return [standing for standing in STANDINGS if standing in found]
 
 
 def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]:
@@ -209,10 +219,24 @@ def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
     found: list[SeedSet] = []
     seen: set[int] = set()
     for one in sorted(fit, key=lambda one: (-RANK[one.standing], -len(one.origin.seeds))):
-        if (one.verdict.treatment is not None or one.verdict.interval) and not seen & set(one.origin.seeds):
+        if _says(one.verdict) and not seen & set(one.origin.seeds):
             found.append(one)
             seen.update(one.origin.seeds)
     return [one for one in sets if one in found]
+
+
+def _says(verdict: Verdict) -> bool:
+    """Return whether a verdict can be pooled: it has values per seed, or an interval as Student's is."""
+    if verdict.margin is None or verdict.margin < 0:
+        return False
+    sides = [side.values() if isinstance(side, dict) else [side] for side in (verdict.treatment, verdict.control)]
+    if None not in (verdict.treatment, verdict.control):
+        return max((abs(value or 0.0) for side in sides for value in side), default=0.0) <= LARGEST
+    if verdict.effect is None or verdict.interval is None or verdict.level is None:
+        return False
+    low, high = verdict.interval
+    few = 1 < (verdict.n or 0) <= MOST_SEEDS and 0 < verdict.level < 1
+    return few and -LARGEST <= low <= verdict.effect <= high <= LARGEST
 
 
 def _pooled(sets: Sequence[SeedSet], members: Sequence[SeedSet], pooled: Pooled) -> AtScale:
@@ -247,6 +271,25 @@ def _over_data(scales: Sequence[AtScale]) -> RandomEffects | Reason:
         return Reason(code="few-data-sets", values={"n": len(found), "least": LEAST_DATA_SETS})
     effects, errors = zip(*found.values(), strict=True)
     return random_effects(effects, errors)
+
+
+def current(sets: Sequence[SeedSet], known: Sequence[Claim]) -> list[Claim]:
+    """Return the claims that sets are of, in their order, as they are now: those that are known as they are known, any
+    other as it was revised last.
+    """
+    of_the_lab = {claim.id: claim for claim in known}
+    found: dict[str, Claim] = {}
+    for verdict in (one.verdict for one in sets):
+        if verdict.id in of_the_lab:
+            found[verdict.id] = of_the_lab[verdict.id]
+        elif verdict.id not in found or verdict.revision >= found[verdict.id].revision:
+            found[verdict.id] = claim_of(verdict)
+    return list(found.values())
+
+
+def alone(verdict: Verdict) -> Evidence:
+    """Return what one verdict says of its claim, wherever it comes from."""
+    return Evidence(claim_of(verdict), (AtScale((), verdict),), Reason(code="few-data-sets"))
 
 
 # --- The ledger as a whole --------------------------------------------------------------------------------------------

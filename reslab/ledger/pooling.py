@@ -154,6 +154,7 @@ class _Pool:
 
 def _pool(members: Sequence[Verdict]) -> _Pool | None:
     known = [comparison_of(member) for member in members if None not in (member.treatment, member.control)]
+    known = [one for one in known if one.obstacle() or not one.paired or one.treatment.keys() & one.controls.keys()]
     summed = [member for member in members if member.treatment is None and member.interval and (member.n or 0) > 1]
     if not known and not summed:
         return None
