@@ -167,13 +167,8 @@ def test_a_file_of_the_smaller_network_is_that_network_bit_for_bit(name: str, tm
             assert torch.equal(subject.network.eval()(x), gated(x, gated.gates(off=gone)))
         assert file.stat().st_size < whole.stat().st_size
     assert json.loads(again.stdout)["without"] == ["layer1.1", "layer2.0", "layer3.1"]
-    looked_at = reslab_here("analyze", "lens", name, "--weights", smaller, "--images", "4", "--json")
-    assert [row["after"] for row in json.loads(looked_at.stdout)["rows"]] == [
-        "stem",
-        "layer1.0",
-        "layer2.1",
-        "layer3.0",
-    ]
+    lens = reslab_here("analyze", "lens", name, "--weights", smaller, "--images", "4", "--json")
+    assert [row["after"] for row in json.loads(lens.stdout)["rows"]] == ["stem", "layer1.0", "layer2.1", "layer3.0"]
     assert reslab_here("evaluate", name, "--weights", small, "--json").returncode == 0
     with refused(MismatchError, "layer1.1", "load_state_dict"):
         zoo.build(name, weights=small)
