@@ -7,7 +7,7 @@ answer each. The questions and the claims' names are the writer's; the cells bes
 import re
 from pathlib import Path
 
-from reslab.commands.ledger import WORDS, Lang, spans
+from reslab.commands.ledger import WORDS, Lang
 from reslab.ledger import wording
 from reslab.ledger.evidence import Evidence
 from reslab.ledger.shipped import shipped
@@ -44,17 +44,19 @@ def _answered(part: str, known: dict[str, Evidence], lang: Lang) -> str:
 
 
 def _together(answers: list[Evidence], lang: Lang) -> str:
-    """Return the verdicts of the claims that answer a question; a single one with its effect."""
-    found = list(dict.fromkeys(verdict(each, lang) for each in answers))
+    """Return the verdicts of the claims that answer a question, and how they stand; of a single one, its effect too."""
+    found = dict.fromkeys(f"**{verdict(each, lang)}**" for each in answers)
     effect = _effect(answers[0])[:1] if len(answers) == 1 else []
-    return " ".join([" · ".join(f"**{word}**" for word in found), *effect])
+    standings = dict.fromkeys(name for each in answers for name in _seeds(each, lang))
+    return " ".join([" · ".join(found), *effect, *([f"({', '.join(standings)})"] if standings else [])])
 
 
 def _alone(known: Evidence, lang: Lang) -> list[str]:
     """Return the cells of a claim: its verdict, its effect with the interval, and the seeds that it is of."""
     effect = _effect(known)
+    seeds = ", ".join(f"{name} {span}" for name, span in _seeds(known, lang).items())
     interval = f" [{', '.join(effect[1:])}]" if len(effect) > 1 else ""
-    return [verdict(known, lang), "".join(effect[:1]) + interval, _seeds(known, lang)]
+    return [verdict(known, lang), "".join(effect[:1]) + interval, seeds]
 
 
 def verdict(known: Evidence, lang: Lang) -> str:
@@ -71,16 +73,16 @@ def _effect(known: Evidence) -> list[str]:
     return [text.replace("-", "−") for text in effect_and_interval(known.headline.effect, known.headline.interval)]
 
 
-def _seeds(known: Evidence, lang: Lang) -> str:
-    """Return the seeds of a statistical claim's verdict, those that stand alike together."""
+def _seeds(known: Evidence, lang: Lang) -> dict[str, str]:
+    """Return the seeds of a statistical claim's verdict, by how they stand."""
     if known.claim.kind != "statistical" or not known.scales or known.scales[0].verdict is None:
-        return ""
-    scale, said = known.scales[0], []
+        return {}
+    scale, found = known.scales[0], {}
     for standing in known.standings:
         seeds = sorted(seed for one in scale.pooled if one.standing == standing for seed in one.origin.seeds)
         name = wording.standing(standing)
-        said.append(f"{name if isinstance(name, str) else name[lang]} {spans(seeds or scale.seeds)}")
-    return ", ".join(said)
+        found[name if isinstance(name, str) else name[lang]] = wording.spans(seeds or scale.seeds)
+    return found
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ HERE = Path(__file__).parents[2] / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"
 
 STUDIES = studies.names()
-TASK = re.compile(r"\b[12]\.[1-8]\b")
+TASK = re.compile(r"\b(?:1\.[1-8]|2\.[1-9])\b")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -148,7 +148,7 @@ def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, langu
 
 def asking(name: str) -> list[Part]:
     """Return the sections that ask whether it is so."""
-    return [part for part in parts(name) if ASKED[CHAPTERS[name]] in part.text]
+    return [part for part in parts(name) if f"\n{ASKED[CHAPTERS[name]]}\n" in part.text]
 
 
 FOLDED = re.compile(r"^<details>.*?^</details>$", re.DOTALL | re.MULTILINE)
