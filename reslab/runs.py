@@ -1,11 +1,13 @@
 """Run directories: one trial is one directory, and its name is the hash of its config.
 
-    trial.json            the frozen config, the environment, the hash of the code metrics.jsonl         a line an
-    epoch, appended and flushed checkpoint.pt         everything needed to go on, sealed with its hash;
-    checkpoint.previous.pt is the one before weights.safetensors   the trained network wrong.json            which
-    images of a part the trained network gets wrong: {part: {"images": how many, "bits": in hex}} SHA256SUMS
-    the hashes of the other files (`sha256sum --check SHA256SUMS`) result.json           the outcome; a trial is
-    finished when it exists progress.json         how far it is, for whoever looks on; gone when it is finished
+- `trial.json`: the frozen config, the environment, the hash of the code
+- `metrics.jsonl`: a line an epoch, appended and flushed
+- `checkpoint.pt`: everything needed to go on, sealed with its hash; `checkpoint.previous.pt` is the one before
+- `weights.safetensors`: the trained network; `weights-N.safetensors`: the same after N iterations, where that is asked
+- `wrong.json`: which images of a part the trained network gets wrong, `{part: {"images": how many, "bits": in hex}}`
+- `SHA256SUMS`: the hashes of the other files (`sha256sum --check SHA256SUMS`)
+- `result.json`: the outcome; a trial is finished when it exists
+- `progress.json`: how far it is, for whoever looks on; gone when it is finished
 
 Image i of a part, in its order, is bit i of `bits`, the first being the highest of the first byte; it is 1 where the
 network is wrong. Runs of version 0.1 have no `wrong.json`.
@@ -150,6 +152,10 @@ class Run:
         self._result = self.path / RESULT
         self._wrong = self.path / WRONG
 
+    def snapshot(self, step: int | str) -> Path:
+        """Return where the weights after so many iterations are, if they are kept."""
+        return self.path / f"weights-{step}.safetensors"
+
     def create(self) -> None:
         """Make the directory and `trial.json`; what is already there stays.
 
@@ -246,11 +252,9 @@ class Run:
         """
         self._check_trial()
         result = json_text({**outcome, "code": self.config.code_digest()})
-        sums = {
-            path.name: sha256(path)
-            for path in (self.path / TRIAL, self._metrics, self.weights, self._wrong)
-            if path.exists()
-        }
+        snapshots = sorted(self.path.glob(self.snapshot("*").name))
+        files = (self.path / TRIAL, self._metrics, self.weights, *snapshots, self._wrong)
+        sums = {path.name: sha256(path) for path in files if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)
         for path in (self.checkpoint, self.previous_checkpoint, self.path / PROGRESS):

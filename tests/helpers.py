@@ -29,7 +29,7 @@ TRAIN = ("train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batc
 """The words of a command that trains an 8-layer network in about a second."""
 
 
-def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int = 2, **recipe: object) -> TrialConfig:
+def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int | None = 2, **recipe: object) -> TrialConfig:
     """Return a trial of an 8-layer network that takes about a second."""
     settings = {"epochs": epochs, "batch_size": 256, **recipe}
     return TrialConfig(

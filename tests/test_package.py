@@ -1,5 +1,7 @@
 """What is shipped: one top-level package with all its data, and READMEs whose commands work."""
 
+import json
+import os
 import re
 import runpy
 import shlex
@@ -23,7 +25,7 @@ from torch.distributed.run import get_args_parser
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_wheel_holds_one_package_and_all_its_files(tmp_path: Path) -> None:
+def test_the_wheel_holds_one_package_and_all_its_files_and_shows_its_ledger(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -36,6 +38,17 @@ def test_the_wheel_holds_one_package_and_all_its_files(tmp_path: Path) -> None:
     }
     assert ours <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    shown = subprocess.run(
+        [sys.executable, "-X", "utf8", "-m", "reslab", "claims", "--json"],
+        cwd=tmp_path / "installed",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert {claim["verdict"] for claim in json.loads(shown.stdout)["claims"]} >= {"supported", "refuted"}
 
 
 def fenced(name: str, kind: str) -> list[str]:

@@ -55,6 +55,12 @@ class Alike(Result):
         """Return the matrix."""
         figure = new_figure(5.5, 4.5)
         axes = figure.subplots()
+        if self.others is self.blocks:
+            axes.set_title(f"a block and the next: CKA {self.adjacent:.2f} on average", fontsize=10)
+        else:
+            same = self.cka.diagonal().nanmean()
+            axes.set_title(f"blocks of one number: CKA {same:.2f} on average", fontsize=10)
+            axes.set(xlabel="block of the other network", ylabel="block")
         shown = axes.imshow(self.cka.tolist(), vmin=0, vmax=1, cmap="magma", origin="lower")
         axes.set_xticks(range(len(self.others)), [block.name for block in self.others], rotation=90, fontsize=6)
         axes.set_yticks(range(len(self.blocks)), [block.name for block in self.blocks], fontsize=6)

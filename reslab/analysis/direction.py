@@ -68,7 +68,9 @@ class Directions(Result):
         axes.plot(places, self.mean.tolist(), ".-", label="mean")
         axes.axhline(0, color="grey", linestyle="--", linewidth=1)
         axes.set_xticks(places, [block.name for block in self.blocks], rotation=90, fontsize=6)
-        axes.set(xlabel="block", ylabel="cosine of F(x) with −∂L/∂x")
+        axes.set(xlabel="block (none where the shape changes)", ylabel="cosine of F(x) with −∂L/∂x")
+        known = self.mean[self.mean.isfinite()]
+        axes.set_title(f"{int((known > 0).sum())} of {len(known)} blocks go down the loss's gradient on average")
         axes.legend()
         return figure
 

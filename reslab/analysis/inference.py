@@ -2,6 +2,7 @@
 for.
 """
 
+import warnings
 from collections import Counter
 from contextlib import suppress
 from typing import Any, Literal
@@ -40,7 +41,8 @@ class FastView(View):
 
 
 def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
-    """Return a view that answers as this one does in evaluation mode, sooner; this one where there is none.
+    """Return a view that answers as this one does in evaluation mode, sooner; this one, with a warning, where there is
+    none.
 
     A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back;
     float32 logits then differ by rounding. "bf16" casts everything to bfloat16 after that. Whether the copy answers as
@@ -60,6 +62,11 @@ def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
             fast.to(torch.bfloat16)
             if _answers_as(fast, view, images, BF16_ROUNDING):
                 return fast
+    asked = "" if precision == "32" else ", in its own precision"
+    warnings.warn(
+        f"no faster copy of the network answers as it does; the network itself is run{asked}, which takes longer",
+        stacklevel=5,
+    )
     return view
 
 

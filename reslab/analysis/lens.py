@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MOST = 0.9
+"""Share of the images whose answers are said to be settled, in the figure's title."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lens(Result):
     """The answers with no block, and after each: of the network in which all later branches are zero."""
@@ -63,6 +67,8 @@ class Lens(Result):
         """Return error and loss over the depth."""
         figure = new_figure()
         names = ["stem", *(block.name for block in self.blocks)]
+        depth = int(self.settled.double().quantile(MOST, interpolation="higher"))
+        figure.suptitle(f"{100 * MOST:.0f} % of the answers stay as they are from {names[depth]} on")
         for axes, values, label in zip(
             figure.subplots(1, 2), (100 * self.error, self.loss), ("error (%)", "loss (nats)"), strict=True
         ):

@@ -44,7 +44,10 @@ class Probes(Result):
         spread = 2 * (self.error * (1 - self.error) / self.tested).sqrt()
         names = [block.name for block in self.blocks]
         axes.errorbar(names, (100 * self.error).tolist(), (100 * spread).tolist(), fmt=".-", capsize=2)
-        axes.set(xlabel="linear probe after", ylabel="error on held-out images (%)")
+        axes.set(xlabel="linear probe after (bars: two standard errors)", ylabel="error on held-out images (%)")
+        axes.set_ylim(bottom=0)
+        best = int(self.error.argmin())
+        axes.set_title(f"a linear classifier reads {names[best]} best: error {100 * self.error[best]:.1f} %")
         axes.tick_params(axis="x", rotation=90, labelsize=6)
         return figure
 

@@ -50,12 +50,18 @@ class Pruning(Result):
     def figure(self) -> "Figure":
         """Return loss and error over the number of blocks gone."""
         figure = new_figure()
+        last = [f"{value:.2g}" for value in self.losses[:, -1].tolist()]
+        figure.suptitle(
+            f"{len(self.greedy)} of {len(self.blocks)} blocks gone: the loss is {last[0]} ranked after each, {last[1]} "
+            "ranked once"
+        )
         for axes, values, label in zip(
             figure.subplots(1, 2), (self.losses, 100 * self.errors), ("loss", "error (%)"), strict=True
         ):
             for row, name in zip(values, ("ranked after each", "ranked once"), strict=True):
                 axes.plot(row.tolist(), ".-", label=name)
             axes.set(xlabel="blocks gone", ylabel=label)
+            axes.locator_params(axis="x", integer=True)
             axes.legend()
         return figure
 

@@ -7,6 +7,7 @@ the logits are the sum of what each branch's value becomes, and the stem's, and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import ROUNDING, agree, analysis, answers_alone, as_view, evaluating
 from reslab.errors import UnseenError, WrongValueError
+from reslab.gates.flow import reached
 from reslab.gates.gating import Block
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCH = 32
+MOST_NAMED = 20
+"""Classes that have room for their names."""
 TOLERANCE = 1e-5
 """By how much the parts may miss the logits, of the largest logit; in float64 they miss by about 1e-14."""
 
@@ -94,10 +98,16 @@ class Split(Result):
         left.bar(places, self.margins.mean(1).tolist(), label="mean")
         left.vlines(places, low.tolist(), high.tolist(), color="black", linewidth=1, label="middle half of the images")
         left.set(ylabel="part of the margin over the runner-up")
-        left.legend()
+        most = int(self.margins[1:-1].mean(1).argmax())
+        decided = 100 * (self.deciding == most).double().mean()
+        left.set_title(f"{self.blocks[most].name} gives most, and decides {decided:.0f} % of the images", fontsize=10)
+        left.legend(loc="upper left")
         reach = self.per_class.abs().max().item()
         shown = right.imshow(self.per_class.T.tolist(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
         right.set(ylabel="class")
+        right.set_title("which classes each part speaks for", fontsize=10)
+        if len(self.classes) <= MOST_NAMED:
+            right.set_yticks(range(len(self.classes)), list(map(str, self.classes)))
         figure.colorbar(shown, label="mean part of the logit")
         for axes in (left, right):
             axes.set_xticks(places, self.names, rotation=90, fontsize=6)
@@ -193,7 +203,7 @@ class _Tail(fx.Interpreter):
         self.groups = [0, *(place for place, _ in branches)]
         self.added: dict[fx.Node, Tensor] = {}
         self.biased: list[tuple[Tensor, Tensor]] = []  # what a layer with a bias gives, and what it would give of zeros
-        self.on_the_way = _back_from(view.graph.output_node(), self.starts)
+        self.on_the_way = reached([view.graph.output_node()], attrgetter("all_input_nodes"), self.starts)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run a node; what starts a part starts anew."""
@@ -250,15 +260,3 @@ class _Tail(fx.Interpreter):
 
 _BIASED = (_BatchNorm, _ConvNd, nn.Linear)
 """Layers that give something of zeros."""
-
-
-def _back_from(end: fx.Node, starts: Sequence[fx.Node]) -> set[fx.Node]:
-    """Return the nodes from which the end is reached after all starts."""
-    found: set[fx.Node] = set()
-    pending = [end]
-    while pending:
-        node = pending.pop()
-        if node not in found and node not in starts:
-            found.add(node)
-            pending += node.all_input_nodes
-    return found

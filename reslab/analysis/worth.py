@@ -86,17 +86,21 @@ class Worth(Result):
         names = [block.name for block in self.blocks]
         for kind, mark in zip(KINDS, "os^", strict=True):
             left.plot(names, self.measures[f"loss, {kind}"].tolist(), mark + "-", markersize=3, label=kind)
+        lesion = self.measures[LESION]
+        worst = int(lesion.argmax())
         left.set(xlabel="block whose branch is replaced", ylabel="rise of the loss (nats)")
+        left.set_title(f"most is lost without {names[worst]}: the loss rises by {lesion[worst]:.2g}", fontsize=10)
         left.set_yscale("symlog", linthresh=1e-2)
         left.tick_params(axis="x", rotation=90, labelsize=6)
-        left.legend(title="by")
+        left.legend(title="replaced by")
         found = {name: rank for name, rank in self.agreement().items() if rank.value == rank.value}
         for place, rank in enumerate(found.values()):
             right.plot([rank.low, rank.high], [place, place], color="C0")
             right.plot(rank.value, place, "o", color="C0")
         right.set_yticks(range(len(found)), list(found), fontsize=7)
         right.axvline(0, color="grey", linewidth=1)
-        right.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation with the lesion by zero (95 %)")
+        right.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation (95 %)")
+        right.set_title(f"how others rank the blocks as “{LESION}” does", fontsize=10)
         right.invert_yaxis()
         return figure
 

@@ -5,6 +5,7 @@ import json as jsonlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,12 +25,9 @@ from reslab.errors import (
 from reslab.progress import Progress, display, short, silent
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from reslab.analysis.result import Result
     from reslab.data.dataset import PartName
     from reslab.files import Json
-    from reslab.subject import Subject
     from reslab.weights.untold import Asked
 
 
@@ -47,6 +45,7 @@ def analyze(
     zero_pad: Literal["end", "centred"] | None = None,
     head: Literal["fresh", "none"] | None = None,
     raw: Flag = False,
+    other: str | None = None,
     out: Path | None = None,
     download: Flag = False,
     json: Flag = False,
@@ -90,6 +89,9 @@ def analyze(
         or none, which leaves the features.
     raw
         Of weights and their average in one file, take the weights; else the average is taken.
+    other
+        Another network for alike, on the same images: its name, with weights as the first's unless these are a file, or
+        a file of weights, as of the same network from another seed.
     out
         Directory for the table (JSON) and the figure (SVG and PNG).
     download
@@ -118,13 +120,14 @@ def analyze(
             images=images,
             seed=seed,
             asked=Asked(zero_pad, head, raw),
+            other=other,
             download=download,
             options=words,
             progress=progress,
         )
-    if found.record.get("untrained"):
+    for fresh in (each["model"] for each in (found.record, found.record.get("other", {})) if each.get("untrained")):
         print(
-            f"reslab: note: {model} is UNTRAINED and {name} asks what training made: these figures show chance; "
+            f"reslab: note: {fresh} is UNTRAINED and {name} asks what training made: these figures show chance; "
             "give --weights",
             file=sys.stderr,
         )
@@ -160,6 +163,7 @@ def analyze_model(
     part: "PartName" = "heldout",
     images: int | None = None,
     asked: "Asked | None" = None,
+    other: str | None = None,
     download: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -170,17 +174,16 @@ def analyze_model(
 
     Without `weights`, an analysis of what training made takes those that come with the lab, if there are any for this
     network and data; with "none", it takes a fresh network too. `seed` decides a fresh network's weights, and what the
-    analysis draws.
+    analysis draws. `other` is the network's name or the file of weights of another, for an analysis of two.
 
     Raises:
         UserError: if there is no such analysis, or network, weights, data and analysis do not go together.
     """
     import torch
 
+    from reslab.commands.taking import images_of, take, take_other
     from reslab.data import load_data
-    from reslab.networks import zoo
     from reslab.networks.sources import HUGGING_FACE
-    from reslab.subject import Subject
 
     if name not in analyses():
         raise UnknownNameError(f"no analysis {name!r}{suggest(name, analyses())}")
@@ -202,42 +205,37 @@ def analyze_model(
             f"{name} needs labels and a classifier that tells them apart, which --head none takes away; these need "
             f"neither: {', '.join(_without_labels())}"
         )
+    if other is not None and "other" not in known:
+        both = [each.name for each in dict.fromkeys(analyses().values()) if "other" in each.parameters]
+        raise MismatchError(f"{name} looks at one network; --other is for {', '.join(both)}")
+    fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
     if model.startswith(HUGGING_FACE):  # classifiers, whose logits are one of their outputs
         settings.setdefault("output", "logits")
-    file, origin = _weights(model, weights, data if analysis.trained and not others else None, seed)
-    fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
-    untrained = analysis.trained and (fresh_head or (file is None and not zoo.is_factory(model)))
-    if zoo.is_factory(model):  # which may bring its own images
-        subject = Subject.of(model, file, others, asked=asked)
-        if subject.own.loader is None:
-            subject, _ = subject.seeing(load_data(data, download=download, progress=progress))
-    else:
-        dataset = load_data(data, download=download, progress=progress)
-        subject, _ = Subject.of(model, file, others, asked=asked, like=dataset).seeing(dataset)
-    if file is not None:
-        subject.network.eval()
-    x, y, source = _images(subject, part, images or analysis.images, model, data)
-    if subject.own.loss is not None and "loss" in known:
-        settings["loss"] = subject.own.loss
+    shipped_for = data if analysis.trained and not others else None
+    dataset = cache(partial(load_data, data, download=download, progress=progress))
+    one = take(model, weights, others, asked, dataset, shipped_for, seed)
+    about = {"model": model, "weights": one.origin, "untrained": analysis.trained and (fresh_head or one.drawn)}
+    if other is not None:
+        two = take_other(other, one, weights, dataset, shipped_for, seed)
+        settings["other"] = two.subject.network
+        about["other"] = {"model": other, "weights": two.origin, "untrained": analysis.trained and two.drawn}
+    x, y, source = images_of(one, part, images or analysis.images, data)
+    if one.subject.own.loss is not None and "loss" in known:
+        settings["loss"] = one.subject.own.loss
     if "labels" in known:
         settings["labels"] = y
     if "progress" in known:
         settings["progress"] = progress
     try:
-        result = function(subject.network, x, **settings)
+        result = function(one.subject.network, x, **settings)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not with_settings:
             raise
         raise MismatchError(f"{name} cannot be computed with {with_settings}: {error}") from error
-    return _found(
-        name,
-        analysis,
-        result,
-        {"model": model, "weights": origin, "untrained": untrained, "images": len(x), "data": source},
-    )
+    return _found(name, analysis, result, {**about, "images": len(x), "data": source})
 
 
 def places(name: str, model: str | None, directory: Path) -> list[Path]:
@@ -281,7 +279,7 @@ def _sorted_out(
     settings = {
         key: value
         for key, value in options.items()
-        if key in known and key not in ("network", "images", "labels", "progress", "loss")
+        if key in known and key not in ("network", "images", "labels", "progress", "loss", "other")
     }
     others = {key: value for key, value in options.items() if key not in settings}
     return {key: _of_kind(key, value, known[key].annotation) for key, value in settings.items()}, others
@@ -312,42 +310,6 @@ def _without_labels() -> list[str]:
     return [each.name for each in known if "network" in each.parameters and "labels" not in each.parameters]
 
 
-def _weights(model: str, weights: str | Path | None, data: str | None, seed: int) -> tuple[Path | str | None, str]:
-    """Return the weights' file, None for none, and what is said of them; unless told, those that come with the lab for
-    `data`.
-    """
-    from reslab.networks import zoo
-    from reslab.networks.pretrained import is_word
-    from reslab.weights.files import read_weights
-    from reslab.weights.shipped import locate, shipped, trained_on
-
-    known = shipped()
-    if weights is None and data is not None and not zoo.is_factory(model):
-        weights = known.get((trained_on(data) or "", model))
-    if weights is None or weights == "none":
-        return None, "its own" if zoo.is_factory(model) else f"fresh, seed {seed}"
-    if is_word(weights):
-        return str(weights), str(weights)
-    file = locate(weights, model)
-    if file not in known.values():
-        return file, str(file)
-    card = read_weights(file).metadata["card"]
-    return file, f"shipped: {file.parent.name}/{model} (test error {100 * card['errors']['test']['shipped']:.2f} %)"
-
-
-def _images(
-    subject: "Subject", part: "PartName", count: int | None, model: str, data: str
-) -> "tuple[Tensor, Tensor, str]":
-    """Return images, labels, and where these come from: the network's own loader, or the data set."""
-    from reslab.data.batches import first
-
-    if subject.data is None:
-        assert subject.own.loader is not None
-        return *first(subject.own.loader, count), f"{model}'s loader"
-    x, y = subject.data.sample(part, len(subject.data.parts[part].labels) if count is None else count)
-    return x, y, f"{data} ({part})"
-
-
 def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any]) -> Found:
     frame = result.to_frame()
     frame = frame.reset_index(drop=frame.index.name is None)
@@ -364,19 +326,33 @@ def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any
     return Found(result, record)
 
 
+def _told(network: "Json") -> str:
+    return f"an UNTRAINED {network['model']}" if network["untrained"] else str(network["model"])
+
+
+def _cell(value: Any) -> str:
+    """Return a value as the table shows it: a large count in full, and a dash where there is no value."""
+    if value is None:
+        return "–"
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) >= 1e4)
+    return f"{value:,.0f}" if whole and not isinstance(value, bool) else short(value)
+
+
 def print_analysis(record: "Json", written: "list[Path]") -> None:
     """Print an analysis: what was looked at, its table, and where it was written."""
     rows = record["rows"]
     if "text" in record:
         print(record["text"])
     else:
-        network = f"an UNTRAINED {record['model']}" if record["untrained"] else record["model"]
+        network, weights = _told(record), record["weights"]
+        if "other" in record:
+            network, weights = f"{network} and {_told(record['other'])}", f"{weights}, and {record['other']['weights']}"
         images = f"{record['images']} image{'' if record['images'] == 1 else 's'}"
-        print(f"{record['analysis']} of {network} on {images} of {record['data']}; weights: {record['weights']}")
+        print(f"{record['analysis']} of {network} on {images} of {record['data']}; weights: {weights}")
         columns = tuple(rows[0]) if rows else ()
         words = [column for column in columns if any(isinstance(row[column], str) for row in rows)]
-        printing.print_table(columns, [tuple(short(row[column]) for column in columns) for row in rows], words)
+        printing.print_table(columns, [tuple(_cell(row[column]) for column in columns) for row in rows], words)
     for key, value in record["summary"].items():
-        print(f"{key}: {short(value)}")
+        print(f"{key}: {_cell(value)}")
     for path in written:
         print(f"wrote {path}")

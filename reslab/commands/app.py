@@ -1,13 +1,29 @@
 """The app that the commands belong to."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from reslab import __version__
 
-app = App(
+
+class Lab(App):
+    """An app whose help of a command can say more, by the argument that was typed."""
+
+    def help_print(self, tokens: Any = None, *, console: Any = None) -> None:
+        """Print the help of a command, and what there is to say of its argument."""
+        super().help_print(tokens, console=console)
+        match tokens:
+            case [command, argument, *_] if command in MORE:
+                (console or self.console).print(MORE[command](argument), markup=False, highlight=False, soft_wrap=True)
+
+
+MORE: dict[str, Callable[[str], str]] = {}
+"""What more the help of a command says of its argument, by the command's name."""
+
+app = Lab(
     name="reslab",
     version=__version__,
     help="A laboratory for residual networks: build them, train them, and measure what is said about them.\n\n"

@@ -6,6 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.measure import Measurement
+    from rich.table import Table
+
     from reslab.data import Dataset
     from reslab.files import Json
 
@@ -20,16 +23,48 @@ def print_table(
 ) -> None:
     """Print a table; the columns named in `words` (by default the first) are text, the others numbers.
 
-    No number and no word is ever broken: text wraps at its spaces, and where a terminal is too narrow even so, each row
-    is a block of lines, `column: value`. A file or a pipe gets the table in its full width.
+    No number and no word is ever broken: text wraps at its spaces. Where a terminal is too narrow even so, the columns
+    are printed as several tables, each with the first column; and where there is not room for two, each row is a block
+    of lines, `column: value`. A file or a pipe gets the table in its full width.
     """
-    from rich.box import SIMPLE
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.measure import Measurement
-    from rich.table import Table
 
     words = columns[:1] if words is None else words
+    console = Console(markup=False, highlight=False)  # names are not for Rich to read
+    endless = console.options.update(max_width=ENDLESS)
+
+    def table_of(places: Sequence[int]) -> "Table":
+        chosen = [tuple(row[place] for place in places) for row in rows]
+        return _table([columns[place] for place in places], chosen, words)
+
+    def needed(places: Sequence[int]) -> "Measurement":
+        return Measurement.get(console, endless, table_of(places))
+
+    if not console.is_terminal:
+        every = range(len(columns))
+        console.width = needed(every).maximum
+        console.print(table_of(every))
+        return
+    parts = [[0]]
+    for place in range(1, len(columns)):
+        if needed([*parts[-1], place]).minimum <= console.width:
+            parts[-1].append(place)
+        else:
+            parts.append([0, place])
+    if all(needed(places).minimum <= console.width for places in parts):
+        for places in parts:
+            console.print(table_of(places))
+        return
+    for row in rows:
+        print("\n".join(f"{column}: {cell}" for column, cell in zip(columns, row, strict=True)), end="\n\n")
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], words: Collection[str]) -> "Table":
+    from rich.box import SIMPLE
+    from rich.cells import cell_len
+    from rich.table import Table
+
     table = Table(box=SIMPLE)
     for column, *cells in zip(columns, *rows, strict=True):
         whole = max(map(cell_len, (column, *cells)))
@@ -43,16 +78,7 @@ def print_table(
         )
     for row in rows:
         table.add_row(*row)
-    console = Console(markup=False, highlight=False)  # names are not for Rich to read
-    endless = console.options.update(max_width=ENDLESS)
-    needed = Measurement.get(console, endless, table)
-    if not console.is_terminal:
-        console.width = needed.maximum
-    elif console.width < needed.minimum:
-        for row in rows:
-            print("\n".join(f"{column}: {cell}" for column, cell in zip(columns, row, strict=True)), end="\n\n")
-        return
-    console.print(table)
+    return table
 
 
 ENDLESS = 100_000

@@ -8,7 +8,7 @@ from cyclopts.validators import Number
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
-from reslab.commands.claims import claims_table
+from reslab.commands.ledger import table
 from reslab.errors import WrongValueError
 from reslab.progress import display
 
@@ -124,6 +124,7 @@ def print_race(record: "Json") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
     from rich.console import Console
 
+    from reslab.ledger.evidence import alone
     from reslab.ledger.record import Verdict
 
     def spread(values: tuple[float, float | None], scale: float, digits: int) -> str:
@@ -150,4 +151,5 @@ def print_race(record: "Json") -> None:
     if compared := record["compared"]:
         training, whole = (printing.figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
-        Console(highlight=False).print(claims_table([(Verdict(**claim), "") for claim in compared["claims"]]))
+        console = Console(highlight=False)
+        console.print(table([alone(Verdict(**claim)) for claim in compared["claims"]], "en", console.width))

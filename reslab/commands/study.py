@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reslab.commands import printing, typed
-from reslab.commands.app import Flag, app
-from reslab.commands.claims import print_claims
+from reslab.commands.app import MORE, Flag, app
+from reslab.commands.ledger import print_claims
 from reslab.errors import MismatchError, WrongValueError
 from reslab.progress import display
 
@@ -66,7 +66,7 @@ def study(
         Print study.json to standard output.
     settings
         Settings of the study: --data, --seeds, --first-seed, --recipe, --epochs, --threads, --device, --precision, and
-        its own, such as `--depths 20,56`.
+        its own, such as `--depths 20,56`; `reslab study NAME --help` says what they are.
     """
     from reslab import studies
     from reslab.executors import local
@@ -139,6 +139,31 @@ def study(
     return 1 if failed else 0
 
 
+def help_with_settings(name: str) -> str:
+    """Return the settings of a study with their defaults and meanings, its own last; nothing if there is none of this
+    name.
+    """
+    from reslab import studies
+
+    if name not in studies.names():
+        return ""
+    chosen = studies.find(name)
+    config = chosen.configure("default", {})
+    lines = [
+        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words['en']}"
+        for key, words in chosen.text.settings.items()
+    ]
+    return "\n".join([f"Settings of {name}, with their defaults:", *lines])
+
+
+MORE["study"] = help_with_settings
+
+
+def as_typed(value: object) -> str:
+    """Return a setting's value as it is typed; nothing for None."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+
+
 def registered_run(
     path: Path, chosen: "list[Study]", preset: str, settings: dict[str, str]
 ) -> "tuple[Registration, list[StudyConfig]]":
@@ -179,6 +204,8 @@ def of_registration(directory: Path, registration: "Registration | None") -> boo
 
 def print_study(record: "Record", rows: "list[Json]") -> None:
     """Print a study's table of errors and its verdicts."""
+    from reslab.ledger.evidence import alone
+
     columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     printing.print_table(
         columns,
@@ -193,7 +220,7 @@ def print_study(record: "Record", rows: "list[Json]") -> None:
             for row in rows
         ],
     )
-    print_claims([(claim, "") for claim in record.claims])
+    print_claims([alone(claim) for claim in record.claims])
 
 
 def percent(row: "Json", key: str) -> str:

@@ -15,19 +15,14 @@ from reslab.training.recipes import RECIPES, Recipe, recipe_for
 class StudyConfig(Config):
     """What every study can be told."""
 
-    data: str = Field("digits", description="data set")
-    seeds: int = Field(5, ge=1, le=1000, description="repeats of every trial; verdicts need at least 3")
-    first_seed: int = Field(
-        0,
-        ge=0,
-        lt=2**62,
-        description="the seeds are this one and those that follow it: others, to see whether verdicts hold",
-    )
-    recipe: str = Field("fast", description="how every network is trained")
-    epochs: int | None = Field(None, ge=1, le=10**9, description="length in epochs, in place of the recipe's own")
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads a trial; part of its identity, as it changes sums")
-    device: Device = Field("cpu", description="where trials train; auto is the fastest here")
-    precision: Precision = Field("32", description="of convolutions and matrix products; auto is the fastest here")
+    data: str = "digits"
+    seeds: int = Field(5, ge=1, le=1000)
+    first_seed: int = Field(0, ge=0, lt=2**62)
+    recipe: str = "fast"
+    epochs: int | None = Field(None, ge=1, le=10**9)
+    threads: int = Field(1, ge=1, le=1024)
+    device: Device = "cpu"
+    precision: Precision = "32"
 
     @field_validator("*", mode="before")
     @classmethod

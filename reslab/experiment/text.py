@@ -1,7 +1,8 @@
 """The words of a study, `NAME.toml` beside `NAME.py`: both languages, by the keys that the study's code has for its
 claims, charts and tables. Its presets are there too.
 
-What several studies say is in `common.toml`: the units of effects and the names of columns and series.
+What several studies say is in `common.toml`: the units of effects, the names of columns and series, and the settings
+that every study has.
 """
 
 import tomllib
@@ -49,6 +50,12 @@ class StudyText:
     def presets(self) -> dict[str, dict[str, Any]]:
         """Return the settings of each preset; `default` has none unless the file says some."""
         return {"default": {}, **self._words.get("presets", {})}
+
+    @property
+    def settings(self) -> dict[str, Text]:
+        """Return what each setting is, those of every study first."""
+        words = {**_common()["settings"], **self._words.get("settings", {})}
+        return {key: _both(text) for key, text in words.items()}
 
     def claim(self, key: str, spec: "Spec", section: Section | None, paper: str) -> Claim:
         """Return the claim of this key: what the code fixes of it, and what the words say."""
@@ -140,6 +147,12 @@ class StudyText:
     def over_seeds(self, key: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
         """Return the same of what each seed measured at every `x`."""
         return self.averaged(key, x, list(zip(*values.values(), strict=True)))
+
+    def before_and_after(self, key: str, found: Mapping[int, Sequence[Any]]) -> Chart:
+        """Return a chart of what each seed measured in every block, before training and after."""
+        before, after = ({seed: one[when] for seed, one in found.items()} for when in (0, 1))
+        places = [float(place) for place in range(1, len(next(iter(after.values()), [])) + 1)]
+        return self.chart(key, [self.over_seeds("before", places, before), self.over_seeds("after", places, after)])
 
 
 class Spec:

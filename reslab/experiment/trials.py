@@ -48,9 +48,10 @@ class Trial(NamedTuple):
         """Return its seed."""
         return self.config.seed
 
-    def network(self) -> nn.Module:
-        """Return the trained network, in evaluation mode."""
-        return build_network(self.config, load_data(self.config.data), weights=self.run.weights).eval()
+    def network(self, step: int | None = None) -> nn.Module:
+        """Return the trained network, or as it was after so many iterations, in evaluation mode."""
+        weights = self.run.weights if step is None else self.run.snapshot(step)
+        return build_network(self.config, load_data(self.config.data), weights=weights).eval()
 
     def fresh_network(self) -> nn.Module:
         """Return the network as it was before training, bit for bit, in training mode."""
@@ -170,6 +171,10 @@ class Trials(Mapping[Key, Sequence[Trial]]):
     def of(self, key: Key, values: Mapping[int, float]) -> Values:
         """Return values that were measured of a group's trials, which know that they are."""
         return Values(values, self._trained(key))
+
+    def figure(self, looks: Mapping[Key, Mapping[int, Found]], of: Callable[[Found], float]) -> dict[Key, Values]:
+        """Return one figure of what was seen in each network, by group."""
+        return {key: self.of(key, {seed: of(look) for seed, look in some.items()}) for key, some in looks.items()}
 
     def _trained(self, key: Key) -> dict[str, dict[int, float]]:
         return {label(key): {trial.seed: trial.result["train_error"] for trial in self[key]}}

@@ -1,7 +1,8 @@
 """What a graph's values come from: the images, which of its nodes they pass, and what lies between two of them."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 from torch import fx
@@ -47,13 +48,7 @@ def flows(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
 def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
     """Return the nodes whose value comes from the images, not from a mask, and goes into the output."""
     begin = begins(graph)
-    found: set[fx.Node] = set()
-    pending = [graph.output_node()]
-    while pending:
-        node = pending.pop()
-        if node not in found:
-            found.add(node)
-            pending += node.all_input_nodes
+    found = reached([graph.output_node()], attrgetter("all_input_nodes"))
     return {node for node in found if node in begin and not begin[node].is_mask}
 
 
@@ -93,11 +88,18 @@ def immediate_dominators(sources: Mapping[fx.Node, list[fx.Node]]) -> dict[fx.No
 
 def between(start: fx.Node, end: fx.Node, sources: Mapping[fx.Node, list[fx.Node]]) -> set[fx.Node]:
     """Return the nodes on the paths from `start`, left out, to `end`, included; `start` must dominate `end`."""
+    return reached([end], sources.__getitem__, (start,))
+
+
+def reached(
+    nodes: Iterable[fx.Node], step: Callable[[fx.Node], Iterable[fx.Node]], outside: Collection[fx.Node] = ()
+) -> set[fx.Node]:
+    """Return some nodes and all that `step` leads to from them, never into those outside."""
     found: set[fx.Node] = set()
-    pending = [end]
+    pending = list(nodes)
     while pending:
         node = pending.pop()
-        if node is not start and node not in found:
+        if node not in found and node not in outside:
             found.add(node)
-            pending += sources[node]
+            pending += step(node)
     return found

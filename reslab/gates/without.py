@@ -145,25 +145,13 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
         node = pending.pop()
         if node.op == "placeholder" or node not in graph.nodes:
             continue
-        later = _users_of(node)
+        later = flow.reached(node.users, attrgetter("users"))
         if all(user.users or flow.is_of_shape(user) for user in later):
             sources = node.all_input_nodes
             for user in sorted(later, key=list(graph.nodes).index, reverse=True):
                 graph.erase_node(user)
             graph.erase_node(node)
             pending += sources
-
-
-def _users_of(node: fx.Node) -> set[fx.Node]:
-    """Return the nodes whose value comes from this one's."""
-    found: set[fx.Node] = set()
-    pending = list(node.users)
-    while pending:
-        user = pending.pop()
-        if user not in found:
-            found.add(user)
-            pending += user.users
-    return found
 
 
 def _put(holder: nn.Module, name: str, part: Any) -> None:

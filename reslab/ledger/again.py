@@ -40,9 +40,17 @@ def agreement(claims: Sequence[Verdict]) -> Agreement:
 
 
 def claim_of(verdict: Verdict, margin: float | None = None) -> Claim:
-    """Return the claim that a verdict is of, perhaps with another margin."""
+    """Return the claim that a verdict is of, perhaps with another margin, without what a claim of its kind has not."""
     fields = {key: getattr(verdict, key) for key in Claim.__dataclass_fields__ if key in Verdict.model_fields}
-    return Claim(**{**fields, "margin": verdict.margin if margin is None else margin})
+    fields["margin"] = verdict.margin if margin is None else margin
+    if verdict.kind != "statistical":
+        fields |= {"margin": None, "direction": None}
+    if verdict.kind == "cited":
+        text = verdict.reason.values.get("text", "") if verdict.reason else ""
+        fields |= {"decision": verdict.verdict or "untested", "finding": text if isinstance(text, dict) else str(text)}
+    if verdict.same_as == verdict.id:
+        fields["same_as"] = None
+    return Claim(**fields)
 
 
 def comparison_of(verdict: Verdict, margin: float | None = None) -> Comparison:

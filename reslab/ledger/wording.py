@@ -37,14 +37,36 @@ def reason(verdict: Verdict, *, percent: bool = False) -> Words:
         return ""
     if verdict.reason.code in ("as-claimed", "not-as-claimed", "not-a-number"):
         return _measured(verdict)
-    known, values = phrases()["reasons"].get(verdict.reason.code), verdict.reason.values
-    scale = 100 if percent and verdict.rate else 1
+    return _worded(verdict.reason, "reasons", 100 if percent and verdict.rate else 1)
+
+
+def _worded(given: Reason, where: str, scale: int = 1) -> Words:
+    """Return a reason in the words that stand there for its code."""
+    known = phrases()[where].get(given.code)
     try:
         if known is None:
-            return _unforeseen(verdict.reason)
-        return _text({language: form.format(**_shown(values, language, scale)) for language, form in known.items()})
+            return _unforeseen(given)
+        return _text(
+            {language: form.format(**_shown(given.values, language, scale)) for language, form in known.items()}
+        )
     except (KeyError, IndexError, ValueError, TypeError, AttributeError):  # values that are not those of the code
-        return _unforeseen(verdict.reason)
+        return _unforeseen(given)
+
+
+def standing(name: str | None) -> Words:
+    """Return how evidence that stands so is called."""
+    known: Words = phrases()["standings"].get(name, name or "")
+    return known
+
+
+def why_exploratory(given: Reason) -> Words:
+    """Return why a set of seeds is exploratory."""
+    return _worded(given, "exploratory")
+
+
+def too_few_data(given: Reason) -> Words:
+    """Return why data sets say nothing together."""
+    return _worded(given, "over_data")
 
 
 def way(verdict: Verdict) -> Words:

@@ -1,5 +1,7 @@
 """What networks cost: parameters and multiply-adds of trials, and of the whole zoo, beside errors that others print."""
 
+from collections.abc import Mapping
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -97,3 +99,16 @@ def cost_tables(text: StudyText, torchvision: Printed) -> list[Table]:
 
     origins = [[data, one.who, one.source, one.how] for data, one in (*sources, ("ImageNet", torchvision))]
     return [text.table("zoo", [row(name) for name in names()]), text.table("sources", origins)]
+
+
+def equal_cost_table(text: StudyText, trials: Trials, counted: Mapping[Key, Cost], rivals: Mapping[Key, Key]) -> Table:
+    """Return the costs and errors of the networks compared, and how far each rival's costs are from its network's."""
+    train, test = trials.errors("train"), trials.errors("test")
+
+    def row(key: Key) -> list[Value]:
+        mine, theirs = counted[key], counted[rivals.get(key, key)]
+        params, macs = (f"{100 * share:+.1f} %" if key in rivals else None for share in mine.apart(theirs))
+        errors = (100 * mean(part[key].values()) for part in (train, test))
+        return [label(key), mine.params, params, mine.macs, macs, *errors]
+
+    return text.table("equal-cost", [row(key) for key in trials])

@@ -1,11 +1,15 @@
 """How many steps one block needs to learn the identity, or a function near it or near zero."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reslab.experiment.text import StudyText
+from reslab.ledger.record import Chart, Series, Table
 from reslab.networks import zoo
 
 BLOCKS = {"plain": "cifar_plain", "residual": "cifar_resnet"}
@@ -53,3 +57,28 @@ def course(block: str, function: str, rate: float, perturbation: float, level: f
 def steps(found: Course, most: int) -> int:
     """Return the steps to the level, at least 1; `most` for a course that never reached it."""
     return max(len(found.losses) - 1, 1) if found.reached else most
+
+
+Best = dict[tuple[str, str], dict[int, Course]]
+"""The course of each block and function at its best rate, by seed."""
+
+
+def course_table(text: StudyText, best: Best, most: int) -> Table:
+    """Return how many steps each block took for each function."""
+    return text.table("steps", [_row(text, key, found, most) for key, found in best.items()])
+
+
+def _row(text: StudyText, key: tuple[str, str], found: Mapping[int, Course], most: int) -> list[Any]:
+    taken = sorted(steps(one, most) for one in found.values())
+    learned = f"{sum(one.reached for one in found.values())}/{len(found)}"
+    return [text.name(key[1]), text.name(key[0]), median(taken), taken[0], taken[-1], learned]
+
+
+def course_chart(text: StudyText, best: Best) -> Chart:
+    """Return the losses of the first seed."""
+    series = []
+    for (block, function), found in best.items():
+        losses = next(iter(found.values())).losses
+        name = text.name("course", {"block": block, "function": function})
+        series.append(Series(name=name, x=[float(i) for i in range(len(losses))], y=list(losses)))
+    return text.chart("losses", series, log_y=True)

@@ -2,7 +2,8 @@
 certain levels.
 
 Networks that learn at different speeds are so compared when they have learned as much, and not one in mid-slope with
-one still on the plateau.
+one still on the plateau. Where a level is reached shows on the way only, so that no snapshot can be asked for
+beforehand: the trial's steps are taken again, to the same bits.
 """
 
 from collections import deque

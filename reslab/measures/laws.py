@@ -3,7 +3,7 @@ ResNeXt block sums.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.successors import efficientnet
+from reslab.analysis.feature_reuse import dense_blocks
+from reslab.experiment.text import StudyText
+from reslab.ledger.record import Table, Value
+from reslab.networks import zoo
+from reslab.successors import efficientnet, regnet
+
+RESNETS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
+_KINDS = (("x", regnet.X), ("y", regnet.Y))
+DESIGNS = {f"regnet_{kind}_{size}": design for kind, designs in _KINDS for size, design in designs.items()}
 
 
 def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
@@ -80,3 +88,49 @@ def sum_of_paths(block: Any, x: Tensor, cardinality: int) -> Tensor:
         h = norm(F.conv2d(h, block.conv2.weight[part], stride=block.conv2.stride, padding=1), block.bn2, part).relu()
         total = total + F.conv2d(h, block.conv3.weight[:, part])
     return (block.downsample(x) + block.bn3(total)).relu()
+
+
+def connections(name: str) -> tuple[int, int]:
+    """Return a dense network's direct connections into its layers, and those of one block of as many layers."""
+    with torch.device("meta"):
+        layers = [len(block.readers) - 1 for block in dense_blocks(zoo.build(name))]
+    return sum(n * (n + 1) // 2 for n in layers), sum(layers) * (sum(layers) + 1) // 2
+
+
+def wa_range(design: regnet.Design) -> tuple[float, float]:
+    """Return the range of wa, its end excluded, over which a design's network is the same."""
+    found = slopes([blocks for blocks, _, _ in regnet.stages(design)], design.wm)
+    assert found is not None
+    return design.w0 * found[0], design.w0 * found[1]
+
+
+def regnet_table(text: StudyText) -> Table:
+    """Return each RegNet's five numbers and what they give; then the ResNets and their nearest lines."""
+    rows: list[list[Value]] = []
+    for name, design in DESIGNS.items():
+        stages = regnet.stages(design)
+        low, high = wa_range(design)
+        # A line's widths are off the network's where those were made to fit its groups.
+        misfits = (n * abs(math.log(design.w0 * design.wm**s / w)) for s, (n, w, _) in enumerate(stages))
+        widths, blocks = _list(w for _, w, _ in stages), _list(n for n, _, _ in stages)
+        rows.append([name, *design, widths, blocks, f"{low:.2f} … {high:.2f}", sum(misfits) / design.d])
+    for name, resnet in RESNETS.items():
+        nearest, misfit = nearest_blocks(resnet, 2.0)
+        line = [256, None, 2.0, None, sum(resnet), "256, 512, 1024, 2048"]
+        rows.append([name, *line, _list(resnet), f"none; nearest: {_list(nearest)}", misfit])
+    return text.table("regnets", rows)
+
+
+def efficientnet_table(text: StudyText) -> Table:
+    """Return the published coefficients, and the φ that each of them alone would need."""
+    rows: list[list[Value]] = []
+    for name, scale in efficientnet.PUBLISHED.items():
+        agreeing = agreeing_phi(scale)
+        shared = f"{agreeing[0]:.2f} … {agreeing[1]:.2f}" if agreeing else "none"
+        alone = (round(phi, 2) for phi in efficientnet.implied_phi(scale))
+        rows.append([name, scale.depth, scale.width, scale.resolution, *alone, shared])
+    return text.table("efficientnets", rows)
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

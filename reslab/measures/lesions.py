@@ -1,11 +1,15 @@
 """What a trained network loses with some of its blocks (Veit et al. 2016, sections 4.1 to 4.3)."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
 
 from reslab.analysis.removal import Damage, remove_each, remove_random, reorder
-from reslab.experiment.trials import Trial
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Key, Trial, label
+from reslab.ledger.record import Chart, Series
 from reslab.networks.variants import whole
 
 
@@ -76,3 +80,51 @@ def exchanges(trial: Trial, images: int, draws: int) -> Curve:
 
 def _curve(damage: Damage) -> Curve:
     return Curve(damage.error, list(damage.amounts), damage.errors.mean(1).tolist())
+
+
+def lesion_charts(
+    text: StudyText,
+    control: int,
+    found: Mapping[Key, Mapping[int, Lesions]],
+    exchanged: Mapping[Key, Mapping[int, Curve]],
+) -> list[Chart]:
+    """Return the test errors without each block, without random ones, and with some exchanged."""
+    shown = {key: list(lesions.values()) for key, lesions in found.items() if lesions}
+    removed = {key: [lesion.removed for lesion in lesions] for key, lesions in shown.items()}
+    swapped = {key: list(curves.values()) for key, curves in exchanged.items() if curves}
+    return [
+        _one_block(text, control, shown),
+        _curves(text, "random-blocks", removed),
+        _curves(text, "exchanged", swapped),
+    ]
+
+
+def _one_block(text: StudyText, control: int, found: Mapping[Key, Sequence[Lesions]]) -> Chart:
+    blocks = max((list(lesions[0].without) for lesions in found.values()), key=len)  # the controls have fewer
+    stages = [list(names) for _, names in groupby(blocks, key=lambda name: name.split(".")[0])]
+    return text.chart(
+        "one-block",
+        [
+            _series(text, key, ["–", *one.without], [[each.error, *each.without.values()] for each in (one, *rest)])
+            for key, (one, *rest) in found.items()
+        ],
+        bands=[
+            text.band("stage", names[0], names[-1], {"number": number}) for number, names in enumerate(stages, start=1)
+        ],
+        said={"control": control},
+        kind="bars",
+        arrangement="panels",
+        marks=[name for name in blocks if changes(name)],
+    )
+
+
+def _curves(text: StudyText, chart: str, curves: Mapping[Key, Sequence[Curve]]) -> Chart:
+    series = [
+        _series(text, key, [0.0, *some[0].amounts], [curve.errors for curve in some]) for key, some in curves.items()
+    ]
+    return text.chart(chart, series)
+
+
+def _series(text: StudyText, key: Key, x: Sequence[float] | Sequence[str], errors: Iterable[Sequence[float]]) -> Series:
+    """Return the mean over seeds of error rates, in %."""
+    return text.averaged(label(key), x, [[100 * error for error in column] for column in zip(*errors, strict=True)])

@@ -1,5 +1,7 @@
 """What a trained network's paths carry, and whether its blocks repair one another: members of an ensemble, or not."""
 
+from collections.abc import Mapping, Sequence
+from math import comb
 from statistics import fmean
 from typing import NamedTuple
 
@@ -7,8 +9,10 @@ import torch
 from torch import Tensor
 
 from reslab.analysis.paths import PathSpectrum, path_spectrum
+from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Trial
 from reslab.gates.view import View, view
+from reslab.ledger.record import Chart, Series
 from reslab.measures.repair import repair, stages
 
 
@@ -93,3 +97,21 @@ def _size(gated: View, x: Tensor, gates: Tensor) -> float:
         live = gated.block(index, live)
         end = live.stream if block.stage == stage else end
     return float(added.norm() / end.norm())
+
+
+def spectra_chart(text: StudyText, blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:
+    """Return the gradient that paths of each length carry, by kind of network, beside how many paths there are."""
+    lengths = [float(length) for length in range(blocks + 1)]
+    carried = {
+        kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64)
+        for kind, looks in found.items()
+    }
+    bars = [
+        text.averaged(f"{kind}-gradient", lengths, shares.T.tolist(), kind="bars") for kind, shares in carried.items()
+    ]
+    paths = Series(
+        name=text.name("all-paths"),
+        x=lengths,
+        y=[100 * comb(blocks, length) / 2**blocks for length in range(blocks + 1)],
+    )
+    return text.chart("spectra", [*bars, paths])

@@ -2,6 +2,7 @@
 ones of rectifiers, and CIFAR networks.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from reslab.analysis.shattering import shattering
 from reslab.analysis.subject import evaluating
 from reslab.data import load_data
+from reslab.experiment.text import StudyText
+from reslab.ledger.record import Chart, Series
 from reslab.networks import zoo
 
 OUTPUTS = 16
@@ -83,3 +86,31 @@ def between_images(family: str, depth: int, data: str, points: int, seed: int) -
         ).double()
     ends = fitted.sample("train", 2)[0].double()
     return shattering(network, ends, points=points, batch_statistics=True).autocorrelation.tolist()
+
+
+FLOOR = 1e-6
+"""Correlations count as no less: what is measured of none at all may be below 0."""
+
+Curves = dict[str, dict[int, list[float]]]
+"""A curve per seed, for each kind of network: an autocorrelation over lags, a correlation over depths."""
+
+
+def decay_charts(text: StudyText, acf: Curves, places: Sequence[int], correlations: Curves) -> list[Chart]:
+    """Return the autocorrelations over lags, and the correlations over depths beside the paper's laws."""
+    return [_lags(text, acf), _decay(text, places, correlations)]
+
+
+def _lags(text: StudyText, acf: Curves) -> Chart:
+    lags = [float(lag) for lag in range(len(next(iter(acf["plain"].values()))))]
+    return text.chart("lags", [text.over_seeds(f"on-{kind}", lags, by_seed) for kind, by_seed in acf.items()])
+
+
+def _decay(text: StudyText, places: Sequence[int], found: Curves) -> Chart:
+    x = [float(place) for place in places]
+    laws = {"plain": lambda n: 0.5**n, "residual": lambda n: 0.75**n, "residual-bn": lambda n: n**-0.5}
+    series = []
+    for kind, by_seed in found.items():
+        clipped = {seed: [max(value, FLOOR) for value in values] for seed, values in by_seed.items()}
+        law = [max(laws[kind](place), FLOOR) for place in x]
+        series += [text.over_seeds(kind, x, clipped), Series(name=text.name(f"law-{kind}"), x=x, y=law)]
+    return text.chart("decay", series, log_x=True, log_y=True)

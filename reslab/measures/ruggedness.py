@@ -1,12 +1,15 @@
 """The loss from the trained weights outwards, along random directions (Li et al. 2018, section 4)."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import isfinite, log10
 from statistics import fmean
 from typing import NamedTuple
 
 from reslab.analysis.landscape import landscape
-from reslab.experiment.trials import Trial
+from reslab.experiment.text import StudyText
+from reslab.experiment.trials import Key, Trial, label
+from reslab.ledger.record import Chart
 
 MOST = 1e12
 """Far out losses overflow; they count as this."""
@@ -39,3 +42,19 @@ def surface(trial: Trial, images: int, directions: int, steps: int, radius: floa
         losses = [min(loss, MOST) if isfinite(loss) else MOST for loss in found.losses.tolist()]
         ways += [losses[steps::-1], losses[steps:]]
     return Surface(ways)
+
+
+def outwards_chart(text: StudyText, distances: Sequence[float], found: Mapping[Key, Mapping[int, Surface]]) -> Chart:
+    """Return the mean loss on the way outwards, by network."""
+    means = {
+        label(key): {
+            seed: [fmean(map(_log10, at)) for at in zip(*one.losses, strict=True)] for seed, one in some.items()
+        }
+        for key, some in found.items()
+        if some
+    }
+    return text.chart("outwards", [text.over_seeds(name, distances, by_seed) for name, by_seed in means.items()])
+
+
+def _log10(loss: float) -> float:
+    return log10(max(loss, 1e-6))  # of a network that knows its images by heart it underflows

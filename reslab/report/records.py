@@ -13,6 +13,7 @@ from reslab import shapes
 from reslab.errors import DamagedError, MissingError
 from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.ledger.claim import Text
+from reslab.ledger.evidence import Origin
 from reslab.ledger.migration import migrated
 from reslab.ledger.record import Outcome, Record
 from reslab.runs import METRICS, RESULT, TRIAL, check_files, read_metrics
@@ -224,7 +225,7 @@ def summarise(groups: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
     return rows
 
 
-def command(record: Record) -> str:
+def command(record: Record | Origin) -> str:
     """Return the command line that measures a study again, every setting spelled out."""
     words = ["reslab", "study", record.study]
     for key, value in record.config.items():

@@ -75,15 +75,11 @@ KINDS = ("with", "without")
 class BatchnormRoleConfig(StudyConfig):
     """Depths, learning rates and batch sizes."""
 
-    depth: CifarDepth = Field(20, description="depth of the residual networks that are trained")
-    depths: CifarDepths = Field(
-        (20, 56), min_length=1, description="depths at initialisation; the claims are about the deepest"
-    )
-    rates: tuple[PositiveFloat, ...] = Field(
-        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2, description="learning rates, smallest first"
-    )
-    step: PositiveFloat = Field(0.01, description="the rate of the steps that are compared at the same losses")
-    batches: tuple[PositiveInt, PositiveInt] = Field((16, 128), description="the small and the large batch")
+    depth: CifarDepth = 20
+    depths: CifarDepths = Field((20, 56), min_length=1)
+    rates: tuple[PositiveFloat, ...] = Field((0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2)
+    step: PositiveFloat = 0.01
+    batches: tuple[PositiveInt, PositiveInt] = (16, 128)
 
     @field_validator("rates", "batches")
     @classmethod

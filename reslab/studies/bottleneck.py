@@ -30,10 +30,7 @@ CLAIMS = claims(
     "blocks",
     {
         "not-worse-at-equal-computation": not_higher(0.01, at="section 4.1, Table 3"),
-        "trains-better-at-equal-computation": lower(
-            0.005,
-            at="section 4.1: the deeper networks train to lower errors",
-        ),
+        "trains-better-at-equal-computation": lower(0.005, at="section 4.1: the deeper networks train to lower errors"),
         "better-on-imagenet": cited(at="Tables 1 and 3"),
         "better-on-cifar-10": cited(source="He et al. 2016 (arXiv:1603.05027), Tables 2 and 3"),
     },
@@ -43,9 +40,7 @@ CLAIMS = claims(
 class BottleneckConfig(StudyConfig):
     """Depths of the basic networks; each is paired with the bottleneck network of as many blocks."""
 
-    depths: CifarDepths = Field(
-        (20, 56), min_length=1, description="depths of the basic networks, each 6n+2; the claims compare at the deepest"
-    )
+    depths: CifarDepths = Field((20, 56), min_length=1)
 
 
 def partner(depth: int) -> int:
@@ -74,10 +69,7 @@ def measure(config: BottleneckConfig, trials: Trials) -> Measurement:
         {
             "not-worse-at-equal-computation": test[bottleneck].against(test[basic], untested=dearer),
             "trains-better-at-equal-computation": train[bottleneck].against(
-                train[basic],
-                guard=False,
-                room=True,
-                untested=dearer,
+                train[basic], guard=False, room=True, untested=dearer
             ),
         },
         tables=[_table(trials, counted)],

@@ -39,8 +39,8 @@ CLAIMS = claims(
 class DegradationConfig(StudyConfig):
     """Depths of the plain and residual networks; the first and the last are compared."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
-    surface: int = Field(5, ge=1, description="points of the loss surfaces from the middle to each side")
+    depths: CifarDepths = Field((20, 56), min_length=2)
+    surface: int = Field(5, ge=1)
 
 
 def grid(config: DegradationConfig) -> Grid:
@@ -86,20 +86,15 @@ def construct(trials: Trials, shallow: int, deep: int) -> Exactly:
 
 
 def _over_depth(config: DegradationConfig, trials: Trials) -> Chart:
-    train = trials.errors("train")
+    train = {key: errors.map(lambda rate: 100 * rate) for key, errors in trials.errors("train").items()}
     depths = [float(depth) for depth in config.depths]
     return TEXT.chart(
         "over-depth",
         [
-            TEXT.averaged(kind, depths, [train[kind, depth].map(percent).values() for depth in config.depths])
+            TEXT.averaged(kind, depths, [train[kind, depth].values() for depth in config.depths])
             for kind in ("plain", "resnet")
         ],
     )
-
-
-def percent(rate: float) -> float:
-    """Return a rate in percent."""
-    return 100 * rate
 
 
 def surfaces(config: DegradationConfig, trials: Trials) -> Sequence[Chart]:

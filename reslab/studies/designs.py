@@ -5,23 +5,29 @@ wm, begins at the first block j with `1 + (wa/w0)·j ≥ wm^(s−½)` (Radosavov
 blocks per stage give a range of `wa/w0`, or none.
 """
 
-import math
 import operator
-from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from reslab.analysis.feature_reuse import dense_blocks
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.counted import Counted
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, cited, claims
 from reslab.experiment.trials import Trials
-from reslab.ledger.record import Table, Value
-from reslab.measures.laws import agreeing_phi, nearest_blocks, slopes, sum_of_paths
+from reslab.measures.laws import (
+    DESIGNS,
+    RESNETS,
+    agreeing_phi,
+    connections,
+    efficientnet_table,
+    regnet_table,
+    slopes,
+    sum_of_paths,
+    wa_range,
+)
 from reslab.networks import zoo
-from reslab.successors import efficientnet, regnet
+from reslab.successors import efficientnet
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
 DENSENET = "Huang et al. 2017 (arXiv:1608.06993)"
@@ -29,9 +35,6 @@ EFFICIENTNET = "Tan & Le 2019 (arXiv:1905.11946)"
 REGNET = "Radosavovic et al. 2020 (arXiv:2003.13678)"
 COUNTS = "counts of timm's and torchvision's networks"
 
-RESNETS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
-_KINDS = (("x", regnet.X), ("y", regnet.Y))
-DESIGNS = {f"regnet_{kind}_{size}": design for kind, designs in _KINDS for size, design in designs.items()}
 
 COUNTED = Counted()
 
@@ -77,17 +80,13 @@ def _efficientnets_scale_three_dimensions() -> list[str]:
 
 
 @COUNTED.claim(
-    ["b0", "b1", "b2"],
-    source=f"{EFFICIENTNET}, Eq. 3 and section 4; rounding: coefficients to 0.1, sides to 4 pixels",
+    ["b0", "b1", "b2"], source=f"{EFFICIENTNET}, Eq. 3 and section 4; rounding: coefficients to 0.1, sides to 4 pixels"
 )
 def _published_coefficients_are_not_powers() -> list[str]:
     return [name[-2:] for name, scale in efficientnet.PUBLISHED.items() if agreeing_phi(scale)]
 
 
-@COUNTED.claim(
-    len(DESIGNS),
-    at=f"Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}",
-)
+@COUNTED.claim(len(DESIGNS), at=f"Eq. 2 to 4, Fig. 15 and 16 (with b = 1, and RegNetY's squeeze ratio); {COUNTS}")
 def _five_numbers_give_a_regnet() -> int:
     found = map(zoo.describe, DESIGNS)
     return sum((one.params, one.macs) == (one.reference.params, one.reference.macs) for one in found)
@@ -114,8 +113,7 @@ CLAIMS = claims(
         "resnext50-does-not-quite-reach-resnet101": cited(source=f"{RESNEXT}, Table 3; {REGNET}, Table 3"),
         "b0-was-searched": cited(source=f"{EFFICIENTNET}, section 4 and Table 1"),
         "scaling-resolution-pays": cited(
-            "inconclusive",
-            source=f"{EFFICIENTNET}, Table 7; {REGNET}, section 4 and Fig. 14",
+            "inconclusive", source=f"{EFFICIENTNET}, Table 7; {REGNET}, section 4 and Fig. 14"
         ),
         "regnet-designs-a-space": cited(at="sections 3 and 5, Table 1"),
     },
@@ -124,53 +122,7 @@ CLAIMS = claims(
 
 def measure(config: StudyConfig, trials: Trials) -> Measurement:
     """Count on the networks themselves."""
-    return Measurement(COUNTED.measured(trials), tables=[regnet_table(), efficientnet_table()])
-
-
-def connections(name: str) -> tuple[int, int]:
-    """Return a dense network's direct connections into its layers, and those of one block of as many layers."""
-    with torch.device("meta"):
-        layers = [len(block.readers) - 1 for block in dense_blocks(zoo.build(name))]
-    return sum(n * (n + 1) // 2 for n in layers), sum(layers) * (sum(layers) + 1) // 2
-
-
-def wa_range(design: regnet.Design) -> tuple[float, float]:
-    """Return the range of wa, its end excluded, over which a design's network is the same."""
-    found = slopes([blocks for blocks, _, _ in regnet.stages(design)], design.wm)
-    assert found is not None
-    return design.w0 * found[0], design.w0 * found[1]
-
-
-def regnet_table() -> Table:
-    """Return each RegNet's five numbers and what they give; then the ResNets and their nearest lines."""
-    rows: list[list[Value]] = []
-    for name, design in DESIGNS.items():
-        stages = regnet.stages(design)
-        low, high = wa_range(design)
-        # A line's widths are off the network's where those were made to fit its groups.
-        misfits = (n * abs(math.log(design.w0 * design.wm**s / w)) for s, (n, w, _) in enumerate(stages))
-        widths, blocks = _list(w for _, w, _ in stages), _list(n for n, _, _ in stages)
-        rows.append([name, *design, widths, blocks, f"{low:.2f} … {high:.2f}", sum(misfits) / design.d])
-    for name, resnet in RESNETS.items():
-        nearest, misfit = nearest_blocks(resnet, 2.0)
-        line = [256, None, 2.0, None, sum(resnet), "256, 512, 1024, 2048"]
-        rows.append([name, *line, _list(resnet), f"none; nearest: {_list(nearest)}", misfit])
-    return TEXT.table("regnets", rows)
-
-
-def efficientnet_table() -> Table:
-    """Return the published coefficients, and the φ that each of them alone would need."""
-    rows: list[list[Value]] = []
-    for name, scale in efficientnet.PUBLISHED.items():
-        agreeing = agreeing_phi(scale)
-        shared = f"{agreeing[0]:.2f} … {agreeing[1]:.2f}" if agreeing else "none"
-        alone = (round(phi, 2) for phi in efficientnet.implied_phi(scale))
-        rows.append([name, scale.depth, scale.width, scale.resolution, *alone, shared])
-    return TEXT.table("efficientnets", rows)
-
-
-def _list(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))
+    return Measurement(COUNTED.measured(trials), tables=[regnet_table(TEXT), efficientnet_table(TEXT)])
 
 
 STUDY = Study(TEXT, CLAIMS, StudyConfig, grid=lambda _: {}, measure=measure)

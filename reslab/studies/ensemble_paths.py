@@ -28,19 +28,16 @@ removed. Training on short paths takes longer, so that both sides of that compar
 not train the network, nothing is concluded of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from math import comb
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
-import torch
 from pydantic import Field
 
 from reslab.experiment.config import CifarDepth, StudyConfig, longer
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, exact, higher, lower, not_higher
-from reslab.experiment.trials import Exactly, Grid, Key, Trials, Values, label
-from reslab.ledger.record import Chart, Series
-from reslab.measures.members import Looked, look
+from reslab.experiment.trials import Exactly, Grid, Trials, label
+from reslab.measures.members import Looked, look, spectra_chart
 from reslab.measures.paths import count_paths
 
 TEXT = StudyText(__name__)
@@ -58,9 +55,7 @@ CLAIMS = claims(
             0.05, at="section 5: most of the gradient of 110 layers comes from paths of 10 to 34 layers"
         ),
         "long-paths-carry-almost-nothing": lower(
-            0.0,
-            section="gradient",
-            at="section 5: gradients do not go through all layers; short paths carry them",
+            0.0, section="gradient", at="section 5: gradients do not go through all layers; short paths carry them"
         ),
         "the-bare-skip-carries-little": lower(
             0.0, section="gradient", at="section 5: of 54 blocks, the paths that carry the gradient take 5 to 17"
@@ -78,15 +73,9 @@ PRERESNET, RESNET, SHORT, LONG = ("preresnet",), ("resnet",), ("short",), ("prer
 class EnsemblePathsConfig(StudyConfig):
     """The depth of the networks."""
 
-    depth: CifarDepth = Field(
-        56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape"
-    )
-    patience: int = Field(
-        6,
-        ge=1,
-        description="times the epochs for training on short paths, and for the whole networks beside",
-    )
-    images: int = Field(64, ge=1, description="test images whose gradients are split by path length")
+    depth: CifarDepth = Field(56, ge=20)
+    patience: int = Field(6, ge=1)
+    images: int = Field(64, ge=1)
 
 
 def grid(config: EnsemblePathsConfig) -> Grid:
@@ -109,14 +98,7 @@ def measure(config: EnsemblePathsConfig, trials: Trials) -> Measurement:
     found = trials.look("following paths", look, config.images, keys=[PRERESNET, RESNET])
     test = trials.errors("test")
     blocks = (config.depth - 2) // 2
-
-    def of(figure: Callable[[Looked], float]) -> dict[Key, Values]:
-        return {
-            key: trials.of(key, {seed: figure(looked) for seed, looked in looks.items()})
-            for key, looks in found.items()
-        }
-
-    figures = [of(figure) for figure in FIGURES]
+    figures = [trials.figure(found, figure) for figure in FIGURES]
     length, long, bare, repaired, early, late = (figure[PRERESNET] for figure in figures)
     shown = [key for key in found if found[key]]
     means = {key: [fmean(figure[key].values()) for figure in figures] for key in shown}
@@ -135,7 +117,7 @@ def measure(config: EnsemblePathsConfig, trials: Trials) -> Measurement:
             "early-blocks-matter-more": early.against(late, paired=True),
         },
         tables=[TEXT.table("paths", rows)],
-        charts=[_spectra(blocks, {label(key): list(found[key].values()) for key in shown})] if shown else [],
+        charts=[spectra_chart(TEXT, blocks, {label(key): list(found[key].values()) for key in shown})] if shown else [],
     )
 
 
@@ -151,23 +133,6 @@ FIGURES: Sequence[Callable[[Looked], float]] = (
     lambda looked: looked.late,
 )
 """The columns of the table, which shows all but the first in percent."""
-
-
-def _spectra(blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:
-    lengths = [float(length) for length in range(blocks + 1)]
-    carried = {
-        kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64)
-        for kind, looks in found.items()
-    }
-    bars = [
-        TEXT.averaged(f"{kind}-gradient", lengths, shares.T.tolist(), kind="bars") for kind, shares in carried.items()
-    ]
-    paths = Series(
-        name=TEXT.name("all-paths"),
-        x=lengths,
-        y=[100 * comb(blocks, length) / 2**blocks for length in range(blocks + 1)],
-    )
-    return TEXT.chart("spectra", [*bars, paths])
 
 
 STUDY = Study(TEXT, CLAIMS, EnsemblePathsConfig, grid=grid, measure=measure)

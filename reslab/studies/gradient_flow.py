@@ -6,21 +6,34 @@ through the first steps of training. (He et al. 2015, section 4.1, which finds "
 derive that BatchNorm makes plain networks explode)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from itertools import product
-from statistics import fmean, median, stdev
+from statistics import median
 
-import torch
 from pydantic import Field
 
-from reslab.analysis.gradient_flow import TINY
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
-from reslab.experiment.trials import Trials, Values
-from reslab.ledger.record import Chart, Reason, Series, Table, Value
-from reslab.measures.flows import KINDS, Flow, Training, start, training
+from reslab.experiment.trials import Grid, Key, Trials, Values
+from reslab.ledger.record import Reason
+from reslab.measures.flows import (
+    KINDS,
+    Flow,
+    Starts,
+    Trained,
+    after_steps_table,
+    at_start_table,
+    heat_chart,
+    in_training_chart,
+    norms_chart,
+    rates_chart,
+    start,
+    training,
+)
 from reslab.progress import each
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import Steps
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385), section 4.1"
 YANG = "Yang et al. 2019, A Mean Field Theory of Batch Normalization (arXiv:1902.08129)"
@@ -51,11 +64,23 @@ CLAIMS = claims(
         "gradients-reach-the-first-of-hundreds-of-layers": not_higher(
             1.0, source=f"the chapter, made definite: a norm says nothing of the {LONG_PATHS}"
         ),
-        "degradation-comes-with-vanishing-gradients": lower(1.0, section="degradation", source=AGAINST),
-        "residual-keeps-gradients-in-training": not_higher(2.0, source=HE_2015),
-        "plain-stays-above-residual-in-training": higher(0.5, section="batchnorm", source=HEALTHY),
+        "degradation-comes-with-vanishing-gradients": lower(1.0, section="degradation", source=AGAINST, revision=2),
+        "residual-keeps-gradients-in-training": not_higher(2.0, source=HE_2015, revision=2),
+        "plain-stays-above-residual-in-training": higher(0.5, section="batchnorm", source=HEALTHY, revision=2),
     },
 )
+
+
+STEPS = {
+    "epochs": None,
+    "batch_size": 64,
+    "learning_rate": 0.05,
+    "nesterov": False,
+    "schedule": Steps(milestones=()),
+    "weight_decay": 0.0,
+    "augment": False,
+}
+"""How networks are trained that are looked at on the way."""
 
 
 class GradientFlowConfig(StudyConfig):
@@ -63,29 +88,28 @@ class GradientFlowConfig(StudyConfig):
     hundreds of layers.
     """
 
-    depths: CifarDepths = Field(
-        (20, 56, 110), min_length=1, description="depths at initialisation, each 6n+2; rates are compared at the last"
-    )
-    trained_depths: CifarDepths = Field(
-        (56,), min_length=1, max_length=1, description="depth of the networks that are trained for some steps"
-    )
-    hundreds: CifarDepths = Field(
-        (302,), min_length=1, max_length=1, description="depth of the very deep residual network"
-    )
-    images: int = Field(128, ge=2, description="images in the batch at initialisation")
-    steps: int = Field(60, ge=1, description="steps of SGD, batch 64, learning rate 0.05")
+    depths: CifarDepths = Field((20, 56, 110), min_length=1)
+    trained_depths: CifarDepths = Field((56,), min_length=1, max_length=1)
+    hundreds: CifarDepths = Field((302,), min_length=1, max_length=1)
+    images: int = Field(128, ge=2)
+    steps: int = Field(60, ge=1)
+
+
+def grid(config: GradientFlowConfig) -> Grid:
+    """Return the trials: some steps of the four kinds, by plain SGD, with the weights kept on the way."""
+    recipe = config.training().model_copy(update={**STEPS, "iterations": config.steps})
+    every = max(1, config.steps // 6)
+    update = {"recipe": recipe, "snapshots": (*range(every, config.steps, every), config.steps)}
+    found: dict[Key, list[TrialConfig]] = {}
+    for kind, (model, options) in KINDS.items():
+        trials = config.trials(model, depth=config.trained_depths[0], **options)
+        found[kind,] = [trial.model_copy(update=update) for trial in trials]
+    return found
 
 
 def measure(config: GradientFlowConfig, trials: Trials) -> Measurement:
     """Compare rates and ratios at initialisation, and ratios through training."""
     return at_initialisation(config, trials) + in_training(config, trials)
-
-
-Starts = dict[tuple[str, int], dict[int, Flow]]
-"""Flows at initialisation by kind, depth and seed."""
-
-Trained = dict[str, dict[int, Training]]
-"""Flows through training by kind and seed, of the networks that did not diverge."""
 
 
 def at_initialisation(config: GradientFlowConfig, trials: Trials) -> Measurement:
@@ -113,8 +137,11 @@ def at_initialisation(config: GradientFlowConfig, trials: Trials) -> Measurement
             "both-together-keep-gradients": size["residual, BN"].against(0.0),
             "gradients-reach-the-first-of-hundreds-of-layers": shrinkage.against(0.0),
         },
-        tables=[_at_start(flows)],
-        charts=[_norms(flows, config.depths[len(config.depths) // 2]), _rates(flows, config.depths)],
+        tables=[at_start_table(TEXT, flows)],
+        charts=[
+            norms_chart(TEXT, flows, config.depths[len(config.depths) // 2]),
+            rates_chart(TEXT, flows, config.depths),
+        ],
     )
 
 
@@ -122,12 +149,10 @@ def in_training(config: GradientFlowConfig, trials: Trials) -> Measurement:
     """Compare networks through their first steps of training; where some diverged, those that are left
     decide nothing.
     """
-    (depth,) = config.trained_depths
-    finite: Trained = {kind: {} for kind in KINDS}
-    for kind, seed in each(list(product(KINDS, config.seed_range)), "in training", trials.progress):
-        found = trials.measured(training, config.data, kind, depth, seed, config.steps)
-        if found is not None:
-            finite[kind][seed] = found
+    looked = trials.look("in training", training)
+    finite: Trained = {}
+    for kind in KINDS:
+        finite[kind] = {seed: found for seed, found in looked[kind,].items() if found is not None}
 
     def through(kind: str, of: Callable[[list[float]], float]) -> Values:
         return Values({seed: of([flow.decades for flow in found.flows]) for seed, found in finite[kind].items()})
@@ -149,77 +174,9 @@ def in_training(config: GradientFlowConfig, trials: Trials) -> Measurement:
                 ends["residual, BN"], untested=diverged(*ends)
             ),
         },
-        tables=[_after_steps(finite, config.seeds)],
-        charts=[_heat(finite, depth), _in_training(finite)],
+        tables=[after_steps_table(TEXT, finite, config.seeds)],
+        charts=[heat_chart(TEXT, finite, config.trained_depths[0]), in_training_chart(TEXT, finite)],
     )
 
 
-def _at_start(flows: Starts) -> Table:
-    rows: list[list[Value]] = []
-    for (kind, depth), by_seed in flows.items():
-        ratio, growth = [flow.decades for flow in by_seed.values()], [flow.growth for flow in by_seed.values()]
-        of_parameters = fmean(flow.parameter_decades for flow in by_seed.values())
-        std = [stdev(values) if len(values) > 1 else None for values in (ratio, growth)]
-        means = 10 ** fmean(ratio), std[0], 10**of_parameters, fmean(growth), std[1]
-        rows.append([kind, depth, len(by_seed), *means])
-    return TEXT.table("at-start", rows)
-
-
-def _after_steps(finite: Trained, seeds: int) -> Table:
-    rows: list[list[Value]] = []
-    for kind, by_seed in finite.items():
-        ends = [found.flows[-1] for found in by_seed.values()]
-        means = [10 ** fmean(end.decades for end in ends), fmean(end.loss for end in ends)] if ends else [None, None]
-        rows.append([kind, len(ends), seeds - len(ends), *means])
-    return TEXT.table("after-steps", rows)
-
-
-def _places(norms: Sequence[object]) -> list[float]:
-    return [float(place) for place in range(len(norms))]
-
-
-def _norms(flows: Starts, depth: int) -> Chart:
-    series = []
-    for kind in KINDS:
-        shares = {
-            seed: [norm / flow.backward[-1] for norm in flow.backward] for seed, flow in flows[kind, depth].items()
-        }
-        series.append(TEXT.over_seeds(kind, _places(next(iter(shares.values()))), shares))
-    return TEXT.chart("norms", series, said={"depth": depth}, log_y=True)
-
-
-def _rates(flows: Starts, depths: tuple[int, ...]) -> Chart:
-    def over_depth(kind: str) -> Series:
-        growths = [[flow.growth for flow in flows[kind, depth].values()] for depth in depths]
-        return TEXT.averaged(kind, [float(depth) for depth in depths], growths)
-
-    return TEXT.chart("rates", [over_depth(kind) for kind in KINDS])
-
-
-def _steps(by_seed: Mapping[int, Training]) -> list[float]:
-    return [float(step) for step in next(iter(by_seed.values())).steps]
-
-
-def _heat(finite: Trained, depth: int) -> Chart:
-    def heights(by_seed: Mapping[int, Training]) -> list[list[float]]:
-        """Return log10 of the gradient's norm by place and step, mean over seeds."""
-        norms = torch.tensor([[flow.backward for flow in found.flows] for found in by_seed.values()])
-        return norms.double().clamp(min=TINY).log10().mean(0).T.tolist()
-
-    drawn = {kind: (_steps(by_seed), heights(by_seed)) for kind, by_seed in finite.items() if by_seed}
-    series = [Series(name=kind, x=steps, y=_places(z), z=z) for kind, (steps, z) in drawn.items()]
-    return TEXT.chart("heat", series, said={"depth": depth}, kind="heatmap", arrangement="slider")
-
-
-def _in_training(finite: Trained) -> Chart:
-    def decades(by_seed: Mapping[int, Training]) -> dict[int, list[float]]:
-        return {seed: [flow.decades for flow in found.flows] for seed, found in by_seed.items()}
-
-    drawn = {kind: by_seed for kind, by_seed in finite.items() if by_seed}
-    return TEXT.chart(
-        "in-training",
-        [TEXT.over_seeds(kind, _steps(by_seed), decades(by_seed)) for kind, by_seed in drawn.items()],
-    )
-
-
-STUDY = Study(TEXT, CLAIMS, GradientFlowConfig, grid=lambda _: {}, measure=measure)
+STUDY = Study(TEXT, CLAIMS, GradientFlowConfig, grid=grid, measure=measure)

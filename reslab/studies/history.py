@@ -33,31 +33,25 @@ CLAIMS = claims(
         "plain-56-is-worse-than-20-on-cifar-10": cited(section="degradation", at="Fig. 1 and section 4.2, Fig. 6"),
         "vanishing-gradients-were-argued-against": cited(section="degradation", at="section 4.1"),
         "which-option-the-papers-used": cited(
-            section="shortcuts",
-            at=f"sections 4.1 and 4.2, Tables 2 and 3; {HE_2016}, Table 1",
+            section="shortcuts", at=f"sections 4.1 and 4.2, Tables 2 and 3; {HE_2016}, Table 1"
         ),
         "stable-inputs-matter-little": cited(section="batchnorm", source=f"{SANTURKAR}, abstract and section 2.1"),
         "batchnorm-does-not-reduce-covariate-shift": cited(
-            section="batchnorm",
-            source=f"{SANTURKAR}, section 2.2, Fig. 2",
+            section="batchnorm", source=f"{SANTURKAR}, section 2.2, Fig. 2"
         ),
         "batchnorm-smooths-the-loss": cited(section="batchnorm", source=f"{SANTURKAR}, section 3.1, Fig. 4"),
         "larger-rates-are-what-batchnorm-gives": cited(
-            section="batchnorm",
-            source="Bjorck et al. 2018 (arXiv:1806.02375), abstract and section 2",
+            section="batchnorm", source="Bjorck et al. 2018 (arXiv:1806.02375), abstract and section 2"
         ),
         "small-changes-are-easier-is-a-conjecture": cited(section="residual-learning", at="sections 1 and 3.1"),
         "batchnorm-takes-fewer-steps": cited(
-            section="batchnorm",
-            source="Ioffe & Szegedy 2015 (arXiv:1502.03167), abstract and section 4.2, Fig. 3",
+            section="batchnorm", source="Ioffe & Szegedy 2015 (arXiv:1502.03167), abstract and section 4.2, Fig. 3"
         ),
         "residual-networks-train-without-batchnorm": cited(
-            section="batchnorm",
-            source=f"{FIXUP}, abstract; {SKIPINIT}, abstract",
+            section="batchnorm", source=f"{FIXUP}, abstract; {SKIPINIT}, abstract"
         ),
         "the-papers-and-their-years": cited(
-            section="successors",
-            source=f"arXiv:1512.03385 and 1603.05027; {CONFERENCES}",
+            section="successors", source=f"arXiv:1512.03385 and 1603.05027; {CONFERENCES}"
         ),
     },
 )

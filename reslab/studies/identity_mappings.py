@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from reslab.experiment.config import CifarDepths, StudyConfig
@@ -19,8 +18,7 @@ from reslab.experiment.trials import Exactly, Grid, Key, Trials, Values
 from reslab.ledger.comparison import untrained
 from reslab.ledger.record import Chart
 from reslab.measures.negative_sums import negative
-from reslab.networks import zoo
-from reslab.networks.anatomy import Operations
+from reslab.measures.units import snippet
 
 TEXT = StudyText(__name__)
 
@@ -68,8 +66,7 @@ CLAIMS = claims(
         "relu-only-pre-activation-is-not-worse": not_higher(0.01, **_in_table_2("6.71")),
         "full-pre-activation-is-not-worse": not_higher(0.01, **_in_table_2("6.37")),
         "the-last-relu-rarely-changes-the-sum": not_higher(
-            0.1,
-            source="the chapter; He et al. 2016, section 4.2, has “more frequently” above zero, and no number",
+            0.1, source="the chapter; He et al. 2016, section 4.2, has “more frequently” above zero, and no number"
         ),
         "training-makes-the-change-rarer": lower(
             0.02, at="section 4.2: after some training the sum is “more frequently above zero” (164 layers)"
@@ -85,9 +82,7 @@ ORIGINAL = ("original",)
 class IdentityMappingsConfig(StudyConfig):
     """Depth of all networks."""
 
-    depths: CifarDepths = Field(
-        (44,), min_length=1, max_length=1, description="depth, 6n+2; the paper's are 110 and 164"
-    )
+    depths: CifarDepths = Field((44,), min_length=1, max_length=1)
 
 
 def grid(config: IdentityMappingsConfig) -> Grid:
@@ -111,12 +106,9 @@ def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
     train, test = trials.errors("train"), trials.errors("test")
     untested = untrained(train[ORIGINAL].trained)
     sums = trials.look("negative sums", negative, keys=[ORIGINAL])[ORIGINAL]
-    before, after = ({seed: found[when] for seed, found in sums.items()} for when in (0, 1))
     share_before, share_after = (
-        trials.of(ORIGINAL, {seed: fmean(shares) for seed, shares in part.items()}) for part in (before, after)
+        trials.of(ORIGINAL, {seed: fmean(found[when]) for seed, found in sums.items()}) for when in (0, 1)
     )
-    places = [float(i) for i in range(1, len(next(iter(after.values()), [])) + 1)]
-    relu = [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)]
     return Measurement(
         {
             **{
@@ -131,7 +123,7 @@ def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
         charts=[
             _bars("shortcuts", ["original", *SHORTCUTS], train),
             _bars("orders", ["original", *ORDERS], test),
-            TEXT.chart("relu", relu),
+            TEXT.before_and_after("relu", sums),
         ],
     )
 
@@ -140,28 +132,6 @@ def _bars(chart: str, names: Sequence[str], errors: Mapping[Key, Values]) -> Cha
     return TEXT.chart(
         chart, [TEXT.averaged("error", names, [errors[name,].values() for name in names])], kind="bars", rate=True
     )
-
-
-def snippet() -> dict[str, Any]:
-    """Return what the v2 network of 56 layers has that the chapter's snippet has not, as it runs."""
-    with torch.device("meta"):
-        network: Any = zoo.build("preresnet56").eval()
-    blocks = [
-        (f"layer{stage}.{index}", block)
-        for stage in (1, 2, 3)
-        for index, block in enumerate(network.get_submodule(f"layer{stage}"))
-    ]
-    first = blocks[0][1]
-    with Operations() as in_first, torch.no_grad():
-        first(torch.empty(1, 16, 32, 32, device="meta"))
-    with Operations() as in_all, torch.no_grad():
-        network(torch.empty(1, 3, 32, 32, device="meta"))
-    last_addition = len(in_all.words) - 1 - in_all.words[::-1].index("+")
-    return {
-        "shared activation": [name for name, block in blocks if block.shares_activation],
-        "first unit": " ".join(in_first.words),
-        "after the last addition": " ".join(in_all.words[last_addition + 1 :]),
-    }
 
 
 NEEDED = {

@@ -51,9 +51,9 @@ SHALLOW: list[Key] = [("resnet",), ("preresnet",), PLAIN]
 class ImportanceConfig(StudyConfig):
     """The depths of the networks, and the images."""
 
-    depth: CifarDepth = Field(56, ge=20, description="depth of the networks whose blocks are ranked, 6n+2")
-    control: CifarDepth = Field(20, description="depth of the plain network and of the two residual ones beside it")
-    images: int = Field(250, ge=4, description="test images; three passes over them for each block that is ranked")
+    depth: CifarDepth = Field(56, ge=20)
+    control: CifarDepth = 20
+    images: int = Field(250, ge=4)
 
 
 def grid(config: ImportanceConfig) -> Grid:

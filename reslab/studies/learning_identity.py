@@ -13,10 +13,7 @@ the steps of SGD to a given loss, at the learning rate, of several, that takes e
 That one block learns sooner says nothing of a network of fifty: see `degradation`.
 """
 
-from collections.abc import Mapping
 from math import log2
-from statistics import median
-from typing import Any
 
 from pydantic import Field
 
@@ -24,8 +21,7 @@ from reslab.experiment.config import StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower
 from reslab.experiment.trials import Trials, Values
-from reslab.ledger.record import Chart, Series
-from reslab.measures.courses import BLOCKS, FUNCTIONS, Course, course, steps
+from reslab.measures.courses import BLOCKS, FUNCTIONS, Best, course, course_chart, course_table, steps
 from reslab.progress import each
 
 TEXT = StudyText(__name__)
@@ -46,16 +42,10 @@ CLAIMS = claims(
 class LearningIdentityConfig(StudyConfig):
     """The functions, and when one counts as learned."""
 
-    perturbation: float = Field(0.1, gt=0, description="ε: size of what is added to the identity, or to zero")
-    level: float = Field(0.1, gt=0, lt=1, description="mean squared error, as a part of x's variance, to be reached")
-    rates: tuple[float, ...] = Field(
-        (0.1, 0.3, 1.0), min_length=1, description="learning rates; each block's best counts"
-    )
-    most: int = Field(400, ge=1, description="steps after which a block counts as not having learned it before")
-
-
-Best = dict[tuple[str, str], dict[int, Course]]
-"""The course of each block and function at its best rate, by seed."""
+    perturbation: float = Field(0.1, gt=0)
+    level: float = Field(0.1, gt=0, lt=1)
+    rates: tuple[float, ...] = Field((0.1, 0.3, 1.0), min_length=1)
+    most: int = Field(400, ge=1)
 
 
 def measure(config: LearningIdentityConfig, trials: Trials) -> Measurement:
@@ -76,25 +66,9 @@ def measure(config: LearningIdentityConfig, trials: Trials) -> Measurement:
             "near-identity-in-fewer-steps": residual["near-identity"].against(plain["near-identity"]),
             "near-zero-in-more-steps": residual["near-zero"].against(plain["near-zero"]),
         },
-        tables=[TEXT.table("steps", [_row(key, found, config.most) for key, found in best.items()])],
-        charts=[_losses(best)],
+        tables=[course_table(TEXT, best, config.most)],
+        charts=[course_chart(TEXT, best)],
     )
-
-
-def _row(key: tuple[str, str], found: Mapping[int, Course], most: int) -> list[Any]:
-    taken = sorted(steps(one, most) for one in found.values())
-    learned = f"{sum(one.reached for one in found.values())}/{len(found)}"
-    return [TEXT.name(key[1]), TEXT.name(key[0]), median(taken), taken[0], taken[-1], learned]
-
-
-def _losses(best: Best) -> Chart:
-    """Return the losses of the first seed."""
-    series = []
-    for (block, function), found in best.items():
-        losses = next(iter(found.values())).losses
-        name = TEXT.name("course", {"block": block, "function": function})
-        series.append(Series(name=name, x=[float(i) for i in range(len(losses))], y=list(losses)))
-    return TEXT.chart("losses", series, log_y=True)
 
 
 STUDY = Study(TEXT, CLAIMS, LearningIdentityConfig, grid=lambda _: {}, measure=measure)

@@ -14,8 +14,7 @@ to have much to lose. Blocks that change the shape ("transitions") are counted a
 plain network's units are not exchanged: the analysis does that in chains of residual blocks only.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from pydantic import Field
@@ -23,9 +22,8 @@ from pydantic import Field
 from reslab.experiment.config import CifarDepth, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
-from reslab.experiment.trials import Grid, Key, Trials, Values, label
-from reslab.ledger.record import Chart, Series
-from reslab.measures.lesions import Curve, Lesions, changes, exchanges, largest_step, lesions
+from reslab.experiment.trials import Grid, Trials, label
+from reslab.measures.lesions import Lesions, exchanges, largest_step, lesion_charts, lesions
 
 TEXT = StudyText(__name__)
 VEIT = "Veit et al. 2016 (arXiv:1605.06431)"
@@ -59,16 +57,10 @@ RESNET, PRERESNET, STOCHASTIC, PLAIN, CONTROL = ("resnet",), ("preresnet",), ("s
 class LesionConfig(StudyConfig):
     """The depths of the networks."""
 
-    depth: CifarDepth = Field(
-        56, ge=20, description="depth, 6n+2; from 20 on, as two blocks of one shape must be there to be exchanged"
-    )
-    control: CifarDepth = Field(
-        20, description="depth of the plain network and of the residual one beside it; small enough for both to train"
-    )
-    images: int = Field(
-        1000, ge=1, description="test images whose errors are counted; some fifty passes over them for each network"
-    )
-    draws: int = Field(3, ge=1, description="random choices of the blocks to remove or exchange, for each number")
+    depth: CifarDepth = Field(56, ge=20)
+    control: CifarDepth = 20
+    images: int = Field(1000, ge=1)
+    draws: int = Field(3, ge=1)
 
 
 def grid(config: LesionConfig) -> Grid:
@@ -88,15 +80,9 @@ def measure(config: LesionConfig, trials: Trials) -> Measurement:
     residual = [RESNET, PRERESNET, STOCHASTIC]
     exchanged = trials.look("exchanging blocks", exchanges, config.images, config.draws, keys=residual)
 
-    def of(figure: Callable[[Lesions], float]) -> dict[Key, Values]:
-        return {
-            key: trials.of(key, {seed: figure(lesion) for seed, lesion in members.items()})
-            for key, members in found.items()
-        }
-
-    figures = [of(figure) for figure in FIGURES]
+    figures = [trials.figure(found, figure) for figure in FIGURES]
     _, one, _, transition, half, step = figures
-    swapped = trials.of(RESNET, {seed: curve.rises[0] for seed, curve in exchanged[RESNET].items()})
+    swapped = trials.figure(exchanged, lambda curve: curve.rises[0])[RESNET]
     shown = [key for key in trials if found[key]]
     rows = [[TEXT.name(label(key)), *(100 * fmean(figure[key].values()) for figure in figures)] for key in shown]
     return Measurement(
@@ -111,7 +97,7 @@ def measure(config: LesionConfig, trials: Trials) -> Measurement:
             "stochastic-depth-makes-robust": half[STOCHASTIC].against(half[RESNET]),
         },
         tables=[TEXT.table("rises", rows)],
-        charts=_charts(config, found, exchanged) if shown else [],
+        charts=lesion_charts(TEXT, config.control, found, exchanged) if shown else [],
     )
 
 
@@ -124,44 +110,6 @@ FIGURES: Sequence[Callable[[Lesions], float]] = (
     lambda lesion: largest_step(lesion.removed),
 )
 """The columns of the table."""
-
-
-def _charts(
-    config: LesionConfig, found: Mapping[Key, Mapping[int, Lesions]], exchanged: Mapping[Key, Mapping[int, Curve]]
-) -> list[Chart]:
-    shown = {key: list(lesions.values()) for key, lesions in found.items() if lesions}
-    removed = {key: [lesion.removed for lesion in lesions] for key, lesions in shown.items()}
-    swapped = {key: list(curves.values()) for key, curves in exchanged.items() if curves}
-    return [_one_block(shown, config.control), _curves("random-blocks", removed), _curves("exchanged", swapped)]
-
-
-def _one_block(found: Mapping[Key, Sequence[Lesions]], control: int) -> Chart:
-    blocks = max((list(lesions[0].without) for lesions in found.values()), key=len)  # the controls have fewer
-    stages = [list(names) for _, names in groupby(blocks, key=lambda name: name.split(".")[0])]
-    return TEXT.chart(
-        "one-block",
-        [
-            _series(key, ["–", *one.without], [[each.error, *each.without.values()] for each in (one, *rest)])
-            for key, (one, *rest) in found.items()
-        ],
-        bands=[
-            TEXT.band("stage", names[0], names[-1], {"number": number}) for number, names in enumerate(stages, start=1)
-        ],
-        said={"control": control},
-        kind="bars",
-        arrangement="panels",
-        marks=[name for name in blocks if changes(name)],
-    )
-
-
-def _curves(chart: str, curves: Mapping[Key, Sequence[Curve]]) -> Chart:
-    series = [_series(key, [0.0, *some[0].amounts], [curve.errors for curve in some]) for key, some in curves.items()]
-    return TEXT.chart(chart, series)
-
-
-def _series(key: Key, x: Sequence[float] | Sequence[str], errors: Iterable[Sequence[float]]) -> Series:
-    """Return the mean over seeds of error rates, in %."""
-    return TEXT.averaged(label(key), x, [[100 * error for error in column] for column in zip(*errors, strict=True)])
 
 
 STUDY = Study(TEXT, CLAIMS, LesionConfig, grid=grid, measure=measure)

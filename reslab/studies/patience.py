@@ -30,8 +30,8 @@ CLAIMS = claims(
 class PatienceConfig(StudyConfig):
     """The depths, and how much longer the networks train."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, max_length=2, description="the shallow and the deep network")
-    lengths: tuple[PositiveInt, PositiveInt] = Field((3, 10), description="times the recipe's own length, growing")
+    depths: CifarDepths = Field((20, 56), min_length=2, max_length=2)
+    lengths: tuple[PositiveInt, PositiveInt] = (3, 10)
 
 
 def grid(config: PatienceConfig) -> Grid:

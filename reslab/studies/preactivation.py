@@ -26,18 +26,12 @@ CLAIMS = claims(
             0.0, at="Table 3: by 0.24 points at 110 layers, 2.69 at 1001", rate=True, published=-0.0024, revision=2
         ),
         "v2-has-no-advantage-when-shallow": not_higher(
-            0.01,
-            at="section 4.2: the ReLU's effect is not severe with fewer layers",
-            rate=True,
+            0.01, at="section 4.2: the ReLU's effect is not severe with fewer layers", rate=True
         ),
         "the-advantage-grows-with-depth": higher(
             0.005, at="Table 3: from 0.24 points at 110 layers to 2.69 at 1001", rate=True, published=0.0245, revision=2
         ),
-        "v2-trains-better-at-depth": lower(
-            0.01,
-            at="section 4.1, “ease of optimization”, for 1001 layers",
-            rate=True,
-        ),
+        "v2-trains-better-at-depth": lower(0.01, at="section 4.1, “ease of optimization”, for 1001 layers", rate=True),
         "v2-does-not-train-better-below-a-thousand-layers": not_higher(
             0.005,
             at="section 4.2: at 110 and 164 layers v2 has a slightly higher training loss, and a lower test error",
@@ -50,12 +44,8 @@ CLAIMS = claims(
 class PreactivationConfig(StudyConfig):
     """Depths of the v1 and v2 networks; the first and the last are compared."""
 
-    depths: GrowingDepths = Field(
-        (20, 56), min_length=2, description="depths, shallowest first: 6n+2 basic, 9n+2 bottleneck"
-    )
-    block: Literal["basic", "bottleneck"] = Field(
-        "basic", description="block of all networks; the paper's 164 and 1001 are bottlenecks"
-    )
+    depths: GrowingDepths = Field((20, 56), min_length=2)
+    block: Literal["basic", "bottleneck"] = "basic"
 
     @model_validator(mode="after")
     def _depths_exist(self) -> "PreactivationConfig":

@@ -10,7 +10,7 @@ the gradient that the later ones make. A random direction has a cosine of 0, and
 256 to 1,024 of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from pydantic import Field
@@ -18,8 +18,7 @@ from pydantic import Field
 from reslab.experiment.config import CifarDepth, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher
-from reslab.experiment.trials import Grid, Trials, Values
-from reslab.ledger.record import Chart
+from reslab.experiment.trials import Grid, Trials
 from reslab.measures.cosines import Cosines, cosines
 
 TEXT = StudyText(__name__)
@@ -41,10 +40,8 @@ PRERESNET = ("preresnet",)
 class RefinementConfig(StudyConfig):
     """The network, and the images."""
 
-    depth: CifarDepth = Field(
-        56, ge=20, description="depth, 6n+2; from 20 on, as a stage must have two blocks of one shape"
-    )
-    images: int = Field(256, ge=1, description="test images")
+    depth: CifarDepth = Field(56, ge=20)
+    images: int = Field(256, ge=1)
 
 
 def grid(config: RefinementConfig) -> Grid:
@@ -54,29 +51,24 @@ def grid(config: RefinementConfig) -> Grid:
 
 def measure(config: RefinementConfig, trials: Trials) -> Measurement:
     """Compare the blocks' cosines with 0, with those before training, and late ones with early ones."""
-    found = trials.look("cosines with the gradient", cosines, config.images)[PRERESNET]
-
-    def of(values: Mapping[int, float]) -> Values:
-        return trials.of(PRERESNET, values)
-
-    after = of({seed: fmean(one.after) for seed, one in found.items()})
-    early, late = (of({seed: one.early_and_late[half] for seed, one in found.items()}) for half in (0, 1))
+    found = trials.look("cosines with the gradient", cosines, config.images)
+    before, after, early, late = (trials.figure(found, figure)[PRERESNET] for figure in FIGURES)
     return Measurement(
         {
             "blocks-go-down-the-gradient": after.against(0.0),
-            "training-turns-blocks-down-the-gradient": after.against(
-                of({seed: fmean(one.before) for seed, one in found.items()})
-            ),
+            "training-turns-blocks-down-the-gradient": after.against(before),
             "later-blocks-more-than-early-ones": late.against(early),
         },
-        charts=[_by_block(found)],
+        charts=[TEXT.before_and_after("cosines", found[PRERESNET])],
     )
 
 
-def _by_block(found: Mapping[int, Cosines]) -> Chart:
-    places = [float(i) for i in range(1, len(next(iter(found.values())).after) + 1)] if found else []
-    before, after = ({seed: one[when] for seed, one in found.items()} for when in (0, 1))
-    return TEXT.chart("cosines", [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)])
+FIGURES: Sequence[Callable[[Cosines], float]] = (
+    lambda one: fmean(one.before),
+    lambda one: fmean(one.after),
+    lambda one: one.early_and_late[0],
+    lambda one: one.early_and_late[1],
+)
 
 
 STUDY = Study(TEXT, CLAIMS, RefinementConfig, grid=grid, measure=measure)

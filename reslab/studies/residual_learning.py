@@ -42,7 +42,7 @@ CLAIMS = claims(
 class ResidualLearningConfig(StudyConfig):
     """Depths of the networks; the first and the last are compared."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2, shallowest first")
+    depths: CifarDepths = Field((20, 56), min_length=2)
 
 
 def grid(config: ResidualLearningConfig) -> Grid:
@@ -58,10 +58,9 @@ def measure(config: ResidualLearningConfig, trials: Trials) -> Measurement:
     shallow, residual, plain = trials
     layers = trials.look("responses", stds)
     sizes = trials.look("sizes of residuals", residuals, keys=[residual])[residual]
-    strength = {key: trials.of(key, {seed: fmean(found) for seed, found in layers[key].items()}) for key in trials}
-    before, after = ({seed: found[when] for seed, found in sizes.items()} for when in (0, 1))
+    strength = trials.figure(layers, fmean)
     size_before, size_after = (
-        trials.of(residual, {seed: fmean(ratios) for seed, ratios in part.items()}) for part in (before, after)
+        trials.of(residual, {seed: fmean(found[when]) for seed, found in sizes.items()}) for when in (0, 1)
     )
     return Measurement(
         {
@@ -71,7 +70,7 @@ def measure(config: ResidualLearningConfig, trials: Trials) -> Measurement:
             "a-block-changes-its-input-little": size_after.against(1.0),
             "training-makes-the-change-smaller": size_after.against(size_before, paired=True),
         },
-        charts=[_responses(layers), _changes(before, after)],
+        charts=[_responses(layers), TEXT.before_and_after("changes", sizes)],
     )
 
 
@@ -100,11 +99,6 @@ def _responses(layers: Mapping[Key, Mapping[int, Sequence[float]]]) -> Chart:
     length = {key: len(next(iter(found.values()))) for key, found in layers.items() if found}
     places = {key: [100 * i / (n - 1) for i in range(n)] for key, n in length.items()}
     return TEXT.chart("responses", [TEXT.over_seeds(label(key), places[key], layers[key]) for key in places])
-
-
-def _changes(before: Mapping[int, Sequence[float]], after: Mapping[int, Sequence[float]]) -> Chart:
-    places = [float(i) for i in range(1, len(next(iter(after.values()), [])) + 1)]
-    return TEXT.chart("changes", [TEXT.over_seeds("before", places, before), TEXT.over_seeds("after", places, after)])
 
 
 STUDY = Study(TEXT, CLAIMS, ResidualLearningConfig, grid=grid, measure=measure)

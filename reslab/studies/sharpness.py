@@ -14,18 +14,15 @@ Along a few directions a non-convex surface may look convex, and a random direct
 which the loss is sharp; both networks are measured alike.
 """
 
-from collections.abc import Mapping
-from math import log10
-from statistics import fmean
+from operator import attrgetter
 
 from pydantic import Field
 
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, not_higher
-from reslab.experiment.trials import Grid, Key, Trials, Values, label
-from reslab.ledger.record import Chart
-from reslab.measures.ruggedness import Surface, surface
+from reslab.experiment.trials import Grid, Trials
+from reslab.measures.ruggedness import outwards_chart, surface
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -45,11 +42,11 @@ CLAIMS = claims(
 class SharpnessConfig(StudyConfig):
     """Depths of the networks, and what of the surface is measured."""
 
-    depths: CifarDepths = Field((20, 56), min_length=2, description="depths, each 6n+2; the first and the last count")
-    images: int = Field(128, ge=1, description="training images whose loss is followed")
-    directions: int = Field(8, ge=1, description="random directions from the weights; each is followed both ways")
-    steps: int = Field(20, ge=2, description="steps outwards, from the weights to the radius")
-    radius: float = Field(1.0, gt=0, description="how far out, in filter norms")
+    depths: CifarDepths = Field((20, 56), min_length=2)
+    images: int = Field(128, ge=1)
+    directions: int = Field(8, ge=1)
+    steps: int = Field(20, ge=2)
+    radius: float = Field(1.0, gt=0)
 
 
 def grid(config: SharpnessConfig) -> Grid:
@@ -64,14 +61,9 @@ def measure(config: SharpnessConfig, trials: Trials) -> Measurement:
     asked = (config.images, config.directions, config.steps, config.radius)
     found = trials.look("losses around the weights", surface, *asked)
 
-    def figure(name: str) -> dict[Key, Values]:
-        return {
-            key: trials.of(key, {seed: getattr(one, name) for seed, one in members.items()})
-            for key, members in found.items()
-        }
-
-    rugged, sharp = figure("ruggedness"), figure("sharpness")
+    rugged, sharp = trials.figure(found, attrgetter("ruggedness")), trials.figure(found, attrgetter("sharpness"))
     shallow, deep = config.depths[0], config.depths[-1]
+    distances = [config.radius * step / config.steps for step in range(config.steps + 1)]
     return Measurement(
         {
             "shallow-networks-are-as-smooth-without-skips": rugged["plain", shallow].against(rugged["resnet", shallow]),
@@ -80,24 +72,8 @@ def measure(config: SharpnessConfig, trials: Trials) -> Measurement:
             ),
             "deep-networks-are-sharper-without-skips": sharp["plain", deep].against(sharp["resnet", deep]),
         },
-        charts=[_outwards(config, found)],
+        charts=[outwards_chart(TEXT, distances, found)],
     )
-
-
-def _outwards(config: SharpnessConfig, found: Mapping[Key, Mapping[int, Surface]]) -> Chart:
-    distances = [config.radius * step / config.steps for step in range(config.steps + 1)]
-    means = {
-        label(key): {
-            seed: [fmean(map(_log10, at)) for at in zip(*one.losses, strict=True)] for seed, one in some.items()
-        }
-        for key, some in found.items()
-        if some
-    }
-    return TEXT.chart("outwards", [TEXT.over_seeds(name, distances, by_seed) for name, by_seed in means.items()])
-
-
-def _log10(loss: float) -> float:
-    return log10(max(loss, 1e-6))  # of a network that knows its images by heart it underflows
 
 
 STUDY = Study(TEXT, CLAIMS, SharpnessConfig, grid=grid, measure=measure)

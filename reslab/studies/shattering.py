@@ -16,7 +16,6 @@ sum grows by the centred variance of a branch, 1 - 1/π of what the law takes it
 1 / (2 (1 - 1/π)) = 0.73 for very wide and deep networks.
 """
 
-from collections.abc import Sequence
 from itertools import product
 from math import log
 
@@ -26,8 +25,7 @@ from reslab.experiment.config import CifarDepth, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
 from reslab.experiment.trials import Trials, Values
-from reslab.ledger.record import Chart, Series
-from reslab.measures.rectifiers import along_the_line, between_images, correlation
+from reslab.measures.rectifiers import FLOOR, Curves, along_the_line, between_images, correlation, decay_charts
 from reslab.progress import each
 
 TEXT = StudyText(__name__)
@@ -50,26 +48,18 @@ CLAIMS = claims(
 class ShatteringConfig(StudyConfig):
     """Depths and width of the networks."""
 
-    width: int = Field(200, ge=1, description="units a layer, and random inputs in a batch")
-    points: int = Field(256, ge=16, description="inputs on a line")
-    plain: int = Field(24, ge=1, description="hidden layers of the plain network on the line from -2 to 2")
-    residual: int = Field(50, ge=1, description="blocks of the residual network beside it")
-    depth: CifarDepth = Field(56, description="depth of the CIFAR networks, 6n+2")
-    layers: int = Field(
-        6, ge=1, description="layers after which the correlation of random inputs is compared with laws"
-    )
-    far: int = Field(48, ge=2, description="blocks after which that of networks with BatchNorm is, again")
+    width: int = Field(200, ge=1)
+    points: int = Field(256, ge=16)
+    plain: int = Field(24, ge=1)
+    residual: int = Field(50, ge=1)
+    depth: CifarDepth = 56
+    layers: int = Field(6, ge=1)
+    far: int = Field(48, ge=2)
 
 
 SMALL_SCALE = 0.1
 """β, by which the branches of Fig. 1's residual network are scaled."""
 KINDS = ("plain", "residual", "residual-bn")
-FLOOR = 1e-6
-"""Correlations count as no less: what is measured of none at all may be below 0."""
-
-
-Curves = dict[str, dict[int, list[float]]]
-"""A curve per seed, for each kind of network: an autocorrelation over lags, a correlation over depths."""
 
 
 def lines(config: ShatteringConfig, trials: Trials) -> Curves:
@@ -122,29 +112,13 @@ def measure(config: ShatteringConfig, trials: Trials) -> Measurement:
             "batchnorm-makes-the-decay-sublinear": exponent.against(1.0),
             "with-batchnorm-as-one-over-root-depth": off(exponent, 0.5).against(0.0),
         },
-        charts=[_lags(acf), _decay(places, by_depth)],
+        charts=decay_charts(TEXT, acf, places, by_depth),
     )
 
 
 def off(values: Values, law: float) -> Values:
     """Return how far values are from a law, as a part of it."""
     return values.map(lambda value: abs(value / law - 1))
-
-
-def _lags(acf: Curves) -> Chart:
-    lags = [float(lag) for lag in range(len(next(iter(acf["plain"].values()))))]
-    return TEXT.chart("lags", [TEXT.over_seeds(f"on-{kind}", lags, by_seed) for kind, by_seed in acf.items()])
-
-
-def _decay(places: Sequence[int], found: Curves) -> Chart:
-    x = [float(place) for place in places]
-    laws = {"plain": lambda n: 0.5**n, "residual": lambda n: 0.75**n, "residual-bn": lambda n: n**-0.5}
-    series = []
-    for kind, by_seed in found.items():
-        clipped = {seed: [max(value, FLOOR) for value in values] for seed, values in by_seed.items()}
-        law = [max(laws[kind](place), FLOOR) for place in x]
-        series += [TEXT.over_seeds(kind, x, clipped), Series(name=TEXT.name(f"law-{kind}"), x=x, y=law)]
-    return TEXT.chart("decay", series, log_x=True, log_y=True)
 
 
 STUDY = Study(TEXT, CLAIMS, ShatteringConfig, grid=lambda _: {}, measure=measure)

@@ -36,7 +36,7 @@ CLAIMS = claims(
 class ShortcutsConfig(StudyConfig):
     """Depths of the networks; the claims compare at the deepest."""
 
-    depths: CifarDepths = Field((20, 56), min_length=1, description="depths, each 6n+2")
+    depths: CifarDepths = Field((20, 56), min_length=1)
 
 
 def grid(config: ShortcutsConfig) -> Grid:

@@ -7,19 +7,17 @@ factor is a matrix, I + J_F: its singular values are measured before and after t
 gradient is among what they shorten. (He et al. 2015, Eq. 1 and 2; He et al. 2016, section 2)
 """
 
-from collections.abc import Callable, Sequence
-from itertools import chain, product
+from collections.abc import Callable
 
-import torch
 from pydantic import Field
 
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, exact, higher, not_higher
-from reslab.experiment.trials import Exactly, Grid, Key, Trials, Values, label
-from reslab.ledger.record import Chart, Table
+from reslab.experiment.trials import Exactly, Grid, Trials, Values
+from reslab.ledger.record import Table
 from reslab.measures.backward import BLOCKS, Backward, rounding
-from reslab.measures.directions import IMAGES, Look, looks
+from reslab.measures.directions import IMAGES, Look, direction_charts, every, looks, share_under
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"
@@ -55,7 +53,7 @@ HALF = 0.5
 class SkipGradientConfig(StudyConfig):
     """Depth of the networks whose singular values are measured."""
 
-    depths: CifarDepths = Field((20,), min_length=1, max_length=1, description="depth, 6n+2")
+    depths: CifarDepths = Field((20,), min_length=1, max_length=1)
 
 
 def grid(config: SkipGradientConfig) -> Grid:
@@ -89,7 +87,7 @@ def measure(config: SkipGradientConfig, trials: Trials) -> Measurement:
             ),
         },
         tables=[table],
-        charts=[_histograms(found), _in_order(found)],
+        charts=direction_charts(TEXT, found),
     )
 
 
@@ -107,51 +105,6 @@ def formulas() -> tuple[dict[str, Exactly], Table]:
         ),
     }
     return checks, TEXT.table("formulas", [(kind, *one) for kind, one in errors.items()])
-
-
-def every(look: Look) -> list[float]:
-    """Return the values of all blocks."""
-    return list(chain.from_iterable(look.values.values()))
-
-
-def share_under(limit: float, values: Sequence[float]) -> float:
-    """Return the share of values that are under a limit."""
-    return sum(value < limit for value in values) / len(values)
-
-
-WIDTH, BINS = 0.1, 32
-"""The bins of the histograms, from 0 on, so that 1 is between two of them; the last holds what is larger too."""
-
-Found = dict[Key, dict[int, dict[str, Look]]]
-"""What was seen by group, seed, and before or after training."""
-
-
-def _histograms(found: Found) -> Chart:
-    centres = [round((i + 0.5) * WIDTH, 2) for i in range(BINS)]
-    series = []
-    for key, when in product(filter(found.get, found), ("before", "after")):
-        shares = {seed: histogram(every(one[when])) for seed, one in found[key].items()}
-        series.append(TEXT.over_seeds(label((*key, when)), centres, shares))
-    return TEXT.chart("singular-values", series, kind="bars", arrangement="panels", marks=[1.0])
-
-
-def histogram(values: Sequence[float]) -> list[float]:
-    """Return the share of values in each bin, in %."""
-    bins = (torch.tensor(values, dtype=torch.float64) / WIDTH).floor().long().clamp(0, BINS - 1)
-    return (100 * torch.bincount(bins, minlength=BINS).double() / len(values)).tolist()
-
-
-def _in_order(found: Found) -> Chart:
-    at = torch.linspace(0, 1, 21, dtype=torch.float64)
-    series = []
-    for (version,), by_seed in found.items():
-        for name in next(iter(by_seed.values()))["after"].values if by_seed else []:
-            blocks = {
-                seed: torch.tensor(one["after"].values[name], dtype=torch.float64) for seed, one in by_seed.items()
-            }
-            quantiles = {seed: block.quantile(at).tolist() for seed, block in blocks.items()}
-            series.append(TEXT.over_seeds(f"{version}, {name}", (100 * at).tolist(), quantiles))
-    return TEXT.chart("in-order", series)
 
 
 STUDY = Study(TEXT, CLAIMS, SkipGradientConfig, grid=grid, measure=measure)

@@ -10,16 +10,14 @@ are scaled here, images stay as they are.
 """
 
 from collections.abc import Callable, Mapping
-from statistics import mean
 
 from pydantic import Field
 
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, exact, higher, lower
-from reslab.experiment.trials import Against, Exactly, Grid, Key, Trials, Values, label
-from reslab.ledger.record import Table, Value
-from reslab.measures.costs import TOLERANCE, Cost, cost_charts, cost_tables, costs, unequal
+from reslab.experiment.trials import Against, Exactly, Grid, Key, Trials, Values
+from reslab.measures.costs import TOLERANCE, Cost, cost_charts, cost_tables, costs, equal_cost_table, unequal
 from reslab.measures.reuse import Reuse, input_and_rest, reuse_charts, reuse_of, reuse_tables
 from reslab.networks import literature
 from reslab.training.loop import TrialConfig
@@ -66,9 +64,7 @@ CLAIMS = claims(
             rate=True,
         ),
         "dense-layers-read-the-block-input-least": lower(
-            0.05,
-            source=f"{DENSENET}: the least weight goes to the outputs of the transition layer",
-            revision=2,
+            0.05, source=f"{DENSENET}: the least weight goes to the outputs of the transition layer", revision=2
         ),
         "rivals-cost-the-same": exact(source="counted on the networks themselves, for one image of the data set"),
     },
@@ -81,16 +77,14 @@ class SuccessorsConfig(StudyConfig):
     An EfficientNet is given by its depth and width, as multiples of B0's.
     """
 
-    cardinality: tuple[int, int, int] = Field((11, 8, 4), description="the ResNeXt")
-    deeper: tuple[int, int, int] = Field((20, 1, 14), description="its deeper rival, a ResNet")
-    wider: tuple[int, int, int] = Field((11, 1, 24), description="its wider rival, a ResNet")
-    compound: tuple[float, float] = Field(
-        (0.432, 0.726), description="the EfficientNet scaled in both, from (0.3, 0.6) by 1.2² and 1.1²"
-    )
-    compound_deeper: tuple[float, float] = Field((0.69, 0.6), description="its rival scaled in depth alone")
-    compound_wider: tuple[float, float] = Field((0.3, 0.75), description="its rival scaled in width alone")
-    dense_depth: int = Field(22, description="layers of the DenseNet, 3n+4")
-    growth_rate: int = Field(12, ge=1, description="channels that each layer of the DenseNet adds")
+    cardinality: tuple[int, int, int] = (11, 8, 4)
+    deeper: tuple[int, int, int] = (20, 1, 14)
+    wider: tuple[int, int, int] = (11, 1, 24)
+    compound: tuple[float, float] = (0.432, 0.726)
+    compound_deeper: tuple[float, float] = (0.69, 0.6)
+    compound_wider: tuple[float, float] = (0.3, 0.75)
+    dense_depth: int = 22
+    growth_rate: int = Field(12, ge=1)
 
 
 RESNEXT: Key = ("resnext",)
@@ -141,7 +135,7 @@ def measure(config: SuccessorsConfig, trials: Trials) -> Measurement:
     """Return the comparisons at equal cost, what DenseNet's connections carry, and the whole zoo's costs."""
     test, counted = trials.errors("test"), costs(trials)
     others = dearer(counted)
-    reuses = trials.look("cutting connections", reuse_of, keys=[DENSE])[DENSE]
+    reuses = trials.look("cutting connections", reuse_of, keys=[DENSE])
     torchvision = trials.measured(literature.torchvision)
 
     def beats(*rival: str) -> Against:
@@ -149,7 +143,7 @@ def measure(config: SuccessorsConfig, trials: Trials) -> Measurement:
         return test[network].against(test[rival], untested=unequal(network, rival) if rival in others else None)
 
     def dense(of: Callable[[Reuse], float]) -> Values:
-        return trials.of(DENSE, {seed: of(reuse) for seed, reuse in reuses.items()})
+        return trials.figure(reuses, of)[DENSE]
 
     old_cut, uncut = dense(lambda reuse: reuse.old_cut), dense(lambda reuse: reuse.errors[0])
     on_input = dense(lambda reuse: input_and_rest(reuse.trained)[0])
@@ -165,22 +159,13 @@ def measure(config: SuccessorsConfig, trials: Trials) -> Measurement:
             "dense-layers-read-the-block-input-least": on_input.against(on_rest),
             "rivals-cost-the-same": Exactly(not others, True),
         },
-        tables=[equal_cost_table(trials, counted), *reuse_tables(TEXT, reuses), *cost_tables(TEXT, torchvision)],
-        charts=[*reuse_charts(TEXT, reuses), *cost_charts(TEXT, torchvision)],
+        tables=[
+            equal_cost_table(TEXT, trials, counted, RIVALS),
+            *reuse_tables(TEXT, reuses[DENSE]),
+            *cost_tables(TEXT, torchvision),
+        ],
+        charts=[*reuse_charts(TEXT, reuses[DENSE]), *cost_charts(TEXT, torchvision)],
     )
-
-
-def equal_cost_table(trials: Trials, counted: Mapping[Key, Cost]) -> Table:
-    """Return the costs and errors of the networks compared, and how far each rival's costs are from its network's."""
-    train, test = trials.errors("train"), trials.errors("test")
-
-    def row(key: Key) -> list[Value]:
-        mine, theirs = counted[key], counted[RIVALS.get(key, key)]
-        params, macs = (f"{100 * share:+.1f} %" if key in RIVALS else None for share in mine.apart(theirs))
-        errors = (100 * mean(part[key].values()) for part in (train, test))
-        return [label(key), mine.params, params, mine.macs, macs, *errors]
-
-    return TEXT.table("equal-cost", [row(key) for key in trials])
 
 
 STUDY = Study(TEXT, CLAIMS, SuccessorsConfig, grid=grid, measure=measure)

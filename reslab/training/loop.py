@@ -79,6 +79,7 @@ class TrialConfig(Started):
 
     line = TrialLine
     outcome = TrialOutcome
+    later = ("start", "snapshots")
     model: str
     options: dict[str, int | float | str | bool] = Field(
         default_factory=dict, description="passed to the model's builder"
@@ -91,6 +92,7 @@ class TrialConfig(Started):
     device: Device = "cpu"
     devices: int = Field(1, ge=1, description="processes, each with a device and its share of every batch")
     compile: bool = Field(False, description="through torch.compile, which changes rounding")
+    snapshots: tuple[int, ...] = Field((), description="iterations after which the weights are kept, to be looked at")
 
 
 class Data(Protocol):
@@ -165,6 +167,8 @@ class Trainer:
             self.iterate(index)
             self.seconds = time.monotonic() - start
             self._tell()
+            if self.step in self.config.snapshots and self.fabric.is_global_zero:
+                write_atomically(self.run.snapshot(self.step), self._weights())
             done = self.step % self.steps_per_epoch
             if (done == 0 or self.step == self.total_steps) and not self._record_epoch(done or self.steps_per_epoch):
                 return self._outcome("diverged")
@@ -266,13 +270,14 @@ class Trainer:
         with self.fabric.autocast():
             return evaluate(self.network, self.data.batches(part))
 
+    def _weights(self) -> bytes:
+        return to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing)
+
     def _outcome(self, status: str) -> Json:
         """Return the result, which is process 0's to know: elsewhere an empty one."""
         if not self.fabric.is_global_zero:
             return {}
-        write_atomically(
-            self.run.weights, to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing)
-        )
+        write_atomically(self.run.weights, self._weights())
         train = self._evaluate("train")
         with self.fabric.autocast():
             heldout, heldout_wrong = evaluate_each(self.network, self.data.batches("heldout"))

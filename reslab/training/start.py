@@ -1,7 +1,7 @@
 """The weights that a trial starts from, where it does not start fresh."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -19,11 +19,13 @@ class Start(BaseModel):
 
 
 class Started(Config):
-    """A config that may have a start; without one, nothing in it says so, as in configs older than starts."""
+    """A config that may have a start. Of what is `later` than the first configs and not set, nothing in it says so, so
+    that it is known by the same hash as they are.
+    """
 
+    later: ClassVar[tuple[str, ...]] = ("start",)
     start: Start | None = Field(None, description="weights that it starts from, but for a new classifier")
 
     @model_serializer(mode="wrap")
-    def _without_absent_start(self, serialise: SerializerFunctionWrapHandler) -> Json:
-        facts: Json = serialise(self)
-        return facts if self.start is not None else {key: value for key, value in facts.items() if key != "start"}
+    def _without_what_is_absent(self, serialise: SerializerFunctionWrapHandler) -> Json:
+        return {key: value for key, value in serialise(self).items() if value or key not in self.later}

@@ -15,6 +15,7 @@ from reslab.commands.analyze import analyze_model
 from reslab.data import load_data
 from reslab.errors import UserError
 from reslab.networks import zoo
+from reslab.weights.files import to_bytes
 
 SMALL = {
     "training-flow": ["--steps", "2", "--every", "1"],
@@ -103,6 +104,28 @@ def test_trained_weights_are_looked_at(tmp_path: Path) -> None:
     assert record["summary"]["error"] < 0.3 < max(row["error"] for row in record["rows"]) and record["images"] == 163
     table = reslab_here("analyze", "removal", "cifar_resnet", "--depth", "8", "--weights", weights)
     assert "layer1.0" in table.stdout and "error:" in table.stdout
+
+
+def test_two_networks_are_compared_by_name_and_by_file(tmp_path: Path) -> None:
+    shipped = reslab_here("analyze", "alike", "resnet20", "--images", "8", "--json", "--other", "resnet20")
+    record = json.loads(shipped.stdout)
+    own = [row[row["block"]] for row in record["rows"]]
+    assert own == pytest.approx([1] * 9) and record["other"] == {
+        key: record[key] for key in ("model", "weights", "untrained")
+    }
+    torch.manual_seed(1)
+    file = tmp_path / "seed1.safetensors"
+    file.write_bytes(to_bytes(zoo.build("cifar_plain", depth=8, in_channels=1), "cifar_plain", {"depth": 8}, {}))
+    arguments = ["--images", "8", "--json", "--weights", "none", "--out", tmp_path, "--other"]
+    fresh = reslab_here("analyze", "alike", "cifar_resnet", "--depth", "14", *arguments, file)
+    rows = json.loads(fresh.stdout)["rows"]
+    assert len(rows) == 6 and set(rows[0]) == {"block", "layer1.0", "layer2.0", "layer3.0"}
+    drawn = reslab_here("analyze", "alike", "plain20", *arguments, "plain20")  # another one, drawn after the first
+    record = json.loads(drawn.stdout)
+    assert record["other"]["untrained"] and record["rows"][-1]["layer3.2"] < 1 - 1e-6
+    assert drawn.stderr.count("UNTRAINED") == 2
+    assert_refused(reslab_here("analyze", "split", "resnet20", "--other", "plain20"), "--other", "alike")
+    assert_refused(reslab_here("analyze", "alike", "resnet20", "--other", "resnet20x"), "resnet20x")
 
 
 def test_the_tour_is_text_and_takes_no_network() -> None:

@@ -60,6 +60,16 @@ def test_a_narrow_terminal_breaks_no_number_and_no_name(
     assert "layer1.0.conv1" in out and whole in out
 
 
+def test_a_wide_table_goes_on_under_itself(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    columns = ("block", *(f"measure {number}" for number in range(5)))
+    printing.print_table(columns, [(name, *"12345") for name in ("layer1.0", "layer1.1")])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "layer1.0" in line]
+    assert len(lines) == 3 and max(map(len, lines)) <= 40
+    assert [word for line in lines for word in line.split()[1:]] == list("12345")
+
+
 def test_numbers_in_tables_are_short() -> None:
     assert [short(value) for value in (0.122141, 9.473e-82, 1234567.0, 3, "x")] == [
         "0.1221",

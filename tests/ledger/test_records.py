@@ -60,7 +60,7 @@ def study(tmp_path: Path) -> Path:
 def claims(*words: str | Path) -> dict[str, Any]:
     done = reslab_here("claims", *words, "--json")
     assert done.returncode == 0 and not done.stderr, done.stderr
-    return {found["id"].partition(".")[2]: found for found in json.loads(done.stdout)}
+    return {found["id"].partition(".")[2]: found for found in json.loads(done.stdout)["claims"]}
 
 
 def test_decided_again_from_its_record_alone_a_claim_has_the_same_verdict(study: Path) -> None:

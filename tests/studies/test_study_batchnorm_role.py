@@ -267,7 +267,7 @@ def test_the_early_loss_is_the_second_epochs(tmp_path: Path) -> None:
     trial.run.append_metrics({**line, "loss": None})
     assert early_loss(trial) == 9  # diverged
     (trial.run.path / "metrics.jsonl").write_bytes(b"")
-    with pytest.raises(DamagedError, match="no metrics of any epoch"):
+    with pytest.raises(DamagedError):
         early_loss(trial)
 
 

@@ -36,10 +36,10 @@ def test_slopes_are_those_that_give_the_blocks_and_no_others(
 
 
 def test_every_published_slope_is_in_its_range_and_no_resnet_has_one() -> None:
-    for design in designs.DESIGNS.values():
-        low, high = designs.wa_range(design)
+    for design in laws.DESIGNS.values():
+        low, high = laws.wa_range(design)
         assert low <= design.wa < high
-    assert not any(laws.slopes(blocks, 2.0) for blocks in designs.RESNETS.values())
+    assert not any(laws.slopes(blocks, 2.0) for blocks in laws.RESNETS.values())
     # two of sixteen blocks a stage off
     assert laws.nearest_blocks((3, 4, 6, 3), 2.0)[1] == pytest.approx(math.log(2) * 2 / 16)
     assert laws.nearest_blocks(blocks_of(0.5, 2.0, 16), 2.0)[1] == 0
@@ -72,7 +72,7 @@ def test_a_resnext_block_is_the_sum_of_as_many_paths_as_its_cardinality_and_of_n
 
 
 def test_connections_are_counted_on_the_network() -> None:
-    assert designs.connections("densenet_bc100_12") == (3 * 16 * 17 // 2, 48 * 49 // 2)
+    assert laws.connections("densenet_bc100_12") == (3 * 16 * 17 // 2, 48 * 49 // 2)
 
 
 def test_what_is_counted_is_as_claimed_and_one_source_disputes_another() -> None:

@@ -13,9 +13,10 @@ from reslab.experiment.study import run_study
 from reslab.experiment.trials import Trial, label
 from reslab.ledger.record import Verdict
 from reslab.measures.negative_sums import Negative, negative_sums
+from reslab.measures.units import snippet
 from reslab.networks import zoo
 from reslab.studies import identity_mappings
-from reslab.studies.identity_mappings import NEEDED, ORDERS, SHORTCUTS, STUDY, snippet
+from reslab.studies.identity_mappings import NEEDED, ORDERS, SHORTCUTS, STUDY
 
 
 def test_the_grid_has_every_row_and_builds() -> None:

@@ -14,10 +14,10 @@ from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
 from reslab.experiment.trials import Trial
 from reslab.measures.backward import BLOCKS, Backward, rounding
-from reslab.measures.directions import Look, shortened, singular_values
+from reslab.measures.directions import Look, histogram, shortened, singular_values
 from reslab.networks import zoo
 from reslab.studies import skip_gradient
-from reslab.studies.skip_gradient import STUDY, formulas, histogram
+from reslab.studies.skip_gradient import STUDY, formulas
 
 
 def test_the_formulas_are_as_claimed() -> None:

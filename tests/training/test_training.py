@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from reslab.data import load_data
+from reslab.errors import DamagedError
 from reslab.executors import build_network, run_trial
 from reslab.runs import Run
 from reslab.training import loop
 from reslab.training.loop import Trainer, generator
+from reslab.training.recipes import Steps
 
 
 def test_a_short_run_learns_and_leaves_a_full_record(tmp_path: Path) -> None:
@@ -168,3 +170,19 @@ def test_generators_depend_on_all_three_words() -> None:
         for words in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]
     }
     assert len(draws) == 4
+
+
+def test_snapshots_are_the_weights_on_the_way_and_part_of_the_run(tmp_path: Path) -> None:
+    constant = Steps(milestones=())
+    config = tiny_trial(model="cifar_plain", epochs=None, iterations=2, schedule=constant)
+    looked_at = config.model_copy(update={"snapshots": (1,)})
+    assert "snapshots" not in config.canonical_json() and looked_at.digest() != config.digest()
+    shorter = tiny_trial(model="cifar_plain", epochs=None, iterations=1, schedule=constant)
+    for trial in (looked_at, shorter):
+        run_trial(trial, tmp_path)
+    run = Run(tmp_path, looked_at)
+    kept, ended = load_file(run.snapshot(1)), load_file(Run(tmp_path, shorter).weights)
+    assert all(torch.equal(kept[name], ended[name]) for name in ended)
+    run.snapshot(1).write_bytes(b"other")
+    with pytest.raises(DamagedError):
+        run.result()

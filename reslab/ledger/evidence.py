@@ -1,0 +1,321 @@
+"""What is known of each claim: sets of seeds by the scale that they ran at, and the headline that they come to.
+
+The headline is the pooled evidence of all sets that were run after the claim was fixed: those that were registered, and
+those of the lab's version 0.1 with other seeds than claims were written on. Where there is none it is the newest
+exploratory set. A set that ran before the claim was revised says nothing of the claim as it is now.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from reslab.ledger.again import claim_of
+from reslab.ledger.claim import Claim
+from reslab.ledger.estimate import MOST_SEEDS
+from reslab.ledger.pooling import LEAST_DATA_SETS, Pooled, RandomEffects, pool, random_effects
+from reslab.ledger.record import LARGEST, Part, Reason, Record, Value, Verdict
+from reslab.ledger.registration import SEEDS, exploratory, seeds_of
+from reslab.ledger.verdict import cite
+
+WRITTEN_ON = range(5)
+"""The seeds on which claims were written: what they say is exploratory."""
+
+MACHINE = ("threads", "device")
+"""Settings that say where a study runs, and not what it is of."""
+
+Standing = Literal["registered", "repeated", "exploratory"]
+"""Registered before its seeds were run; of version 0.1, which knew no registrations, on seeds that nobody had seen when
+the claim was written; or neither.
+"""
+STANDINGS: tuple[Standing, ...] = ("registered", "repeated", "exploratory")
+"""The best first."""
+RANK: dict[str, int] = {standing: rank for rank, standing in enumerate(reversed(STANDINGS), start=1)}
+
+
+class Origin(Part):
+    """Where a set's verdicts come from: a record, without its pictures, tables and trials.
+
+    `steps` are the fewest and the most training steps of its trials. `registered` is the SHA-256 of its registration
+    and `date` that file's; `earlier` says that it is of version 0.1.
+    """
+
+    study: str
+    config: dict[str, Value | list[Value]]
+    seeds: list[int]
+    steps: tuple[int, int] | None = None
+    error_rate: float = 0.05
+    registered: str | None = None
+    date: str = ""
+    earlier: bool = False
+
+    @property
+    def data(self) -> str:
+        """Return the name of the data set."""
+        return str(self.config.get("data", ""))
+
+    @property
+    def settings(self) -> dict[str, Value | list[Value]]:
+        """Return what makes its scale: the settings without seeds and machine."""
+        return {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
+
+
+@dataclass(frozen=True)
+class SeedSet:
+    """What one set of seeds says of a claim, how that stands, and why it is no more than exploratory, if it is."""
+
+    origin: Origin
+    verdict: Verdict
+    standing: Standing
+    why: Reason | None = None
+
+    def of(self, claim: Claim) -> bool:
+        """Return whether it is of the claim as it is now."""
+        ours, theirs = ((one.revision, one.kind, one.direction, one.margin) for one in (self.verdict, claim))
+        return ours == theirs
+
+
+def origin_of(record: Record) -> Origin:
+    """Return where a record's verdicts come from."""
+    found = [(trial.result.model_extra or {}).get("steps") for trial in record.trials]
+    steps = [count for count in found if isinstance(count, int)]
+    return Origin(
+        study=record.study,
+        config=record.config,
+        seeds=sorted(seeds_of(record)),
+        steps=(min(steps), max(steps)) if steps else None,
+        error_rate=record.error_rate,
+        registered=record.registered,
+        date=str((record.registration or {}).get("date", "")),
+        earlier=not record.code,
+    )
+
+
+def seed_sets(records: Sequence[Record]) -> list[SeedSet]:
+    """Return what each record says of each of its claims, given every record that is known."""
+    return [
+        _seed_set(record, origin, verdict, records)
+        for record in records
+        if (origin := origin_of(record))
+        for verdict in record.claims
+    ]
+
+
+def _seed_set(record: Record, origin: Origin, verdict: Verdict, known: Sequence[Record]) -> SeedSet:
+    why = exploratory(record, verdict, known) if verdict.kind == "statistical" else None
+    if why is None:
+        return SeedSet(origin, verdict, "registered")
+    unseen = origin.earlier and not set(origin.seeds) & set(WRITTEN_ON)
+    return SeedSet(origin, verdict, "repeated" if unseen else "exploratory", why)
+
+
+# --- Of one claim -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AtScale:
+    """What is known of a claim at one scale: a data set and settings.
+
+    `verdict` is of the `pooled` sets, or else of the newest exploratory one; None where no set is of the claim as it is
+    now. `error` is the effect's standard error and `between` the p-value of the pooled sets' having one mean, as far as
+    they are known.
+    """
+
+    sets: tuple[SeedSet, ...]
+    verdict: Verdict | None
+    standing: Standing | None = None
+    pooled: tuple[SeedSet, ...] = ()
+    error: float | None = None
+    between: float | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Return the origin of what leads: of the pooled sets, or of all, the last."""
+        return (self.pooled or self.sets)[-1].origin
+
+    @property
+    def seeds(self) -> list[int]:
+        """Return the seeds that the verdict is of."""
+        leading = self.pooled or [one for one in self.sets if one.verdict is self.verdict]
+        return sorted(seed for one in leading for seed in one.origin.seeds)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one claim: first at the scale of the headline, then at others; and what data sets say together,
+    or why they say nothing.
+    """
+
+    claim: Claim
+    scales: tuple[AtScale, ...]
+    over_data: RandomEffects | Reason
+
+    @property
+    def study(self) -> str:
+        """Return the study that decides it."""
+        return self.claim.id.partition(".")[0]
+
+    @property
+    def headline(self) -> Verdict | None:
+        """Return the verdict, if there is any."""
+        return cite(self.claim) if self.claim.kind == "cited" else self.scales[0].verdict if self.scales else None
+
+    @property
+    def standing(self) -> Standing | None:
+        """Return how a statistical claim's headline stands: as the least of what was pooled does."""
+        return self.scales[0].standing if self.scales else None
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Return how all of what the headline rests on stands, the best first."""
+        found = {self.standing, *(one.standing for scale in self.scales[:1] for one in scale.pooled)}
+        return [standing for standing in STANDINGS if standing in found]
+
+
+def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]:
+    """Return what sets of seeds say of each of these claims, in their order; what they say of others is left out."""
+    now = {claim.id: claim for claim in claims if claim.kind != "cited"}
+    groups: dict[tuple[str, int], dict[str, list[SeedSet]]] = {}
+    scales: dict[str, list[Origin]] = {}
+    for one in sets:
+        if one.verdict.id in now:
+            group = one.origin.study, _scale(one.origin, scales.setdefault(one.origin.study, []))
+            groups.setdefault(group, {}).setdefault(one.verdict.id, []).append(one)
+    known: dict[str, list[AtScale]] = {}
+    for members in groups.values():
+        for id, found in _at_scale(now, members).items():
+            known.setdefault(id, []).append(found)
+    return [_evidence(claim, known.get(claim.id, [])) for claim in claims]
+
+
+def _scale(origin: Origin, known: list[Origin]) -> int:
+    """Return the number of the first of the known origins whose settings are these, as far as both have them; it is
+    added to them if there is none.
+    """
+    for number, other in enumerate(known):
+        ours, theirs = origin.settings, other.settings
+        if all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys()):
+            return number
+    known.append(origin)
+    return len(known) - 1
+
+
+def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]) -> dict[str, AtScale]:
+    """Return what one study's sets at one scale say of each claim."""
+    members = {id: _to_pool(claims[id], found) for id, found in sets.items()}
+    rates = [one.origin.error_rate for found in members.values() for one in found]
+    pooled = pool({id: [one.verdict for one in found] for id, found in members.items()}, min(rates)) if rates else {}
+    return {
+        id: _pooled(found, members[id], pooled[id]) if id in pooled else _newest(claims[id], found)
+        for id, found in sets.items()
+    }
+
+
+def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
+    """Return the sets of a statistical claim that count, in their order: none has a seed of another's, and each has
+    values or an interval.
+    """
+    fit = [one for one in sets if claim.kind == "statistical" and one.standing != "exploratory" and one.of(claim)]
+    found: list[SeedSet] = []
+    seen: set[int] = set()
+    for one in sorted(fit, key=lambda one: (-RANK[one.standing], -len(one.origin.seeds))):
+        if _says(one.verdict) and not seen & set(one.origin.seeds):
+            found.append(one)
+            seen.update(one.origin.seeds)
+    return [one for one in sets if one in found]
+
+
+def _says(verdict: Verdict) -> bool:
+    """Return whether a verdict can be pooled: it has values per seed, or an interval as Student's is."""
+    if verdict.margin is None or verdict.margin < 0:
+        return False
+    sides = [side.values() if isinstance(side, dict) else [side] for side in (verdict.treatment, verdict.control)]
+    if None not in (verdict.treatment, verdict.control):
+        return max((abs(value or 0.0) for side in sides for value in side), default=0.0) <= LARGEST
+    if verdict.effect is None or verdict.interval is None or verdict.level is None:
+        return False
+    low, high = verdict.interval
+    few = 1 < (verdict.n or 0) <= MOST_SEEDS and 0 < verdict.level < 1
+    return few and -LARGEST <= low <= verdict.effect <= high <= LARGEST
+
+
+def _pooled(sets: Sequence[SeedSet], members: Sequence[SeedSet], pooled: Pooled) -> AtScale:
+    least = min((one.standing for one in members), key=RANK.__getitem__)
+    return AtScale(tuple(sets), pooled.verdict, least, tuple(members), pooled.error, pooled.between)
+
+
+def _newest(claim: Claim, sets: Sequence[SeedSet]) -> AtScale:
+    """Return what the newest set says, of those that stand best."""
+    fit = [one for one in sets if one.of(claim)]
+    if not fit:
+        return AtScale(tuple(sets), None)
+    newest = max(
+        enumerate(fit),
+        key=lambda each: (RANK[each[1].standing], each[1].origin.date, not each[1].origin.earlier, each[0]),
+    )[1]
+    return AtScale(tuple(sets), newest.verdict, newest.standing if claim.kind == "statistical" else None)
+
+
+def _evidence(claim: Claim, known: list[AtScale]) -> Evidence:
+    best = sorted(known, key=lambda each: (each.verdict is None, -RANK.get(each.standing or "", 0)))
+    return Evidence(claim, tuple(best), _over_data(best))
+
+
+def _over_data(scales: Sequence[AtScale]) -> RandomEffects | Reason:
+    """Return what the data sets with pooled evidence say together: of each, its first scale."""
+    found: dict[str, tuple[float, float]] = {}
+    for each in scales:
+        if each.error is not None and each.verdict is not None and each.verdict.effect is not None:
+            found.setdefault(each.origin.data, (each.verdict.effect, each.error))
+    if len(found) < LEAST_DATA_SETS:
+        return Reason(code="few-data-sets", values={"n": len(found), "least": LEAST_DATA_SETS})
+    effects, errors = zip(*found.values(), strict=True)
+    return random_effects(effects, errors)
+
+
+def current(sets: Sequence[SeedSet], known: Sequence[Claim]) -> list[Claim]:
+    """Return the claims that sets are of, in their order, as they are now: those that are known as they are known, any
+    other as it was revised last.
+    """
+    of_the_lab = {claim.id: claim for claim in known}
+    found: dict[str, Claim] = {}
+    for verdict in (one.verdict for one in sets):
+        if verdict.id in of_the_lab:
+            found[verdict.id] = of_the_lab[verdict.id]
+        elif verdict.id not in found or verdict.revision >= found[verdict.id].revision:
+            found[verdict.id] = claim_of(verdict)
+    return list(found.values())
+
+
+def alone(verdict: Verdict) -> Evidence:
+    """Return what one verdict says of its claim, wherever it comes from."""
+    return Evidence(claim_of(verdict), (AtScale((), verdict),), Reason(code="few-data-sets"))
+
+
+# --- The ledger as a whole --------------------------------------------------------------------------------------------
+
+
+class Risk(NamedTuple):
+    """How many independent tests there are, how many of them are expected to be decided although the true effect is
+    exactly on the margin, if it is in all, and the chance that any is.
+    """
+
+    tests: int
+    expected: float
+    chance: float
+
+
+def risk(known: Sequence[Evidence]) -> Risk:
+    """Return what the ledger as a whole risks, each headline at the share of the error rate that it was tested at; a
+    claim that has the same numbers as another is no test of its own.
+    """
+    shares = {each.claim.id: share for each in known if (share := _share(each.headline)) is not None}
+    own = [shares[each.claim.id] for each in known if each.claim.id in shares and each.claim.same_as not in shares]
+    return Risk(len(own), math.fsum(own), 1 - math.prod(1 - share for share in own))
+
+
+def _share(verdict: Verdict | None) -> float | None:
+    """Return the share of the error rate that a verdict was tested at; version 0.1 wrote it as the interval's level."""
+    if verdict is None or verdict.interval is None:
+        return None
+    return verdict.share if verdict.share is not None or verdict.level is None else 1 - verdict.level

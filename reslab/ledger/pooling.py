@@ -1,0 +1,324 @@
+"""What several sets of seeds say together, and what several data sets do.
+
+Seeds of one setting are draws of one population, whatever set they ran in: sets are pooled as if they had been run at
+once (a fixed effect). Where each has its values per seed, these are put together and decided as any are. Where one has
+no more than an effect with its interval, as records of version 0.1 have, the differences of all are summed up: how
+many, their mean and the squares about it are all that Student's t asks of them, so that nothing is lost but the sign
+test, in which only known differences have a say.
+
+Data sets are draws of another population, of which there are few: their effects are random, and so is that of the next
+one (`random_effects`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from reslab.ledger.again import claim_of, comparison_of
+from reslab.ledger.comparison import Comparison, upper_bound
+from reslab.ledger.estimate import ROUNDING, SKEWED, Array, Estimate, estimate, skewness
+from reslab.ledger.record import Failures, Verdict
+from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS, _decided, _Tested, decide
+
+SUMMARIES = "t of sums"
+"""The method of deciding where some values per seed are not known."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Differences summed up: how many, their mean, the sum of squares about it, and how far all of them may be off;
+    and those of them that are known one by one.
+    """
+
+    n: int
+    mean: float
+    squares: float
+    off: float = 0.0
+    known: tuple[float, ...] = ()
+
+
+def of_differences(differences: Sequence[float] | Array, off: float = 0.0) -> Summary:
+    """Return the summary of these differences."""
+    values = np.asarray(differences, dtype=float)
+    mean = float(values.mean())
+    return Summary(len(values), mean, float(((values - mean) ** 2).sum()), off, tuple(values.tolist()))
+
+
+def of_interval(effect: float, interval: tuple[float, float], level: float, n: int, off: float = 0.0) -> Summary:
+    """Return the summary of the n differences that have this effect and Student's interval, which is wider by `off` on
+    each side. Without spread each of them is known: it is the effect.
+    """
+    half = (interval[1] - interval[0]) / 2 - off
+    if half <= ROUNDING * abs(effect):
+        return Summary(n, effect, 0.0, off, (effect,) * n)
+    error = half / float(special.stdtrit(n - 1, 0.5 + level / 2))
+    return Summary(n, effect, error**2 * n * (n - 1), off)
+
+
+def together(parts: Sequence[Summary]) -> Summary:
+    """Return the summary of all differences of several summaries."""
+    n = sum(part.n for part in parts)
+    mean = math.fsum(part.n * part.mean for part in parts) / n
+    squares = math.fsum(part.squares + part.n * (part.mean - mean) ** 2 for part in parts)
+    known = tuple(value for part in parts for value in part.known)
+    return Summary(n, mean, squares, max(part.off for part in parts), known)
+
+
+def between(parts: Sequence[Summary]) -> float | None:
+    """Return the p-value of "these sets of seeds have one mean", by the analysis of variance; None of one set, or where
+    no set has any spread.
+    """
+    whole, within = together(parts), math.fsum(part.squares for part in parts)
+    df = len(parts) - 1, whole.n - len(parts)
+    if df[0] < 1 or not within > 0:
+        return None
+    ratio = max(0.0, whole.squares - within) / df[0] / (within / df[1])
+    return float(special.fdtrc(*df, ratio))
+
+
+# --- Sets of seeds ----------------------------------------------------------------------------------------------------
+
+
+class Pooled(NamedTuple):
+    """The verdict on one claim of several sets of seeds, the effect's standard error, and the p-value of the sets'
+    having one mean; both as far as they are known.
+    """
+
+    verdict: Verdict
+    error: float | None = None
+    between: float | None = None
+
+
+def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) -> dict[str, Pooled]:
+    """Return the verdict on each claim of one study, given by its id with its verdicts on several sets of seeds; the
+    claims share one error rate, as in `reslab.ledger.verdict.decide`.
+
+    A claim that a set could not test is untested. What has neither values per seed nor an interval says nothing, and a
+    claim of which no set says anything is left out.
+
+    Raises:
+        ValueError: if sets of a claim have a seed in common.
+    """
+    pools = {id: found for id, members in sets.items() if (found := _pool(members)) is not None}
+    tested = {
+        id: _Tested(found.comparison, found.estimate, found.estimate.p_value(found.comparison.threshold))
+        for id, found in pools.items()
+        if found.estimate is not None
+    }
+    counted = [id for id, found in pools.items() if found.counts and found.comparison.claim.same_as not in pools]
+    even = error_rate / max(len(counted), 1)
+    own = [id for id in counted if id in tested]
+    shares = dict(zip(own, holm([tested[id].p for id in own], len(counted), error_rate), strict=True))
+    pooled = {}
+    for id, found in pools.items():
+        if id not in tested:
+            pooled[id] = Pooled(decide([found.comparison])[0])  # which says why
+            continue
+        share, adjusted = shares.get(id) or (shares.get(found.comparison.claim.same_as or "", (even, 0.0))[0], None)
+        if adjusted is None:
+            adjusted = min(1.0, tested[id].p * error_rate / share)
+        verdict = _decided(tested[id], share, adjusted, 1 - even, error_rate)
+        pooled[id] = Pooled(verdict, tested[id].estimate.error, found.between)
+    return pooled
+
+
+def holm(p: Sequence[float], members: int, error_rate: float) -> list[tuple[float, float]]:
+    """Return each hypothesis' share of the error rate and its adjusted p-value by Holm's procedure, given their
+    p-values and of how many they are: those that cannot be tested have their shares too.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    adjusted, share = 0.0, error_rate / max(members, 1)
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda index: (p[index], index))):
+        if adjusted <= error_rate:
+            share = error_rate / (members - rank)
+        adjusted = max(adjusted, min(1.0, p[index] * (members - rank)))
+        found[index] = share, adjusted
+    return [found[index] for index in range(len(p))]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """What the sets of one claim come to: a comparison of all known values, its estimate if it can be decided, and
+    whether it takes a share of the error rate.
+    """
+
+    comparison: Comparison
+    estimate: Estimate | None
+    counts: bool
+    between: float | None
+
+
+def _pool(members: Sequence[Verdict]) -> _Pool | None:
+    known = [comparison_of(member) for member in members if None not in (member.treatment, member.control)]
+    known = [one for one in known if one.obstacle() or not one.paired or one.treatment.keys() & one.controls.keys()]
+    summed = [member for member in members if member.treatment is None and member.interval and (member.n or 0) > 1]
+    if not known and not summed:
+        return None
+    comparison = merged(known) if known else Comparison(claim_of(summed[0]), {}, {})
+    if known and comparison.obstacle() is not None:
+        return _Pool(comparison, None, True, None)
+    parts = [_of_values(one) for one in known] + [_of_record(one, comparison.resolution) for one in summed]
+    if sum(part.n for part in parts) < MINIMUM_SEEDS:
+        return _Pool(comparison, None, False, None)
+    found = estimated(together(parts), comparison.grain) if summed else estimate(comparison)
+    return _Pool(comparison, found, True, between(parts))
+
+
+def estimated(whole: Summary, grain: float = 0.0) -> Estimate:
+    """Return the estimate of differences that are summed up. Of a typical run, only those that are known speak: in the
+    median, in whether the sign test has a say, and in that test.
+    """
+    known, rounding = np.array(whole.known), ROUNDING * max(map(abs, (whole.mean, *whole.known)))
+    told = len(known) >= MINIMUM_SEEDS
+    error = math.sqrt(whole.squares / (whole.n * (whole.n - 1)))
+    return Estimate(
+        effect=whole.mean,
+        error=error,
+        df=whole.n - 1.0,
+        n=whole.n,
+        method=SUMMARIES,
+        median=float(np.median(known)) if told else whole.mean,
+        off=max(whole.off, grain),
+        rounding=rounding,
+        doubtful=not error or (told and (np.ptp(known) <= grain + rounding or abs(skewness(known)) > SKEWED)),
+        differences=known,
+        df_per_seed=1.0,
+    )
+
+
+def merged(comparisons: Sequence[Comparison]) -> Comparison:
+    """Return the comparison of all values of several, of other seeds each; it is untested if one of them is.
+
+    Raises:
+        ValueError: if two have a seed in common.
+    """
+    first = comparisons[0]
+    treatment: dict[int, float] = {}
+    control: dict[int, float] = {}
+    groups: dict[str, list[Failures]] = {}
+    for one in comparisons:
+        if shared := (treatment.keys() & one.treatment.keys()) | (control.keys() & one.controls.keys()):
+            raise ValueError(f"claim {first.claim.id!r}: sets have seeds in common: {sorted(shared)}")
+        treatment |= one.treatment
+        control |= one.controls
+        for name, failures in one.failed.items():
+            groups.setdefault(name, []).append(failures)
+    single = {one.control for one in comparisons if not isinstance(one.control, Mapping)}
+    alone = len(single) == 1 and not any(isinstance(one.control, Mapping) for one in comparisons)
+    return Comparison(
+        first.claim,
+        treatment,
+        single.pop() if alone else control,
+        next((one.untested for one in comparisons if one.untested), None),
+        max(one.resolution for one in comparisons),
+        any(one.room for one in comparisons),
+        max(one.grain for one in comparisons),
+        all(one.paired for one in comparisons),
+        {name: _failures(found) for name, found in groups.items()},
+    )
+
+
+def _failures(found: Sequence[Failures]) -> Failures:
+    failed, of = sum(one.failed for one in found), sum(one.of for one in found)
+    return Failures(failed=failed, of=of, bound=upper_bound(failed, of))
+
+
+def _of_values(comparison: Comparison) -> Summary:
+    found = estimate(comparison)
+    return of_differences(found.differences, found.off)
+
+
+def _of_record(verdict: Verdict, resolution: float) -> Summary:
+    """Return the summary of a record without values per seed, which were read off the same grid as those of others."""
+    assert verdict.effect is not None and verdict.interval is not None
+    assert verdict.level is not None and verdict.n is not None
+    return of_interval(verdict.effect, verdict.interval, verdict.level, verdict.n, resolution)
+
+
+# --- Data sets --------------------------------------------------------------------------------------------------------
+
+LEAST_DATA_SETS = 3
+"""With fewer, nothing is known of how much data sets differ."""
+
+
+class RandomEffects(NamedTuple):
+    """The mean effect over data sets, and the effect on the next: each with its interval. `spread` is the standard
+    deviation of true effects between data sets, `share` the part of the variance that they make (I², Higgins and
+    Thompson 2002).
+    """
+
+    effect: float
+    interval: tuple[float, float]
+    prediction: tuple[float, float]
+    level: float
+    spread: float
+    share: float
+    data_sets: int
+
+
+def random_effects(effects: Sequence[float], errors: Sequence[float], level: float = 0.95) -> RandomEffects:
+    """Return what effects on several data sets, with their standard errors, say of data sets.
+
+    The variance between them is Paule and Mandel's (1982). The interval is Hartung and Knapp's (Statistics in Medicine
+    20, 2001), and never narrower than it would be if data sets did not differ. The prediction interval, of the next
+    data set's effect, is that of Higgins, Thompson and Spiegelhalter (2009), with the same error; it is too narrow
+    where data sets differ by less than the errors of their effects (Partlett and Riley 2017).
+
+    Raises:
+        ValueError: if there are fewer than three, or an error is negative or not finite.
+    """
+    k, y, variances = len(effects), np.array(effects, dtype=float), np.array(errors, dtype=float) ** 2
+    if k < LEAST_DATA_SETS:
+        raise ValueError(f"{k} data sets: at least {LEAST_DATA_SETS} are needed")
+    if len(variances) != k or not np.isfinite(y).all() or not np.isfinite(variances).all() or min(errors) < 0:
+        raise ValueError("every effect needs a standard error, a finite number of at least 0")
+    size = float(np.ptp(y)) ** 2
+    variance = _between(y, variances, size)
+    if not (variance + variances).min() > 0:  # all effects are one, and some are known exactly
+        exact = float(y[0])
+        return RandomEffects(exact, (exact, exact), (exact, exact), level, 0.0, 0.0, k)
+    weights = 1 / (variance + variances)
+    mean = float((weights * y).sum() / weights.sum())
+    squares = float((weights * (y - mean) ** 2).sum()) / (k - 1)
+    error = math.sqrt(max(1.0, squares) / float(weights.sum()))
+    half = float(special.stdtrit(k - 1, 0.5 + level / 2)) * error
+    next_half = float(special.stdtrit(k - 2, 0.5 + level / 2)) * math.sqrt(variance + error**2)
+    return RandomEffects(
+        mean,
+        (mean - half, mean + half),
+        (mean - next_half, mean + next_half),
+        level,
+        math.sqrt(variance),
+        variance / (variance + _typical(variances)) if variance else 0.0,
+        k,
+    )
+
+
+def _between(y: Array, variances: Array, size: float) -> float:
+    """Return the variance between effects at which their weighted squares are as large as expected, or 0 if they are
+    smaller at that.
+    """
+
+    def excess(variance: float) -> float:
+        weights = 1 / (variance + variances)
+        return float((weights * (y - (weights * y).sum() / weights.sum()) ** 2).sum()) - (len(y) - 1)
+
+    if size == 0 or (variances.min() > 0 and excess(0.0) <= 0):
+        return 0.0
+    low, high = 0.0, size
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
+
+
+def _typical(variances: Array) -> float:
+    """Return the variance within a typical data set (Higgins and Thompson 2002)."""
+    if not variances.min() > 0:
+        return 0.0
+    weights = 1 / variances
+    return (len(weights) - 1) * float(weights.sum()) / float(weights.sum() ** 2 - (weights**2).sum())

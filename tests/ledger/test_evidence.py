@@ -1,0 +1,110 @@
+"""What is known of a claim: which sets of seeds count, which are pooled, and what the ledger risks."""
+
+from dataclasses import replace
+
+import pytest
+from helpers_ledger import CLAIMS, CLEAR, NEAR, TEXT, a_record
+
+from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import Check
+from reslab.ledger.evidence import Evidence, evidence, risk, seed_sets
+from reslab.ledger.pooling import RandomEffects
+from reslab.ledger.record import Reason, Record
+from reslab.ledger.verdict import check
+
+WRITTEN = a_record(range(5), earlier=True)
+REPEATED = a_record(range(100, 105), earlier=True)
+REGISTERED = a_record(range(300, 310), date="2026-01-01")
+
+
+def known(*records: Record, claims: tuple[Claim, ...] = CLAIMS) -> Evidence:
+    """Return what is known of the first claim."""
+    return evidence(claims, seed_sets(records))[0]
+
+
+def test_the_headline_is_of_all_seeds_that_ran_after_the_claim_was_fixed() -> None:
+    found = known(WRITTEN, REPEATED, REGISTERED)
+    assert found.headline is not None and found.headline.n == 15 and found.standing == "repeated"
+    (scale,) = found.scales
+    assert [one.standing for one in scale.sets] == ["exploratory", "repeated", "registered"]
+    assert scale.seeds == [*range(100, 105), *range(300, 310)] and scale.between is not None
+    assert known(REGISTERED).standing == "registered"
+    assert known(REGISTERED).headline == REGISTERED.claims[0]
+
+
+def test_seeds_that_claims_were_written_on_are_never_pooled() -> None:
+    found = known(WRITTEN)
+    assert (found.standing, found.headline) == ("exploratory", WRITTEN.claims[0]) and found.scales[0].pooled == ()
+    newer = a_record(range(5))
+    assert known(newer, WRITTEN).headline == newer.claims[0]
+
+
+def test_a_record_without_registration_is_exploratory_and_says_why() -> None:
+    found = known(a_record(range(500, 505)))
+    why = found.scales[0].sets[0].why
+    assert found.standing == "exploratory" and why is not None and why.code == "unregistered"
+
+
+@pytest.mark.parametrize("change", [{"revision": 2}, {"margin": 0.9}, {"direction": "not higher"}])
+def test_what_ran_before_the_claim_changed_says_nothing_of_it(change: dict[str, object]) -> None:
+    found = known(REPEATED, claims=(replace(CLEAR, **change), NEAR))
+    assert found.headline is None and len(found.scales[0].sets) == 1 and found.standing is None
+    assert known(claims=CLAIMS).scales == ()
+
+
+def test_no_seed_counts_twice() -> None:
+    again = a_record(range(303, 306), date="2026-01-02")
+    found = known(again, REGISTERED)
+    assert found.headline is not None and found.headline.n == 10
+    assert [one.why and one.why.code for one in found.scales[0].sets] == ["seen-seeds", None]
+    twice = known(REPEATED, a_record(range(104, 107), earlier=True))
+    assert twice.headline is not None and twice.headline.n == 5
+
+
+def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:
+    here, there = (
+        a_record(range(300, 303), date="1", depth=20),
+        a_record(range(310, 313), date="2", depth=20, threads=2),
+    )
+    deeper = a_record(range(320, 330), date="3", depth=56)
+    found = known(here, there, deeper, WRITTEN)  # which has no depth, and so is of the first
+    assert [scale.seeds for scale in found.scales] == [[300, 301, 302, 310, 311, 312], list(range(320, 330))]
+    assert found.headline is not None and found.headline.n == 6 and len(found.scales[0].sets) == 3
+    assert found.scales[0].origin.steps == (140, 140)
+
+
+def test_three_data_sets_say_something_of_the_next() -> None:
+    names = ("digits", "cifar10", "svhn")
+    records = [
+        a_record(range(300 + 10 * n, 310 + 10 * n), data=data, date=str(n), effect=3 + n)
+        for n, data in enumerate(names)
+    ]
+    found = known(*records).over_data
+    assert isinstance(found, RandomEffects) and found.data_sets == 3
+    assert found.prediction[0] < found.interval[0] < 4 < found.interval[1] < found.prediction[1]
+    two = known(*records[:2], a_record(range(5), data="svhn")).over_data
+    assert isinstance(two, Reason) and two.values == {"n": 2, "least": 3}
+
+
+def test_counted_claims_stand_as_counted_last_and_cited_ones_as_cited() -> None:
+    exact = Claim("study.exact", "exact", "overview", TEXT, "here")
+    cited = Claim("study.cited", "cited", "overview", TEXT, "here", decision="refuted", finding="no")
+    records = [
+        Record(study="study", title=TEXT, claims=[check(Check(exact, measured, 1))], config={"data": "digits"})
+        for measured in (1, 2)
+    ]
+    counted, looked_up = evidence([exact, cited], seed_sets(records))
+    assert counted.headline == records[1].claims[0] and counted.standing is None
+    assert looked_up.headline is not None and looked_up.headline.verdict == "refuted" and looked_up.scales == ()
+
+
+def test_the_ledgers_risk_counts_each_test_once() -> None:
+    same = replace(CLEAR, id="other.same", same_as="study.clear")
+    again = a_record(range(300, 310), (same,), date="2026-01-01")
+    found = evidence([*CLAIMS, same], seed_sets([REGISTERED, again.model_copy(update={"study": "other"})]))
+    assert [one.headline is not None for one in found] == [True] * 3
+    shares = [one.share for one in REGISTERED.claims]
+    assert risk(found) == (2, pytest.approx(sum(shares)), pytest.approx(1 - (1 - shares[0]) * (1 - shares[1])))
+    of_0_1 = evidence(CLAIMS, seed_sets([WRITTEN]))
+    assert risk(of_0_1).expected == pytest.approx(sum(1 - (one.level or 0) for one in WRITTEN.claims))
+    assert risk([]) == (0, 0, 0)
