@@ -33,7 +33,7 @@ class PartView(View):
         self.part, self.inner, self.why = part, inner, why
         self.declarations, self.fixed, self.hidden = {}, inner.fixed, (NotSplit("", why),)
         self._opened = tracing.opened(network)
-        self.blocks = [dataclasses.replace(block, name=f"{part}.{block.name}") for block in inner.blocks]
+        self.blocks = tuple(dataclasses.replace(block, name=f"{part}.{block.name}") for block in inner.blocks)
         self.example, self.shapes = None, {}
         self._takes = inspect.signature(network.get_submodule(part).forward)
 
