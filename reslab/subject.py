@@ -62,8 +62,8 @@ class Subject:
             UserError: if there is no such network, or the weights do not fit it.
         """
         if isinstance(weights, str):
-            network, metadata = pretrained(model, weights, options)
-            return cls(network, Own(network), dict(options), metadata)
+            network, metadata, told = pretrained(model, weights, options)
+            return cls(network, Own(network), told, metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
         otherwise = (
