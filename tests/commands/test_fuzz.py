@@ -242,7 +242,8 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.speedrun.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
     monkeypatch.setattr("reslab.trained.look", enough)  # forward passes over a whole part
-    monkeypatch.setattr("reslab.training.batchnorm.true_average", enough)  # likewise
+    monkeypatch.setattr("reslab.trained.true_average", enough)  # likewise
+    monkeypatch.setattr("reslab.training.batchnorm.true_average", enough)
     monkeypatch.setattr("reslab.commands.doctor.CHECKS", {})  # arithmetic of half a second
     monkeypatch.setattr("socket.socket.connect", _offline)  # downloads
     monkeypatch.setattr("socket.getaddrinfo", _offline)
@@ -271,7 +272,7 @@ def _offline(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("_no_work")
-@sizes(130, 1000)
+@sizes(60, 1000)
 def test_command_lines(inputs: Any) -> None:
     @inputs
     @given(words=lines())
@@ -333,7 +334,7 @@ def values_for(draw: DrawFn, fields: Any) -> dict[str, Any]:
     return draw(st.dictionaries(st.sampled_from(sorted(fields)) | TEXTS, ANYTHING, max_size=4))
 
 
-@sizes(130, 500)
+@sizes(60, 500)
 def test_configs(inputs: Any) -> None:
     @inputs
     @given(kind=st.sampled_from(list(SOUND)), data=st.data())
@@ -348,7 +349,7 @@ def test_configs(inputs: Any) -> None:
     holds()
 
 
-@sizes(70, 250)
+@sizes(35, 250)
 def test_settings_of_studies_and_recipes(inputs: Any) -> None:
     @inputs
     @given(
