@@ -27,8 +27,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "The chapter says",
         "source": "Source",
         "paper": "The paper's effect: {:+g}.",
-        "steps": "{} steps",
-        "changed": "before the claim was revised",
         "how": "Not measured as it is now: reslab study {}",
         "pooled": "pooled, {} seeds of {} set{} (fixed effect)",
         "between": "{}; that all sets have one mean: p = {:.2g}",
@@ -69,8 +67,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "paper": "논문의 효과: {:+g}.",
-        "steps": "{} 스텝",
-        "changed": "주장을 고치기 전의 것",
         "how": "지금의 주장으로는 아직 재지 않았다: reslab study {}",
         "pooled": "시드 {}개, 묶음 {}개를 합침(고정 효과)",
         "between": "{}. 묶음들의 평균이 모두 같은가: p = {:.2g}",
@@ -99,7 +95,6 @@ SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
 """What stands before a supported claim, by its kind: what was counted or looked up is no measurement."""
 
 COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
-SIGNS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "untested": "–"}
 
 WIDEST = 65
 NARROWEST = 25
@@ -192,7 +187,7 @@ def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool
         text.append(words["how"].format(known.study) + "\n", "dim")
     for scale in known.scales if claim.kind == "statistical" else ():
         if scale.sets:
-            text.append(_sets(known, scale, words, lang) + "\n", "dim")
+            text.append(_sets(known, scale, lang) + "\n", "dim")
     if pool and claim.kind == "statistical":
         text.append("".join(f"{line}\n" for line in _pooling(known, words, lang)), "dim")
     text.append(f"{words['source']}: {claim.source}\n", "dim")
@@ -214,9 +209,8 @@ def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang
     if claim.direction is not None:
         threshold = (claim.margin or 0.0) * (-1 if claim.direction == "lower" else 1)
         said.append(words[claim.direction].format(f"{threshold or 0:g}"))
-    said += [_sentence(_in(found, lang)) for found in (wording.way(verdict), wording.needed(verdict)) if found]
-    if found := wording.failed(verdict):
-        said.append(_sentence(_in(found, lang)))
+    more = (wording.way(verdict), wording.needed(verdict), wording.failed(verdict))
+    said += [_sentence(_in(found, lang)) for found in more if found]
     if known.standings:
         said.append(_sentence(", ".join(_in(wording.standing(standing), lang) for standing in known.standings)))
     if claim.published is not None:
@@ -224,7 +218,7 @@ def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang
     return said
 
 
-def _sets(known: "Evidence", scale: "AtScale", words: dict[str, str], lang: Lang) -> str:
+def _sets(known: "Evidence", scale: "AtScale", lang: Lang) -> str:
     """Return a line of a scale's sets of seeds: those that stand alike together, the best first."""
     from reslab.ledger import wording
     from reslab.ledger.evidence import STANDINGS
@@ -234,37 +228,20 @@ def _sets(known: "Evidence", scale: "AtScale", words: dict[str, str], lang: Lang
         (_in(wording.standing(standing), lang), [one for one in now if one.standing == standing])
         for standing in STANDINGS
     ]
-    groups.append((words["changed"], [one for one in scale.sets if one not in now]))
+    groups.append((_in(wording.standing("changed"), lang), [one for one in scale.sets if one not in now]))
     said = [f"{name} {', '.join(map(_set, members))}" for name, members in groups if members]
-    return f"{badge(scale, words)}: {'; '.join(said)}"
-
-
-def badge(scale: "AtScale", words: dict[str, str]) -> str:
-    """Return a scale in words: the data set, and the steps of training."""
-    origin = scale.origin
-    if origin.steps is None:
-        return origin.data
-    few, most = (f"{count:,}" for count in origin.steps)
-    return f"{origin.data}, {words['steps'].format(few if few == most else f'{few}–{most}')}"
+    return f"{wording.scale(scale.origin)[lang]}: {'; '.join(said)}"
 
 
 def _set(one: "SeedSet") -> str:
+    from reslab.ledger.wording import SIGNS, spans
+
     return f"{spans(one.origin.seeds)} {SIGNS.get(one.verdict.verdict or '', '')}".rstrip()
-
-
-def spans(seeds: Sequence[int]) -> str:
-    """Return seeds as spans: 0–4, 100–104."""
-    found: list[list[int]] = []
-    for seed in seeds:
-        if found and seed == found[-1][-1] + 1:
-            found[-1][1:] = [seed]
-        else:
-            found.append([seed])
-    return ", ".join("–".join(map(str, span)) for span in found)
 
 
 def _pooling(known: "Evidence", words: dict[str, str], lang: Lang) -> list[str]:
     """Return what was pooled over sets of seeds and over data sets."""
+    from reslab.ledger import wording
     from reslab.ledger.record import Reason
 
     said = []
@@ -273,7 +250,7 @@ def _pooling(known: "Evidence", words: dict[str, str], lang: Lang) -> list[str]:
             sets = len(scale.pooled)
             line = words["pooled"].format(len(scale.seeds), sets, "" if sets == 1 else "s")
             between = line if scale.between is None else words["between"].format(line, scale.between)
-            said.append(f"{badge(scale, words)}: {between}")
+            said.append(f"{wording.scale(scale.origin)[lang]}: {between}")
     over = known.over_data
     if not isinstance(over, Reason):
         said.append(words["over data"].format(over.data_sets, over.effect, *over.interval, *over.prediction))
@@ -286,11 +263,8 @@ def _few_data(known: "Sequence[Evidence]") -> "Words":
     from reslab.ledger.record import Reason
 
     reasons = [each.over_data for each in known if isinstance(each.over_data, Reason) and each.over_data.values]
-    return (
-        ""
-        if len(reasons) < len(known)
-        else wording.too_few_data(max(reasons, key=lambda one: int(str(one.values["n"]))))
-    )
+    most = max(reasons, key=lambda one: int(str(one.values["n"])), default=None)
+    return wording.too_few_data(most) if most and len(reasons) == len(known) else ""
 
 
 def _sentence(text: str) -> str:

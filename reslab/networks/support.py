@@ -241,19 +241,20 @@ def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
 
 
 def markdown(found: Sequence[Row], left_out: Sequence[str] = ()) -> str:
-    """Return the matrix as a page, which says what was left out because it was stopped."""
+    """Return the matrix as a page, which says how many were looked at, and at its end which were not yet."""
     viewed, errors = sum(row.blocks > 0 for row in found), sum(row.traceback for row in found)
     lines = [*INTRODUCTION.splitlines(), ""]
     lines += [
-        f"Viewed: {viewed} of {len(found)}. Refused in one line: {len(found) - viewed - errors}. Errors: {errors}."
+        f"Looked at: {len(found)} of {len(found) + len(left_out)}. Viewed: {viewed}. Refused in one line: "
+        f"{len(found) - viewed - errors}. Errors: {errors}."
     ]
-    if left_out:
-        names = ", ".join(left_out)
-        lines += ["", f"Left out, for the run was stopped before they were done: {len(left_out)}, namely {names}."]
     lines += ["", "| network | blocks | kinds | chain | not split |", "|---|---|---|---|---|"]
     lines += [line(row) for row in found if row.blocks]
     lines += ["", "Refused, in these words:", "", "| network | why |", "|---|---|"]
-    return "\n".join([*lines, *(line(row) for row in found if not row.blocks), ""])
+    lines += [line(row) for row in found if not row.blocks]
+    if left_out:
+        lines += ["", f"Not looked at yet, as the run was stopped before: {', '.join(left_out)}."]
+    return "\n".join([*lines, ""])
 
 
 def line(row: Row) -> str:
@@ -267,9 +268,9 @@ def line(row: Row) -> str:
 
 INTRODUCTION = """# What the gated view sees
 
-Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. Untrained networks: all of
+Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. The networks are untrained: all of
 torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs, with two
-layers where all are equal. Each was viewed on a batch of two, where the view has to be the network bit for bit.
+layers where all are equal. Each is viewed on a batch of two, where the view has to be the network bit for bit.
 
 What is viewed can be given to `removal`, `random-removal` and `gradient-flow`, and to the analyses that need no blocks;
 a chain also to `paths`, `sampled-paths` and `reorder`. "Not split" counts the skips that no gate is on

@@ -20,6 +20,7 @@ from reslab.ledger.axis import Bar
 from reslab.ledger.evidence import evidence, seed_sets
 from reslab.ledger.record import Record
 from reslab.ledger.shipped import shipped
+from reslab.ledger.wording import phrases, spans
 
 
 def written(directory: Path, *records: Record) -> list[Path]:
@@ -90,7 +91,7 @@ def test_an_entry_fits_its_terminal_and_says_what_is_known(
         "en": ["digits, 140 steps: registered 300–309 ✓; fresh seeds 100–104 ?; exploratory 0–4", "pooled, 15 seeds"],
         "ko": ["digits, 140 스텝: 사전 등록 300–309 ✓; 새 시드 100–104 ?; 탐색 0–4", "시드 15개, 묶음 2개"],
     }
-    for text in (*told[lang], "svhn, 140", "+2.5", ledger.WORDS[lang]["changed"]):
+    for text in (*told[lang], "svhn, 140", "+2.5", phrases()["standings"]["changed"][lang]):
         assert text in said
 
 
@@ -100,6 +101,12 @@ def test_data_sets_are_pooled_from_three_on(tmp_path: Path) -> None:
     ]
     printed = " ".join(reslab_here("claims", *written(tmp_path, *records), "--pool").stdout.split())
     assert "3 data sets: +" in printed and "at least 3 are needed" not in printed
+
+
+def test_a_record_without_claims_has_nothing_to_list(tmp_path: Path) -> None:
+    (path,) = written(tmp_path, a_record(range(5)).model_copy(update={"claims": []}))
+    done = reslab_here("claims", path, "--pool")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_another_margin_is_of_another_claim_than_the_registered(tmp_path: Path) -> None:
@@ -153,4 +160,4 @@ def test_a_bar_is_drawn_to_scale_and_cut_off_at_the_ends() -> None:
     ("seeds", "said"), [([], ""), ([3], "3"), ([0, 1, 2, 3, 4], "0–4"), ([0, 1, 5, 7, 8, 9], "0–1, 5, 7–9")]
 )
 def test_seeds_are_told_as_spans(seeds: list[int], said: str) -> None:
-    assert ledger.spans(seeds) == said
+    assert spans(seeds) == said
