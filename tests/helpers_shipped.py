@@ -13,7 +13,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 def ledger_of(results: Path) -> Ledger:
     """Return what the records below a directory say of the lab's claims, those of `studies` first."""
     known = [studies.find(name) for name in studies.names()]
-    paths = sorted(results.rglob("study.json"), key=lambda path: ("studies" not in path.parts, path.as_posix()))
+    found = [path.relative_to(results) for path in results.rglob("study.json")]
+    paths = [results / path for path in sorted(found, key=lambda path: (path.parts[0] != "studies", path.as_posix()))]
     claims = [claim for study in known for claim in study.claims]
     ids = {claim.id for claim in claims}
     return Ledger(

@@ -176,8 +176,12 @@ def test_a_command_in_the_prose_is_right(command: str) -> None:
 
 
 def test_readme_python_runs() -> None:
-    for code in readme_python("README.md"):
-        exec(compile(code, "README.md", "exec"), {})
+    """With two of its ten training steps."""
+    steps, two = "range(0, 640, 64)", "range(0, 128, 64)"
+    codes = readme_python("README.md")
+    assert sum(code.count(steps) for code in codes) == 1
+    for code in codes:
+        exec(compile(code.replace(steps, two), "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["nonsense"]])

@@ -209,9 +209,8 @@ def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang
     if claim.direction is not None:
         threshold = (claim.margin or 0.0) * (-1 if claim.direction == "lower" else 1)
         said.append(words[claim.direction].format(f"{threshold or 0:g}"))
-    said += [_sentence(_in(found, lang)) for found in (wording.way(verdict), wording.needed(verdict)) if found]
-    if found := wording.failed(verdict):
-        said.append(_sentence(_in(found, lang)))
+    more = (wording.way(verdict), wording.needed(verdict), wording.failed(verdict))
+    said += [_sentence(_in(found, lang)) for found in more if found]
     if known.standings:
         said.append(_sentence(", ".join(_in(wording.standing(standing), lang) for standing in known.standings)))
     if claim.published is not None:
@@ -264,11 +263,8 @@ def _few_data(known: "Sequence[Evidence]") -> "Words":
     from reslab.ledger.record import Reason
 
     reasons = [each.over_data for each in known if isinstance(each.over_data, Reason) and each.over_data.values]
-    return (
-        ""
-        if len(reasons) < len(known)
-        else wording.too_few_data(max(reasons, key=lambda one: int(str(one.values["n"]))))
-    )
+    most = max(reasons, key=lambda one: int(str(one.values["n"])), default=None)
+    return wording.too_few_data(most) if most and len(reasons) == len(known) else ""
 
 
 def _sentence(text: str) -> str:

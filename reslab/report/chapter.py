@@ -1,5 +1,9 @@
-"""The chapter as a section of the page: Markdown to HTML, with every claim's id a link to its evidence."""
+"""The chapter as a section of the page: Markdown to HTML, with every claim's id a link to its evidence, its pictures in
+it, and what it folds away folded.
+"""
 
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,17 @@ CHAPTERS = {
     language: Path(__file__).parents[1] / name for language, name in (("ko", "README.md"), ("en", "README.en.md"))
 }
 
+FOLD = re.compile(r"<p>&lt;details&gt;&lt;summary&gt;(.*?)&lt;/summary&gt;</p>\n")
+FOLD_END = "<p>&lt;/details&gt;</p>\n"
+"""What folds a part of the chapter away: of all HTML, only this passes the Markdown."""
+
 
 def chapter(evidence: Mapping[str, str]) -> dict[str, Markup]:
     """Return the chapter in every language, given where in the page the claims' evidence is: claim id -> anchor.
 
-    The page has a heading of its own over it, so its title goes and its headings are one level lower. Links within the
-    project go, too: the page travels alone.
+    The page has a heading of its own over it, so its title goes and its headings are one level lower. The page travels
+    alone: links within the project go, too, and pictures come into it, as far as they are there (those of the results
+    are no part of an installed package: their descriptions stand in their places).
     """
     return {language: _html(path.read_text(encoding="utf-8"), evidence) for language, path in CHAPTERS.items()}
 
@@ -35,6 +44,13 @@ def _html(text: str, evidence: Mapping[str, str]) -> Markup:
     def fence(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
         return f'<pre tabindex="0"><code>{Markup.escape(tokens[index].content)}</code></pre>\n'
 
+    def image(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
+        said, path = Markup.escape(tokens[index].content), CHAPTERS["ko"].parent / str(tokens[index].attrGet("src"))
+        if path.suffix != ".svg" or not path.is_file():
+            return f'<span class="small">[{said}]</span>'
+        return f'<img alt="{said}" src="data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode()}">'
+
+    markdown.add_render_rule("image", image)
     markdown.add_render_rule("code_inline", code)
     markdown.add_render_rule("fence", fence)
     tokens = markdown.parse(text)
@@ -47,7 +63,8 @@ def _html(text: str, evidence: Mapping[str, str]) -> Markup:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{int(token.tag[1]) + 1}"
         token.children = _without_local_links(token.children or [])
-    return Markup(markdown.renderer.render(tokens, markdown.options, {}))
+    rendered = str(markdown.renderer.render(tokens, markdown.options, {}))
+    return Markup(FOLD.sub(r"<details><summary>\1</summary>\n", rendered).replace(FOLD_END, "</details>\n"))
 
 
 def _only_links(tokens: list[Token]) -> bool:

@@ -272,7 +272,7 @@ def _offline(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("_no_work")
-@sizes(130, 1000)
+@sizes(60, 1000)
 def test_command_lines(inputs: Any) -> None:
     @inputs
     @given(words=lines())
@@ -334,7 +334,7 @@ def values_for(draw: DrawFn, fields: Any) -> dict[str, Any]:
     return draw(st.dictionaries(st.sampled_from(sorted(fields)) | TEXTS, ANYTHING, max_size=4))
 
 
-@sizes(130, 500)
+@sizes(60, 500)
 def test_configs(inputs: Any) -> None:
     @inputs
     @given(kind=st.sampled_from(list(SOUND)), data=st.data())
@@ -349,7 +349,7 @@ def test_configs(inputs: Any) -> None:
     holds()
 
 
-@sizes(70, 250)
+@sizes(35, 250)
 def test_settings_of_studies_and_recipes(inputs: Any) -> None:
     @inputs
     @given(

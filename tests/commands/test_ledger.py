@@ -103,6 +103,12 @@ def test_data_sets_are_pooled_from_three_on(tmp_path: Path) -> None:
     assert "3 data sets: +" in printed and "at least 3 are needed" not in printed
 
 
+def test_a_record_without_claims_has_nothing_to_list(tmp_path: Path) -> None:
+    (path,) = written(tmp_path, a_record(range(5)).model_copy(update={"claims": []}))
+    done = reslab_here("claims", path, "--pool")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_another_margin_is_of_another_claim_than_the_registered(tmp_path: Path) -> None:
     (path,) = written(tmp_path, a_record(range(300, 310), date="2026-01-01"))
     same, other = (

@@ -2,12 +2,8 @@
 
 import json
 import math
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +11,10 @@ from typing import NamedTuple
 
 import pytest
 from helpers import pretended, refused, reslab_here, sum_up, tiny_trial
+from helpers_forks import start
 
 from reslab import studies
+from reslab.cli import main
 from reslab.errors import FailedError, UnknownNameError, UserError, WrongValueError
 from reslab.executors import Failure, local
 from reslab.experiment import kept
@@ -37,15 +35,15 @@ FIELDS = {"id", "kind", "statement", "verdict", "effect", "interval", "margin", 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smoke study that was killed while it ran, and finished by the same command."""
-    out = tmp_path_factory.mktemp("실험 기록") / "성능 저하"
-    command = [sys.executable, "-m", "reslab", *STUDY, "--workers", "1", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    place = tmp_path_factory.mktemp("실험 기록")
+    out = place / "성능 저하"
+    process = start(place, main, [*STUDY, "--workers", "1", "--out", str(out)])
     deadline = time.monotonic() + 120
-    while len(list(out.glob("trials/*/result.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(list(out.glob("trials/*/result.json"))) < 2 and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert process.poll() is None, "the study ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    process.wait()
+    assert process.is_alive(), "the study ended before it could be killed"
+    process.kill()
+    process.join()
     done = reslab_here(*STUDY, "--workers", "1", "--out", out)  # several are in test_executors.py
     assert done.returncode == 0, done.stderr
     assert "degradation.residual-does-not-degrade" in done.stdout and str(out.name) in done.stdout.replace("\n", "")
@@ -240,9 +238,9 @@ def test_the_report_needs_no_network_and_escapes_what_it_shows(finished: Path, t
 
 
 def test_claims_lists_verdicts_of_a_directory(finished: Path) -> None:
-    records = json.loads(reslab_here("claims", finished, "--json").stdout)
+    records = json.loads(reslab_here("claims", finished, "--json").stdout)["claims"]
     assert {record["verdict"] for record in records} <= {"supported", "refuted", "inconclusive"}
-    undecided = json.loads(reslab_here("claims", "--json").stdout)
+    undecided = json.loads(reslab_here("claims", "--json").stdout)["claims"]
     assert {record["id"] for record in records} < {record["id"] for record in undecided}
 
 

@@ -24,7 +24,7 @@ from reslab.report.records import read_study
 from reslab.report.units import claim_in_percent
 
 ROOT = Path(__file__).parents[2]
-RECORDS = sorted((ROOT / "results").glob("**/study.json"))
+RECORDS = [path for path in sorted((ROOT / "results").glob("**/study.json")) if "version" not in read_json(path)]
 IDS = [path.parent.relative_to(ROOT / "results").as_posix() for path in RECORDS]
 TEXT = {"ko": "가", "en": "a"}
 CLAIM = {

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers_chapter import ASKED, CHAPTERS, CLAIM, QUESTION, written
 from helpers_commands import check_command
 
 from reslab import studies
+from reslab.commands.ledger import WORDS, Lang
 from reslab.exercises.checklist import CHECKLIST
-from reslab.files import read_json
 from reslab.ledger.claim import SECTIONS
 
 HERE = Path(__file__).parents[2] / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"
 
 STUDIES = studies.names()
-TASK = re.compile(r"\b[12]\.[1-8]\b")
+TASK = re.compile(r"\b(?:1\.[1-8]|2\.[1-9])\b")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -144,43 +145,43 @@ def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, langu
 
 # --- What was measured ------------------------------------------------------------------------------------------------
 
-RESULTS = HERE.parent / "results" / "studies"
-VERDICTS = {
-    KOREAN: {"지지": "supported", "반박": "refuted", "보류": "inconclusive"},
-    ENGLISH: {verdict: verdict for verdict in ("supported", "refuted", "inconclusive")},
-}
+
+def asking(name: str) -> list[Part]:
+    """Return the sections that ask whether it is so."""
+    return [part for part in parts(name) if f"\n{ASKED[CHAPTERS[name]]}\n" in part.text]
 
 
-def passages(part: Part) -> list[str]:
-    """Return the rows of tables and the paragraphs."""
-    return [
-        piece
-        for text in part.prose().split("\n\n")
-        for piece in (text.splitlines() if text.lstrip().startswith("|") else [text])
-    ]
+FOLDED = re.compile(r"^<details>.*?^</details>$", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [KOREAN, ENGLISH])
-def test_it_says_of_every_claim_what_the_results_say(name: str) -> None:
-    """Of a claim without a word on it, it is supported; a signed number in its row of a table is its effect."""
-    found = {claim["id"]: claim for path in RESULTS.glob("*/study.json") for claim in read_json(path)["claims"]}
-    for part in parts(name):
-        for passage in passages(part):
-            words = {verdict for word, verdict in VERDICTS[name].items() if re.search(rf"(?<!\w){word}", passage)}
-            named = re.findall(r"`([^`\s]+)`", passage)
-            measured = [found[code] for code in named if code in found]
-            for claim in measured:
-                assert claim["verdict"] in words | {"supported"}, claim["id"]
-                said = re.search(rf"`{re.escape(claim['id'])}`: ?(?:판단 )?(\w+)", passage)
-                assert not said or any(
-                    said[1].startswith(w) and v == claim["verdict"] for w, v in VERDICTS[name].items()
-                ), said
-            if passage.startswith("|") and len(measured) == 1:
-                (claim,) = measured
-                assert words <= {claim["verdict"]}, passage
-                for sign, number in re.findall(r"([+−])(\d+\.\d+)", passage):
-                    effect, digits = float(number) * (-1 if sign == "−" else 1), len(number.partition(".")[2])
-                    assert effect == round(claim["effect"], digits), passage
+@pytest.mark.parametrize(("name", "language"), CHAPTERS.items())
+def test_its_verdicts_are_the_ledgers(name: str, language: Lang) -> None:
+    """`python tests/helpers_chapter.py` writes them."""
+    text = (HERE / name).read_text(encoding="utf-8")
+    assert written(text, language) == text
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_each_claim_answers_a_question_and_each_question_has_claims(name: str) -> None:
+    for part in asking(name):
+        rows = CLAIM.findall(part.text)
+        assert {number for number, _ in rows} == {number for number, _ in QUESTION.findall(part.text)}, part.title
+        assert sorted(id for _, id in rows) == sorted(part.claims()), part.title
+
+
+@pytest.mark.parametrize(("name", "language"), CHAPTERS.items())
+def test_only_the_ledger_speaks_of_verdicts(name: str, language: Lang) -> None:
+    """A verdict in a sentence would stay behind when new seeds change it."""
+    words = [WORDS[language][verdict] for verdict in ("supported", "refuted", "inconclusive", "untested")]
+    for part in asking(name):
+        sentences = QUESTION.sub("", CLAIM.sub("", part.prose()))
+        assert [word for word in words if re.search(rf"(?<!\w){word}", sentences)] == [], part.title
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_names_of_claims_are_folded_away(name: str) -> None:
+    for part in asking(name):
+        assert part._replace(text=FOLDED.sub("", part.text)).claims() == [], part.title
 
 
 # --- What it names is there -------------------------------------------------------------------------------------------
@@ -237,10 +238,13 @@ def test_the_files_that_it_names_are_there() -> None:
 
 # --- The snippets run -------------------------------------------------------------------------------------------------
 
-SNIPPETS = [code for part in parts(ENGLISH) for code in part.fences("python")]
+SNIPPETS = {part.name: part.fences("python") for part in parts(ENGLISH) if part.fences("python")}
 
 
-@pytest.mark.parametrize("code", SNIPPETS, ids=map(str, range(len(SNIPPETS))))
-def test_its_snippets_run(code: str) -> None:
+@pytest.mark.parametrize("snippets", SNIPPETS.values(), ids=SNIPPETS)
+def test_its_snippets_run(snippets: list[str]) -> None:
+    """Those of a section one after another, as they are read."""
+    known: dict[str, object] = {"__name__": "chapter"}
     with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(code, "chapter", "exec"), {})
+        for code in snippets:
+            exec(compile(code, "chapter", "exec"), known)

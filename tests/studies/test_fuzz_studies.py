@@ -285,7 +285,7 @@ COMMANDS = {
 
 
 @pytest.mark.usefixtures("_page_alone")
-@sizes(80, 300)
+@sizes(40, 300)
 def test_study_directories(inputs: Any) -> None:
     @inputs
     @given(changed=changes(), command=st.sampled_from(sorted(COMMANDS)))
@@ -357,7 +357,7 @@ def _no_children(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_children")
-@sizes(30, 150)
+@sizes(20, 150)
 def test_answers_and_their_records(inputs: Any) -> None:
     code = (
         damaged(ANSWERS)

@@ -1,0 +1,91 @@
+"""The chapter's verdicts, which the ledger writes: `python tests/helpers_chapter.py` does it anew, after new records.
+
+Where the chapter asks "Is it so?" stand two tables: the questions, numbered, and folded away below them the claims that
+answer each. The questions and the claims' names are the writer's; the cells beside them are the ledger's.
+"""
+
+import re
+from pathlib import Path
+
+from reslab.commands.ledger import WORDS, Lang
+from reslab.ledger import wording
+from reslab.ledger.evidence import Evidence
+from reslab.ledger.shipped import shipped
+from reslab.report.units import effect_and_interval
+
+HERE = Path(__file__).parents[1] / "reslab"
+CHAPTERS: dict[str, Lang] = {"README.md": "ko", "README.en.md": "en"}
+ASKED: dict[Lang, str] = {"ko": "**정말 그런가?**", "en": "**Is it so?**"}
+
+CLAIM = re.compile(r"^\| (\d+) \| `([\w.-]+)` \|.*$", re.MULTILINE)
+QUESTION = re.compile(r"^\| (\d+) \| ([^`\n|][^\n|]*) \|.*$", re.MULTILINE)
+
+
+def written(text: str, lang: Lang) -> str:
+    """Return the chapter with its verdicts as the ledger has them now."""
+    known = {each.claim.id: each for each in shipped().evidence()}
+    parts = re.split(rf"^(?={re.escape(ASKED[lang])}$)", text, flags=re.MULTILINE)
+    return "".join(_answered(part, known, lang) for part in parts)
+
+
+def _answered(part: str, known: dict[str, Evidence], lang: Lang) -> str:
+    """Return one question's part, from its mark on, with the verdicts."""
+    answers: dict[str, list[Evidence]] = {}
+    for number, id in CLAIM.findall(part):
+        answers.setdefault(number, []).append(known[id])
+
+    def question(row: re.Match[str]) -> str:
+        return f"| {row[1]} | {row[2]} | {_together(answers[row[1]], lang)} |" if row[1] in answers else row[0]
+
+    def claim(row: re.Match[str]) -> str:
+        return f"| {row[1]} | `{row[2]}` | {' | '.join(_alone(known[row[2]], lang))} |"
+
+    return CLAIM.sub(claim, QUESTION.sub(question, part))
+
+
+def _together(answers: list[Evidence], lang: Lang) -> str:
+    """Return the verdicts of the claims that answer a question, and how they stand; of a single one, its effect too."""
+    found = dict.fromkeys(f"**{verdict(each, lang)}**" for each in answers)
+    effect = _effect(answers[0])[:1] if len(answers) == 1 else []
+    standings = dict.fromkeys(name for each in answers for name in _seeds(each, lang))
+    return " ".join([" · ".join(found), *effect, *([f"({', '.join(standings)})"] if standings else [])])
+
+
+def _alone(known: Evidence, lang: Lang) -> list[str]:
+    """Return the cells of a claim: its verdict, its effect with the interval, and the seeds that it is of."""
+    effect = _effect(known)
+    seeds = ", ".join(f"{name} {span}" for name, span in _seeds(known, lang).items())
+    interval = f" [{', '.join(effect[1:])}]" if len(effect) > 1 else ""
+    return [verdict(known, lang), "".join(effect[:1]) + interval, seeds]
+
+
+def verdict(known: Evidence, lang: Lang) -> str:
+    """Return the word for what is known of a claim, as `reslab claims` prints it."""
+    decision = known.headline.verdict if known.headline else None
+    kinds = {"exact": "counted", "cited": "cited"} if decision == "supported" else {}
+    return WORDS[lang][kinds.get(known.claim.kind, decision or "unmeasured")]
+
+
+def _effect(known: Evidence) -> list[str]:
+    """Return the effect of a decided statistical claim, and its interval's ends."""
+    if known.headline is None or known.headline.effect is None or known.headline.interval is None:
+        return []
+    return [text.replace("-", "−") for text in effect_and_interval(known.headline.effect, known.headline.interval)]
+
+
+def _seeds(known: Evidence, lang: Lang) -> dict[str, str]:
+    """Return the seeds of a statistical claim's verdict, by how they stand."""
+    if known.claim.kind != "statistical" or not known.scales or known.scales[0].verdict is None:
+        return {}
+    scale, found = known.scales[0], {}
+    for standing in known.standings:
+        seeds = sorted(seed for one in scale.pooled if one.standing == standing for seed in one.origin.seeds)
+        name = wording.standing(standing)
+        found[name if isinstance(name, str) else name[lang]] = wording.spans(seeds or scale.seeds)
+    return found
+
+
+if __name__ == "__main__":
+    for name, lang in CHAPTERS.items():
+        path = HERE / name
+        path.write_text(written(path.read_text(encoding="utf-8"), lang), encoding="utf-8", newline="\n")
