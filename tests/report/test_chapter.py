@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers_chapter import ASKED, CHAPTERS, CLAIM, QUESTION, written
+from helpers_chapter import CHAPTERS, CLAIM, QUESTION, written
 from helpers_commands import check_command
 
 from reslab import studies
@@ -146,11 +146,6 @@ def test_every_section_ends_with_its_commands_studies_and_tasks(name: str, langu
 # --- What was measured ------------------------------------------------------------------------------------------------
 
 
-def asking(name: str) -> list[Part]:
-    """Return the sections that ask whether it is so."""
-    return [part for part in parts(name) if f"\n{ASKED[CHAPTERS[name]]}\n" in part.text]
-
-
 FOLDED = re.compile(r"^<details>.*?^</details>$", re.DOTALL | re.MULTILINE)
 
 
@@ -163,7 +158,7 @@ def test_its_verdicts_are_the_ledgers(name: str, language: Lang) -> None:
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_each_claim_answers_a_question_and_each_question_has_claims(name: str) -> None:
-    for part in asking(name):
+    for part in parts(name):
         rows = CLAIM.findall(part.text)
         assert {number for number, _ in rows} == {number for number, _ in QUESTION.findall(part.text)}, part.title
         assert sorted(id for _, id in rows) == sorted(part.claims()), part.title
@@ -173,14 +168,14 @@ def test_each_claim_answers_a_question_and_each_question_has_claims(name: str) -
 def test_only_the_ledger_speaks_of_verdicts(name: str, language: Lang) -> None:
     """A verdict in a sentence would stay behind when new seeds change it."""
     words = [WORDS[language][verdict] for verdict in ("supported", "refuted", "inconclusive", "untested")]
-    for part in asking(name):
+    for part in parts(name)[1:]:
         sentences = QUESTION.sub("", CLAIM.sub("", part.prose()))
         assert [word for word in words if re.search(rf"(?<!\w){word}", sentences)] == [], part.title
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_names_of_claims_are_folded_away(name: str) -> None:
-    for part in asking(name):
+    for part in parts(name)[1:]:
         assert part._replace(text=FOLDED.sub("", part.text)).claims() == [], part.title
 
 
