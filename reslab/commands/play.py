@@ -35,12 +35,15 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
 
 def write_shipped(out: Path) -> Path:
     """Write the page with the networks that come with the lab, trained on digits, and the digits' test images."""
+    from torch import Tensor
+
     from reslab.data import load_data
     from reslab.networks import zoo
     from reslab.report.playground import Images, write_playground
 
     digits = load_data("digits")
     test = digits.part("test")
+    assert isinstance(test.images, Tensor)
     (mean,), (deviation,) = digits.statistics.mean, digits.statistics.std
     networks = {name: zoo.build(name, weights="digits").eval() for name in NETWORKS}
     return write_playground(networks, Images(test.images, test.labels, int(digits.unit), mean, deviation), out)

@@ -95,35 +95,40 @@ def describe(network: "nn.Module") -> Json:
     Kernels are not scaled here: a network's weights come as float16, and would be rounded a second time.
     """
     import torch
+    from torch import nn
 
     halves: list[Tensor] = []
     floats: list[Tensor] = []
 
     def layer(convolution: "nn.Module", norm: "nn.Module") -> list[int]:
-        weight, scale, shift, mean, variance = (
-            tensor.detach().cpu()
-            for tensor in (convolution.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        )
-        factor = scale.double() / (variance.double() + norm.eps).sqrt()
-        halves.append(weight)
-        floats.extend((factor, shift.double() - mean.double() * factor))
-        return [weight.shape[1], weight.shape[0], convolution.stride[0]]
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        halves.append(convolution.weight)
+        floats.extend((factor, norm.bias.double() - norm.running_mean.double() * factor))
+        return [convolution.in_channels, convolution.out_channels, convolution.stride[0]]
 
-    stem = layer(network.conv1, network.bn1)
-    stages = {name: stage for name, stage in network.named_children() if name.startswith("layer")}
-    named = [(f"{stage}.{number}", block) for stage, blocks in stages.items() for number, block in blocks.named_children()]
-    blocks = [[name, layer(block.conv1, block.bn1), layer(block.conv2, block.bn2)] for name, block in named]
-    halves.append(network.fc.weight.detach().cpu())
-    floats.append(network.fc.bias.detach().cpu())
+    module = network.get_submodule
+    stem = layer(module("conv1"), module("bn1"))
+    depths = {name: len(list(stage.children())) for name, stage in network.named_children() if name.startswith("layer")}
+    names = [f"{stage}.{number}" for stage, depth in depths.items() for number in range(depth)]
+    blocks = [
+        [name, *(layer(module(f"{name}.conv{place}"), module(f"{name}.bn{place}")) for place in (1, 2))]
+        for name in names
+    ]
+    classifier = module("fc")
+    assert isinstance(classifier, nn.Linear)
+    halves.append(classifier.weight)
+    floats.append(classifier.bias)
     return {
-        "residual": hasattr(named[0][1], "downsample"),
+        "residual": hasattr(module(names[0]), "downsample"),
         "stem": stem,
         "blocks": blocks,
-        "classes": len(floats[-1]),
+        "classes": classifier.out_features,
         "halves": _base64(torch.cat([each.flatten().half() for each in halves])),
         "floats": _base64(torch.cat([each.flatten().float() for each in floats])),
     }
 
 
 def _base64(values: "Tensor") -> str:
-    return base64.b64encode(values.contiguous().numpy().tobytes()).decode("ascii")
+    return base64.b64encode(values.detach().cpu().numpy().tobytes()).decode("ascii")

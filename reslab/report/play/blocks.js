@@ -17,6 +17,7 @@ const blocks = (() => {
       const { second, after } = network.blocks.find(({ name }) => name.startsWith(`${stage}.`));
       const heading = element("h3", { textContent: words.say("stage", at + 1, second.outputs, after) });
       const list = element("ol", {}, ...tiles.filter(({ name }) => name.startsWith(`${stage}.`)).map(({ tile: item }) => item));
+      list.style.setProperty("--blocks", list.children.length);
       return element("div", { className: "stage" }, heading, list);
     });
     document.getElementById("stages").replaceChildren(...groups);
@@ -55,7 +56,7 @@ const blocks = (() => {
   /** Show what each place gave for the image: its channels' mean. */
   function show(network, order, ran) {
     const means = ran.map(({ output }, place) => channelMeans(output, network.blocks[order[place]].second.outputs));
-    means.forEach((mean, place) => pictures.maps(tiles[place].picture, mean, network.blocks[order[place]].after, 1, Math.max(...mean), 1));
+    means.forEach((mean, place) => pictures.maps(tiles[place].picture, mean, { side: network.blocks[order[place]].after, reach: Math.max(...mean) || 1 }));
   }
 
   function channelMeans(maps, channels) {

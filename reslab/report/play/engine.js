@@ -3,6 +3,9 @@
 //
 // Maps are [image][row][column][channel]. A convolution computes four channels of two images at a time, which keeps eight sums in registers, and skips the taps that
 // fall on padding: of 8×8 maps that is a sixth, of 2×2 maps more than half.
+//
+// Why no library: the WebAssembly of onnxruntime-web 1.30 alone is 14 MB and tfjs 4.22 is 1.1 MB, in a page whose four networks are 6 MB. Both take a graph as a whole,
+// where here a gate moves and only what comes after it is run again; and both sum in float32, where this sums in float64 and misses PyTorch's logits by less than 1e-4.
 
 const engine = (() => {
   const LANES = 4; // channels computed together

@@ -3,7 +3,8 @@
 
 const inside = (() => {
   const { element } = blocks;
-  const ACROSS = 16; // maps in a row
+  const ROWS = 2; // of maps in a picture
+  const FULL = 0.99; // of all values are drawn as they are; the few beyond have the fullest colour
   const byId = (id) => document.getElementById(id);
   const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 
@@ -17,13 +18,13 @@ const inside = (() => {
       [words.say("branch"), branch, after, second.outputs],
       [sum, output, after, second.outputs],
     ];
-    const reach = Math.max(...rows.map(([, values]) => largest(values)));
+    const reach = high(rows.slice(1).map(([, values]) => values));
     const drawn = rows.map(([title, values, side, channels], at) => {
       const canvas = element("canvas", {});
       const [least, most] = [Math.min(...values), Math.max(...values)];
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", words.say("mapsOf", title, channels, side, least.toFixed(2), most.toFixed(2)));
-      pictures.maps(canvas, values, side, channels, reach, ACROSS);
+      pictures.maps(canvas, values, { side, channels, reach, across: channels / ROWS });
       const off = at === 2 && gate === 0;
       return element("figure", {}, element("figcaption", { textContent: off ? `${title}: ${words.say("branchOff")}` : title }), canvas);
     });
@@ -32,7 +33,12 @@ const inside = (() => {
     byId("maps").replaceChildren(element("h3", { textContent: words.say("insideOf", network.name, name) }), note, element("div", { className: "four" }, ...drawn));
   }
 
-  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  /** Return the value that few are beyond, of either sign. */
+  function high(maps) {
+    const all = maps.flatMap((values) => Array.from(values, Math.abs)).sort((one, other) => one - other);
+    return all[Math.floor(FULL * (all.length - 1))] || 1;
+  }
+
   const size = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
 
   /** Show what each part gives to the answer over the runner-up, and what the block gives to every logit. Without parts, as of a plain network, say why. */

@@ -5,7 +5,7 @@
 const pen = (() => {
   const SIDE = 8; // pixels that a network sees
   const SQUARE = 4; // finer pixels in each
-  const WIDTH = 0.11; // of the stroke, per side of the paper
+  const WIDTH = 0.16; // of the stroke, per side of the image: about that of the digits
 
   /** Let a canvas be drawn on; `changed` is called with the strokes, each a list of points between 0 and 1. */
   function attach(canvas, changed) {

@@ -8,13 +8,13 @@ const pictures = (() => {
   const rgb = (name) => css(name).match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
 
   /** Draw maps `[row][column][channel]` side by side, `across` in a row; zero is the paper's colour, `reach` the full one, of positive or negative values. */
-  function maps(canvas, values, side, channels, reach, across) {
+  function maps(canvas, values, { side, channels = 1, reach = 1, across = 1, colours = ["--high", "--low"] }) {
     const gap = 1;
     const pitch = side + gap;
     const columns = Math.min(across, channels);
     canvas.width = columns * pitch - gap;
     canvas.height = Math.ceil(channels / columns) * pitch - gap;
-    const [paper, high, low] = ["--map", "--high", "--low"].map(rgb);
+    const [paper, high, low] = ["--map", ...colours].map(rgb);
     const picture = new ImageData(canvas.width, canvas.height);
     for (let channel = 0; channel < channels; channel++) {
       for (let place = 0; place < side * side; place++) {
@@ -28,6 +28,9 @@ const pictures = (() => {
     }
     canvas.getContext("2d").putImageData(picture, 0, 0);
   }
+
+  /** Draw a grey image. */
+  const image = (canvas, values, side) => maps(canvas, values, { side, colours: ["--ink", "--low"] });
 
   /** Draw a small picture as large as the canvas. */
   function enlarge(canvas, small) {
@@ -61,12 +64,12 @@ const pictures = (() => {
     });
     const zero = svg("line", { class: "zero", x1: 0, x2: width, y1: y(0), y2: y(0) });
     const spoken = `${name}: ${items.map(({ label, text }) => `${label} ${text}`).join(", ")}`;
-    figure.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height + foot}`, role: "img", "aria-label": spoken, style: `max-width: ${2 * width}px` }, ...drawn, zero));
+    figure.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height + foot}`, role: "img", "aria-label": spoken, style: `min-width: ${0.9 * width}px; max-width: ${1.5 * width}px` }, ...drawn, zero));
   }
 
   /** Draw the lesion curve: each point {off, error, name, now} is a setting whose error was counted; `series` are the networks' classes of colour, by name. */
   function curve(figure, points, blocks, series, { across, up, spoken }) {
-    const [width, height, left, foot] = [360, 220, 44, 36];
+    const [width, height, left, foot] = [360, 220, 56, 36];
     const x = (off) => left + ((width - left - 10) * off) / blocks;
     const y = (error) => 10 + (height - foot - 10) * (1 - error);
     const ticks = [0, 0.25, 0.5, 0.75, 1].flatMap((error) => [
@@ -99,5 +102,5 @@ const pictures = (() => {
     return [...by].sort(([one], [other]) => one - other).map(([off, errors]) => [off, errors.reduce((sum, error) => sum + error, 0) / errors.length]);
   }
 
-  return { maps, enlarge, columns, curve, css };
+  return { maps, image, enlarge, columns, curve, css };
 })();

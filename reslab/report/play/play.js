@@ -21,6 +21,7 @@ const play = (() => {
 
   let state = link.read(location.hash, names, labels.length);
   let strokes = []; // of what is drawn now; a link has its pixels alone
+  let answers = new Map(); // network -> its answer to the image
   let number = 0; // of the last count that was asked for
   let counts = new Map(); // network -> {share} while it is counted, then {answers, error}
   const points = []; // of the lesion curve: {net, name, off, error, key}
@@ -127,9 +128,11 @@ const play = (() => {
     const pixels = image();
     const set = setting();
     const results = both().map((name) => ({ name, ...engine.run(network(name), pixels, set) }));
+    answers = new Map(results.map(({ name, logits }) => [name, engine.largest(logits)]));
     const own = results.find(({ name }) => name === state.net);
     showDigit(pixels);
     showScores(results);
+    showStrip();
     blocks.mark({ ...state, block: chosen().name });
     blocks.show(shown, set.order, own.ran);
     const at = shown.blocks.indexOf(chosen());
@@ -138,13 +141,17 @@ const play = (() => {
     showRises();
   }
 
-  const chosen = () => network(state.net).blocks.find(({ name }) => name === state.block) ?? network(state.net).blocks[0];
+  /** Return the block that is looked into: the one that was chosen, else the first whose gate was moved, else the first. */
+  function chosen() {
+    const name = state.block ?? names[state.net].find((each) => state.gates.has(each));
+    return network(state.net).blocks[Math.max(0, names[state.net].indexOf(name))];
+  }
 
   function showDigit(pixels) {
-    pictures.maps(byId("seen"), pixels, data.size, 1, 1, 1);
+    pictures.image(byId("seen"), pixels, data.size);
     if (strokes.length) pen.show(byId("paper"), strokes, pictures.css("--ink"));
     else pictures.enlarge(byId("paper"), byId("seen"));
-    byId("shown").textContent = state.drawn ? words.say("drawn") : words.say("testImage", state.image + 1, labels[state.image]);
+    byId("shown").textContent = state.drawn ? words.say(state.drawn.some(Boolean) ? "drawn" : "noDigit") : words.say("testImage", state.image + 1, labels[state.image]);
     for (const button of byId("gallery").children) button.setAttribute("aria-pressed", String(!state.drawn && Number(button.dataset.image) === state.image));
   }
 
@@ -186,7 +193,14 @@ const play = (() => {
     });
     byId("counts").replaceChildren(...rows);
     showCurve();
+    showStrip();
     if (counts.get(state.net).answers) showGallery();
+  }
+
+  /** Show the answers and errors in a line that stays in sight. */
+  function showStrip() {
+    const text = (name) => words.say("strip", name, answers.get(name), counts.get(name).answers ? `${percent(counts.get(name).error)} %` : "…");
+    byId("strip").replaceChildren(...both().map((name) => element("span", { className: kinds()[name], textContent: text(name) })));
   }
 
   function showCurve() {
@@ -208,7 +222,7 @@ const play = (() => {
   function makeGallery() {
     const buttons = labels.map((_, at) => {
       const canvas = element("canvas", {});
-      pictures.maps(canvas, pixelsOf(at), data.size, 1, 1, 1);
+      pictures.image(canvas, pixelsOf(at), data.size);
       const button = element("button", { type: "button", onclick: () => take(at) }, canvas);
       button.dataset.image = at;
       return button;
@@ -308,7 +322,12 @@ const play = (() => {
     showCounts();
   }
 
-  window.addEventListener("hashchange", start);
+  window.addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#net=")) start(); // and not for a link to a place in the page
+  });
+  byId("steps").addEventListener("click", ({ target }) => {
+    if (target.href) byId("main").scrollIntoView();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     makeGallery();
     showGallery();

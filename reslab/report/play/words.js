@@ -9,7 +9,6 @@ const words = (() => {
       "Draw a digit, switch blocks off, and see what holds. Four networks run inside this page; it needs no network of the other kind.",
     ],
     skip: ["본문으로 건너뛰기", "Skip to the content"],
-    needsScript: ["이 문서는 JavaScript로 신경망을 돌린다. JavaScript를 켜야 보인다.", "This page runs its networks in JavaScript, which is switched off here."],
 
     digit: ["숫자 하나", "A digit"],
     draw: ["여기에 숫자를 쓴다", "Draw a digit here"],
@@ -50,7 +49,7 @@ const words = (() => {
 
     errors: ["시험 이미지 327장에서의 오류", "The error over all 327 test images"],
     error: ["{0} % ({1} / {2}장)", "{0} % ({1} of {2})"],
-    counting: ["세는 중", "counting"],
+    strip: ["{0}: 답 {1}, 오류 {2}", "{0}: says {1}, error {2}"],
     progressOf: ["{0}의 오류를 세는 중", "Counting the error of {0}"],
     curve: ["오류와 꺼진 블록 수: 게이트를 바꿀 때마다 점이 찍힌다", "Error against blocks off: a point for each setting that you try"],
     curveAcross: ["꺼진 블록 수", "blocks off"],
@@ -58,8 +57,6 @@ const words = (() => {
     curveSpoken: ["꺼진 블록 수에 따른 시험 오류. {0}", "Test error by the number of blocks off. {0}"],
     curvePoint: ["{0}, {1}개 꺼짐: {2} %", "{0}, {1} off: {2} %"],
     forget: ["점 지우기", "Clear the points"],
-    residual: ["잔차", "residual"],
-    plain: ["일반", "plain"],
 
     inside: ["블록 속", "Inside a block"],
     insideOf: ["{0}의 {1} 속", "Inside {1} of {0}"],
@@ -69,7 +66,7 @@ const words = (() => {
     sumResidual: ["합: relu(shortcut(x) + {0} · F(x))", "Sum: relu(shortcut(x) + {0} · F(x))"],
     sumPlain: ["출력: {0} · F(x) + {1} · shortcut(x)", "Output: {0} · F(x) + {1} · shortcut(x)"],
     mapsOf: ["{0}: 채널 {1}개, {2}×{2}, {3}에서 {4}까지", "{0}: {1} channels of {2}×{2}, from {3} to {4}"],
-    mapsScale: ["네 그림의 눈금은 같다: 흰 바탕은 0, 파랑은 양수, 주황은 음수, 가장 진한 색은 {0}.", "All four are on one scale: the paper is 0, blue is above, orange below, the fullest colour is {0}."],
+    mapsScale: ["네 그림의 눈금은 같다: 흰 바탕은 0, 파랑은 양수, 주황은 음수, 가장 진한 색은 {0} 이상.", "All four are on one scale: the paper is 0, blue is above, orange below, the fullest colour is {0} and beyond."],
     branchOff: ["가지가 꺼져 있다", "The branch is off"],
     ratio: ["가지의 크기는 지름길의 {0}배이다.", "The branch is {0} times the size of the shortcut."],
     shares: ["답 {0}을 다음 후보 {1}보다 높이는 몫", "What each part gives to {0}, the answer, over {1}, the runner-up"],
@@ -87,7 +84,7 @@ const words = (() => {
 
     steps: ["해 볼 것 다섯 가지", "Five things to try"],
     step1: [
-      "모두 켠 채 틀린 이미지를 고른다. 블록마다 어느 쪽을 편들었는지 「블록 속」의 막대를 본다.",
+      "모두 켠 채 틀린 이미지를 고른다. 블록마다 어느 쪽을 편들었는지 “블록 속”의 막대를 본다.",
       "With everything on, take an image that the network gets wrong. The columns under “Inside a block” show which side each block took.",
     ],
     step2: [
