@@ -3,11 +3,12 @@ for it.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
 from torch import nn
 
 from reslab.data.classes import match
@@ -17,6 +18,7 @@ from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
 from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
+from reslab.residual import view
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head, classifier
 from reslab.weights.untold import Asked
@@ -60,8 +62,8 @@ class Subject:
             UserError: if there is no such network, or the weights do not fit it.
         """
         if isinstance(weights, str):
-            network, metadata = pretrained(model, weights, options)
-            return cls(network, Own(network), dict(options), metadata)
+            network, metadata, told = pretrained(model, weights, options)
+            return cls(network, Own(network), told, metadata)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
         otherwise = (
@@ -71,8 +73,12 @@ class Subject:
             own = zoo.own(model, {**otherwise, **options})
             return cls(own.network, own, dict(options))
         asked = asked or Asked()
-        own, fit, told = zoo.loaded(model, read, options, asked, otherwise)
-        return cls(own.network, own, told, read.metadata, fit, head=asked.head)
+        own, fit, told = zoo.loaded(model, whole(read, model, options), options, asked, otherwise)
+        network = own.network
+        if read.without:
+            network = without(network, read.without)
+            fit = fit._replace(state={name: fit.state[name] for name in network.state_dict()})
+        return cls(network, own, told, read.metadata, fit, head=asked.head)
 
     def seeing(self, data: Dataset, size: int | None = None) -> tuple[Self, Dataset]:
         """Return the same with a data set as the weights want it, and that data set.
@@ -102,6 +108,39 @@ class Subject:
         name = classifier(self.network) if self.head != "none" else None
         last = self.network.get_submodule(name) if name is not None else None
         return last.out_features if isinstance(last, nn.Linear) else otherwise
+
+
+def without(network: nn.Module, blocks: Sequence[str]) -> nn.Module:
+    """Return a network without the branches of some blocks, in evaluation mode; it takes images of the same shape.
+
+    Raises:
+        UserError: if there is no such block, or one cannot be taken out.
+    """
+    shape = zoo.input_shape(network)
+    smaller = view(network.eval(), torch.zeros(2, *shape)).without(*blocks)
+    vars(smaller)["input_shape"] = shape
+    return smaller
+
+
+def whole(read: WeightFile, model: str, options: Mapping[str, Any]) -> WeightFile:
+    """Return a file of a network with blocks taken out as one of the whole network, in which those blocks are zeros
+    that take no memory.
+
+    Raises:
+        UserError: if there is no such network.
+    """
+    if not read.without:
+        return read
+    with torch.device("meta"):
+        wanted = zoo.fresh(model, {**read.options(model), **options}).state_dict()
+    inside = tuple(f"{block}." for block in read.without)
+    zeros = {
+        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in wanted.items()
+        if name.startswith(inside)
+    }
+    metadata = {key: value for key, value in read.metadata.items() if key != "without"}
+    return read._replace(sets={place: {**zeros, **state} for place, state in read.sets.items()}, metadata=metadata)
 
 
 def prepared_for(

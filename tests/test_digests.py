@@ -2,12 +2,12 @@
 
 import ast
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers_forks import done
 
 from reslab import digests, studies
 from reslab.speedrun.sprint import SprintConfig
@@ -48,31 +48,34 @@ def modules(parts: digests.Parts) -> set[str]:
     return {".".join(("reslab", *path.parts)).removesuffix(".__init__") for path in paths}
 
 
-def imported_by(program: str, *arguments: str | Path) -> set[str]:
-    """Return the lab's modules that a program has imported at its end, in a process of its own."""
-    program += "\nimport sys\nprint(*(name for name in sys.modules if name.partition('.')[0] == 'reslab'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=True,
-    )
-    return set(done.stdout.splitlines()[-1].split())
+def imported_by(place: Path, program: str) -> set[str]:
+    """Return the lab's modules that a program has imported at its end, in a process that began without them."""
+    child = done(place, _import, program, place)
+    assert child.returncode == 0, child.stderr
+    return set(child.stdout.splitlines()[-1].split())
+
+
+def _import(program: str, place: Path) -> None:
+    for name in ours():
+        del sys.modules[name]
+    exec(program, {"place": place})
+    print(*ours())
+
+
+def ours() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "reslab"]
 
 
 def test_all_that_a_trial_imports_and_that_computes_is_covered(tmp_path: Path) -> None:
     """With random blocks, as they train through the gates."""
     trial = """
-import sys
-from pathlib import Path
 from reslab.executors.trial import run_trial
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 recipe = FAST.model_copy(update={"epochs": 1})
 options = {"depth": 8}
 config = TrialConfig(model="cifar_stochastic_depth", options=options, data="digits", recipe=recipe, seed=0)
-run_trial(config, Path(sys.argv[1]))
+run_trial(config, place)
 """
     found_beside_models = {
         "reslab.analysis",
@@ -82,7 +85,7 @@ run_trial(config, Path(sys.argv[1]))
         "reslab.networks.pretrained",
         "reslab.networks.support",
     } | COUNTING
-    assert imported_by(trial, tmp_path) - modules(digests.TRIAL) == APART | found_beside_models
+    assert imported_by(tmp_path, trial) - modules(digests.TRIAL) == APART | found_beside_models
 
 
 def test_a_run_is_marked_with_the_digest_of_its_kind() -> None:
@@ -90,16 +93,15 @@ def test_a_run_is_marked_with_the_digest_of_its_kind() -> None:
     assert SprintConfig.code_digest() == digests.code_digest(digests.RACE) != TrialConfig.code_digest()
 
 
-def test_all_that_a_race_imports_and_that_computes_is_covered() -> None:
+def test_all_that_a_race_imports_and_that_computes_is_covered(tmp_path: Path) -> None:
     beside = {"reslab.bench", "reslab.bench.timing", "reslab.networks"} | COUNTING | LEDGER
-    assert imported_by("import reslab.speedrun.race") - modules(digests.RACE) == APART | beside
+    assert imported_by(tmp_path, "import reslab.speedrun.race") - modules(digests.RACE) == APART | beside
 
 
-def test_all_that_studies_import_and_that_measures_is_covered() -> None:
+def test_all_that_studies_import_and_that_measures_is_covered(tmp_path: Path) -> None:
     """Of their own room, what Python has imported against what is read in their sources."""
-    imported = imported_by("\n".join(f"import reslab.studies.{name}" for name in studies.names())) - modules(
-        digests.MEASURED
-    )
+    program = "\n".join(f"import reslab.studies.{name}" for name in studies.names())
+    imported = imported_by(tmp_path, program) - modules(digests.MEASURED)
     own = {
         f"reslab.{path.parent.name}.{path.stem}"
         for name in studies.names()

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"weights", "gates", "analysis"},
     "training": {"shapes", "files", "runs", "weights"},
     "executors": {"shapes", "training", "networks", "data", "files", "runs"},
-    "subject": {"networks", "data", "weights"},
+    "subject": {"networks", "data", "weights", "residual"},
     "experiment": {"shapes", "digests", "ledger", *RUNNING},
     "measures": {"experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
     "studies": {"measures", "experiment", "ledger", "analysis", "gates", "successors", *RUNNING},

@@ -5,47 +5,21 @@ import os
 import signal
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
 
 import pytest
 from helpers import refused
+from helpers_children import (
+    told_while_it_ends,
+    told_while_it_passes_its_error_on,
+    told_while_it_works,
+    whose_parent_does_not_listen,
+)
 
+from reslab.bench import lowlevel
 from reslab.errors import FailedError
-from reslab.processes import PATIENCE, end, following_parent
+from reslab.processes import PATIENCE, end
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
-
-
-def told_to_end() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@following_parent
-def told_while_it_works() -> None:
-    told_to_end()
-
-
-@following_parent
-def told_while_it_ends() -> None:
-    Finalize(None, told_to_end, exitpriority=0)
-
-
-@following_parent
-def whose_parent_does_not_listen() -> None:
-    raise BrokenPipeError
-
-
-@following_parent
-def _failing() -> None:
-    raise ValueError("what went wrong")
-
-
-def told_while_it_passes_its_error_on() -> None:
-    """Do as torch's spawned processes do, which hand their errors to their parent."""
-    try:
-        _failing()
-    except ValueError:
-        told_to_end()
 
 
 @pytest.mark.parametrize(
@@ -66,8 +40,6 @@ def test_a_child_ends_quietly(work: Callable[[], None], code: int, capfd: pytest
 
 
 def test_a_benchmarks_child_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reslab.bench import lowlevel  # here, as the children above import this file too, and are to start soon
-
     # called with arguments it does not take: it ends with an error
     monkeypatch.setattr(lowlevel, "_measure_peak", os.abort)
     with refused(FailedError, "torchvision", "exit code 1"):

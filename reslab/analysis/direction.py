@@ -129,7 +129,7 @@ def _of_batch(view: View, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """Return the cosines and the ratios of the norms, `[2, n, B]`."""
     places = view.plan.places
     kept = [node for place in places for node in (place.input, *place.branches)]
-    recorder = Recorder(view, view.plan.graph, kept, differentiable=True)
+    recorder = Recorder(view, view.graph, kept, differentiable=True)
     value = loss_value(loss, recorder.run(images, None), labels)
     inputs = [recorder.values[place.input] for place in places]
     gradients = torch.autograd.grad(value, inputs)

@@ -195,7 +195,7 @@ class _Tail(fx.Interpreter):
     """Runs a view's graph so that gradients go back along the shortcuts, to the stem and to each branch's value."""
 
     def __init__(self, view: View) -> None:
-        super().__init__(view, graph=view.plan.graph)
+        super().__init__(view, graph=view.graph)
         self.extra_traceback = False
         places = view.plan.places
         branches = [(place, branch) for place, one in enumerate(places, 1) for branch in one.branches]
@@ -203,7 +203,7 @@ class _Tail(fx.Interpreter):
         self.groups = [0, *(place for place, _ in branches)]
         self.added: dict[fx.Node, Tensor] = {}
         self.biased: list[tuple[Tensor, Tensor]] = []  # what a layer with a bias gives, and what it would give of zeros
-        self.on_the_way = reached([view.plan.graph.output_node()], attrgetter("all_input_nodes"), self.starts)
+        self.on_the_way = reached([view.graph.output_node()], attrgetter("all_input_nodes"), self.starts)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run a node; what starts a part starts anew."""

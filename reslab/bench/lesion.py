@@ -1,5 +1,5 @@
 """The removal of every block of resnet110, and its path spectrum, against the plain ways: ratios of time, and the
-errors beside them; and what the measures of a block's worth cost, in passes.
+errors beside them; and what the measures of a block's worth cost, in passes and memory.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,19 @@ from reslab.analysis.direction import direction
 from reslab.analysis.lens import lens
 from reslab.analysis.lesions import lesions
 from reslab.analysis.paths import path_spectrum
+from reslab.analysis.probe import probe
+from reslab.analysis.pruning import prune
 from reslab.analysis.removal import remove_each
 from reslab.analysis.shapley import shapley
 from reslab.analysis.split import split
+from reslab.bench.memory import peak_of
 from reslab.bench.timing import machine, side_by_side
 from reslab.gates.view import View, view
 from reslab.networks import zoo
-from reslab.progress import Progress, silent
+from reslab.progress import Progress, each, silent
 from reslab.training.devices import has_bf16
 
-QUICK = {"model": "resnet20", "images": 8, "batch": 2, "rounds": 1, "warmup": 0}
+QUICK = {"model": "resnet20", "images": 8, "batch": 4, "rounds": 1, "warmup": 0}
 
 
 @torch.inference_mode()
@@ -53,9 +56,11 @@ def bench(
     warmup: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return the speed-up of the sweep in float32 and bf16 (median, lowest, highest round), the largest difference of
-    any error rate in points, the time of the measures of a block's worth over that of one forward pass, and that of the
-    path spectrum over that of one backward pass. bf16 is left out where the processor would only emulate it.
+    """Return what the sweep is worth, ratios as the median, the lowest and the highest round.
+
+    These are its speed-up in float32 and bf16 (left out where the processor would only emulate it), the largest
+    difference of any error rate in points, the time of each measure of a block's worth over that of one forward pass
+    and the most memory that its tensors take, and the time of the path spectrum over that of one backward pass.
 
     The network is untrained but for its BatchNorm statistics; the labels are its own answers, so that every error rate
     starts at 0.
@@ -86,7 +91,7 @@ def bench(
             "largest difference in points": points,
         }
     small, few = x[:batch], labels[:batch]
-    result["worth of each block"] = _worth(gated, small, few, rounds, warmup, progress)
+    result |= _worth(gated, small, few, rounds, warmup, progress)
     loss = F.cross_entropy(network(small), few)
 
     def backward() -> None:
@@ -103,7 +108,9 @@ def bench(
 
 
 def _worth(gated: View, x: Tensor, labels: Tensor, rounds: int, warmup: int, progress: Progress) -> dict[str, Any]:
-    """Return the forward passes of the plain network that each measure's time is worth."""
+    """Return the forward passes of the plain network that each measure's time is worth, and its memory in MB (10^6
+    bytes).
+    """
 
     def forward() -> None:
         with torch.inference_mode():
@@ -112,13 +119,18 @@ def _worth(gated: View, x: Tensor, labels: Tensor, rounds: int, warmup: int, pro
     measures: dict[str, Callable[[], object]] = {
         "lesions by zero, mean and another image": lambda: lesions(gated, x, labels),
         "one permutation for Shapley values": lambda: shapley(gated, x, labels, permutations=1),
+        "one step of pruning": lambda: prune(gated, x, labels, steps=1),
         "lens": lambda: lens(gated, x, labels),
         "split, two classes": lambda: split(gated, x, classes=[0, 1]),
         "direction": lambda: direction(gated, x, labels),
-        "CKA": lambda: alike(gated, torch.cat([x, x, x])),
+        "CKA": lambda: alike(gated, torch.cat([x, x])),
+        "probe": lambda: probe(gated, x, labels),
     }
     timings = side_by_side(
         {"forward": forward, **measures}, rounds=rounds, warmup=warmup, progress=progress, what="worth of blocks"
     )
-    passes = {f"{name}, passes": timings[name].ratio(timings["forward"]) for name in measures}
-    return {"forward s": timings["forward"].median, **passes}
+    there = [x, labels, *gated.network.state_dict().values()]
+    found: dict[str, Any] = {"forward": {"seconds": timings["forward"].median, "MB": peak_of(forward, there) / 1e6}}
+    for name, measure in each(measures.items(), "memory", progress):
+        found[name] = {"passes": timings[name].ratio(timings["forward"]), "MB": peak_of(measure, there) / 1e6}
+    return found

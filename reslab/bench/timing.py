@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -47,9 +48,20 @@ def side_by_side(
 def machine() -> dict[str, str | int]:
     """Return what the figures were measured on."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "system": platform.platform(),
     }
+
+
+def _processor() -> str:
+    """Return the processor's name, or at least its kind."""
+    told = Path("/proc/cpuinfo")  # Linux's
+    if told.is_file():
+        for line in told.read_text(encoding="utf-8").splitlines():
+            what, _, name = line.partition(":")
+            if what.strip() == "model name":
+                return name.strip()
+    return platform.processor() or platform.machine()

@@ -72,7 +72,8 @@ def analyze(
         and labels) and `loss`.
     weights
         Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists;
-        torchvision, torchvision:IMAGENET1K_V2 or pretrained, as for `reslab evaluate`; or none, a fresh network.
+        torchvision, torchvision:IMAGENET1K_V2, pretrained or hf:ORG/NAME, as for `reslab evaluate`; or none, a fresh
+        network.
     data
         As for `reslab train`; a factory's loader takes its place.
     part
@@ -182,6 +183,7 @@ def analyze_model(
 
     from reslab.commands.taking import images_of, take, take_other
     from reslab.data import load_data
+    from reslab.networks.sources import HUGGING_FACE
 
     if name not in analyses():
         raise UnknownNameError(f"no analysis {name!r}{suggest(name, analyses())}")
@@ -210,6 +212,8 @@ def analyze_model(
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
+    if model.startswith(HUGGING_FACE):  # classifiers, whose logits are one of their outputs
+        settings.setdefault("output", "logits")
     shipped_for = data if analysis.trained and not others else None
     dataset = cache(partial(load_data, data, download=download, progress=progress))
     one = take(model, weights, others, asked, dataset, shipped_for, seed)

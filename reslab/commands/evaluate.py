@@ -45,7 +45,8 @@ def evaluate(
         Name of the network.
     weights
         Its weights: any file that `reslab weights` reads, a word that it lists, such as digits, or torchvision or
-        torchvision:IMAGENET1K_V2 for torchvision's; pretrained for those of timm/NAME.TAG or hf:ORG/NAME.
+        torchvision:IMAGENET1K_V2 for torchvision's; pretrained for those of timm/NAME.TAG or hf:ORG/NAME, which may
+        also be named here: --weights hf:microsoft/resnet-50.
     data
         As for `reslab train`.
     part

@@ -27,7 +27,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "The chapter says",
         "source": "Source",
         "paper": "The paper's effect: {:+g}.",
-        "steps": "{} steps",
         "changed": "before the claim was revised",
         "how": "Not measured as it is now: reslab study {}",
         "pooled": "pooled, {} seeds of {} set{} (fixed effect)",
@@ -69,7 +68,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "paper": "논문의 효과: {:+g}.",
-        "steps": "{} 스텝",
         "changed": "주장을 고치기 전의 것",
         "how": "지금의 주장으로는 아직 재지 않았다: reslab study {}",
         "pooled": "시드 {}개, 묶음 {}개를 합침(고정 효과)",
@@ -99,7 +97,6 @@ SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
 """What stands before a supported claim, by its kind: what was counted or looked up is no measurement."""
 
 COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
-SIGNS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "untested": "–"}
 
 WIDEST = 65
 NARROWEST = 25
@@ -236,35 +233,18 @@ def _sets(known: "Evidence", scale: "AtScale", words: dict[str, str], lang: Lang
     ]
     groups.append((words["changed"], [one for one in scale.sets if one not in now]))
     said = [f"{name} {', '.join(map(_set, members))}" for name, members in groups if members]
-    return f"{badge(scale, words)}: {'; '.join(said)}"
-
-
-def badge(scale: "AtScale", words: dict[str, str]) -> str:
-    """Return a scale in words: the data set, and the steps of training."""
-    origin = scale.origin
-    if origin.steps is None:
-        return origin.data
-    few, most = (f"{count:,}" for count in origin.steps)
-    return f"{origin.data}, {words['steps'].format(few if few == most else f'{few}–{most}')}"
+    return f"{wording.scale(scale.origin)[lang]}: {'; '.join(said)}"
 
 
 def _set(one: "SeedSet") -> str:
+    from reslab.ledger.wording import SIGNS, spans
+
     return f"{spans(one.origin.seeds)} {SIGNS.get(one.verdict.verdict or '', '')}".rstrip()
-
-
-def spans(seeds: Sequence[int]) -> str:
-    """Return seeds as spans: 0–4, 100–104."""
-    found: list[list[int]] = []
-    for seed in seeds:
-        if found and seed == found[-1][-1] + 1:
-            found[-1][1:] = [seed]
-        else:
-            found.append([seed])
-    return ", ".join("–".join(map(str, span)) for span in found)
 
 
 def _pooling(known: "Evidence", words: dict[str, str], lang: Lang) -> list[str]:
     """Return what was pooled over sets of seeds and over data sets."""
+    from reslab.ledger import wording
     from reslab.ledger.record import Reason
 
     said = []
@@ -273,7 +253,7 @@ def _pooling(known: "Evidence", words: dict[str, str], lang: Lang) -> list[str]:
             sets = len(scale.pooled)
             line = words["pooled"].format(len(scale.seeds), sets, "" if sets == 1 else "s")
             between = line if scale.between is None else words["between"].format(line, scale.between)
-            said.append(f"{badge(scale, words)}: {between}")
+            said.append(f"{wording.scale(scale.origin)[lang]}: {between}")
     over = known.over_data
     if not isinstance(over, Reason):
         said.append(words["over data"].format(over.data_sets, over.effect, *over.interval, *over.prediction))

@@ -17,12 +17,13 @@ def report(
     open: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Write one self-contained HTML page, Korean and English, about one or more studies, finished or interrupted.
+    """Write one self-contained HTML page, Korean and English, about one or more studies, finished or interrupted, or
+    about the lab's ledger.
 
     Parameters
     ----------
     directories
-        Study directories (the --out of `reslab study`).
+        Study directories (the --out of `reslab study`); without any, the page is of the ledger that comes with the lab.
     out
         The page to write.
     figures
@@ -38,8 +39,10 @@ def report(
     from reslab.report.figures import write_figures
     from reslab.report.page import write_report
 
-    if not directories:
-        raise MissingError("report needs at least one study directory: reslab report runs/degradation")
+    if figures is not None and not directories:
+        raise MissingError(
+            "--figures needs study directories, whose pictures it writes: reslab report DIRECTORY --figures"
+        )
     if out.is_dir():
         raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
     typed.make_writable(out.parent)

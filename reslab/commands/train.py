@@ -1,7 +1,7 @@
 """`reslab train`: one network, its recipe, its run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,8 @@ from reslab.errors import MissingError, UserError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from reslab.data import Dataset
@@ -75,8 +77,8 @@ def train(
         Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++
         compiler.
     from_
-        Fine-tune weights of a file, or of a word that `reslab weights` lists, with a new classifier; their content is
-        part of the run's identity.
+        Fine-tune weights with a new classifier: of a file, of a word that `reslab weights` lists, or trained ones of
+        others by name, as for `reslab evaluate`. Their content is part of the run's identity.
     zero_pad
         Where that file's option A puts its zero channels; only for files that are not this lab's.
     set
@@ -110,7 +112,7 @@ def train(
         dataset = load_data(data, download=download, progress=progress)
     dataset.part("train")
     zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
-    start = None if from_ is None else read_start(from_, model, zero_pad)
+    start = None if from_ is None else read_start(from_, model, zero_pad, words)
     try:
         settings = typed.read_recipe(recipe, data, epochs, set)
         config = TrialConfig(
@@ -173,21 +175,41 @@ def train(
     return 0
 
 
-def read_start(weights: str, model: str, zero_pad: Literal["end", "centred"] | None) -> "Start":
-    """Return the weights' file and the hash of its content.
+def read_start(
+    weights: str, model: str, zero_pad: Literal["end", "centred"] | None, options: "Mapping[str, Any]"
+) -> "Start":
+    """Return the weights' file and the hash of its content; trained weights of others are put into a file, in the
+    user's cache directory.
 
     Raises:
-        UserError: if there is no such file.
+        UserError: if there are no such weights.
     """
     from reslab.files import sha256
+    from reslab.networks.pretrained import is_word
     from reslab.training.start import Start
     from reslab.weights.shipped import locate
 
-    file = locate(weights, model).absolute()
+    file = (_written(weights, model, options) if is_word(weights) else locate(weights, model)).absolute()
     file = file / "weights.safetensors" if file.is_dir() else file
     if not file.is_file():
         raise MissingError(f"no file {file}; --from takes weights in a file")
     return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
+
+
+def _written(word: str, model: str, options: "Mapping[str, Any]") -> Path:
+    """Return the file of trained weights of others, as this lab writes them."""
+    from reslab.data.places import user_cache
+    from reslab.files import write_atomically
+    from reslab.networks.pretrained import pretrained
+    from reslab.weights.files import to_bytes
+
+    network, metadata, told = pretrained(model, word, options)
+    content = to_bytes(network, model, told, metadata["preprocessing"])
+    name = "-".join(part.replace("/", "-").replace(":", "-") for part in (model, word))
+    file = user_cache() / "trained" / f"{name}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, content)
+    return file
 
 
 def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:

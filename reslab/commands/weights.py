@@ -54,7 +54,7 @@ def weights(
         Channel standard deviations, likewise.
     without
         Blocks to take out, `layer2.1,layer3.4`: the network with their branches at 0, in fewer parameters and
-        multiply-adds; written as ONNX.
+        multiply-adds. A safetensors file keeps which they are, and its network is that without them.
     out
         What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
     json
@@ -69,9 +69,9 @@ def weights(
 
     from reslab.files import write_atomically
     from reslab.networks import zoo
-    from reslab.networks.counting import count_params
-    from reslab.residual import view
+    from reslab.networks.counting import count_macs, count_params
     from reslab.subject import Subject
+    from reslab.subject import without as taken_out
     from reslab.weights.files import read_weights, to_bytes
     from reslab.weights.onnx import to_onnx
     from reslab.weights.shipped import shipped
@@ -106,8 +106,6 @@ def weights(
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
     blocks = [] if without is None else [name.strip() for name in without.split(",")]
-    if blocks and (out is None or out.suffix != ".onnx"):
-        raise MismatchError("--without makes a network that no name stands for, which only ONNX keeps: --out NAME.onnx")
     read = read_weights(file)
     model = as_ or read.network
     if model is None:
@@ -118,15 +116,15 @@ def weights(
     network, fit = subject.network, subject.fit
     assert fit is not None
     channels, height, width = zoo.input_shape(network)
-    written: torch.nn.Module = network
-    if blocks:
-        written = view(network.eval(), torch.zeros(2, channels, height, width)).without(*blocks)
+    image = torch.zeros(1, channels, height, width)
+    written = taken_out(network, blocks) if blocks else network
+    gone = [*read.without, *blocks]
     if out is not None:
         typed.make_writable(out.parent)
         kept = read.metadata.get("preprocessing", {})
         size = kept.get("size")
         content = (
-            to_bytes(network, model, subject.options, {**kept, **prepared})
+            to_bytes(written, model, subject.options, {**kept, **prepared}, without=gone)
             if out.suffix == ".safetensors"
             # this size, where the network takes one only
             else to_onnx(written, (channels, size or height, size or width))
@@ -144,8 +142,9 @@ def weights(
         "notes": fit.notes,
         "assumed": assumed(network),
         "zero_pad": zero_pad,
-        "without": blocks,
+        "without": gone,
         "parameters": {"network": count_params(network), "written": count_params(written)},
+        "macs": {"network": count_macs(network, image), "written": count_macs(written, image)},
         "out": str(out) if out else None,
     }
     printing.print_json(report) if json else print_mapping(file, report)
@@ -173,8 +172,11 @@ def print_mapping(file: Path, report: "Json") -> None:
     if report["zero_pad"] == "centred":
         print("  channels reordered so that the zeros are at the end")
     if report["without"]:
-        whole, left = report["parameters"]["network"], report["parameters"]["written"]
-        print(f"without {', '.join(report['without'])}: {left:,} of {whole:,} parameters")
+        counts = [
+            f"{report[what]['network']:,} -> {report[what]['written']:,} {name}"
+            for what, name in (("parameters", "parameters"), ("macs", "multiply-adds"))
+        ]
+        print(f"without {', '.join(report['without'])}: {', '.join(counts)}")
     print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")
     if report["out"] is not None:
         print(f"wrote {report['out']}")

@@ -40,7 +40,7 @@ CHECKLIST = (
     Item(
         "ensemble",
         {"ko": "ResNet을 앙상블로 보는 관점을 안다", "en": "Know the ensemble view of ResNets"},
-        ("1.8", "2.5"),
+        ("1.8", "2.5", "2.9"),
     ),
 )
 """The eight items, in the chapter's order; every task belongs to one at least."""

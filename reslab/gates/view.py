@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from reslab.errors import MismatchError, UnseenError, WrongValueError, told
+from reslab.errors import MismatchError, UnseenError, told
 from reslab.gates import flow, tracing
 from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing, table
 from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
@@ -25,6 +25,7 @@ from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Stream, record
 from reslab.gates.tracing import Declarations
 from reslab.gates.without import Smaller, without
+from reslab.gates.wrapped import unwrapped
 from reslab.state import preserve
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
@@ -81,7 +82,10 @@ class View(Whole):
                 pass it by, or the network decides on the shape of its input and would go another way than for the
                 example.
         """
-        setting = self.setting(x, gates, replace)
+        return self.whole_gated(x, self.setting(x, gates, replace))
+
+    def whole_gated(self, x: Any, setting: Gates) -> Any:
+        """Return what the network returns under these gates."""
         live = self.stem(x)
         for index in range(len(self.blocks)):
             live = self.block(index, live, setting)
@@ -218,6 +222,11 @@ class View(Whole):
         return out
 
     @property
+    def graph(self) -> fx.Graph:
+        """The gated graph of the whole network."""
+        return self.plan.graph
+
+    @property
     def not_split(self) -> tuple[NotSplit, ...]:
         """The skips that no gate is on: where they are, and why not."""
         return self.plan.not_split + self.hidden
@@ -303,17 +312,29 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
         expected = evaluate(whole.whole)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
-        fixed, hidden = _fixed(whole, example, declarations)
-        names = [NotSplit(error.name, error.why) for error in hidden]
-        try:
-            made = View(network, whole.sketch, declarations, fixed, names, output)
-        except UnseenError as error:
-            raise hidden[0] if hidden else error from None
+        made = _made(whole, example, declarations)
         compare(expected, evaluate(made), declarations)
         made.example = tree_map(lambda leaf: leaf.detach()[:2] if isinstance(leaf, Tensor) else leaf, example)
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
         compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
     return made
+
+
+def _made(whole: Whole, example: Any, declarations: Declarations) -> View:
+    """Return the view of a network, or of a part of it where its own forward cannot be followed."""
+    try:
+        fixed, hidden = _fixed(whole, example, declarations)
+    except tracing.CannotSeeError as error:
+        from reslab.gates.parts import part_view  # which is made of views
+
+        if declarations or error.path != "network":
+            raise
+        return part_view(whole, example, error)
+    names = [NotSplit(error.name, error.why) for error in hidden]
+    try:
+        return View(whole.network, whole.sketch, declarations, fixed, names, whole.output)
+    except UnseenError as error:
+        raise hidden[0] if hidden else error from None
 
 
 def _each_by_itself(made: View) -> dict[Which, Replacement]:
@@ -351,36 +372,3 @@ def _fixed(
         if not by_mode:
             return fixed, stopped
         fixed |= by_mode
-
-
-def unwrapped(network: Any) -> nn.Module:
-    """Return the network that is inside DataParallel, DistributedDataParallel, torch.compile and torch.export.
-
-    Raises:
-        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
-            shape yet.
-    """
-    if isinstance(network, torch.export.ExportedProgram):
-        return _of_program(network)
-    if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-        raise UnseenError(
-            "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
-        )
-    if not isinstance(network, nn.Module):
-        raise WrongValueError(
-            f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name"
-        )
-    network = tracing.within(network)
-    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
-        raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
-    return network
-
-
-def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
-    """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
-    module = program.module()
-    module._forward_pre_hooks.clear()
-    module._forward_hooks.clear()
-    for name in ("train", "eval"):  # which raise
-        vars(module).pop(name, None)
-    return module

@@ -69,10 +69,16 @@ class SeedSet:
     standing: Standing
     why: Reason | None = None
 
+    @property
+    def seeds(self) -> set[int]:
+        """Return the seeds of the record, and those that the verdict has values of."""
+        sides = (side for side in (self.verdict.treatment, self.verdict.control) if isinstance(side, dict))
+        return {*self.origin.seeds, *(int(seed) for side in sides for seed in side)}
+
     def of(self, claim: Claim) -> bool:
         """Return whether it is of the claim as it is now."""
-        ours, theirs = ((one.revision, one.kind, one.direction, one.margin) for one in (self.verdict, claim))
-        return ours == theirs
+        names = ("revision", "kind", *(("direction", "margin") if claim.kind == "statistical" else ()))
+        return all(getattr(self.verdict, name) == getattr(claim, name) for name in names)
 
 
 def origin_of(record: Record) -> Origin:
@@ -91,10 +97,10 @@ def origin_of(record: Record) -> Origin:
     )
 
 
-def seed_sets(records: Sequence[Record]) -> list[SeedSet]:
-    """Return what each record says of each of its claims, given every record that is known."""
+def seed_sets(records: Sequence[Record], known: Sequence[Record] | None = None) -> list[SeedSet]:
+    """Return what each record says of each of its claims, given every record that is known: by default these."""
     return [
-        _seed_set(record, origin, verdict, records)
+        _seed_set(record, origin, verdict, records if known is None else known)
         for record in records
         if (origin := origin_of(record))
         for verdict in record.claims
@@ -219,9 +225,9 @@ def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
     found: list[SeedSet] = []
     seen: set[int] = set()
     for one in sorted(fit, key=lambda one: (-RANK[one.standing], -len(one.origin.seeds))):
-        if _says(one.verdict) and not seen & set(one.origin.seeds):
+        if _says(one.verdict) and not seen & one.seeds:
             found.append(one)
-            seen.update(one.origin.seeds)
+            seen |= one.seeds
     return [one for one in sets if one in found]
 
 
@@ -235,8 +241,8 @@ def _says(verdict: Verdict) -> bool:
     if verdict.effect is None or verdict.interval is None or verdict.level is None:
         return False
     low, high = verdict.interval
-    few = 1 < (verdict.n or 0) <= MOST_SEEDS and 0 < verdict.level < 1
-    return few and -LARGEST <= low <= verdict.effect <= high <= LARGEST
+    few = 1 < (verdict.n or 0) <= MOST_SEEDS
+    return few and 0.5 < verdict.level < 1 and -LARGEST <= low <= verdict.effect <= high <= LARGEST
 
 
 def _pooled(sets: Sequence[SeedSet], members: Sequence[SeedSet], pooled: Pooled) -> AtScale:

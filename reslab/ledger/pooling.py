@@ -118,8 +118,10 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
         if id not in tested:
             pooled[id] = Pooled(decide([found.comparison])[0])  # which says why
             continue
-        share, adjusted = shares.get(id) or (shares.get(found.comparison.claim.same_as or "", (even, 0.0))[0], None)
-        if adjusted is None:
+        if id in shares:
+            share, adjusted = shares[id]
+        else:  # it is judged at the share of the claim that it has the same numbers as
+            share, _ = shares.get(found.comparison.claim.same_as or "", (even, 0.0))
             adjusted = min(1.0, tested[id].p * error_rate / share)
         verdict = _decided(tested[id], share, adjusted, 1 - even, error_rate)
         pooled[id] = Pooled(verdict, tested[id].estimate.error, found.between)
@@ -154,7 +156,7 @@ class _Pool:
 
 def _pool(members: Sequence[Verdict]) -> _Pool | None:
     known = [comparison_of(member) for member in members if None not in (member.treatment, member.control)]
-    known = [one for one in known if one.obstacle() or not one.paired or one.treatment.keys() & one.controls.keys()]
+    known = [one for one in known if one.untested or _has_differences(one)]
     summed = [member for member in members if member.treatment is None and member.interval and (member.n or 0) > 1]
     if not known and not summed:
         return None
@@ -166,6 +168,11 @@ def _pool(members: Sequence[Verdict]) -> _Pool | None:
         return _Pool(comparison, None, False, None)
     found = estimated(together(parts), comparison.grain) if summed else estimate(comparison)
     return _Pool(comparison, found, True, between(parts))
+
+
+def _has_differences(comparison: Comparison) -> bool:
+    ours, theirs = comparison.treatment, comparison.controls
+    return bool(ours.keys() & theirs.keys() if comparison.paired else ours and theirs)
 
 
 def estimated(whole: Summary, grain: float = 0.0) -> Estimate:

@@ -1,16 +1,19 @@
 """Why a verdict is what it is, in words: a code and its values in either language, made where they are shown."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from reslab.ledger.claim import Text, Words
+from reslab.ledger.evidence import Origin
 from reslab.ledger.record import Reason, Verdict
 
 IN_THE_UNIT = ("threshold", "margin", "mean")
 """Values that are in the claim's unit, and are shown in percent where that is an error rate."""
+
+SIGNS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "untested": "–"}
 
 YES_NO_NONE = {"ko": ("예", "아니오", "없음"), "en": ("yes", "no", "none")}
 
@@ -57,6 +60,28 @@ def standing(name: str | None) -> Words:
     """Return how evidence that stands so is called."""
     known: Words = phrases()["standings"].get(name, name or "")
     return known
+
+
+def scale(origin: Origin) -> Text:
+    """Return a scale: the data set, and the steps of training where there is any."""
+    if origin.steps is None:
+        return {"ko": origin.data, "en": origin.data}
+    few, most = (f"{count:,}" for count in origin.steps)
+    steps = few if few == most else f"{few}–{most}"
+    return _text(
+        {language: form.format(data=origin.data, steps=steps) for language, form in phrases()["scale"].items()}
+    )
+
+
+def spans(seeds: Sequence[int]) -> str:
+    """Return seeds as spans: 0–4, 100–104."""
+    found: list[list[int]] = []
+    for seed in seeds:
+        if found and seed == found[-1][-1] + 1:
+            found[-1][1:] = [seed]
+        else:
+            found.append([seed])
+    return ", ".join("–".join(map(str, span)) for span in found)
 
 
 def why_exploratory(given: Reason) -> Words:

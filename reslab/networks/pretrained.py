@@ -17,6 +17,8 @@ from reslab.networks import zoo
 from reslab.networks.sources import HUGGING_FACE, needed
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import fit
+from reslab.weights.origins import Facts, configured
+from reslab.weights.untold import Asked
 
 TORCHVISION = "torchvision"
 PRETRAINED = "pretrained"
@@ -25,10 +27,11 @@ RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 
 class Pretrained(NamedTuple):
-    """A trained network, and metadata as this lab's files have them."""
+    """A trained network, metadata as this lab's files have them, and the options that the network was made with."""
 
     network: nn.Module
     metadata: dict[str, Any]
+    options: dict[str, Any]
 
 
 TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
@@ -39,20 +42,30 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
 
 
 def is_word(weights: object) -> bool:
-    """Say whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`."""
-    return str(weights) == PRETRAINED or str(weights).partition(":")[0] == TORCHVISION
+    """Say whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`, or
+    the name of a trained network, `timm/NAME[.TAG]` or `hf:ORG/NAME`.
+    """
+    word = str(weights)
+    return word == PRETRAINED or word.partition(":")[0] == TORCHVISION or _is_name(word)
+
+
+def _is_name(word: str) -> bool:
+    return word.startswith(tuple(_SOURCES)) and not Path(word).exists()
 
 
 def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
     """Return a trained network: with `torchvision`, torchvision's default weights, with `torchvision:NAME` those of
     that name, in this lab's network or torchvision's own; with `pretrained`, what the source of `timm/NAME[.TAG]`,
-    `hf:ORG/NAME` or `torchvision/NAME` has trained.
+    `hf:ORG/NAME` or `torchvision/NAME` has trained; with the name of such a network, the same, or its weights in this
+    lab's network.
 
     What is not in the library's cache is downloaded.
 
     Raises:
         UserError: if there are no such weights, they are not to be had, or do not go with the options.
     """
+    if _is_name(word) and word != model:
+        return _in_ours(model, word, options)
     if word.partition(":")[0] == TORCHVISION or model.startswith("torchvision/"):
         return _torchvisions(model, word.partition(":")[2], options)
     source = next((_SOURCES[prefix] for prefix in _SOURCES if model.startswith(prefix)), None)
@@ -61,6 +74,18 @@ def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
     if taken := sorted({"num_classes", "in_channels"} & options.keys()):
         raise MismatchError(f"the trained {model} has its own {taken[0]}; leave it out")
     return source(model, dict(options))
+
+
+def _in_ours(model: str, name: str, options: Mapping[str, Any]) -> Pretrained:
+    """Return another network with the weights of the trained one of this name, whose configuration answers what the
+    weights cannot tell.
+    """
+    trained = pretrained(name, PRETRAINED, {})
+    config = getattr(trained.network, "config", None)
+    facts = Facts() if config is None else configured(config.to_dict(), f"the configuration of {name}")
+    weights = WeightFile(Path(name), {"": trained.network.state_dict()}, {}, (), facts)
+    own, _, told = zoo.loaded(model, weights, options, Asked(), trained.metadata["card"]["made_for"])
+    return Pretrained(own.network, trained.metadata, told)
 
 
 def _torchvisions(name: str, wanted: str, options: Mapping[str, Any]) -> Pretrained:
@@ -101,7 +126,7 @@ def _torchvisions(name: str, wanted: str, options: Mapping[str, Any]) -> Pretrai
             "interpolation": images.interpolation.value,
         }
         kept |= {"mean": list(images.mean), "std": list(images.std), "size": images.crop_size[0], "framing": framing}
-    return Pretrained(network, _metadata(kept, len(classes)))
+    return Pretrained(network, _metadata(kept, len(classes)), {**theirs, **options})
 
 
 def _timms(name: str, options: dict[str, Any]) -> Pretrained:
@@ -128,7 +153,7 @@ def _timms(name: str, options: dict[str, Any]) -> Pretrained:
     kept = {"mean": list(wants["mean"]), "std": list(wants["std"]), "size": size, "framing": framing}
     if subset:
         kept["classes"] = ImageNetInfo(subset).label_descriptions()
-    return Pretrained(network, _metadata(kept, network.num_classes))
+    return Pretrained(network, _metadata(kept, network.num_classes), options)
 
 
 def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
@@ -147,7 +172,7 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
     scaled = {"mean": list(images.image_mean), "std": list(images.image_std)} if images.do_normalize else plain
     framing = _framing(images)
     kept = {**scaled, "size": framing["size"], "framing": framing, "classes": classes}
-    return Pretrained(network, _metadata(kept, len(classes)))
+    return Pretrained(network, _metadata(kept, len(classes)), {})
 
 
 def _framing(images: Any) -> dict[str, Any]:

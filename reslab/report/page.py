@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mode
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ from reslab import __version__
 from reslab.files import write_atomically
 from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
+from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
 from reslab.ledger.record import Outcome
-from reslab.report import explorer, pictures
+from reslab.ledger.shipped import shipped
+from reslab.report import explorer, ledger, pictures
 from reslab.report.chapter import chapter
 from reslab.report.hangul import font_face
 from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory, summarise
@@ -30,7 +32,7 @@ _FONT = "/* the page's Hangul */"
 
 def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
     """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that
-    and the whole chapter.
+    and the whole chapter. Without directories it is of the ledger that comes with the lab.
 
     Studies stand in the chapter's order, whatever order they are given in.
 
@@ -46,26 +48,17 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     }
     environment.filters |= {"effect_and_interval": effect_and_interval}
     environment.filters |= {"dedent": dedent, "method": wording.method}
-    studies = [
-        section(number, study)
-        for number, study in enumerate(sorted(map(read_directory, directories), key=place_in_chapter), start=1)
-    ]
-    ledger = [
-        {
-            "number": number,
-            "study": study,
-            "claim": claim,
-            "anchor": f"{study['anchor']}-{claim.id}",
-            "reason": study["reasons"][claim.id],
-        }
-        for number, study in enumerate(studies)
-        for claim in study["claims"]
-    ]
+    found, known = _found(directories)
+    anchors = {claim.id: f"{study['anchor']}-{claim.id}" for study in reversed(found) for claim in study["claims"]}
+    whole = risk(known)
     page = environment.get_template("page.html.j2").render(
-        studies=studies,
+        studies=found,
         results_only=RESULTS_ONLY,
-        ledger=ledger,
-        chapter=chapter({row["claim"].id: row["anchor"] for row in ledger}) if tour else None,
+        ledger=ledger.sections(known, anchors),
+        ticks=ledger.ticks(),
+        width=ledger.WIDTH,
+        risk=whole if whole.tests else None,
+        chapter=chapter(anchors) if tour else None,
         explorer=explorer.catalogue(),
         tour=tour() if tour else None,
         palette=pictures.COLOURS,
@@ -77,6 +70,23 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     return out
 
 
+def _found(directories: Sequence[Path]) -> tuple[list[dict[str, Any]], list[Evidence]]:
+    """Return the sections of the directories' studies, or of the lab's, and what is known of their claims."""
+    if not directories:
+        known = shipped().evidence()
+        stands = {each.claim.id: ledger.of_evidence(each) for each in known}
+        studies = sorted(ledger.studies_of(shipped(), known), key=place_in_chapter)
+        return [section(number, study, stands) for number, study in enumerate(studies, start=1)], known
+    studies = sorted(map(read_directory, directories), key=place_in_chapter)
+    records = [study.record for study in studies]
+    sets = seed_sets(records)
+    found = []
+    for number, study in enumerate(studies, start=1):
+        own = {one.verdict.id: ledger.of_set(one) for one in seed_sets([study.record], records)}
+        found.append(section(number, study, own))
+    return found, evidence(current(sets, shipped().claims), sets)
+
+
 def place_in_chapter(study: StudyRecord) -> int:
     """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes
     last.
@@ -86,8 +96,10 @@ def place_in_chapter(study: StudyRecord) -> int:
     return mode(places) if places else len(order)
 
 
-def section(number: int, study: StudyRecord) -> dict[str, Any]:
-    """Return what the page shows of a study: its record, notes, pictures, final errors, and the small print."""
+def section(number: int, study: StudyRecord, stands: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return what the page shows of a study: its record, notes, pictures, final errors, and the small print; and how
+    its claims stand, by their ids.
+    """
     record = study.record
     results: dict[str, list[Outcome]] = {}
     for trial in study.trials:
@@ -105,6 +117,7 @@ def section(number: int, study: StudyRecord) -> dict[str, Any]:
         "record": record,
         "claims": [claim_in_percent(claim) for claim in record.claims],
         "reasons": {claim.id: wording.reason(claim, percent=True) for claim in record.claims},
+        "stands": stands or {},
         "notes": [note for note in study.notes if note != RESULTS_ONLY],
         "results_only": RESULTS_ONLY in study.notes,
         "pictures": pictures.pictures(record, study.trials, rows),

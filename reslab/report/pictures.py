@@ -88,7 +88,8 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     }
     series = []
     for split, name in names.items():
-        spread = [100 * (row[f"{split}_std"] or 0.0) for row in shown]
+        deviations = [row[f"{split}_std"] or 0.0 for row in shown]
+        spread = [100 * each if math.isfinite(each) else None for each in deviations]
         series.append(
             Series(name=name, x=[row["group"] for row in shown], y=[100 * row[split] for row in shown], spread=spread)
         )

@@ -1,7 +1,7 @@
 """Weights in files: what any file holds, and this lab's own, whose metadata say what its tensors cannot."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,11 @@ class WeightFile(NamedTuple):
     metadata: dict[str, Any]
     unread: tuple[str, ...] = ()
     facts: Facts = Facts()
+
+    @property
+    def without(self) -> list[str]:
+        """Return the blocks that are taken out of the network."""
+        return list(self.metadata.get("without", []))
 
     @property
     def network(self) -> str | None:
@@ -96,7 +101,10 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
             numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
         )
         sound &= isinstance(kept.get("size"), int | None)
-        sound &= isinstance(classes := kept.get("classes", []), list) and all(isinstance(name, str) for name in classes)
+        sound &= all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+            for names in (kept.get("classes", []), facts.get("without", []))
+        )
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:
@@ -122,14 +130,17 @@ def to_bytes(
     options: Mapping[str, Any],
     preprocessing: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
+    without: Sequence[str] = (),
 ) -> bytes:
-    """Return the network as a safetensors file whose metadata say the model, its options, and how its images are
-    prepared.
+    """Return the network as a safetensors file whose metadata say the model, its options, how its images are prepared,
+    and which of its blocks are taken out.
 
     With a card, which then is in the metadata too, it is a small file to come with the lab: `halved`.
     """
     facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    if without:
+        facts["without"] = list(without)
     if card is not None:
         facts, tensors = facts | {"card": dict(card)}, halved(tensors)
     # one key: safetensors does not keep an order of several

@@ -92,9 +92,7 @@ def _msra(state: State) -> tuple[State, Facts]:
 
 
 def _hugging_face(config: Path) -> Facts:
-    """Return what the configuration beside a file of Hugging Face says: where bottlenecks have their stride.
-
-    transformers, models/resnet/configuration_resnet.py: `downsample_in_bottleneck` is the stride in the first 1×1.
+    """Return what the configuration beside a file of Hugging Face says.
 
     Raises:
         UserError: if it is there and is not such a configuration.
@@ -103,14 +101,25 @@ def _hugging_face(config: Path) -> Facts:
         return Facts()
     try:
         with config.open("rb") as file:
-            told = json.loads(file.read(LARGEST_CONFIG))
-        kind, first = told.get("layer_type", "bottleneck"), told.get("downsample_in_bottleneck", False)
-        sound = isinstance(first, bool) and isinstance(kind, str)
+            return configured(json.loads(file.read(LARGEST_CONFIG)), config.name)
     except (ValueError, AttributeError, RecursionError, OSError):
-        sound = False
-    if not sound:
-        raise DamagedError(f"{config} is no configuration of a ResNet; take it from where the weights came again")
+        raise DamagedError(
+            f"{config} is no configuration of a ResNet; take it from where the weights came again"
+        ) from None
+
+
+def configured(told: Mapping[str, Any], source: str) -> Facts:
+    """Return what a configuration of Hugging Face's says of a ResNet: where its bottlenecks have their stride.
+
+    transformers, models/resnet/configuration_resnet.py: `downsample_in_bottleneck` is the stride in the first 1×1.
+
+    Raises:
+        ValueError: if it is no such configuration.
+    """
+    kind, first = told.get("layer_type", "bottleneck"), told.get("downsample_in_bottleneck", False)
+    if not isinstance(first, bool) or not isinstance(kind, str):
+        raise ValueError(f"{source} is of another kind")
     if kind != "bottleneck":
         return Facts()
-    said = f"{config.name} says downsample_in_bottleneck {str(first).lower()}"
+    said = f"{source} says downsample_in_bottleneck {str(first).lower()}"
     return Facts({"stride_in": "1x1" if first else "3x3"}, notes=(said,))

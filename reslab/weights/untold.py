@@ -122,6 +122,12 @@ def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
     Raises:
         UserError: if they do not fit, or a classifier is asked for where there is none.
     """
+    if weights.without:
+        blocks = ", ".join(map(repr, weights.without))
+        raise MismatchError(
+            f"{weights.path} is of a network with blocks taken out, whose tensors load_state_dict of "
+            f"reslab.view(network, images).without({blocks}) takes"
+        )
     if asked.head is not None:
         name = classifier(network)
         if name is None:

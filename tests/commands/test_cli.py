@@ -63,7 +63,7 @@ def test_models_of_one_family_and_the_open_ones() -> None:
         (["study", "degradation", "--sede", "1"], ["'sede'; did you mean 'seeds'"]),
         (["study", "degradation", "--workers", "0"], ["--workers", 1, 0]),
         (["study", "nothing"], ["'nothing'"]),
-        (["report"], ["reslab report runs/degradation"]),
+        (["report", "--figures", "figures"], ["--figures needs study directories"]),
         (["claims", "--section", "gradeint"], ["'gradeint'; did you mean 'gradient'"]),
         (["report", "nowhere"], ["nowhere", "study.json"]),
         (["modles"], ["models"]),

@@ -25,6 +25,7 @@ def test_other_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 1 and "✗ references in float64: off by 1.0e-08" in done.stdout
 
 
+@pytest.mark.usefixtures("_forked_workers")
 def test_the_networks_of_others_are_looked_at_in_processes_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

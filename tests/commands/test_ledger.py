@@ -20,6 +20,7 @@ from reslab.ledger.axis import Bar
 from reslab.ledger.evidence import evidence, seed_sets
 from reslab.ledger.record import Record
 from reslab.ledger.shipped import shipped
+from reslab.ledger.wording import spans
 
 
 def written(directory: Path, *records: Record) -> list[Path]:
@@ -153,4 +154,4 @@ def test_a_bar_is_drawn_to_scale_and_cut_off_at_the_ends() -> None:
     ("seeds", "said"), [([], ""), ([3], "3"), ([0, 1, 2, 3, 4], "0–4"), ([0, 1, 5, 7, 8, 9], "0–1, 5, 7–9")]
 )
 def test_seeds_are_told_as_spans(seeds: list[int], said: str) -> None:
-    assert ledger.spans(seeds) == said
+    assert spans(seeds) == said

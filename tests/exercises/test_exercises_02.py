@@ -9,13 +9,27 @@ from typing import Any
 import pytest
 import torch
 from helpers_exercises import LONG, judged
+from helpers_networks import Toy
 from torch import nn
 
 import reslab
+from reslab.analysis.ranking import spearman
 from reslab.analysis.removal import remove_each
+from reslab.analysis.split import split
+from reslab.analysis.worth import block_worth
 from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part
-from reslab.exercises.tasks import task_2_1, task_2_2, task_2_3, task_2_4, task_2_5, task_2_6, task_2_7, task_2_8
+from reslab.exercises.tasks import (
+    task_2_1,
+    task_2_2,
+    task_2_3,
+    task_2_4,
+    task_2_5,
+    task_2_6,
+    task_2_7,
+    task_2_8,
+    task_2_9,
+)
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Comparison
 from reslab.ledger.verdict import decide
@@ -179,3 +193,25 @@ def test_depth_is_the_number_in_the_name() -> None:
 
     for depth, blocks in IMAGENET_BLOCKS.items():
         assert task_2_8.depth("basic" if depth < 50 else "bottleneck", blocks) == depth
+
+
+def test_what_a_block_is_worth_and_says_is_what_the_lab_finds() -> None:
+    branches, classifier, x, labels = tasks.drawn("2.9", "lesion", seed=0, case=0)
+    made = []
+    for inner, outer in branches:
+        one, two = (nn.Linear(*matrix.shape[::-1], bias=False, dtype=x.dtype) for matrix in (inner, outer))
+        one.weight, two.weight = nn.Parameter(inner), nn.Parameter(outer)
+        made.append(Toy(nn.Sequential(one, nn.ReLU(), two)))
+    head = nn.Linear(*classifier.shape[::-1], bias=False, dtype=x.dtype)
+    head.weight = nn.Parameter(classifier)
+    network = nn.Sequential(*made, head)
+    found = block_worth(network, x, labels, permutations=0)
+    lesion, turn = task_2_9.lesion(branches, classifier, x, labels), task_2_9.turn(branches, x)
+    assert found.measures["loss, zero"].tolist() == pytest.approx(lesion.tolist())
+    assert found.measures["turn"].tolist() == pytest.approx(turn.tolist())
+    parts = task_2_9.logit_parts(branches, classifier, x)
+    torch.testing.assert_close(split(network, x).parts[:-1], parts)
+    torch.testing.assert_close(parts.sum(0), network(x).detach())
+    for case in range(3):
+        one, other = tasks.drawn("2.9", "agreement", seed=1, case=case)
+        assert task_2_9.agreement(one, other) == pytest.approx(spearman(one, other).value)

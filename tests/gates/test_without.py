@@ -12,14 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import assert_refused, refused, reslab_here, snapshot
+from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision import models
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError
+from reslab.gates.without import Smaller
 from reslab.networks import zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.residual import view
-from reslab.weights.files import to_bytes
+from reslab.subject import Subject
+from reslab.weights.files import METADATA_KEY, to_bytes
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "v1, option A": lambda: zoo.build("cifar_resnet", depth=14),
@@ -130,18 +133,50 @@ def test_the_command_writes_the_smaller_network_as_onnx(tmp_path: Path) -> None:
     network = zoo.build("cifar_resnet", depth=8).eval()
     file, out = tmp_path / "whole.safetensors", tmp_path / "small.onnx"
     file.write_bytes(to_bytes(network, "cifar_resnet", {"depth": 8}, {}))
-    assert_refused(reslab_here("weights", file, "--without", "layer3.0"), "--without", "ONNX")
     assert_refused(reslab_here("weights", file, "--without", "layer4.0", "--out", out), "layer4.0")
     done = reslab_here("weights", file, "--without", "layer1.0, layer3.0", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     x = torch.randn(3, 3, 32, 32)
     small = view(network, x).without("layer1.0", "layer3.0")
     parameters = {"network": count_params(network), "written": count_params(small)}
-    assert json.loads(done.stdout)["parameters"] == parameters
+    macs = {"network": count_macs(network, x[:1]), "written": count_macs(small, x[:1])}
+    report = json.loads(done.stdout)
+    assert (report["parameters"], report["macs"]) == (parameters, macs) and macs["written"] < macs["network"]
     session = onnxruntime.InferenceSession(out.read_bytes())
     (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         assert np.allclose(logits, small(x).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet", "cifar_preresnet"])
+def test_a_file_of_the_smaller_network_is_that_network_bit_for_bit(name: str, tmp_path: Path) -> None:
+    network = zoo.build(name, depth=14, in_channels=1)
+    x = torch.randn(3, 1, 32, 32)
+    network(x)  # for statistics of its own
+    whole, small, smaller = (tmp_path / f"{stem}.safetensors" for stem in ("whole", "small", "smaller"))
+    options = {"depth": 14, "in_channels": 1}
+    whole.write_bytes(to_bytes(network, name, options, {"mean": [0.5], "std": [0.5]}))
+    done = reslab_here("weights", whole, "--without", "layer1.1,layer2.0", "--out", small)
+    assert done.returncode == 0 and f"{count_params(network):,} -> " in done.stdout
+    again = reslab_here("weights", small, "--without", "layer3.1", "--out", smaller, "--json")
+    gated = view(network.eval(), x)
+    for file, gone in ((small, ["layer1.1", "layer2.0"]), (smaller, ["layer1.1", "layer2.0", "layer3.1"])):
+        subject = Subject.of(name, file, {})
+        assert isinstance(subject.network, Smaller) and subject.options == options
+        with torch.no_grad():
+            assert torch.equal(subject.network.eval()(x), gated(x, gated.gates(off=gone)))
+        assert file.stat().st_size < whole.stat().st_size
+    assert json.loads(again.stdout)["without"] == ["layer1.1", "layer2.0", "layer3.1"]
+    lens = reslab_here("analyze", "lens", name, "--weights", smaller, "--images", "4", "--json")
+    assert [row["after"] for row in json.loads(lens.stdout)["rows"]] == ["stem", "layer1.0", "layer2.1", "layer3.0"]
+    assert reslab_here("evaluate", name, "--weights", small, "--json").returncode == 0
+    with refused(MismatchError, "layer1.1", "load_state_dict"):
+        zoo.build(name, weights=small)
+    state = gated.without("layer1.1").state_dict()
+    for lies in ([7], "layer1.1", ["layer9.0"]):
+        facts = {"model": name, "options": options, "without": lies}
+        small.write_bytes(save(state, {METADATA_KEY: json.dumps(facts)}))
+        assert_refused(reslab_here("weights", small))
 
 
 class Square(nn.Module):

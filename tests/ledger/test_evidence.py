@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 from helpers_ledger import CLAIMS, CLEAR, NEAR, TEXT, a_record
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check
-from reslab.ledger.evidence import Evidence, evidence, risk, seed_sets
+from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
 from reslab.ledger.pooling import RandomEffects
-from reslab.ledger.record import Reason, Record
+from reslab.ledger.record import Reason, Record, Verdict
 from reslab.ledger.verdict import check
 
 WRITTEN = a_record(range(5), earlier=True)
@@ -59,6 +62,42 @@ def test_no_seed_counts_twice() -> None:
     assert [one.why and one.why.code for one in found.scales[0].sets] == ["seen-seeds", None]
     twice = known(REPEATED, a_record(range(104, 107), earlier=True))
     assert twice.headline is not None and twice.headline.n == 5
+
+
+NUMBERS = st.floats() | st.sampled_from([0.0, 1.0, -1.0, 1e-300, 1e300, 0.95])
+VALUES = st.none() | st.dictionaries(st.sampled_from(["100", "101", "102", "300", "7"]), NUMBERS, max_size=4)
+
+
+@given(
+    changes=st.fixed_dictionaries(
+        {},
+        optional={
+            "effect": NUMBERS | st.none(),
+            "interval": st.tuples(NUMBERS, NUMBERS) | st.none(),
+            "level": NUMBERS | st.none(),
+            "n": st.integers(-1, 20_000) | st.none(),
+            "treatment": VALUES,
+            "control": VALUES | NUMBERS,
+            "paired": st.booleans(),
+            "grain": NUMBERS,
+            "same_as": st.sampled_from(["study.clear", "study.near", "nothing"]),
+            "untested": st.just({"code": "one-epoch"}) | st.none(),
+        },
+    ),
+    margin=st.sampled_from([-1.0, 0.0, 1.0]),
+)
+def test_what_no_study_wrote_says_what_it_can(changes: dict[str, object], margin: float) -> None:
+    """Whatever numbers a record holds, as far as it is one."""
+    fields = {**REPEATED.claims[0].model_dump(), **changes, "margin": margin}
+    try:
+        strange = Verdict.model_validate(fields)
+    except ValidationError:
+        return
+    record = REPEATED.model_copy(update={"claims": [strange, REPEATED.claims[1]]})
+    sets = seed_sets([WRITTEN, REGISTERED, record])  # the last says what the claim is now
+    found = evidence(current(sets, ()), sets)
+    assert len(found) == 2 and all(one.headline is not None for one in found)
+    assert risk(found).tests <= 2
 
 
 def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:

@@ -24,6 +24,7 @@ from torchvision.models import ResNet18_Weights, get_model, list_models, resnet1
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import reslab
+from reslab.commands.train import read_start
 from reslab.data.classes import match, synsets
 from reslab.data.images import Framing
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError
@@ -173,6 +174,56 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
     ).abs().max() <= 1.01 / 255 / std.min()  # rounded by torch, by Pillow
 
 
+@HUGGING_FACE
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of classes that are matched
+def test_a_trained_networks_name_is_a_name_of_weights(tmp_path: Path) -> None:
+    """Hugging Face's and timm's, in this lab's networks: what tensors cannot tell, the configuration does."""
+    from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    config = ResNetConfig(id2label={0: "tench", 1: "goldfish", 2: "junco"}, num_labels=3)
+    theirs = ResNetForImageClassification(config).eval()
+
+    def write(path: Path) -> None:
+        theirs.save_pretrained(path.parent)
+        ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=0.875).save_pretrained(path.parent)
+
+    hub_cache(tmp_path, "lab/resnet-50", {"config.json": write})
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        want = theirs(images).logits
+        for model in ("resnet50", "hf:lab/resnet-50"):
+            answer = reslab.build(model, weights="hf:lab/resnet-50").eval()(images)
+            torch.testing.assert_close(getattr(answer, "logits", answer), want, rtol=1e-3, atol=1e-3)
+    with refused(MismatchError, "1x1"):
+        reslab.build("resnet50", weights="hf:lab/resnet-50", stride_in="1x1")
+
+    root = imagenet_folder(tmp_path / "birds", ("goldfish", "junco"))
+    words = ("--data", f"folder:{root}", "--part", "test", "--json")
+    for model in ("resnet50", "hf:lab/resnet-50"):
+        done = reslab_here("analyze", "responses", model, "--weights", "hf:lab/resnet-50", *words, "--images", "2")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["weights"] == "hf:lab/resnet-50"
+    done = reslab_here("analyze", "importance", "hf:lab/resnet-50", "--weights", "pretrained", *words, "--images", "2")
+    assert done.returncode == 0 and len(json.loads(done.stdout)["rows"]) == 16, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*left out what the network has no place for")
+def test_a_trained_network_by_name_is_what_a_trial_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    theirs = says(resnet18(), "fc", HOPPER)
+    torchvisions_cache(tmp_path, theirs)
+    start = read_start("torchvision", "resnet18", None, {})
+    assert start.file is not None and start.file.is_relative_to(tmp_path / "cache")
+    assert read_start("torchvision", "resnet18", None, {}) == start
+    network = reslab.build("resnet18", weights=start.file, num_classes=7, head="fresh")
+    assert torch.equal(network.get_submodule("layer4.1.conv2").weight, theirs.layer4[1].conv2.weight)  # type: ignore[arg-type]  # a parameter
+    assert network.get_submodule("fc").weight.shape == (7, 512)  # type: ignore[union-attr]  # likewise
+    with refused(FailedError, "network"):
+        read_start("pretrained", "timm/resnet18.a1_in1k", None, {})
+
+
 @pytest.mark.parametrize(
     ("model", "weights"),
     [
@@ -180,6 +231,7 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
         ("resnet18", "torchvision:IMAGENET1K_V1"),
         ("timm/resnet18.a1_in1k", "pretrained"),
         pytest.param("hf:microsoft/resnet-50", "pretrained", marks=HUGGING_FACE),
+        pytest.param("resnet50", "hf:microsoft/resnet-50", marks=HUGGING_FACE),
     ],
 )
 def test_without_network_and_cache_it_is_one_line(tmp_path: Path, model: str, weights: str) -> None:
@@ -203,13 +255,21 @@ def test_an_untrained_network_needs_its_configuration() -> None:
         reslab.build("hf:lab/none")
 
 
+OF_EACH_KIND = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large")
+
+
 @pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
-def test_what_is_untrained_fetches_nothing() -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow)
+        for name in list_models()
+        if "resnet50" in name or "mobilenet_v3_large" in name or "ssd" in name
+    ],
+)
+def test_what_is_untrained_fetches_nothing(name: str) -> None:
     """Nor does a segmentation network's or a detector's backbone: there is no network here to fetch it from."""
-    some = [name for name in list_models() if "resnet50" in name or "mobilenet_v3_large" in name or "ssd" in name]
-    assert {"fcn_resnet50", "fasterrcnn_resnet50_fpn", "ssd300_vgg16"} <= set(some)
-    for name in some:
-        zoo.check(f"torchvision/{name}")
+    zoo.check(f"torchvision/{name}")
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (500, 331), (40, 30), (224, 224)])

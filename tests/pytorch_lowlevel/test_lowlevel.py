@@ -43,14 +43,21 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
+FAST = ((18, torch.float32), (50, torch.float64))
+
+
 @pytest.mark.parametrize(
-    "depth", [depth if depth in (18, 50) else pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS]
+    ("depth", "dtype", "tolerance"),
+    [
+        pytest.param(depth, dtype, tolerance, marks=[] if (depth, dtype) in FAST else pytest.mark.slow)
+        for depth in DEPTHS
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12))
+    ],
 )
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype, tolerance: float) -> None:
     network, params, stats = twin(depth, dtype, disturbed=not training)
-    images = torch.randn(4, 3, 128, 128, dtype=dtype)
+    images = torch.randn(4, 3, 96, 96, dtype=dtype)
     with torch.no_grad():
         ours, _ = lowlevel.forward(params, stats, images, training=training)
         assert relative(ours, network.train(training)(images)) < tolerance
@@ -59,7 +66,7 @@ def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype,
 @pytest.mark.parametrize("depth", [18, 50])
 def test_gradients_by_hand_are_autograds(depth: int) -> None:
     network, params, stats = twin(depth, torch.float64, disturbed=True)
-    images, labels = torch.randn(4, 3, 64, 64, dtype=torch.float64, requires_grad=True), torch.randint(1000, (4,))
+    images, labels = torch.randn(2, 3, 64, 64, dtype=torch.float64, requires_grad=True), torch.randint(1000, (2,))
     loss = F.cross_entropy(network(images), labels)
     loss.backward()
     with torch.no_grad():
@@ -101,9 +108,14 @@ def test_the_strides_placement_changes_the_answer_and_the_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "base_rate"), [(torch.float64, 0.01), pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow)]
+    ("dtype", "base_rate", "steps"),
+    [
+        (torch.float64, 0.01, 4),
+        pytest.param(torch.float64, 0.01, 10, marks=pytest.mark.slow),
+        pytest.param(torch.float32, 1e-5, 10, marks=pytest.mark.slow),
+    ],
 )
-def test_ten_training_steps_are_those_of_torch_optim_sgd(dtype: torch.dtype, base_rate: float) -> None:
+def test_training_steps_are_those_of_torch_optim_sgd(dtype: torch.dtype, base_rate: float, steps: int) -> None:
     """Random images at a rate that is felt are chaos: torchvision with one thread leaves torchvision with two within
     ten float32 steps.
 
@@ -113,7 +125,7 @@ def test_ten_training_steps_are_those_of_torch_optim_sgd(dtype: torch.dtype, bas
     network, params, stats = twin(18, dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=base_rate, momentum=0.9, weight_decay=1e-4)
     momenta = None
-    for number in range(10):
+    for number in range(steps):
         images, labels = torch.randn(8, 3, 32, 32, dtype=dtype), torch.randint(1000, (8,))
         rate = base_rate / (number + 1)
         optimizer.param_groups[0]["lr"] = rate

@@ -117,7 +117,7 @@ def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_
         "inconclusive",
     ]
     assert ledger.count("at least 3 are needed") == 1
-    tally = re.findall(r'<p class="tally">(.*?)</p>', page, flags=re.DOTALL)
+    tally = re.findall(r'<p class="tally"[^>]*>(.*?)</p>', page, flags=re.DOTALL)
     counted = [[int(number) for number in re.findall(r"<strong>(\d+)</strong>", line)] for line in tally]
     assert counted == [[2, 1, 1], [2, 1, 1], [1, 1]] and "지지됨" in tally[0] and "지지됨" not in tally[1] + tally[2]
 

@@ -177,6 +177,25 @@ def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(ch
     assert chrome.run("document.documentElement.lang") == "en"
 
 
+def test_verdicts_are_shown_and_hidden_by_their_buttons(opened: Browser) -> None:
+    rows = "[...document.querySelectorAll('.ledger .row')].map((row) => row.offsetParent !== null)"
+    sections = "[...document.querySelectorAll('.ledger tbody')].filter((body) => body.offsetParent !== null).length"
+    assert opened.run(rows) == [True] * 5 and opened.run(sections) == 1
+    press = "document.querySelector('.tally [data-show={}]').click()"
+    opened.run(press.format("statistical-refuted"))
+    shown = opened.run(rows)
+    assert (
+        shown.count(False) == 1 and opened.run("document.querySelectorAll('.tally [aria-pressed=false]').length") == 1
+    )
+    others = ("statistical-supported", "statistical-inconclusive", "exact-supported", "cited-supported")
+    for name in others:
+        opened.run(press.format(name))
+    assert opened.run(rows) == [False] * 5 and opened.run(sections) == 0
+    for name in ("statistical-refuted", *others):
+        opened.run(press.format(name))
+    assert opened.run(rows) == [True] * 5 and opened.run(sections) == 1
+
+
 def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
     count, press = (
         f"document.querySelectorAll('figure.picture')[2].querySelector{what}"

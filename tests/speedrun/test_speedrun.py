@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,7 @@ def test_lookahead_sets_the_network_to_the_average() -> None:
 @pytest.fixture(scope="module")
 def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A sprint that was run in this process."""
-    config = CONFIG.model_copy(update={"part": "test"})
+    config = CONFIG.model_copy(update={"part": "test", "epochs": 0.5})
     place = Run(tmp_path_factory.mktemp("sprint"), config)
     place.create()
     place.finish({**race.sprint(config, place), "process_seconds": 1.0})  # which it has no process of its own for
@@ -202,15 +203,14 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.usefixtures("_forked_workers")
 def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_path: Path) -> None:
     # as the sprint here
-    alike = ("--part", "test", "--epochs", "1", "--threads", "1", "--device", "cpu", "--precision", "32")
+    alike = ("--part", "test", "--epochs", "0.5", "--threads", "1", "--device", "cpu", "--precision", "32")
     words = ("speedrun", "--data", "digits", "--against", "airbench94", *alike, "--out", tmp_path)
     record = json.loads(reslab_here(*words, "--json").stdout)
     ours, anchor = (record["runs"][name]["0"] for name in ("speedrun", "airbench94"))
     for result in (ours, anchor):
-        assert result["steps"] == 10
-        assert result["accuracy"] > 0.3  # far above one in ten
+        assert result["steps"] == 5
         assert 0 < result["training_seconds"] < result["process_seconds"]
-    assert ours["accuracy"] > 0.9
+    assert ours["accuracy"] > 0.7  # where one in ten is chance
     assert record["compared"]["training_seconds"] == [ours["training_seconds"] / anchor["training_seconds"]] * 3
     assert [claim["verdict"] for claim in record["compared"]["claims"]] == ["inconclusive"] * 2  # one seed
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
@@ -224,7 +224,7 @@ def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_
 
 def test_a_sprints_weights_are_to_be_looked_into(sprinted: Run) -> None:
     result = sprinted.result()
-    assert result["accuracy"] > 0.9
+    assert result["accuracy"] > 0.7
     network = "reslab.speedrun.network:SpeedResNet"
     weights = ("--weights", sprinted.weights, "--data", "digits", "--part", "test", "--in-channels", "1", "--json")
     paths = reslab_here("analyze", "paths", network, *weights)
@@ -299,10 +299,22 @@ def test_bfloat16_trains_too(tmp_path: Path) -> None:
     assert (result["steps"], result["machine"]["precision"]) == (2, "bf16")
 
 
+@pytest.mark.slow  # ten seconds
+@pytest.mark.parametrize(("name", "accuracy"), [("speedrun", 0.9), ("airbench94", 0.3)])
+def test_in_one_epoch_both_learn_the_digits(name: str, accuracy: float, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"contender": name, "part": "test"})
+    place = Run(tmp_path, config)
+    place.create()
+    result = race.sprint(config, place)
+    assert result["steps"] == 10 and result["accuracy"] > accuracy
+
+
 @pytest.mark.parametrize(("name", "scale"), [("airbench94", 9), ("airbench94-muon", 256)])
 def test_each_anchor_trains(name: str, scale: int) -> None:
     contender, losses = race.CONTENDERS[name], []
-    batches = Batches(race.parts(load_data("digits"), "heldout")[0], 256, shift=0, flip=False, seed=0)
+    whole = race.parts(load_data("digits"), "heldout")[0]
+    some = replace(whole, images=whole.images[:320], labels=whole.labels[:320])
+    batches = Batches(some, 256, shift=0, flip=False, seed=0)  # of 32: ten steps an epoch
     torch.manual_seed(0)
     network = contender.train(
         batches, 10, fabric_here(CONFIG), 0.5, lambda step, steps, loss: losses.append(loss.item())

@@ -108,7 +108,7 @@ def test_weights_that_are_not_finite_are_none_and_a_gradient_that_dies_counts() 
     assert heat.series[0].z is not None and min(map(min, heat.series[0].z)) == pytest.approx(math.log10(TINY))
 
 
-SMALL = GradientFlowConfig(depths=(8,), trained_depths=(8,), hundreds=(14,), seeds=3, steps=2, images=16)
+SMALL = GradientFlowConfig(depths=(8,), trained_depths=(8,), hundreds=(14,), seeds=2, steps=2, images=16)
 
 
 def verdicts(measured: Measurement) -> Mapping[str, Verdict]:
@@ -123,9 +123,22 @@ def pretended_trials(status: str, seeds: int, tmp_path: Path) -> Trials:
     return Trials({key: [Trial(key, one, result, Run(tmp_path, one)) for one in some] for key, some in grid.items()})
 
 
-def test_where_networks_diverged_nothing_is_concluded_of_training(tmp_path: Path) -> None:
-    found = measure(SMALL, pretended_trials("diverged", 3, tmp_path))
-    gone = Reason(code="diverged", values={"gone": 3, "n": 3, "kind": "plain, BN"})
+FLOWS = {"plain, BN": (1000.0, 1.3), "plain": (0.001, 0.7), "residual, BN": (2.0, 1.01), "residual": (1e6, 2.0)}
+"""What is pretended of each kind: the ratio of the first norm to the last, and the factor per block."""
+
+
+def pretend_start(data: str, kind: str, depth: int, seed: int, images: int) -> Flow:
+    """Return the flow of a pretended network, of which that of hundreds of layers has a ratio of its own."""
+    ratio, growth = (0.5, 1.0) if depth == 14 else FLOWS[kind]
+    return Flow([ratio, 1.0], growth, math.log10(ratio), math.log10(ratio) / 2, 0.0)
+
+
+def test_where_networks_diverged_nothing_is_concluded_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "start", pretend_start)
+    found = measure(SMALL, pretended_trials("diverged", SMALL.seeds, tmp_path))
+    gone = Reason(code="diverged", values={"gone": SMALL.seeds, "n": SMALL.seeds, "kind": "plain, BN"})
     for key in ("degradation-comes-with-vanishing-gradients", "plain-stays-above-residual-in-training"):
         assert verdicts(found)[key].reason == gone
     assert not any(chart.series for chart in found.charts[2:])
@@ -146,7 +159,7 @@ def test_every_claim_is_decided_and_figures_are_finite(directory: Directory) -> 
     assert values and all(map(math.isfinite, values))
     norms = record.charts[0].series[0]
     images, labels = (part[:16] for part in load_data("digits").train)
-    flows = [gradient_flow(build("plain, BN", 8, seed, 10, 1), images, labels).backward for seed in range(3)]
+    flows = [gradient_flow(build("plain, BN", 8, seed, 10, 1), images, labels).backward for seed in range(SMALL.seeds)]
     expected = torch.stack([backward / backward[-1] for backward in flows]).mean(0)
     assert norms.name == "plain, BN" and list(norms.y) == pytest.approx(expected.tolist(), rel=1e-3)
 
@@ -158,7 +171,7 @@ def test_the_heat_map_is_of_the_gradients_through_training(directory: Directory)
     assert list(heat.series[2].x) == [0, 1, 2] and len(heat.series[2].y) == 4
     images, labels = load_data("digits").fitted(32).train
     seen = []
-    for seed in range(3):
+    for seed in range(SMALL.seeds):
         network = build("residual, BN", 8, seed, 10, 1)
         order = torch.randperm(len(labels), generator=generator(seed, "order", 0))
         optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
@@ -168,21 +181,12 @@ def test_the_heat_map_is_of_the_gradients_through_training(directory: Directory)
             nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
             optimizer.step()
         seen.append(gradient_flow(network, *load_data("digits").fitted(32).sample("train", 64)).backward[2].log10())
-    assert heat.series[2].z is not None and heat.series[2].z[2][2] == pytest.approx(float(sum(seen)) / 3, abs=0.01)
-
-
-FLOWS = {"plain, BN": (1000.0, 1.3), "plain": (0.001, 0.7), "residual, BN": (2.0, 1.01), "residual": (1e6, 2.0)}
-"""What is pretended of each kind: the ratio of the first norm to the last, and the factor per block."""
+    expected = float(sum(seen)) / SMALL.seeds
+    assert heat.series[2].z is not None and heat.series[2].z[2][2] == pytest.approx(expected, abs=0.01)
 
 
 def test_sides_are_those_that_the_claims_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretended networks, of which that of hundreds of layers has a ratio of its own, and training lowers every ratio
-    tenfold a step.
-    """
-
-    def pretend_start(data: str, kind: str, depth: int, seed: int, images: int) -> Flow:
-        ratio, growth = (0.5, 1.0) if depth == 14 else FLOWS[kind]
-        return Flow([ratio, 1.0], growth, math.log10(ratio), math.log10(ratio) / 2, 0.0)
+    """Pretended networks, of which training lowers every ratio tenfold a step."""
 
     def pretend_training(trial: Trial) -> Training | None:
         ratios = [FLOWS[str(trial.key[0])][0] * 0.1**step for step in range(4)]
@@ -221,9 +225,9 @@ def test_every_network_is_looked_at_once_and_what_was_seen_is_kept(
 ) -> None:
     first = directory.record.read_bytes()
     # seeds; at initialisation, of hundreds of layers
-    assert len(list((directory.path / "measured").iterdir())) == 3 * (4 + 1)
-    assert len(list(directory.trials.glob("*/weights-[12].safetensors"))) == 3 * 4 * 2
-    assert len(list(directory.trials.glob("*/measured-training-*.json"))) == 3 * 4
+    assert len(list((directory.path / "measured").iterdir())) == SMALL.seeds * (4 + 1)
+    assert len(list(directory.trials.glob("*/weights-[12].safetensors"))) == SMALL.seeds * 4 * 2
+    assert len(list(directory.trials.glob("*/measured-training-*.json"))) == SMALL.seeds * 4
     monkeypatch.setattr(flows, "build", lambda *_: pytest.fail("a network was made again"))
     monkeypatch.setattr(flows, "gradient_flow", lambda *_: pytest.fail("a network was looked at again"))
     run_study(STUDY, SMALL, directory, local(1))
@@ -233,7 +237,7 @@ def test_every_network_is_looked_at_once_and_what_was_seen_is_kept(
 @pytest.mark.slow  # half a minute
 def test_exchanged_networks_turn_the_verdicts_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the plain networks' BatchNorms exchanged, what exploded vanishes."""
-    config = SMALL.model_copy(update={"depths": (20,), "images": 64})
+    config = SMALL.model_copy(update={"depths": (20,), "seeds": 3, "images": 64})
 
     def decided() -> list[str | None]:
         found = verdicts(measure(config, pretended_trials("diverged", 3, tmp_path)))

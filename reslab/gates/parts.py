@@ -1,0 +1,205 @@
+"""The view of a network whose own forward decides on values, as a detector's does: of the first of its parts that can
+be seen through, its backbone. What is around the part runs as it is.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from reslab.errors import UnseenError, UserError
+from reslab.gates import tracing
+from reslab.gates.asking import AskedGates, Replacement, Which, indices_of
+from reslab.gates.checks import check_hooks
+from reslab.gates.finding import NotSplit
+from reslab.gates.gating import Gates
+from reslab.gates.inputs import Output, Whole
+from reslab.gates.planning import Live
+from reslab.gates.recording import Stream, record
+from reslab.gates.view import Sides, View, view
+from reslab.gates.without import Smaller
+from reslab.state import preserve
+
+
+class PartView(View):
+    """A network with gates in one of its parts."""
+
+    def __init__(self, network: nn.Module, example: Any, output: Output, part: str, inner: View, why: str) -> None:
+        Whole.__init__(self, network, example, output)
+        self.part, self.inner, self.why = part, inner, why
+        self.declarations, self.fixed, self.hidden = {}, inner.fixed, (NotSplit("", why),)
+        self._opened = tracing.opened(network)
+        self.blocks = tuple(dataclasses.replace(block, name=f"{part}.{block.name}") for block in inner.blocks)
+        self.example, self.shapes = None, {}
+        self._takes = inspect.signature(network.get_submodule(part).forward)
+
+    def whole_gated(self, x: Any, setting: Gates) -> Any:
+        """Return what the network returns under these gates."""
+
+        def gated(*args: Any, **kwargs: Any) -> Any:
+            return self.inner.whole_gated(taken(self._takes, args, kwargs), setting)
+
+        return self._around(x, gated)
+
+    def run(
+        self,
+        x: Any,
+        keep: Collection[Which] | Literal["all"] = "all",
+        *,
+        gates: AskedGates | None = None,
+        replace: Mapping[Which, Replacement] | None = None,
+    ) -> Stream:
+        """Return what the forward returns, and what blocks take in, add up and give."""
+        check_hooks(self._opened)
+        setting, indices, values = self.setting(x, gates, replace), indices_of(self.blocks, keep), {}
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            stream = record(self.inner, self.inner.plan, taken(self._takes, args, kwargs), setting, indices)
+            values.update({f"{self.part}.{name}": value for name, value in stream.items()})
+            return stream.output
+
+        output = self._around(x, recorded)
+        return Stream(output, values)
+
+    def without(self, *which: Which) -> Smaller:
+        """Refuse: what is around the part is no graph."""
+        raise UnseenError(f"{self.why}; take blocks out of the part alone: view(network.{self.part}, …).without(…)")
+
+    @property
+    def graph(self) -> fx.Graph:
+        """Refuse: there is one of the part alone."""
+        raise UnseenError(f"{self.why}; view its part alone: view(network.{self.part}, …)")
+
+    def stem(self, x: Any) -> Live:
+        """Return what is live where the first block begins, and the network's input, with which it is run again at
+        the end.
+
+        Raises:
+            UserError: in training mode, since what is before the part would be run twice.
+        """
+        if self.network.training:
+            raise UnseenError(f"{self.why}; it is run block by block in evaluation mode only")
+        check_hooks(self._opened)
+
+        def stop(*args: Any, **kwargs: Any) -> None:
+            raise _ReachedError(taken(self._takes, args, kwargs))
+
+        try:
+            self._around(x, stop)
+        except _ReachedError as reached:
+            live = self.inner.stem(reached.value)
+            return live._replace(rest=(*live.rest, x))
+        raise UnseenError(f"{self.part} is not reached")
+
+    def block(self, index: int, live: Live, gates: Gates = None) -> Live:
+        """Run block `index` under the gates of all blocks."""
+        after = self.inner.block(index, _inside(live), gates)
+        return after._replace(rest=(*after.rest, live.rest[-1]))
+
+    def head(self, live: Live) -> Any:
+        """Return the output from what is live after the last block."""
+        out = self.inner.head(_inside(live))
+        return self._around(live.rest[-1], lambda *args, **kwargs: out)
+
+    def sides(self, index: int, live: Live) -> Sides:
+        """Return what block `index` adds up, from what is live before it."""
+        return self.inner.sides(index, _inside(live))
+
+    def input(self, index: int, live: Live) -> Tensor:
+        """Return block `index`'s input, from what is live before it."""
+        return self.inner.input(index, _inside(live))
+
+    def module(self, index: int, x: Tensor) -> Tensor:
+        """Return block `index`'s output for its input."""
+        return self.inner.module(index, x)
+
+    def parameters_of(self, index: int) -> list[nn.Parameter]:
+        """Return the parameters that block `index` uses."""
+        return self.inner.parameters_of(index)
+
+    def parameters_between(self, index: int) -> list[nn.Parameter]:
+        """Return the parameters used between the addition before and block `index`."""
+        return self.inner.parameters_between(index)
+
+    @property
+    def plan(self) -> Any:
+        """The part's plan."""
+        return self.inner.plan
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the network and the view of its part."""
+        made = (self.network, self.sketch, self.output, self.part, self.inner, self.why)
+        return PartView, made, {"shapes": self.shapes, "example": self.example}
+
+    def _around(self, x: Any, forward: Callable[..., Any]) -> Any:
+        """Run the network with another forward of its part."""
+        with _standing_in(self.network.get_submodule(self.part), forward):
+            return self.whole(x)
+
+
+class _ReachedError(BaseException):
+    """The network has come to its part, and takes no further step; no forward catches it."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+def _inside(live: Live) -> Live:
+    return live._replace(rest=live.rest[:-1])
+
+
+@contextmanager
+def _standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another forward for a while."""
+    own = vars(module).get("forward")
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del vars(module)["forward"]
+        else:
+            vars(module)["forward"] = own
+
+
+def taken(takes: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return what a call of a module gives it, as a view takes it: one tensor, or arguments by name."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        return args[0]
+    return dict(takes.bind(*args, **kwargs).arguments)
+
+
+def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View:
+    """Return the view of a network by the first of its parts, among those that it calls once, that can be seen through.
+
+    Raises:
+        UserError: `error`, if there is none.
+    """
+    network = whole.network
+    calls: dict[str, list[Any]] = {}  # in the order in which they are made
+
+    def noting(name: str, module: nn.Module) -> Callable[..., None]:
+        takes = inspect.signature(module.forward)
+
+        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.setdefault(name, []).append(taken(takes, args, kwargs))
+
+        return note
+
+    with preserve(network), torch.no_grad():
+        network.eval()
+        for name, module in network.named_children():
+            module.register_forward_pre_hook(noting(name, module), with_kwargs=True)
+        whole.whole(example)
+    for name, given in [(name, *called) for name, called in calls.items() if len(called) == 1]:
+        try:
+            inner = view(network.get_submodule(name), given)
+        except UserError:
+            continue
+        return PartView(network, whole.sketch, whole.output, name, inner, str(error))
+    raise error

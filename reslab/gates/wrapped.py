@@ -1,0 +1,42 @@
+"""A network out of what it may be wrapped in."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from reslab.errors import UnseenError, WrongValueError
+from reslab.gates import tracing
+
+
+def unwrapped(network: Any) -> nn.Module:
+    """Return the network that is inside DataParallel, DistributedDataParallel, torch.compile and torch.export.
+
+    Raises:
+        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
+            shape yet.
+    """
+    if isinstance(network, torch.export.ExportedProgram):
+        return _of_program(network)
+    if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        raise UnseenError(
+            "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
+        )
+    if not isinstance(network, nn.Module):
+        raise WrongValueError(
+            f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name"
+        )
+    network = tracing.within(network)
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
+        raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
+    return network
+
+
+def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
+    """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
+    module = program.module()
+    module._forward_pre_hooks.clear()
+    module._forward_hooks.clear()
+    for name in ("train", "eval"):  # which raise
+        vars(module).pop(name, None)
+    return module

@@ -1,0 +1,142 @@
+"""The ledger on the page: what is known of each claim, as a forest plot per section of the chapter."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reslab.ledger import wording
+from reslab.ledger.axis import TICKS, bar, place
+from reslab.ledger.claim import SECTIONS, Text, Words
+from reslab.ledger.evidence import Evidence, SeedSet
+from reslab.ledger.record import Record, Verdict
+from reslab.ledger.shipped import Ledger
+from reslab.ledger.verdict import undecided
+from reslab.report.records import StudyRecord
+from reslab.report.units import claim_in_percent, effect_and_interval
+
+BEYOND: Text = {"ko": "이 장 밖의 주장", "en": "Beyond the chapter"}
+"""What claims of no section stand under."""
+
+WIDTH, TOP, STEP = 320, 14, 9
+"""Of a claim's picture: how wide it is, where the diamond's middle is, and how far below it each set of seeds is."""
+
+
+def sections(known: Sequence[Evidence], anchors: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the ledger's sections in the chapter's order: a title, and a row per claim, given where in the page the
+    claims' evidence is.
+    """
+    titles: list[tuple[str | None, Text]] = [*SECTIONS.items(), (None, BEYOND)]
+    found = [
+        {"title": title, "rows": [row(each, anchors) for each in known if each.claim.section == section]}
+        for section, title in titles
+    ]
+    return [each for each in found if each["rows"]]
+
+
+def row(known: Evidence, anchors: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the ledger shows of a claim."""
+    verdict = known.headline or undecided(known.claim)
+    return {
+        "claim": claim_in_percent(verdict),
+        "shown": f"{verdict.kind}-{verdict.verdict or 'unmeasured'}",
+        "anchor": anchors.get(known.claim.id),
+        "reason": wording.reason(verdict, percent=True),
+        "scales": _scales(known),
+        "standings": [wording.standing(standing) for standing in known.standings],
+        "forest": forest(known),
+    }
+
+
+def _scales(known: Evidence) -> list[tuple[Text, str]]:
+    """Return the scales that a claim was measured at, and what was found at those beside the headline's."""
+    if known.claim.kind != "statistical":
+        return []
+    found = [(wording.scale(scale.origin), scale) for scale in known.scales if scale.sets]
+    signs = [wording.SIGNS.get((scale.verdict and scale.verdict.verdict) or "", "") for _, scale in found]
+    return [(name, sign if index else "") for index, ((name, _), sign) in enumerate(zip(found, signs, strict=True))]
+
+
+def forest(known: Evidence) -> dict[str, Any] | None:
+    """Return where the parts of a statistical claim's picture are: the headline's diamond, its sets of seeds under it,
+    zero, the margin and the paper's effect; None where nothing has an interval.
+    """
+    found = bar(known.claim, known.headline) if known.headline and known.claim.kind == "statistical" else None
+    if found is None or known.headline is None:
+        return None
+    sets = [one for one in known.scales[0].sets if one.of(known.claim)]
+    drawn = [(one, where) for one in sets if (where := bar(known.claim, one.verdict))]
+    low, effect, high = map(across, (found.low, found.effect, found.high))
+    return {
+        "height": TOP + STEP * len(drawn) + 9,
+        "zero": across(0.0),
+        "margin": across(found.margin),
+        "published": None if found.published is None else across(found.published),
+        "diamond": [min(low, effect - 3), effect, max(high, effect + 3)],
+        "title": _numbers(known.headline),
+        "sets": [
+            {
+                "y": TOP + STEP * (index + 1) + 3,
+                "places": [across(where.low), across(where.effect), across(where.high)],
+                "standing": one.standing,
+                "title": _of_set(one),
+            }
+            for index, (one, where) in enumerate(drawn)
+        ],
+    }
+
+
+def across(where: float) -> float:
+    """Return a place between -1 and 1 in the picture's units."""
+    return round(WIDTH / 2 + (WIDTH / 2 - 10) * where, 1)
+
+
+def ticks() -> list[tuple[float, str]]:
+    """Return the axis' ticks and their numbers: margins."""
+    return [(across(place(tick)), f"{tick}".replace("-", "−")) for tick in TICKS]
+
+
+def _of_set(one: SeedSet) -> str:
+    name = wording.standing(one.standing)
+    both = name if isinstance(name, str) else f"{name['ko']} · {name['en']}"
+    return f"{wording.spans(one.origin.seeds)} ({both}): {_numbers(one.verdict)}"
+
+
+def _numbers(verdict: Verdict) -> str:
+    shown = claim_in_percent(verdict)
+    effect, *interval = effect_and_interval(shown.effect or 0.0, shown.interval)
+    level = f"{100 * (shown.level or 0):.4g} %"
+    return f"{effect} [{', '.join(interval)}] ({level}), n = {shown.n}".replace("-", "−")
+
+
+def said_of(verdict: Verdict, more: Sequence[Words] = ()) -> list[Words]:
+    """Return what is said of a verdict beside its numbers."""
+    return [words for words in (wording.way(verdict), wording.needed(verdict), wording.failed(verdict), *more) if words]
+
+
+def of_set(one: SeedSet) -> dict[str, Any]:
+    """Return the badge of a set's scale, and what is said of its verdict and how that stands."""
+    why = () if one.why is None else (wording.why_exploratory(one.why),)
+    standing = (wording.standing(one.standing),) if one.verdict.kind == "statistical" else ()
+    return {"badge": wording.scale(one.origin), "said": said_of(one.verdict, (*standing, *why))}
+
+
+def of_evidence(known: Evidence) -> dict[str, Any]:
+    """Return the same of a headline."""
+    badge = next((wording.scale(scale.origin) for scale in known.scales if scale.sets), None)
+    standings = [wording.standing(standing) for standing in known.standings]
+    return {"badge": badge, "said": said_of(known.headline, standings) if known.headline else []}
+
+
+def studies_of(ledger: Ledger, known: Sequence[Evidence]) -> list[StudyRecord]:
+    """Return a ledger's studies, whose claims are the headlines; nothing else of them is known."""
+    return [
+        StudyRecord(
+            Record(
+                study=name,
+                title=titles.title,
+                question=titles.question,
+                claims=[each.headline for each in known if each.study == name and each.headline],
+            ),
+            [],
+        )
+        for name, titles in ledger.studies.items()
+    ]
