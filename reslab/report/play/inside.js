@@ -43,10 +43,9 @@ const inside = (() => {
 
   /** Show what each part gives to the answer over the runner-up, and what the block gives to every logit. Without parts, as of a plain network, say why. */
   function shares(network, order, block, parts, logits) {
-    for (const id of ["shares-title", "class-title"]) byId(id).hidden = !parts;
+    byId("logits").classList.toggle("none", !parts);
     if (!parts) {
       byId("shares-help").textContent = words.say("sharesPlain");
-      for (const id of ["shares", "class-shares"]) byId(id).replaceChildren();
       return;
     }
     const [answer, second] = Array.from(logits.keys()).sort((one, other) => logits[other] - logits[one]);
@@ -61,6 +60,7 @@ const inside = (() => {
     byId("shares-help").textContent = words.say("sharesHelp", signed(logits[answer] - logits[second]));
     byId("class-title").textContent = words.say("classShares", block.name);
     const part = parts[names.indexOf(chosen)];
+    byId("of-block").hidden = part.every((value) => value === 0); // the block is off
     const classes = part.map((value, label) => ({ label: String(label), value, text: signed(value), marked: label === answer }));
     pictures.columns(byId("class-shares"), classes, byId("class-title").textContent);
   }
