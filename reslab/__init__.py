@@ -7,11 +7,18 @@ if TYPE_CHECKING:
     from reslab.data import load_data
     from reslab.networks.zoo import build
     from reslab.residual import view
+    from reslab.trained import evaluate, predict
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "load_data", "view"]
+__all__ = ["__version__", "build", "evaluate", "load_data", "predict", "view"]
 
-_HOME = {"build": "reslab.networks.zoo", "load_data": "reslab.data", "view": "reslab.residual"}
+_HOME = {
+    "build": "reslab.networks.zoo",
+    "evaluate": "reslab.trained",
+    "load_data": "reslab.data",
+    "predict": "reslab.trained",
+    "view": "reslab.residual",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"shapes", "files", "runs", "weights"},
     "executors": {"shapes", "training", "networks", "data", "files", "runs"},
     "subject": {"networks", "data", "weights", "residual"},
+    "trained": {"subject", "training", "networks", "data", "weights"},
     "experiment": {"shapes", "digests", "ledger", *RUNNING},
     "measures": {"experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
     "studies": {"measures", "experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
@@ -56,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": {"*"},
     "cli": {"*"},
     "__main__": {"cli"},
-    "__init__": {"data", "networks", "residual"},  # lazily: for type checkers only
+    "__init__": {"data", "networks", "residual", "trained"},  # lazily: for type checkers only
 }
 LEAVES = {"errors", "progress", "state", "processes"}
 # outside packages that some layers must not know, and the layers that may

@@ -90,16 +90,10 @@ def lens(network: nn.Module, images: Tensor, labels: Tensor, *, progress: Progre
 
     In the last stage that is the classifier applied to the sum; before it, the sum goes on through the shortcuts, with
     masks of its own (`split(…).lens` has those of the whole network). Every prefix is run once: n²/2 block evaluations.
-
-    Args:
-        network: any network of logits `[B, classes]` with blocks, or its view; in evaluation mode.
-        images: `[B, …]`, run in batches.
-        labels: int64 `[B]`.
-        progress: told of the images done.
+    Args are those of `remove_each`.
 
     Raises:
-        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
-            fit.
+        UserError: as `remove_each`.
     """
     view = as_view(network, images)
     n = len(view)

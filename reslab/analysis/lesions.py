@@ -61,6 +61,17 @@ def lesions(
     where the mean, which is over all images, is one of the kinds. Another image is one of the same batch, the next in a
     random circle of them.
 
+    Args:
+        network: any network with blocks, or its view; in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        kinds: what takes the branch's place: "zero", "mean" or "resample".
+        loss: of outputs and labels; a mean over the images.
+        metric: any other number of outputs and labels.
+        precision: "32" or "bf16".
+        seed: of the images that take others' places.
+        progress: told of the images done.
+
     Raises:
         UserError: if there is no such kind, one image has no other, the network has no blocks or draws random numbers,
             or images, labels and outputs do not fit.

@@ -81,17 +81,10 @@ def prune(
 
     With n blocks, each step costs about n²/2 block evaluations, and memory for what is live at one place a batch.
 
-    Args:
-        network: any network with blocks, or its view; in evaluation mode.
-        images: `[B, …]`, run in batches.
-        labels: int64 `[B]`, or whatever the loss takes.
-        steps: how many blocks go, by default half of them.
-        loss: of outputs and labels; a mean over the images.
-        precision: "32" or "bf16".
-        progress: told of the steps done.
+    Args are those of `lesions`, and how many blocks go in as many `steps`, by default half of them.
 
     Raises:
-        UserError: if the network has no blocks, or fewer than `steps`, or images, labels and outputs do not fit.
+        UserError: as `lesions`, and for fewer blocks than `steps`.
     """
     view = as_view(network, images)
     n = len(view)

@@ -82,10 +82,11 @@ def shapley(
     """Return every block's Shapley value of the loss, in evaluation mode.
 
     Blocks come one after another in a random order, and each run begins at the block that came: about n²/2 block
-    evaluations for a permutation of n blocks, and memory for what is live at n places.
+    evaluations for a permutation of n blocks, and memory for what is live at n places. Args are those of `lesions`, and
+    how many `permutations` are drawn.
 
     Raises:
-        UserError: if the network has no blocks, or images, labels and outputs do not fit.
+        UserError: as `lesions`, and for no permutation.
     """
     if permutations < 1:
         raise WrongValueError(f"permutations must be at least 1, got {permutations}")

@@ -130,19 +130,10 @@ def block_worth(
     With n blocks: 3n²/2 block evaluations for the lesions and n²/2 a permutation for the Shapley values, where a pass
     is n; about five passes for all the rest, one of them backward.
 
-    Args:
-        network: any network with blocks, or its view.
-        images: `[B, …]`, run in batches; two or more.
-        labels: int64 `[B]`, or whatever the loss takes.
-        permutations: of the blocks, for the Shapley values; 0 for none of these.
-        loss: of outputs and labels; a mean over the images.
-        metric: of outputs and labels to a number; its rises are in the table too.
-        precision: of the lesions and Shapley values, "32" or "bf16".
-        seed: of the images that take others' places, and of the permutations.
-        progress: told of the images done.
+    Args are those of `lesions`, and `permutations` of the blocks for the Shapley values; 0 for none of these.
 
     Raises:
-        UserError: if the network has no blocks or draws random numbers, or images, labels and outputs do not fit.
+        UserError: as `lesions`.
     """
     view = as_view(network, images)
     n = len(view)

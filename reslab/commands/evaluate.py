@@ -1,20 +1,10 @@
 """`reslab evaluate`: a file's weights, a data set's images prepared as the file says, in one of the paper's views."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.progress import Progress, display, silent
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from reslab.data.dataset import Dataset, PartName, Split
-    from reslab.files import Json
-    from reslab.weights.untold import Asked
+from reslab.progress import display
 
 
 @app.command
@@ -70,139 +60,24 @@ def evaluate(
     options
         Options of the network, such as `--depth 26`.
     """
-    from reslab.data import load_data
     from reslab.networks import zoo
-    from reslab.networks.pretrained import is_word
-    from reslab.weights.shipped import locate
-    from reslab.weights.untold import Asked
+    from reslab.trained import evaluate as measure
 
     words = typed.words(options)
     typed.see_whose(words, evaluate, zoo.options(model))
     with display() as progress:
-        dataset = load_data(data, download=download, progress=progress)
-        average = batchnorm == "true-average"
-        file = weights if is_word(weights) else locate(weights, model)
-        record = evaluate_file(
+        found = measure(
             model,
-            file,
-            dataset,
+            weights,
+            data,
             part=part,
             view=view,
             size=size,
-            average_batchnorm=average,
-            asked=Asked(zero_pad, raw=raw),
-            options=words,
+            batchnorm=batchnorm,
+            zero_pad=zero_pad,
+            raw=raw,
+            download=download,
             progress=progress,
+            **words,
         )
-    printing.print_json(record) if json else print_evaluation(record)
-
-
-View = Literal["single", "ten-crop", "multi-scale"]
-
-
-def evaluate_file(
-    model: str,
-    file: Path | str,
-    data: "Dataset",
-    *,
-    part: "PartName" = "test",
-    view: View = "single",
-    size: int | None = None,
-    average_batchnorm: bool = False,
-    asked: "Asked | None" = None,
-    options: Mapping[str, Any],
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Return the errors of a file's weights on a part of a data set, and how the images were prepared.
-
-    `size` is the side that the network sees: by default the one in the file's metadata, else that of the network's
-    paper.
-
-    Raises:
-        UserError: if weights, network and images do not go together.
-    """
-    from dataclasses import asdict
-
-    import torch
-
-    from reslab.subject import Subject
-    from reslab.training.batchnorm import true_average
-
-    subject, data = Subject.of(model, file, options, asked=asked, like=data).seeing(data, size)
-    network = subject.network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
-    start = perf_counter()
-    if average_batchnorm:
-        true_average(network, _told(data.shuffled(), progress, "averaging BatchNorm statistics", len(data.labels)))
-    figures = look(network, data, part, view, progress)
-    return {
-        "model": model,
-        "weights": str(file),
-        "data": data.name,
-        "part": part,
-        "images": len(data.parts[part].labels),
-        "view": view,
-        "batchnorm": "true-average" if average_batchnorm else "stored",
-        "top1_error": figures["error"],
-        "top5_error": figures["top5_error"],
-        "loss": figures["loss"],
-        "classes": list(data.classes),
-        "preprocessing": {
-            "from": subject.standardised,
-            "mean": data.statistics.mean,
-            "std": data.statistics.std,
-            "size": data.size,
-            "framing": None if data.framing is None else asdict(data.framing),
-        },
-        "seconds": round(perf_counter() - start, 3),
-    }
-
-
-def look(
-    network: "nn.Module", data: "Dataset", part: "PartName", view: View, progress: Progress
-) -> dict[str, float | None]:
-    """Return the errors of a network on a part, in one view."""
-    from torch import Tensor
-
-    from reslab.data.dataset import BATCH_PIXELS
-    from reslab.networks import zoo
-    from reslab.training.evaluation import SCALES, evaluate, evaluate_multi_scale, evaluate_ten_crop
-
-    total = len(data.parts[part].labels)
-    if view == "single":
-        return evaluate(network, _told(data.batches(part), progress, "evaluating", total))
-    images = data.parts[part].images
-    size = data.size or (min(images.shape[2:]) if isinstance(images, Tensor) else zoo.input_shape(network)[1])
-    if view == "ten-crop":
-        whole = data.resized(part, round(size * 8 / 7), max(1, BATCH_PIXELS // (10 * size**2)))
-        return evaluate_ten_crop(network, _told(whole, progress, "evaluating ten crops", total), size)
-    sides = [round(side * size / 224) for side in SCALES]
-    first, *others = (data.resized(part, side, max(1, BATCH_PIXELS // sides[-1] ** 2)) for side in sides)
-    return evaluate_multi_scale(
-        network, [_told(first, progress, f"evaluating at {', '.join(map(str, sides))}", total), *others]
-    )
-
-
-def _told(batches: "Iterable[Split]", progress: Progress, what: str, total: int) -> "Iterator[Split]":
-    done = 0
-    for images, labels in batches:
-        yield images, labels
-        done += len(labels)
-        progress(what, done, total)
-
-
-def print_evaluation(record: "Json") -> None:
-    """Print the errors of trained weights, and how the images were prepared."""
-    how = record["preprocessing"]
-    size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
-    loss = "not finite" if record["loss"] is None else f"{record['loss']:.4f}"
-    print(
-        f"{record['model']} on the {record['part']} part of {record['data']} ({record['images']:,} images), "
-        f"{record['view']} view at {size}:\n"
-        f"top-1 error {100 * record['top1_error']:.2f} %, top-5 error {100 * record['top5_error']:.2f} %, loss {loss}"
-    )
-    channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
-    whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
-    print(
-        f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: "
-        f"{record['batchnorm']}"
-    )
+    printing.print_json(found) if json else print(found)

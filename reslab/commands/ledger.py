@@ -27,7 +27,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "The chapter says",
         "source": "Source",
         "paper": "The paper's effect: {:+g}.",
-        "changed": "before the claim was revised",
         "how": "Not measured as it is now: reslab study {}",
         "pooled": "pooled, {} seeds of {} set{} (fixed effect)",
         "between": "{}; that all sets have one mean: p = {:.2g}",
@@ -68,7 +67,6 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "paper": "논문의 효과: {:+g}.",
-        "changed": "주장을 고치기 전의 것",
         "how": "지금의 주장으로는 아직 재지 않았다: reslab study {}",
         "pooled": "시드 {}개, 묶음 {}개를 합침(고정 효과)",
         "between": "{}. 묶음들의 평균이 모두 같은가: p = {:.2g}",
@@ -189,7 +187,7 @@ def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool
         text.append(words["how"].format(known.study) + "\n", "dim")
     for scale in known.scales if claim.kind == "statistical" else ():
         if scale.sets:
-            text.append(_sets(known, scale, words, lang) + "\n", "dim")
+            text.append(_sets(known, scale, lang) + "\n", "dim")
     if pool and claim.kind == "statistical":
         text.append("".join(f"{line}\n" for line in _pooling(known, words, lang)), "dim")
     text.append(f"{words['source']}: {claim.source}\n", "dim")
@@ -221,7 +219,7 @@ def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang
     return said
 
 
-def _sets(known: "Evidence", scale: "AtScale", words: dict[str, str], lang: Lang) -> str:
+def _sets(known: "Evidence", scale: "AtScale", lang: Lang) -> str:
     """Return a line of a scale's sets of seeds: those that stand alike together, the best first."""
     from reslab.ledger import wording
     from reslab.ledger.evidence import STANDINGS
@@ -231,7 +229,7 @@ def _sets(known: "Evidence", scale: "AtScale", words: dict[str, str], lang: Lang
         (_in(wording.standing(standing), lang), [one for one in now if one.standing == standing])
         for standing in STANDINGS
     ]
-    groups.append((words["changed"], [one for one in scale.sets if one not in now]))
+    groups.append((_in(wording.standing("changed"), lang), [one for one in scale.sets if one not in now]))
     said = [f"{name} {', '.join(map(_set, members))}" for name, members in groups if members]
     return f"{wording.scale(scale.origin)[lang]}: {'; '.join(said)}"
 

@@ -186,7 +186,7 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
 
 def _errors(network: "nn.Module", data: "Dataset", progress: Progress) -> "dict[PartName, float]":
     """Return the error on each part."""
-    from reslab.commands.evaluate import look
+    from reslab.trained import look
 
     errors = {}
     for part, name in PARTS.items():

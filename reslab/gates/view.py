@@ -321,15 +321,19 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
 
 
 def _made(whole: Whole, example: Any, declarations: Declarations) -> View:
-    """Return the view of a network, or of a part of it where its own forward cannot be followed."""
-    try:
-        fixed, hidden = _fixed(whole, example, declarations)
-    except tracing.CannotSeeError as error:
-        from reslab.gates.parts import part_view  # which is made of views
+    """Return the view of a network, or of a part of it where it cannot be followed."""
+    from reslab.gates.parts import part_view  # which is made of views
 
-        if declarations or error.path != "network":
+    try:
+        return _followed(whole, example, declarations)
+    except tracing.CannotSeeError as error:
+        if declarations:
             raise
         return part_view(whole, example, error)
+
+
+def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
+    fixed, hidden = _fixed(whole, example, declarations)
     names = [NotSplit(error.name, error.why) for error in hidden]
     try:
         return View(whole.network, whole.sketch, declarations, fixed, names, whole.output)

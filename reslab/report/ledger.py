@@ -5,7 +5,7 @@ from typing import Any
 
 from reslab.ledger import wording
 from reslab.ledger.axis import TICKS, bar, place
-from reslab.ledger.claim import SECTIONS, Text, Words
+from reslab.ledger.claim import SECTIONS, Claim, Text, Words
 from reslab.ledger.evidence import Evidence, SeedSet
 from reslab.ledger.record import Record, Verdict
 from reslab.ledger.shipped import Ledger
@@ -112,11 +112,14 @@ def said_of(verdict: Verdict, more: Sequence[Words] = ()) -> list[Words]:
     return [words for words in (wording.way(verdict), wording.needed(verdict), wording.failed(verdict), *more) if words]
 
 
-def of_set(one: SeedSet) -> dict[str, Any]:
-    """Return the badge of a set's scale, and what is said of its verdict and how that stands."""
-    why = () if one.why is None else (wording.why_exploratory(one.why),)
-    standing = (wording.standing(one.standing),) if one.verdict.kind == "statistical" else ()
-    return {"badge": wording.scale(one.origin), "said": said_of(one.verdict, (*standing, *why))}
+def of_set(one: SeedSet, now: Claim) -> dict[str, Any]:
+    """Return the badge of a set's scale, and what is said of its verdict and how that stands, given the claim as it is
+    now.
+    """
+    stands = [] if one.verdict.kind != "statistical" else [wording.standing(one.standing)]
+    stands += [] if one.why is None else [wording.why_exploratory(one.why)]
+    stands += [] if one.of(now) else [wording.standing("changed")]
+    return {"badge": wording.scale(one.origin), "said": said_of(one.verdict, stands)}
 
 
 def of_evidence(known: Evidence) -> dict[str, Any]:

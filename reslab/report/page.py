@@ -80,11 +80,12 @@ def _found(directories: Sequence[Path]) -> tuple[list[dict[str, Any]], list[Evid
     studies = sorted(map(read_directory, directories), key=place_in_chapter)
     records = [study.record for study in studies]
     sets = seed_sets(records)
+    now = {claim.id: claim for claim in current(sets, shipped().claims)}
     found = []
     for number, study in enumerate(studies, start=1):
-        own = {one.verdict.id: ledger.of_set(one) for one in seed_sets([study.record], records)}
+        own = {one.verdict.id: ledger.of_set(one, now[one.verdict.id]) for one in seed_sets([study.record], records)}
         found.append(section(number, study, own))
-    return found, evidence(current(sets, shipped().claims), sets)
+    return found, evidence([*now.values()], sets)
 
 
 def place_in_chapter(study: StudyRecord) -> int:

@@ -12,13 +12,12 @@ from helpers import assert_refused, refused, reslab_here, timeless
 from helpers_images import image_folder, write_image
 from torch import Tensor, nn
 
-from reslab.commands.evaluate import evaluate_file
+import reslab
 from reslab.data import load_data
 from reslab.data.images import resize_shorter
 from reslab.errors import MismatchError, MissingError, UnseenError
 from reslab.executors import run_trial
 from reslab.networks import zoo
-from reslab.progress import silent
 from reslab.runs import Run
 from reslab.subject import prepared_for
 from reslab.training import loop
@@ -326,7 +325,7 @@ def test_classes_are_those_of_the_weights_by_name(tmp_path: Path) -> None:
         root = tmp_path / names
         if not root.exists():
             image_folder(root, classes=list(names), train=2, test=1)
-        return evaluate_file("cifar_resnet", file, load_data(f"folder:{root}"), options={"depth": 8}, progress=silent)
+        return reslab.evaluate("cifar_resnet", file, f"folder:{root}", depth=8)
 
     abc = of_classes(tmp_path / "abc.safetensors", ["a", "b", "c"])
     assert errors(abc, "abc")["top1_error"] == pytest.approx(2 / 3) and errors(abc, "abc")["classes"] == ["a", "b", "c"]

@@ -8,6 +8,7 @@ import torch
 from helpers import TRAIN, assert_refused, reslab_here, tiny_trial
 from PIL import Image
 
+import reslab
 from reslab.data import load_data
 from reslab.executors.trial import fresh_network
 from reslab.networks import zoo
@@ -90,6 +91,15 @@ def test_images_are_predicted_each_on_its_own(tmp_path: Path) -> None:
         assert one["classes"][0]["probability"] == pytest.approx(float(share.max()), abs=0.02)  # pixels of 8 bits
     text = reslab_here("predict", "resnet20", files[0], "--weights", "digits").stdout
     assert text.count("%") == 5
+    assert repr(reslab.predict("resnet20", files[0], "digits")) == text.rstrip("\n")
+    assert reslab.predict("resnet20", files, "digits", top=3) == found
+
+
+def test_an_evaluation_from_python_is_the_commands() -> None:
+    words = ("evaluate", "resnet20", "--weights", "digits")
+    found, told = reslab.evaluate("resnet20", "digits"), json.loads(reslab_here(*words, "--json").stdout)
+    assert {**found, "seconds": 0} == {**told, "seconds": 0}
+    assert repr(found) == reslab_here(*words).stdout.rstrip("\n")
 
 
 def test_what_cannot_be_predicted_is_told(tmp_path: Path) -> None:

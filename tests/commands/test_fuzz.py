@@ -241,7 +241,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.experiment.study.run_trials", enough)  # … and for `study`
     monkeypatch.setattr("reslab.speedrun.race.run", enough)
     monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
-    monkeypatch.setattr("reslab.commands.evaluate.look", enough)  # forward passes over a whole part
+    monkeypatch.setattr("reslab.trained.look", enough)  # forward passes over a whole part
     monkeypatch.setattr("reslab.training.batchnorm.true_average", enough)  # likewise
     monkeypatch.setattr("reslab.commands.doctor.CHECKS", {})  # arithmetic of half a second
     monkeypatch.setattr("socket.socket.connect", _offline)  # downloads

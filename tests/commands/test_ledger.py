@@ -20,7 +20,7 @@ from reslab.ledger.axis import Bar
 from reslab.ledger.evidence import evidence, seed_sets
 from reslab.ledger.record import Record
 from reslab.ledger.shipped import shipped
-from reslab.ledger.wording import spans
+from reslab.ledger.wording import phrases, spans
 
 
 def written(directory: Path, *records: Record) -> list[Path]:
@@ -91,7 +91,7 @@ def test_an_entry_fits_its_terminal_and_says_what_is_known(
         "en": ["digits, 140 steps: registered 300–309 ✓; fresh seeds 100–104 ?; exploratory 0–4", "pooled, 15 seeds"],
         "ko": ["digits, 140 스텝: 사전 등록 300–309 ✓; 새 시드 100–104 ?; 탐색 0–4", "시드 15개, 묶음 2개"],
     }
-    for text in (*told[lang], "svhn, 140", "+2.5", ledger.WORDS[lang]["changed"]):
+    for text in (*told[lang], "svhn, 140", "+2.5", phrases()["standings"]["changed"][lang]):
         assert text in said
 
 

@@ -11,12 +11,12 @@ from safetensors import safe_open
 
 import reslab
 from reslab.commands import ship as shipping
-from reslab.commands.evaluate import evaluate_file
 from reslab.data import load_data
 from reslab.errors import MissingError, UnknownNameError, UserError
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
 from reslab.runs import Run
+from reslab.trained import evaluate
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST, PAPER_CIFAR
 from reslab.weights import shipped as room
@@ -171,7 +171,7 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
     }
     dataset = load_data(f"folder:{place}")
     for part, figures in facts["errors"].items():
-        found = evaluate_file("resnet20", path, dataset, part=part, options={}, progress=lambda *_: None)
+        found = evaluate("resnet20", path, dataset, part=part)
         assert figures == {"trained": 0.25, "shipped": found["top1_error"]}  # what the run says, and what is measured
     for written in out.rglob("*.*"):
         assert str(tmp_path).encode() not in written.read_bytes() and "그림".encode() not in written.read_bytes()

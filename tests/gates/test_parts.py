@@ -104,6 +104,7 @@ def test_it_copies_and_pickles(remake: Any) -> None:
     assert not torch.equal(again(X), made(X))
 
 
+@pytest.mark.filterwarnings("ignore:no faster copy")
 def test_block_by_block_it_is_analysed_as_a_network_that_is_seen_whole() -> None:
     network, followed = both()
     for analysis, kwargs in ((remove_each, {}), (remove_random, {"draws": 1}), (importance, {}), (path_spectrum, {})):
@@ -147,3 +148,29 @@ class Twice(Deciding):
 def test_a_part_that_runs_twice_is_not_gated() -> None:
     with refused(UnseenError, "Twice"):
         view(Twice(), X)
+
+
+class Chosen(nn.Module):
+    """It adds what it takes, by a way that only the values tell."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.tanh() if x.abs().sum() > -1 else x
+
+
+class Hiding(Followed):
+    """All that is left in its graph is a skip that is hidden; its body is seen by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(Chosen(), Block())
+        self.place_of = Chosen()
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        maps = self.place_of(self.body(self.prepare(x)))
+        return self.heads[0](maps.mean((2, 3)))
+
+
+def test_a_hidden_skip_stands_beside_the_blocks_that_are_seen() -> None:
+    made = view(Hiding(), X)
+    assert [block.name for block in made.blocks] == ["body.1"]
+    assert {skip.where for skip in made.not_split} == {"body.0", "place_of"}

@@ -237,7 +237,8 @@ def test_a_trained_network_by_name_is_what_a_trial_starts_from(tmp_path: Path, m
 def test_without_network_and_cache_it_is_one_line(tmp_path: Path, model: str, weights: str) -> None:
     image = tmp_path / "a.png"
     write_image(image, (8, 8))
-    assert_refused(reslab_here("predict", model, image, "--weights", weights), model, "network")
+    named = weights if weights.startswith("hf:") else model
+    assert_refused(reslab_here("predict", model, image, "--weights", weights), named, "network")
 
 
 def test_names_that_are_not_there_are_told() -> None:

@@ -1,0 +1,235 @@
+"""A trained network, asked: how often it is wrong on a data set, and what it says of images."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reslab.data import Augment, Dataset, load_data
+from reslab.data.dataset import BATCH_PIXELS, Part, PartName, Split
+from reslab.data.decoding import decode, left_out
+from reslab.data.images import Images, Ragged, Statistics
+from reslab.errors import DamagedError, MissingError, UnseenError, first_few
+from reslab.networks import zoo
+from reslab.networks.pretrained import is_word
+from reslab.progress import Progress, silent
+from reslab.state import in_mode
+from reslab.subject import Subject, prepared_for
+from reslab.training.batchnorm import true_average
+from reslab.training.evaluation import SCALES, evaluate_multi_scale, evaluate_ten_crop
+from reslab.training.evaluation import evaluate as errors_of
+from reslab.weights.shipped import locate
+from reslab.weights.untold import Asked, ZeroPadSide
+
+View = Literal["single", "ten-crop", "multi-scale"]
+
+
+class Evaluation(dict[str, Any]):
+    """The errors of trained weights on a part of a data set, and how the images were prepared; it shows itself."""
+
+    def __repr__(self) -> str:
+        """Return both in words."""
+        how = self["preprocessing"]
+        size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
+        loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
+        channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
+        whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
+        return (
+            f"{self['model']} on the {self['part']} part of {self['data']} ({self['images']:,} images), "
+            f"{self['view']} view at {size}:\n"
+            f"top-1 error {100 * self['top1_error']:.2f} %, top-5 error {100 * self['top5_error']:.2f} %, loss {loss}\n"
+            f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: "
+            f"{self['batchnorm']}"
+        )
+
+
+class Predictions(list[dict[str, Any]]):
+    """For each image its likeliest classes and their probabilities; it shows itself."""
+
+    def __repr__(self) -> str:
+        """Return the classes of each image, the likeliest first."""
+        lines: list[str] = []
+        for one in self:
+            lines.append(one["image"])
+            lines += [f"  {100 * said['probability']:6.2f} %  {said['class']}" for said in one["classes"]]
+        return "\n".join(lines)
+
+
+def evaluate(
+    model: str,
+    weights: str | Path,
+    data: str | Dataset = "digits",
+    *,
+    part: PartName = "test",
+    view: View = "single",
+    size: int | None = None,
+    batchnorm: Literal["stored", "true-average"] = "stored",
+    zero_pad: ZeroPadSide | None = None,
+    raw: bool = False,
+    download: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Evaluation:
+    """Return the errors of trained weights on a part of a data set, as `reslab evaluate … --json` gives them.
+
+    Args:
+        model: the network's name.
+        weights: a file, or a word for trained ones: "digits", "torchvision", "pretrained", "hf:microsoft/resnet-50".
+        data: a data set, or its name as `load_data` takes it.
+        part: choices are made on "heldout"; "test" is read at the end.
+        view: "single", "ten-crop" or "multi-scale".
+        size: the side that the network sees; by default that of the weights' metadata, else of the network's paper.
+        batchnorm: "true-average" takes BatchNorm's statistics from all training images, in place of the file's.
+        zero_pad: where the file's option A puts its zero channels, for files that are not this lab's.
+        raw: of weights and their average in one file, take the weights.
+        download: download the data set if it is not there.
+        progress: told of the images done.
+        options: of the network.
+
+    Raises:
+        UserError: if weights, network and images do not go together.
+    """
+    if isinstance(data, str):
+        data = load_data(data, download=download, progress=progress)
+    chosen = weights if is_word(weights) else locate(weights, model)
+    subject, data = Subject.of(model, chosen, options, asked=Asked(zero_pad, raw=raw), like=data).seeing(data, size)
+    network = subject.network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+    start = perf_counter()
+    if batchnorm == "true-average":
+        true_average(network, _told(data.shuffled(), progress, "averaging BatchNorm statistics", len(data.labels)))
+    figures = look(network, data, part, view, progress)
+    return Evaluation(
+        model=model,
+        weights=str(chosen),
+        data=data.name,
+        part=part,
+        images=len(data.parts[part].labels),
+        view=view,
+        batchnorm=batchnorm,
+        top1_error=figures["error"],
+        top5_error=figures["top5_error"],
+        loss=figures["loss"],
+        classes=list(data.classes),
+        preprocessing={
+            "from": subject.standardised,
+            "mean": list(data.statistics.mean),
+            "std": list(data.statistics.std),
+            "size": data.size,
+            "framing": None if data.framing is None else asdict(data.framing),
+        },
+        seconds=round(perf_counter() - start, 3),
+    )
+
+
+def look(network: nn.Module, data: Dataset, part: PartName, view: View, progress: Progress) -> dict[str, float | None]:
+    """Return the errors of a network on a part, in one view."""
+    total = len(data.parts[part].labels)
+    if view == "single":
+        return errors_of(network, _told(data.batches(part), progress, "evaluating", total))
+    images = data.parts[part].images
+    size = data.size or (min(images.shape[2:]) if isinstance(images, Tensor) else zoo.input_shape(network)[1])
+    if view == "ten-crop":
+        whole = data.resized(part, round(size * 8 / 7), max(1, BATCH_PIXELS // (10 * size**2)))
+        return evaluate_ten_crop(network, _told(whole, progress, "evaluating ten crops", total), size)
+    sides = [round(side * size / 224) for side in SCALES]
+    first, *others = (data.resized(part, side, max(1, BATCH_PIXELS // sides[-1] ** 2)) for side in sides)
+    return evaluate_multi_scale(
+        network, [_told(first, progress, f"evaluating at {', '.join(map(str, sides))}", total), *others]
+    )
+
+
+def _told(batches: Iterable[Split], progress: Progress, what: str, total: int) -> Iterator[Split]:
+    done = 0
+    for images, labels in batches:
+        yield images, labels
+        done += len(labels)
+        progress(what, done, total)
+
+
+def predict(
+    model: str,
+    images: str | PathLike[str] | Sequence[str | PathLike[str]],
+    weights: str | Path,
+    *,
+    top: int = 5,
+    size: int | None = None,
+    zero_pad: ZeroPadSide | None = None,
+    **options: Any,
+) -> Predictions:
+    """Return, for each image that can be decoded, its `image` and the likeliest `classes` with their `probability`, as
+    `reslab predict … --json` gives them.
+
+    Args:
+        model: the network's name.
+        images: an image's file, or several; each is prepared as the weights say, by itself.
+        weights: as for `evaluate`.
+        top: how many classes.
+        size: the side that the network sees; by default the one that the weights say.
+        zero_pad: as for `evaluate`.
+        options: of the network.
+
+    Raises:
+        UserError: if an image is missing or none can be decoded, or network, weights and images do not go together.
+    """
+    paths = [Path(path) for path in ([images] if isinstance(images, str | PathLike) else images)]
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        raise MissingError(f"no image file {first_few(absent)}")
+    chosen = weights if is_word(weights) else locate(weights, model)
+    subject = Subject.of(model, chosen, options, asked=Asked(zero_pad))
+    kept = dict((subject.metadata or {}).get("preprocessing", {}))
+    names = kept.pop("classes", None)
+    if not {"mean", "std"} <= kept.keys():
+        raise MissingError(
+            f"nothing in {weights} says how images are prepared; `reslab weights` writes a file that does, with "
+            "--mean and --std"
+        )
+    mode = "L" if len(kept["mean"]) == 1 else "RGB"
+    found = Predictions()
+    broken: list[str] = []
+    with in_mode(subject.network, training=False), torch.no_grad():
+        for path in paths:
+            pixels = decode(path, mode)
+            if pixels is None:
+                broken.append(str(path))
+                continue
+            data, _ = prepared_for(subject.network, _alone(pixels, kept, subject.network), kept, size)
+            answer = subject.network(data.test[0])
+            scores = getattr(answer, "logits", answer)
+            if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
+                raise UnseenError(f"{model} gives no scores of classes for an image")
+            shares = scores.float().softmax(1)[0]
+            best = shares.topk(min(top, len(shares)))
+            said = [
+                {"class": names[label] if names else str(label), "label": label, "probability": share}
+                for share, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ]
+            found.append({"image": str(path), "classes": said})
+    if not found:
+        raise DamagedError(f"none of {len(paths):,} images can be decoded: {first_few(broken)}")
+    if broken:
+        warnings.warn(left_out(broken, len(paths)), stacklevel=2)
+    return found
+
+
+def _alone(pixels: Tensor, kept: Mapping[str, Any], network: nn.Module) -> Dataset:
+    """Return an image as a test part by itself: as it is, if the weights say no size and it is no larger than the
+    network's own, so that it is not blown up.
+    """
+    own = zoo.input_shape(network)[1]
+    as_it_is = kept.get("size") is None and max(pixels.shape[1:]) <= own
+    images: Images = pixels[None] if as_it_is else Ragged(pixels.flatten(), torch.tensor([pixels.shape]))
+    some = tuple(kept["mean"])
+    return Dataset(
+        name="the image",
+        parts={"test": Part(images, torch.zeros(1, dtype=torch.int64))},
+        classes=(),
+        statistics=Statistics(some, tuple(kept["std"]), ()),
+        augment=Augment(0, False),
+        split_rule="an image by itself",
+    )
