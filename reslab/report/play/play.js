@@ -334,9 +334,9 @@ const play = (() => {
     show();
   });
   makeGallery();
-  words.fill();
-  start();
-  translate();
+  count();
+  rank();
+  translate(); // which shows all the rest
   language.onChange(translate);
 
   return { engine, network, setting, pixelsOf, state: () => state, counts: () => counts, rises };
