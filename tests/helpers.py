@@ -135,11 +135,16 @@ def snapshot(network: nn.Module) -> dict[str, object]:
         settings = {key: value for key, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
         state[f"module {name}"] = (id(module), type(module), settings, hooks, list(module._modules))
     for name, parameter in network.named_parameters():
-        gradient = None if parameter.grad is None else (id(parameter.grad), parameter.grad.tolist())
-        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, parameter.tolist(), gradient)
+        gradient = None if parameter.grad is None else (id(parameter.grad), bits(parameter.grad))
+        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad, bits(parameter), gradient)
     for name, buffer in network.named_buffers():
-        state[f"buffer {name}"] = (id(buffer), buffer.tolist())
+        state[f"buffer {name}"] = (id(buffer), bits(buffer))
     return state
+
+
+def bits(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor's values, of any dtype."""
+    return tensor.detach().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def sum_up(directory: Path) -> None:

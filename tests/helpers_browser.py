@@ -23,6 +23,29 @@ MISSING = (
     "chromium (macOS)"
 )
 
+# what is wrong with a page: expressions that list the elements
+OVERFLOWING = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".scroll, pre, svg, .skip")
+  && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((element) => element.outerHTML.slice(0, 100))"""
+UNNAMED = """[...document.querySelectorAll("button, select, input, summary, a, [role=img], [role=region], [role=group]")].filter((element) =>
+  !(element.innerText?.trim() || element.ariaLabel || element.getAttribute("aria-label") || element.closest("label")?.innerText.trim()))
+  .filter((element) => element.checkVisibility() && !element.closest(".plot *")).map((element) => element.outerHTML.slice(0, 100))"""
+TOO_FAINT = """(() => {
+  const parse = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const under = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
+    return layers.reverse().reduce((below, [r, g, b, a = 1]) => [r, g, b].map((c, i) => c * a + below[i] * (1 - a)), [255, 255, 255]);
+  };
+  const texts = [...document.querySelectorAll("body *")].filter((element) => !element.closest("svg, script, option")
+    && element.checkVisibility() && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+  return texts.map((element) => {
+    const [one, two] = [light(parse(getComputedStyle(element).color)), light(under(element))].sort((a, b) => b - a);
+    return [(one + 0.05) / (two + 0.05), element.outerHTML.slice(0, 100)];
+  }).filter(([contrast]) => contrast < 4.5);
+})()"""
+
 
 def chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)

@@ -167,17 +167,21 @@ LIKE_ANOTHER = ("a tuple", "a score", "pixels", "1-D", "bfloat16", "images with 
 """Those that go the way of one that is tried each time."""
 
 
-@pytest.mark.parametrize(
-    "whose", [pytest.param(whose, marks=[pytest.mark.slow] if whose in LIKE_ANOTHER else []) for whose in PEOPLES]
-)
-def test_every_analysis_measures_it_or_says_why_not(whose: str) -> None:
+EACH_TIME = [whose for whose in PEOPLES if whose not in LIKE_ANOTHER]
+HALVES = [pytest.param(whose, list(ANALYSES)[place % 2 :: 2], id=whose) for place, whose in enumerate(EACH_TIME)]
+WHOLE = [pytest.param(whose, list(ANALYSES), id=f"{whose}, every", marks=pytest.mark.slow) for whose in PEOPLES]
+
+
+@pytest.mark.parametrize(("whose", "names"), [*HALVES, *WHOLE])
+def test_every_analysis_measures_it_or_says_why_not(whose: str, names: list[str]) -> None:
+    """Every second analysis by turns, and all of them where there is time."""
     make, images = PEOPLES[whose]
     labels, network = Y[: len(images)], make()
     before = snapshot(network)
-    for name, analyse in ANALYSES.items():
+    for name in names:
         torch.manual_seed(0)
         try:
-            analyse(network, images, labels)
+            ANALYSES[name](network, images, labels)
         except UserError as error:
             assert "\n" not in str(error), name
         assert {key: value for key, value in snapshot(network).items() if key != "torch"} == {

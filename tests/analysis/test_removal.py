@@ -43,11 +43,16 @@ def test_the_sweep_is_the_plain_loop(trained: tuple[nn.Module, Tensor, Tensor]) 
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["torchvision/resnet18", pytest.param("torchvision/densenet121", marks=pytest.mark.slow), "plain20", "preresnet20"],
+    ("name", "options"),
+    [
+        ("torchvision/resnet18", {}),
+        pytest.param("torchvision/densenet121", {}, marks=pytest.mark.slow),
+        ("cifar_plain", {"depth": 8}),
+        ("cifar_preresnet", {"depth": 8}),
+    ],
 )
-def test_the_fast_copy_answers_as_the_network(name: str) -> None:
-    network, images = zoo.build(name), torch.randn(4, 3, 32, 32)
+def test_the_fast_copy_answers_as_the_network(name: str, options: dict[str, int]) -> None:
+    network, images = zoo.build(name, **options), torch.randn(4, 3, 32, 32)
     for _ in range(3):
         network(images)
     network.eval()

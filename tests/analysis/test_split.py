@@ -46,10 +46,10 @@ def test_the_parts_of_a_linear_network_are_products_of_its_matrices() -> None:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "v1, A": lambda: zoo.build("cifar_resnet", depth=14),
-    "v1, B": lambda: zoo.build("cifar_resnet", depth=14, shortcut="B"),
-    "v1, C": lambda: zoo.build("cifar_resnet", depth=14, shortcut="C"),
-    "v2": lambda: zoo.build("cifar_preresnet", depth=14),
+    "v1, A": lambda: zoo.build("cifar_resnet", depth=8),
+    "v1, B": lambda: zoo.build("cifar_resnet", depth=8, shortcut="B"),
+    "v1, C": lambda: zoo.build("cifar_resnet", depth=8, shortcut="C"),
+    "v2": lambda: zoo.build("cifar_preresnet", depth=8),
     "torchvision": lambda: models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10),
     "bottlenecks": lambda: models.ResNet(models.resnet.Bottleneck, [1, 2, 1, 1], num_classes=10),
 }
@@ -109,7 +109,7 @@ def test_what_is_not_split_is_told() -> None:
 
 
 def test_the_lens_is_the_network_with_later_gates_at_zero() -> None:
-    network = zoo.build("cifar_resnet", depth=14)
+    network = zoo.build("cifar_resnet", depth=8)
     x = torch.randn(8, 3, 16, 16)
     network(x)
     network.eval()
@@ -119,7 +119,7 @@ def test_the_lens_is_the_network_with_later_gates_at_zero() -> None:
         found = lens(network, x, labels)
         assert snapshot(network) == before
         gated = view(network, x)
-        expected = torch.stack([gated(x, (torch.arange(6) < depth).float()) for depth in range(7)])
+        expected = torch.stack([gated(x, (torch.arange(3) < depth).float()) for depth in range(4)])
     assert torch.allclose(found.logits, expected, rtol=1e-3, atol=1e-4)
     assert found.error[-1] == 0
     assert found.loss[-1].item() == pytest.approx(F.cross_entropy(expected[-1], labels).item(), rel=1e-3)

@@ -2,6 +2,8 @@
 is half-written.
 """
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,14 +11,19 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
+import torch
 from helpers_exercises import solved
+from helpers_forks import start
 from helpers_images import image_folder
 from PIL import Image
+
+from reslab.cli import main
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -110,6 +117,20 @@ HOW = {
 }
 
 
+Alive = Callable[[], list[psutil.Process]]
+"""Gives the processes that are left of a command."""
+
+
+def in_session(leader: int) -> list[psutil.Process]:
+    """Return the processes of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def alive(token: str) -> list[psutil.Process]:
     """Return the processes that were started from the one with this token, however far they have gone from it."""
     found = []
@@ -137,23 +158,11 @@ def stop(command: Command, how: str, place: Path) -> str:
         process = subprocess.Popen(
             started, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
         )
+    left = partial(alive, token)
     try:
-        deadline = time.monotonic() + 120
-        while not command.busy(place, alive(token)):
-            assert process.poll() is None, f"it ended: {errors.read_text(encoding='utf-8')}"
-            assert time.monotonic() < deadline, "it is not busy"
-            time.sleep(0.02)
-        send, what, code = HOW[how]
-        begun = time.monotonic()
-        deadline = begun + command.seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-        send(process.pid, what)
-        assert process.wait(max(0.0, deadline - time.monotonic())) == code
-        while left := alive(token):
-            assert time.monotonic() < deadline, [each.cmdline() for each in left]
-            time.sleep(0.02)
-        print(f"gone after {time.monotonic() - begun:.2f} s, load {os.getloadavg()[0]:.1f}")
+        see_that_it_stops(command, how, place, process.pid, left, process.poll, errors)
     finally:
-        for each in alive(token):
+        for each in left():
             each.kill()
         process.wait()
     if how != "kill" or not command.writes:
@@ -161,12 +170,54 @@ def stop(command: Command, how: str, place: Path) -> str:
     return errors.read_text(encoding="utf-8")
 
 
+def see_that_it_stops(
+    command: Command, how: str, place: Path, pid: int, alive: Alive, code_of: Callable[[], int | None], errors: Path
+) -> None:
+    """Stop a command that was started as soon as it is busy; `code_of` gives its exit code, or None before its end."""
+    deadline = time.monotonic() + 600  # on a busy machine
+    while not command.busy(place, alive()):
+        assert code_of() is None, f"it ended: {errors.read_text(encoding='utf-8')}"
+        assert time.monotonic() < deadline, "it is not busy"
+        time.sleep(0.2)
+    send, what, code = HOW[how]
+    begun = time.monotonic()
+    deadline = begun + command.seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    send(pid, what)
+    while (ended := code_of()) is None or (left := alive()):
+        assert time.monotonic() < deadline, "it goes on" if ended is None else [each.cmdline() for each in left]
+        time.sleep(0.05)
+    assert ended == code
+    print(f"gone after {time.monotonic() - begun:.2f} s, load {os.getloadavg()[0]:.1f}")
+
+
 def see_that_it_said_so(said: str) -> None:
     assert "Traceback" not in said and "stopped; what was finished is kept" in said.splitlines()[-1], said
 
 
+def be_a_study(place: Path) -> None:
+    """Be the command, in a session of its own, with forks for workers: starting interpreters is the slow test's."""
+    os.setsid()
+    os.chdir(place)
+    torch.set_num_threads(1)
+    forks = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method=None: forks  # type: ignore[assignment]  # of one kind
+    main(COMMANDS["study"].words.split())
+
+
 def test_a_study_with_workers_stops(tmp_path: Path) -> None:
-    see_that_it_said_so(stop(COMMANDS["study"], "terminate", tmp_path))
+    process = start(tmp_path, be_a_study, tmp_path)
+    pid = process.pid
+    assert pid is not None
+    left = partial(in_session, pid)
+    errors = tmp_path / "stderr"
+    try:
+        see_that_it_stops(COMMANDS["study"], "terminate", tmp_path, pid, left, lambda: process.exitcode, errors)
+    finally:
+        for each in left():
+            each.kill()
+        process.join()
+    assert not list(tmp_path.rglob("*.tmp"))
+    see_that_it_said_so(errors.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow  # 10 s each

@@ -16,7 +16,7 @@ from helpers_forks import start
 from reslab import studies
 from reslab.cli import main
 from reslab.errors import FailedError, UnknownNameError, UserError, WrongValueError
-from reslab.executors import Failure, local
+from reslab.executors import Failure, local, run_trials
 from reslab.experiment import kept
 from reslab.experiment.config import longer
 from reslab.experiment.directory import Directory
@@ -179,13 +179,13 @@ def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(
 
 
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
-    whole = reslab_here(*STUDY, "--out", tmp_path / "whole", "--workers", "1", "--json")
-    assert whole.returncode == 0, whole.stderr
-    for trial in json.loads(whole.stdout)["trials"]:
-        weights = [
-            (root / trial["directory"] / "weights.safetensors").read_bytes() for root in (finished, tmp_path / "whole")
-        ]
-        assert weights[0] == weights[1]
+    """The first four, of which two were finished when it was killed, and one was being trained."""
+    study = studies.find("degradation")
+    grid = study.grid(study.configure("smoke", {"data": "digits"}))
+    trials = [trial for group in grid.values() for trial in group][:4]
+    assert run_trials(trials, tmp_path, local(1), lambda *_: None) == []
+    for trial in trials:
+        assert Run(tmp_path, trial).weights.read_bytes() == Run(finished / "trials", trial).weights.read_bytes()
 
 
 def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finished: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from helpers_browser import Browser, browser, needs_browser
+from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, browser, needs_browser
 from helpers_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
 from torch import nn
 
@@ -62,8 +62,6 @@ def opened(chrome: Browser, page: Path) -> Browser:
     return chrome
 
 
-OVERFLOWING = """[...document.querySelectorAll("body *")].filter((element) => !element.closest(".scroll, pre, svg, .skip")
-  && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((element) => element.outerHTML.slice(0, 100))"""
 SCRIPTS = 4
 """The page's own: the language, plotly, the pictures, the explorer."""
 DRAWN = """charts.all() ?? [...document.querySelectorAll("figure.picture")].map((figure) =>
@@ -421,26 +419,6 @@ def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser
 
 
 # --- Readers of all kinds ---------------------------------------------------------------------------------------------
-
-UNNAMED = """[...document.querySelectorAll("button, select, input, summary, a, [role=img], [role=region], [role=group]")].filter((element) =>
-  !(element.innerText?.trim() || element.ariaLabel || element.getAttribute("aria-label") || element.closest("label")?.innerText.trim()))
-  .filter((element) => element.checkVisibility() && !element.closest(".plot *")).map((element) => element.outerHTML.slice(0, 100))"""
-TOO_FAINT = """(() => {
-  const parse = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const under = (element) => {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
-    return layers.reverse().reduce((below, [r, g, b, a = 1]) => [r, g, b].map((c, i) => c * a + below[i] * (1 - a)), [255, 255, 255]);
-  };
-  const texts = [...document.querySelectorAll("body *")].filter((element) => !element.closest("svg, script, option")
-    && element.checkVisibility() && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  return texts.map((element) => {
-    const [one, two] = [light(parse(getComputedStyle(element).color)), light(under(element))].sort((a, b) => b - a);
-    return [(one + 0.05) / (two + 0.05), element.outerHTML.slice(0, 100)];
-  }).filter(([contrast]) => contrast < 4.5);
-})()"""
 
 
 @pytest.mark.parametrize("dark", [False, True])

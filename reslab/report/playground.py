@@ -1,0 +1,134 @@
+"""The playground: one self-contained page in which trained networks run, with a gate on every block.
+
+The page's programs are the files of `play/`, one job each; here their networks and images are put into it.
+"""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reslab import __version__
+from reslab.files import Json, write_atomically
+from reslab.report.hangul import font_face
+from reslab.report.pictures import embedded
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MODULES = ("words", "engine", "evaluation", "worker", "link", "pictures", "pen", "blocks", "inside", "play")
+"""The page's programs, each after those that it calls."""
+
+STEPS = (
+    "#net=resnet20&image=0",
+    "#net=resnet20&off=layer2.1",
+    "#net=resnet20&off=layer1.0&block=layer1.0",
+    "#net=resnet56&off=layer1.3,layer2.3,layer3.3",
+    "#net=resnet20&swap=layer2.1,layer2.2",
+)
+"""What there is to try, as links into the page."""
+
+_FONT = "/* the page's Hangul */"
+
+
+class Images(NamedTuple):
+    """Square grey images as they are stored, `[N, 1, H, H]` with levels from 0 to `levels`; their labels `[N]`; and the
+    mean and deviation that standardise what lies between 0 and 1.
+    """
+
+    stored: "Tensor"
+    labels: "Tensor"
+    levels: int
+    mean: float
+    deviation: float
+
+
+def write_playground(networks: "Mapping[str, nn.Module]", images: Images, out: Path) -> Path:
+    """Write the page for these networks and test images to `out`, and return its path.
+
+    Args:
+        networks: by name, in pairs of a residual and a plain one whose blocks have the same names: CIFAR's networks of
+            basic blocks, option A, one image channel, in the zoo's layout.
+        images: at the size that the networks see.
+        out: the page.
+    """
+    loader = ChoiceLoader([PackageLoader("reslab.report", "play"), PackageLoader("reslab.report")])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.filters["json"] = embedded
+    page = environment.get_template("play.html.j2").render(
+        data=_data(networks, images), modules=MODULES, steps=STEPS, version=__version__, font=Markup(_FONT)
+    )
+    write_atomically(out, page.replace(_FONT, font_face(page), 1))
+    return out
+
+
+def _data(networks: "Mapping[str, nn.Module]", images: Images) -> Json:
+    size = images.stored.shape[-1]
+    seen = {"size": size, "mean": images.mean, "deviation": images.deviation}
+    described = [{"name": name, **seen, **describe(network)} for name, network in networks.items()]
+    return {
+        "networks": described,
+        "twins": _twins(described),
+        "images": _base64(images.stored.byte()),
+        "labels": "".join(map(str, images.labels.tolist())),
+        "levels": images.levels,
+        "size": size,
+    }
+
+
+def _twins(described: list[Json]) -> dict[str, str]:
+    """Return for each network the name of the other whose blocks have the same names."""
+    by_blocks: dict[tuple[str, ...], list[str]] = {}
+    for network in described:
+        by_blocks.setdefault(tuple(name for name, *_ in network["blocks"]), []).append(network["name"])
+    pairs = by_blocks.values()
+    return {name: other for one, another in pairs for name, other in ((one, another), (another, one))}
+
+
+def describe(network: "nn.Module") -> Json:
+    """Return a network as `play/engine.js` reads it: its layers as `[inputs, outputs, stride]`, kernels and the
+    classifier as float16, and what normalises each channel as a scale and a shift in float32.
+
+    Kernels are not scaled here: a network's weights come as float16, and would be rounded a second time.
+    """
+    import torch
+    from torch import nn
+
+    halves: list[Tensor] = []
+    floats: list[Tensor] = []
+
+    def layer(convolution: "nn.Module", norm: "nn.Module") -> list[int]:
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        halves.append(convolution.weight)
+        floats.extend((factor, norm.bias.double() - norm.running_mean.double() * factor))
+        return [convolution.in_channels, convolution.out_channels, convolution.stride[0]]
+
+    module = network.get_submodule
+    stem = layer(module("conv1"), module("bn1"))
+    depths = {name: len(list(stage.children())) for name, stage in network.named_children() if name.startswith("layer")}
+    names = [f"{stage}.{number}" for stage, depth in depths.items() for number in range(depth)]
+    blocks = [
+        [name, *(layer(module(f"{name}.conv{place}"), module(f"{name}.bn{place}")) for place in (1, 2))]
+        for name in names
+    ]
+    classifier = module("fc")
+    assert isinstance(classifier, nn.Linear)
+    halves.append(classifier.weight)
+    floats.append(classifier.bias)
+    return {
+        "residual": hasattr(module(names[0]), "downsample"),
+        "stem": stem,
+        "blocks": blocks,
+        "classes": classifier.out_features,
+        "halves": _base64(torch.cat([each.flatten().half() for each in halves])),
+        "floats": _base64(torch.cat([each.flatten().float() for each in floats])),
+    }
+
+
+def _base64(values: "Tensor") -> str:
+    return base64.b64encode(values.detach().cpu().numpy().tobytes()).decode("ascii")

@@ -1,0 +1,316 @@
+"""The playground: what is put into it, and, in a real browser, that its numbers are Python's, that it asks for nothing,
+and that its link, keyboard and pen work.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_refused, reslab_here
+from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, browser, needs_browser
+from torch import Tensor, nn
+
+import reslab
+from reslab.analysis.split import split
+from reslab.commands.play import NETWORKS
+from reslab.data import load_data
+from reslab.report import playground
+from reslab.residual import view
+from reslab.weights.shipped import locate
+
+TOLERANCE = 1e-3
+"""By how much a logit may differ from Python's; the shipped weights are the same halves on both sides."""
+SOME = 6
+"""Digits that the fast tests look at; the slow one looks at all."""
+
+
+def shipped(name: str) -> nn.Module:
+    return reslab.build(name, weights="digits").eval()
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    return load_data("digits").test
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page as the command writes and opens it."""
+    out, opened = tmp_path_factory.mktemp("놀이터") / "new" / "놀이.html", list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("webbrowser.open", lambda address: not opened.append(address))
+        done = reslab_here("play", "--out", out, "--open")
+    assert (done.returncode, done.stdout, opened) == (0, f"{out}\n", [out.resolve().as_uri()])
+    return out
+
+
+# --- What is put in ---------------------------------------------------------------------------------------------------
+
+
+def test_a_description_has_every_weight_as_it_is_and_each_normalisation_as_scale_and_shift() -> None:
+    network = shipped("resnet20")
+    described = playground.describe(network)
+    halves = np.frombuffer(base64.b64decode(described["halves"]), np.float16)
+    floats = np.frombuffer(base64.b64decode(described["floats"]), np.float32)
+    kernels = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert np.array_equal(halves, torch.cat([kernel.detach().flatten() for kernel in kernels]).numpy())
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    start = 0
+    for norm in norms:
+        scale, shift = torch.from_numpy(floats[start : start + 2 * norm.num_features].copy()).chunk(2)
+        x = torch.linspace(-2, 2, norm.num_features)[None, :, None, None]
+        torch.testing.assert_close(x * scale[:, None, None] + shift[:, None, None], norm(x), atol=1e-5, rtol=1e-5)
+        start += 2 * norm.num_features
+    assert start + 10 == len(floats)
+    assert described["residual"] and not playground.describe(shipped("plain20"))["residual"]
+    assert described["blocks"][3] == ["layer2.0", [16, 32, 2], [32, 32, 1]]
+
+
+def test_the_page_is_one_file_whose_steps_name_what_there_is(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    files = [locate("digits", name) for name in NETWORKS]
+    weights = sum(file.stat().st_size for file in files) * 4 / 3
+    assert len(text) < weights + 250_000
+    assert not re.search(r"(src|href)=\"(?!#)", text)
+    blocks = {name: [block.name for block in view(shipped(name), digits()[0][:1]).blocks] for name in NETWORKS}
+    for step in playground.STEPS:
+        said = dict(part.split("=") for part in step.removeprefix("#").split("&"))
+        for key in ("off", "swap", "block"):
+            assert set(said.get(key, "layer1.0").split(",")) <= set(blocks[said["net"]])
+
+
+def test_a_directory_is_no_page(tmp_path: Path) -> None:
+    assert_refused(reslab_here("play", "--out", tmp_path), f"--out {tmp_path / 'play.html'}")
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+COUNTED = "[...play.counts().values()].every(({ answers }) => answers)"
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture
+def opened(chrome: Browser, page: Path) -> Browser:
+    """The page as it is at first, in English, wide and light."""
+    if chrome.run("location.href.split('#')[0]") != page.resolve().as_uri():
+        chrome.open(page)
+    chrome.resize(1400)
+    chrome.dark(False)
+    chrome.run(
+        "document.querySelector('[data-language=en]').click(); localStorage.clear(); location.hash = '#net=resnet20'"
+    )
+    chrome.wait("location.hash === '#net=resnet20' && play.state().net === 'resnet20' && play.state().gates.size === 0")
+    return chrome
+
+
+def logits_in(
+    chrome: Browser, name: str, images: int, gates: Sequence[float], order: Sequence[int] | None = None
+) -> Tensor:
+    """Return what the page's network gives for the first test images."""
+    setting = json.dumps({"gates": list(gates), "order": list(order or range(len(gates)))})
+    one_after_another = "(_, i) => play.pixelsOf(Math.floor(i / 64))[i % 64]"
+    pixels = f"Float32Array.from({{ length: {images * 64} }}, {one_after_another})"
+    found = chrome.run(f"Array.from(play.engine.run(play.network('{name}'), {pixels}, {setting}).logits)")
+    return torch.tensor(found).view(images, -1)
+
+
+def settings(count: int) -> list[list[float]]:
+    """Return gates: all on; one off; half at values between; nearly all off."""
+    one, between, few = [1.0] * count, [1.0] * count, [0.0] * count
+    one[count // 2] = 0
+    between[::2] = [round(0.1 + 0.8 * place / count, 3) for place in range(0, count, 2)]
+    few[0] = few[-1] = 1
+    return [[1.0] * count, one, between, few]
+
+
+def see_that_logits_agree(chrome: Browser, name: str, images: int) -> None:
+    network, x = shipped(name), digits()[0][:images]
+    gated = view(network, x[:1])
+    for gates in settings(len(gated.blocks)):
+        with torch.no_grad():
+            expected = gated(x, torch.tensor(gates))
+        torch.testing.assert_close(logits_in(chrome, name, images, gates), expected, atol=TOLERANCE, rtol=0)
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_are_pythons_with_any_gates(opened: Browser, name: str) -> None:
+    see_that_logits_agree(opened, name, SOME)
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_are_pythons_for_every_digit(opened: Browser, name: str) -> None:
+    see_that_logits_agree(opened, name, len(digits()[1]))
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize("name", ["resnet20", "plain20"])
+def test_exchanged_blocks_are_exchanged_modules(opened: Browser, name: str) -> None:
+    network, x = shipped(name), digits()[0][:SOME]
+    stage = network.get_submodule("layer2")
+    assert isinstance(stage, nn.Sequential)
+    stage[1], stage[2] = stage[2], stage[1]
+    with torch.no_grad():
+        expected = network(x)
+    found = logits_in(opened, name, SOME, [1] * 9, [0, 1, 2, 3, 5, 4, 6, 7, 8])
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_shares_are_those_of_the_exact_split_and_add_up_with_gates_too(opened: Browser) -> None:
+    expected = split(shipped("resnet20"), digits()[0][3:4]).parts[:, 0]
+    code = """((gates) => { const network = play.network("resnet20"), setting = { gates, order: gates.map((_, i) => i) };
+      const ran = play.engine.run(network, play.pixelsOf(3), setting);
+      return [play.engine.split(network, setting, ran), Array.from(ran.logits)]; })"""
+    parts, logits = (torch.tensor(each) for each in opened.run(f"{code}({json.dumps([1] * 9)})"))
+    torch.testing.assert_close(parts, expected.to(parts), atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(parts.sum(0), logits, atol=1e-4, rtol=0)
+    gates = settings(9)[2]
+    parts, logits = (torch.tensor(each) for each in opened.run(f"{code}({json.dumps(gates)})"))
+    torch.testing.assert_close(parts.sum(0), logits, atol=1e-4, rtol=0)
+
+
+def see_that_answers_agree(chrome: Browser, name: str, off: Sequence[str]) -> float:
+    """See that the worker's answers to all digits are Python's where these are clear; return the error on the page."""
+    x, labels = digits()
+    with torch.no_grad():
+        expected = view(shipped(name), x[:1])(x, dict.fromkeys(off, 0))
+    best = expected.topk(2).values
+    clear = best[:, 0] - best[:, 1] > 2 * TOLERANCE
+    found = chrome.run(f"play.counts().get('{name}')")
+    assert torch.equal(torch.tensor(found["answers"])[clear], expected.argmax(1)[clear])
+    assert found["error"] == pytest.approx((torch.tensor(found["answers"]) != labels).double().mean().item())
+    return float(found["error"])
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_a_link_restores_what_is_shown_and_the_worker_counts_errors_again(chrome: Browser, page: Path) -> None:
+    chrome.open(page, fragment="#net=resnet20&off=layer2.1&image=5&block=layer1.2")
+    chrome.wait(COUNTED)
+    assert chrome.run("[play.state().net, play.state().image, play.state().block, [...play.state().gates]]") == [
+        "resnet20", 5, "layer1.2", [["layer2.1", 0]],
+    ]  # fmt: skip
+    assert chrome.run("document.querySelectorAll('.block.off').length") == 1
+    assert chrome.run("document.querySelector('.look[aria-pressed=true]').ariaLabel") == "Look into layer1.2"
+    bent, broken = (see_that_answers_agree(chrome, name, ["layer2.1"]) for name in ("resnet20", "plain20"))
+    assert bent < 0.15 and broken > 0.5
+    assert chrome.run("document.querySelectorAll('#curve .point.now').length") == 2
+    chrome.run("document.querySelectorAll('#presets button')[0].click()")
+    chrome.wait(COUNTED)
+    assert chrome.run("location.hash") == "#net=resnet20&image=5&block=layer1.2"
+    assert see_that_answers_agree(chrome, "resnet20", []) < bent
+    assert chrome.run("document.querySelectorAll('#curve .point').length") == 4
+    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [
+        page.resolve().as_uri()
+    ]
+    assert chrome.problems == []
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_importance_is_the_rise_of_the_error_when_a_block_alone_is_off(opened: Browser) -> None:
+    opened.wait("play.rises.get('resnet20').size === 9")
+    x, labels = digits()
+    gated = view(shipped("resnet20"), x[:1])
+    with torch.no_grad():
+        errors = {
+            block.name: (gated(x, {block.name: 0}).argmax(1) != labels).double().mean().item() for block in gated.blocks
+        }
+        whole = (gated(x).argmax(1) != labels).double().mean().item()
+    for name, rise in opened.run("[...play.rises.get('resnet20')]"):
+        assert rise == pytest.approx(errors[name] - whole, abs=1.5 / len(labels))  # one may be a tie
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("#net=resnet56&off=layer3.8&gate=layer1.0:0.25", "#net=resnet56&off=layer3.8&gate=layer1.0:0.25&image=0"),
+        ("#net=plain20&swap=layer2.1,layer2.2&image=326", "#net=plain20&swap=layer2.1,layer2.2&image=326"),
+        (f"#net=resnet20&drawn={'0g8' * 21}0", f"#net=resnet20&drawn={'0g8' * 21}0"),
+        # what is not there is as at first
+        ("#net=resnet21&off=layer9.9,layer1.1&image=327&block=x", "#net=resnet20&off=layer1.1&image=0"),
+        ("#net=resnet20&swap=layer2.0,layer2.1&gate=layer1.0:7,layer1.1:&drawn=z", "#net=resnet20&image=0"),
+    ],
+)  # fmt: skip
+def test_a_link_that_is_read_and_written(opened: Browser, said: str, kept: str) -> None:
+    code = "link.write(link.read(%s, Object.fromEntries(['resnet20', 'plain20', 'resnet56', 'plain56'].map((name) => [name, play.network(name).blocks.map((block) => block.name)])), 327))"
+    assert opened.run(code % json.dumps(said)) == kept
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_gates_move_by_keyboard_and_say_their_names_and_values(opened: Browser) -> None:
+    opened.run("document.querySelectorAll('.block .switch')[4].focus()")
+    opened.press("Enter", 13)
+    assert opened.run("location.hash") == "#net=resnet20&off=layer2.1&image=0"
+    spoken = "[...document.querySelectorAll('.block')[4].querySelectorAll('.switch, input')].map((each) => [each.ariaLabel, each.ariaChecked, each.ariaValueText])"
+    assert opened.run(spoken) == [["layer2.1 on", "false", None], ["Gate of layer2.1", None, "0.00"]]
+    opened.run("document.querySelectorAll('.block input')[4].focus()")
+    opened.press("ArrowRight", 39)
+    assert opened.run("location.hash") == "#net=resnet20&gate=layer2.1:0.05&image=0"
+    assert opened.run(spoken)[1][2] == "0.05"
+    opened.wait(COUNTED)
+    assert opened.problems == []
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_scores_move_as_one_draws(opened: Browser) -> None:
+    opened.run("scrollTo(0, 0)")
+    left, top, side = opened.run(
+        "(({ left, top, width }) => [left, top, width])(document.querySelector('#paper').getBoundingClientRect())"
+    )
+
+    def mouse(kind: str, x: float, y: float) -> None:
+        at = {"x": left + x * side, "y": top + y * side}
+        opened.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **at)
+
+    seven = [(0.25, 0.12), (0.72, 0.12), (0.5, 0.5), (0.42, 0.9)]
+    mouse("mousePressed", *seven[0])
+    seen = []
+    for x, y in seven[1:]:
+        mouse("mouseMoved", x, y)
+        seen.append(opened.run("[document.querySelector('#verdicts').innerText, location.hash]"))
+    mouse("mouseReleased", *seven[-1])
+    assert len({hash for _, hash in seen}) == 3 and re.fullmatch(r"#net=resnet20&drawn=[0-9a-g]{64}", seen[-1][1])
+    assert seen[-1][0].startswith("resnet20: 7 (")
+    opened.run("document.querySelector('#clear').click()")
+    assert opened.run("document.querySelector('#shown').innerText") == "Nothing drawn yet"
+    opened.run("document.querySelectorAll('#gallery button')[7].click()")
+    assert opened.run("location.hash") == "#net=resnet20&image=7"
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_both_languages_fit_are_named_and_can_be_read_light_and_dark(opened: Browser) -> None:
+    opened.wait(COUNTED)
+    for language, width, dark in (("en", 1400, False), ("ko", 390, True), ("en", 390, False), ("ko", 900, False)):
+        opened.resize(width)
+        opened.dark(dark)
+        opened.run(f"document.querySelector('[data-language={language}]').click()")
+        text = opened.run("document.body.innerText")
+        assert not re.search(r"undefined|NaN|\{\d\}", text) and ("블록" in text) == (language == "ko")
+        overflowing = OVERFLOWING.replace('".scroll,', '"#shares, #importance, .scroll,')
+        found: list[Any] = [opened.run(check) for check in (UNNAMED, TOO_FAINT, overflowing)]
+        assert found == [[], [], []], (language, width, dark)
+    assert opened.problems == []
