@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -752,6 +753,19 @@ def test_the_chapter_is_in_the_page_with_links_to_its_evidence() -> None:
         assert "<h1" not in text and "<h3>" in text and "<table>" in text
         assert not text.startswith(("<p>English", "<p>한국어"))  # the ways to other files, which are not here
         assert all(link.startswith(("#1-", "https://")) for link in re.findall(r'href="([^"]*)"', text))
+
+
+def test_the_chapter_brings_its_drawings_and_folds_its_evidence_away() -> None:
+    for text in chapter({}).values():
+        folds = re.findall(r"<details><summary>[^<]+</summary>\n(.*?)</details>", text, re.DOTALL)
+        assert len(folds) == text.count("<details>") == text.count("</details>") > 10
+        assert all("<table>" in fold for fold in folds) and "&lt;details" not in text
+        drawings = re.findall(r'<img alt="[^"]+" src="data:image/svg\+xml;base64,([^"]+)">', text)
+        assert any("<title id" in b64decode(drawing).decode() for drawing in drawings)
+
+
+def test_a_picture_that_is_not_there_is_described() -> None:
+    assert _html("# t\n\n![a <b>](report/drawings/no.svg)\n", {}) == '<p><span class="small">[a &lt;b&gt;]</span></p>\n'
 
 
 def test_markdown_cannot_inject() -> None:
