@@ -2,6 +2,7 @@
 as it was.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -172,6 +173,7 @@ HALVES = [pytest.param(whose, list(ANALYSES)[place % 2 :: 2], id=whose) for plac
 WHOLE = [pytest.param(whose, list(ANALYSES), id=f"{whose}, every", marks=pytest.mark.slow) for whose in PEOPLES]
 
 
+@pytest.mark.filterwarnings("ignore:no faster copy")  # told, of some of them
 @pytest.mark.parametrize(("whose", "names"), [*HALVES, *WHOLE])
 def test_every_analysis_measures_it_or_says_why_not(whose: str, names: list[str]) -> None:
     """Every second analysis by turns, and all of them where there is time."""
@@ -205,8 +207,10 @@ def test_what_is_faster_is_taken_where_it_answers_as_the_network() -> None:
         make, images = PEOPLES[whose]
         network = make().eval()
         gated = view(network, images)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             fast = fast_view(gated, images)
+            assert bool(told) == (not isinstance(fast, FastView))
             assert (fast(images) - network(images)).norm() <= 1e-4 * network(images).norm()
         plain += [whose] if not isinstance(fast, FastView) else []
     assert set(plain) <= set(blocks), "an ordinary network is folded"
