@@ -64,14 +64,14 @@ class Directions(Result):
         axes = figure.subplots()
         low, high = (self.cosine.nanquantile(share, 1) for share in (0.25, 0.75))
         places = range(len(self.blocks))
-        axes.fill_between(places, low.tolist(), high.tolist(), alpha=0.3, label="middle half of the images")
+        axes.vlines(places, low.tolist(), high.tolist(), alpha=0.4, linewidth=5, label="middle half of the images")
         axes.plot(places, self.mean.tolist(), ".-", label="mean")
         axes.axhline(0, color="grey", linestyle="--", linewidth=1)
         axes.set_xticks(places, [block.name for block in self.blocks], rotation=90, fontsize=6)
         axes.set(xlabel="block (none where the shape changes)", ylabel="cosine of F(x) with −∂L/∂x")
         known = self.mean[self.mean.isfinite()]
         axes.set_title(f"{int((known > 0).sum())} of {len(known)} blocks go down the loss's gradient on average")
-        axes.legend()
+        figure.legend(loc="outside upper right")
         return figure
 
 

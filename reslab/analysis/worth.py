@@ -76,7 +76,10 @@ class Worth(Result):
         """Return a row a block and a column a measure."""
         import pandas as pd
 
-        columns = {name: values.tolist() for name, values in self.measures.items()}
+        whole = {"parameters", "macs"}
+        columns = {
+            name: (values.long() if name in whole else values).tolist() for name, values in self.measures.items()
+        }
         return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
 
     def figure(self) -> "Figure":
@@ -92,7 +95,7 @@ class Worth(Result):
         left.set_title(f"most is lost without {names[worst]}: the loss rises by {lesion[worst]:.2g}", fontsize=10)
         left.set_yscale("symlog", linthresh=1e-2)
         left.tick_params(axis="x", rotation=90, labelsize=6)
-        left.legend(title="replaced by")
+        left.legend(title="replaced by", loc="upper left", bbox_to_anchor=(1, 1))
         found = {name: rank for name, rank in self.agreement().items() if rank.value == rank.value}
         for place, rank in enumerate(found.values()):
             right.plot([rank.low, rank.high], [place, place], color="C0")
@@ -100,7 +103,7 @@ class Worth(Result):
         right.set_yticks(range(len(found)), list(found), fontsize=7)
         right.axvline(0, color="grey", linewidth=1)
         right.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation (95 %)")
-        right.set_title(f"how others rank the blocks as “{LESION}” does", fontsize=10)
+        right.set_title(f"agreement with “{LESION}”", fontsize=10)
         right.invert_yaxis()
         return figure
 

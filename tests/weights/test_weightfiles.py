@@ -416,7 +416,7 @@ def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line
 ) -> None:
     name, network = "torchvision/shufflenet_v2_x0_5", shufflenet_v2_x0_5()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: network.state_dict())
-    found, metadata = pretrained(name, "torchvision", {})
+    found, metadata, _ = pretrained(name, "torchvision", {})
     assert torch.equal(found.state_dict()["fc.weight"], network.fc.weight)
     kept = metadata["preprocessing"]
     assert (kept["mean"], kept["std"], kept["size"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 224)
