@@ -142,8 +142,10 @@ def estimate(comparison: Comparison) -> Estimate:
         effect, error, method = float(a.mean() - b.mean()), float(np.hypot(error_a, error_b)), "Welch t"
         if not isinstance(comparison.control, Mapping):
             method = "t"  # and so is Welch's, where one side is a number
-        df = error**4 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1)) if error else math.inf
-        df_per_seed = df / (len(differences) - 1) if error else 1.0
+        # a side without spread, of one seed for instance, adds nothing
+        spread = sum(one**4 / (len(side) - 1) for one, side in ((error_a, a), (error_b, b)) if one)
+        df = error**4 / spread if error else math.inf
+        df_per_seed = df / max(len(differences) - 1, 1) if error else 1.0
         narrow = all(np.ptp(side) <= grain + rounding for side in (a, b))
     return Estimate(
         effect=math.ldexp(effect, unit),

@@ -22,7 +22,7 @@ from reslab.ledger.again import claim_of, comparison_of
 from reslab.ledger.comparison import Comparison, upper_bound
 from reslab.ledger.estimate import ROUNDING, SKEWED, Array, Estimate, estimate, skewness
 from reslab.ledger.record import Failures, Verdict
-from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS, _decided, _Tested, decide
+from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS, Tested, decide, judge
 
 SUMMARIES = "t of sums"
 """The method of deciding where some values per seed are not known."""
@@ -104,42 +104,17 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
         ValueError: if sets of a claim have a seed in common.
     """
     pools = {id: found for id, members in sets.items() if (found := _pool(members)) is not None}
-    tested = {
-        id: _Tested(found.comparison, found.estimate, found.estimate.p_value(found.comparison.threshold))
-        for id, found in pools.items()
-        if found.estimate is not None
-    }
-    counted = [id for id, found in pools.items() if found.counts and found.comparison.claim.same_as not in pools]
-    even = error_rate / max(len(counted), 1)
-    own = [id for id in counted if id in tested]
-    shares = dict(zip(own, holm([tested[id].p for id in own], len(counted), error_rate), strict=True))
+    tested = {id: Tested.of(one.comparison, one.estimate) for id, one in pools.items() if one.estimate is not None}
+    aliases = {id: same for id, one in pools.items() if (same := one.comparison.claim.same_as) in pools and same}
+    members = sum(one.counts and id not in aliases for id, one in pools.items())
+    judged = judge(tested, aliases, members, error_rate)
     pooled = {}
     for id, found in pools.items():
-        if id not in tested:
+        if found.estimate is None:
             pooled[id] = Pooled(decide([found.comparison])[0])  # which says why
-            continue
-        if id in shares:
-            share, adjusted = shares[id]
-        else:  # it is judged at the share of the claim that it has the same numbers as
-            share, _ = shares.get(found.comparison.claim.same_as or "", (even, 0.0))
-            adjusted = min(1.0, tested[id].p * error_rate / share)
-        verdict = _decided(tested[id], share, adjusted, 1 - even, error_rate)
-        pooled[id] = Pooled(verdict, tested[id].estimate.error, found.between)
+        else:
+            pooled[id] = Pooled(judged[id], found.estimate.error, found.between)
     return pooled
-
-
-def holm(p: Sequence[float], members: int, error_rate: float) -> list[tuple[float, float]]:
-    """Return each hypothesis' share of the error rate and its adjusted p-value by Holm's procedure, given their
-    p-values and of how many they are: those that cannot be tested have their shares too.
-    """
-    found: dict[int, tuple[float, float]] = {}
-    adjusted, share = 0.0, error_rate / max(members, 1)
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda index: (p[index], index))):
-        if adjusted <= error_rate:
-            share = error_rate / (members - rank)
-        adjusted = max(adjusted, min(1.0, p[index] * (members - rank)))
-        found[index] = share, adjusted
-    return [found[index] for index in range(len(p))]
 
 
 @dataclass(frozen=True)

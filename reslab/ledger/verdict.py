@@ -12,7 +12,7 @@ their source decides.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from reslab.ledger.claim import Claim, Decision
 from reslab.ledger.comparison import Check, Comparison
@@ -23,6 +23,8 @@ ERROR_RATE = 0.05
 """Family-wise rate of decided verdicts where the true effect is exactly on the margin."""
 
 MINIMUM_SEEDS = 3
+
+Name = TypeVar("Name", int, str)
 
 
 def undecided(claim: Claim) -> Verdict:
@@ -91,12 +93,17 @@ def cite(claim: Claim) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Tested:
-    """A comparison that can be decided, its estimate and p-value; then, by Holm, its share and adjusted p-value."""
+class Tested:
+    """A comparison that can be decided, its estimate and its p-value."""
 
     comparison: Comparison
     estimate: Estimate
     p: float
+
+    @classmethod
+    def of(cls, comparison: Comparison, found: Estimate) -> Self:
+        """Return the comparison with its estimate, tested against its threshold."""
+        return cls(comparison, found, found.p_value(comparison.threshold))
 
 
 def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) -> list[Verdict]:
@@ -114,7 +121,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     if not 0 < error_rate < 1:
         raise ValueError(f"an error rate is between 0 and 1, got {error_rate}")
     verdicts: dict[int, Verdict] = {}
-    tested: dict[int, _Tested] = {}
+    tested: dict[int, Tested] = {}
     members = 0
     ids = [comparison.claim.id for comparison in comparisons]
     aliases = {index: ids.index(c.claim.same_as) for index, c in enumerate(comparisons) if c.claim.same_as in ids}
@@ -128,25 +135,43 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
             few = Reason(code="few-seeds", values={"n": n, "least": MINIMUM_SEEDS})
             verdicts[index] = _record(comparison, verdict="inconclusive", n=n, method="none", reason=few)
         else:
-            found = estimate(comparison)
-            tested[index] = _Tested(comparison, found, found.p_value(comparison.threshold))
+            tested[index] = Tested.of(comparison, estimate(comparison))
 
-    together = 1 - error_rate / max(members, 1)
-    shares: dict[int, tuple[float, float]] = {}  # the share of the error rate, and the adjusted p-value
+    found = judge(tested, aliases, members, error_rate)
+    return [verdicts.get(index) or found[index] for index in range(len(comparisons))]
+
+
+def judge(
+    tested: Mapping[Name, Tested], aliases: Mapping[Name, Name], members: int, error_rate: float
+) -> dict[Name, Verdict]:
+    """Return the verdict on each comparison, Holm-adjusted with so many members: those that cannot be tested have their
+    shares too.
+
+    What has the same numbers as another (`aliases`) takes no share, and is judged at the other's.
+    """
+    even = error_rate / max(members, 1)
+    own = [name for name in tested if name not in aliases]
+    shares = dict(zip(own, holm([tested[name].p for name in own], members, error_rate), strict=True))
+    for name in tested:
+        if name in aliases:
+            share = shares.get(aliases[name], (even, 0.0))[0]
+            shares[name] = share, min(1.0, tested[name].p * error_rate / share)
+    return {name: _decided(one, *shares[name], 1 - even, error_rate) for name, one in tested.items()}
+
+
+def holm(p: Sequence[float], members: int, error_rate: float) -> list[tuple[float, float]]:
+    """Return each hypothesis' share of the error rate and its adjusted p-value by Holm's procedure, given their
+    p-values and of how many they are: those that cannot be tested have their shares too.
+    """
+    found: dict[int, tuple[float, float]] = {}
     adjusted, share = 0.0, error_rate / max(members, 1)
-    own = sorted((index for index in tested if index not in aliases), key=lambda index: (tested[index].p, index))
-    for rank, index in enumerate(own):
-        # Holm: the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda index: (p[index], index))):
+        # the k-th smallest p-value is tested at rate / (m - k); after the first that fails, none passes
         if adjusted <= error_rate:
             share = error_rate / (members - rank)
-        adjusted = max(adjusted, min(1.0, tested[index].p * (members - rank)))
-        shares[index] = share, adjusted
-    for index in tested:
-        if index in aliases:
-            share = shares.get(aliases[index], (error_rate / max(members, 1), 0.0))[0]
-            shares[index] = share, min(1.0, tested[index].p * error_rate / share)
-        verdicts[index] = _decided(tested[index], *shares[index], together, error_rate)
-    return [verdicts[index] for index in range(len(comparisons))]
+        adjusted = max(adjusted, min(1.0, p[index] * (members - rank)))
+        found[index] = share, adjusted
+    return [found[index] for index in range(len(p))]
 
 
 def _seeds(comparison: Comparison) -> int:
@@ -155,7 +180,7 @@ def _seeds(comparison: Comparison) -> int:
     return len(ours & theirs) if comparison.paired else min(len(ours), len(theirs))
 
 
-def _decided(tested: _Tested, share: float, adjusted: float, level: float, error_rate: float) -> Verdict:
+def _decided(tested: Tested, share: float, adjusted: float, level: float, error_rate: float) -> Verdict:
     comparison, found, threshold = tested.comparison, tested.estimate, tested.comparison.threshold
     low, high = found.interval(level, threshold)
     way: Way | None = None

@@ -9,7 +9,7 @@ from reslab.ledger import pooling
 from reslab.ledger.claim import Claim, Direction
 from reslab.ledger.comparison import Comparison
 from reslab.ledger.record import Failures, Reason, Verdict
-from reslab.ledger.verdict import decide
+from reslab.ledger.verdict import decide, holm
 
 TEXT = {"ko": "가", "en": "a"}
 
@@ -122,7 +122,7 @@ def test_no_seed_counts_twice() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_are_holms(seed: int) -> None:
     p = (np.random.default_rng(seed).uniform(size=8) ** 4).tolist()
-    found = pooling.holm(p, len(p), 0.05)
+    found = holm(p, len(p), 0.05)
     assert [adjusted <= 0.05 for _, adjusted in found] == reckoned_holm(p, 0.05)
 
 
@@ -178,3 +178,14 @@ def test_intervals_over_data_sets_hold_the_truth_as_often_as_they_say(k: int, sp
         held_next += found.prediction[0] <= true[k] <= found.prediction[1]
     least = 0.95 - 3 * np.sqrt(0.95 * 0.05 / repeats)
     assert held / repeats >= least and (held_next / repeats >= least or spread == 0.5)
+
+
+def test_a_set_with_one_seed_on_a_side_is_pooled_with_the_others() -> None:
+    one = Comparison(claim("lone"), {100: 0.0}, {100: 0.0, 101: 1.0})
+    (alone,) = decide([one])
+    assert pooling.pool({alone.id: [alone]})[alone.id].verdict.verdict == "inconclusive"
+    (other,) = decide([Comparison(claim("lone"), {200: 1.0, 201: 2.0, 202: 3.0}, {200: 0.0, 201: 0.5, 202: 1.0})])
+    whole = Comparison(
+        claim("lone"), {100: 0.0, 200: 1.0, 201: 2.0, 202: 3.0}, {100: 0.0, 101: 1.0, 200: 0.0, 201: 0.5, 202: 1.0}
+    )
+    assert pooling.pool({alone.id: [alone, other]})[alone.id].verdict == decide([whole])[0]
