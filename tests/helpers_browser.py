@@ -198,3 +198,11 @@ def browser(profile: Path) -> Iterator[Browser]:
         process.terminate()
         process.wait(20)
         os.close(our_in)
+
+
+def afresh(chrome: Browser, page: Path) -> None:
+    """Open a page if it is not the one that is open, wide and light."""
+    if chrome.run("location.href.split('#')[0]") != page.resolve().as_uri():
+        chrome.open(page)
+    chrome.resize(1400)
+    chrome.dark(False)

@@ -7,7 +7,7 @@ answer each. The questions and the claims' names are the writer's; the cells bes
 import re
 from pathlib import Path
 
-from reslab.commands.ledger import WORDS, Lang
+from reslab.commands.ledger import WORDS, Lang, mark_of
 from reslab.ledger import wording
 from reslab.ledger.evidence import Evidence
 from reslab.ledger.shipped import shipped
@@ -45,7 +45,7 @@ def _answered(part: str, known: dict[str, Evidence], lang: Lang) -> str:
 
 def _together(answers: list[Evidence], lang: Lang) -> str:
     """Return the verdicts of the claims that answer a question, and how they stand; of a single one, its effect too."""
-    found = dict.fromkeys(f"**{verdict(each, lang)}**" for each in answers)
+    found = dict.fromkeys(f"**{WORDS[lang][mark_of(each)]}**" for each in answers)
     effect = _effect(answers[0])[:1] if len(answers) == 1 else []
     standings = dict.fromkeys(name for each in answers for name in _seeds(each, lang))
     return " ".join([" · ".join(found), *effect, *([f"({', '.join(standings)})"] if standings else [])])
@@ -56,14 +56,7 @@ def _alone(known: Evidence, lang: Lang) -> list[str]:
     effect = _effect(known)
     seeds = ", ".join(f"{name} {span}" for name, span in _seeds(known, lang).items())
     interval = f" [{', '.join(effect[1:])}]" if len(effect) > 1 else ""
-    return [verdict(known, lang), "".join(effect[:1]) + interval, seeds]
-
-
-def verdict(known: Evidence, lang: Lang) -> str:
-    """Return the word for what is known of a claim, as `reslab claims` prints it."""
-    decision = known.headline.verdict if known.headline else None
-    kinds = {"exact": "counted", "cited": "cited"} if decision == "supported" else {}
-    return WORDS[lang][kinds.get(known.claim.kind, decision or "unmeasured")]
+    return [WORDS[lang][mark_of(known)], "".join(effect[:1]) + interval, seeds]
 
 
 def _effect(known: Evidence) -> list[str]:

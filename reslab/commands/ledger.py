@@ -141,7 +141,7 @@ def print_claims(known: "Sequence[Evidence]", lang: Lang = "en", *, pool: bool =
 def _counts(members: "Sequence[Evidence]", words: dict[str, str]) -> str:
     from collections import Counter
 
-    counts = Counter(_mark(each) for each in members)
+    counts = Counter(mark_of(each) for each in members)
     return ", ".join(f"{count} {words[mark]}" for mark, count in counts.most_common())
 
 
@@ -151,7 +151,7 @@ def table(known: "Sequence[Evidence]", lang: Lang, width: int, *, pool: bool = F
     from rich.table import Table
 
     words = WORDS[lang]
-    marks = [_mark(each) for each in known]
+    marks = [mark_of(each) for each in known]
     room = min(WIDEST, width - 3 - max(cell_len(words[mark]) for mark in marks))
     found = Table.grid(padding=(0, 2, 0, 0))
     found.add_column(no_wrap=True)
@@ -163,7 +163,7 @@ def table(known: "Sequence[Evidence]", lang: Lang, width: int, *, pool: bool = F
     return found
 
 
-def _mark(known: "Evidence") -> str:
+def mark_of(known: "Evidence") -> str:
     """Return what stands before a claim: its verdict, told apart by kind where it is supported."""
     if known.headline is None or known.headline.verdict is None:
         return "unmeasured"
@@ -180,7 +180,7 @@ def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool
     if claim.corrects:
         text.append(f"{words['chapter']}: {claim.corrects[lang]}\n", "italic")
     if (bar := _bar(known)) and room >= NARROWEST:
-        text.append(f"{drawn(bar, room)}\n", COLOURS.get(_mark(known), ""))
+        text.append(f"{drawn(bar, room)}\n", COLOURS.get(mark_of(known), ""))
     if known.headline is not None:
         text.append(" ".join(_evidence(known, known.headline, words, lang)) + "\n")
     elif claim.kind != "cited":

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
-
 from reslab.analysis.alike import alike
 from reslab.analysis.worth import LESION, block_worth
 from reslab.experiment.trials import Trial
@@ -22,18 +20,11 @@ class Importance(NamedTuple):
 def importance(trial: Trial, images: int) -> Importance:
     """Return how measures of a trial's blocks agree, on so many test images."""
     found = block_worth(trial.network(), *trial.data().sample("test", images), permutations=0)
-    named = {
-        measure: {
-            block.name: value
-            for block, value, turn in zip(
-                found.blocks, found.measures[measure].tolist(), found.measures["turn"], strict=True
-            )
-            if not torch.isnan(turn)
-        }
-        for measure in ("turn", LESION)
-    }
+    same = ~found.measures["turn"].isnan()
+    names = [block.name for block, keeps in zip(found.blocks, same, strict=True) if keeps]
+    turn, rise = (dict(zip(names, found.measures[name][same].tolist(), strict=True)) for name in ("turn", LESION))
     agreement = {name: rank.value for name, rank in found.agreement().items()}
-    return Importance(agreement, named["turn"], named[LESION])
+    return Importance(agreement, turn, rise)
 
 
 def neighbours(trial: Trial, images: int) -> list[float]:

@@ -5,7 +5,7 @@ and that its link, keyboard and pen work.
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import assert_refused, reslab_here
-from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, browser, needs_browser
+from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
 from torch import Tensor, nn
 
 import reslab
@@ -93,19 +93,10 @@ def test_a_directory_is_no_page(tmp_path: Path) -> None:
 COUNTED = "[...play.counts().values()].every(({ answers }) => answers)"
 
 
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
-
-
 @pytest.fixture
 def opened(chrome: Browser, page: Path) -> Browser:
     """The page as it is at first, in English, wide and light."""
-    if chrome.run("location.href.split('#')[0]") != page.resolve().as_uri():
-        chrome.open(page)
-    chrome.resize(1400)
-    chrome.dark(False)
+    afresh(chrome, page)
     chrome.run(
         "document.querySelector('[data-language=en]').click(); localStorage.clear(); location.hash = '#net=resnet20'"
     )

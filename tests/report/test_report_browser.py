@@ -3,14 +3,13 @@
 """
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, browser, needs_browser
+from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
 from helpers_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
 from torch import nn
 
@@ -45,19 +44,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([study], directory / "쪽.html")
 
 
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
-
-
 @pytest.fixture
 def opened(chrome: Browser, page: Path) -> Browser:
     """The page, in English, wide and light, every picture drawn; opened only if it is not."""
-    if chrome.run("location.href.split('#')[0]") != page.resolve().as_uri():
-        chrome.open(page)
-    chrome.resize(1400)
-    chrome.dark(False)
+    afresh(chrome, page)
     chrome.run("charts.all(); document.querySelector('[data-language=en]').click(); localStorage.clear()")
     return chrome
 
