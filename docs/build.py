@@ -173,7 +173,8 @@ def facts(path: Path) -> str:
         "cost": _cost(each.name),
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"\n## In short\n\n| | |\n|---|---|\n{table}\n\n## In Python\n\n::: {each.module}.{each.function}\n"
+    short = f"## In short\n\n| about | {each.says} |\n|---|---|\n{table}"
+    return f"\n{short}\n\n## In Python\n\n::: {each.module}.{each.function}\n"
 
 
 def _costs() -> dict[str, dict[str, float]]:
@@ -235,6 +236,8 @@ def _assigned(statement: ast.stmt) -> str | None:
     return ast.unparse(statement.target) if isinstance(statement, ast.AnnAssign) else None
 
 
+OLD_NAMES = {"zoo", "anatomy", "claims", "weightfiles", "analyzing"}
+"""Modules that keep names of version 0.1, and only pass on what is elsewhere."""
 CELL = 19
 LEFT = 120
 
@@ -243,10 +246,10 @@ def layers_picture() -> str:
     """Return the layers as a picture: a row may import the columns that are filled; all dots lie below the diagonal."""
     allowed = layers()
     everything = {layer for layer, may in allowed.items() if "*" in may}
-    shown = [layer for layer in allowed if not layer.startswith("__") and layer not in everything]
+    shown = [layer for layer in allowed if not layer.startswith("__") and layer not in everything | OLD_NAMES]
     order: list[str] = []
     while rest := [layer for layer in shown if layer not in order]:
-        order.append(next(layer for layer in rest if allowed[layer] - {layer} <= {*order, "zoo"}))
+        order.append(next(layer for layer in rest if allowed[layer] & set(rest) <= {layer}))
     width, height = LEFT + CELL * len(order) + 16, LEFT + CELL * len(order) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -270,17 +273,14 @@ def llms() -> str:
     """Return the list of the pages for programs that read: a line per page, with its first sentence."""
     lines = []
     for path in sorted(DOCS.rglob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        title = re.search(r"^# (.+)$", text, re.MULTILINE)
-        first = re.search(r"^(?![#|!\[`<\-])\S.*$", text, re.MULTILINE)
-        assert title and first, path
-        sentence = re.match(r".*?[.?:다요](?= |$|\*)|.*", first[0].strip("*"))
-        lines.append(f"- [{title[1]}]({path.relative_to(DOCS).as_posix()}): {sentence[0] if sentence else first[0]}")
-    return (
-        "# reslab\n\n> A laboratory for residual networks: gates on every block, exact path spectra, verdicts.\n\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+        text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        title, *paragraphs = text.split("\n\n")
+        first = " ".join(next(each for each in paragraphs if re.match(r"\s*[^\s#|!\[<-]", each)).split()).strip("*")
+        sentence = re.match(r".+?[.?:](?= |$)", first)
+        assert sentence, path
+        lines.append(f"- [{title.removeprefix('# ')}]({path.relative_to(DOCS).as_posix()}): {sentence[0]}")
+    says = "> A laboratory for residual networks: gates on every block, exact path spectra, verdicts."
+    return "\n".join(["# reslab", "", says, "", *lines, ""])
 
 
 LOG_HEAD = """# Log of experiments

@@ -20,7 +20,12 @@ DOCUMENTS = sorted(
 KOREAN = [name for name in DOCUMENTS if name.endswith(".ko.md")]
 STARTS = ("reslab ", "python -m ", "torchrun ", "pip ", "make ")
 
-FOR_EXAMPLE = {"NAME": "degradation", "NETWORK": "resnet20", "my_module:factory": "torchvision.models:resnet18"}
+FOR_EXAMPLE = {
+    "NAME": "degradation",
+    "ANALYSIS": "paths",
+    "NETWORK": "resnet20",
+    "my_module:factory": "torchvision.models:resnet18",
+}
 """Examples in place of what stands for any."""
 
 

@@ -37,6 +37,7 @@ from reslab.analysis import analyses
 
 DOCS = ROOT / "docs"
 ERRORS = "docs/errors.md"
+CONTRIBUTING = "CONTRIBUTING.md"
 WITH_PYTHON = [name for name in DOCUMENTS if python(name) and name not in KOREAN]
 LONG = {"docs/how-to/gates.md", "docs/how-to/trained-networks.md", "docs/reference/files.md"}
 STEPS = ("range(0, 640, 64)", "range(0, 128, 64)")
@@ -60,18 +61,11 @@ def test_code_runs_and_prints_what_is_shown(name: str, capsys: pytest.CaptureFix
             assert [float(found) for found in re.findall(number, printed)] == pytest.approx(shown, abs=0.02)
 
 
-def of(name: str, *kinds: str) -> list[Any]:
-    return [pytest.param(name, line, id=f"{name}-{line}") for kind in kinds for line in commands(name, kind)]
-
-
-PARSED = [each for name in DOCUMENTS if name not in KOREAN for each in of(name, "sh", "text") if name != ERRORS]
-
-
 def test_every_command_is_right() -> None:
     """It is parsed, and the network, study or analysis that it names is there."""
     checked = 0
     for name in DOCUMENTS:
-        given = [] if name == ERRORS else [*commands(name, "sh"), *commands(name, "text")]
+        given = [] if name in (ERRORS, CONTRIBUTING) else [*commands(name, "sh"), *commands(name, "text")]
         for command in [*given, *named_in_prose(name)]:
             command = re.sub("^torchrun .* (?=reslab )", "", command)
             if not command.startswith(("make", "pip")) and " hf:" not in command:  # which would be fetched
@@ -223,9 +217,6 @@ def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str) -> N
 @pytest.mark.skipif(find_spec("zensical") is None, reason="the extra docs is not installed: make docs")
 def test_the_site_builds_without_a_warning() -> None:
     assert builder().build() == 0
-
-
-CONTRIBUTING = "CONTRIBUTING.md"
 
 
 @pytest.mark.slow
