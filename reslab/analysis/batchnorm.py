@@ -57,7 +57,7 @@ class Smoothness(Result):
         return (self.gradient_change / (self.step * self.gradient_norm)).max().item()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a step."""
+        """Return a row per step."""
         import pandas as pd
 
         ratio = self.gradient_change / (self.step * self.gradient_norm)
@@ -100,7 +100,7 @@ class CovariateShift(Result):
     learning_rate: float
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a layer."""
+        """Return a row per layer."""
         import pandas as pd
 
         return pd.DataFrame([vars(layer) for layer in self.layers])

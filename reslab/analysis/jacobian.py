@@ -77,7 +77,7 @@ class Jacobians(Result):
     tolerance: float
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block and image."""
+        """Return a row per block and image."""
         import pandas as pd
 
         rows = []

@@ -40,7 +40,7 @@ class Landscape(Result):
         return float(self.losses[(middle,) * self.losses.dim()])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a point."""
+        """Return a row per point."""
         import pandas as pd
 
         names = ["a", "b"][: self.losses.dim()]

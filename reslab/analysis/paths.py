@@ -50,7 +50,7 @@ class PathSpectrum(Result):
         return float((self.share.cpu() * torch.arange(len(self.norm))).sum())
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a length: the number of paths, the norm of their gradient and its share."""
+        """Return a row per length: the number of paths, the norm of their gradient and its share."""
         import pandas as pd
 
         columns = {"paths": self.paths, "norm": self.norm.tolist(), "share": self.share.tolist()}
@@ -98,7 +98,7 @@ class SampledPaths(Result):
         return self.norm.cpu().double() * torch.tensor(self.paths, dtype=torch.float64)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a length."""
+        """Return a row per length."""
         import pandas as pd
 
         index = pd.Index(list(self.lengths), name="length")

@@ -31,7 +31,7 @@ class Probes(Result):
     tested: int
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         index = pd.Index([block.name for block in self.blocks], name="block")

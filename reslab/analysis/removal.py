@@ -34,7 +34,7 @@ class Removals(Result):
     without: Tensor  # [n]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         rows = {
@@ -105,7 +105,7 @@ class Importance(Result):
     gradient: Tensor  # [n]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         return pd.DataFrame(

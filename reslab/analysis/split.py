@@ -1,4 +1,4 @@
-"""What does each block say? The logits as a sum, exactly: the stem's part, one part a block, and the biases'.
+"""What does each block say? The logits as a sum, exactly: the stem's part, one part per block, and the biases'.
 
 From the value that a branch adds, the logits are reached through shortcuts alone. With the masks of ReLUs, the choices
 of max-pools and the statistics of normalisations as they are for an image, that way is linear but for biases, so that
@@ -75,7 +75,7 @@ class Split(Result):
         return self.parts.mean(1)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a part: what it gives to the answer's logit and to the margin on average, and the share of the
+        """Return a row per part: what it gives to the answer's logit and to the margin on average, and the share of the
         images that it decides.
         """
         import pandas as pd

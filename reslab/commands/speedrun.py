@@ -62,7 +62,7 @@ def speedrun(
     precision
         Of convolutions and matrix products; auto is bf16 where the device computes in it, else 32.
     out
-        Where run directories are made, one a run.
+        Where run directories are made, one per run.
     download
         Download the data set if it is not there.
     json

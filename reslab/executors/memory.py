@@ -78,7 +78,7 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> t
     """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image: counted
     on two real images.
 
-    (Two, as BatchNorm needs more than one value a channel. Not on the meta device, where a network that compares
+    (Two, as BatchNorm needs more than one value per channel. Not on the meta device, where a network that compares
     numbers cannot be built.)
     """
     config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)

@@ -221,7 +221,7 @@ FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
 
 
 def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
-    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row a line, are not
+    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row per line, are not
     made again, and those that are made are added to it.
     """
     known = {}

@@ -102,7 +102,7 @@ def _sum_in_order(x: Tensor) -> Tensor:
 
 
 def track(stats: Tensors, name: str, mean: Tensor, var: Tensor, count: int) -> Tensors:
-    """Return the running statistics after one more batch of `count` values a channel.
+    """Return the running statistics after one more batch of `count` values per channel.
 
     BatchNorm normalises with the biased variance, but what it tracks, as an estimate for all images, is the unbiased
     one: · N / (N − 1).
