@@ -45,7 +45,7 @@ class Directions(Result):
         return self.cosine.nanmean(1)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row per block: the means over the images, and the share of the images for which F(x) goes downhill."""
+        """Return a row per block: the means over the images, and the share of images for which F(x) goes downhill."""
         import pandas as pd
 
         known = self.cosine.isfinite()

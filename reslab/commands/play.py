@@ -13,7 +13,7 @@ NETWORKS = ("resnet20", "plain20", "resnet56", "plain56")
 @app.command
 def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     """Write one self-contained HTML page, Korean and English, in which trained networks run: draw a digit, put gates on
-    blocks, and see what each block does and how the error bends.
+    blocks, and see what each block does and how the error changes.
 
     Parameters
     ----------

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @app.command
 def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> None:
-    """Make a small weights file to come with the lab, and its card, of a finished run: `reslab ship runs/train/RUN
-    --out weights`.
+    """Make a small weights file and its card from a finished run, to be bundled with the lab: `reslab ship
+    runs/train/RUN --out weights`.
 
     Kernels and matrices are rounded to float16; the card states the errors before and after.
 
@@ -36,7 +36,7 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
     run
         The run directory, as `reslab train` prints it.
     out
-        Where to write DATA/MODEL.safetensors and DATA/MODEL.md, over nothing that is there.
+        Where to write DATA/MODEL.safetensors and DATA/MODEL.md; refuses to overwrite.
     json
         Print what the card states as JSON.
     """
