@@ -120,7 +120,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
         except UnicodeEncodeError:
             taken = False
         if not taken:
-            raise WrongValueError(f"{word!r} holds what no name of a file or network has")
+            raise WrongValueError(f"{word!r} contains characters that are not allowed in a file or network name")
         if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
             raise WrongValueError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
 

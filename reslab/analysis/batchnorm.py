@@ -207,7 +207,7 @@ def covariate_shift(
     said = {module: path_in(network, module) for module in order}
     known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
     if unknown := set(layers or ()) - set(known):
-        raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; there are {', '.join(known)}")
+        raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; known: {', '.join(known)}")
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
     found: list[LayerShift] = []
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():

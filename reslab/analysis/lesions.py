@@ -78,7 +78,7 @@ def lesions(
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise UnknownNameError(f"no replacement {kind!r}; there are {', '.join(KINDS)}")
+            raise UnknownNameError(f"no replacement {kind!r}; known: {', '.join(KINDS)}")
     if "resample" in kinds and len(images) < 2:
         raise WrongValueError("one image has no other whose value could replace its own; give two or more")
     view = as_view(network, images)

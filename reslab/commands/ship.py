@@ -122,7 +122,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     card_path = target.with_suffix(".md")
     for path in (target, card_path):
         if path.exists():
-            raise ExistsError(f"{path} exists and is not overwritten; give another --out, or take it away first")
+            raise ExistsError(f"{path} exists and is not overwritten; give another --out, or remove it first")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

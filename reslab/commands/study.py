@@ -87,10 +87,10 @@ def study(
     if workers is not None and workers < 1:
         raise WrongValueError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
-        raise MismatchError("--address is a Ray cluster's; give --executor ray too")
+        raise MismatchError("--address is for a Ray cluster; add --executor ray")
     if workers is not None and executor == "ray":
         raise MismatchError(
-            "--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for"
+            "--workers applies to this machine; on Ray, the cluster's CPUs and GPUs decide how many trials run"
         )
     if out is None:
         paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
@@ -180,7 +180,7 @@ def registered_run(
     if [study.name for study in chosen] != [found.study]:
         raise MismatchError(f"--registered {path} is of the study {found.study}: reslab study {found.study} …")
     if settings or preset != "default":
-        raise MismatchError("--registered says all settings; give none beside it")
+        raise MismatchError("--registered fixes all settings; leave the others out")
     (study,) = chosen
     code = code_of(study.name)
     for part in (part for part in code if code[part] != found.code.get(part)):

@@ -216,7 +216,7 @@ def blocks(depth: int, stride_in: StrideIn) -> Iterator[Block]:
         ValueError: if the depth is not 18, 34, 50, 101 or 152.
     """
     if depth not in BLOCKS:
-        raise ValueError(f"no network of depth {depth}; there are {', '.join(map(str, BLOCKS))}")
+        raise ValueError(f"no network of depth {depth}; known: {', '.join(map(str, BLOCKS))}")
     width, basic = 64, depth < 50
     for stage, count in enumerate(BLOCKS[depth]):
         inner = 64 * 2**stage
