@@ -79,7 +79,7 @@ def main() -> int:
             if code:
                 return code
         if name == "lab":
-            print(f"to go on: {ACTIVATE}, then for example: reslab models, reslab train resnet20, reslab --help")
+            print(f"next: {ACTIVATE}, then for example: reslab models, reslab train resnet20, reslab --help")
     except subprocess.CalledProcessError as error:
         print(f"setting up failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return error.returncode

@@ -58,7 +58,7 @@ def main(typed: Sequence[str] | None = None) -> None:
             raise
         _complain(line, debug, error)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\nstopped; finished work is kept, and the same command resumes from there", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
 
 
@@ -105,7 +105,7 @@ def _stoppable(told: list[int]) -> Iterator[None]:
 
 
 def _see_that_the_system_takes(words: Sequence[str]) -> None:
-    """See that there is a current directory, and that a file could have each word in its name.
+    """Check that there is a current directory, and that a file could have each word in its name.
 
     Raises:
         UserError: if not.

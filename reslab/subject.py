@@ -159,7 +159,7 @@ def prepared_for(
         places, by = match(data.classes, kept["classes"])
         if data.num_classes < known:
             warnings.warn(
-                f"{data.name} has {data.num_classes} of the {known} classes that the weights distinguish apart, matched by "
+                f"{data.name} has {data.num_classes} of the {known} classes that the weights distinguish, matched by "
                 f"{by}; an answer is right where the class is the likeliest of all {known}",
                 stacklevel=2,
             )

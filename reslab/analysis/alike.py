@@ -95,7 +95,7 @@ def alike(
         images: `[B, …]`, four or more.
         other: another network on the same images: of another seed, plain, of another depth. None: the network itself.
         batch: images per mini-batch; a rest under four is left out.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if a network has no blocks, or there are fewer than four images, or so in a mini-batch.

@@ -162,7 +162,7 @@ def jacobian(
         batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
             which mean nothing before training.
         seed: of the iteration's start.
-        progress: told of the blocks done.
+        progress: notified of the blocks done.
 
     Raises:
         UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name,

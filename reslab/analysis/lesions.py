@@ -70,7 +70,7 @@ def lesions(
         metric: any other number of outputs and labels.
         precision: "32" or "bf16".
         seed: of the images that take others' places.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if there is no such kind, one image has no other, the network has no blocks or draws random numbers,

@@ -153,7 +153,7 @@ def path_spectrum(
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         loss: in place of the mean cross-entropy.
-        progress: told of the blocks done.
+        progress: notified of the blocks done.
 
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.

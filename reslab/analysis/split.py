@@ -128,7 +128,7 @@ def split(
             statistics on the way from a branch to the logits, a LayerNorm, keeps these as they are.
         images: `[B, …]`, run in batches.
         classes: the columns of the logits that are split, two or more; None means all.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if the network is no chain of residual blocks or gives no logits, an image's answer depends on the

@@ -92,7 +92,7 @@ class Shipped(NamedTuple):
 
 
 def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
-    """Write a finished run's network and its card below `out`, over nothing that is there.
+    """Write a finished run's network and its card below `out`; refuse to overwrite.
 
     Raises:
         UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card

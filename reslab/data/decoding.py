@@ -13,7 +13,7 @@ from reslab.errors import first_few
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""How the names of image files end, in small letters: those that torchvision's folders take."""
+"""How the names of image files end, in lower case: those that torchvision's folders take."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
 """What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program
 run.
@@ -82,7 +82,7 @@ def decode(path: Path, mode: str) -> Tensor | None:
 
 
 def _of_sixteen_bits(image: Image.Image) -> bool:
-    """Say whether an image is grey in 16 bits: Pillow reads some of them into 32, from formats that have no more."""
+    """Return whether an image is grey in 16 bits: Pillow reads some of them into 32, from formats that have no more."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 

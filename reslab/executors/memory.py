@@ -30,7 +30,7 @@ def most_that_fit(configs: Sequence[TrialConfig], workers: int) -> int:
 
 
 def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
-    """See that so many workers fit the memory that is free, where the system tells.
+    """Check that so many workers fit the memory that is free, where the system tells.
 
     Raises:
         UserError: if they do not.

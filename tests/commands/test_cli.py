@@ -228,4 +228,4 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     monkeypatch.setattr("reslab.executors.run_trials", interrupted)
     done = reslab_here("train", "resnet20", "--out", tmp_path)
-    assert done.returncode == 130 and "the same command goes on from there" in done.stderr
+    assert done.returncode == 130 and "finished work is kept" in done.stderr
