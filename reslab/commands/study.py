@@ -114,13 +114,13 @@ def study(
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(
-                f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh "
+                f"warning: {finished.reused_from_other_code} results were made with different code; --fresh "
                 "measures again",
                 file=sys.stderr,
             )
         if finished.of_other_images:
             print(
-                f"warning: {finished.of_other_images} results are of other images than the data set has now; "
+                f"warning: {finished.of_other_images} results were made from other images than the data set has now; "
                 "--fresh measures again",
                 file=sys.stderr,
             )

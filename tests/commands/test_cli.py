@@ -201,7 +201,7 @@ def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> N
     result = weights.with_name("result.json")
     result.write_text(result.read_text(encoding="utf-8").replace(record["result"]["code"], "0" * 16), encoding="utf-8")
     sum_up(weights.parent)
-    assert "this result was made by other code" in reslab_here(*arguments).stderr
+    assert "this result was made with different code" in reslab_here(*arguments).stderr
 
 
 def test_a_trial_that_fails_shows_where_with_debug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
