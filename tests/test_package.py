@@ -95,6 +95,7 @@ SMALLER = {
 }
 
 
+@pytest.mark.slow
 def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order, each with the settings that make it small."""
     monkeypatch.chdir(tmp_path)
