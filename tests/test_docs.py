@@ -165,6 +165,7 @@ def test_both_languages_show_the_same(name: str) -> None:
     english = name.replace(".ko.md", ".md")
     for kind in ("sh", "text"):
         assert commands(english, kind) == commands(name, kind)
+    assert named_in_prose(english) == named_in_prose(name)
     without_comments = [
         [(re.sub(" *#.*", "", code.text), code.output) for code in python(each)] for each in (english, name)
     ]

@@ -148,6 +148,7 @@ def test_bench_train_and_executors_run() -> None:
     assert trials["weights"] == "equal bit for bit" and trials["executors"]["times faster"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_all_studies_are_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.studies.names", lambda: ["history", "architecture"])
