@@ -104,7 +104,7 @@ def assemble(pages: Path) -> None:
         (pages / place).write_text(linked(text, source, place, copy), encoding="utf-8", newline="\n")
 
     for path in sorted(DOCS.rglob("*")):
-        if path.suffix in (".png", ".svg", ".txt"):
+        if path.suffix in (".png", ".svg", ".txt", ".css"):
             (pages / place_of(path)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, pages / place_of(path))
         elif path.suffix == ".md":

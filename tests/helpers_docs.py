@@ -66,12 +66,13 @@ def named_in_prose(name: str) -> list[str]:
     return sorted(" ".join(FOR_EXAMPLE.get(word, word) for word in command.split()) for command in found)
 
 
-def builder() -> ModuleType:
-    """Return docs/build.py as a module."""
-    if "docs_build" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
+def loaded(name: str) -> ModuleType:
+    """Return a script of docs/ as a module."""
+    known = f"docs_{name}"
+    if known not in sys.modules:
+        spec = importlib.util.spec_from_file_location(known, ROOT / "docs" / f"{name}.py")
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
-        sys.modules["docs_build"] = module  # where its dataclasses and named tuples look for it
+        sys.modules[known] = module  # where its named tuples look for it
         spec.loader.exec_module(module)
-    return sys.modules["docs_build"]
+    return sys.modules[known]

@@ -2,6 +2,7 @@
 somewhere, both languages show the same, and what is generated is up to date.
 """
 
+import json
 import os
 import re
 import shlex
@@ -22,9 +23,9 @@ from helpers_docs import (
     DOCUMENTS,
     KOREAN,
     ROOT,
-    builder,
     commands,
     fences,
+    loaded,
     named_in_prose,
     python,
     text_of,
@@ -176,7 +177,7 @@ def test_both_languages_show_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_to_files_and_headings(name: str) -> None:
-    build, page = builder(), ROOT / name
+    build, page = loaded("build"), ROOT / name
     for target, anchor in build.links(text_of(name)):
         path = (page.parent / target).resolve() if target else page
         assert path.exists(), target
@@ -185,7 +186,7 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
 
 
 def test_the_site_has_every_page_and_file_that_it_links_to(tmp_path: Path) -> None:
-    build = builder()
+    build = loaded("build")
     build.assemble(tmp_path)
     pages = sorted(tmp_path.rglob("*.md"))
     assert {"commands.md", "api.md", "chapter.md", "chapter.ko.md"} <= {page.name for page in pages}
@@ -202,10 +203,10 @@ def test_the_site_has_every_page_and_file_that_it_links_to(tmp_path: Path) -> No
     assert ours == shown
 
 
-@pytest.mark.parametrize("name", list(builder().WRITTEN))
+@pytest.mark.parametrize("name", list(loaded("build").WRITTEN))
 def test_what_is_generated_is_up_to_date(name: str) -> None:
     """`python docs/build.py pages` writes it anew."""
-    assert (DOCS / name).read_text(encoding="utf-8") == builder().WRITTEN[name]()
+    assert (DOCS / name).read_text(encoding="utf-8") == loaded("build").WRITTEN[name]()
 
 
 @pytest.mark.parametrize("name", sorted({each.name for each in analyses().values()}))
@@ -221,7 +222,7 @@ def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str) -> N
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("zensical") is None, reason="the extra docs is not installed: make docs")
 def test_the_site_builds_without_a_warning() -> None:
-    assert builder().build() == 0
+    assert loaded("build").build() == 0
 
 
 @pytest.mark.slow
@@ -257,3 +258,15 @@ def save_imaginary(path: Path) -> None:
             stem = next((start for start in names if name.startswith(start)), "")
             state[names.get(stem, "") + name.removeprefix(stem)] = tensor
     torch.save(state, path)
+
+
+CHEAP = ["alike", "direction", "gradient-flow", "importance", "lens", "paths", "probe", "prune", "removal", "responses"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHEAP)
+def test_costs_are_as_counted(name: str) -> None:
+    """As `python docs/costs.py` counts them; other releases of torch do some operations in other steps."""
+    costs = loaded("costs")
+    written = json.loads(costs.FILE.read_text(encoding="utf-8"))
+    assert costs.cost(analyses()[name]) == pytest.approx(written[name], rel=0.15)
