@@ -1,4 +1,4 @@
-"""What a network loses with each block, whatever takes the branch's place: zero, its mean, another image's value.
+"""What a network loses without each block, with zero, the mean or another image's value in the branch's place.
 
 A zero is a value that the network may never have seen there. The mean takes away what the branch says of an image and
 leaves what it always adds; another image's value leaves its whole distribution.

@@ -206,7 +206,7 @@ class _Tail(fx.Interpreter):
         self.on_the_way = reached([view.graph.output_node()], attrgetter("all_input_nodes"), self.starts)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node; what starts a part starts anew."""
+        """Run a node; a node that starts a part is detached from what came before."""
         with torch.set_grad_enabled(n in self.on_the_way):
             value = super().run_node(n)
         if n in self.starts:

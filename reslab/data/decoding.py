@@ -111,9 +111,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Return an image over the background, where it is transparent: what is hidden there differs between images that
-    look alike.
-    """
+    """Composite a transparent image over the background: hidden pixels differ between images that look the same."""
     if image.mode[-1] not in "Aa" and "transparency" not in image.info:
         return image
     seen = image.convert("RGBA")
@@ -121,11 +119,11 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def undecodable(paths: Sequence[str]) -> str:
-    """Return what is said of files that cannot be decoded."""
+    """Return the message about files that cannot be decoded."""
     wanted = f"images that Pillow reads, of 8 bits or grey of 16, and of {MOST_PIXELS:,} pixels at most, were expected"
     return f"cannot decode {first_few(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
 
 
 def left_out(paths: Sequence[str], total: int) -> str:
-    """Return what is said of files that cannot be decoded and are skipped, among so many."""
+    """Return the message about files that are skipped because they cannot be decoded, out of `total`."""
     return f"left out {len(paths):,} of {total:,} images, which cannot be decoded: {first_few(paths)}"

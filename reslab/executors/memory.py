@@ -49,7 +49,7 @@ def needed(configs: Sequence[TrialConfig], workers: int) -> float:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that can be had without swapping, or None where there is no /proc/meminfo."""
+    """Return the bytes available without swapping, or None without /proc/meminfo."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None

@@ -1,4 +1,4 @@
-"""One trial: from its config to its run directory, in whatever process this is."""
+"""One trial, from its config to its run directory, in the current process."""
 
 import traceback
 from collections.abc import Callable, Sequence

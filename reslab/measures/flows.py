@@ -75,7 +75,7 @@ def training(trial: Trial) -> Training | None:
 
 
 def plain(flow: GradientFlow) -> Flow:
-    """Return what is kept of a flow."""
+    """Return the part of a flow that is recorded."""
     return Flow(flow.backward.tolist(), flow.growth, flow.decades, flow.parameter_decades, flow.loss)
 
 
