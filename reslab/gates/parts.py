@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from reslab.errors import UnseenError, UserError
+from reslab.errors import UnseenError
 from reslab.gates import tracing
 from reslab.gates.asking import Which
 from reslab.gates.checks import check_hooks
@@ -204,7 +204,7 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
     for name, given in [(name, *called) for name, called in calls.items() if len(called) == 1]:
         try:
             inner = view(network.get_submodule(name), given)
-        except UserError:
+        except Exception:  # also of what a part takes that is no example, such as packed sequences
             continue
         return PartView(network, whole.sketch, whole.output, name, inner, str(error))
     raise error
