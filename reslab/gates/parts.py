@@ -31,7 +31,7 @@ class PartView(View):
     def __init__(self, network: nn.Module, example: Any, output: Output, part: str, inner: View, why: str) -> None:
         Whole.__init__(self, network, example, output)
         self.part, self.inner, self.why = part, inner, why
-        self.declarations, self.fixed, self.hidden = {}, inner.fixed, (NotSplit("", why),)
+        self.declarations, self.fixed, self.hidden = {}, inner.fixed, ()
         self._opened = tracing.opened(network)
         self.blocks = tuple(dataclasses.replace(block, name=f"{part}.{block.name}") for block in inner.blocks)
         self.example, self.shapes = None, {}
@@ -121,6 +121,12 @@ class PartView(View):
     def plan(self) -> Any:
         """The part's plan."""
         return self.inner.plan
+
+    @property
+    def not_split(self) -> tuple[NotSplit, ...]:
+        """The skips that no gate is on: those around the part, and those in it."""
+        inside = (skip._replace(where=f"{self.part}.{skip.where}".removesuffix(".")) for skip in self.inner.not_split)
+        return NotSplit("", self.why), *inside
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network and the view of its part."""

@@ -100,6 +100,7 @@ def test_a_part_of_a_part_is_gated_as_the_part_alone() -> None:
     network, _ = both()
     made, inner = view(Around(network).eval(), X), view(network, X)
     assert [block.name for block in made.blocks] == [f"inner.{block.name}" for block in inner.blocks]
+    assert [skip.where for skip in made.not_split] == ["", "inner"]
     gates = torch.rand(3, 6)
     assert torch.equal(made(X, gates), inner(X, gates))
     assert torch.equal(made.run(X, gates=gates)["inner.body.1"].sum, inner.run(X, gates=gates)["body.1"].sum)
