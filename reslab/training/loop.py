@@ -25,7 +25,7 @@ from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, 
 from reslab.runs import METRICS, Mark, Run
 from reslab.shapes import Line, Number, Outcome, Share
 from reslab.training.devices import Device, Precision, best_precision
-from reslab.training.evaluation import Split, evaluate, evaluate_each
+from reslab.training.evaluation import Split, evaluate, evaluate_each, logits_of
 from reslab.training.recipes import Recipe
 from reslab.training.start import Started
 from reslab.weights.files import to_bytes
@@ -224,7 +224,7 @@ class Trainer:
         images, labels = images.to(self.fabric.device, memory_format=torch.channels_last), labels.to(self.fabric.device)
         # for layers that draw, such as dropout
         torch.manual_seed(generator(self.config.seed, f"layers/{rank}", self.step).initial_seed())
-        logits = self.model(images)
+        logits = logits_of(self.model(images))
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
