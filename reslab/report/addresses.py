@@ -12,6 +12,10 @@ class Addresses:
     def __init__(self) -> None:
         self._taken = set(VIEWS)
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether this very address is taken."""
+        return name in self._taken
+
     def take(self, name: str) -> str:
         """Return the address of what has this name: the name itself, or, if it is taken, with a number."""
         plain = re.sub(r"[^\w.-]+", "-", name.lower()).strip("-") or "study"

@@ -40,11 +40,12 @@ def chapter(evidence: Mapping[str, str]) -> dict[str, Chapter]:
     are no part of an installed package: their descriptions stand in their places).
     """
     return {
-        language: _rendered(path.read_text(encoding="utf-8"), language, evidence) for language, path in CHAPTERS.items()
+        language: rendered(path.read_text(encoding="utf-8"), language, evidence) for language, path in CHAPTERS.items()
     }
 
 
-def _rendered(text: str, language: str, evidence: Mapping[str, str]) -> Chapter:
+def rendered(text: str, language: str, evidence: Mapping[str, str]) -> Chapter:
+    """Return Markdown as the page's chapter in a language."""
     made = Chapter()
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0" role="region"><table>')

@@ -128,15 +128,16 @@ def of_record(
     """
     by_id = {each.claim.id: each for each in known}
     own = {one.verdict.id: one for one in sets if any(one.verdict is claim for claim in record.claims)}
-    return [_of_claim(claim, by_id[claim.id], own.get(claim.id), addresses.take(claim.id)) for claim in record.claims]
+    return [_of_claim(claim, by_id[claim.id], own.get(claim.id), addresses) for claim in record.claims]
 
 
-def _of_claim(verdict: Verdict, known: Evidence, own: SeedSet | None, address: str) -> dict[str, Any]:
+def _of_claim(verdict: Verdict, known: Evidence, own: SeedSet | None, addresses: Addresses) -> dict[str, Any]:
     headline = known.headline or undecided(known.claim)
     badge = next((wording.scale(scale.origin) for scale in known.scales if scale.sets), None)
     alike = all(getattr(verdict, name) == getattr(headline, name) for name in ("verdict", "effect", "interval", "n"))
     return {
-        "address": address,
+        "first": verdict.id if verdict.id in addresses else None,  # where another record of the study has it already
+        "address": addresses.take(verdict.id),
         "claim": claim_in_percent(headline),
         "reason": wording.reason(headline, percent=True),
         "badge": badge,

@@ -1,12 +1,10 @@
 """The page's first view: one picture, a few results, and how many claims were measured, counted and looked up."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reslab.ledger.claim import Text
+from reslab.ledger.claim import Decision, Text
 from reslab.ledger.evidence import RANK, Evidence
-from reslab.ledger.record import Verdict
 from reslab.ledger.verdict import undecided
 from reslab.ledger.wording import spans
 from reslab.report import ledger
@@ -26,6 +24,8 @@ KINDS: dict[str, Text] = {
     "exact": {"ko": "센 주장", "en": "counted"},
     "cited": {"ko": "찾아본 주장", "en": "cited"},
 }
+
+ORDER: tuple[Decision | None, ...] = ("supported", "refuted", "inconclusive", "untested", None)
 
 
 def start(studies: Sequence[StudyRecord], known: Sequence[Evidence], anchors: Mapping[str, str]) -> dict[str, Any]:
@@ -55,13 +55,14 @@ def results(known: Sequence[Evidence]) -> list[Evidence]:
 
 
 def counts(known: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Return how many claims of each kind there are, and how many of these have come to what."""
+    """Return how many claims of each kind there are that have a verdict, and how many of each came to what, those that
+    have none last.
+    """
     found = []
     for kind, word in KINDS.items():
         members = [each.headline or undecided(each.claim) for each in known if each.claim.kind == kind]
-        parts: Counter[str | None] = Counter(verdict.verdict for verdict in members)
-        examples: dict[str | None, Verdict] = {verdict.verdict: verdict for verdict in members}
+        groups = [[one for one in members if one.verdict == verdict] for verdict in ORDER]
+        parts = [(f"{kind}-{group[0].verdict or 'unmeasured'}", group[0], len(group)) for group in groups if group]
         if members:
-            ordered = [(examples[verdict], number) for verdict, number in parts.most_common()]
-            found.append({"word": word, "number": len(members), "parts": ordered})
+            found.append({"word": word, "number": sum(one.verdict is not None for one in members), "parts": parts})
     return found

@@ -4,6 +4,7 @@ and run directories.
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mode
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,12 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     whole = risk(known)
     text = chapter(anchors) if tour else None
     drawings = {name: svg for part in text.values() for name, svg in part.pictures.items()} if text else {}
-    page = _environment().get_template("page.html.j2").render(
+    environment = _environment()
+    programs = {
+        "plotly": _plotly(),
+        "explorer-program": packed(environment.get_template("explorer.js").render(data=explorer.catalogue())),
+    }
+    page = environment.get_template("page.html.j2").render(
         studies=sections,
         results_only=RESULTS_ONLY,
         start=opening.start(studies, known, anchors),
@@ -65,15 +71,19 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
         width=ledger.WIDTH,
         risk=whole if whole.tests else None,
         chapter=text,
-        explorer=explorer.catalogue(),
         tour=tour() if tour else None,
         palette=colours.palette(),
-        packed={name: packed(svg) for name, svg in (("plotly", get_plotlyjs()), *drawings.items())},
+        packed={**programs, **{name: packed(svg) for name, svg in drawings.items()}},
         version=__version__,
         font=Markup(_FONT),
     )
     write_atomically(out, page.replace(_FONT, font_face(page), 1))
     return out
+
+
+@cache
+def _plotly() -> str:
+    return packed(get_plotlyjs())
 
 
 def _environment() -> Environment:

@@ -85,7 +85,9 @@ def curves(trials: Iterable[Trial]) -> Json | None:
 
 def _name(config: Json) -> str | None:
     """Return what a trial's network is called here; None of any other, be it another in one option alone."""
-    options = {name: value for name, value in (config.get("options") or {}).items() if (name, value) != ("block", "basic")}
+    options = {
+        name: value for name, value in (config.get("options") or {}).items() if (name, value) != ("block", "basic")
+    }
     found = (config.get("model"), options)
     return next((name for name, (model, depth) in NETWORKS.items() if found == (model, {"depth": depth})), None)
 

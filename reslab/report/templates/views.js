@@ -4,7 +4,8 @@
 
 const views = (() => {
   const all = [...document.querySelectorAll("main > .view")];
-  const links = [...document.querySelectorAll("#contents a")];
+  const contents = document.getElementById("contents");
+  const links = [...contents.querySelectorAll("a")];
   const menu = document.getElementById("menu");
   const main = document.getElementById("main");
   const openers = new Map(); // view -> what is to be done when it is first shown
@@ -26,6 +27,8 @@ const views = (() => {
     }
   }
 
+  const within = ({ offsetTop, offsetHeight }) => offsetTop >= contents.scrollTop && offsetTop + offsetHeight <= contents.scrollTop + contents.clientHeight;
+
   function show(view) {
     shown = view;
     for (const each of all) {
@@ -33,8 +36,12 @@ const views = (() => {
       else each.hidden = "until-found"; // so that a search in the page looks into it
     }
     for (const link of links) {
-      if (link.hash === `#${view.id}`) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (link.hash !== `#${view.id}`) {
+        link.removeAttribute("aria-current");
+      } else {
+        link.setAttribute("aria-current", "page");
+        if (!within(link)) contents.scrollTop = link.offsetTop - contents.clientHeight / 2;
+      }
     }
     fold(false);
     const open = openers.get(view.id);
@@ -64,7 +71,7 @@ const views = (() => {
   /** Open or close the contents, where they are folded. */
   function fold(open) {
     menu.setAttribute("aria-expanded", String(open));
-    document.getElementById("contents").classList.toggle("open", open);
+    contents.classList.toggle("open", open);
   }
 
   /** Have something done when a view is first shown. */
