@@ -23,8 +23,8 @@ FOLD_END = "<p>&lt;/details&gt;</p>\n"
 
 @dataclass
 class Chapter:
-    """The chapter in one language: its HTML, its sections' addresses and titles, and its pictures' SVG by the names that
-    the HTML has for them.
+    """The chapter in one language: its HTML, its sections' addresses and titles, and its pictures' SVG by the names
+    that the HTML has for them.
     """
 
     html: Markup = field(default_factory=Markup)

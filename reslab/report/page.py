@@ -1,5 +1,5 @@
-"""One self-contained HTML page from study directories: a set of views, of which one is shown. It reads only `study.json`
-and run directories.
+"""One self-contained HTML page from study directories: a set of views, of which one is shown. It reads only
+`study.json` and run directories.
 """
 
 import json

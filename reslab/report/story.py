@@ -72,7 +72,7 @@ def curves(trials: Iterable[Trial]) -> Json | None:
     lengths = {tuple(line["epoch"] for line in trial.metrics) for members in groups.values() for trial in members}
     recipes = {json.dumps(config.get("recipe"), sort_keys=True) for config in configs}
     data = {config.get("data") for config in configs}
-    if max(map(len, (lengths, recipes, data))) > 1:
+    if len(lengths) > 1 or len(recipes) > 1 or len(data) > 1:
         return None
     return {
         "data": data.pop(),
@@ -89,7 +89,10 @@ def _name(config: Json) -> str | None:
         name: value for name, value in (config.get("options") or {}).items() if (name, value) != ("block", "basic")
     }
     found = (config.get("model"), options)
-    return next((name for name, (model, depth) in NETWORKS.items() if found == (model, {"depth": depth})), None)
+    return next(
+        (name for name, (model, depth) in NETWORKS.items() if found == (model, {"block": "basic", "depth": depth})),
+        None,
+    )
 
 
 def _summary(trials: Sequence[Trial]) -> Json:
@@ -102,7 +105,7 @@ def _summary(trials: Sequence[Trial]) -> Json:
 
 
 def drawing(told: Json, size: Size) -> Markup:
-    """Return a story as SVG, its names beside the curves' ends; both languages are in it, of which the page shows one."""
+    """Return a story as SVG, its names beside the curves' ends; both languages are in it, and the page shows one."""
     epochs = told["epochs"]
     first, last = min(epochs), max(epochs)
 
