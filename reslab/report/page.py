@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import mode
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
-from reslab.files import write_atomically
+from reslab.files import Json, write_atomically
 from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
 from reslab.ledger.evidence import Evidence, SeedSet, current, evidence, risk, seed_sets
@@ -26,18 +26,28 @@ from reslab.report.chapter import chapter
 from reslab.report.findings import finding
 from reslab.report.hangul import font_face
 from reslab.report.packing import packed
+from reslab.report.playground import LOADER
 from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory
 from reslab.report.units import effect_and_interval, table_in_percent
 
 if TYPE_CHECKING:
     from reslab.analysis.torchvision_tour import Tour
 
+BESIDE = "play.html"
+"""The playground's own page, which a page without a playground leads to if it is beside it."""
+
 _FONT = "/* the page's Hangul */"
 
 
-def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
+def write_report(
+    directories: Sequence[Path],
+    out: Path,
+    tour: "Callable[[], Tour] | None" = None,
+    play: Json | None = None,
+) -> Path:
     """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that
-    and the whole chapter. Without directories it is of the ledger that comes with the lab.
+    and the whole chapter; given a playground (`reslab.report.playground.playground`), with that. Without directories it
+    is of the ledger that comes with the lab.
 
     What the lab's own ledger knows of the studies' claims counts too: a claim's headline is of all that is known.
     Studies stand in the chapter's order, whatever order they are given in.
@@ -72,6 +82,8 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
         risk=whole if whole.tests else None,
         chapter=text,
         tour=tour() if tour else None,
+        play=play,
+        beside=BESIDE if (out.parent / BESIDE).is_file() else None,
         palette=colours.palette(),
         packed={**programs, **{name: packed(svg) for name, svg in drawings.items()}},
         version=__version__,
@@ -87,7 +99,7 @@ def _plotly() -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=LOADER, autoescape=True, undefined=StrictUndefined)
     environment.filters |= {
         "coloured": pictures.coloured,
         "data_head": pictures.data_head,
