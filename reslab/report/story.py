@@ -85,14 +85,9 @@ def curves(trials: Iterable[Trial]) -> Json | None:
 
 def _name(config: Json) -> str | None:
     """Return what a trial's network is called here; None of any other, be it another in one option alone."""
-    options = {
-        name: value for name, value in (config.get("options") or {}).items() if (name, value) != ("block", "basic")
-    }
-    found = (config.get("model"), options)
-    return next(
-        (name for name, (model, depth) in NETWORKS.items() if found == (model, {"block": "basic", "depth": depth})),
-        None,
-    )
+    options = {"block": "basic", **(config.get("options") or {})}
+    known = {name: (model, {"block": "basic", "depth": depth}) for name, (model, depth) in NETWORKS.items()}
+    return next((name for name, each in known.items() if each == (config.get("model"), options)), None)
 
 
 def _summary(trials: Sequence[Trial]) -> Json:

@@ -93,7 +93,7 @@ const inside = (() => {
 
   /** Show how large the gradient is at every block on its way back, of both networks. */
   function flow(names, series) {
-    pictures.flow(byId("flow"), ["", ...names].map((name) => name.replace("layer", "")), series, { across: words.say("flowAcross"), up: words.say("flowUp"), spoken: words.say("flow") });
+    pictures.flow(byId("flow"), [words.say("stem"), ...names].map((name) => name.replace("layer", "")), series, { across: words.say("flowAcross"), up: words.say("flowUp"), spoken: words.say("flow") });
   }
 
   return { maps, shares, importance, spectrum, flow };

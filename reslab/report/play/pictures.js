@@ -121,7 +121,7 @@ const pictures = (() => {
     const below = places.map((place, at) => svg("text", { transform: `translate(${x(at) + 3} ${height - foot + 8}) rotate(-90)`, "text-anchor": "end" }, place));
     const lines = series.flatMap(({ name, kind, norms }) => [
       svg("polyline", { class: `mean strong ${kind}`, points: norms.map((norm, at) => `${x(at)},${y(norm)}`).join(" ") }),
-      ...norms.map((norm, at) => mark(kind, x(at), y(norm), false, `${name}, ${places[at] || "stem"}: ${norm.toExponential(1)}`)),
+      ...norms.map((norm, at) => mark(kind, x(at), y(norm), false, `${name}, ${places[at]}: ${norm.toExponential(1)}`)),
     ]);
     const texts = [
       svg("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, across),
