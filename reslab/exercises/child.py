@@ -167,7 +167,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for line in sys.stdin:
         job = Job.from_json(line)
-        for module in {module for name in job.tasks for module in find(name).loads}:
+        for module in {module for name in job.tasks if job.parts for module in find(name).loads}:
             import_module(module)
         if not hasattr(os, "fork"):
             do(job)
