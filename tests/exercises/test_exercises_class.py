@@ -285,7 +285,7 @@ def test_sixty_submissions_of_all_kinds_have_a_row_each(tmp_path: Path) -> None:
         "right-{}.py": right,
         "bom-{}.py": right.encode("utf-8-sig"),
         "utf16-{}.py": right.encode("utf-16"),
-        "cp949-{}.py": f"# 주석\n{right}".encode("cp949"),
+        "cp949-{}.py": f"주석 = '주석'\n{right}".encode("cp949"),
         "syntax-{}.py": right + "def (:\n",
         "empty-{}.py": "",
         "nul-{}.py": right + "\0",
