@@ -1,7 +1,7 @@
 """Run directories: one trial is one directory, and its name is the hash of its config.
 
 - `trial.json`: the frozen config, the environment, the hash of the code
-- `metrics.jsonl`: a line an epoch, appended and flushed
+- `metrics.jsonl`: a line per epoch, appended and flushed
 - `checkpoint.pt`: everything needed to go on, sealed with its hash; `checkpoint.previous.pt` is the one before
 - `weights.safetensors`: the trained network; `weights-N.safetensors`: the same after N iterations, where that is asked
 - `wrong.json`: which images of a part the trained network gets wrong, `{part: {"images": how many, "bits": in hex}}`

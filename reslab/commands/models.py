@@ -31,7 +31,7 @@ def models(
     diff
         Another network: show where the two differ.
     family
-        List only networks whose names begin so, such as resnet or regnet.
+        List only networks of one family, such as resnet or regnet.
     json
         Print JSON.
     options
