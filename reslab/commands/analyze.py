@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reslab.analysis import Analysis, analyses
+from reslab.analysis.declared import Analysis, analyses
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
 from reslab.errors import (

@@ -59,8 +59,8 @@ def _networks(out: Path | None, json: bool) -> int:
         raise MissingError(f"--networks needs {' and '.join(missing)}; install them with: pip install 'reslab[zoo,hf]'")
     from reslab.networks import support
 
-    names = support.names()
     kept = None if out is None else out.with_suffix(".jsonl")
+    names = support.names(kept)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
     found = []

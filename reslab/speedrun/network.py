@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from reslab.speedrun.muon import Muon
 from reslab.speedrun.sprint import Batches, Contender, Report, Sprinter, batch_norm, whitened
 from reslab.speedrun.whitening import Whitening
 from reslab.speedrun.winograd import FastConvolutions
+from reslab.training.muon import Muon
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric

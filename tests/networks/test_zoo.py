@@ -1,5 +1,6 @@
 """Registry-wide: every network of the zoo."""
 
+import json
 import re
 from functools import cache
 
@@ -8,8 +9,9 @@ import torch
 from helpers import refused, slow_unless
 from torch import nn
 
+import reslab
 from reslab.errors import UnknownNameError, WrongValueError
-from reslab.networks import zoo
+from reslab.networks import catalogue, zoo
 from reslab.networks.counting import FlopCounter, count_macs
 
 NAMES = zoo.names()
@@ -207,3 +209,32 @@ def test_what_is_no_name_is_told() -> None:
         zoo.build("resnet50", weights="torchvison")
     with refused(WrongValueError, "OrderedDict", "load_state_dict"):
         zoo.build("resnet20", weights=nn.Linear(1, 1).state_dict())  # type: ignore[arg-type]  # the mistake that is meant
+
+
+def test_what_is_kept_of_the_networks_is_what_they_are() -> None:
+    """Figures are the references, which the networks are measured against above."""
+    kept = json.loads(catalogue.FILE.read_text(encoding="utf-8"))
+    assert {file: of["digest"] for file, of in kept.items()} == {
+        file: catalogue.digest(file) for file in catalogue.model_files()
+    }, "python -m reslab.networks.catalogue"
+    known = catalogue.known()
+    assert list(known.networks) == zoo.names()
+    assert known.families == {name: zoo.required_options(name) for name in zoo.families()}
+    for name, described in known.networks.items():
+        assert described.reference == zoo.reference(name) and described[2:4] == described.reference[:2]
+        assert described.input == zoo.input_shape(on_meta(name)) or name in LONGER
+
+
+def test_what_has_changed_since_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, kept = "paper/identity_mappings.py", json.loads(catalogue.FILE.read_text(encoding="utf-8"))
+    changed = {**kept, file: {**kept[file], "digest": "another"}}
+    monkeypatch.setattr(json, "loads", lambda _: changed)
+    monkeypatch.setattr(catalogue, "measured", lambda file: {"networks": {}, "families": {file: []}})
+    assert catalogue.known.__wrapped__().families[file] == []
+
+
+def test_networks_are_listed_by_a_pattern() -> None:
+    assert reslab.list_models("plain?8") == ["plain18"]
+    assert reslab.list_models() == zoo.names()
+    with refused(UnknownNameError, "'resnt18'; did you mean 'resnet18'"):
+        reslab.list_models("resnt18")
