@@ -248,7 +248,7 @@ def grade(
     export: Annotated[tuple[Literal["gradescope", "otter", "nbgrader"], ...], Parameter(negative=())] = (),
     json: Flag = False,
 ) -> None:
-    """Grade what a class handed in: a row a student; run again, it grades only what is new or changed.
+    """Grade what a class handed in: a row per student; run again, it grades only what is new or changed.
 
     Submissions are DIRECTORY/STUDENT.py, .ipynb or .zip, or DIRECTORY/STUDENT/01_gradient_analysis.py, or what Moodle,
     Canvas and Blackboard give, also as one zip file. Each student's inputs have a seed of their own. Beside the table

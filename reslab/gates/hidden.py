@@ -29,7 +29,7 @@ class Hidden(Runner):
 
 
 def _adds_a_skip(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Say whether a module, run on these arguments, adds two values that come from them."""
+    """Return whether a module, run on these arguments, adds two values that come from them."""
     if isinstance(module, tracing.FUSED):
         return True  # in evaluation mode it is one operation
     with _Additions(tensors_of((args, kwargs))) as additions:
