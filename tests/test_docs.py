@@ -175,7 +175,11 @@ def test_both_languages_show_the_same(name: str) -> None:
     assert rows[0] == rows[1]
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+OTHERS = ["CHANGELOG.md", "PROMISES.md", "THIRD_PARTY.md", "reslab/README.md", "reslab/README.en.md"]
+LOGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "log").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, *OTHERS, *LOGS])
 def test_links_lead_to_files_and_headings(name: str) -> None:
     build, page = loaded("build"), ROOT / name
     for target, anchor in build.links(text_of(name)):
