@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -225,8 +226,19 @@ def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("zensical") is None, reason="the extra docs is not installed: make docs")
-def test_the_site_builds_without_a_warning() -> None:
-    assert loaded("build").build() == 0
+def test_the_site_builds_without_a_warning_and_its_links_lead_somewhere() -> None:
+    build = loaded("build")
+    assert build.build() == 0
+    site = build.SITE / "site"
+    texts = {path.resolve(): path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    anchors = {path: set(re.findall(r'id="?([^" >]+)', text)) for path, text in texts.items()}
+    for path, text in texts.items():
+        for link in map(unquote, re.findall(r'href="?([^" >]+)', text)):
+            target, _, anchor = link.partition("#")
+            if path.name == "404.html" or re.match("[a-z]+:|//", link):
+                continue
+            found = (path.parent / target).resolve() if target else path
+            assert found.exists() and (not anchor or anchor in anchors.get(found, {anchor})), (path, link)
 
 
 @pytest.mark.slow
