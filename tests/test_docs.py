@@ -38,7 +38,7 @@ import reslab
 from reslab.analysis import analyses
 
 DOCS = ROOT / "docs"
-ERRORS = "docs/errors.md"
+ERRORS, ERRORS_KO = "docs/errors.md", "docs/errors.ko.md"
 CONTRIBUTING = "CONTRIBUTING.md"
 WITH_PYTHON = [name for name in DOCUMENTS if python(name) and name not in KOREAN]
 LONG = {"docs/how-to/gates.md", "docs/how-to/trained-networks.md", "docs/reference/files.md"}
@@ -67,7 +67,7 @@ def test_every_command_is_right() -> None:
     """It is parsed, and the network, study or analysis that it names is there."""
     checked = 0
     for name in DOCUMENTS:
-        given = [] if name in (ERRORS, CONTRIBUTING) else [*commands(name, "sh"), *commands(name, "text")]
+        given = [] if name in (ERRORS, ERRORS_KO, CONTRIBUTING) else [*commands(name, "sh"), *commands(name, "text")]
         for command in [*given, *named_in_prose(name)]:
             command = re.sub("^torchrun .* (?=reslab )", "", command)
             if not command.startswith(("make", "pip")) and " hf:" not in command:  # which would be fetched
@@ -167,6 +167,7 @@ def test_both_languages_show_the_same(name: str) -> None:
     english = name.replace(".ko.md", ".md")
     for kind in ("sh", "text"):
         assert commands(english, kind) == commands(name, kind)
+    assert fences(english, "output") == fences(name, "output")
     assert named_in_prose(english) == named_in_prose(name)
     without_comments = [
         [(re.sub(" *#.*", "", code.text), code.output) for code in python(each)] for each in (english, name)
