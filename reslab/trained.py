@@ -89,7 +89,7 @@ def evaluate(
         zero_pad: where the file's option A puts its zero channels, for files that are not this lab's.
         raw: of weights and their average in one file, take the weights.
         download: download the data set if it is not there.
-        progress: told of the images done.
+        progress: notified of the images done.
         options: of the network.
 
     Raises:

@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
 @app.command
 def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = False) -> int:
-    """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something
-    is not as it should be.
+    """Describe this machine and check its arithmetic against the lab's references. Exit code 1 if a check fails.
 
     Parameters
     ----------
     networks
-        Instead, look into every network of others that can be built without a download, of torchvision, timm and
-        Hugging Face, and show what is seen of it. It takes hours. With --out, what was stopped leaves a page that says
-        what is left out, and resumes.
+        Instead, view every network of torchvision, timm and Hugging Face that can be built without a download, and list
+        its blocks. This takes hours. With --out, an interrupted run leaves a page that says what is missing, and the
+        same command resumes it.
     out
         With --networks: the Markdown file to write.
     json

@@ -250,7 +250,7 @@ def read(kept: Path | None) -> list[Row]:
 
 
 def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
-    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row a line, are not
+    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row per line, are not
     made again, and those that are made are added to it.
     """
     known = {row.name: row for row in read(kept)}

@@ -131,6 +131,7 @@ def test_it_copies_and_pickles(remake: Any) -> None:
     assert not torch.equal(again(X), made(X))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no faster copy")
 def test_block_by_block_it_is_analysed_as_a_network_that_is_seen_whole() -> None:
     network, followed = both()

@@ -242,6 +242,7 @@ def prepared(images: Tensor, read: WeightFile) -> Tensor:
     return (images / 255 - mean) / std
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of what was made of the file
 def test_keras_own_file_gives_its_logits(bottlenecks: nn.Module, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
