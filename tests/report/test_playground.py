@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from helpers import assert_refused, reslab_here
 from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
+from helpers_report import a_study
 from torch import Tensor, nn
 
 import reslab
@@ -25,6 +26,7 @@ from reslab.commands.play import NETWORKS, SMALL
 from reslab.commands.play import shipped as shipped_images
 from reslab.data import load_data
 from reslab.report import playground
+from reslab.report.page import write_report
 from reslab.residual import view
 from reslab.weights.shipped import locate
 
@@ -388,3 +390,53 @@ def test_both_languages_fit_are_named_and_can_be_read_light_and_dark(opened: Bro
         found: list[Any] = [opened.run(check) for check in (UNNAMED, TOO_FAINT, overflowing)]
         assert found == [[], [], []], (language, width, dark)
     assert opened.problems == []
+
+
+# --- In the report ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with the playground in it."""
+    directory = tmp_path_factory.mktemp("report")
+    return write_report(
+        [a_study(directory / "study")], directory / "page.html", play=playground.playground(*shipped_images(SMALL))
+    )
+
+
+def test_a_report_has_room_for_the_small_networks(report: Path, tmp_path: Path) -> None:
+    without = write_report([a_study(tmp_path / "study")], tmp_path / "page.html")
+    text, bare = report.read_text(encoding="utf-8"), without.read_text(encoding="utf-8")
+    assert len(text) - len(bare) < 2_000_000
+    assert '<a class="way" href="#play">' in text and "worker-src blob:" in text
+    assert 'id="play"' not in bare and "worker-src" not in bare and "<code>reslab play --open</code>" in bare
+    assert set(re.findall(r"#net=(\w+)", text.split('id="steps"')[1].split("</ol>")[0])) == {"resnet20"}
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    (tmp_path / "play.html").touch()
+    beside = write_report([tmp_path / "study"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<a class="way" href="play.html">' in beside
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_the_playground_runs_in_a_report_from_its_own_link(chrome: Browser, report: Path) -> None:
+    chrome.open(report, fragment="#net=resnet20&off=layer2.1")
+    chrome.wait(COUNTED)
+    chrome.run("document.querySelector('[data-language=ko]').click(); scrollTo(0, 0)")
+    assert chrome.run("[...document.querySelectorAll('.view:not([hidden])')].map((view) => view.id)") == ["play"]
+    assert chrome.run("document.querySelector('#contents [aria-current]').hash") == "#play"
+    see_that_answers_agree(chrome, "resnet20", ["layer2.1"])
+    chrome.run("document.querySelectorAll('#steps a')[4].click()")
+    chrome.wait("location.hash.includes('swap=') && play.state().swap !== null")
+    for width in (375, 1280):
+        chrome.resize(width)
+        assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert chrome.run(UNNAMED) == [] and chrome.run(TOO_FAINT) == []
+    chrome.run("location.hash = '#start'")
+    chrome.wait("!document.querySelector('#start').hidden")
+    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [
+        report.resolve().as_uri()
+    ]
+    assert chrome.problems == []

@@ -36,7 +36,8 @@ const charts = (() => {
     const drawn = { ...common, type: "scatter", mode: kind === "lines" ? "lines+markers" : "markers", line, marker: { ...marker, color: colour(record, index) } };
     const numeric = series.x.every((x) => typeof x === "number");
     if (kind !== "lines" || !series.spread || !numeric) return [{ ...drawn, error_y: whiskers(series) }];
-    const edge = (sign) => series.y.map((y, at) => (y === null ? null : y + sign * (series.spread[at] ?? 0)));
+    const least = words(record.y).includes("%") ? 0 : -Infinity; // no share is below it
+    const edge = (sign) => series.y.map((y, at) => (y === null ? null : Math.max(least, y + sign * (series.spread[at] ?? 0))));
     const band = {
       ...common, x: [...series.x, ...[...series.x].reverse()], y: [...edge(1), ...edge(-1).reverse()], hovertext: undefined, type: "scatter", mode: "lines",
       fill: "toself", fillcolor: faint(colour(record, index)), line: { width: 0 }, hoverinfo: "skip",
