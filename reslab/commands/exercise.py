@@ -5,7 +5,7 @@ import locale
 import os
 import random
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -209,7 +209,8 @@ def hint(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> Non
 
 @exercise.command
 def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Show the reference solution of a task. That it was opened is noted in your record.
+    """Show the reference solution of a task, and a model answer to its question in words. That it was opened is noted
+    in your record.
 
     Parameters
     ----------
@@ -221,12 +222,15 @@ def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) ->
         ko or en.
     """
     from reslab.exercises import sheets, tasks
+    from reslab.exercises.model_answers import model
     from reslab.exercises.record import Record
 
-    text = sheets.task(task, language_for(lang, dir))
+    chosen = language_for(lang, dir)
+    text = sheets.task(task, chosen)
     Record(dir).open_solution(task)
     print(f"# {text.id} {text.title}\n")
     print("\n\n".join(inspect.getsource(part.right) for part in tasks.find(task).parts))
+    print(f"# {sheets.HEADINGS[chosen]['words']}: {model(task, chosen).text}\n")
     print(f"# {' '.join(text.reading.split())}")
 
 
@@ -239,33 +243,45 @@ def grade(
     task: Tasks = (),
     seed: Seed = 0,
     hidden: Path | None = None,
+    roster: Path | None = None,
     out: Path | None = None,
+    export: Annotated[tuple[Literal["gradescope", "otter", "nbgrader"], ...], Parameter(negative=())] = (),
     json: Flag = False,
 ) -> None:
-    """Grade a directory of submissions into a CSV, a row a file; run again, it grades only what is new or changed.
+    """Grade what a class handed in: a row a student; run again, it grades only what is new or changed.
 
-    Submissions are DIRECTORY/STUDENT.py or DIRECTORY/STUDENT/01_gradient_analysis.py. Each student's inputs have a seed
-    of their own. They run with your rights: grade strangers' files in a container, or as a user who owns nothing.
+    Submissions are DIRECTORY/STUDENT.py, .ipynb or .zip, or DIRECTORY/STUDENT/01_gradient_analysis.py, or what Moodle,
+    Canvas and Blackboard give, also as one zip file. Each student's inputs have a seed of their own. Beside the table
+    there are a row per function (.parts.csv), every detail (.jsonl), feedback/STUDENT.md to give back, and the answers
+    in words to mark (words.md, words.csv). What is handed in runs with your rights: grade strangers' files in a
+    container (reslab/exercises/Dockerfile), or as a user who owns nothing.
 
     Parameters
     ----------
     directory
-        The submissions.
+        The submissions: a directory or a zip file.
     jobs
-        Tasks at a time (by default as many as there are cores).
+        Files at a time (by default as many as there are cores).
     task
         Only this task; may be given again.
     seed
         What the students' seeds are drawn from: another for another class.
     hidden
         A Python file with tests of your own: functions `test_1_3_anything(answers, seed)` that raise where an answer is
-        wrong, worth `test_1_3_anything.points` (1 if not set).
+        wrong, worth `test_1_3_anything.points` (1 if not set). They have to pass with the reference solutions.
+    roster
+        A list of the class, a student a line (or CSV): who handed in nothing has a row, too.
     out
-        The table (by default DIRECTORY/grades.csv); every detail goes into a .jsonl beside it.
+        The table (by default grades.csv beside the submissions).
+    export
+        gradescope (a results.json per student), otter or nbgrader (a CSV file); may be given again.
     json
         Print the rows as JSON.
     """
-    from reslab.exercises import classroom, sheets
+    from tempfile import TemporaryDirectory
+
+    from reslab.exercises import classroom, handing_back, sheets
+    from reslab.exercises import submissions as handing_in
 
     for each in task:
         sheets.task(each, "en")
@@ -273,17 +289,27 @@ def grade(
         raise WrongValueError(f"--jobs must be at least 1, got {jobs}")
     if hidden is not None and not hidden.is_file():
         raise MissingError(f"no file {hidden}; expected the Python file with your hidden tests")
-    found = classroom.submissions(directory, task)
-    table = out or directory / "grades.csv"
-    typed.make_writable(table.parent)
-    with display() as progress:
-        rows = classroom.grade(
-            found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, progress=progress
+    listed = handing_in.roster(roster) if roster is not None else []
+    with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
+        handed = handing_in.submissions(directory, Path(work), task)
+        table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
+        typed.make_writable(table.parent)
+        students = classroom.grade(
+            handed,
+            table.with_suffix(".jsonl"),
+            only=task,
+            seed=seed,
+            jobs=jobs or os.cpu_count() or 1,
+            hidden=hidden,
+            roster=listed,
+            progress=progress,
         )
+        handing_back.write(students, table, export)
+    rows = [student.row() for student in students]
     if json:
         printing.print_json(rows)
         return
-    columns = ("student", "points", "of", "in words", "stopped")
+    columns = ("student", "points", "of", "in words", "remarks")
     printing.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
     print(table)
 

@@ -22,7 +22,7 @@ SMALL = NETWORKS[:2]
 @app.command
 def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     """Write one self-contained HTML page, Korean and English, in which trained networks run: draw a digit, put gates on
-    blocks, and see what each block does and how the error bends.
+    blocks, and see what each block does and how the error changes.
 
     Parameters
     ----------

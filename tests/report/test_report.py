@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -628,7 +629,8 @@ def test_the_command_writes_the_page_with_the_tour_and_the_figures(
         [(7, "    if x < y:"), (8, "        out += <x>")],
         {"blocks": 8.0},
     )
-    monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: Tour("0.1", [stop]))
+    module = import_module("reslab.analysis.torchvision_tour")
+    monkeypatch.setattr(module, "torchvision_tour", lambda: Tour("0.1", [stop]))
     words = {"ko": "오류율 (%) 뷁 $x$", "en": "error (%)"}
     bars = [
         {"name": words, "x": ["plain-20 <b>", "resnet-20"], "y": [1.0, None], "spread": [0.1, 0.0], "text": None}

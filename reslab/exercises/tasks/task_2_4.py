@@ -226,4 +226,5 @@ TASK = Task(
         ),
     ],
     seconds=90,
+    loads=("sklearn.datasets",),
 )
