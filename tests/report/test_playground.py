@@ -27,7 +27,7 @@ from reslab.commands.play import shipped as shipped_images
 from reslab.data import load_data
 from reslab.report import playground
 from reslab.report.page import write_report
-from reslab.residual import view
+from reslab.residual import View, view
 from reslab.weights.shipped import locate
 
 TOLERANCE = 1e-3
@@ -83,8 +83,11 @@ def test_the_page_is_one_file_whose_steps_name_what_there_is(page: Path) -> None
     weights = sum(file.stat().st_size for file in files) * 4 / 3
     assert len(text) < weights + 260_000
     assert not re.search(r"(src|href)=\"(?!#)", text)
-    blocks = {name: [block.name for block in view(shipped(name), digits()[0][:1]).blocks] for name in NETWORKS}
-    shown = playground.playground({name: shipped(name) for name in NETWORKS}, shipped_images(SMALL)[1])
+    networks, images = shipped_images(NETWORKS)
+    blocks = {
+        name: [block.name for block in view(network, digits()[0][:1]).blocks] for name, network in networks.items()
+    }
+    shown = playground.playground(networks, images)
     assert shown["deepest"] == "resnet56"
     for step in shown["steps"]:
         said = dict(part.split("=") for part in step.removeprefix("#").split("&"))
@@ -208,9 +211,8 @@ def test_the_path_spectrum_is_pythons(opened: Browser) -> None:
     torch.testing.assert_close(norms / norms.sum(), expected.share.to(norms), rtol=0, atol=1e-3)
 
 
-def gradients_of(name: str, x: Tensor, label: Tensor, gates: Sequence[float]) -> list[Tensor]:
+def gradients_of(gated: View, x: Tensor, label: Tensor, gates: Sequence[float]) -> list[Tensor]:
     """Return autograd's gradients of the cross-entropy at the stem's output and after each block, with these gates."""
-    gated = view(shipped(name), x)
     live = gated.stem(x)
     live = live._replace(stream=live.stream.detach().requires_grad_())
     streams = [live.stream]
@@ -227,9 +229,10 @@ def gradients_of(name: str, x: Tensor, label: Tensor, gates: Sequence[float]) ->
 @pytest.mark.parametrize("name", ["resnet20", "plain20"])
 def test_the_gradients_way_back_is_autograds_with_gates_too(opened: Browser, name: str) -> None:
     x, label = digits()[0][3:4], digits()[1][3:4]
+    gated = view(shipped(name), x)
     for gates in settings(9):
         found = opened.run(f"{TRACE}('{name}', 3, {int(label)}, {json.dumps(gates)})")
-        expected = gradients_of(name, x, label, gates)
+        expected = gradients_of(gated, x, label, gates)
         norms = torch.tensor(found["flow"])
         torch.testing.assert_close(norms, torch.stack([each.norm() for each in expected]), rtol=1e-2, atol=0)
         whole = torch.tensor(found["whole"]).view(8, 8, 16).permute(2, 0, 1)
@@ -237,7 +240,7 @@ def test_the_gradients_way_back_is_autograds_with_gates_too(opened: Browser, nam
         if found["parts"]:  # which add up to the gradient, whatever the gates
             parts = torch.tensor(found["parts"]).sum(0).view(8, 8, 16).permute(2, 0, 1)
             torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
-    flow = gradient_flow(shipped(name), x, label).backward
+    flow = gradient_flow(gated, x, label).backward
     found = opened.run(f"{TRACE}('{name}', 3, {int(label)}, {json.dumps([1] * 9)})")
     torch.testing.assert_close(torch.tensor(found["flow"]), flow.detach(), rtol=1e-2, atol=0)
 
