@@ -300,10 +300,10 @@ def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
     assert (before, hidden, opened.run(count)) == (2, 1, 2)
 
 
-def test_a_slider_moves_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
+def test_tabs_move_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
     figure = "document.querySelectorAll('figure.picture')[3]"
-    state = f"""(({{ data, layout }}, input) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, input.ariaValueText
-      ?? input.getAttribute("aria-valuetext")])({figure}.querySelector(".plot"), {figure}.querySelector("input"))"""
+    state = f"""(({{ data, layout }}, tab) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, tab.innerText])(
+      {figure}.querySelector(".plot"), {figure}.querySelector("label:has(:checked)"))"""
     assert opened.run(state) == [[True, False], 0, 3.2, "question"]
     opened.run(f"{figure}.querySelector('input').focus()")
     opened.press("ArrowRight", 39)
