@@ -380,8 +380,8 @@ def test_what_counts_as_the_same() -> None:
 def test_unknown_sheets_and_tasks_are_told() -> None:
     with refused(UnknownNameError, "'03'"):
         sheets.read("03", "en")
-    with refused(UnknownNameError, "'1.9'; did you mean"):
-        sheets.task("1.9", "en")
+    with refused(UnknownNameError, "'1.99'; did you mean"):
+        sheets.task("1.99", "en")
 
 
 def test_words_are_read_without_running_the_file(tmp_path: Any) -> None:

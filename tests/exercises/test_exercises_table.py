@@ -39,6 +39,7 @@ def names_of(sheet: str) -> dict[str, Any]:
     """Return what an answer finds in its file: the sheet's imports, and the solutions of the other functions."""
     names: dict[str, Any] = {}
     exec("import math\n" + sheets.read(sheet, "en").preamble, names)
+    names |= {"MEAN": (0.485, 0.456, 0.406), "STD": (0.229, 0.224, 0.225)}
     for task in sheets.read(sheet, "en").tasks:
         names |= {part.name: part.right for part in tasks.find(task).parts}
     return names
