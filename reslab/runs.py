@@ -1,10 +1,13 @@
 """Run directories: one trial is one directory, and its name is the hash of its config.
 
 - `trial.json`: the frozen config, the environment, the hash of the code
-- `metrics.jsonl`: a line an epoch, appended and flushed
+- `metrics.jsonl`: a line per epoch, appended and flushed
 - `checkpoint.pt`: everything needed to go on, sealed with its hash; `checkpoint.previous.pt` is the one before
 - `weights.safetensors`: the trained network; `weights-N.safetensors`: the same after N iterations, where that is asked
 - `wrong.json`: which images of a part the trained network gets wrong, `{part: {"images": how many, "bits": in hex}}`
+- `confusion.json`: how many images of each class the network takes for each, `{part: rows}`, a row per class; the last
+  column is of none, where scores are not finite
+- `ema.safetensors`: the moving average of the weights, where the recipe keeps one
 - `SHA256SUMS`: the hashes of the other files (`sha256sum --check SHA256SUMS`)
 - `result.json`: the outcome; a trial is finished when it exists
 - `progress.json`: how far it is, for whoever looks on; gone when it is finished
@@ -22,14 +25,14 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from reslab import digests
 from reslab.errors import DamagedError
@@ -47,7 +50,7 @@ from reslab.files import (
     write_atomically,
     write_json,
 )
-from reslab.shapes import Line, Outcome, Progress, WrongFile
+from reslab.shapes import Confusion, Line, Outcome, Progress, WrongFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +62,8 @@ PROGRESS = "progress.json"
 TRIAL = "trial.json"
 RESULT = "result.json"
 WRONG = "wrong.json"
+CONFUSION = "confusion.json"
+EMA = "ema.safetensors"
 SUMS = "SHA256SUMS"
 LINE_BYTES = 4096
 """More than any line of metrics has."""
@@ -67,12 +72,20 @@ LINE_BYTES = 4096
 class Config(BaseModel):
     """A frozen config that refuses unknown keys, the shapes of what a run of it leaves, and the code that makes its
     result.
+
+    Of what is `later` than the first configs and not set, nothing in it says so, so that it is known by the same hash
+    as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     line: ClassVar[type[Line]] = Line
     outcome: ClassVar[type[Outcome]] = Outcome
     made_by: ClassVar[digests.Parts] = digests.TRIAL
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialise: SerializerFunctionWrapHandler) -> Json:
+        return {key: value for key, value in serialise(self).items() if value or key not in self.later}
 
     def canonical_json(self) -> str:
         """Return the JSON text that is hashed: keys sorted, no spaces."""
@@ -151,6 +164,12 @@ class Run:
         self._metrics = self.path / METRICS
         self._result = self.path / RESULT
         self._wrong = self.path / WRONG
+        self._confusion = self.path / CONFUSION
+
+    @property
+    def ema(self) -> Path:
+        """Return where the moving average of the weights is, if the recipe keeps one."""
+        return self.path / EMA
 
     def snapshot(self, step: int | str) -> Path:
         """Return where the weights after so many iterations are, if they are kept."""
@@ -244,6 +263,20 @@ class Run:
             for part, found in parts.items()
         }
 
+    def write_confusion(self, parts: Mapping[str, Sequence[Sequence[int]]]) -> None:
+        """Write how many images of each class of each part the network takes for each, and for none."""
+        write_atomically(self._confusion, json.dumps(parts, separators=(",", ":")) + "\n")
+
+    def confusion(self) -> dict[str, list[list[int]]]:
+        """Return how many images of each class of each part the network of a finished run takes for each, and in a last
+        column for none; of a run of version 0.1, nothing.
+
+        Raises:
+            DamagedError: if a file of the run is not as it was, or `confusion.json` is not one of such a run.
+        """
+        check_files(self.path)
+        return read_record(self._confusion, Confusion) if self._confusion.exists() else {}
+
     def finish(self, outcome: Mapping[str, Any]) -> None:
         """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go.
 
@@ -253,7 +286,8 @@ class Run:
         self._check_trial()
         result = json_text({**outcome, "code": self.config.code_digest()})
         snapshots = sorted(self.path.glob(self.snapshot("*").name))
-        files = (self.path / TRIAL, self._metrics, self.weights, *snapshots, self._wrong)
+        weights = (self.weights, *snapshots, self.ema)
+        files = (self.path / TRIAL, self._metrics, *weights, self._wrong, self._confusion)
         sums = {path.name: sha256(path) for path in files if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)

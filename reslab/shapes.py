@@ -46,7 +46,7 @@ class Progress(Shape):
     epoch: int
     epochs: int
     loss: float
-    train_error: float
+    train_error: float | None
     heldout_error: float | None
     seconds: float
     images_per_second: float
@@ -69,6 +69,12 @@ class WrongFile(Shape):
     """What `wrong.json` holds: a part's name, and its bits."""
 
     __pydantic_extra__: dict[str, Bits]
+
+
+class Confusion(Shape):
+    """What `confusion.json` holds: a part's name, and a row of counts per class."""
+
+    __pydantic_extra__: dict[str, list[list[Annotated[int, Field(ge=0)]]]]
 
 
 class Outcome(Shape):

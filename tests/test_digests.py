@@ -17,6 +17,7 @@ from reslab.training.loop import TrialConfig
 APART = {
     "reslab.progress",
     "reslab",
+    "reslab.lazily",
     "reslab.digests",
     "reslab.errors",
     "reslab.executors",  # where trials run
@@ -81,6 +82,7 @@ run_trial(config, place)
         "reslab.analysis",
         "reslab.networks",
         "reslab.networks.anatomy",
+        "reslab.networks.catalogue",
         "reslab.networks.literature",
         "reslab.networks.pretrained",
         "reslab.networks.support",

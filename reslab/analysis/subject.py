@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
-from reslab.analysis import with_needs
+from reslab.analysis.declared import with_needs
 from reslab.errors import MismatchError, UnseenError, WrongValueError, told
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.inputs import Inputs, Output, Whole, keys_of, outputs_by_name, tensors_of

@@ -1,14 +1,11 @@
 """`reslab models`: every network, or one as its paper's table would show it."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.errors import MissingError, UnknownNameError, suggest
-
-if TYPE_CHECKING:
-    from reslab.networks.zoo import Description
-
+from reslab.networks import catalogue
 
 WORDS: dict[typed.Language, dict[str, str]] = {
     "ko": {
@@ -68,7 +65,7 @@ def models(
     diff
         Another network: show where the two differ.
     family
-        List only networks whose names begin so, such as resnet or regnet.
+        List only networks of one family, such as resnet or regnet.
     lang
         ko or en, by default the system's language.
     json
@@ -76,22 +73,20 @@ def models(
     options
         Options of the network, such as `--depth 26` or `--stride-in 3x3`.
     """
-    from reslab.networks import zoo
-    from reslab.report.explorer import catalogue
-
     if name is not None:
+        from reslab.networks import zoo
+
         words = typed.words(options)
         typed.see_whose(words, models, zoo.options(name))
         show_network(name, diff, words, json, typed.language(lang))
         return
     if diff is not None or options:
         raise MissingError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
-    known = list(dict.fromkeys(map(zoo.family, zoo.names())))
-    if family is not None and family not in known:
-        raise UnknownNameError(f"no family {family!r}{suggest(family, known)}")
-    chosen = [name for name in zoo.names() if family in (None, zoo.family(name))]
-    sides = {name: network["image"] for name, network in catalogue()["networks"].items()}
-    descriptions = [_described(name, sides.get(name.removeprefix("lowlevel/"))) for name in chosen]
+    known, open_families = catalogue.known()
+    families = list(dict.fromkeys(item.family for item in known.values()))
+    if family is not None and family not in families:
+        raise UnknownNameError(f"no family {family!r}{suggest(family, families)}")
+    descriptions = [item for item in known.values() if family in (None, item.family)]
     if json:
         printing.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
         return
@@ -102,22 +97,8 @@ def models(
     for source in dict.fromkeys(item.reference.source for item in descriptions):
         print(f"  {', '.join(item.name for item in descriptions if item.reference.source == source)}: {source}")
     print(said["open"])
-    for name in zoo.families():
-        print(f"  {name} {' '.join('--' + option.replace('_', '-') for option in zoo.required_options(name))}")
-
-
-def _described(name: str, side: int | None) -> "Description":
-    """Return a network's reference figures, which tests hold equal to what is measured; without its image's side, what
-    is measured now.
-    """
-    from reslab.networks import zoo
-
-    reference = zoo.reference(name)
-    return (
-        zoo.describe(name)
-        if side is None
-        else zoo.Description(name, zoo.family(name), *reference[:2], (3, side, side), reference)
-    )
+    for each, needed in open_families.items():
+        print(f"  {each} {' '.join('--' + option.replace('_', '-') for option in needed)}")
 
 
 def show_network(

@@ -36,33 +36,33 @@ def study(
     json: Flag = False,
     **settings: str,
 ) -> int:
-    """Measure: train what is missing, decide the claims, write study.json and report.html.
+    """Run a study: train missing trials, decide its claims, write study.json and report.html.
 
-    `reslab study degradation --data digits --seeds 5 --depths 20,56`. Run again, it trains only what is missing.
+    `reslab study degradation --data digits --seeds 5 --depths 20,56`. Run it again and it resumes: finished trials are
+    never retrained.
 
     Parameters
     ----------
     name
-        The study (`reslab claims` says what each decides), or all of them: all, each in a directory of its own.
+        The study (`reslab claims` lists what each decides), or `all`: every study, each in its own directory.
     preset
-        A set of settings: default, or smoke (seconds, to see that everything works).
+        A set of settings: default, or smoke (a quick check that everything works).
     out
-        The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for all, the directory of theirs.
+        The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for `all`, the parent directory.
     fresh
         Start over in a new directory beside the old one, which is kept.
     replace
-        Let the record and report replace those that other settings gave in the same directory; trials are kept, and
-        used again.
+        Replace a record and report in the same directory that have other settings; trials are kept and reused.
     workers
-        Trials at a time on this machine (by default as many as cores and memory allow); never changes a result.
+        Trials to run in parallel on this machine (default: as many as cores and memory allow); never changes a result.
     executor
         Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
     address
-        The Ray cluster's address (by default one is made on this machine for the occasion).
+        The address of an existing Ray cluster (default: a temporary one on this machine).
     registered
         A registration of the study (`reslab register`), which says its settings, seeds and looks.
     until
-        With a registration of several looks: decided, to go on to the next look only while a claim is inconclusive.
+        For a registration with several looks: `decided` stops at the first look at which no claim is inconclusive.
     lang
         Language of the table and the verdicts, by default the system's; records have both.
     json
@@ -90,10 +90,10 @@ def study(
     if workers is not None and workers < 1:
         raise WrongValueError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
-        raise MismatchError("--address is a Ray cluster's; give --executor ray too")
+        raise MismatchError("--address is for a Ray cluster; add --executor ray")
     if workers is not None and executor == "ray":
         raise MismatchError(
-            "--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for"
+            "--workers applies to this machine; on Ray, the cluster's CPUs and GPUs decide how many trials run"
         )
     if out is None:
         paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
@@ -117,13 +117,13 @@ def study(
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(
-                f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh "
+                f"warning: {finished.reused_from_other_code} results were made with different code; --fresh "
                 "measures again",
                 file=sys.stderr,
             )
         if finished.of_other_images:
             print(
-                f"warning: {finished.of_other_images} results are of other images than the data set has now; "
+                f"warning: {finished.of_other_images} results were made from other images than the data set has now; "
                 "--fresh measures again",
                 file=sys.stderr,
             )
@@ -184,7 +184,7 @@ def registered_run(
     if [study.name for study in chosen] != [found.study]:
         raise MismatchError(f"--registered {path} is of the study {found.study}: reslab study {found.study} …")
     if settings or preset != "default":
-        raise MismatchError("--registered says all settings; give none beside it")
+        raise MismatchError("--registered fixes all settings; leave the others out")
     (study,) = chosen
     code = code_of(study.name)
     for part in (part for part in code if code[part] != found.code.get(part)):

@@ -95,9 +95,9 @@ def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, .
     values = recipe_for(data, name).model_dump()
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals or key not in values:
+        if not equals or key not in Recipe.model_fields:
             raise UnknownNameError(
-                f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, values)}"
+                f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, Recipe.model_fields)}"
             )
         values[key] = value(text)
         if key in ("epochs", "iterations"):

@@ -7,15 +7,15 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.gates import flow, tracing
+from reslab.gates.following import Runner
 from reslab.gates.inputs import Whole, tensors_of
 
 
-class Hidden(fx.Interpreter):
+class Hidden(Runner):
     """Runs a traced graph and finds the leaves that add a skip out of sight."""
 
     def __init__(self, root: Whole, traced: tracing.Traced) -> None:
-        super().__init__(root, graph=traced.graph)
-        self.extra_traceback = False
+        super().__init__(root, traced.graph)
         self.leaves = traced.leaves
         self.found: list[tracing.CannotSeeError] = []
 

@@ -185,7 +185,11 @@ class Tracer(fx.Tracer):
         """
         made = rebuilt(a)
         if made is None:
-            return super().create_arg(a)
+            try:
+                return super().create_arg(a)
+            except NotImplementedError:
+                off = "; turn it off: network.config.use_cache = False" if type(a).__name__.endswith("Cache") else ""
+                raise TraceError(f"it is given a {type(a).__name__}, which no graph holds{off}") from None
         rebuild, leaves = made
         return self.create_node("call_function", rebuild, (super().create_arg(leaves),), {})
 

@@ -93,7 +93,7 @@ class View(Whole):
 
     def run(
         self,
-        x: Tensor,
+        x: Any,
         keep: Collection[Which] | Literal["all"] = "all",
         *,
         gates: AskedGates | None = None,
@@ -108,7 +108,11 @@ class View(Whole):
                 subtracted.
         """
         check_hooks(self._opened)
-        return record(self, self.plan, x, self.setting(x, gates, replace), indices_of(self.blocks, keep))
+        return self.recorded(x, self.setting(x, gates, replace), indices_of(self.blocks, keep))
+
+    def recorded(self, x: Any, setting: Gates, indices: Sequence[int]) -> Stream:
+        """Return the output under these gates, and the values of some blocks."""
+        return record(self, self.plan, x, setting, indices)
 
     def setting(
         self,

@@ -3,15 +3,12 @@ finds it.
 """
 
 import inspect
-import pkgutil
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +20,8 @@ from reslab.errors import (
     WrongValueError,
     suggest,
 )
+from reslab.networks.catalogue import Description, Reference, model_files
+from reslab.networks.catalogue import family as family
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.sources import HUGGING_FACE, Own, factory, hugging_faces, timms, torchvisions_own
 from reslab.weights.files import WeightFile, read_weights
@@ -31,26 +30,6 @@ from reslab.weights.shipped import locate
 from reslab.weights.untold import Asked, ZeroPadSide, fitted, load
 
 Builder = Callable[..., nn.Module]
-PACKAGES = ("reslab.pytorch_lowlevel", "reslab.paper", "reslab.successors", "reslab.networks")
-
-
-class Reference(NamedTuple):
-    """What a network should measure, and where the figures come from."""
-
-    params: int
-    macs: int
-    source: str
-
-
-class Description(NamedTuple):
-    """What a network measures, beside its reference."""
-
-    name: str
-    family: str
-    params: int
-    macs: int
-    input: tuple[int, int, int]
-    reference: Reference
 
 
 @cache
@@ -59,14 +38,11 @@ def _catalogue() -> tuple[dict[str, Builder], dict[str, Builder], dict[str, Refe
     models: dict[str, Builder] = {}
     families: dict[str, Builder] = {}
     references: dict[str, Reference] = {}
-    for package in filter(find_spec, PACKAGES):
-        for info in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
-            module = import_module(info.name)
-            if not hasattr(module, "MODELS"):
-                continue
-            add_models(models, module.MODELS, info.name)
-            add_models(families, getattr(module, "FAMILIES", {}), info.name)
-            references |= {name: Reference(*reference) for name, reference in module.REFERENCE.items()}
+    for file in model_files():
+        module = import_module(".".join(("reslab", *Path(file).with_suffix("").parts)))
+        add_models(models, module.MODELS, file)
+        add_models(families, getattr(module, "FAMILIES", {}), file)
+        references |= {name: Reference(*reference) for name, reference in module.REFERENCE.items()}
     return models, families, references
 
 
@@ -293,10 +269,3 @@ def describe(name: str) -> Description:
 def reference(name: str) -> Reference:
     """Return what a named network should measure, without building it."""
     return _catalogue()[2][name]
-
-
-def family(name: str) -> str:
-    """Return the letters that a network's name begins with: "resnet", "wide_resnet", "regnet"."""
-    found = re.match("(?:wide_)?[a-z]+", name.rpartition("/")[2])
-    assert found is not None
-    return found[0]

@@ -262,7 +262,7 @@ class ResNet(nn.Module):
     """A stem, stages of blocks, average pooling and a classifier: `[B, in_channels, H, W] -> [B, num_classes]`.
 
     The ImageNet stem is 7×7 / 2 and a 3×3 / 2 max-pool, for 224×224 images; CIFAR's is 3×3, for 32×32. Every stage but
-    the first begins with stride 2.
+    the first begins with stride 2. The four stages of the ImageNet design take 64 channels, CIFAR's three take 16.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class ResNet(nn.Module):
         pool: Pool = "padded",
     ) -> None:
         super().__init__()
-        width = 64 if stem == "imagenet" else 16
+        width = 64 if len(stages) == 4 else 16
         self.input_shape = (in_channels, 224, 224) if stem == "imagenet" else (in_channels, 32, 32)
         self.conv1 = (
             nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
@@ -403,13 +403,23 @@ def _resnet(
     *,
     shortcut: Shortcut = "B",
     stride_in: StrideIn = "1x1",
+    stem: Stem = "imagenet",
     pool: Pool = "padded",
     num_classes: int = 1000,
     in_channels: int = 3,
 ) -> ResNet:
-    """Return an ImageNet network of 2015; torchvision's, which are v1.5, with `stride_in="3x3"`."""
+    """Return an ImageNet network of 2015; torchvision's, which are v1.5, with `stride_in="3x3"`. With `stem="cifar"`,
+    for images of 32×32, its stem is a 3×3 with no pooling, as many train it on CIFAR; the paper has no such network.
+
+    Raises:
+        ValueError: for another stem, or a pool that it has not.
+    """
+    if stem not in ("imagenet", "cifar"):
+        raise ValueError(f"stem must be 'imagenet' or 'cifar', got {stem!r}")
+    if stem == "cifar" and pool != "padded":
+        raise ValueError(f"the CIFAR stem has no pooling that could be {pool!r}")
     make = _v1(depth >= 50, shortcut, stride_in)
-    return ResNet("imagenet", make, make, imagenet_stages(depth), num_classes, in_channels, pool)
+    return ResNet(stem, make, make, imagenet_stages(depth), num_classes, in_channels, pool)
 
 
 def _plain(depth: int, *, num_classes: int = 1000, in_channels: int = 3) -> ResNet:

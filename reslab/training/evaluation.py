@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,18 +28,45 @@ def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | 
         return tally((_scores(network, images), labels) for images, labels in _at(network, batches))
 
 
-def evaluate_each(network: nn.Module, batches: Iterable[Split]) -> tuple[dict[str, float | None], Tensor]:
-    """Return the same, and which images the network gets wrong, `[N]`, in order."""
-    wrong: list[Tensor] = []
+class Answers(NamedTuple):
+    """What each image is, and what it is taken for, `[N]` each in order; -1 where the scores are not finite."""
+
+    labels: Tensor
+    taken_for: Tensor
+    classes: int
+
+    @property
+    def wrong(self) -> Tensor:
+        """Return which images the network gets wrong, `[N]`."""
+        return self.taken_for != self.labels
+
+    def confusion(self) -> list[list[int]]:
+        """Return how many images of each class are taken for each, `[classes][classes]`, and in a last column for
+        none, as their scores are not finite.
+        """
+        columns = torch.where(self.taken_for < 0, self.classes, self.taken_for)
+        counts = torch.bincount(self.labels * (self.classes + 1) + columns, minlength=self.classes * (self.classes + 1))
+        table: list[list[int]] = counts.reshape(self.classes, self.classes + 1).tolist()
+        return table
+
+
+def evaluate_each(network: nn.Module, batches: Iterable[Split]) -> tuple[dict[str, float | None], Answers]:
+    """Return the same, and what each image is taken for, in order."""
+    found: list[Split] = []
+    classes = 0
 
     def answers() -> Iterator[Split]:
+        nonlocal classes
         for images, labels in _at(network, batches):
             scores = _scores(network, images)
+            classes = scores.shape[1]
             yield scores, labels
-            wrong.append(misses(scores, labels).cpu())
+            found.append((labels.cpu(), torch.where(scores.isfinite().all(1), scores.argmax(1), -1).cpu()))
 
     with in_mode(network, training=False), torch.no_grad():
-        return tally(answers()), torch.cat(wrong)
+        figures = tally(answers())
+    labels, taken_for = map(torch.cat, zip(*found, strict=True))
+    return figures, Answers(labels, taken_for, classes)
 
 
 def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -> dict[str, float | None]:
@@ -132,7 +159,7 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     """
     try:
         with _GlobalMeans() as means:
-            logits = network(images)
+            logits = logits_of(network(images))
     except RuntimeError as error:
         side = "×".join(map(str, images.shape[2:]))
         raise UnseenError(
@@ -172,14 +199,20 @@ class _GlobalMeans(TorchDispatchMode):
         return out
 
 
+def logits_of(answer: Any) -> Any:
+    """Return what a network gives, or its logits where it gives them by name among other things, as Hugging Face's
+    classifiers do.
+    """
+    return getattr(answer, "logits", answer)
+
+
 def _scores(network: nn.Module, images: Tensor) -> Tensor:
     """Return the network's scores `[B, classes]` in float32.
 
     Raises:
         UserError: if it gives anything else.
     """
-    scores = network(images)
-    scores = getattr(scores, "logits", scores)  # Hugging Face's networks give them among other things
+    scores = logits_of(network(images))
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise UnseenError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")

@@ -6,26 +6,26 @@ those of process 0, which alone evaluates and writes.
 """
 
 import hashlib
-import io
 import math
-import sys
 import time
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
-import torch.nn.functional as F
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from reslab.errors import DamagedError, MismatchError, UserError
-from reslab.files import Json, Shape, read_sealed, set_aside, write_atomically, wrong
-from reslab.runs import METRICS, Mark, Run
+from reslab.errors import MismatchError
+from reslab.files import Json, write_atomically
+from reslab.runs import Run
 from reslab.shapes import Line, Number, Outcome, Share
+from reslab.training import checkpoints
 from reslab.training.devices import Device, Precision, best_precision
-from reslab.training.evaluation import Split, evaluate, evaluate_each
+from reslab.training.ema import Average
+from reslab.training.mixing import mixed
+from reslab.training.objective import Classes, Figures, Objective, placed
+from reslab.training.optimizers import optimizers_of
 from reslab.training.recipes import Recipe
 from reslab.training.start import Started
 from reslab.weights.files import to_bytes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 PartName = Literal["train", "heldout", "test"]
+PARTS: tuple[PartName, ...] = ("train", "heldout", "test")
 CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 1.0
 """Between two words on how far a trial is; each has the host wait for the device once."""
@@ -57,21 +58,6 @@ class TrialOutcome(Outcome):
     train_error: Share
     heldout_error: Share
     test_error: Share
-
-
-class Checkpoint(Shape):
-    """What a checkpoint holds."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    network: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    precision: dict[str, Any] = Field(default_factory=dict)
-    step: int = Field(ge=0)
-    seconds: float = Field(ge=0, allow_inf_nan=False)
-    sums: Tensor
-    trial: str
-    images: str | None = None
-    metrics: tuple[int, str]
 
 
 class TrialConfig(Started):
@@ -113,10 +99,10 @@ class Data(Protocol):
     def to(self, device: torch.device) -> Self:
         """Return the data set with what fits on the device there."""
 
-    def training_batch(self, index: Tensor, generator: Generator | None) -> Split:
+    def training_batch(self, index: Tensor, generator: Generator | None) -> tuple[Any, Tensor]:
         """Return the training images at `index`, augmented from the generator if there is one."""
 
-    def batches(self, part: PartName) -> Iterator[Split]:
+    def batches(self, part: PartName) -> Iterator[tuple[Any, Tensor]]:
         """Yield a part in order; `heldout` is for choices, `test` is read once at the end."""
 
 
@@ -129,8 +115,17 @@ def generator(seed: int, purpose: str, index: int) -> Generator:
 class Trainer:
     """The state of one training run: network, optimiser, step, and the sums of the current epoch."""
 
-    def __init__(self, fabric: "Fabric", network: nn.Module, data: Data, config: TrialConfig, run: Run) -> None:
+    def __init__(
+        self,
+        fabric: "Fabric",
+        network: nn.Module,
+        data: Data,
+        config: TrialConfig,
+        run: Run,
+        objective: Objective | None = None,
+    ) -> None:
         self.fabric, self.config, self.recipe, self.run, self.network = fabric, config, config.recipe, run, network
+        self.objective = objective or Classes(self.recipe.label_smoothing)
         self.data = data.to(fabric.device)
         self.images = len(data.labels)
         self.batch_size = min(self.recipe.batch_size, self.images)
@@ -140,17 +135,11 @@ class Trainer:
             )
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
-        optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.nesterov,
-            weight_decay=self.recipe.weight_decay,
-            fused=True,
-        )
+        optimizers = optimizers_of(network, self.recipe)
         network.to(memory_format=torch.channels_last)
         wrapped: Any = torch.compile(network) if config.compile else network
-        self.model, self.optimizer = fabric.setup(wrapped, optimizer)
+        self.model, *self.optimizers = fabric.setup(wrapped, *optimizers)
+        self.ema = Average(network, self.recipe.ema) if self.recipe.ema else None
         self.step = 0
         self.seconds = 0.0
         # loss and errors of this epoch, summed over this process's images
@@ -213,26 +202,58 @@ class Trainer:
                 position = step % self.steps_per_epoch
                 yield order[position * self.batch_size : (position + 1) * self.batch_size]
 
+    @property
+    def optimizer(self) -> Any:
+        """Return the optimiser, or the first of two."""
+        return self.optimizers[0]
+
     def iterate(self, index: Tensor) -> None:
-        """Take one step of SGD on the training images at `index`, `[B]`, of which this process takes its share."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step, self.total_steps)
+        """Take one step on the training images at `index`, `[B]`, of which this process takes its share."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate(self.step, self.total_steps)
         rank = self.fabric.global_rank
         share = index.chunk(self.fabric.world_size)[rank]
-        draws = generator(self.config.seed, f"augment/{rank}", self.step) if self.recipe.augment else None
-        images, labels = self.data.training_batch(share, draws)
-        images, labels = images.to(self.fabric.device, memory_format=torch.channels_last), labels.to(self.fabric.device)
+        draws = self._generator("augment") if self.recipe.augment else None
+        mixing = self._generator("mix") if self.recipe.mixup or self.recipe.cutmix else None
         # for layers that draw, such as dropout
-        torch.manual_seed(generator(self.config.seed, f"layers/{rank}", self.step).initial_seed())
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, labels)
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.optimizer.step()
+        torch.manual_seed(self._generator("layers").initial_seed())
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        parts = share.chunk(self.recipe.accumulate or 1)
+        found = [self._learn(part, len(part) / len(share), draws, mixing, part is parts[-1]) for part in parts]
+        for optimizer in self.optimizers:
+            if limit := self.recipe.clip_norm:
+                self.fabric.clip_gradients(self.model, optimizer, max_norm=limit, error_if_nonfinite=False)
+            optimizer.step()
         self.step += 1
+        self.latest = found[0] if len(found) == 1 else torch.stack(found).sum(0)
+        self.sums += self.latest
+        if self.ema is not None:
+            self.ema.update(self.network, self.step)
+
+    def _generator(self, purpose: str) -> Generator:
+        """Return what this process draws from at this step."""
+        return generator(self.config.seed, f"{purpose}/{self.fabric.global_rank}", self.step)
+
+    def _learn(
+        self, part: Tensor, share: float, draws: Generator | None, mixing: Generator | None, last: bool
+    ) -> Tensor:
+        """Add the gradient of a part of the batch, which is such a share of it; return its loss and errors, summed
+        over its images.
+        """
+        images, labels = placed(self.data.training_batch(part, draws), self.fabric.device)
+        others, own = labels, 1.0
+        if mixing is not None:
+            images, others, own = mixed(images, labels, self.recipe, mixing)
+        with self.fabric.no_backward_sync(self.model, enabled=not last):
+            outputs = self.model(images)
+            loss = self.objective.loss(outputs, labels)
+            if mixing is not None:
+                loss = own * loss + (1 - own) * self.objective.loss(outputs, others)
+            self.fabric.backward(loss if share == 1 else share * loss)
         with torch.no_grad():
-            self.latest = torch.stack([loss.detach() * len(labels), (logits.argmax(1) != labels).sum()])
-            self.sums += self.latest
+            return torch.stack([loss.detach() * len(labels), self.objective.wrong(outputs, labels)])
 
     def _agreed(self, due: bool) -> bool:
         """Say whether process 0 finds that something is due, where the processes agree on such things at this step."""
@@ -252,6 +273,7 @@ class Trainer:
         loss, error = self.fabric.broadcast((self.sums / (steps * self.batch_size)).tolist())
         finite = math.isfinite(loss)
         self.sums.zero_()
+        average = self.ema and self.ema.network
         if self.fabric.is_global_zero:
             self.run.append_metrics(
                 {
@@ -259,30 +281,39 @@ class Trainer:
                     "epoch": self.step / self.steps_per_epoch,
                     "learning_rate": self.recipe.rate(self.step - 1, self.total_steps),
                     "loss": loss if finite else None,
-                    "train_error": error,  # of the augmented batches as they were learned from
+                    # of the augmented batches as they were learned from
+                    "train_error": error if math.isfinite(error) else None,
                     "heldout_error": self._evaluate("heldout")["error"],
+                    **({"ema_heldout_error": self._evaluate("heldout", average)["error"]} if average else {}),
                     "seconds": round(self.seconds, 3),
                 }
             )
         return finite
 
-    def _evaluate(self, part: PartName) -> dict[str, float | None]:
+    def _evaluate(self, part: PartName, network: nn.Module | None = None) -> Figures:
         with self.fabric.autocast():
-            return evaluate(self.network, self.data.batches(part))
+            return self.objective.evaluate(network or self.network, self.data.batches(part))
 
-    def _weights(self) -> bytes:
-        return to_bytes(self.network, self.config.model, self.config.options, self.data.preprocessing)
+    def _weights(self, network: nn.Module | None = None) -> bytes:
+        return to_bytes(network or self.network, self.config.model, self.config.options, self.data.preprocessing)
 
     def _outcome(self, status: str) -> Json:
         """Return the result, which is process 0's to know: elsewhere an empty one."""
         if not self.fabric.is_global_zero:
             return {}
+        average: Json = {}
         write_atomically(self.run.weights, self._weights())
         train = self._evaluate("train")
         with self.fabric.autocast():
-            heldout, heldout_wrong = evaluate_each(self.network, self.data.batches("heldout"))
-            test, test_wrong = evaluate_each(self.network, self.data.batches("test"))
-        self.run.write_wrong({"heldout": heldout_wrong.numpy(), "test": test_wrong.numpy()})
+            heldout, heldout_answers = self.objective.evaluate_each(self.network, self.data.batches("heldout"))
+            test, test_answers = self.objective.evaluate_each(self.network, self.data.batches("test"))
+        if heldout_answers is not None and test_answers is not None:
+            self.run.write_wrong({"heldout": heldout_answers.wrong.numpy(), "test": test_answers.wrong.numpy()})
+            self.run.write_confusion({"heldout": heldout_answers.confusion(), "test": test_answers.confusion()})
+        if self.ema is not None:
+            write_atomically(self.run.ema, self._weights(self.ema.network))
+            errors = {f"{part}_error": self._evaluate(part, self.ema.network)["error"] for part in PARTS}
+            average = {"ema": errors}
         auto = best_precision(self.config.device)
         return {
             "status": status,
@@ -298,6 +329,7 @@ class Trainer:
             "train_loss": train["loss"],
             "heldout_error": heldout["error"],
             "test_error": test["error"],
+            **average,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.step * self.batch_size / self.seconds, 1),
             "device": str(self.fabric.device),
@@ -309,36 +341,44 @@ class Trainer:
         self._collect()
         if not self.fabric.is_global_zero:
             return
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "precision": self.fabric.strategy.precision.state_dict(),  # float16's scale of the loss
-                "step": self.step,
-                "seconds": self.seconds,
-                "sums": self.sums,
-                "trial": self.config.digest(),
-                "images": self.data.fingerprint,
-                "metrics": tuple(self.run.mark_metrics()),
-            },
-            buffer,
-        )
-        self.run.write_checkpoint(buffer.getvalue())
+        first, *others = self.optimizers
+        state: Json = {
+            "network": self.network.state_dict(),
+            "optimizer": first.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # float16's scale of the loss
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": self.sums,
+            "trial": self.config.digest(),
+            "images": self.data.fingerprint,
+            "metrics": tuple(self.run.mark_metrics()),
+        }
+        if others:
+            state["others"] = [other.state_dict() for other in others]
+        if self.ema is not None:
+            state["ema"] = self.ema.network.state_dict()
+        checkpoints.write(self.run, state)
 
     def restore(self) -> None:
         """Go back to the newest whole checkpoint, or to the start where there is none, and cut the metrics to match."""
-        path = self.fabric.broadcast(self._whole_checkpoint() if self.fabric.is_global_zero else None)
+        path = None
+        if self.fabric.is_global_zero:
+            path = checkpoints.newest(self.run, self.data.fingerprint, self.total_steps)
+        path = self.fabric.broadcast(path)
         length = 0
         if path is not None:
-            state = self._read(path)
+            state = checkpoints.read(path, self.fabric.device)
             try:
                 self.network.load_state_dict(state["network"])
-                self.optimizer.load_state_dict(state["optimizer"])
+                states = [state["optimizer"], *state.get("others", [])]
+                for optimizer, held in zip(self.optimizers, states, strict=True):
+                    optimizer.load_state_dict(held)
+                if self.ema is not None:
+                    self.ema.network.load_state_dict(state["ema"])
                 if state.get("precision"):
                     self.fabric.strategy.precision.load_state_dict(state["precision"])
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-                raise _no_checkpoint(path, f"{type(error).__name__}: {error}") from error
+                raise checkpoints.no_checkpoint(path, f"{type(error).__name__}: {error}") from error
             self.step, self.seconds = state["step"], state["seconds"]
             if self.fabric.is_global_zero:
                 self.sums = state["sums"]
@@ -346,55 +386,3 @@ class Trainer:
         self.fabric.barrier()  # every process has read what is there before process 0 goes on and writes
         if self.fabric.is_global_zero:
             self.run.cut_metrics(length)
-
-    def _read(self, path: Path) -> Json:
-        """Return what a checkpoint holds.
-
-        Raises:
-            DamagedError: if it is not as it was sealed.
-            UserError: if it is, and is no checkpoint of a trial: somebody else's, on which nothing is built.
-        """
-        content = read_sealed(path)
-        try:
-            state: Json = torch.load(io.BytesIO(content), map_location=self.fabric.device, weights_only=True)
-        except Exception as error:  # of as many kinds as there are ways to be no such file
-            raise _no_checkpoint(path, f"{type(error).__name__}: {error}") from error
-        if complaint := wrong(Checkpoint, state):
-            raise _no_checkpoint(path, complaint)
-        return state
-
-    def _whole_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint that is whole, this trial's, and in step with the metrics; one that is not is
-        named and set aside.
-        """
-        for path in (self.run.checkpoint, self.run.previous_checkpoint):
-            if not path.exists():
-                continue
-            try:
-                state = self._read(path)
-                if state["trial"] != self.config.digest():
-                    raise DamagedError(f"{path} is another trial's")
-                if state.get("images") not in (None, self.data.fingerprint):
-                    raise DamagedError(f"{path} is of other images than {self.config.data} has now")
-                if state["step"] > self.total_steps:
-                    raise DamagedError(f"{path} is of step {state['step']} of {self.total_steps}")
-                if not self.run.holds(Mark(*state["metrics"])):
-                    raise DamagedError(
-                        f"{self.run.path / METRICS} is damaged: it does not begin as it did when {path.name} was "
-                        "written"
-                    )
-            except DamagedError as error:
-                print(
-                    f"reslab: {error}; it is kept as {set_aside(path).name}, and the run goes on from before it",
-                    file=sys.stderr,
-                )
-            else:
-                return path
-        return None
-
-
-def _no_checkpoint(path: Path, why: str) -> UserError:
-    return MismatchError(
-        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the "
-        "run begins without it"
-    )

@@ -1,8 +1,9 @@
 """Recipes: how a network is trained, as frozen configs. The learning rate is a function of the step alone."""
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from reslab.runs import Config
 
@@ -47,6 +48,24 @@ class OneCycle(Config):
         return base * min(x / self.peak, (1 - x) / (1 - self.peak))
 
 
+class Cosine(Config):
+    """Half a wave of the cosine from the base rate down to 0, after a straight line up (Loshchilov & Hutter 2017,
+    arXiv:1608.03983, eq. 5, without restarts).
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: float = Field(0.0, ge=0, lt=1, description="where the line up ends, as a fraction of the iterations")
+
+    def rate(self, base: float, step: int, total: int) -> float:
+        """Return the learning rate of iteration `step` (from 0) of `total`; neither end is 0, so that every step
+        counts.
+        """
+        x = (step + 0.5) / total
+        if x < self.warmup:
+            return base * x / self.warmup
+        return base * (1 + math.cos(math.pi * (x - self.warmup) / (1 - self.warmup))) / 2
+
+
 class ScaleCrop(Config):
     """Augmentation for images of any size (He et al. 2015, section 3.4): resize, crop, mirror, shift the colour."""
 
@@ -70,8 +89,20 @@ class ScaleCrop(Config):
 
 
 class Recipe(Config):
-    """SGD with momentum and weight decay, its length and its learning-rate schedule."""
+    """SGD with momentum and weight decay, its length and its learning-rate schedule; and what may be added to them,
+    which is part of a recipe's identity only where it is set.
+    """
 
+    later = (
+        "label_smoothing",
+        "ema",
+        "no_vector_decay",
+        "mixup",
+        "cutmix",
+        "accumulate",
+        "clip_norm",
+        "optimizer",
+    )
     name: str
     learning_rate: float = Field(gt=0, description="base rate")
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -82,13 +113,45 @@ class Recipe(Config):
     )
     iterations: int | None = Field(None, ge=1, description="length in iterations; give this or epochs")
     epochs: int | None = Field(None, ge=1, description="length in epochs; give this or iterations")
-    schedule: Annotated[Steps | OneCycle, Field(discriminator="kind")]
+    schedule: Annotated[Steps | OneCycle | Cosine, Field(discriminator="kind")]
     augment: bool | ScaleCrop = Field(True, description="shift and mirror as the data set allows, or scale and crop")
     cutout: int = Field(
         0,
         ge=0,
         description="pixels: side of a square blanked in every training image (DeVries & Taylor 2017), none if 0",
     )
+
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target that all classes have alike (Szegedy et al. 2016, section 7)"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights, which is evaluated beside them; 0.999"
+    )
+    no_vector_decay: bool = Field(
+        False, description="no weight decay on vectors, which are the weights of norms, and biases"
+    )
+    mixup: float = Field(0.0, ge=0, description="α of mixup: pairs of images are added in shares of Beta(α, α)")
+    cutmix: float = Field(0.0, ge=0, description="α of cutmix: a part of another image is set into each")
+    accumulate: int = Field(
+        0, ge=0, description="parts that a batch is computed in, each normalised by itself, for less memory"
+    )
+    clip_norm: float = Field(0.0, ge=0, description="the largest norm of the gradient; a larger one is scaled to it")
+    optimizer: Literal["adamw", "muon"] | None = Field(
+        None,
+        description="in place of SGD: adamw, with the momentum as its first beta, or muon for the filters of "
+        "convolutions (whose weight decay it takes the place of) with SGD for the rest",
+    )
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _named_schedule(cls, schedule: Any) -> Any:
+        """Take `--set schedule=cosine` for one with its usual settings."""
+        return {"kind": schedule} if isinstance(schedule, str) else schedule
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _usual_optimizer(cls, optimizer: Any) -> Any:
+        return None if optimizer == "sgd" else optimizer
 
     @model_validator(mode="after")
     def _cutout_augments(self) -> Self:

@@ -1,5 +1,7 @@
 """CKA against its definition, and the probe against a ridge regression solved another way."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,7 @@ from helpers import refused, snapshot
 from helpers_networks import toy_network
 from torch import Tensor
 
-from reslab.analysis import alike as alikeness
-from reslab.analysis.alike import alike
+from reslab.analysis.alike import alike, centred_grams, products
 from reslab.analysis.probe import probe
 from reslab.errors import MismatchError, WrongValueError
 from reslab.networks import zoo
@@ -52,9 +53,9 @@ def test_it_does_not_see_rotations_sizes_or_shifts_and_is_near_0_for_noise() -> 
 
     def cka(*representations: Tensor) -> Tensor:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(alikeness, "outputs", lambda view, x: iter(representations))
-            grams = alikeness.centred_grams(view(network, x), x)
-        pairs = alikeness.products(grams, grams)
+            patch.setattr(import_module("reslab.analysis.alike"), "outputs", lambda view, x: iter(representations))
+            grams = centred_grams(view(network, x), x)
+        pairs = products(grams, grams)
         return pairs / (pairs.diagonal()[:, None] * pairs.diagonal()).sqrt()
 
     found = cka(a, 3 * a @ q + 7, noise)

@@ -1,15 +1,17 @@
 """Registry-wide: every network of the zoo."""
 
+import json
 import re
 from functools import cache
 
 import pytest
 import torch
-from helpers import refused
+from helpers import refused, slow_unless
 from torch import nn
 
+import reslab
 from reslab.errors import UnknownNameError, WrongValueError
-from reslab.networks import zoo
+from reslab.networks import catalogue, zoo
 from reslab.networks.counting import FlopCounter, count_macs
 
 NAMES = zoo.names()
@@ -55,7 +57,15 @@ def test_parameters_and_multiply_adds_are_the_references(name: str) -> None:
     assert description.reference.source
 
 
-@pytest.mark.parametrize("name", some_slow([name for name in NAMES if name != "resnet1202"]))
+AS_SHALLOWER = (
+    *("resnet34", "plain34", "preresnet34", "resnet50", "preresnet50"),
+    *("resnet110", "plain110", "preresnet110", "preresnet164"),
+)
+
+
+@pytest.mark.parametrize(
+    "name", slow_unless(set(NAMES) - {*LONGER, *AS_SHALLOWER}, [name for name in NAMES if name != "resnet1202"])
+)
 def test_forward_and_gradients_are_finite(name: str) -> None:
     network = zoo.build(name, num_classes=7, in_channels=2)
     # some of CIFAR's later ones take 10 G multiply-adds at 32
@@ -199,3 +209,32 @@ def test_what_is_no_name_is_told() -> None:
         zoo.build("resnet50", weights="torchvison")
     with refused(WrongValueError, "OrderedDict", "load_state_dict"):
         zoo.build("resnet20", weights=nn.Linear(1, 1).state_dict())  # type: ignore[arg-type]  # the mistake that is meant
+
+
+def test_what_is_kept_of_the_networks_is_what_they_are() -> None:
+    """Figures are the references, which the networks are measured against above."""
+    kept = json.loads(catalogue.FILE.read_text(encoding="utf-8"))
+    assert {file: of["digest"] for file, of in kept.items()} == {
+        file: catalogue.digest(file) for file in catalogue.model_files()
+    }, "python -m reslab.networks.catalogue"
+    known = catalogue.known()
+    assert list(known.networks) == zoo.names()
+    assert known.families == {name: zoo.required_options(name) for name in zoo.families()}
+    for name, described in known.networks.items():
+        assert described.reference == zoo.reference(name) and described[2:4] == described.reference[:2]
+        assert described.input == zoo.input_shape(on_meta(name)) or name in LONGER
+
+
+def test_what_has_changed_since_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, kept = "paper/identity_mappings.py", json.loads(catalogue.FILE.read_text(encoding="utf-8"))
+    changed = {**kept, file: {**kept[file], "digest": "another"}}
+    monkeypatch.setattr(json, "loads", lambda _: changed)
+    monkeypatch.setattr(catalogue, "measured", lambda file: {"networks": {}, "families": {file: []}})
+    assert catalogue.known.__wrapped__().families[file] == []
+
+
+def test_networks_are_listed_by_a_pattern() -> None:
+    assert reslab.list_models("plain?8") == ["plain18"]
+    assert reslab.list_models() == zoo.names()
+    with refused(UnknownNameError, "'resnt18'; did you mean 'resnet18'"):
+        reslab.list_models("resnt18")

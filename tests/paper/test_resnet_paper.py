@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import reslab
+from reslab.errors import WrongValueError
 from reslab.paper import resnet_paper
 from reslab.paper.resnet_paper import (
     BasicBlock,
@@ -294,3 +295,14 @@ def test_the_story_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for text in ("11,689,512", "19,421,274", "3, 8, 36, 3", "reslab study shortcuts"):
         assert text in printed
+
+
+def test_an_imagenet_network_with_the_cifar_stem_sees_small_images_whole() -> None:
+    network = reslab.build("resnet18", stem="cifar", num_classes=10).eval()
+    assert network.input_shape == (3, 32, 32)
+    maps = network.layer1(network.maxpool(network.bn1(network.conv1(torch.zeros(1, 3, 32, 32)))))
+    assert maps.shape == (1, 64, 32, 32)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 11_173_962  # as kuangliu's pytorch-cifar
+    for options in ({"stem": "small"}, {"stem": "cifar", "pool": "caffe"}):
+        with pytest.raises(WrongValueError):
+            reslab.build("resnet18", **options)

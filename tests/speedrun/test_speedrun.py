@@ -23,10 +23,10 @@ from reslab.networks.counting import count_macs
 from reslab.runs import Run
 from reslab.speedrun import airbench, race
 from reslab.speedrun import network as speedrun
-from reslab.speedrun.muon import Muon, orthogonalised
 from reslab.speedrun.sprint import Batches, Pixels, SprintConfig, moved
 from reslab.speedrun.whitening import Whitening, enlarged, whitening_filters
 from reslab.training.devices import fabric_here
+from reslab.training.muon import Muon, orthogonalised
 
 CONFIG = SprintConfig(
     contender="speedrun", data="digits", part="heldout", epochs=1, seed=0, threads=1, device="cpu", precision="32"
@@ -200,6 +200,7 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_forked_workers")
 def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_path: Path) -> None:
     # as the sprint here

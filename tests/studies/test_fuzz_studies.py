@@ -4,6 +4,7 @@ exit code 2.
 
 import contextlib
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,7 @@ def _page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.report.explorer.catalogue", dict)
     monkeypatch.setattr("reslab.report.page.get_plotlyjs", str)
     monkeypatch.setattr("reslab.report.page.font_face", lambda page: "")
-    monkeypatch.setattr("reslab.analysis.torchvision_tour.torchvision_tour", lambda: TOUR)
+    monkeypatch.setattr(import_module("reslab.analysis.torchvision_tour"), "torchvision_tour", lambda: TOUR)
     monkeypatch.setattr("reslab.report.page.chapter", lambda anchors: None)
     monkeypatch.setattr("reslab.executors.run_trials", enough)
     monkeypatch.setattr("reslab.experiment.study.run_trials", enough)

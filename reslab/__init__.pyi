@@ -1,0 +1,33 @@
+__version__: str
+
+from reslab.analysis import alike as alike
+from reslab.analysis import block_worth as block_worth
+from reslab.analysis import covariate_shift as covariate_shift
+from reslab.analysis import direction as direction
+from reslab.analysis import gradient_flow as gradient_flow
+from reslab.analysis import importance as importance
+from reslab.analysis import jacobian as jacobian
+from reslab.analysis import landscape as landscape
+from reslab.analysis import lens as lens
+from reslab.analysis import loss_smoothness as loss_smoothness
+from reslab.analysis import path_spectrum as path_spectrum
+from reslab.analysis import probe as probe
+from reslab.analysis import prune as prune
+from reslab.analysis import remove_each as remove_each
+from reslab.analysis import remove_random as remove_random
+from reslab.analysis import reorder as reorder
+from reslab.analysis import responses as responses
+from reslab.analysis import sample_paths as sample_paths
+from reslab.analysis import shapley as shapley
+from reslab.analysis import shattering as shattering
+from reslab.analysis import split as split
+from reslab.analysis import through_training as through_training
+from reslab.analysis import torchvision_tour as torchvision_tour
+from reslab.data import load_data as load_data
+from reslab.networks.catalogue import list_models as list_models
+from reslab.networks.zoo import build as build
+from reslab.residual import View as View
+from reslab.residual import view as view
+from reslab.trained import evaluate as evaluate
+from reslab.trained import predict as predict
+from reslab.weights.loading import load_weights as load_weights

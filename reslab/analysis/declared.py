@@ -1,0 +1,89 @@
+"""What analyses there are. `reslab analyze` finds them by their decorator, `@analysis("paths", "the gradient by path
+length, exactly", needs=("chain",), images=32, trained=True)`, which is read here and not run, so that to list them
+loads no torch.
+"""
+
+import ast
+from collections.abc import Collection, Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["Analysis", "analyses"]
+
+NEEDS = {
+    "blocks": "blocks of any kind",
+    "no dense layers": "blocks that are no dense layers",
+    "sums": "residual blocks that are plain sums",
+    "chain": "a chain of residual blocks",
+    "convolutions": "convolutions",
+    "two images": "two images of floating-point numbers",
+    "logits": "logits [B, classes]",
+}
+"""What an analysis can need of a network and its input, in words."""
+
+
+def needs_of(needs: Collection[str], parameters: Collection[str]) -> str:
+    """Return in one line what an analysis of these parameters needs."""
+    if "network" not in parameters:
+        return "Needs nothing."
+    words = [NEEDS[need] for need in needs]
+    if "loss" in parameters and "logits" not in needs:
+        words.append("labels and logits [B, classes], or a loss and whatever it takes")
+    elif "labels" in parameters:
+        words.append("labels")
+    return f"Needs {'; '.join(words)}."
+
+
+def with_needs(doc: str, needs: Collection[str], parameters: Collection[str]) -> str:
+    """Return a function's docstring with what it needs after its first paragraph."""
+    first, rest = (*doc.rstrip().split("\n\n", 1), "")[:2]
+    return f"{first}\n\n    {needs_of(needs, parameters)}\n\n{rest}".rstrip() + "\n    "
+
+
+class Analysis(NamedTuple):
+    """An analysis of `reslab analyze`: where it is, and what its decorator says of it."""
+
+    module: str
+    function: str
+    name: str
+    says: str
+    parameters: tuple[str, ...]  # the function's
+    needs: tuple[str, ...] = ()  # of `NEEDS`; that it needs labels its parameters tell
+    images: int | None = None  # how many it takes unless told otherwise; None: the whole part
+    trained: bool = False  # whether it asks what training made; the others ask how a network starts, or starts to learn
+    summary: tuple[str, ...] = ()  # what its result says beside its table
+    alias: str | None = None
+
+    @property
+    def needed(self) -> str:
+        """Return in one line what it needs."""
+        return needs_of(self.needs, self.parameters)
+
+    def load(self) -> Any:
+        """Return the function."""
+        return getattr(import_module(self.module), self.function)
+
+
+@cache
+def analyses() -> dict[str, Analysis]:
+    """Return the analyses of this package by the names that they can be called by."""
+    found = [each for path in sorted(Path(__file__).parent.glob("*.py")) for each in _declared(path)]
+    return {name: each for each in found for name in (each.name, each.alias) if name is not None}
+
+
+def _declared(path: Path) -> Iterator[Analysis]:
+    """Yield what the decorators in a file say, in its order."""
+    functions = (statement for statement in ast.parse(path.read_bytes()).body if isinstance(statement, ast.FunctionDef))
+    for function in functions:
+        for decorator in function.decorator_list:
+            if (
+                isinstance(decorator, ast.Call)
+                and isinstance(decorator.func, ast.Name)
+                and decorator.func.id == "analysis"
+            ):
+                said = {keyword.arg: ast.literal_eval(keyword.value) for keyword in decorator.keywords if keyword.arg}
+                name, says = map(ast.literal_eval, decorator.args)
+                parameters = tuple(each.arg for each in (*function.args.args, *function.args.kwonlyargs))
+                yield Analysis(f"{__package__}.{path.stem}", function.name, name, says, parameters, **said)

@@ -1,0 +1,39 @@
+"""Packages whose public names are imported when they are first used, from the modules that the package's stub, its
+`__init__.pyi`, says for type checkers too.
+"""
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class Lazy(ModuleType):
+    """A package that knows where its public names are; a module with the name of one does not take its place."""
+
+    homes: dict[str, str]
+    __all__: list[str]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.homes:
+            return getattr(import_module(self.homes[name]), name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted(self.__all__)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in self.homes and isinstance(value, ModuleType)):  # as Python sets a module that it has imported
+            super().__setattr__(name, value)
+
+
+def public(package: str) -> None:
+    """Make a package a lazy one: its public names are those that its stub imports."""
+    module = sys.modules[package]
+    stub = Path(module.__file__ or "").with_suffix(".pyi")
+    imports = [each for each in ast.parse(stub.read_bytes()).body if isinstance(each, ast.ImportFrom)]
+    homes = {alias.name: each.module or "" for each in imports for alias in each.names}
+    vars(module).update(homes=homes, __all__=[*vars(module).get("__all__", ()), *sorted(homes)])
+    module.__class__ = Lazy

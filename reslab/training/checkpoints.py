@@ -1,0 +1,95 @@
+"""Checkpoints of a trial: written sealed, and read back only if they are whole, its own, and in step with its
+metrics.
+"""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, Field
+from torch import Tensor
+
+from reslab.errors import DamagedError, MismatchError, UserError
+from reslab.files import Json, Shape, read_sealed, set_aside, wrong
+from reslab.runs import METRICS, Mark, Run
+
+
+class Checkpoint(Shape):
+    """What a checkpoint holds."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    others: list[dict[str, Any]] = Field(default_factory=list, description="of a second optimiser")
+    ema: dict[str, Tensor] = Field(default_factory=dict)
+    precision: dict[str, Any] = Field(default_factory=dict)
+    step: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    sums: Tensor
+    trial: str
+    images: str | None = None
+    metrics: tuple[int, str]
+
+
+def write(run: Run, state: Json) -> None:
+    """Write a checkpoint, and keep the one before it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    run.write_checkpoint(buffer.getvalue())
+
+
+def read(path: Path, device: torch.device) -> Json:
+    """Return what a checkpoint holds, its tensors on the device.
+
+    Raises:
+        DamagedError: if it is not as it was sealed.
+        UserError: if it is, and is no checkpoint of a trial: somebody else's, on which nothing is built.
+    """
+    content = read_sealed(path)
+    try:
+        state: Json = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except Exception as error:  # of as many kinds as there are ways to be no such file
+        raise no_checkpoint(path, f"{type(error).__name__}: {error}") from error
+    if complaint := wrong(Checkpoint, state):
+        raise no_checkpoint(path, complaint)
+    return state
+
+
+def newest(run: Run, images: str, steps: int) -> Path | None:
+    """Return the newest checkpoint that is whole, this run's, of these images, and in step with the metrics; one that
+    is not is named and set aside.
+    """
+    for path in (run.checkpoint, run.previous_checkpoint):
+        if not path.exists():
+            continue
+        try:
+            state = read(path, torch.device("cpu"))
+            if state["trial"] != run.config.digest():
+                raise DamagedError(f"{path} is another trial's")
+            if state.get("images") not in (None, images):
+                data = run.config.model_dump().get("data")
+                raise DamagedError(f"{path} is of other images than {data} has now")
+            if state["step"] > steps:
+                raise DamagedError(f"{path} is of step {state['step']} of {steps}")
+            if not run.holds(Mark(*state["metrics"])):
+                raise DamagedError(
+                    f"{run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written"
+                )
+        except DamagedError as error:
+            print(
+                f"reslab: {error}; it is kept as {set_aside(path).name}, and the run goes on from before it",
+                file=sys.stderr,
+            )
+        else:
+            return path
+    return None
+
+
+def no_checkpoint(path: Path, why: str) -> UserError:
+    """Return the mistake that a file is no checkpoint of the trial."""
+    return MismatchError(
+        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the "
+        "run begins without it"
+    )

@@ -1,0 +1,28 @@
+"""The moving average of a network's weights through training (Polyak & Juditsky 1992), evaluated beside it."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Average:
+    """A network whose weights are an exponential moving average of another's, BatchNorm's statistics among them.
+
+    The decay grows to its value, `min(decay, (1 + step) / (10 + step))`, so that the first weights, which are not
+    trained, are soon forgotten in a short run too.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after so many steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)

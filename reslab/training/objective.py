@@ -1,0 +1,122 @@
+"""What a network is trained for, and how well it does: a class for each image, or a user's own loss."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from reslab.errors import MissingError, WrongValueError
+from reslab.state import in_mode
+from reslab.training.evaluation import Answers, evaluate, evaluate_each, logits_of
+
+Figures = dict[str, float | None]
+Batch = tuple[Any, Tensor]
+
+
+class Objective(Protocol):
+    """A loss, and how often its network is wrong."""
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Return the mean loss of a batch, `[]`."""
+
+    def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Return how many of a batch's answers are wrong, `[]`; NaN where there is no such thing."""
+
+    def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
+        """Return `error` and `loss` over all batches, None for what there is not."""
+
+    def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
+        """Return the same, and the answer to each image, where answers are classes."""
+
+
+class Classes(NamedTuple):
+    """Cross-entropy with a class for each image."""
+
+    label_smoothing: float = 0.0
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats."""
+        return F.cross_entropy(logits_of(outputs), labels, label_smoothing=self.label_smoothing)
+
+    def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Return how many images have another class as the likeliest."""
+        return (logits_of(outputs).argmax(1) != labels).sum()
+
+    def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
+        """Return the errors and the mean cross-entropy, with no smoothing."""
+        return evaluate(network, batches)
+
+    def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
+        """Return the same, and what each image is taken for."""
+        return evaluate_each(network, batches)
+
+
+class OwnLoss(NamedTuple):
+    """A user's loss of outputs and labels, a mean over the images. Errors are counted where outputs are `[B, classes]`
+    and labels int64 `[B]`.
+    """
+
+    function: Callable[[Any, Any], Tensor]
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Return the loss.
+
+        Raises:
+            UserError: if it gives no number.
+        """
+        value = self.function(outputs, labels)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise WrongValueError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
+        return value.reshape(())
+
+    def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Return how many answers are wrong, where answers are classes."""
+        if _are_classes(outputs, labels):
+            return (outputs.argmax(1) != labels).sum()
+        return torch.tensor(float("nan"), device=labels.device)
+
+    def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
+        """Return the mean loss, and the error where there is one."""
+        total, wrong, count = 0.0, 0.0, 0
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        with in_mode(network, training=False), torch.no_grad():
+            for images, labels in _placed_each(batches, device):
+                outputs = network(images)
+                total += float(self.loss(outputs, labels)) * len(labels)
+                wrong += float(self.wrong(outputs, labels))
+                count += len(labels)
+        if not count:
+            raise MissingError("there are no images to measure a loss on")
+        return {"error": _finite(wrong / count), "loss": _finite(total / count)}
+
+    def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
+        """Return the same, and no answers."""
+        return self.evaluate(network, batches), None
+
+
+def _are_classes(outputs: Any, labels: Tensor) -> bool:
+    return isinstance(outputs, Tensor) and outputs.dim() == 2 and labels.dim() == 1 and labels.dtype == torch.int64
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def _placed_each(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    yield from (placed(batch, device) for batch in batches)
+
+
+def placed(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on the device, images `[B, C, H, W]` in the layout that convolutions are fastest in."""
+
+    def there(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(device, memory_format=torch.channels_last) if value.dim() == 4 else value.to(device)
+
+    images, labels = batch
+    return tree_map(there, images), labels.to(device)

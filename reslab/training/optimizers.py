@@ -1,0 +1,59 @@
+"""What takes the steps: SGD as in the papers, or what a recipe says in its place."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from reslab.training.muon import Muon
+from reslab.training.recipes import Recipe
+
+AFTER = 0.999
+"""AdamW's second beta, as its paper has it; the first is the recipe's momentum."""
+
+
+def optimizers_of(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of a network's parameters: one, or, where Muon takes the filters of convolutions, SGD for
+    the rest too.
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if recipe.optimizer == "adamw":
+        return [
+            torch.optim.AdamW(
+                _decayed(parameters, recipe),
+                lr=recipe.learning_rate,
+                betas=(recipe.momentum, AFTER),
+                weight_decay=recipe.weight_decay,
+                fused=True,
+            )
+        ]
+    if recipe.optimizer == "muon":
+        filters = [parameter for parameter in parameters if parameter.dim() == 4]
+        rest = [parameter for parameter in parameters if parameter.dim() != 4]
+        muon = [Muon(filters, recipe.learning_rate, recipe.momentum)] if filters else []
+        return [*muon, *([_sgd(rest, recipe)] if rest else [])]
+    return [_sgd(parameters, recipe)]
+
+
+def _sgd(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        _decayed(parameters, recipe),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def _decayed(parameters: list[nn.Parameter], recipe: Recipe) -> Iterable[Any]:
+    """Return the parameters, or those that decay and those that do not as two groups."""
+    if not recipe.no_vector_decay:
+        return parameters
+    groups = [[each for each in parameters if (each.dim() > 1) is decays] for decays in (True, False)]
+    return [
+        {"params": group, "weight_decay": decay}
+        for group, decay in zip(groups, (recipe.weight_decay, 0.0), strict=True)
+        if group
+    ]

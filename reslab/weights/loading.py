@@ -1,0 +1,55 @@
+"""A file's weights into a network that is there already."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from reslab.errors import MismatchError
+from reslab.weights.files import read_weights
+from reslab.weights.fitting import Fit, Head
+from reslab.weights.untold import Asked, ZeroPadSide, load
+
+
+def load_weights(
+    network: nn.Module,
+    weights: str | PathLike[str],
+    *,
+    stride_in: Literal["1x1", "3x3"] | None = None,
+    zero_pad: ZeroPadSide | None = None,
+    head: Head | None = None,
+    raw: bool = False,
+) -> Fit:
+    """Put the weights of a file into a network, whatever the file calls its tensors, and return what became of their
+    names: `renamed`, `dropped`, `added`, `converted`, `notes`.
+
+    Args:
+        network: any network, this lab's or one's own, with the file's layers.
+        weights: safetensors, a saved state dict, Keras' .h5, Detectron's .pkl, or a run's directory.
+        stride_in: where the file's bottlenecks have their stride, "1x1" or "3x3", which its tensors cannot tell.
+        zero_pad: on which side the file's option A pads its zeros, "end" or "centred", which they cannot tell either.
+        head: the network's classifier in place of the file's, "fresh" or "none".
+        raw: of weights and their average in one file, take the weights.
+
+    Example:
+        >>> import reslab
+        >>> import torch
+        >>> network = reslab.build("cifar_resnet", depth=8)
+        >>> torch.save({"model": network.state_dict()}, "trained.pt")
+        >>> other = reslab.build("cifar_resnet", depth=8)
+        >>> reslab.load_weights(other, "trained.pt", zero_pad="end").dropped
+        ()
+        >>> torch.equal(other.fc.weight, network.fc.weight)
+        True
+
+    Raises:
+        UserError: if the tensors do not fit, or something that they cannot tell is missing or contradicted.
+    """
+    read = read_weights(Path(weights))
+    strides = {str(module.stride_in) for module in network.modules() if hasattr(module, "stride_in")}
+    if stride_in is not None and strides - {stride_in}:
+        raise MismatchError(f"the network has its strides in the {' and '.join(strides)} convolutions, not {stride_in}")
+    known = strides if "model" in read.metadata else {stride_in} - {None}
+    options = {"stride_in": next(iter(known))} if known else {}
+    return load(network, read, read.network or type(network).__name__, options, Asked(zero_pad, head, raw))
