@@ -1,7 +1,6 @@
 """`reslab exercise`: for those who learn with the exercises, and for those who teach with them."""
 
 import inspect
-import locale
 import os
 import random
 from pathlib import Path
@@ -323,6 +322,4 @@ def language_for(given: Language | None, directory: Path) -> Language:
     from reslab.exercises.record import Record
 
     begun = Record(directory).read()["language"]
-    system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
-    chosen: Language = given or begun or ("ko" if system.lower().startswith("ko") else "en")
-    return chosen
+    return typed.language(given or begun)

@@ -1,18 +1,28 @@
 """Reading what was typed: values, settings of a recipe, directories to write to."""
 
 import json
+import locale
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest
 
 if TYPE_CHECKING:
     from reslab.training.recipes import Recipe
+
+
+Language = Literal["ko", "en"]
+
+
+def language(given: Language | None = None) -> Language:
+    """Return the language to speak: the one given, else Korean where the system speaks it, else English."""
+    system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    return given or ("ko" if system.lower().startswith("ko") else "en")
 
 
 def value(text: str) -> Any:
