@@ -39,7 +39,7 @@ class Sides(NamedTuple):
 
 
 class View(Whole):
-    """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
+    """A network's own parameters behind a forward that takes one gate per block. Made by `view`."""
 
     def __init__(
         self,
@@ -175,8 +175,8 @@ class View(Whole):
         return index_of(self.blocks, which)
 
     def __repr__(self) -> str:
-        """Return a row a block: its name, its kind, whether its shortcut is the identity, the shape of what it adds for
-        an image of the example, and its parameters.
+        """Return a row per block: its name, its kind, whether its shortcut is the identity, the shape of what it adds
+        for an image of the example, and its parameters.
         """
         parameters = [sum(map(Tensor.numel, self.parameters_of(index))) for index in range(len(self))]
         return (
