@@ -297,8 +297,9 @@ def line(row: Row) -> str:
 INTRODUCTION = """# What the gated view sees
 
 Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. The networks are untrained: all of
-torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs; these, and
-timm's of hundreds of millions of parameters, with two layers where all are equal. Each is viewed on a batch of two, where the view has to be the network bit for bit.
+torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs; these,
+and timm's of hundreds of millions of parameters, with two layers where all are equal. Each is viewed on a batch of two,
+where the view has to be the network bit for bit.
 
 What is viewed can be given to `removal`, `random-removal` and `gradient-flow`, and to the analyses that need no blocks;
 a chain also to `paths`, `sampled-paths` and `reorder`. "Not split" counts the skips that no gate is on
