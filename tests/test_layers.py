@@ -69,7 +69,7 @@ RESERVED = {
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
     "rich": {"progress", "commands"},
-    "matplotlib": {"analysis", "report"},
+    "matplotlib": {"analysis", "report", "exercises"},
     "ray": {"executors"},
     "pandas": {"analysis"},
     "sklearn": {"data"},

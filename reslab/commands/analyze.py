@@ -48,6 +48,7 @@ def analyze(
     other: str | None = None,
     out: Path | None = None,
     download: Flag = False,
+    lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
     **options: str,
 ) -> None:
@@ -95,6 +96,8 @@ def analyze(
         Directory for the table (JSON) and the figure (SVG and PNG).
     download
         Download the data set if it is missing.
+    lang
+        Language of the tour: ko or en, by default the system's.
     json
         Print the table as JSON.
     options
@@ -131,6 +134,8 @@ def analyze(
             file=sys.stderr,
         )
     written = write(found, out) if out is not None else []
+    if hasattr(found.result, "text") and not json:
+        found.record["text"] = found.result.text(typed.language(lang))
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 

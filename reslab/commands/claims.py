@@ -25,7 +25,7 @@ def claims(
     pool: Flag = False,
     decide_again: Flag = False,
     margin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    lang: Literal["en", "ko"] = "en",
+    lang: Literal["en", "ko"] | None = None,
     schema: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -47,7 +47,7 @@ def claims(
     margin
         With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; repeatable.
     lang
-        Language of the list; JSON has both.
+        Language of the list, by default the system's; JSON has both.
     schema
         Print the JSON schema of study.json, and nothing else.
     json
@@ -77,7 +77,7 @@ def claims(
     if json:
         printing.print_json({"claims": [to_json(each) for each in chosen], "risk": risk(known)._asdict()})
     else:
-        print_ledger(chosen, risk(known), lang, pool=pool)
+        print_ledger(chosen, risk(known), typed.language(lang), pool=pool)
 
 
 def of_directories(directories: Sequence[Path], decide_again: bool, margins: tuple[str, ...]) -> "list[Evidence]":

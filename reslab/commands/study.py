@@ -32,6 +32,7 @@ def study(
     address: str | None = None,
     registered: Path | None = None,
     until: Literal["decided"] | None = None,
+    lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
@@ -62,6 +63,8 @@ def study(
         A registration of the study (`reslab register`), which says its settings, seeds and looks.
     until
         For a registration with several looks: `decided` stops at the first look at which no claim is inconclusive.
+    lang
+        Language of the table and the verdicts, by default the system's; records have both.
     json
         Print study.json to standard output.
     settings
@@ -132,8 +135,9 @@ def study(
         failed |= bool(finished.failures)
         records.append(finished.record.to_json())
         if not json:
-            print_study(finished.record, summary_rows(finished.record))
-            print(f"Report: {report}")
+            spoken = typed.language(lang)
+            print_study(finished.record, summary_rows(finished.record), spoken)
+            print(f"{REPORT[spoken]}: {report}")
     if json:
         printing.print_json(records if name == "all" else records[0])
     return 1 if failed else 0
@@ -150,7 +154,7 @@ def help_with_settings(name: str) -> str:
     chosen = studies.find(name)
     config = chosen.configure("default", {})
     lines = [
-        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words['en']}"
+        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words[typed.language()]}"
         for key, words in chosen.text.settings.items()
     ]
     return "\n".join([f"Settings of {name}, with their defaults:", *lines])
@@ -202,13 +206,19 @@ def of_registration(directory: Path, registration: "Registration | None") -> boo
         return False
 
 
-def print_study(record: "Record", rows: "list[Json]") -> None:
+REPORT = {"ko": "보고서", "en": "Report"}
+COLUMNS = {
+    "ko": ("신경망", "매개변수", "시드", "훈련 오류 (%)", "테스트 오류 (%)"),
+    "en": ("network", "parameters", "seeds", "training error (%)", "test error (%)"),
+}
+
+
+def print_study(record: "Record", rows: "list[Json]", language: typed.Language = "en") -> None:
     """Print a study's table of errors and its verdicts."""
     from reslab.ledger.evidence import alone
 
-    columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     printing.print_table(
-        columns,
+        COLUMNS[language],
         [
             (
                 row["group"],
@@ -220,7 +230,7 @@ def print_study(record: "Record", rows: "list[Json]") -> None:
             for row in rows
         ],
     )
-    print_claims([alone(claim) for claim in record.claims])
+    print_claims([alone(claim) for claim in record.claims], language)
 
 
 def percent(row: "Json", key: str) -> str:

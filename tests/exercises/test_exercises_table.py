@@ -39,6 +39,7 @@ def names_of(sheet: str) -> dict[str, Any]:
     """Return what an answer finds in its file: the sheet's imports, and the solutions of the other functions."""
     names: dict[str, Any] = {}
     exec("import math\n" + sheets.read(sheet, "en").preamble, names)
+    names |= {"MEAN": (0.485, 0.456, 0.406), "STD": (0.229, 0.224, 0.225)}
     for task in sheets.read(sheet, "en").tasks:
         names |= {part.name: part.right for part in tasks.find(task).parts}
     return names
@@ -63,7 +64,8 @@ def test_an_answer_is_told_what_it_is(answer: Answer) -> None:
     (part,) = (each for each in tasks.find(answer.task).parts if each.name == answer.function)
     found = judged(part, written(answer), seed=11)
     assert ("+".join(found.mistakes) or found.status) == answer.told
-    assert found.points == (part.points if answer.told == "right" else 0)
+    right = answer.told == "right"
+    assert found.points == part.points if right else found.points < part.points and (part.shares or not found.points)
     assert answer.told == "right" or (found.input and checking.said(answer.task, answer.function, *found.mistakes))
 
 
