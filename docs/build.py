@@ -136,23 +136,32 @@ def commands() -> str:
 
 
 MODULES = {
-    "The front door": ["reslab"],
-    "Networks": ["reslab.networks.zoo", "reslab.networks.anatomy"],
-    "Gates": ["reslab.gates.view", "reslab.gates.gating"],
-    "Data and trained networks": ["reslab.data", "reslab.trained", "reslab.weights.files"],
+    "Networks as tables": ["reslab.networks.anatomy"],
+    "Gates": ["reslab.gates.gating"],
     "Claims and verdicts": ["reslab.ledger.claim", "reslab.ledger.comparison", "reslab.ledger.verdict"],
     "Runs": ["reslab.runs"],
     "Errors": ["reslab.errors"],
 }
-"""What the page of the API shows, beside the analyses, which have pages of their own."""
+"""What the page of the API shows beside the public names."""
+
+
+def public_names() -> dict[str, str]:
+    """Return the names that `import reslab` has, and the modules that they come from, as its stub says."""
+    stub = ast.parse((ROOT / "reslab" / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [statement for statement in stub.body if isinstance(statement, ast.ImportFrom)]
+    return {alias.name: statement.module or "" for statement in imports for alias in statement.names}
 
 
 def api() -> str:
     """Return the page of the API, which mkdocstrings fills."""
-    parts = [
-        f"## {title}\n\n" + "\n".join(f"::: {module}\n" for module in modules) for title, modules in MODULES.items()
-    ]
-    return "# Python interface\n\nThe analyses have [pages of their own](../analyses/index.md).\n\n" + "\n".join(parts)
+    names = public_names()
+    looking = [name for name, module in names.items() if module == "reslab.analysis"]
+    front = [f"{module}.{name}" for name, module in names.items() if name not in looking]
+    sections = {"The front door": front, **MODULES}
+    parts = ["\n".join([f"## {title}\n", *(f"::: {path}\n" for path in paths)]) for title, paths in sections.items()]
+    functions = ", ".join(f"`reslab.{name}`" for name in looking)
+    intro = f"The analyses have [pages of their own](../analyses/index.md): {functions}."
+    return f"# Python interface\n\n{intro}\n\n" + "\n".join(parts)
 
 
 def every_analysis() -> list[Analysis]:

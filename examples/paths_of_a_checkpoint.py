@@ -6,13 +6,12 @@ FILE is a weights file of a resnet20 on the digits; without it, the bundled weig
 import sys
 
 import reslab
-from reslab.analysis.paths import path_spectrum
 
 
 def main(weights: str = "digits") -> None:
     network = reslab.build("resnet20", weights=weights).eval()
     images, labels = reslab.load_data("digits").heldout
-    spectrum = path_spectrum(network, images[:32], labels[:32])
+    spectrum = reslab.path_spectrum(network, images[:32], labels[:32])
     print(spectrum.to_frame())
     print(f"mean length: {spectrum.mean_length:.2f} of {len(spectrum.gradient) - 1} blocks")
 

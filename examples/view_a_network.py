@@ -8,7 +8,6 @@ import timm
 import torch
 
 import reslab
-from reslab.analysis.removal import remove_each
 
 
 def main() -> None:
@@ -18,7 +17,7 @@ def main() -> None:
     gated = reslab.view(network, images)
     print(gated)
     print("without its second block:", gated(images, gated.gates(off=[gated.blocks[1].name]))[0].tolist())
-    print(remove_each(network, images, labels).to_frame())
+    print(reslab.remove_each(network, images, labels).to_frame())
 
 
 if __name__ == "__main__":

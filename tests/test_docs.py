@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ import reslab
 from reslab.analysis import analyses
 
 DOCS = ROOT / "docs"
-ERRORS = "docs/errors.md"
+ERRORS, ERRORS_KO = "docs/errors.md", "docs/errors.ko.md"
 CONTRIBUTING = "CONTRIBUTING.md"
 WITH_PYTHON = [name for name in DOCUMENTS if python(name) and name not in KOREAN]
 LONG = {"docs/how-to/gates.md", "docs/how-to/trained-networks.md", "docs/reference/files.md"}
@@ -66,7 +67,7 @@ def test_every_command_is_right() -> None:
     """It is parsed, and the network, study or analysis that it names is there."""
     checked = 0
     for name in DOCUMENTS:
-        given = [] if name in (ERRORS, CONTRIBUTING) else [*commands(name, "sh"), *commands(name, "text")]
+        given = [] if name in (ERRORS, ERRORS_KO, CONTRIBUTING) else [*commands(name, "sh"), *commands(name, "text")]
         for command in [*given, *named_in_prose(name)]:
             command = re.sub("^torchrun .* (?=reslab )", "", command)
             if not command.startswith(("make", "pip")) and " hf:" not in command:  # which would be fetched
@@ -166,6 +167,7 @@ def test_both_languages_show_the_same(name: str) -> None:
     english = name.replace(".ko.md", ".md")
     for kind in ("sh", "text"):
         assert commands(english, kind) == commands(name, kind)
+    assert fences(english, "output") == fences(name, "output")
     assert named_in_prose(english) == named_in_prose(name)
     without_comments = [
         [(re.sub(" *#.*", "", code.text), code.output) for code in python(each)] for each in (english, name)
@@ -175,7 +177,11 @@ def test_both_languages_show_the_same(name: str) -> None:
     assert rows[0] == rows[1]
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+OTHERS = ["CHANGELOG.md", "PROMISES.md", "THIRD_PARTY.md", "reslab/README.md", "reslab/README.en.md"]
+LOGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "log").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, *OTHERS, *LOGS])
 def test_links_lead_to_files_and_headings(name: str) -> None:
     build, page = loaded("build"), ROOT / name
     for target, anchor in build.links(text_of(name)):
@@ -221,8 +227,19 @@ def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("zensical") is None, reason="the extra docs is not installed: make docs")
-def test_the_site_builds_without_a_warning() -> None:
-    assert loaded("build").build() == 0
+def test_the_site_builds_without_a_warning_and_its_links_lead_somewhere() -> None:
+    build = loaded("build")
+    assert build.build() == 0
+    site = build.SITE / "site"
+    texts = {path.resolve(): path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    anchors = {path: set(re.findall(r'id="?([^" >]+)', text)) for path, text in texts.items()}
+    for path, text in texts.items():
+        for link in map(unquote, re.findall(r'href="?([^" >]+)', text)):
+            target, _, anchor = link.partition("#")
+            if path.name == "404.html" or re.match("[a-z]+:|//", link):
+                continue
+            found = (path.parent / target).resolve() if target else path
+            assert found.exists() and (not anchor or anchor in anchors.get(found, {anchor})), (path, link)
 
 
 @pytest.mark.slow

@@ -26,14 +26,14 @@ Tasks = Annotated[tuple[str, ...], Parameter(negative=())]
 
 @exercise.command(name="list")
 def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag = False) -> None:
-    """List the sheets and their tasks: points, minutes, difficulty, and what you have so far.
+    """List the sheets and their tasks: points, minutes, difficulty, and your points so far.
 
     Parameters
     ----------
     lang
-        ko or en; by default the language you began in, else that of the system.
+        ko or en (default: the language you started in, or else the system's).
     dir
-        Where your answers are.
+        Directory of your answers.
     json
         Print one JSON list.
     """
@@ -71,8 +71,7 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
 
 @exercise.command
 def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Write the file to fill in: the sheet's text and a stub for every function. What you have written already is never
-    touched.
+    """Write the file to fill in: the sheet's text and a stub for every function. An existing file is never changed.
 
     Parameters
     ----------
@@ -94,9 +93,7 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
     except FileExistsError as error:
-        raise ExistsError(
-            f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir"
-        ) from error
+        raise ExistsError(f"{file} exists and is not overwritten; fill it in, or start elsewhere with --dir") from error
     Record(dir).set_language(chosen)
     done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
     print(f"{file}\n{done}: reslab exercise check {sheet}{_there(dir)}")
@@ -113,21 +110,21 @@ def check(
     lang: Language | None = None,
     json: Flag = False,
 ) -> int:
-    """Grade your answers: points for every task, and what went wrong where one is not right.
+    """Grade your answers: points for each task, and the likely mistake where an answer is wrong.
 
-    Your code runs in a process of its own, limited in time, memory and output; what stops a task costs only that task.
-    That stops accidents, not ill will: check only files you trust.
+    Your code runs in a process of its own, limited in time, memory and output; a task that is stopped costs only its
+    own points. The limits stop accidents, not malice: check only files you trust.
 
     Parameters
     ----------
     sheet
         01 or 02.
     task
-        Only this task (1.3); may be given again.
+        Only this task (1.3); repeatable.
     dir
-        Where your answers are.
+        Directory of your answers.
     seed
-        Seed of the inputs that answers are tried on; by default another each time.
+        Seed of the inputs on which answers are checked (default: a new one each time).
     lang
         ko or en.
     json
@@ -185,14 +182,14 @@ def check(
 
 @exercise.command
 def hint(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Open the next hint of a task. What was opened is noted in your record.
+    """Show the next hint of a task. Your record notes it.
 
     Parameters
     ----------
     task
         Such as 1.3.
     dir
-        Where your answers are.
+        Directory of your answers.
     lang
         ko or en.
     """
@@ -216,7 +213,7 @@ def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) ->
     task
         Such as 1.3.
     dir
-        Where your answers are.
+        Directory of your answers.
     lang
         ko or en.
     """
@@ -247,33 +244,33 @@ def grade(
     export: Annotated[tuple[Literal["gradescope", "otter", "nbgrader"], ...], Parameter(negative=())] = (),
     json: Flag = False,
 ) -> None:
-    """Grade what a class handed in: a row a student; run again, it grades only what is new or changed.
+    """Grade a class: one row per student. Run again, it grades only what is new or changed.
 
-    Submissions are DIRECTORY/STUDENT.py, .ipynb or .zip, or DIRECTORY/STUDENT/01_gradient_analysis.py, or what Moodle,
-    Canvas and Blackboard give, also as one zip file. Each student's inputs have a seed of their own. Beside the table
-    there are a row per function (.parts.csv), every detail (.jsonl), feedback/STUDENT.md to give back, and the answers
-    in words to mark (words.md, words.csv). What is handed in runs with your rights: grade strangers' files in a
-    container (reslab/exercises/Dockerfile), or as a user who owns nothing.
+    Submissions are DIRECTORY/STUDENT.py, .ipynb or .zip, or DIRECTORY/STUDENT/01_gradient_analysis.py, or a download
+    from Moodle, Canvas or Blackboard, also as one zip file. Each student's inputs have their own seed. Beside the table
+    it writes a row per function (.parts.csv), every detail (.jsonl), feedback/STUDENT.md to hand back, and the answers
+    in words to mark (words.md, words.csv). Submissions run with your rights: grade strangers' files in a container
+    (reslab/exercises/Dockerfile), or as a user who owns nothing.
 
     Parameters
     ----------
     directory
         The submissions: a directory or a zip file.
     jobs
-        Files at a time (by default as many as there are cores).
+        Files to grade in parallel (default: as many as there are cores).
     task
-        Only this task; may be given again.
+        Only this task; repeatable.
     seed
-        What the students' seeds are drawn from: another for another class.
+        Seed from which the students' seeds are drawn: choose another for each class.
     hidden
         A Python file with tests of your own: functions `test_1_3_anything(answers, seed)` that raise where an answer is
         wrong, worth `test_1_3_anything.points` (1 if not set). They have to pass with the reference solutions.
     roster
-        A list of the class, a student a line (or CSV): who handed in nothing has a row, too.
+        The list of the class, one student per line (or CSV): those who handed in nothing get a row, too.
     out
-        The table (by default grades.csv beside the submissions).
+        The table (default: grades.csv beside the submissions).
     export
-        gradescope (a results.json per student), otter or nbgrader (a CSV file); may be given again.
+        gradescope (a results.json per student), otter or nbgrader (a CSV file); repeatable.
     json
         Print the rows as JSON.
     """

@@ -25,13 +25,13 @@ def report(
     Parameters
     ----------
     directories
-        Study directories (the --out of `reslab study`); without any, the page is of the ledger that comes with the lab.
+        Study directories (the --out of `reslab study`); without any, the page shows the bundled ledger.
     out
         The page to write.
     figures
         A directory for every picture as PNG and SVG, in both languages.
     play
-        Put the playground into the page, with the networks of 20 layers; `reslab play` has those of 56 too.
+        Include the playground, with the networks of 20 layers; `reslab play` also has those of 56.
     open
         Open the page in the browser.
     json

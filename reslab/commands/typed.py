@@ -34,7 +34,7 @@ def value(text: str) -> Any:
 
 
 def numbers(what: str, text: str) -> tuple[float, ...]:
-    """Return typed-in numbers, one a channel: `0.5,0.5,0.5`, or `0.5`.
+    """Return typed-in numbers, one per channel: `0.5,0.5,0.5`, or `0.5`.
 
     Raises:
         UserError: if they are not numbers.
@@ -42,7 +42,7 @@ def numbers(what: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise WrongValueError(f"{what} {text}: expected numbers, one a channel, such as 0.485,0.456,0.406") from error
+        raise WrongValueError(f"{what} {text}: expected numbers, one per channel, such as 0.485,0.456,0.406") from error
 
 
 def words(options: dict[str, str]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def words(options: dict[str, str]) -> dict[str, Any]:
 def see_whose(
     options: Iterable[str], command: Callable[..., Any], known: Collection[str] | None, settings: Iterable[str] = ()
 ) -> None:
-    """See that no option that was left for the network is meant for the command, or for its recipe's `settings`.
+    """Check that no option that was left for the network is meant for the command, or for its recipe's `settings`.
 
     `known` are the options that are taken; None if that cannot be known, as of others' networks.
 
@@ -78,7 +78,7 @@ def see_whose(
 
 
 ALIKE = 0.8
-"""From here on two names are one and a slip of the hand, as difflib measures it: epoch and epochs, batchsize and
+"""Names that difflib finds at least this similar are taken for typos of each other: epoch and epochs, batchsize and
 batch_size.
 """
 

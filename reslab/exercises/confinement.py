@@ -5,7 +5,7 @@ against ill will: the code runs as the user who checks it, and may read and writ
 network. To grade strangers' files, run the whole of `reslab exercise grade` in a container or as a user who owns
 nothing.
 
-The system limits what it can (POSIX: processor time, size of written files; Linux: memory, too). The parent watches
+The system limits what it can (POSIX: CPU time, size of written files; Linux: memory, too). The parent watches
 time, output and the memory of the whole process tree on every platform, and ends the tree.
 """
 
@@ -43,7 +43,7 @@ LOADING = 20.0
 
 Failure = Literal["time", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
 WAITING = 4
-"""How much longer than its seconds of processor time a part may take in all: other programs run, too."""
+"""How much longer than its seconds of CPU time a part may take in all: other programs run, too."""
 MARK = "RESLAB_ANSWERS"
 """The variable by which everything that an answer has started is known, whoever its parent is by now."""
 
@@ -323,13 +323,13 @@ def _watch(job: Job, host: Host, stop: threading.Event) -> Failure | None:
 
 
 def _loud(job: Job) -> bool:
-    """Say whether a job has printed more than it may."""
+    """Return whether a job has printed more than it may."""
     printed = job.place / "printed"
     return printed.exists() and printed.stat().st_size > OUTPUT
 
 
 def _busy(process: psutil.Process | None) -> float:
-    """Return the processor time, in seconds, of a process and all that it started."""
+    """Return the CPU time, in seconds, of a process and all that it started."""
     seconds = 0.0
     with suppress(psutil.Error):
         for each in _kin(process):

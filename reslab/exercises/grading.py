@@ -157,7 +157,7 @@ def _together(first: Callable[..., Any], second: Callable[..., Any]) -> Callable
 
 
 def _made(part: Part, wrong: Callable[..., Any], cases: Sequence[tuple[Any, ...]], outcomes: Sequence[Any]) -> bool:
-    """Say whether a mistake gives what the answer gave, in every case."""
+    """Return whether a mistake gives what the answer gave, in every case."""
     return all(
         same(came, outcome(part, wrong, copy.deepcopy(arguments)), part.tolerance)
         for arguments, came in zip(cases, outcomes, strict=True)

@@ -22,7 +22,7 @@ EXPORTS: tuple[Export, ...] = get_args(Export)
 def write(
     students: Sequence[Student], table: Path, exports: Sequence[Export] = (), progress: Progress = silent
 ) -> None:
-    """Write the table, a row a student, and beside it a row per function (`….parts.csv`), what to give back
+    """Write the table, a row per student, and beside it a row per function (`….parts.csv`), what to give back
     (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark), and the exports.
     """
     place = table.parent

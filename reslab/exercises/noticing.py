@@ -47,7 +47,7 @@ def language_of(text: str) -> sheets.Language:
 
 
 def imports_solutions(text: str) -> bool:
-    """Say whether a file imports, or names, the exercises' own code beyond what learners are told of."""
+    """Return whether a file imports, or names, the exercises' own code beyond what learners are told of."""
     try:
         tree = ast.parse(text)
     except UNPARSED:

@@ -250,7 +250,7 @@ def decoded(content: bytes) -> str:
 
 
 def roster(file: Path) -> list[tuple[str, ...]]:
-    """Return who is in a class: a line a student, with any names that the student may hand in under, such as name,
+    """Return who is in a class: a line per student, with any names that the student may hand in under, such as name,
     number and login of a CSV file; its line of headings is left out.
 
     Raises:

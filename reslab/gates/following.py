@@ -119,7 +119,7 @@ class Known:
             raise UnknownError(node.name) from None
 
     def from_input(self, node: fx.Node) -> bool:
-        """Say whether a node's value comes from the input, and not from parameters and constants alone."""
+        """Return whether a node's value comes from the input, and not from parameters and constants alone."""
         seen: set[fx.Node] = set()
         pending = [node]
         while pending:

@@ -127,7 +127,7 @@ class Tracer(fx.Tracer):
         return Traced(graph, once, self.types, self.leaves, self.declared, known)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Say whether the graph holds a call of this module and not its inside."""
+        """Return whether the graph holds a call of this module and not its inside."""
         if type(m) in self.opaque and module_qualified_name not in self.fixed:
             self.leaves[module_qualified_name] = self.opaque[type(m)]
             return True
@@ -288,7 +288,7 @@ def within(module: nn.Module) -> nn.Module:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Say whether a module is one of torch's own, which a graph calls as a whole."""
+    """Return whether a module is one of torch's own, which a graph calls as a whole."""
     theirs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
     return theirs and not isinstance(module, _CONTAINERS) and within(module) is module
 

@@ -39,7 +39,7 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
 
 
 def is_word(weights: object) -> bool:
-    """Say whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`, or
+    """Return whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`, or
     the name of a trained network, `timm/NAME[.TAG]` or `hf:ORG/NAME`.
     """
     word = str(weights)

@@ -243,7 +243,7 @@ FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
 
 
 def read(kept: Path | None) -> list[Row]:
-    """Return the rows in a file, a row a line; none if it is not there."""
+    """Return the rows in a file, a row per line; none if it is not there."""
     if kept is None or not kept.exists():
         return []
     return [Row(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]

@@ -39,7 +39,7 @@ class Size(NamedTuple):
 
 
 SIZES = {"wide": Size(700, 330), "narrow": Size(345, 300)}
-LEFT, RIGHT, TOP, BOTTOM = 46, 122, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 132, 12, 40
 """Room around the curves: for the error's numbers, the names, and the epochs."""
 APART = 19
 """How far apart the names are at least, so that none covers another."""

@@ -151,7 +151,7 @@ def mean_of_softmax(logits: Tensor) -> Tensor:
 
 
 def check_pools_globally(network: nn.Module, images: Tensor) -> None:
-    """See that the network ends in global average pooling and a linear classifier, from what it computes and not from
+    """Check that the network ends in global average pooling and a linear classifier, from what it computes and not from
     its names.
 
     Raises:

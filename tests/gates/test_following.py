@@ -289,6 +289,48 @@ def test_a_value_assigned_in_place_is_part_of_the_flow() -> None:
     assert torch.equal(sides.shortcut + sides.branches[0], network(x))
 
 
+class Places(nn.Module):
+    """Gives a number per column of what it is given, whatever that holds; other numbers in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.shown(torch.arange(x.shape[1], dtype=x.dtype))
+        if self.training:
+            places = places + 1
+        return places
+
+    def shown(self, places: Tensor) -> Tensor:
+        return places
+
+
+class Unopened(Places):
+    def shown(self, places: Tensor) -> Tensor:
+        return torch.vmap(torch.sin)(places)  # which is for tensors only
+
+
+class Placed(nn.Module):
+    """Gives every block the places of its input."""
+
+    def __init__(self, places: nn.Module) -> None:
+        super().__init__()
+        self.places, self.blocks = places, nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.places(x)
+        for block in self.blocks:
+            x = x + block(x * places)
+        return x
+
+
+@pytest.mark.parametrize(("places", "blocks"), [(Places(), 3), (Unopened(), 1)])
+def test_what_is_made_of_a_shape_in_a_module_is_no_second_path(places: nn.Module, blocks: int) -> None:
+    network, x = Placed(places).eval(), torch.randn(2, 6)
+    made = view(network, x)
+    assert len(made) == blocks  # one that is not opened seems to lead past all blocks but the last
+    for training in (False, True):
+        network.train(training)
+        assert torch.equal(made.train(training)(x), network(x))
+
+
 @fx.wrap
 def shifted(x: Tensor, by: list[int]) -> Tensor:
     """Return a map rolled by as much of `by` as is inside it, for which it writes into the list."""

@@ -190,7 +190,7 @@ def says_error(text: str) -> bool:
 
 def test_series_are_named_in_english_for_their_colours() -> None:
     both = {"ko": "잔차", "en": "residual"}
-    chart = Chart(title=both, caption=both, x=both, y=both, series=[{"name": both, "x": [1], "y": [1.0]}])  # type: ignore[list-item]
+    chart = Chart(title=both, caption=both, x=both, y=both, series=[{"name": both, "x": [1], "y": [1.0]}])
     assert english(chart) == ["residual"]
 
 

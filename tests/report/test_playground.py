@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from helpers import assert_refused, reslab_here
 from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
+from helpers_report import a_study
 from torch import Tensor, nn
 
 import reslab
@@ -25,7 +26,8 @@ from reslab.commands.play import NETWORKS, SMALL
 from reslab.commands.play import shipped as shipped_images
 from reslab.data import load_data
 from reslab.report import playground
-from reslab.residual import view
+from reslab.report.page import write_report
+from reslab.residual import View, view
 from reslab.weights.shipped import locate
 
 TOLERANCE = 1e-3
@@ -81,8 +83,11 @@ def test_the_page_is_one_file_whose_steps_name_what_there_is(page: Path) -> None
     weights = sum(file.stat().st_size for file in files) * 4 / 3
     assert len(text) < weights + 260_000
     assert not re.search(r"(src|href)=\"(?!#)", text)
-    blocks = {name: [block.name for block in view(shipped(name), digits()[0][:1]).blocks] for name in NETWORKS}
-    shown = playground.playground({name: shipped(name) for name in NETWORKS}, shipped_images(SMALL)[1])
+    networks, images = shipped_images(NETWORKS)
+    blocks = {
+        name: [block.name for block in view(network, digits()[0][:1]).blocks] for name, network in networks.items()
+    }
+    shown = playground.playground(networks, images)
     assert shown["deepest"] == "resnet56"
     for step in shown["steps"]:
         said = dict(part.split("=") for part in step.removeprefix("#").split("&"))
@@ -206,9 +211,8 @@ def test_the_path_spectrum_is_pythons(opened: Browser) -> None:
     torch.testing.assert_close(norms / norms.sum(), expected.share.to(norms), rtol=0, atol=1e-3)
 
 
-def gradients_of(name: str, x: Tensor, label: Tensor, gates: Sequence[float]) -> list[Tensor]:
+def gradients_of(gated: View, x: Tensor, label: Tensor, gates: Sequence[float]) -> list[Tensor]:
     """Return autograd's gradients of the cross-entropy at the stem's output and after each block, with these gates."""
-    gated = view(shipped(name), x)
     live = gated.stem(x)
     live = live._replace(stream=live.stream.detach().requires_grad_())
     streams = [live.stream]
@@ -225,9 +229,10 @@ def gradients_of(name: str, x: Tensor, label: Tensor, gates: Sequence[float]) ->
 @pytest.mark.parametrize("name", ["resnet20", "plain20"])
 def test_the_gradients_way_back_is_autograds_with_gates_too(opened: Browser, name: str) -> None:
     x, label = digits()[0][3:4], digits()[1][3:4]
+    gated = view(shipped(name), x)
     for gates in settings(9):
         found = opened.run(f"{TRACE}('{name}', 3, {int(label)}, {json.dumps(gates)})")
-        expected = gradients_of(name, x, label, gates)
+        expected = gradients_of(gated, x, label, gates)
         norms = torch.tensor(found["flow"])
         torch.testing.assert_close(norms, torch.stack([each.norm() for each in expected]), rtol=1e-2, atol=0)
         whole = torch.tensor(found["whole"]).view(8, 8, 16).permute(2, 0, 1)
@@ -235,7 +240,7 @@ def test_the_gradients_way_back_is_autograds_with_gates_too(opened: Browser, nam
         if found["parts"]:  # which add up to the gradient, whatever the gates
             parts = torch.tensor(found["parts"]).sum(0).view(8, 8, 16).permute(2, 0, 1)
             torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
-    flow = gradient_flow(shipped(name), x, label).backward
+    flow = gradient_flow(gated, x, label).backward
     found = opened.run(f"{TRACE}('{name}', 3, {int(label)}, {json.dumps([1] * 9)})")
     torch.testing.assert_close(torch.tensor(found["flow"]), flow.detach(), rtol=1e-2, atol=0)
 
@@ -388,3 +393,53 @@ def test_both_languages_fit_are_named_and_can_be_read_light_and_dark(opened: Bro
         found: list[Any] = [opened.run(check) for check in (UNNAMED, TOO_FAINT, overflowing)]
         assert found == [[], [], []], (language, width, dark)
     assert opened.problems == []
+
+
+# --- In the report ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with the playground in it."""
+    directory = tmp_path_factory.mktemp("report")
+    return write_report(
+        [a_study(directory / "study")], directory / "page.html", play=playground.playground(*shipped_images(SMALL))
+    )
+
+
+def test_a_report_has_room_for_the_small_networks(report: Path, tmp_path: Path) -> None:
+    without = write_report([a_study(tmp_path / "study")], tmp_path / "page.html")
+    text, bare = report.read_text(encoding="utf-8"), without.read_text(encoding="utf-8")
+    assert len(text) - len(bare) < 2_000_000
+    assert '<a class="way" href="#play">' in text and "worker-src blob:" in text
+    assert 'id="play"' not in bare and "worker-src" not in bare and "<code>reslab play --open</code>" in bare
+    assert set(re.findall(r"#net=(\w+)", text.split('id="steps"')[1].split("</ol>")[0])) == {"resnet20"}
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    (tmp_path / "play.html").touch()
+    beside = write_report([tmp_path / "study"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<a class="way" href="play.html">' in beside
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_the_playground_runs_in_a_report_from_its_own_link(chrome: Browser, report: Path) -> None:
+    chrome.open(report, fragment="#net=resnet20&off=layer2.1")
+    chrome.wait(COUNTED)
+    chrome.run("document.querySelector('[data-language=ko]').click(); scrollTo(0, 0)")
+    assert chrome.run("[...document.querySelectorAll('.view:not([hidden])')].map((view) => view.id)") == ["play"]
+    assert chrome.run("document.querySelector('#contents [aria-current]').hash") == "#play"
+    see_that_answers_agree(chrome, "resnet20", ["layer2.1"])
+    chrome.run("document.querySelectorAll('#steps a')[4].click()")
+    chrome.wait("location.hash.includes('swap=') && play.state().swap !== null")
+    for width in (375, 1280):
+        chrome.resize(width)
+        assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert chrome.run(UNNAMED) == [] and chrome.run(TOO_FAINT) == []
+    chrome.run("location.hash = '#start'")
+    chrome.wait("!document.querySelector('#start').hidden")
+    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [
+        report.resolve().as_uri()
+    ]
+    assert chrome.problems == []

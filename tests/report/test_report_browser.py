@@ -115,6 +115,8 @@ LANDED = """((target) => {{
   return (below >= 0 && below <= 40) || (end < 1 && target.getBoundingClientRect().bottom <= innerHeight);
 }})(document.getElementById("{}"))"""
 """Whether an element is right below the bar, or in sight at the page's end."""
+BESIDE_THEIR_PICTURE = """[...document.querySelectorAll(".story .{} text")].filter((text) => text.checkVisibility()
+  && text.getBoundingClientRect().right > text.ownerSVGElement.getBoundingClientRect().right + 1).map((text) => text.textContent)"""
 TOPS = (
     "[...document.querySelectorAll('#study h3, #study li[id]')].map((target) => "
     "Math.round(target.getBoundingClientRect().top + scrollY))"
@@ -168,6 +170,7 @@ def test_the_first_view_has_the_story_and_three_results(opened: Browser) -> None
     for width, kind in ((1400, "wide"), (375, "narrow")):
         opened.resize(width)
         assert opened.run(OVERLAPPING.format(f".story .{kind}")) == []
+        assert opened.run(BESIDE_THEIR_PICTURE.format(kind)) == []
         assert opened.run("document.querySelector('.story svg.narrow').checkVisibility()") == (kind == "narrow")
 
 
@@ -300,10 +303,10 @@ def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
     assert (before, hidden, opened.run(count)) == (2, 1, 2)
 
 
-def test_a_slider_moves_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
+def test_tabs_move_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
     figure = "document.querySelectorAll('figure.picture')[3]"
-    state = f"""(({{ data, layout }}, input) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, input.ariaValueText
-      ?? input.getAttribute("aria-valuetext")])({figure}.querySelector(".plot"), {figure}.querySelector("input"))"""
+    state = f"""(({{ data, layout }}, tab) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, tab.innerText])(
+      {figure}.querySelector(".plot"), {figure}.querySelector("label:has(:checked)"))"""
     assert opened.run(state) == [[True, False], 0, 3.2, "question"]
     opened.run(f"{figure}.querySelector('input').focus()")
     opened.press("ArrowRight", 39)

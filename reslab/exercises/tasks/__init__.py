@@ -1,4 +1,4 @@
-"""The tasks, one a file: the reference solution, how inputs are drawn, and the classic mistakes as code; `TASK` says
+"""The tasks, one per file: the reference solution, how inputs are drawn, and the classic mistakes as code; `TASK` says
 what it is worth.
 """
 

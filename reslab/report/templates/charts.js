@@ -36,7 +36,8 @@ const charts = (() => {
     const drawn = { ...common, type: "scatter", mode: kind === "lines" ? "lines+markers" : "markers", line, marker: { ...marker, color: colour(record, index) } };
     const numeric = series.x.every((x) => typeof x === "number");
     if (kind !== "lines" || !series.spread || !numeric) return [{ ...drawn, error_y: whiskers(series) }];
-    const edge = (sign) => series.y.map((y, at) => (y === null ? null : y + sign * (series.spread[at] ?? 0)));
+    const least = words(record.y).includes("%") ? 0 : -Infinity; // no share is below it
+    const edge = (sign) => series.y.map((y, at) => (y === null ? null : Math.max(least, y + sign * (series.spread[at] ?? 0))));
     const band = {
       ...common, x: [...series.x, ...[...series.x].reverse()], y: [...edge(1), ...edge(-1).reverse()], hovertext: undefined, type: "scatter", mode: "lines",
       fill: "toself", fillcolor: faint(colour(record, index)), line: { width: 0 }, hoverinfo: "skip",
@@ -161,7 +162,7 @@ const charts = (() => {
       Plotly.react(plot, data, layout(record, panels), CONFIG);
     };
     const several = record.series.length > 1;
-    const controls = several && together ? buttons(record, shown, draw) : several && record.arrangement === "slider" ? slider(record, (index) => ((chosen = index), draw())) : null;
+    const controls = several && together ? buttons(record, shown, draw) : several && record.arrangement === "slider" ? tabs(record, (index) => ((chosen = index), draw())) : null;
     legend.append(...(controls?.elements ?? []));
     const again = () => {
       controls?.name();
@@ -193,19 +194,19 @@ const charts = (() => {
     return { elements, name: () => elements.forEach((button, index) => (button.lastChild.textContent = words(record.series[index].name))) };
   }
 
-  /** Return a slider over the series, and what names the one that is shown. */
-  function slider(record, choose) {
-    const label = document.createElement("label"), input = document.createElement("input"), output = document.createElement("output");
-    Object.assign(input, { type: "range", min: 0, max: record.series.length - 1, step: 1, value: 0 });
-    const name = () => {
-      output.textContent = words(record.series[input.value].name);
-      input.setAttribute("aria-valuetext", output.textContent);
-      input.setAttribute("aria-label", words({ ko: "그림 고르기", en: "Choose the picture" }));
-    };
-    input.addEventListener("input", () => (name(), choose(Number(input.value))));
-    label.className = "slider";
-    label.append(input, output);
-    return { elements: [label], name };
+  let groups = 0;
+
+  /** Return a tab for every series, of which one is shown, and what names them. */
+  function tabs(record, choose) {
+    groups += 1;
+    const elements = record.series.map((series, index) => {
+      const label = document.createElement("label"), input = document.createElement("input");
+      Object.assign(input, { type: "radio", name: `tabs-${groups}`, checked: index === 0 });
+      input.addEventListener("change", () => choose(index));
+      label.append(input, document.createElement("span"));
+      return label;
+    });
+    return { elements, name: () => elements.forEach((label, index) => (label.lastChild.textContent = words(record.series[index].name))) };
   }
 
   /** Return a legend's sample of a series: a bar, a point, or a line with its dashes. */
