@@ -23,16 +23,20 @@ def branch_shares(network: nn.Module, images: Tensor) -> dict[str, float]:
     """Return for each block, by name, the mean over the images of the branch's norm over the shortcut's, in evaluation
     mode.
     """
+    shares = {}
     with preserve(network), torch.no_grad():
-        stream = reslab.view(network.eval(), images).run(images)
-        return {name: float((_norms(block.branch) / _norms(block.shortcut)).mean()) for name, block in stream.items()}
+        for name, block in reslab.view(network.eval(), images).run(images).items():
+            branch, shortcut = (signal.flatten(1).norm(dim=1) for signal in (block.branch, block.shortcut))
+            shares[name] = float((branch / shortcut).mean())
+    return shares
+
+
+# how it is judged
 
 
 def _norms(signal: Tensor) -> Tensor:
     return signal.flatten(1).norm(dim=1)
 
-
-# how it is judged
 
 FEWEST = 3
 """Blocks that a network is worth dissecting with."""
