@@ -1,8 +1,8 @@
 PYTHON ?= python3
 
-.PHONY: lab test test-all test-processors check bench test-oldest clean
+.PHONY: lab test test-all test-processors check docs bench test-oldest clean
 
-lab test test-all test-processors check bench:
+lab test test-all test-processors check docs bench:
 	$(PYTHON) lab.py $@
 
 # with the lowest releases that pyproject.toml allows, in an environment of its own: make test-oldest PYTHON=python3.11

@@ -5,6 +5,7 @@ python lab.py test       set up, and run the tests
 python lab.py test-all   the slow tests too, and test-processors
 python lab.py test-processors   the tests that rounding can reach, with other instruction sets and numbers of threads
 python lab.py check      set up, and run ruff and mypy
+python lab.py docs       set up, and build the site of docs/ into dist/docs/site
 python lab.py bench      set up, and measure what the lab claims about speed (minutes)
 """
 
@@ -33,6 +34,7 @@ COMMANDS = {
     ),
     "test-processors": ("dev", [["tests/processors.py"]]),
     "bench": ("lab", [["-m", "reslab", "bench", name] for name in ("train", "executors", "lowlevel", "lesion")]),
+    "docs": ("docs", [["docs/build.py"]]),
     "check": ("dev", [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]]),
 }
 
@@ -40,7 +42,7 @@ COMMANDS = {
 def set_up(extra: str) -> None:
     """Make the virtual environment and install the project in it, unless this was done for the same pyproject.toml."""
     wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    stamps = [VENV / f".installed-{name}" for name in dict.fromkeys((extra, "dev"))]  # dev includes lab
+    stamps = [VENV / f".installed-{name}" for name in {"lab": ("lab", "dev")}.get(extra, (extra,))]  # dev includes lab
     if PYTHON.exists() and any(stamp.exists() and stamp.read_text(encoding="utf-8") == wanted for stamp in stamps):
         return
     if not PYTHON.exists():
@@ -77,7 +79,7 @@ def main() -> int:
             if code:
                 return code
         if name == "lab":
-            print(f"to go on: {ACTIVATE}, then for example: reslab models, reslab train resnet20, reslab --help")
+            print(f"next: {ACTIVATE}, then for example: reslab models, reslab train resnet20, reslab --help")
     except subprocess.CalledProcessError as error:
         print(f"setting up failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return error.returncode

@@ -58,7 +58,7 @@ def main(typed: Sequence[str] | None = None) -> None:
             raise
         _complain(line, debug, error)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\nstopped; finished work is kept, and the same command resumes from there", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
 
 
@@ -105,7 +105,7 @@ def _stoppable(told: list[int]) -> Iterator[None]:
 
 
 def _see_that_the_system_takes(words: Sequence[str]) -> None:
-    """See that there is a current directory, and that a file could have each word in its name.
+    """Check that there is a current directory, and that a file could have each word in its name.
 
     Raises:
         UserError: if not.
@@ -120,7 +120,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
         except UnicodeEncodeError:
             taken = False
         if not taken:
-            raise WrongValueError(f"{word!r} holds what no name of a file or network has")
+            raise WrongValueError(f"{word!r} contains characters that are not allowed in a file or network name")
         if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
             raise WrongValueError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
 

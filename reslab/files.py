@@ -111,7 +111,7 @@ def parse_json(text: str) -> Any:
 
 
 def _check_parts(value: Any, depth: int) -> None:
-    """See that every text can be written, and that nothing is nested more than `depth` deep.
+    """Check that every text can be written, and that nothing is nested more than `depth` deep.
 
     Raises:
         ValueError: if not.

@@ -1,4 +1,4 @@
-"""How far something is: what is told of it, and how that is shown."""
+"""Progress: how it is reported, and how it is shown."""
 
 import sys
 import time

@@ -1,8 +1,8 @@
 """Run directories: one trial is one directory, and its name is the hash of its config.
 
 - `trial.json`: the frozen config, the environment, the hash of the code
-- `metrics.jsonl`: a line an epoch, appended and flushed
-- `checkpoint.pt`: everything needed to go on, sealed with its hash; `checkpoint.previous.pt` is the one before
+- `metrics.jsonl`: a line per epoch, appended and flushed
+- `checkpoint.pt`: everything needed to resume, sealed with its hash; `checkpoint.previous.pt` is the one before
 - `weights.safetensors`: the trained network; `weights-N.safetensors`: the same after N iterations, where that is asked
 - `wrong.json`: which images of a part the trained network gets wrong, `{part: {"images": how many, "bits": in hex}}`
 - `confusion.json`: how many images of each class the network takes for each, `{part: rows}`, a row per class; the last
@@ -107,7 +107,7 @@ def write_sums(directory: Path, sums: Mapping[str, str]) -> None:
 
 
 def check_files(directory: Path, *names: str) -> None:
-    """See that files of a finished run (by default all) are as they were when it finished.
+    """Check that files of a finished run (by default all) are as they were when it finished.
 
     Raises:
         DamagedError: naming the first that is not.
@@ -221,7 +221,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Say whether the trial has a result."""
+        """Return whether the trial has a result."""
         return self._result.exists()
 
     def result(self) -> Json:
@@ -325,7 +325,7 @@ class Run:
             return Mark(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
     def holds(self, mark: Mark) -> bool:
-        """Say whether `metrics.jsonl` still begins with what was marked."""
+        """Return whether `metrics.jsonl` still begins with what was marked."""
         content = b""
         if self._metrics.exists():
             with opened(self._metrics, TEXT_BYTES) as file:

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from reslab.errors import UnseenError, told
 
 Container = dict[Any, Any] | list[Any] | set[Any]
+_HOLDING = (dict, list, set, tuple)
 
 
 @contextmanager
@@ -74,18 +75,22 @@ def copied(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
 
 
-def _remember(value: Any, found: dict[int, tuple[Container, list[Any]]]) -> None:
+def _remember(container: Container, found: dict[int, tuple[Container, list[Any]]]) -> None:
     """Note what is in a container, and in the containers in it."""
-    if isinstance(value, dict | list | set) and id(value) not in found:
-        found[id(value)] = value, list(value.items() if isinstance(value, dict) else value)
-    elif not isinstance(value, tuple):
-        return
-    for part in value.values() if isinstance(value, dict) else value:
-        _remember(part, found)
+    waiting: list[Any] = [container]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, tuple):
+            if id(each) in found:
+                continue
+            found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
+        waiting += [part for part in (each.values() if isinstance(each, dict) else each) if isinstance(part, _HOLDING)]
 
 
 def _restore(container: Container, content: list[Any]) -> None:
     """Put back what was in a container, unless it is there still."""
+    if not container and not content:
+        return  # most of a module's: its hooks
     if isinstance(container, list):
         if len(container) != len(content) or any(now is not then for now, then in zip(container, content, strict=True)):
             container[:] = content

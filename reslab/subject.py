@@ -95,13 +95,13 @@ class Subject:
         told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
-                f"the weights tell {told_apart} classes apart, and {data.name} has {data.num_classes}; give the "
+                f"the weights distinguish {told_apart} classes, and {data.name} has {data.num_classes}; give the "
                 "--data that they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
 
     def _classes(self, otherwise: int) -> int:
-        """Return how many classes the weights tell apart, as they say or as their classifier has it."""
+        """Return how many classes the weights distinguish apart, as they say or as their classifier has it."""
         said: dict[str, int] = (self.metadata or {}).get("card", {"made_for": {}})["made_for"]
         if "num_classes" in said:
             return said["num_classes"]
@@ -159,7 +159,7 @@ def prepared_for(
         places, by = match(data.classes, kept["classes"])
         if data.num_classes < known:
             warnings.warn(
-                f"{data.name} has {data.num_classes} of the {known} classes that the weights tell apart, matched by "
+                f"{data.name} has {data.num_classes} of the {known} classes that the weights distinguish, matched by "
                 f"{by}; an answer is right where the class is the likeliest of all {known}",
                 stacklevel=2,
             )

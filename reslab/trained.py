@@ -22,7 +22,7 @@ from reslab.progress import Progress, silent
 from reslab.state import in_mode
 from reslab.subject import Subject, prepared_for
 from reslab.training.batchnorm import true_average
-from reslab.training.evaluation import SCALES, evaluate_multi_scale, evaluate_ten_crop
+from reslab.training.evaluation import SCALES, evaluate_multi_scale, evaluate_ten_crop, logits_of
 from reslab.training.evaluation import evaluate as errors_of
 from reslab.weights.shipped import locate
 from reslab.weights.untold import Asked, ZeroPadSide
@@ -89,7 +89,7 @@ def evaluate(
         zero_pad: where the file's option A puts its zero channels, for files that are not this lab's.
         raw: of weights and their average in one file, take the weights.
         download: download the data set if it is not there.
-        progress: told of the images done.
+        progress: notified of the images done.
         options: of the network.
 
     Raises:
@@ -199,8 +199,7 @@ def predict(
                 broken.append(str(path))
                 continue
             data, _ = prepared_for(subject.network, _alone(pixels, kept, subject.network), kept, size)
-            answer = subject.network(data.test[0])
-            scores = getattr(answer, "logits", answer)
+            scores = logits_of(subject.network(data.test[0]))
             if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
                 raise UnseenError(f"{model} gives no scores of classes for an image")
             shares = scores.float().softmax(1)[0]

@@ -7,7 +7,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -35,6 +35,11 @@ def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int | None = 
     return TrialConfig(
         model=model, options={"depth": 8}, data="digits", recipe=FAST.model_copy(update=settings), seed=seed
     )
+
+
+def slow_unless(chosen: Collection[str], names: Iterable[str]) -> list[object]:
+    """Return the names as parameters, all but the chosen ones for the slow suite."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 SEEDS = 12

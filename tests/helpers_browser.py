@@ -29,6 +29,11 @@ OVERFLOWING = """[...document.querySelectorAll("body *")].filter((element) => !e
 UNNAMED = """[...document.querySelectorAll("button, select, input, summary, a, [role=img], [role=region], [role=group]")].filter((element) =>
   !(element.innerText?.trim() || element.ariaLabel || element.getAttribute("aria-label") || element.closest("label")?.innerText.trim()))
   .filter((element) => element.checkVisibility() && !element.closest(".plot *")).map((element) => element.outerHTML.slice(0, 100))"""
+OVERLAPPING = """(() => {{
+  const boxes = [...document.querySelectorAll("{0} text")].filter((text) => text.checkVisibility()).map((text) => [text.textContent, text.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], at) => boxes.slice(at + 1).filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+    .map(([other]) => `${{one}} / ${{other}}`));
+}})()"""
 TOO_FAINT = """(() => {
   const parse = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))

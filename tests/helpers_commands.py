@@ -31,13 +31,16 @@ def check_command(command: str) -> None:
 
 
 def check_study(name: str, preset: str = "default", settings: dict[str, str] | None = None, **_: object) -> None:
-    studies.find(name).configure(preset, typed.words(settings or {}))
+    for each in studies.names() if name == "all" else [name]:
+        studies.find(each).configure(preset, typed.words(settings or {}))
 
 
 def check_analyze(name: str, model: str | None = None, options: dict[str, str] | None = None, **_: object) -> None:
     assert name in analyses()
     if model is not None:
-        zoo.check(model, **typed.words(options or {}))
+        own = analyses()[name].parameters
+        others = {key: value for key, value in (options or {}).items() if key not in own}
+        zoo.check(model, **typed.words(others))
 
 
 def check_models(name: str | None = None, diff: str | None = None, family: str | None = None, **_: object) -> None:

@@ -29,7 +29,17 @@ def solved(number: str, language: sheets.Language = "en", changes: Mapping[str, 
     return text
 
 
-LONG = {"measured_rate", "run", "removal_errors", "removal_curve"}  # these build, train or see through many networks
+LONG = {  # these build, train or see through many networks
+    "measured_rate",
+    "run",
+    "removal_errors",
+    "removal_curve",
+    "draw_flow",
+    "my_network",
+    "branch_shares",
+    "shortcut_errors",
+    "changed_answers",
+}
 
 
 def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:

@@ -205,6 +205,7 @@ def test_train_refuses_a_damaged_run_in_one_line(tmp_path: Path) -> None:
 STUDY = ["study", "shortcuts", "--preset", "smoke", "--seeds", "2", "--workers", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_a_study_goes_on_without_a_damaged_trial_and_its_page_says_so(tmp_path: Path) -> None:
     out = tmp_path / "study"

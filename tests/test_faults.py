@@ -76,6 +76,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
         assert (run / name).read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 @posix
 def test_a_directory_that_is_read_only_is_named(tmp_path: Path) -> None:
     through: tuple[str, ...] = ()
@@ -91,7 +92,7 @@ def test_a_directory_that_is_read_only_is_named(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["gone", "made again"])
 def test_a_directory_deleted_under_a_run_is_that_trials_failure(
     again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +148,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
         )  # nobody trained it twice
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_trials_that_go_wrong_are_recorded_and_the_rest_go_on(tmp_path: Path) -> None:
     study = studies.find("shortcuts")

@@ -69,7 +69,7 @@ RESERVED = {
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
     "rich": {"progress", "commands"},
-    "matplotlib": {"analysis", "api", "report"},
+    "matplotlib": {"analysis", "api", "report", "exercises"},
     "ray": {"executors"},
     "pandas": {"analysis", "api"},
     "sklearn": {"data"},

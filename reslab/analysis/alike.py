@@ -42,7 +42,7 @@ class Alike(Result):
         return self.cka.diagonal(-1).nanmean().item()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block of the one, and a column a block of the other."""
+        """Return a row per block of the one, and a column per block of the other."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -94,8 +94,8 @@ def alike(
         network: any network with blocks, residual or plain, or its view.
         images: `[B, …]`, four or more.
         other: another network on the same images: of another seed, plain, of another depth. None: the network itself.
-        batch: images a mini-batch; a rest under four is left out.
-        progress: told of the images done.
+        batch: images per mini-batch; a rest under four is left out.
+        progress: notified of the images done.
 
     Raises:
         UserError: if a network has no blocks, or there are fewer than four images, or so in a mini-batch.

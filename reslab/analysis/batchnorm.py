@@ -57,7 +57,7 @@ class Smoothness(Result):
         return (self.gradient_change / (self.step * self.gradient_norm)).max().item()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a step."""
+        """Return a row per step."""
         import pandas as pd
 
         ratio = self.gradient_change / (self.step * self.gradient_norm)
@@ -100,7 +100,7 @@ class CovariateShift(Result):
     learning_rate: float
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a layer."""
+        """Return a row per layer."""
         import pandas as pd
 
         return pd.DataFrame([vars(layer) for layer in self.layers])
@@ -207,7 +207,7 @@ def covariate_shift(
     said = {module: path_in(network, module) for module in order}
     known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
     if unknown := set(layers or ()) - set(known):
-        raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; there are {', '.join(known)}")
+        raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; known: {', '.join(known)}")
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
     found: list[LayerShift] = []
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():

@@ -45,7 +45,7 @@ class Directions(Result):
         return self.cosine.nanmean(1)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block: the means over the images, and the share of the images for which F(x) goes downhill."""
+        """Return a row per block: the means over the images, and the share of images for which F(x) goes downhill."""
         import pandas as pd
 
         known = self.cosine.isfinite()
@@ -98,7 +98,7 @@ def direction(
         loss: of outputs and labels; a mean over the images.
         batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
             which mean nothing before training.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if the network has no blocks, or one that is no sum of a shortcut and a branch, an image's answer

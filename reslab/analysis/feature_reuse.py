@@ -95,7 +95,7 @@ class FeatureReuse(Result):
         return pd.DataFrame([{**c._asdict(), "distance": c.distance} for c in self.connections])
 
     def figure(self) -> "Figure":
-        """Return a heat-map a block, as Fig. 5: a column a reader, a row a source."""
+        """Return a heat-map per block, as Fig. 5: a column per reader, a row per source."""
         blocks = sorted({c.block for c in self.connections})
         figure = new_figure(width=3.5 * len(blocks))
         for axes, block in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):

@@ -88,7 +88,7 @@ class GradientFlow(Result):
         return float(torch.exp(-_slope(self.backward.double().clamp(min=TINY).log())))
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block: what it takes in, and what its output's and its parameters' gradients are."""
+        """Return a row per block: what it takes in, and what its output's and its parameters' gradients are."""
         import pandas as pd
 
         columns = {

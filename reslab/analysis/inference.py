@@ -32,17 +32,14 @@ class FastView(View):
     """A view of a copy, for evaluation only, that takes images in any layout and precision. Made by `fast_view`."""
 
     def stem(self, x: Any) -> Live:
-        """Return what is live where the first block begins, of images in the layout and precision that this copy
-        computes in.
-        """
+        """Return what is live before the first block, for images converted to the layout and precision of this copy."""
         x = in_dtype(x, next(self.parameters()).dtype)
         images = isinstance(x, Tensor) and x.dim() == 4
         return super().stem(x.contiguous(memory_format=torch.channels_last) if images else x)
 
 
 def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
-    """Return a view that answers as this one does in evaluation mode, sooner; this one, with a warning, where there is
-    none.
+    """Return a faster view with the same answers in evaluation mode, or this one, with a warning, if there is none.
 
     A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back;
     float32 logits then differ by rounding. "bf16" casts everything to bfloat16 after that. Whether the copy answers as

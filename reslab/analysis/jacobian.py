@@ -77,7 +77,7 @@ class Jacobians(Result):
     tolerance: float
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block and image."""
+        """Return a row per block and image."""
         import pandas as pd
 
         rows = []
@@ -162,7 +162,7 @@ def jacobian(
         batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
             which mean nothing before training.
         seed: of the iteration's start.
-        progress: told of the blocks done.
+        progress: notified of the blocks done.
 
     Raises:
         UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name,
@@ -170,7 +170,7 @@ def jacobian(
             where only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
-        raise UnknownNameError(f'no method {method!r}; there are "auto", "all" and "extreme"')
+        raise UnknownNameError(f'no method {method!r}; known: "auto", "all" and "extreme"')
     if steps < 1:
         raise WrongValueError(f"steps must be at least 1, got {steps}")
     seen = as_view(network, images)
@@ -207,7 +207,7 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
         names = known
     for name in names:
         if name not in known:
-            raise UnknownNameError(f"no block {name!r}; there are {', '.join(known)}")
+            raise UnknownNameError(f"no block {name!r}; known: {', '.join(known)}")
         if seen.blocks[known.index(name)].kind == "concat":
             raise UnseenError(
                 f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F"

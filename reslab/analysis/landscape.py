@@ -40,7 +40,7 @@ class Landscape(Result):
         return float(self.losses[(middle,) * self.losses.dim()])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a point."""
+        """Return a row per point."""
         import pandas as pd
 
         names = ["a", "b"][: self.losses.dim()]
@@ -100,7 +100,7 @@ def landscape(
         batch_statistics: normalise with the batch at each point and not with the stored statistics, which belong to the
             centre only.
         loss: of outputs and labels; the mean cross-entropy.
-        progress: told of the points done.
+        progress: notified of the points done.
 
     Raises:
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
@@ -159,7 +159,7 @@ _TABLES_AND_SCALES = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.PReLU)
 
 
 def _holds_filters(owner: nn.Module, weight: Tensor) -> bool:
-    """Say whether a parameter is made of filters: two outputs or more, or a layer's one output, each of several
+    """Return whether a parameter is made of filters: two outputs or more, or a layer's one output, each of several
     numbers.
     """
     if weight.dim() < 2 or isinstance(owner, _TABLES_AND_SCALES):

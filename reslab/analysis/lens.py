@@ -51,7 +51,7 @@ class Lens(Result):
         return len(self.blocks) + 1 - other.cumsum(0).eq(0).sum(0)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a depth: loss, error, and the share of the images whose answer is settled."""
+        """Return a row per depth: loss, error, and the share of the images whose answer is settled."""
         import pandas as pd
 
         depths = torch.arange(len(self.logits))

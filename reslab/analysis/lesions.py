@@ -1,4 +1,4 @@
-"""What a network loses with each block, whatever takes the branch's place: zero, its mean, another image's value.
+"""What a network loses without each block, with zero, the mean or another image's value in the branch's place.
 
 A zero is a value that the network may never have seen there. The mean takes away what the branch says of an image and
 leaves what it always adds; another image's value leaves its whole distribution.
@@ -70,7 +70,7 @@ def lesions(
         metric: any other number of outputs and labels.
         precision: "32" or "bf16".
         seed: of the images that take others' places.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if there is no such kind, one image has no other, the network has no blocks or draws random numbers,
@@ -78,7 +78,7 @@ def lesions(
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise UnknownNameError(f"no replacement {kind!r}; there are {', '.join(KINDS)}")
+            raise UnknownNameError(f"no replacement {kind!r}; known: {', '.join(KINDS)}")
     if "resample" in kinds and len(images) < 2:
         raise WrongValueError("one image has no other whose value could replace its own; give two or more")
     view = as_view(network, images)

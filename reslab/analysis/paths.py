@@ -50,7 +50,7 @@ class PathSpectrum(Result):
         return float((self.share.cpu() * torch.arange(len(self.norm))).sum())
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a length: the number of paths, the norm of their gradient and its share."""
+        """Return a row per length: the number of paths, the norm of their gradient and its share."""
         import pandas as pd
 
         columns = {"paths": self.paths, "norm": self.norm.tolist(), "share": self.share.tolist()}
@@ -98,7 +98,7 @@ class SampledPaths(Result):
         return self.norm.cpu().double() * torch.tensor(self.paths, dtype=torch.float64)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a length."""
+        """Return a row per length."""
         import pandas as pd
 
         index = pd.Index(list(self.lengths), name="length")
@@ -153,7 +153,7 @@ def path_spectrum(
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         loss: in place of the mean cross-entropy.
-        progress: told of the blocks done.
+        progress: notified of the blocks done.
 
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.

@@ -31,7 +31,7 @@ class Probes(Result):
     tested: int
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         index = pd.Index([block.name for block in self.blocks], name="block")
@@ -72,7 +72,7 @@ def probe(
         labels: int64 `[B]`.
         ridge: of the penalty; above 0.
         seed: of the halves.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if the network has no blocks, labels and images do not fit, or there are fewer than four images.

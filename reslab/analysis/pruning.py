@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pruning(Result):
-    """The order in which blocks go, and loss and error (a fraction; NaN under a loss of one's own) with 0, 1, 2, … of
-    them gone.
+    """The order in which blocks are removed, with loss and error (a fraction; NaN with a custom loss) after 0, 1, 2, …
+    of them.
     """
 
     blocks: Sequence[Block]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's correlation and its 95 % interval; NaN where there is none, as of equal values or fewer than four."""
+    """Spearman's correlation and its 95 % interval; NaN if undefined: all values equal, or fewer than four."""
 
     value: float
     low: float

@@ -34,7 +34,7 @@ class Removals(Result):
     without: Tensor  # [n]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         rows = {
@@ -105,7 +105,7 @@ class Importance(Result):
     gradient: Tensor  # [n]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -146,7 +146,7 @@ def remove_each(
             in its batch.
         labels: int64 `[N]`.
         precision: "32" or "bf16".
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not

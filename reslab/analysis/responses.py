@@ -36,7 +36,7 @@ class Responses(Result):
     layers: tuple[Response, ...]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a convolution."""
+        """Return a row per convolution."""
         import pandas as pd
 
         return pd.DataFrame([vars(layer) for layer in self.layers])

@@ -40,7 +40,7 @@ class ShapleyValues(Result):
     whole: float  # the loss of the network
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block."""
+        """Return a row per block."""
         import pandas as pd
 
         columns = {"shapley": self.values.tolist(), "standard error": self.standard_error.tolist()}

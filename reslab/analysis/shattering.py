@@ -33,7 +33,7 @@ class Shattering(Result):
     brown: Floats  # each point is the last plus noise: gradients of a network with one hidden layer
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a lag."""
+        """Return a row per lag."""
         import pandas as pd
 
         columns = {"gradient": self.autocorrelation, "white": self.white, "brown": self.brown}

@@ -1,4 +1,4 @@
-"""What does each block say? The logits as a sum, exactly: the stem's part, one part a block, and the biases'.
+"""What does each block say? The logits as a sum, exactly: the stem's part, one part per block, and the biases'.
 
 From the value that a branch adds, the logits are reached through shortcuts alone. With the masks of ReLUs, the choices
 of max-pools and the statistics of normalisations as they are for an image, that way is linear but for biases, so that
@@ -75,7 +75,7 @@ class Split(Result):
         return self.parts.mean(1)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a part: what it gives to the answer's logit and to the margin on average, and the share of the
+        """Return a row per part: what it gives to the answer's logit and to the margin on average, and the share of the
         images that it decides.
         """
         import pandas as pd
@@ -128,7 +128,7 @@ def split(
             statistics on the way from a branch to the logits, a LayerNorm, keeps these as they are.
         images: `[B, …]`, run in batches.
         classes: the columns of the logits that are split, two or more; None means all.
-        progress: told of the images done.
+        progress: notified of the images done.
 
     Raises:
         UserError: if the network is no chain of residual blocks or gives no logits, an image's answer depends on the
@@ -206,7 +206,7 @@ class _Tail(fx.Interpreter):
         self.on_the_way = reached([view.graph.output_node()], attrgetter("all_input_nodes"), self.starts)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node; what starts a part starts anew."""
+        """Run a node; a node that starts a part is detached from what came before."""
         with torch.set_grad_enabled(n in self.on_the_way):
             value = super().run_node(n)
         if n in self.starts:

@@ -215,7 +215,7 @@ def _sound(batchnorm: _BatchNorm) -> bool:
 
 
 def agree(answers: Any, others: Any, tolerance: float) -> bool:
-    """Say whether two outputs of a network are one but for rounding: tensor by tensor, by the norm of the difference
+    """Return whether two outputs of a network are one but for rounding: tensor by tensor, by the norm of the difference
     over the norm.
     """
     pairs = zip(tensors_of(answers), tensors_of(others), strict=True)
@@ -247,7 +247,7 @@ def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
 
 
 def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
-    """Say whether an image's answer, in the network's current mode, is the same whatever else is in its batch."""
+    """Return whether an image's answer, in the network's current mode, is the same whatever else is in its batch."""
 
     def beside_nothing(part: Any) -> Any:
         return torch.cat([part, torch.zeros_like(part)]) if isinstance(part, Tensor) else part
@@ -330,7 +330,7 @@ def check_logits(logits: Any, labels: Tensor) -> None:
 
 
 def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) -> None:
-    """Refuse labels that do not belong to the images; with a loss of one's own they may be anything, one an image.
+    """Refuse labels that do not belong to the images; with a custom loss they may be anything, one per image.
 
     Raises:
         UserError: if the labels are not `[B, …]` for images `[B, …]`, or not whole numbers `[B]` where classes are
@@ -338,7 +338,7 @@ def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) ->
     """
     if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != (len(images),)):
         raise MismatchError(
-            f"labels must be int64 of shape [{len(images)}], one an image, got {labels.dtype} {list(labels.shape)}"
+            f"labels must be int64 of shape [{len(images)}], one per image, got {labels.dtype} {list(labels.shape)}"
         )
     if len(labels) != len(images):
-        raise MismatchError(f"labels must be one an image, for {len(images)} images, got {list(labels.shape)}")
+        raise MismatchError(f"labels must be one per image, for {len(images)} images, got {list(labels.shape)}")

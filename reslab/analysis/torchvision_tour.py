@@ -39,7 +39,7 @@ class Tour(Result):
     stops: Sequence[Stop]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a stop."""
+        """Return a row per stop."""
         import pandas as pd
 
         rows = [

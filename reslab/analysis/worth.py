@@ -73,7 +73,7 @@ class Worth(Result):
         return self.agreement()["first order"].value
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a block and a column a measure."""
+        """Return a row per block and a column per measure."""
         import pandas as pd
 
         whole = {"parameters", "macs"}

@@ -58,7 +58,7 @@ def bench(
 ) -> dict[str, Any]:
     """Return what the sweep is worth, ratios as the median, the lowest and the highest round.
 
-    These are its speed-up in float32 and bf16 (left out where the processor would only emulate it), the largest
+    These are its speed-up in float32 and bf16 (left out where the CPU would only emulate it), the largest
     difference of any error rate in points, the time of each measure of a block's worth over that of one forward pass
     and the most memory that its tensors take, and the time of the path spectrum over that of one backward pass.
 

@@ -87,9 +87,7 @@ def bench(*, batch: int = 32, rounds: int = 10, warmup: int = 2, progress: Progr
 
 
 def peak_memory(name: str, batch: int) -> float | None:
-    """Return how much three training steps add to a fresh process's peak resident memory, in MB; None where there is no
-    /proc.
-    """
+    """Return by how many MB three training steps raise a fresh process's peak resident memory; None without /proc."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_measure_peak, args=(name, batch, theirs), daemon=True)

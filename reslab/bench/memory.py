@@ -1,4 +1,4 @@
-"""The memory that a computation takes, in bytes of tensors: what is alive at once, the same on every machine."""
+"""The memory of a computation, as the most bytes of tensors alive at once; it is the same on every machine."""
 
 import weakref
 from collections.abc import Callable, Iterable

@@ -130,8 +130,8 @@ def bench(
     """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its
     precision.
 
-    The step starts from a batch that is there for the ordinary script and from the images' numbers for the lab. An
-    epoch of `images` random images, or of all of a data set's where `data` names one, is timed whole, the start of the
+    The step starts from a loaded batch for the ordinary script, and from the images' numbers for the lab. An epoch of
+    `images` random images, or of all of a data set's where `data` names one, is timed whole, the start of the
     DataLoader's `loaders` processes included. `epochs` trains both so long afterwards, from scratch, and compares their
     errors on the held-out images.
 

@@ -48,6 +48,7 @@ def analyze(
     other: str | None = None,
     out: Path | None = None,
     download: Flag = False,
+    lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
     **options: str,
 ) -> None:
@@ -58,9 +59,8 @@ def analyze(
 
     ANALYSES
 
-    TRAINED ask what training made: they look at a trained network that comes with the lab, if there is one of that name
-    for the data (`reslab weights` lists them). The others, and networks that do not come with the lab, start fresh, in
-    training mode where the analysis leaves the choice.
+    TRAINED need trained weights, and use the bundled ones if there are any for this network and data set (see `reslab
+    weights`). All others use fresh weights, in training mode unless the analysis sets it.
 
     Parameters
     ----------
@@ -77,30 +77,32 @@ def analyze(
     data
         As for `reslab train`; a factory's loader takes its place.
     part
-        Part of the data; test is for final figures.
+        Part of the data; keep test for final figures.
     images
-        How many images (by default what the analysis needs).
+        Number of images (default: what the analysis needs).
     seed
-        Seed of a fresh network's weights, and of what the analysis draws.
+        Seed of a fresh network's weights and of the analysis' random draws.
     zero_pad
-        Where the file's option A puts its zero channels; only for files that are not this lab's.
+        Where option A puts its zero channels in this file; only for files from elsewhere.
     head
-        The network's classifier in place of the file's, as for weights that were trained without labels: a fresh one,
-        or none, which leaves the features.
+        A classifier in place of the file's, for weights trained without labels: fresh, or none, which leaves the
+        features.
     raw
-        Of weights and their average in one file, take the weights; else the average is taken.
+        If a file holds both weights and their average (EMA), use the weights; the default is the average.
     other
-        Another network for alike, on the same images: its name, with weights as the first's unless these are a file, or
-        a file of weights, as of the same network from another seed.
+        For alike: a second network on the same images. Its name (with the first's choice of weights, unless that is a
+        file), or a weights file, for example of the same network from another seed.
     out
         Directory for the table (JSON) and the figure (SVG and PNG).
     download
-        Download the data set if it is not there.
+        Download the data set if it is missing.
+    lang
+        Language of the tour: ko or en, by default the system's.
     json
         Print the table as JSON.
     options
-        Settings of the analysis, such as `--draws 10` or `--precision bf16`; `--output logits`, which of a network's
-        outputs is looked at, by its name or its place; and options of the network, such as `--depth 26`.
+        Settings of the analysis, such as `--draws 10` or `--precision bf16`; `--output logits` to select one of the
+        network's outputs by name or position; and options of the network, such as `--depth 26`.
     """
     from reslab.networks import zoo
     from reslab.weights.untold import Asked
@@ -132,6 +134,8 @@ def analyze(
             file=sys.stderr,
         )
     written = write(found, out) if out is not None else []
+    if hasattr(found.result, "text") and not json:
+        found.record["text"] = found.result.text(typed.language(lang))
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 

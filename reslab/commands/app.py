@@ -10,10 +10,10 @@ from reslab import __version__
 
 
 class Lab(App):
-    """An app whose help of a command can say more, by the argument that was typed."""
+    """An app whose help for a command can depend on the argument that was typed."""
 
     def help_print(self, tokens: Any = None, *, console: Any = None) -> None:
-        """Print the help of a command, and what there is to say of its argument."""
+        """Print the help of a command, and of its argument where `MORE` has any."""
         super().help_print(tokens, console=console)
         match tokens:
             case [command, argument, *_] if command in MORE:
@@ -21,12 +21,13 @@ class Lab(App):
 
 
 MORE: dict[str, Callable[[str], str]] = {}
-"""What more the help of a command says of its argument, by the command's name."""
+"""By a command's name, what its help adds for an argument."""
 
 app = Lab(
     name="reslab",
     version=__version__,
-    help="A laboratory for residual networks: build them, train them, and measure what is said about them.\n\n"
+    help="A laboratory for residual networks: build them, train them, look inside them, and test what is said about "
+    "them.\n\n"
     "Start with `reslab study degradation`: it trains plain and residual networks on real digits in two to three "
     "minutes.\n\n"
     "`--debug` after any command shows the traceback of an error.",
@@ -41,4 +42,4 @@ Log = Literal["csv", "tensorboard", "wandb", "trackio"]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]
 """What torch's generators take."""
 Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]
-"""Of threads or processes: more than a system starts end the process with no word of why."""
+"""Threads or processes. Capped, because exceeding the system's limit kills the process without a message."""

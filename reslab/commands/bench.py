@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 @app.command
 def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: str) -> None:
-    """Measure what the lab claims about speed, as ratios in one run on this machine.
+    """Measure the speeds that the lab reports, as ratios within one run on this machine.
 
     The benchmarks:
 
-    - train: a training step and a whole epoch of resnet20 against the ordinary script (DataLoader, PIL transforms,
+    - train: a training step and a whole epoch of resnet20 against an ordinary script (DataLoader, PIL transforms,
       float32)
     - executors: a set of trials in worker processes against one process
     - lowlevel: Level 2 against torchvision
-    - lesion: removal of every block, and the path spectrum, against the plain ways
+    - lesion: removal of every block, and the path spectrum, against their straightforward versions
 
     Parameters
     ----------
     name
         What to measure.
     quick
-        Tiny sizes and one round, to see that it runs; its figures mean nothing.
+        Tiny sizes and one round: a check that it runs, whose figures mean nothing.
     json
         Print the figures as JSON.
     settings

@@ -11,12 +11,12 @@ from reslab.exercises.sheets import Language
 
 @app.command
 def checklist(*, dir: Path = HERE, lang: Language | None = None, json: Flag = False) -> None:
-    """Show the chapter's checklist: each item's section, tasks and claims, and how far you are.
+    """Show the chapter's checklist: each item's section, tasks and claims, and your progress.
 
     Parameters
     ----------
     dir
-        Where your answers are.
+        Directory of your answers.
     lang
         ko or en.
     json

@@ -23,17 +23,17 @@ def claims(
     pool: Flag = False,
     decide_again: Flag = False,
     margin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    lang: Literal["en", "ko"] = "en",
+    lang: Literal["en", "ko"] | None = None,
     schema: Flag = False,
     json: Flag = False,
 ) -> None:
-    """List the claims the lab tests, section by section of the chapter, with what is known of each: the verdict of all
-    seeds that were run after it was fixed, its sets of seeds, other data sets, the paper's effect.
+    """List the claims the lab tests, by section of the chapter, each with its evidence: the pooled verdict of all seeds
+    that ran after the claim was fixed, each set of seeds, other data sets, and the effect that the paper reports.
 
     Parameters
     ----------
     directories
-        Study directories (the --out of `reslab study`); without any, the ledger that comes with the lab.
+        Study directories (the --out of `reslab study`); without any, the bundled ledger.
     section
         List only this section: overview, degradation, residual-learning, gradient, shortcuts, blocks, variants,
         resnet-50, identity, ensemble, batchnorm or successors.
@@ -43,14 +43,13 @@ def claims(
     decide_again
         Decide the claims of the directories again, from the values per seed in their records alone; nothing is written.
     margin
-        With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; may be given
-        again.
+        With `--decide-again`: another margin of one claim, `--margin degradation.not-overfitting=0.03`; repeatable.
     lang
-        Language of the list; JSON has both.
+        Language of the list, by default the system's; JSON has both.
     schema
         Print the JSON schema of study.json, and nothing else.
     json
-        Print JSON: the claims, with the same keys whether decided or not, and what the whole ledger risks.
+        Print JSON: the claims, with the same keys whether decided or not, and the ledger's overall error rate.
     """
     from reslab.api.claims import of_directories
     from reslab.ledger.claim import SECTIONS
@@ -79,7 +78,7 @@ def claims(
     if json:
         printing.print_json({"claims": [to_json(each) for each in chosen], "risk": risk(known)._asdict()})
     else:
-        print_ledger(chosen, risk(known), lang, pool=pool)
+        print_ledger(chosen, risk(known), typed.language(lang), pool=pool)
 
 
 def wanted(directories: Sequence[Path], margins: tuple[str, ...]) -> dict[str, float]:

@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
 @app.command
 def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = False) -> int:
-    """Show what this machine is, and whether its arithmetic agrees with the lab's references. Exit code 1 if something
-    is not as it should be.
+    """Describe this machine and check its arithmetic against the lab's references. Exit code 1 if a check fails.
 
     Parameters
     ----------
     networks
-        Instead, look into every network of others that can be built without a download, of torchvision, timm and
-        Hugging Face, and show what is seen of it. It takes hours. With --out, what was stopped leaves a page that says
-        what is left out, and resumes.
+        Instead, view every network of torchvision, timm and Hugging Face that can be built without a download, and list
+        its blocks. This takes hours. With --out, an interrupted run leaves a page that says what is missing, and the
+        same command resumes it.
     out
         With --networks: the Markdown file to write.
     json
@@ -60,8 +59,8 @@ def _networks(out: Path | None, json: bool) -> int:
         raise MissingError(f"--networks needs {' and '.join(missing)}; install them with: pip install 'reslab[zoo,hf]'")
     from reslab.networks import support
 
-    names = support.names()
     kept = None if out is None else out.with_suffix(".jsonl")
+    names = support.names(kept)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
     found = []

@@ -26,8 +26,8 @@ def evaluate(
 ) -> None:
     """Measure trained weights: `reslab evaluate resnet20 --weights FILE --data folder:PATH`.
 
-    Top-1 and top-5 error. Images are standardised as the weights' metadata say, else by the data's own training
-    statistics.
+    Top-1 and top-5 error. Images are normalised as the weights' metadata say, or else by the statistics of the data's
+    training images.
 
     Parameters
     ----------
@@ -40,21 +40,21 @@ def evaluate(
     data
         As for `reslab train`.
     part
-        Choices are made on heldout; test is read at the end.
+        Part of the data: make choices on heldout, and read test once, at the end.
     view
         single: shorter side 256, centre 224; ten-crop: corners and centre, mirrored too; multi-scale: whole images,
             shorter sides 224 to 640.
-        Sizes are in proportion where the network's is not 224; single leaves images that have it as they are.
+        Sizes scale with the network's if that is not 224; single leaves images of the right size unchanged.
     size
-        Side that the network sees (by default the one in the weights' metadata, else its paper's).
+        Image size in pixels (default: from the weights' metadata, or else the paper's).
     batchnorm
         true-average: BatchNorm statistics from all training images, in place of the file's moving averages.
     zero_pad
-        Where the file's option A puts its zero channels; only for files that are not this lab's.
+        Where option A puts its zero channels in this file; only for files from elsewhere.
     raw
-        Of weights and their average in one file, take the weights; else the average is taken.
+        If a file holds both weights and their average (EMA), use the weights; the default is the average.
     download
-        Download the data set if it is not there.
+        Download the data set if it is missing.
     json
         Print the figures as JSON.
     options

@@ -1,11 +1,10 @@
 """`reslab exercise`: for those who learn with the exercises, and for those who teach with them."""
 
 import inspect
-import locale
 import os
 import random
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -27,14 +26,14 @@ Tasks = Annotated[tuple[str, ...], Parameter(negative=())]
 
 @exercise.command(name="list")
 def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag = False) -> None:
-    """List the sheets and their tasks: points, minutes, difficulty, and what you have so far.
+    """List the sheets and their tasks: points, minutes, difficulty, and your points so far.
 
     Parameters
     ----------
     lang
-        ko or en; by default the language you began in, else that of the system.
+        ko or en (default: the language you started in, or else the system's).
     dir
-        Where your answers are.
+        Directory of your answers.
     json
         Print one JSON list.
     """
@@ -72,8 +71,7 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
 
 @exercise.command
 def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Write the file to fill in: the sheet's text and a stub for every function. What you have written already is never
-    touched.
+    """Write the file to fill in: the sheet's text and a stub for every function. An existing file is never changed.
 
     Parameters
     ----------
@@ -95,9 +93,7 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
     except FileExistsError as error:
-        raise ExistsError(
-            f"{file} is there already and stays as it is; fill it in, or start elsewhere with --dir"
-        ) from error
+        raise ExistsError(f"{file} exists and is not overwritten; fill it in, or start elsewhere with --dir") from error
     Record(dir).set_language(chosen)
     done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
     print(f"{file}\n{done}: reslab exercise check {sheet}{_there(dir)}")
@@ -114,21 +110,21 @@ def check(
     lang: Language | None = None,
     json: Flag = False,
 ) -> int:
-    """Grade your answers: points for every task, and what went wrong where one is not right.
+    """Grade your answers: points for each task, and the likely mistake where an answer is wrong.
 
-    Your code runs in a process of its own, limited in time, memory and output; what stops a task costs only that task.
-    That stops accidents, not ill will: check only files you trust.
+    Your code runs in a process of its own, limited in time, memory and output; a task that is stopped costs only its
+    own points. The limits stop accidents, not malice: check only files you trust.
 
     Parameters
     ----------
     sheet
         01 or 02.
     task
-        Only this task (1.3); may be given again.
+        Only this task (1.3); repeatable.
     dir
-        Where your answers are.
+        Directory of your answers.
     seed
-        Seed of the inputs that answers are tried on; by default another each time.
+        Seed of the inputs on which answers are checked (default: a new one each time).
     lang
         ko or en.
     json
@@ -186,14 +182,14 @@ def check(
 
 @exercise.command
 def hint(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Open the next hint of a task. What was opened is noted in your record.
+    """Show the next hint of a task. Your record notes it.
 
     Parameters
     ----------
     task
         Such as 1.3.
     dir
-        Where your answers are.
+        Directory of your answers.
     lang
         ko or en.
     """
@@ -209,24 +205,28 @@ def hint(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> Non
 
 @exercise.command
 def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
-    """Show the reference solution of a task. That it was opened is noted in your record.
+    """Show the reference solution of a task, and a model answer to its question in words. That it was opened is noted
+    in your record.
 
     Parameters
     ----------
     task
         Such as 1.3.
     dir
-        Where your answers are.
+        Directory of your answers.
     lang
         ko or en.
     """
     from reslab.exercises import sheets, tasks
+    from reslab.exercises.model_answers import model
     from reslab.exercises.record import Record
 
-    text = sheets.task(task, language_for(lang, dir))
+    chosen = language_for(lang, dir)
+    text = sheets.task(task, chosen)
     Record(dir).open_solution(task)
     print(f"# {text.id} {text.title}\n")
     print("\n\n".join(inspect.getsource(part.right) for part in tasks.find(task).parts))
+    print(f"# {sheets.HEADINGS[chosen]['words']}: {model(task, chosen).text}\n")
     print(f"# {' '.join(text.reading.split())}")
 
 
@@ -239,33 +239,45 @@ def grade(
     task: Tasks = (),
     seed: Seed = 0,
     hidden: Path | None = None,
+    roster: Path | None = None,
     out: Path | None = None,
+    export: Annotated[tuple[Literal["gradescope", "otter", "nbgrader"], ...], Parameter(negative=())] = (),
     json: Flag = False,
 ) -> None:
-    """Grade a directory of submissions into a CSV, a row a file; run again, it grades only what is new or changed.
+    """Grade a class: one row per student. Run again, it grades only what is new or changed.
 
-    Submissions are DIRECTORY/STUDENT.py or DIRECTORY/STUDENT/01_gradient_analysis.py. Each student's inputs have a seed
-    of their own. They run with your rights: grade strangers' files in a container, or as a user who owns nothing.
+    Submissions are DIRECTORY/STUDENT.py, .ipynb or .zip, or DIRECTORY/STUDENT/01_gradient_analysis.py, or a download
+    from Moodle, Canvas or Blackboard, also as one zip file. Each student's inputs have their own seed. Beside the table
+    it writes a row per function (.parts.csv), every detail (.jsonl), feedback/STUDENT.md to hand back, and the answers
+    in words to mark (words.md, words.csv). Submissions run with your rights: grade strangers' files in a container
+    (reslab/exercises/Dockerfile), or as a user who owns nothing.
 
     Parameters
     ----------
     directory
-        The submissions.
+        The submissions: a directory or a zip file.
     jobs
-        Tasks at a time (by default as many as there are cores).
+        Files to grade in parallel (default: as many as there are cores).
     task
-        Only this task; may be given again.
+        Only this task; repeatable.
     seed
-        What the students' seeds are drawn from: another for another class.
+        Seed from which the students' seeds are drawn: choose another for each class.
     hidden
         A Python file with tests of your own: functions `test_1_3_anything(answers, seed)` that raise where an answer is
-        wrong, worth `test_1_3_anything.points` (1 if not set).
+        wrong, worth `test_1_3_anything.points` (1 if not set). They have to pass with the reference solutions.
+    roster
+        The list of the class, one student per line (or CSV): those who handed in nothing get a row, too.
     out
-        The table (by default DIRECTORY/grades.csv); every detail goes into a .jsonl beside it.
+        The table (default: grades.csv beside the submissions).
+    export
+        gradescope (a results.json per student), otter or nbgrader (a CSV file); repeatable.
     json
         Print the rows as JSON.
     """
-    from reslab.exercises import classroom, sheets
+    from tempfile import TemporaryDirectory
+
+    from reslab.exercises import classroom, handing_back, sheets
+    from reslab.exercises import submissions as handing_in
 
     for each in task:
         sheets.task(each, "en")
@@ -273,17 +285,27 @@ def grade(
         raise WrongValueError(f"--jobs must be at least 1, got {jobs}")
     if hidden is not None and not hidden.is_file():
         raise MissingError(f"no file {hidden}; expected the Python file with your hidden tests")
-    found = classroom.submissions(directory, task)
-    table = out or directory / "grades.csv"
-    typed.make_writable(table.parent)
-    with display() as progress:
-        rows = classroom.grade(
-            found, table, seed=seed, jobs=jobs or os.cpu_count() or 1, hidden=hidden, progress=progress
+    listed = handing_in.roster(roster) if roster is not None else []
+    with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
+        handed = handing_in.submissions(directory, Path(work), task)
+        table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
+        typed.make_writable(table.parent)
+        students = classroom.grade(
+            handed,
+            table.with_suffix(".jsonl"),
+            only=task,
+            seed=seed,
+            jobs=jobs or os.cpu_count() or 1,
+            hidden=hidden,
+            roster=listed,
+            progress=progress,
         )
+        handing_back.write(students, table, export)
+    rows = [student.row() for student in students]
     if json:
         printing.print_json(rows)
         return
-    columns = ("student", "points", "of", "in words", "stopped")
+    columns = ("student", "points", "of", "in words", "remarks")
     printing.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
     print(table)
 
@@ -300,6 +322,4 @@ def language_for(given: Language | None, directory: Path) -> Language:
     from reslab.exercises.record import Record
 
     begun = Record(directory).read()["language"]
-    system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
-    chosen: Language = given or begun or ("ko" if system.lower().startswith("ko") else "en")
-    return chosen
+    return typed.language(given or begun)

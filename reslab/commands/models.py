@@ -1,11 +1,46 @@
 """`reslab models`: every network, or one as its paper's table would show it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.errors import MissingError, UnknownNameError, suggest
 from reslab.networks import catalogue
+
+WORDS: dict[typed.Language, dict[str, str]] = {
+    "ko": {
+        "network": "신경망",
+        "parameters": "매개변수",
+        "macs": "MACs",
+        "input": "입력",
+        "stage": "단계",
+        "blocks": "블록",
+        "output": "출력",
+        "field": "수용 영역",
+        "sources": "숫자의 출처:",
+        "open": "크기를 정해 만들 수 있는 것과 그 옵션:",
+        "whole": "{0}: 매개변수 {1}개, {3} 이미지 한 장에 {2} G MACs",
+        "differ": "층 {}개가 다르다:",
+        "same": "다른 층이 {}개다: {}와(과) {}은(는) 층마다 같다",
+        "none": "없음",
+    },
+    "en": {
+        "network": "network",
+        "parameters": "parameters",
+        "macs": "MACs",
+        "input": "input",
+        "stage": "stage",
+        "blocks": "blocks",
+        "output": "output",
+        "field": "receptive field",
+        "sources": "Where these figures come from:",
+        "open": "Of any size, with the options named:",
+        "whole": "{}: {} parameters, {} G MACs for one {} image",
+        "differ": "{} layers differ:",
+        "same": "{} layers differ: {} and {} are the same layer by layer",
+        "none": "none",
+    },
+}
 
 
 @app.command
@@ -15,6 +50,7 @@ def models(
     *,
     diff: str | None = None,
     family: str | None = None,
+    lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
     **options: str,
 ) -> None:
@@ -29,7 +65,9 @@ def models(
     diff
         Another network: show where the two differ.
     family
-        List only networks whose names begin so, such as resnet or regnet.
+        List only networks of one family, such as resnet or regnet.
+    lang
+        ko or en, by default the system's language.
     json
         Print JSON.
     options
@@ -40,7 +78,7 @@ def models(
 
         words = typed.words(options)
         typed.see_whose(words, models, zoo.options(name))
-        show_network(name, diff, words, json)
+        show_network(name, diff, words, json, typed.language(lang))
         return
     if diff is not None or options:
         raise MissingError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
@@ -53,16 +91,19 @@ def models(
         printing.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])
         return
     rows = [(d.name, f"{d.params:,}", f"{d.macs / 1e6:,.2f} M", "×".join(map(str, d.input))) for d in descriptions]
-    printing.print_table(("network", "parameters", "MACs", "input"), rows)
-    print("Where these figures come from:")
+    said = WORDS[typed.language(lang)]
+    printing.print_table((said["network"], said["parameters"], "MACs", said["input"]), rows)
+    print(said["sources"])
     for source in dict.fromkeys(item.reference.source for item in descriptions):
         print(f"  {', '.join(item.name for item in descriptions if item.reference.source == source)}: {source}")
-    print("Of any size, with the options named:")
+    print(said["open"])
     for each, needed in open_families.items():
         print(f"  {each} {' '.join('--' + option.replace('_', '-') for option in needed)}")
 
 
-def show_network(name: str, other: str | None, options: dict[str, Any], as_json: bool) -> None:
+def show_network(
+    name: str, other: str | None, options: dict[str, Any], as_json: bool, language: typed.Language = "en"
+) -> None:
     """Print a network stage by stage, and its differences from another."""
     from dataclasses import asdict
 
@@ -87,10 +128,11 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
             }
         )
         return
+    said = WORDS[language]
     for label, table in tables.items():
         shape = "×".join(map(str, table.input))
-        print(f"{label}: {table.params:,} parameters, {table.macs / 1e9:.3f} G MACs for one {shape} image")
-        columns = ("stage", "blocks", "output", "parameters", "MACs", "receptive field")
+        print(said["whole"].format(label, f"{table.params:,}", f"{table.macs / 1e9:.3f}", shape))
+        columns = tuple(said[key] for key in ("stage", "blocks", "output", "parameters", "macs", "field"))
         printing.print_table(
             columns,
             [
@@ -104,12 +146,12 @@ def show_network(name: str, other: str | None, options: dict[str, Any], as_json:
                 )
                 for row in table.stages
             ],
-            words=("stage", "blocks"),
+            words=columns[:2],
         )
     if other is not None:
-        print(f"{len(found)} layers differ" + (":" if found else f": {name} and {other} are the same layer by layer"))
+        print(said["differ" if found else "same"].format(len(found), name, other))
         for difference in found:
             print(
-                f"  {difference.layer}\n    {name}: {difference.first or 'none'}"
-                f"\n    {other}: {difference.second or 'none'}"
+                f"  {difference.layer}\n    {name}: {difference.first or said['none']}"
+                f"\n    {other}: {difference.second or said['none']}"
             )

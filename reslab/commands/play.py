@@ -1,19 +1,28 @@
 """`reslab play`: trained networks to play with, in the browser."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reslab.commands import typed
 from reslab.commands.app import Flag, app
 from reslab.errors import WrongValueError
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reslab.report.playground import Images
+
 NETWORKS = ("resnet20", "plain20", "resnet56", "plain56")
+SMALL = NETWORKS[:2]
+"""Those that a report has room for."""
 
 
 @app.command
 def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     """Write one self-contained HTML page, Korean and English, in which trained networks run: draw a digit, put gates on
-    blocks, and see what each block does and how the error bends.
+    blocks, and see what each block does and how the error changes.
 
     Parameters
     ----------
@@ -24,26 +33,28 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     """
     import webbrowser
 
+    from reslab.report.playground import write_playground
+
     if out.is_dir():
         raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'play.html'}")
     typed.make_writable(out.parent)
-    page = write_shipped(out)
+    page = write_playground(*shipped(), out)
     print(page)
     if open and not webbrowser.open(page.resolve().as_uri()):
         print(f"reslab: note: no browser could be opened; open {page} by hand", file=sys.stderr)
 
 
-def write_shipped(out: Path) -> Path:
-    """Write the page with the networks that come with the lab, trained on digits, and the digits' test images."""
+def shipped(names: Sequence[str] = NETWORKS) -> "tuple[dict[str, nn.Module], Images]":
+    """Return networks that come with the lab, trained on digits, and the digits' test images."""
     from torch import Tensor
 
     from reslab.data import load_data
     from reslab.networks import zoo
-    from reslab.report.playground import Images, write_playground
+    from reslab.report.playground import Images
 
     digits = load_data("digits")
     test = digits.part("test")
     assert isinstance(test.images, Tensor)
     (mean,), (deviation,) = digits.statistics.mean, digits.statistics.std
-    networks = {name: zoo.build(name, weights="digits").eval() for name in NETWORKS}
-    return write_playground(networks, Images(test.images, test.labels, int(digits.unit), mean, deviation), out)
+    networks = {name: zoo.build(name, weights="digits").eval() for name in names}
+    return networks, Images(test.images, test.labels, int(digits.unit), mean, deviation)

@@ -24,24 +24,24 @@ def predict(
     json: Flag = False,
     **options: str,
 ) -> None:
-    """Say what is in images: `reslab predict resnet50 CAT.jpg DOG.png --weights torchvision`.
+    """Classify images: `reslab predict resnet50 CAT.jpg DOG.png --weights torchvision`.
 
-    The network comes first, then any number of images. Each is prepared as the weights say, by itself.
+    The network comes first, then any number of images. Each is prepared on its own, as the weights say.
 
     Parameters
     ----------
     model
         Name of the network.
     images
-        Image files, in any of the formats that a folder of images may have.
+        Image files, in any format that a folder of images may have.
     weights
         As for `reslab evaluate`.
     top
         How many classes to name, the likeliest first.
     size
-        Side that the network sees (by default the one that the weights say).
+        Image size in pixels (default: what the weights say).
     zero_pad
-        Where the file's option A puts its zero channels; only for files that are not this lab's.
+        Where option A puts its zero channels in this file; only for files from elsewhere.
     json
         Print the classes and probabilities as JSON.
     options

@@ -93,12 +93,12 @@ def figure(value: Any) -> str:
 
 
 def warn_of_old(results: "Sequence[Json]", code_digest: str, data: "Dataset") -> None:
-    """Say on standard error if a result was made by other code than this, or of other images than there are now."""
+    """Warn on standard error of results that were made with different code, or from other images than there are now."""
     code = sum(result["code"] != code_digest for result in results)
     images = sum(result.get("images", data.fingerprint) != data.fingerprint for result in results)
     for old, one, several, what in (
-        (code, "was", "were", "made by other code than this"),
-        (images, "is", "are", f"of other images than {data.name} has now"),
+        (code, "was", "were", "made with different code"),
+        (images, "was", "were", f"made from other images than {data.name} has now"),
     ):
         if old:
             which = f"this result {one}" if len(results) == 1 else f"{old} of {len(results)} results {several}"

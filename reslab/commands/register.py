@@ -26,10 +26,10 @@ def register(
     out: Path | None = None,
     **settings: str,
 ) -> int:
-    """Fix a study's claims, settings, seeds and code in a small file, before any of it is run.
+    """Pre-register a study: write its claims, settings, seeds and a hash of its code to a small file before it runs.
 
     `reslab register degradation --seeds 300:310`; then `reslab study degradation --registered FILE` runs it. A record
-    of other seeds, settings or code than the registered is exploratory.
+    with other seeds, settings or code is exploratory.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def register(
     seeds
         The seeds, first and one past the last: 300:310. None may occur in a known record of the study's claims.
     looks
-        Numbers of seeds after which claims are decided, each at an even part of the error rate: 5,10 (by default once,
-        at the end).
+        Numbers of seeds after which claims are decided, each with an equal share of the error rate: 5,10 (default:
+        once, at the end).
     preset
         A set of settings: default, or smoke.
     known
-        A directory below which there are more records whose seeds are known; may be given again.
+        A directory with more records whose seeds are known; repeatable.
     out
-        The file to write (by default results/registrations/NAME-FIRST.json in a checkout of the lab, or
+        The file to write (default: results/registrations/NAME-FIRST.json in a clone of the lab, or
         registrations/NAME-FIRST.json).
     settings
         Settings of the study, as for `reslab study`.

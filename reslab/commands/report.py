@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
+from reslab.commands.play import SMALL, shipped
 from reslab.errors import MissingError, WrongValueError
 from reslab.progress import display
 
@@ -14,6 +15,7 @@ def report(
     *directories: Path,
     out: Path = Path("report.html"),
     figures: Path | None = None,
+    play: Flag = False,
     open: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -23,11 +25,13 @@ def report(
     Parameters
     ----------
     directories
-        Study directories (the --out of `reslab study`); without any, the page is of the ledger that comes with the lab.
+        Study directories (the --out of `reslab study`); without any, the page shows the bundled ledger.
     out
         The page to write.
     figures
         A directory for every picture as PNG and SVG, in both languages.
+    play
+        Include the playground, with the networks of 20 layers; `reslab play` also has those of 56.
     open
         Open the page in the browser.
     json
@@ -38,6 +42,7 @@ def report(
     from reslab.analysis.torchvision_tour import Tour, torchvision_tour
     from reslab.report.figures import write_figures
     from reslab.report.page import write_report
+    from reslab.report.playground import playground
 
     if figures is not None and not directories:
         raise MissingError(
@@ -54,7 +59,7 @@ def report(
             progress("reading torchvision", 1, 1)
             return read
 
-        page = write_report(directories, out, tour)
+        page = write_report(directories, out, tour, playground(*shipped(SMALL)) if play else None)
         written = []
         if figures is not None:
             typed.make_writable(figures)

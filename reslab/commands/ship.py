@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @app.command
 def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> None:
-    """Make a small weights file to come with the lab, and its card, of a finished run: `reslab ship runs/train/RUN
-    --out weights`.
+    """Make a small weights file and its card from a finished run, to be bundled with the lab: `reslab ship
+    runs/train/RUN --out weights`.
 
     Kernels and matrices are rounded to float16; the card states the errors before and after.
 
@@ -36,7 +36,7 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
     run
         The run directory, as `reslab train` prints it.
     out
-        Where to write DATA/MODEL.safetensors and DATA/MODEL.md, over nothing that is there.
+        Where to write DATA/MODEL.safetensors and DATA/MODEL.md; refuses to overwrite.
     json
         Print what the card states as JSON.
     """
@@ -92,7 +92,7 @@ class Shipped(NamedTuple):
 
 
 def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
-    """Write a finished run's network and its card below `out`, over nothing that is there.
+    """Write a finished run's network and its card below `out`; refuse to overwrite.
 
     Raises:
         UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card
@@ -122,7 +122,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     card_path = target.with_suffix(".md")
     for path in (target, card_path):
         if path.exists():
-            raise ExistsError(f"{path} exists and is not overwritten; give another --out, or take it away first")
+            raise ExistsError(f"{path} exists and is not overwritten; give another --out, or remove it first")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

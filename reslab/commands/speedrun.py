@@ -34,37 +34,37 @@ def speedrun(
 ) -> None:
     """Train a residual network to the most accuracy in the fewest seconds: `reslab speedrun --data cifar10 --download`.
 
-    Its recipe is in `reslab/studies/speedrun.py`. With `--against airbench94` that recipe runs too, in turn with it.
-    Each run is a process of its own, and the table has the time from its start to its end as well as that of the
-    training alone. Every image is seen in one view. Run again, the command does only what is missing; a run that was
-    interrupted starts again, as its time counts.
+    Network and recipe are in `reslab/speedrun/network.py`. `--against airbench94` also trains that recipe, alternating
+    with this one. Each run is a process of its own; the table has the time of the whole process and of the training
+    alone. Every image is evaluated in one view. Run the command again and it does only what is missing; an interrupted
+    run starts from the beginning, as its time counts.
 
     Parameters
     ----------
     data
-        As for `reslab train`; the images are of one size.
+        As for `reslab train`; all images must have one size.
     against
-        What to race against: airbench94 (K. Jordan 2024) or the newer airbench94-muon, whose network is not residual. A
-        race has runs of its own.
+        What to race against: airbench94 (K. Jordan 2024) or the newer airbench94-muon, whose network is not residual.
+        Runs of a race are kept apart from single ones.
     part
-        Part of the data that it is evaluated on. For choices: heldout. For final figures: test, and the held-out images
-        are trained on too.
+        Part of the data to evaluate on: heldout to make choices; test for final figures, in which case the held-out
+        images are trained on too.
     seeds
-        How many runs of each, of different seeds.
+        Number of runs of each contender, one per seed.
     first_seed
-        The first of the seeds.
+        The first seed.
     epochs
-        Length of the training of either, in epochs (by default the recipe's own).
+        Length of training in epochs, for all contenders (default: each recipe's own).
     threads
-        CPU threads (by default all cores).
+        CPU threads (default: all cores).
     device
-        Where to train; auto is the fastest that is here.
+        Where to train; auto chooses the fastest device available.
     precision
-        Of convolutions and matrix products; auto is bf16 where the device computes in it, else 32.
+        Precision of convolutions and matrix products; auto is bf16 where the device supports it natively, else 32.
     out
-        Where run directories are made, one a run.
+        Where run directories are made, one per run.
     download
-        Download the data set if it is not there.
+        Download the data set if it is missing.
     json
         Print the results as JSON.
     """

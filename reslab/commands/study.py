@@ -36,41 +36,44 @@ def study(
     registered: Path | None = None,
     until: Literal["decided"] | None = None,
     log: Log | None = None,
+    lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
-    """Measure: train what is missing, decide the claims, write study.json and report.html.
+    """Run a study: train missing trials, decide its claims, write study.json and report.html.
 
-    `reslab study degradation --data digits --seeds 5 --depths 20,56`. Run again, it trains only what is missing.
+    `reslab study degradation --data digits --seeds 5 --depths 20,56`. Run it again and it resumes: finished trials are
+    never retrained.
 
     Parameters
     ----------
     name
-        The study (`reslab claims` says what each decides), or all of them: all, each in a directory of its own.
+        The study (`reslab claims` lists what each decides), or `all`: every study, each in its own directory.
     from_
         A study of your own, in place of a name: a Python file with STUDY, its words in NAME.toml beside it.
     preset
-        A set of settings: default, or smoke (seconds, to see that everything works).
+        A set of settings: default, or smoke (a quick check that everything works).
     out
-        The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for all, the directory of theirs.
+        The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for `all`, the parent directory.
     fresh
         Start over in a new directory beside the old one, which is kept.
     replace
-        Let the record and report replace those that other settings gave in the same directory; trials are kept, and
-        used again.
+        Replace a record and report in the same directory that have other settings; trials are kept and reused.
     workers
-        Trials at a time on this machine (by default as many as cores and memory allow); never changes a result.
+        Trials to run in parallel on this machine (default: as many as cores and memory allow); never changes a result.
     executor
         Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
     address
-        The Ray cluster's address (by default one is made on this machine for the occasion).
+        The address of an existing Ray cluster (default: a temporary one on this machine).
     registered
         A registration of the study (`reslab register`), which says its settings, seeds and looks.
     until
-        With a registration of several looks: decided, to go on to the next look only while a claim is inconclusive.
+        For a registration with several looks: `decided` stops at the first look at which no claim is inconclusive.
     log
         Write the metrics of its trials for another tool too, into logs/ of its directory: csv, tensorboard, wandb or
         trackio. Never part of a trial's identity.
+    lang
+        Language of the table and the verdicts, by default the system's; records have both.
     json
         Print study.json to standard output.
     settings
@@ -105,10 +108,10 @@ def study(
     if workers is not None and workers < 1:
         raise WrongValueError(f"--workers must be at least 1, got {workers}")
     if address is not None and executor != "ray":
-        raise MismatchError("--address is a Ray cluster's; give --executor ray too")
+        raise MismatchError("--address is for a Ray cluster; add --executor ray")
     if workers is not None and executor == "ray":
         raise MismatchError(
-            "--workers is of this machine; on Ray, as many trials run as the cluster has processors and GPUs for"
+            "--workers applies to this machine; on Ray, the cluster's CPUs and GPUs decide how many trials run"
         )
     if out is None:
         paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
@@ -133,13 +136,13 @@ def study(
         report = write_report([directory.path], directory.path / "report.html")
         if finished.reused_from_other_code:
             print(
-                f"warning: {finished.reused_from_other_code} results were made by other code than this; --fresh "
+                f"warning: {finished.reused_from_other_code} results were made with different code; --fresh "
                 "measures again",
                 file=sys.stderr,
             )
         if finished.of_other_images:
             print(
-                f"warning: {finished.of_other_images} results are of other images than the data set has now; "
+                f"warning: {finished.of_other_images} results were made from other images than the data set has now; "
                 "--fresh measures again",
                 file=sys.stderr,
             )
@@ -151,8 +154,9 @@ def study(
         failed |= bool(finished.failures)
         records.append(finished.record.to_json())
         if not json:
-            print_study(finished.record, summary_rows(finished.record))
-            print(f"Report: {report}")
+            spoken = typed.language(lang)
+            print_study(finished.record, summary_rows(finished.record), spoken)
+            print(f"{REPORT[spoken]}: {report}")
     if json:
         printing.print_json(records if name == "all" else records[0])
     return 1 if failed else 0
@@ -169,7 +173,7 @@ def help_with_settings(name: str) -> str:
     chosen = studies.find(name)
     config = chosen.configure("default", {})
     lines = [
-        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words['en']}"
+        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words[typed.language()]}"
         for key, words in chosen.text.settings.items()
     ]
     return "\n".join([f"Settings of {name}, with their defaults:", *lines])
@@ -199,7 +203,7 @@ def registered_run(
     if [study.name for study in chosen] != [found.study]:
         raise MismatchError(f"--registered {path} is of the study {found.study}: reslab study {found.study} …")
     if settings or preset != "default":
-        raise MismatchError("--registered says all settings; give none beside it")
+        raise MismatchError("--registered fixes all settings; leave the others out")
     (study,) = chosen
     code = code_of(study.text.module)
     for part in (part for part in code if code[part] != found.code.get(part)):
@@ -221,13 +225,19 @@ def of_registration(directory: Path, registration: "Registration | None") -> boo
         return False
 
 
-def print_study(record: "Record", rows: "list[Json]") -> None:
+REPORT = {"ko": "보고서", "en": "Report"}
+COLUMNS = {
+    "ko": ("신경망", "매개변수", "시드", "훈련 오류 (%)", "테스트 오류 (%)"),
+    "en": ("network", "parameters", "seeds", "training error (%)", "test error (%)"),
+}
+
+
+def print_study(record: "Record", rows: "list[Json]", language: typed.Language = "en") -> None:
     """Print a study's table of errors and its verdicts."""
     from reslab.ledger.evidence import alone
 
-    columns = ("network", "parameters", "seeds", "training error (%)", "test error (%)")
     printing.print_table(
-        columns,
+        COLUMNS[language],
         [
             (
                 row["group"],
@@ -239,7 +249,7 @@ def print_study(record: "Record", rows: "list[Json]") -> None:
             for row in rows
         ],
     )
-    print_claims([alone(claim) for claim in record.claims])
+    print_claims([alone(claim) for claim in record.claims], language)
 
 
 def percent(row: "Json", key: str) -> str:

@@ -50,41 +50,41 @@ def train(
 ) -> int:
     """Train one network: `reslab train resnet20`, `reslab train cifar_resnet --depth 26`.
 
-    Interrupted, the same command goes on where it stopped; finished, it prints the result it has.
+    Kill it at any time: the same command resumes. Once finished, it prints the existing result.
 
     Parameters
     ----------
     model
         Name of the network (see `reslab models`).
     data
-        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a place: cifar10:ROOT; or folder:PATH,
-        with images in PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip leaves out what cannot be decoded).
+        digits; cifar10, cifar10-jpeg75, cifar100 or fashion_mnist, also with a path: cifar10:ROOT; or folder:PATH, with
+        images in PATH/train/CLASS and PATH/test/CLASS (folder:PATH?broken=skip skips images that cannot be decoded).
     recipe
         How to train: fast (7 epochs on the digits, 16 on larger data), paper-cifar, paper-cifar-warmup, paper-imagenet.
     epochs
-        Length in epochs, in place of the recipe's own.
+        Length in epochs (default: the recipe's own).
     seed
         Seed of the initial weights and of the order of the images.
     threads
-        CPU threads; part of the run's identity, as it changes sums.
+        CPU threads; part of the run's identity, because it changes the order of sums.
     device
-        Where to train; auto is the fastest that is here.
+        Where to train; auto chooses the fastest device available.
     precision
-        Of convolutions and matrix products; auto is the fastest that the device computes in itself. The result says
-        what was taken, and why.
+        Precision of convolutions and matrix products; auto chooses the fastest that the device supports natively. The
+        result records the choice and the reason.
     devices
-        Processes that share every batch, each with a device of its own (and `threads` threads): on one machine, or
-        started by torchrun on several.
+        Processes that share each batch, each with its own device (and `threads` threads): on one machine, or started by
+        torchrun on several.
     strategy
         How they share: ddp (gradients averaged, BatchNorm normalising each share by itself).
     compile
-        Train through torch.compile: minutes at the start, for longer runs on hardware where it pays. It needs a C++
+        Use torch.compile: it costs minutes at the start and pays off in longer runs on some hardware. Needs a C++
         compiler.
     from_
-        Fine-tune weights with a new classifier: of a file, of a word that `reslab weights` lists, or trained ones of
-        others by name, as for `reslab evaluate`. Their content is part of the run's identity.
+        Fine-tune existing weights with a new classifier: a file, a word that `reslab weights` lists, or another
+        library's trained weights by name, as for `reslab evaluate`. Their content is part of the run's identity.
     zero_pad
-        Where that file's option A puts its zero channels; only for files that are not this lab's.
+        Where option A puts its zero channels in that file; only for files from elsewhere.
     set
         A setting of the recipe: `--set learning_rate=0.01`, any number of times; `--set learning_rate=0.01,0.03` is a
         grid of runs. Off unless set: label_smoothing, ema (of the weights, evaluated beside them), no_vector_decay,
@@ -96,9 +96,9 @@ def train(
         Write the metrics for another tool too, into logs/ of --out: csv, tensorboard, wandb or trackio. Never part of
         a run's identity.
     out
-        Where run directories are made, one a configuration.
+        Where run directories are made, one per configuration.
     download
-        Download the data set if it is not there.
+        Download the data set if it is missing.
     json
         Print the result as JSON.
     options

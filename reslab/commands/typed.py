@@ -1,6 +1,7 @@
 """Reading what was typed: values, settings of a recipe, directories to write to."""
 
 import json
+import locale
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable
@@ -8,9 +9,17 @@ from difflib import get_close_matches
 from inspect import signature
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest
+
+Language = Literal["ko", "en"]
+
+
+def language(given: Language | None = None) -> Language:
+    """Return the language to speak: the one given, else Korean where the system speaks it, else English."""
+    system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    return given or ("ko" if system.lower().startswith("ko") else "en")
 
 
 def value(text: str) -> Any:
@@ -22,7 +31,7 @@ def value(text: str) -> Any:
 
 
 def numbers(what: str, text: str) -> tuple[float, ...]:
-    """Return typed-in numbers, one a channel: `0.5,0.5,0.5`, or `0.5`.
+    """Return typed-in numbers, one per channel: `0.5,0.5,0.5`, or `0.5`.
 
     Raises:
         UserError: if they are not numbers.
@@ -30,7 +39,7 @@ def numbers(what: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise WrongValueError(f"{what} {text}: expected numbers, one a channel, such as 0.485,0.456,0.406") from error
+        raise WrongValueError(f"{what} {text}: expected numbers, one per channel, such as 0.485,0.456,0.406") from error
 
 
 def words(options: dict[str, str]) -> dict[str, Any]:
@@ -42,7 +51,7 @@ def words(options: dict[str, str]) -> dict[str, Any]:
 def see_whose(
     options: Iterable[str], command: Callable[..., Any], known: Collection[str] | None, settings: Iterable[str] = ()
 ) -> None:
-    """See that no option that was left for the network is meant for the command, or for its recipe's `settings`.
+    """Check that no option that was left for the network is meant for the command, or for its recipe's `settings`.
 
     `known` are the options that are taken; None if that cannot be known, as of others' networks.
 
@@ -66,7 +75,7 @@ def see_whose(
 
 
 ALIKE = 0.8
-"""From here on two names are one and a slip of the hand, as difflib measures it: epoch and epochs, batchsize and
+"""Names that difflib finds at least this similar are taken for typos of each other: epoch and epochs, batchsize and
 batch_size.
 """
 

@@ -29,8 +29,8 @@ def weights(
     json: Flag = False,
     **options: str,
 ) -> None:
-    """Take weights from any file into a network, say what was mapped, and write them as safetensors or ONNX; or list
-    those that come with the lab.
+    """Load weights from any file into a network, report what was mapped, and write them as safetensors or ONNX; or list
+    the bundled weights.
 
     `reslab weights` · `reslab weights resnet20.th --as resnet20 --zero-pad centred --out resnet20.safetensors`
 
@@ -40,23 +40,23 @@ def weights(
         safetensors, or a saved state dict (also nested, also with `module.` and other prefixes, also of other
         libraries' names), Keras' .h5, Detectron's .pkl, or the directory of a run. Without it, the list.
     as_
-        The network that the weights are for; this lab's files say it themselves.
+        The network that the weights are for; this lab's own files state it.
     zero_pad
-        Where the file's option A puts its zero channels; its tensors cannot tell.
+        Where option A puts its zero channels in this file, which no tensor reveals.
     head
-        The network's classifier in place of the file's, as for weights that were trained without labels: a fresh one,
-        or none, which leaves the features.
+        A classifier in place of the file's, for weights trained without labels: fresh, or none, which leaves the
+        features.
     raw
-        Of weights and their average in one file, take the weights; else the average is taken.
+        If a file holds both weights and their average (EMA), use the weights; the default is the average.
     mean
-        Channel means that the network's images are prepared with, `0.5,0.5,0.5`: kept in the file written.
+        Channel means with which the network's images are normalised, `0.5,0.5,0.5`: stored in the written file.
     std
         Channel standard deviations, likewise.
     without
-        Blocks to take out, `layer2.1,layer3.4`: the network with their branches at 0, in fewer parameters and
-        multiply-adds. A safetensors file keeps which they are, and its network is that without them.
+        Blocks to remove, `layer2.1,layer3.4`: the network with their branches at 0, with fewer parameters and
+        multiply-adds. A safetensors file records which, and loads as the network without them.
     out
-        What to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
+        File to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
     json
         Print the report as JSON.
     options

@@ -55,9 +55,7 @@ def canonical(name: str) -> str:
             raise UnknownNameError(f"no data set {name!r}; did you mean 'folder:{name}'?")
         raise UnknownNameError(f"no data set {kind!r}{suggest(kind, DATA)}")
     if kind == "digits" and colon:
-        raise MismatchError(
-            "the digits come with scikit-learn and are in no place of yours; leave out what is after the colon"
-        )
+        raise MismatchError("digits ship with scikit-learn and take no path; drop the colon and what follows it")
     if kind == "folder":
         from reslab.data.folder import parse
 

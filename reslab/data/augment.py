@@ -52,7 +52,7 @@ class Augment:
 
 
 def _sent(draws: Tensor, device: torch.device) -> Tensor:
-    """Return what was drawn on the CPU on the device, without waiting for the device where it is a GPU."""
+    """Move a tensor from the CPU to the device; on a GPU, without waiting for the copy."""
     return draws.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else draws.to(device)
 
 

@@ -40,7 +40,7 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
                 )
             break
     if not images:
-        raise MissingError("there are no images to look at")
+        raise MissingError("no images were given")
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 

@@ -211,8 +211,8 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
 
 
 def _sound(index: Any, parts: int, classes: int | None) -> bool:
-    """Say whether an index holds what `_write_index` writes: each thing of its kind, in its range, and as many as there
-    have to be.
+    """Return whether an index holds what `_write_index` writes: each part of its kind, in its range, and as many as
+    there have to be.
     """
     shapes, labels, counts = (index[key] for key in ("shapes", "labels", "counts"))
     statistics = [torch.tensor(values) for values in index["statistics"]]
@@ -362,7 +362,7 @@ def _write_index(
 def _mode(
     pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, progress: Progress
 ) -> str:
-    """Return "L" if every image is grey, else "RGB", from the files' headers; see that the disk has room.
+    """Return "L" if every image is grey, else "RGB", from the files' headers; check that the disk has room.
 
     Raises:
         UserError: if it has not.

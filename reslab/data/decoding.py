@@ -13,7 +13,7 @@ from reslab.errors import first_few
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""How the names of image files end, in small letters: those that torchvision's folders take."""
+"""How the names of image files end, in lower case: those that torchvision's folders take."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
 """What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program
 run.
@@ -82,7 +82,7 @@ def decode(path: Path, mode: str) -> Tensor | None:
 
 
 def _of_sixteen_bits(image: Image.Image) -> bool:
-    """Say whether an image is grey in 16 bits: Pillow reads some of them into 32, from formats that have no more."""
+    """Return whether an image is grey in 16 bits: Pillow reads some of them into 32, from formats that have no more."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
@@ -111,9 +111,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Return an image over the background, where it is transparent: what is hidden there differs between images that
-    look alike.
-    """
+    """Composite a transparent image over the background: hidden pixels differ between images that look the same."""
     if image.mode[-1] not in "Aa" and "transparency" not in image.info:
         return image
     seen = image.convert("RGBA")
@@ -121,11 +119,11 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def undecodable(paths: Sequence[str]) -> str:
-    """Return what is said of files that cannot be decoded."""
+    """Return the message about files that cannot be decoded."""
     wanted = f"images that Pillow reads, of 8 bits or grey of 16, and of {MOST_PIXELS:,} pixels at most, were expected"
     return f"cannot decode {first_few(paths)} ({wanted}); mend them, or leave them out: folder:PATH?broken=skip"
 
 
 def left_out(paths: Sequence[str], total: int) -> str:
-    """Return what is said of files that cannot be decoded and are skipped, among so many."""
+    """Return the message about files that are skipped because they cannot be decoded, out of `total`."""
     return f"left out {len(paths):,} of {total:,} images, which cannot be decoded: {first_few(paths)}"

@@ -173,7 +173,7 @@ def _files(
 
 
 def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
-    """Yield what is no directory below a directory; what is hidden is left out.
+    """Yield the files below a directory, except hidden ones.
 
     Links to directories are followed, but to none twice, and to none that holds the link or the directory itself.
     """

@@ -35,5 +35,5 @@ def user_cache() -> Path:
 
 
 def data_root() -> Path:
-    """Return where downloaded data sets are: RESLAB_DATA where it is set, else `data` in the user's cache directory."""
+    """Return the directory of downloaded data sets: RESLAB_DATA if set, else `data` in the user's cache directory."""
     return Path(os.environ.get("RESLAB_DATA") or user_cache() / "data")

@@ -185,7 +185,7 @@ def _wrong(source: _Source, root: Path) -> list[str]:
 
 
 def _whole(path: Path, checksum: str | None) -> bool:
-    """Say whether a file has its checksum, or where none is known, as many bytes as it says."""
+    """Return whether a file has its checksum, or where none is known, as many bytes as it says."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
     from torchvision.datasets.utils import check_integrity
 

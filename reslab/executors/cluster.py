@@ -1,4 +1,4 @@
-"""Trials as tasks of a Ray cluster: each gets its processors and GPUs, and is run again if its worker process dies."""
+"""Trials as tasks of a Ray cluster: each gets its CPUs and GPUs, and is run again if its worker process dies."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
 RETRIES = 3
-"""How often a trial is started again after its worker process died; it goes on from its checkpoint."""
+"""How often a trial is restarted after its worker process died; it resumes from its checkpoint."""
 
 
 def on_ray(address: str | None) -> Executor:

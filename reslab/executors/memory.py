@@ -30,7 +30,7 @@ def most_that_fit(configs: Sequence[TrialConfig], workers: int) -> int:
 
 
 def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
-    """See that so many workers fit the memory that is free, where the system tells.
+    """Check that so many workers fit the memory that is free, where the system tells.
 
     Raises:
         UserError: if they do not.
@@ -49,7 +49,7 @@ def needed(configs: Sequence[TrialConfig], workers: int) -> float:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that can be had without swapping, or None where there is no /proc/meminfo."""
+    """Return the bytes available without swapping, or None without /proc/meminfo."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
@@ -78,7 +78,7 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> t
     """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image: counted
     on two real images.
 
-    (Two, as BatchNorm needs more than one value a channel. Not on the meta device, where a network that compares
+    (Two, as BatchNorm needs more than one value per channel. Not on the meta device, where a network that compares
     numbers cannot be built.)
     """
     config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)

@@ -1,4 +1,4 @@
-"""One trial: from its config to its run directory, in whatever process this is."""
+"""One trial, from its config to its run directory, in the current process."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ Made = tuple[nn.Module, Data, Objective]
 
 
 def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> Json:
-    """Train one trial, or go on with it, or return its result if it has one already.
+    """Train one trial, or resume it, or return its result if it is finished.
 
     `data` is its data set where this process has loaded it already, which takes most of a second for tens of thousands
     of files.

@@ -32,7 +32,7 @@ def cause(expected: Any, came: Any, changed: bool, tolerance: float) -> str:
 
 def _cause(expected: Any, came: Any, changed: bool, tolerance: float) -> str:
     if isinstance(came, Raised):
-        return next((name for said, name in _SAID.items() if re.search(said, came.message)), "raised")
+        return next((name for said, name in _SAID.items() if re.search(said, came.message, re.IGNORECASE)), "raised")
     if changed:
         return "changes-its-input"
     return _difference(expected, came, tolerance)

@@ -41,12 +41,17 @@ class Checked:
 
 
 def check(
-    file: Path, tasks: Mapping[str, int], *, hidden: Path | None = None, stop: threading.Event | None = None
+    file: Path,
+    tasks: Mapping[str, int],
+    *,
+    hidden: Path | None = None,
+    stop: threading.Event | None = None,
+    host: confinement.Host | None = None,
 ) -> list[Checked]:
     """Return what each task of a file is worth, given the seeds of their inputs. Whatever stops a part costs it and
     nothing else.
     """
-    ended = confinement.run(file, tasks, hidden=hidden, stop=stop)
+    ended = confinement.run(file, tasks, hidden=hidden, stop=stop, host=host)
     return [_checked(file, task, seed, ended) for task, seed in tasks.items()]
 
 

@@ -1,10 +1,11 @@
-"""The process in which a learner's file is judged: `python -m reslab.exercises.child`, started by `confinement`.
+"""The process in which learners' files are judged: `python -m reslab.exercises.child`, started by `confinement`.
 
-It limits itself as far as the platform lets it before it runs the file. What it is about to do, and what came of it, it
-appends to a log (JSON lines), so that whoever started it knows what stopped it.
+It reads jobs (JSON lines) and forks itself for each, so that Python and PyTorch are loaded once for a whole class;
+where the system cannot fork it does one job and ends. A job limits itself as far as the platform lets it before it runs
+the file. What it is about to do, and what came of it, it appends to a log (JSON lines), so that whoever asked for it
+knows what stopped it.
 """
 
-import argparse
 import importlib.util
 import json
 import os
@@ -16,13 +17,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
-from reslab.exercises.confinement import GIB, LOADING, MEMORY, limit_this_process
+from reslab.exercises.confinement import GIB, LOADING, MEMORY, Job, limit_this_process
 from reslab.exercises.grading import judge_part
 from reslab.exercises.judgement import Judgement
 from reslab.exercises.tasks import find
@@ -72,12 +74,12 @@ class Unit:
     work: Callable[[], Judgement]
 
 
-def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None) -> list[Unit]:
-    """Return what is to be judged, in order, given the seed of each task."""
+def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None, parts: bool = True) -> list[Unit]:
+    """Return what is to be judged, in order, given the seed of each task; without its own `parts` the hidden tests."""
     found = []
     for name, seed in tasks.items():
         task = find(name)
-        for part in task.parts:
+        for part in task.parts if parts else ():
             work = partial(judge_part, task, part, answers, seed)
             found.append(Unit(name, part.name, part.points, task.seconds, work))
         for test_name, test in hidden_tests(tests, name).items() if tests is not None else ():
@@ -121,35 +123,31 @@ def follow(parent: int) -> None:
     os._exit(1)
 
 
-def main() -> None:
-    """Run a file, and judge its tasks one part after another."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
-    parser.add_argument("log", type=Path)
-    parser.add_argument("parent", type=int, help="the process whose end is this one's")
-    parser.add_argument("tasks", nargs="+", help="such as 1.3:42, with the seed of its inputs")
-    parser.add_argument("--hidden", type=Path)
-    parser.add_argument("--skip", type=int, default=0, help="how many parts have been judged already")
-    given = parser.parse_args()
-    threading.Thread(target=follow, args=(given.parent,), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-    tasks = {name: int(seed) for name, seed in (word.split(":") for word in given.tasks)}
-    log = given.log.open("a", encoding="utf-8")
+def do(job: Job) -> NoReturn:
+    """Run a file, judge its tasks one part after another, and end this process."""
+    log = (job.place / "log.jsonl").open("a", encoding="utf-8")
 
     def tell(**record: Any) -> None:
         log.write(json.dumps(record) + "\n")
         log.flush()
 
-    limit_this_process(2 * LOADING + sum(len(task.parts) * task.seconds for task in map(find, tasks)))
-    tell(seconds=LOADING)
-    tests = attempt(lambda: load(given.hidden) if given.hidden is not None else None, given.hidden)
-    outcome = attempt(lambda: load(given.file), given.file) if "result" in tests else tests | {"hidden": True}
+    if os.name == "posix":
+        os.setsid()
+    os.chdir(job.place / "room")
+    printed = os.open(job.place / "printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(printed, stream.fileno())
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # they are files
+    threading.Thread(target=follow, args=(job.parent,), daemon=True).start()
+    limit_this_process(2 * LOADING + sum(len(task.parts) * task.seconds for task in map(find, job.tasks)))
+    tell(pid=os.getpid(), seconds=LOADING)
+    hidden = job.hidden
+    tests = attempt(lambda: load(hidden) if hidden is not None else None, hidden)
+    outcome = attempt(lambda: load(job.file), job.file) if "result" in tests else tests | {"hidden": True}
     if "failed" in outcome:
         tell(**outcome)
     else:
-        for unit in units(outcome["result"], tasks, tests["result"])[given.skip :]:
+        for unit in units(outcome["result"], job.tasks, tests["result"], job.parts)[job.skip :]:
             tell(task=unit.task, begins=unit.name, of=unit.of, seconds=unit.seconds)
             ended = attempt(unit.work)
             if "failed" in ended:
@@ -160,6 +158,28 @@ def main() -> None:
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(0)  # whatever threads the file has left behind
+
+
+def main() -> None:
+    """Do the jobs that come in, each in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        job = Job.from_json(line)
+        for module in {module for name in job.tasks if job.parts for module in find(name).loads}:
+            import_module(module)
+        if not hasattr(os, "fork"):
+            do(job)
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what comes next is not the file's to read
+            do(job)
+        _, status = os.waitpid(pid, 0)
+        ended = job.place / "ended.new"
+        with suppress(OSError):  # nobody waits for it any more
+            ended.write_text(str(os.waitstatus_to_exitcode(status)))
+            ended.rename(job.place / "ended")
 
 
 if __name__ == "__main__":

@@ -1,146 +1,69 @@
-"""Grading a directory of submissions into a table: resumable, with a seed of its own for every student."""
+"""Grading what a class handed in: resumable, a seed of its own for every student, and a row for each."""
 
-import ast
-import codecs
-import csv
 import hashlib
-import io
 import json
-import os
-import re
+import queue
+import tempfile
 import threading
-import tokenize
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import DamagedError, MissingError, first_few
-from reslab.exercises import sheets
+from reslab.errors import DamagedError, FailedError
+from reslab.exercises import confinement, sheets, tasks
 from reslab.exercises.checking import check, words
+from reslab.exercises.noticing import alike, imports_solutions, language_of
+from reslab.exercises.submissions import Handed, Submission, decoded, key
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
 
-ANSWERS, NOTEBOOK = ".py", ".ipynb"
-OF_NOBODY = ("__pycache__", "__MACOSX")
-"""Directories that a computer puts beside what people hand in."""
-OURS = ("grades.csv", "grades.jsonl")
-"""What grading writes beside them."""
-_DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
-"""A function's name, in a file that Python itself may not be able to read."""
+Result = dict[str, Any]
+"""A task of a file as it was graded: `Checked.to_json()`, its student, and the answer in words."""
 
 
-@dataclass(frozen=True)
-class Submission:
-    """What a student handed in: a file, its name, the tasks of it that are graded, or why there are none."""
+@dataclass(eq=False)
+class Student:
+    """What came of one student: the best result of each task, and what a teacher wants to know beside it."""
 
-    student: str
-    file: Path
     name: str
-    tasks: tuple[str, ...]
-    problem: str = ""
+    files: list[str] = field(default_factory=list)
+    results: dict[str, Result] = field(default_factory=dict)
+    of: dict[str, int] = field(default_factory=dict)  # points of every task that is graded, also of those not handed in
+    remarks: list[str] = field(default_factory=list)
+    language: sheets.Language = "en"
+    hints: int | None = None  # None: no record was handed in
+    solutions: tuple[str, ...] = ()
 
+    @property
+    def points(self) -> int:
+        """Return what was earned."""
+        return sum(result["points"] for result in self.results.values())
 
-def submissions(directory: Path, only: Sequence[str] = ()) -> list[Submission]:
-    """Return what is in a directory: `STUDENT.py`, or `STUDENT/…py`, one or more for every student who handed something
-    in.
-
-    A file's sheets are those whose functions it has. What cannot be graded is there with its reason; what is no
-    submission is warned of.
-
-    Raises:
-        UserError: if nobody handed anything in.
-    """
-    if not directory.is_dir():
-        raise MissingError(
-            f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student"
-        )
-    found: list[Submission] = []
-    others: list[str] = []
-    for entry in sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry)):
-        if entry.name.startswith(".") or entry.name in OF_NOBODY:
-            continue
-        if entry.is_dir():
-            files = [file for file in _below(entry) if file.suffix.lower() in (ANSWERS, NOTEBOOK)]
-            found += [_submission(entry.name, file, file.relative_to(entry), only) for file in files]
-            found += [] if files else [Submission(_text(entry.name), entry, "", (), f"no {ANSWERS} file")]
-        elif entry.suffix.lower() in (ANSWERS, NOTEBOOK):
-            found.append(_submission(entry.stem, entry, Path(entry.name), only))
-        else:
-            others.append(_text(entry.name))
-    if not found:
-        raise MissingError(
-            f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the "
-            "exercises' functions"
-        )
-    if others := [name for name in others if name not in OURS]:
-        warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
-    return found
-
-
-def _below(directory: Path) -> list[Path]:
-    """Return the files below a directory at any depth, hidden ones aside; links to directories are not followed."""
-    found: list[Path] = []
-    for place, directories, files in os.walk(directory):
-        directories[:] = [name for name in directories if not name.startswith(".") and name not in OF_NOBODY]
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(found)
-
-
-def _submission(student: str, file: Path, name: Path, only: Sequence[str]) -> Submission:
-    tasks: tuple[str, ...] = ()
-    if file.suffix.lower() == NOTEBOOK:
-        problem = f"a notebook is not graded: hand in the {ANSWERS} file"
-    elif not file.is_file():
-        problem = "no regular file"
-    else:
-        try:
-            tasks = _tasks(file, only)
-            problem = "" if tasks else "no function of the exercises"
-        except OSError as error:
-            problem = f"cannot be read: {error.strerror}"
-    return Submission(_text(student), file, _text(name.as_posix()), tasks, problem)
-
-
-def _text(name: str) -> str:
-    """Return a file's name as text that can be written, whatever its bytes are."""
-    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
-
-
-def _tasks(file: Path, only: Sequence[str]) -> tuple[str, ...]:
-    """Return the tasks of every sheet of whose own functions a file has one."""
-    defined = {name for pair in _DEFINED.findall(_decoded(file.read_bytes())) for name in pair}
-    asked = {
-        number: {name: _functions(task.stub) for name, task in sheets.read(number, "en").tasks.items()}
-        for number in sheets.SHEETS
-    }
-    functions = {number: set().union(*tasks.values()) for number, tasks in asked.items()}
-    own = {
-        number: names.difference(*(functions[other] for other in functions if other != number))
-        for number, names in functions.items()
-    }
-    return tuple(
-        name for number, tasks in asked.items() if defined & own[number] for name in tasks if not only or name in only
-    )
-
-
-def _decoded(content: bytes) -> str:
-    """Return Python source as text: as Python reads it, or, where it does not, as whoever wrote it most likely meant
-    it.
-    """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="replace")
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-    except SyntaxError:  # it names an encoding that there is not, or is in none that it names
-        encoding = "latin-1"
-    return content.decode(encoding, errors="replace")
-
-
-def _functions(source: str) -> set[str]:
-    return {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    def row(self) -> dict[str, Any]:
+        """Return the student's line of the table."""
+        total = sum(self.of.values())
+        parts = {
+            f"{task} {part['name']}": part["points"]
+            for task, result in self.results.items()
+            for part in result["parts"]
+        }
+        return {
+            "student": self.name,
+            "files": "; ".join(self.files),
+            "points": self.points,
+            "of": total,
+            "percent": round(100 * self.points / total, 1) if total else 0.0,
+            "in words": sum(result["in_words"] for result in self.results.values()),
+            "hints": "" if self.hints is None else self.hints,
+            "solutions": " ".join(self.solutions),
+            "seconds": round(sum(part["seconds"] for each in self.results.values() for part in each["parts"]), 1),
+            "remarks": "; ".join(self.remarks),
+            **{task: self.results.get(task, {"points": 0})["points"] for task in self.of},
+            **parts,
+        }
 
 
 def seed_of(student: str, task: str, seed: int) -> int:
@@ -151,96 +74,174 @@ def seed_of(student: str, task: str, seed: int) -> int:
 
 
 def grade(
-    found: Sequence[Submission],
-    out: Path,
+    handed: Handed,
+    details: Path,
     *,
+    only: Sequence[str] = (),
     seed: int = 0,
     jobs: int = 2,
     hidden: Path | None = None,
+    roster: Sequence[tuple[str, ...]] = (),
     progress: Progress = silent,
-) -> list[dict[str, Any]]:
-    """Grade what is not graded yet, and write `out` (CSV, a row a student's file) with every result; details go beside
-    it (JSON lines).
+) -> list[Student]:
+    """Grade what is not graded yet, and return every student, those of the roster who handed in nothing among them;
+    every result goes into `details` (JSON lines).
 
-    A result counts again only if file, task, seed and hidden tests are the same.
+    A result counts again only if file, task, seed and hidden tests are the same. Of a task that a student handed in
+    several times the best result counts.
+
+    Raises:
+        UserError: if the hidden tests do not pass with the reference solutions, before anything is graded.
     """
-    details = out.with_suffix(".jsonl")
+    extra = hidden_points(hidden, seed) if hidden is not None else {}
+    asked = [task for task in tasks.names() if not only or task in only]
+    worth = {task: tasks.find(task).points + sum(extra.get(task, {}).values()) for task in asked}
+    graded = _grade(handed.files, details, seed, jobs, hidden, progress)
+    # of a class that does one sheet, the other one counts for nobody
+    begun = {sheets.sheet_of(task) for each in handed.files for task in each.tasks}
+    worth = {task: points for task, points in worth.items() if sheets.sheet_of(task) in begun} or worth
+    students: dict[str, Student] = {}
+    texts: dict[str, str] = {}
+    for each in handed.files:
+        student = students.setdefault(each.student, Student(each.student, of=worth))
+        student.files += [each.name] if each.name else []
+        student.remarks += [": ".join(filter(None, [each.name, each.problem]))] if each.problem else []
+        _add(student, graded[each])
+        if each.tasks:
+            text = decoded(each.file.read_bytes())
+            texts[each.student] = texts.get(each.student, "") + "\n" + text
+            student.language = language_of(text)
+            student.remarks += [f"imports the solutions: {each.name}"] if imports_solutions(text) else []
+    for name, others in alike(texts).items():
+        students[name].remarks.append(f"nearly the same as {', '.join(others)}")
+    for name, record in handed.records.items():
+        if name in students:
+            _recorded(students[name], record)
+    return _on_roster(students, handed.files, roster, worth) if roster else list(students.values())
+
+
+def _add(student: Student, results: Sequence[Result]) -> None:
+    """Keep the better result of each task, and say what stopped a file or a part."""
+    failures = sorted({result["failure"] for result in results if result["failure"] is not None})
+    student.remarks += [f"{failure}: {results[0]['detail']}" for failure in failures]
+    for result in results:
+        kept = student.results.get(result["task"])
+        if kept is None or result["points"] > kept["points"]:
+            student.results[result["task"]] = result
+        student.remarks += [
+            f"{result['task']} {part['name']}: {part['mistakes'][0]}"
+            for part in result["parts"]
+            if part["status"] == "stopped"
+        ]
+
+
+def _recorded(student: Student, record: Mapping[str, Any]) -> None:
+    hints, solutions, language = record.get("hints"), record.get("solutions"), record.get("language")
+    if isinstance(hints, dict):
+        student.hints = sum(opened for opened in hints.values() if isinstance(opened, int))
+    if isinstance(solutions, list):
+        student.solutions = tuple(map(str, solutions))
+    if language in sheets.LANGUAGES:
+        student.language = language
+
+
+def _on_roster(
+    students: dict[str, Student],
+    files: Sequence[Submission],
+    roster: Sequence[tuple[str, ...]],
+    worth: dict[str, int],
+) -> list[Student]:
+    """Return the students in the roster's order, then those that it does not have."""
+    owners = {key(alias): each.student for each in files for alias in (each.student, *each.aliases)}
+    listed: list[Student] = []
+    for names in roster:
+        found = next((owners[key(name)] for name in names if key(name) in owners), None)
+        if found is None:
+            listed.append(Student(names[0], of=worth, remarks=["nothing handed in"]))
+        elif students[found] not in listed:
+            listed.append(students[found])
+    strangers = [student for student in students.values() if student not in listed]
+    for student in strangers:
+        student.remarks.append("not on the roster")
+    return [*listed, *strangers]
+
+
+def hidden_points(hidden: Path, seed: int, host: confinement.Host | None = None) -> dict[str, dict[str, int]]:
+    """Return the points of a teacher's hidden tests, by task and name.
+
+    Raises:
+        UserError: if their file cannot be run, or one of them does not pass with the reference solutions.
+    """
+    with tempfile.TemporaryDirectory(prefix="reslab-") as place:
+        file = Path(place) / "solutions.py"
+        file.write_text("".join(map(_import, tasks.names())), encoding="utf-8")
+        seeds = {task: seed_of("", task, seed) for task in tasks.names()}
+        ended = confinement.run(file, seeds, hidden=hidden, parts=False, host=host)
+    if ended.failure is not None:
+        where = f", line {ended.line}" if ended.line else ""
+        raise DamagedError(f"the hidden tests {hidden} cannot be run: {ended.failure}, {ended.detail}{where}")
+    for parts in ended.parts.values():
+        for part in parts:
+            if part["status"] != "right":
+                raise FailedError(
+                    f"the hidden test {part['name']} does not pass with the reference solutions: "
+                    f"{part['came'] or part['mistakes'][0]}; mend it before anything is graded"
+                )
+    return {task: {part["name"]: part["of"] for part in parts} for task, parts in ended.parts.items() if parts}
+
+
+def _import(task: str) -> str:
+    names = ", ".join(part.name for part in tasks.find(task).parts)
+    return f"from reslab.exercises.tasks.task_{task.replace('.', '_')} import {names}\n"
+
+
+def _grade(
+    files: Sequence[Submission], details: Path, seed: int, jobs: int, hidden: Path | None, progress: Progress
+) -> dict[Submission, list[Result]]:
+    """Return the results of every file, graded now or before."""
     tests = _digest(hidden) if hidden is not None else ""
     done = {record["key"]: record for record in _lines(details)}
-
     keys: dict[Submission, dict[str, str]] = {}  # what a result is known by, for every task of every submission
-    for each in found:
+    for each in files:
         content = _digest(each.file) if each.tasks else ""
         keys[each] = {
             task: f"{each.student}/{each.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}"
             for task in each.tasks
         }
-    missing = {each: [task for task in each.tasks if keys[each][task] not in done] for each in found}
-    missing = {each: tasks for each, tasks in missing.items() if tasks}
-    stop = threading.Event()
-    with ThreadPoolExecutor(jobs) as pool, details.open("a", encoding="utf-8", newline="\n") as log:
+    missing = {each: [task for task in each.tasks if keys[each][task] not in done] for each in files}
+    missing = {each: names for each, names in missing.items() if names}
+    stop, hosts = threading.Event(), queue.SimpleQueue[confinement.Host]()
+
+    def graded(each: Submission) -> list[Result]:
+        host = hosts.get()
         try:
-            futures = {
-                pool.submit(
-                    check,
-                    each.file,
-                    {task: seed_of(each.student, task, seed) for task in tasks},
-                    hidden=hidden,
-                    stop=stop,
-                ): each
-                for each, tasks in missing.items()
-            }
+            seeds = {task: seed_of(each.student, task, seed) for task in missing[each]}
+            results = check(each.file, seeds, hidden=hidden, stop=stop, host=host)
+            return [
+                {"key": keys[each][result.task], "student": each.student, "words": words(each.file, result.task)}
+                | result.to_json()
+                for result in results
+            ]
+        finally:
+            hosts.put(host)
+
+    with ExitStack() as stack, details.open("a", encoding="utf-8", newline="\n") as log:
+        for _ in range(jobs):
+            hosts.put(stack.enter_context(confinement.Host()))
+        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+        try:
+            futures = [pool.submit(graded, each) for each in missing]
             for count, future in enumerate(as_completed(futures), 1):
-                submission = futures[future]
-                for result in future.result():
-                    name = keys[submission][result.task]
-                    answer = words(submission.file, result.task)
-                    done[name] = {"key": name, "student": submission.student, "words": answer, **result.to_json()}
-                    log.write(json.dumps(done[name], ensure_ascii=False) + "\n")
+                for record in future.result():
+                    done[record["key"]] = record
+                    log.write(json.dumps(record, ensure_ascii=False) + "\n")
                 log.flush()
                 progress("grading", count, len(futures))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    rows = [_row(each, [done[key] for key in keys[each].values()]) for each in found]
-    write_atomically(out, _csv(rows))
-    return rows
-
-
-def _row(submission: Submission, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    stopped = [f"{result['task']}: {result['failure']}" for result in results if result["failure"] is not None]
-    stopped += [
-        f"{result['task']} {part['name']}: {part['mistakes'][0]}"
-        for result in results
-        for part in result["parts"]
-        if part["status"] == "stopped"
-    ]
-    stopped += [submission.problem] if submission.problem else []
-    return {
-        "student": submission.student,
-        "file": submission.name,
-        **{result["task"]: result["points"] for result in results},
-        "points": sum(result["points"] for result in results),
-        "of": sum(result["of"] for result in results),
-        "in words": sum(result["in_words"] for result in results),
-        "stopped": "; ".join(stopped),
-    }
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    last = ("points", "of", "in words", "stopped")
-    tasks = sorted({key for row in rows for key in row} - {"student", "file", *last})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["student", "file", *tasks, *last], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """Return a cell that a spreadsheet does not take for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    return {each: [done[name] for name in keys[each].values()] for each in files}
 
 
 def _digest(file: Path) -> str:

@@ -5,7 +5,7 @@ against ill will: the code runs as the user who checks it, and may read and writ
 network. To grade strangers' files, run the whole of `reslab exercise grade` in a container or as a user who owns
 nothing.
 
-The system limits what it can (POSIX: processor time, size of written files; Linux: memory, too). The parent watches
+The system limits what it can (POSIX: CPU time, size of written files; Linux: memory, too). The parent watches
 time, output and the memory of the whole process tree on every platform, and ends the tree.
 """
 
@@ -19,9 +19,9 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal, Self
 
 import psutil
 
@@ -34,6 +34,8 @@ OUTPUT = MIB
 """Bytes that an answer may print."""
 WRITTEN = 64 * MIB
 """Bytes that a file may have that an answer writes, where the system limits that."""
+KEPT = 10_000
+"""Bytes of that which are shown."""
 STARTING = 60.0
 """Seconds that Python and PyTorch may take to start."""
 LOADING = 20.0
@@ -41,7 +43,7 @@ LOADING = 20.0
 
 Failure = Literal["time", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
 WAITING = 4
-"""How much longer than its seconds of processor time a part may take in all: other programs run, too."""
+"""How much longer than its seconds of CPU time a part may take in all: other programs run, too."""
 MARK = "RESLAB_ANSWERS"
 """The variable by which everything that an answer has started is known, whoever its parent is by now."""
 
@@ -88,67 +90,140 @@ def limit_this_process(seconds: float) -> None:
         lower(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A file to judge: its tasks with the seeds of their inputs, how many parts were judged already, and the place
+    where what comes of it is written down.
+
+    Without `parts` only the teacher's hidden tests are judged. `parent` is the process whose end is this job's, too.
+    """
+
+    file: Path
+    tasks: Mapping[str, int]
+    place: Path
+    hidden: Path | None = None
+    parts: bool = True
+    skip: int = 0
+    parent: int = 0
+
+    def to_json(self) -> str:
+        """Return the job as a line of JSON."""
+        return json.dumps(asdict(self), default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Return the job that a line of JSON is."""
+        fields = json.loads(line)
+        paths = {key: Path(fields[key]) if fields[key] is not None else None for key in ("file", "place", "hidden")}
+        return cls(**fields | paths)
+
+
+class Host:
+    """A process that has loaded Python and PyTorch, and does one job after another, each in a process forked from it;
+    where the system cannot fork, it is started anew for each.
+
+    What a job has started, and left to itself, is known by the host's mark among its variables, whoever its parent is.
+    """
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        self.clear()
+
+    def begin(self, job: Job) -> None:
+        """Begin a job."""
+        if self._process is None or self._process.poll() is not None:
+            self.__exit__()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "reslab.exercises.child"],
+                env=_environment() | {MARK: self.mark},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=os.name == "posix",  # Ctrl-C is the parent's to handle
+            )
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, which `code` tells
+            self._process.stdin.write(job.to_json().encode())
+            self._process.stdin.flush()
+
+    def code(self, job: Job) -> int | None:
+        """Return the exit code of a job; None while it is at work."""
+        if (job.place / "ended").exists():
+            return int((job.place / "ended").read_text())
+        return self._process.poll() if self._process is not None else None
+
+    def clear(self, pid: int | None = None) -> None:
+        """Kill a job's process and everything that was started from it; without one, the host's whole kin."""
+        if pid is not None and os.name == "posix":
+            with suppress(OSError):
+                os.killpg(pid, 9)
+        own = self._process.pid if self._process is not None and self._process.poll() is None else None
+        own = own if os.name == "posix" else None
+        while started := [each for each in psutil.process_iter() if each.pid != own and _marked(each, self.mark)]:
+            for process in started:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(started, timeout=1)
+
+
 def run(
     file: Path,
     tasks: Mapping[str, int],
     *,
     hidden: Path | None = None,
+    parts: bool = True,
     stop: threading.Event | None = None,
+    host: Host | None = None,
 ) -> Ended:
     """Judge tasks of a file, each with the seed of its inputs, and return how it ended.
 
-    One child process works through their parts. What stops it costs the part that it was at, and another child goes on
-    with the rest; but if the file cannot even be loaded, nothing can be judged. When this returns, the children and all
-    that they started are gone.
+    One process works through their parts. What stops it costs the part that it was at, and another goes on with the
+    rest; but if the file cannot even be loaded, nothing can be judged. When this returns, the processes and all that
+    they started are gone, but for a host that was given.
     """
+    if host is None:
+        with Host() as own:
+            return run(file, tasks, hidden=hidden, parts=parts, stop=stop, host=own)
     ended = Ended({task: [] for task in tasks})
-    options = ["--hidden", str(hidden.resolve())] if hidden is not None else []
-    arguments = [*(f"{task}:{seed}" for task, seed in tasks.items()), *options]
     done, finished = 0, False
     while not finished and ended.failure is None:
-        finished = _child(ended, file, [*arguments, "--skip", str(done)], stop or threading.Event())
+        with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
+            whose = os.getpid()
+            resolved = hidden.resolve() if hidden is not None else None
+            job = Job(file.resolve(), tasks, Path(place), resolved, parts, done, whose)
+            finished = _do(ended, job, host, stop or threading.Event())
         before, done = done, sum(map(len, ended.parts.values()))
         if not finished and ended.failure is None and done == before:
             ended.failure = "exit"
     return ended
 
 
-def _child(ended: Ended, file: Path, arguments: Sequence[str], stop: threading.Event) -> bool:
-    """Add what one child process judged, and return whether it came to the end."""
-    with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
-        log, room, mark = Path(place) / "log.jsonl", Path(place) / "room", uuid.uuid4().hex
-        room.mkdir()
-        child = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "reslab.exercises.child",
-                str(file.resolve()),
-                str(log),
-                str(os.getpid()),
-                *arguments,
-            ],
-            cwd=room,
-            env=_environment() | {MARK: mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=os.name == "posix",  # Ctrl-C is the parent's to handle
-        )
-        assert child.stdout is not None
-        printed = _Reader(child.stdout)
-        try:
-            failure = _watch(child, printed, log, stop)
-        finally:
-            _end(child, mark)
-            printed.join(1)
-        return _gather(ended, _records(log), failure, child.returncode, printed.text())
+def _do(ended: Ended, job: Job, host: Host, stop: threading.Event) -> bool:
+    """Add what one process judged, and return whether it came to the end."""
+    (job.place / "room").mkdir()
+    host.begin(job)
+    try:
+        failure = _watch(job, host, stop)
+    finally:
+        host.clear(_pid(_records(job)))
+    return _gather(ended, _records(job), failure, host.code(job), _printed(job))
 
 
 ALLOWED: Mapping[str, str] = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB"}
 
 
-def _gather(ended: Ended, records: Sequence[dict[str, Any]], failure: Failure | None, code: int, printed: str) -> bool:
+def _gather(
+    ended: Ended, records: Sequence[dict[str, Any]], failure: Failure | None, code: int | None, printed: str
+) -> bool:
     """Add what a child has logged, and what stopped it; return whether it came to the end."""
     begun: dict[str, Any] | None = None
     for record in records:
@@ -182,13 +257,28 @@ def _stopped(begun: Mapping[str, Any], why: str, detail: str, printed: str) -> d
     return judgement.to_json()
 
 
-def _records(log: Path) -> list[dict[str, Any]]:
-    """Return what a child has logged so far; a line that is not finished is left out."""
+def _records(job: Job) -> list[dict[str, Any]]:
+    """Return what a job has logged so far; a line that is not finished is left out."""
+    log = job.place / "log.jsonl"
     if not log.exists():
         return []
     return [
         json.loads(line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
     ]
+
+
+def _pid(records: Sequence[dict[str, Any]]) -> int | None:
+    """Return which process does the job, if it has begun."""
+    return int(records[0]["pid"]) if records else None
+
+
+def _printed(job: Job) -> str:
+    """Return the first of what a job has printed."""
+    try:
+        with (job.place / "printed").open("rb") as file:
+            return file.read(KEPT).decode("utf-8", errors="ignore")  # a character may be cut
+    except FileNotFoundError:
+        return ""
 
 
 def _seconds(records: Sequence[dict[str, Any]]) -> float:
@@ -208,85 +298,60 @@ def _environment() -> dict[str, str]:
     }
 
 
-class _Reader(threading.Thread):
-    """Reads what a child prints, keeps the first of it, and counts the rest."""
-
-    KEPT = 10_000
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(daemon=True)
-        self.stream, self.kept, self.count = stream, b"", 0
-        self.start()
-
-    def run(self) -> None:
-        while piece := self.stream.read1(65_536):  # type: ignore[attr-defined]  # a BufferedReader
-            self.count += len(piece)
-            self.kept += piece[: self.KEPT - len(self.kept)]
-        self.stream.close()
-
-    def text(self) -> str:
-        return self.kept.decode("utf-8", errors="replace")
-
-
-def _watch(child: subprocess.Popen[bytes], printed: _Reader, log: Path, stop: threading.Event) -> Failure | None:
-    """Wait for the child, and return which limit it broke. Time and memory count from the beginning of
-    what it is at.
-    """
-    process = psutil.Process(child.pid)
-    told, base, busy = 0, None, 0.0
-    deadline, seconds = time.monotonic() + WAITING * STARTING, STARTING
-    while child.poll() is None:
-        records = _records(log)
+def _watch(job: Job, host: Host, stop: threading.Event) -> Failure | None:
+    """Wait for a job, and return which limit it broke. Time and memory count from the beginning of what it is at."""
+    process: psutil.Process | None = None
+    told, base, busy, seconds = 0, 0, 0.0, STARTING
+    deadline = time.monotonic() + WAITING * STARTING
+    while host.code(job) is None:
+        records = _records(job)
         if len(records) > told:
+            with suppress(psutil.NoSuchProcess):
+                process = process or psutil.Process(_pid(records))
             told, base, busy = len(records), _used(process), _busy(process)
             seconds = _seconds(records)
             deadline = time.monotonic() + WAITING * seconds
-        if printed.count > OUTPUT:
+        if _loud(job):
             return "output"
-        if base is not None and _used(process) > base + MEMORY:
+        if told and _used(process) > base + MEMORY:
             return "memory"
         if time.monotonic() > deadline or _busy(process) > busy + seconds:
             return "time"
-        if stop.is_set():
+        if stop.wait(0.05):
             return "stopped"
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(0.1)
-    return "output" if printed.count > OUTPUT else None
+    return "output" if _loud(job) else None
 
 
-def _busy(process: psutil.Process) -> float:
-    """Return the processor time, in seconds, of a process and all that it started."""
+def _loud(job: Job) -> bool:
+    """Return whether a job has printed more than it may."""
+    printed = job.place / "printed"
+    return printed.exists() and printed.stat().st_size > OUTPUT
+
+
+def _busy(process: psutil.Process | None) -> float:
+    """Return the CPU time, in seconds, of a process and all that it started."""
     seconds = 0.0
     with suppress(psutil.Error):
-        for each in [process, *process.children(recursive=True)]:
+        for each in _kin(process):
             with suppress(psutil.Error):
                 times = each.cpu_times()
                 seconds += times.user + times.system
     return seconds
 
 
-def _used(process: psutil.Process) -> int:
+def _used(process: psutil.Process | None) -> int:
     """Return the resident bytes of a process and all that it started."""
     memory = 0
     with suppress(psutil.Error):
-        for each in [process, *process.children(recursive=True)]:
+        for each in _kin(process):
             with suppress(psutil.Error):
                 memory += each.memory_info().rss
     return memory
 
 
-def _end(child: subprocess.Popen[bytes], mark: str) -> None:
-    """Kill the child and everything that it started, which has the child's mark among its variables."""
-    child.kill()
-    child.wait()
-    if os.name == "posix":
-        with suppress(OSError):
-            os.killpg(child.pid, 9)  # what it started and left to itself
-    while started := [process for process in psutil.process_iter() if _marked(process, mark)]:
-        for process in started:
-            with suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(started, timeout=1)
+def _kin(process: psutil.Process | None) -> list[psutil.Process]:
+    """Return a process and all that it started; none of one that has not begun."""
+    return [] if process is None else [process, *process.children(recursive=True)]
 
 
 def _marked(process: psutil.Process, mark: str) -> bool:

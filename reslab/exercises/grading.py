@@ -40,7 +40,8 @@ class Part:
     `right` is the reference solution, whose name the answer has to have; `cases` draws arguments at random; `mistakes`
     are wrong solutions by name. Those that are `functools.partial` of one function are tried two at a time as well.
     What is compared is `observe(function, *arguments)`: by default what the function returns; for a block also its
-    gradient, for a direction how much it is stretched.
+    gradient, for a direction how much it is stretched. Of what has several `items`, each that is right in every case
+    keeps its share of the points.
     """
 
     right: Callable[..., Any]
@@ -49,6 +50,8 @@ class Part:
     mistakes: Mapping[str, Callable[..., Any]]
     observe: Callable[..., Any] = call
     tolerance: float = 1e-6
+    shares: Sequence[int] = ()
+    items: Callable[[Any], Sequence[Any]] = tuple
 
     @property
     def name(self) -> str:
@@ -58,11 +61,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """A task's parts, and the seconds that checking one of them may take."""
+    """A task's parts, the seconds that checking one of them may take, and the modules that take long to load and that
+    it needs.
+    """
 
     id: str
     parts: Sequence[Part]
     seconds: float = 20
+    loads: Sequence[str] = ()
 
     @property
     def points(self) -> int:
@@ -77,12 +83,12 @@ def judge(task: Task, answers: ModuleType, seed: int) -> list[Judgement]:
 
 def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgement:
     """Return the judgement of one part of a task."""
-    started = time.perf_counter()
+    started = time.process_time()
     answer, file = getattr(answers, part.name, None), answers.__file__ or ""
     if not callable(answer):
         return Judgement(part.name, "missing", 0, part.points, mistakes=("missing",))
     cases = list(part.cases(torch.Generator().manual_seed(seed)))
-    outcomes = []
+    outcomes, wanted = [], []
     failed: tuple[int, Any, Any, bool, str] | None = None
     for index, arguments in enumerate(cases):
         expected = part.observe(part.right, *copy.deepcopy(arguments))
@@ -92,11 +98,12 @@ def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgem
         if isinstance(came, Raised) and came.kind == "NotImplementedError" and came.own:
             return Judgement(part.name, "unfinished", 0, part.points, mistakes=("unfinished",))
         outcomes.append(came)
+        wanted.append(expected)
         changed = not kept(given, arguments)
         if failed is None and (changed or not same(came, expected, part.tolerance)):
             failed = index, expected, came, changed, printed.getvalue()
     if failed is None:
-        return Judgement(part.name, "right", part.points, part.points, seconds=round(time.perf_counter() - started, 3))
+        return Judgement(part.name, "right", part.points, part.points, seconds=round(time.process_time() - started, 3))
     index, expected, came, changed, heard = failed
     known = mistakes_in(part, cases, outcomes)
     raised = isinstance(came, Raised)
@@ -105,15 +112,28 @@ def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgem
     return Judgement(
         part.name,
         "error" if raised and not known else "wrong",
-        0,
+        0 if changed else _kept(part, outcomes, wanted),
         part.points,
         *shown,
         mistakes=known or (cause(expected, came, changed, part.tolerance),),
         line=came.line if raised else None,
         input=call_as_text(part.right, cases[index], drawn),
         printed=heard,
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=round(time.process_time() - started, 3),
     )
+
+
+def _kept(part: Part, outcomes: Sequence[Any], wanted: Sequence[Any]) -> int:
+    """Return the points of the items that are right in every case, of an answer that is not right as a whole."""
+    try:
+        pairs = [(part.items(came), part.items(right)) for came, right in zip(outcomes, wanted, strict=True)]
+        return sum(
+            share
+            for place, share in enumerate(part.shares)
+            if all(same(came[place], right[place], part.tolerance) for came, right in pairs)
+        )
+    except Exception:  # of what has no such items
+        return 0
 
 
 def mistakes_in(part: Part, cases: Sequence[tuple[Any, ...]], outcomes: Sequence[Any]) -> tuple[str, ...]:
@@ -137,7 +157,7 @@ def _together(first: Callable[..., Any], second: Callable[..., Any]) -> Callable
 
 
 def _made(part: Part, wrong: Callable[..., Any], cases: Sequence[tuple[Any, ...]], outcomes: Sequence[Any]) -> bool:
-    """Say whether a mistake gives what the answer gave, in every case."""
+    """Return whether a mistake gives what the answer gave, in every case."""
     return all(
         same(came, outcome(part, wrong, copy.deepcopy(arguments)), part.tolerance)
         for arguments, came in zip(cases, outcomes, strict=True)

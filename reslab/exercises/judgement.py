@@ -12,7 +12,7 @@ class Judgement:
 
     `mistakes` are the names under which feedback.toml explains it. Of the first input on which it was not right,
     `input` is the call as Python, and `expected`, `came` and `printed` what there was to see; `line` is of the answer's
-    file.
+    file, `seconds` are of CPU time, the reference solution's among them.
     """
 
     name: str

@@ -33,7 +33,7 @@ class Raised:
 
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
-    """Say whether an outcome `a` is what `b` is: of its kind first, then by value.
+    """Return whether an outcome `a` is what `b` is: of its kind first, then by value.
 
     Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole
     is compared exactly, other numbers and tensors within `tolerance` of their size. Tensors of floating-point, whole,
@@ -81,7 +81,7 @@ def number_kind(tensor: Tensor) -> str:
 
 
 def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Say whether tensors of one shape and kind are equal within `tolerance` of the second's size; whole ones,
+    """Return whether tensors of one shape and kind are equal within `tolerance` of the second's size; whole ones,
     exactly.
     """
     if number_kind(b) != "float":
@@ -111,7 +111,7 @@ def plain(value: Any) -> Any:
 
 
 def kept(given: Any, original: Any) -> bool:
-    """Say whether what an answer was given is still what it was; functions and networks are not looked into."""
+    """Return whether what an answer was given is still what it was; functions and networks are not looked into."""
     if isinstance(original, Tensor | bool | int | float | str | None):
         return same(given, original, 0.0)
     if isinstance(original, Mapping):

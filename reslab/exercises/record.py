@@ -72,7 +72,7 @@ class Record:
 
 
 def _check(record: dict[str, Any]) -> None:
-    """See that a record is of the kinds that are written.
+    """Check that a record is of the kinds that are written.
 
     Raises:
         ValueError: if not.

@@ -39,7 +39,7 @@ def lines(result: Mapping[str, Any], title: str, language: Language) -> Iterator
         if part["status"] == "right" or result["failure"] is not None:
             continue
         where = f", {words['line'].format(line=part['line'])}" if part["line"] else ""
-        yield from _wrapped(f"{part['name']} (0/{part['of']}{where}): {part['feedback'][language]}", 4)
+        yield from _wrapped(f"{part['name']} ({part['points']}/{part['of']}{where}): {part['feedback'][language]}", 4)
         yield from _seen(part, language)
     if not result["in_words"]:
         yield f"    {words['words']}"

@@ -67,7 +67,7 @@ class StudyConfig(Config):
         return recipe.model_copy(update={"epochs": self.epochs, "iterations": None}) if self.epochs else recipe
 
     def trials(self, model: str, **options: int | float | str | bool) -> list[TrialConfig]:
-        """Return the trials of one network, one a seed."""
+        """Return the trials of one network, one per seed."""
         return [
             TrialConfig(
                 model=model,

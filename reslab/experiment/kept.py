@@ -1,5 +1,5 @@
-"""What was measured once is kept, under the digest of the code that measures, so that a study run again measures only
-what is missing.
+"""A cache of measurements, keyed by the digest of the code that measures, so that a study that is run again measures
+only what is missing.
 """
 
 import hashlib

@@ -132,8 +132,8 @@ def run_study(
     progress: Progress = silent,
     registration: Registration | None = None,
 ) -> Finished:
-    """Run what is missing of a study, decide its claims and write `study.json`, which carries the registration if there
-    is one, and the digests of the code either way.
+    """Run the missing trials of a study, decide its claims and write `study.json`, with the digests of the code and the
+    registration, if any.
 
     Raises:
         UserError: if no trial of some group finished, so that nothing can be said.
@@ -168,7 +168,7 @@ def run_study(
 
 
 def _of_other_images(data: str, groups: Mapping[Key, Sequence[Trial]]) -> int:
-    """Return how many results are of other images than the data set has now, as far as that can be told."""
+    """Return how many results were made from other images than the data set has now, as far as that is known."""
     seen = [trial.result["images"] for trials in groups.values() for trial in trials if "images" in trial.result]
     with suppress(UserError):  # the data set is not here, and the results were enough
         now = load_data(data).fingerprint if seen else ""

@@ -96,7 +96,7 @@ def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
 
 
 def table(blocks: Sequence[Block], shapes: Mapping[int, torch.Size], parameters: Sequence[int]) -> str:
-    """Return a row a block: its name, its kind, its shortcut, the shape of what it adds for one image, and how many
+    """Return a row per block: its name, its kind, its shortcut, the shape of what it adds for one image, and how many
     parameters it has.
     """
     rows = [("block", "kind", "shortcut", "adds", "parameters")]

@@ -120,7 +120,7 @@ class Finder:
         return found
 
     def _is_addition(self, node: fx.Node) -> bool:
-        """Say whether a node adds, or subtracts, two values that both come from the images."""
+        """Return whether a node adds, or subtracts, two values that both come from the images."""
         if len(self._added(node)) < 2:
             return False
         return (
@@ -134,7 +134,7 @@ class Finder:
         return self.parent[_stacked(node) or node]
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
-        """Say whether the nodes call modules, or take parameters."""
+        """Return whether the nodes call modules, or take parameters."""
         return any(
             node.op == "call_module" or any(source.op == "get_attr" for source in node.all_input_nodes)
             for node in nodes
@@ -202,11 +202,11 @@ class Finder:
                 yield arg
 
     def _is_part(self, arg: fx.Node, start: fx.Node) -> bool:
-        """Say whether a term of a sum from `start` is itself an addition, of further terms."""
+        """Return whether a term of a sum from `start` is itself an addition, of further terms."""
         return self._is_addition(arg) and self._start(arg) is start and len(arg.users) == 1
 
     def _is_plain(self, node: fx.Node, start: fx.Node) -> bool:
-        """Say whether a sum is of its terms as they are, unweighted and none of them subtracted."""
+        """Return whether a sum is of its terms as they are, unweighted and none of them subtracted."""
         parts = [arg for arg in self._added(node) if self._is_part(arg, start)]
         plain = node.target in _PLAIN if _stacked(node) is None else _STACKED[node.target]
         return plain and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
@@ -255,7 +255,7 @@ class Finder:
         return [Candidate("unit", taken, taken, [given], given, False, _outside(path)) for path, taken, given in calls]
 
     def _is_bridged(self, call: tracing.Call) -> bool:
-        """Say whether striding and zero channels bring a call's input into the shape of its output."""
+        """Return whether striding and zero channels bring a call's input into the shape of its output."""
         try:
             before, after = (self.traced.known[node].shape for node in call)
         except (UnknownError, AttributeError):

@@ -57,7 +57,7 @@ NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like"
 
 
 def is_of_shape(node: fx.Node) -> bool:
-    """Say whether a value is read off the shape of another, or checks it."""
+    """Return whether a value is read off the shape of another, or checks it."""
     if node.target in (check, shapes_of, bool, int, float, len, operator.index):
         return True
     if node.op == "call_function" and node.target is getattr:

@@ -9,7 +9,7 @@ unknown.
 import functools
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -119,7 +119,7 @@ class Known:
             raise UnknownError(node.name) from None
 
     def from_input(self, node: fx.Node) -> bool:
-        """Say whether a node's value comes from the input, and not from parameters and constants alone."""
+        """Return whether a node's value comes from the input, and not from parameters and constants alone."""
         seen: set[fx.Node] = set()
         pending = [node]
         while pending:
@@ -141,7 +141,7 @@ class Known:
                 raise UnknownError(node.name)
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
             with self.mode:
-                return self._computed(node, args, kwargs)
+                return self._computed(node, *thawed(args, kwargs))
         except Exception:
             return UnknownError(node.name)
 
@@ -176,6 +176,27 @@ class Known:
                 )
                 out = module(*real[0], **real[1])
             return tree_map(lambda leaf: self.mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf, out)
+
+
+def thawed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments with lists of their own in the place of a graph's, since a function may write into its list."""
+
+    def own(value: Any) -> Any:
+        return [own(each) for each in value] if isinstance(value, list) else value
+
+    return tuple(map(own, args)), {key: own(value) for key, value in kwargs.items()}
+
+
+class Runner(fx.Interpreter):
+    """Runs a graph node by node, as its own code does."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(root, graph=graph)
+        self.extra_traceback = False
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the values of a node's arguments."""
+        return thawed(*super().fetch_args_kwargs_from_env(n))
 
 
 def assigned(x: Any, key: Any, value: Any) -> Any:

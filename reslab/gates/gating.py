@@ -86,7 +86,7 @@ def _replaced(branch: Tensor, setting: Setting, index: int) -> Tensor:
 
 
 def fits(value: Tensor, branch: Tensor) -> bool:
-    """Say whether a value can stand in for a branch `[B, …]`: it has its shape, or is one for all images."""
+    """Return whether a value can stand in for a branch `[B, …]`: it has its shape, or is one for all images."""
     return value.shape in (branch.shape, branch.shape[1:]) or value.shape == (1, *branch.shape[1:])
 
 

@@ -3,38 +3,39 @@
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.gates import flow, tracing
+from reslab.gates.following import Runner
 from reslab.gates.inputs import Whole, tensors_of
 
 
-class Hidden(fx.Interpreter):
-    """Runs a traced graph and finds the leaves that add a skip out of sight."""
+class Hidden(Runner):
+    """Runs a traced graph and finds the leaves that add a skip out of sight, and those that only their mode stops and
+    that are given a value for its shape alone: what such a leaf gives seems to come from that value.
+    """
 
     def __init__(self, root: Whole, traced: tracing.Traced) -> None:
-        super().__init__(root, graph=traced.graph)
-        self.extra_traceback = False
+        super().__init__(root, traced.graph)
         self.leaves = traced.leaves
         self.found: list[tracing.CannotSeeError] = []
+        self.apart: list[tracing.CannotSeeError] = []
 
     def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Look inside the leaves that could not be traced, by the operations that they run on this example."""
         module = self.module.get_submodule(str(target))
         leaf = self.leaves.get(str(target))
-        if leaf is not None and _adds_a_skip(module, args, kwargs):
-            self.found.append(tracing.CannotSeeError(str(target), module, leaf))
-        return module(*args, **kwargs)
-
-
-def _adds_a_skip(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Say whether a module, run on these arguments, adds two values that come from them."""
-    if isinstance(module, tracing.FUSED):
-        return True  # in evaluation mode it is one operation
-    with _Additions(tensors_of((args, kwargs))) as additions:
-        module(*args, **kwargs)
-    return additions.found
+        if leaf is None:
+            return module(*args, **kwargs)
+        with _Additions(tensors_of((args, kwargs))) as additions:
+            out = module(*args, **kwargs)
+        error = tracing.CannotSeeError(str(target), module, leaf)
+        if additions.found or isinstance(module, tracing.FUSED):  # in evaluation mode these are one operation
+            self.found.append(error)
+        elif leaf.by_mode and not any(id(tensor) in additions.come for tensor in tensors_of(out)):
+            self.apart.append(error)
+        return out
 
 
 class _Additions(TorchDispatchMode):

@@ -4,22 +4,22 @@ be seen through, its backbone. What is around the part runs as it is.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from reslab.errors import UnseenError, UserError
+from reslab.errors import UnseenError
 from reslab.gates import tracing
-from reslab.gates.asking import AskedGates, Replacement, Which, indices_of
+from reslab.gates.asking import Which
 from reslab.gates.checks import check_hooks
 from reslab.gates.finding import NotSplit
 from reslab.gates.gating import Gates
 from reslab.gates.inputs import Output, Whole
 from reslab.gates.planning import Live
-from reslab.gates.recording import Stream, record
+from reslab.gates.recording import BlockValues, Stream
 from reslab.gates.view import Sides, View, view
 from reslab.gates.without import Smaller
 from reslab.state import preserve
@@ -31,7 +31,7 @@ class PartView(View):
     def __init__(self, network: nn.Module, example: Any, output: Output, part: str, inner: View, why: str) -> None:
         Whole.__init__(self, network, example, output)
         self.part, self.inner, self.why = part, inner, why
-        self.declarations, self.fixed, self.hidden = {}, inner.fixed, (NotSplit("", why),)
+        self.declarations, self.fixed, self.hidden = {}, inner.fixed, ()
         self._opened = tracing.opened(network)
         self.blocks = tuple(dataclasses.replace(block, name=f"{part}.{block.name}") for block in inner.blocks)
         self.example, self.shapes = None, {}
@@ -45,20 +45,12 @@ class PartView(View):
 
         return self._around(x, gated)
 
-    def run(
-        self,
-        x: Any,
-        keep: Collection[Which] | Literal["all"] = "all",
-        *,
-        gates: AskedGates | None = None,
-        replace: Mapping[Which, Replacement] | None = None,
-    ) -> Stream:
-        """Return what the forward returns, and what blocks take in, add up and give."""
-        check_hooks(self._opened)
-        setting, indices, values = self.setting(x, gates, replace), indices_of(self.blocks, keep), {}
+    def recorded(self, x: Any, setting: Gates, indices: Sequence[int]) -> Stream:
+        """Return the output under these gates, and the values of some blocks."""
+        values: dict[str, BlockValues] = {}
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            stream = record(self.inner, self.inner.plan, taken(self._takes, args, kwargs), setting, indices)
+            stream = self.inner.recorded(taken(self._takes, args, kwargs), setting, indices)
             values.update({f"{self.part}.{name}": value for name, value in stream.items()})
             return stream.output
 
@@ -130,6 +122,12 @@ class PartView(View):
         """The part's plan."""
         return self.inner.plan
 
+    @property
+    def not_split(self) -> tuple[NotSplit, ...]:
+        """The skips that no gate is on: those around the part, and those in it."""
+        inside = (skip._replace(where=f"{self.part}.{skip.where}".removesuffix(".")) for skip in self.inner.not_split)
+        return NotSplit("", self.why), *inside
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network and the view of its part."""
         made = (self.network, self.sketch, self.output, self.part, self.inner, self.why)
@@ -155,16 +153,29 @@ def _inside(live: Live) -> Live:
 
 @contextmanager
 def _standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another forward for a while."""
+    """Give a module another forward for a while, which may call the module with its own."""
     own = vars(module).get("forward")
-    vars(module)["forward"] = forward
+
+    def in_its_place(*args: Any, **kwargs: Any) -> Any:
+        _put(module, own)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            _put(module, in_its_place)
+
+    _put(module, in_its_place)
     try:
         yield
     finally:
-        if own is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = own
+        _put(module, own)
+
+
+def _put(module: nn.Module, forward: Callable[..., Any] | None) -> None:
+    """Give a module a forward of its own, or that of its class."""
+    if forward is None:
+        del vars(module)["forward"]
+    else:
+        vars(module)["forward"] = forward
 
 
 def taken(takes: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -199,7 +210,7 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
     for name, given in [(name, *called) for name, called in calls.items() if len(called) == 1]:
         try:
             inner = view(network.get_submodule(name), given)
-        except UserError:
+        except Exception:  # also of what a part takes that is no example, such as packed sequences
             continue
         return PartView(network, whole.sketch, whole.output, name, inner, str(error))
     raise error

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, fx, nn
 
 from reslab.errors import UnseenError
+from reslab.gates.following import Runner
 from reslab.gates.gating import Gates, Place
 from reslab.gates.planning import Plan
 
 
-class Recorder(fx.Interpreter):
+class Recorder(Runner):
     """Runs a graph and keeps the values of some nodes, whatever is later done to them in place.
 
     What runs on is a copy, through which autograd goes back to what is kept; `differentiable` says that all that is
@@ -22,8 +23,7 @@ class Recorder(fx.Interpreter):
     def __init__(
         self, root: nn.Module, graph: fx.Graph, nodes: Iterable[fx.Node], *, differentiable: bool = False
     ) -> None:
-        super().__init__(root, graph=graph)
-        self.extra_traceback = False
+        super().__init__(root, graph)
         self.differentiable = differentiable
         self.values: dict[fx.Node, Any] = dict.fromkeys(nodes)
 

@@ -127,7 +127,7 @@ class Tracer(fx.Tracer):
         return Traced(graph, once, self.types, self.leaves, self.declared, known)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Say whether the graph holds a call of this module and not its inside."""
+        """Return whether the graph holds a call of this module and not its inside."""
         if type(m) in self.opaque and module_qualified_name not in self.fixed:
             self.leaves[module_qualified_name] = self.opaque[type(m)]
             return True
@@ -185,7 +185,11 @@ class Tracer(fx.Tracer):
         """
         made = rebuilt(a)
         if made is None:
-            return super().create_arg(a)
+            try:
+                return super().create_arg(a)
+            except NotImplementedError:
+                off = "; turn it off: network.config.use_cache = False" if type(a).__name__.endswith("Cache") else ""
+                raise TraceError(f"it is given a {type(a).__name__}, which no graph holds{off}") from None
         rebuild, leaves = made
         return self.create_node("call_function", rebuild, (super().create_arg(leaves),), {})
 
@@ -284,7 +288,7 @@ def within(module: nn.Module) -> nn.Module:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Say whether a module is one of torch's own, which a graph calls as a whole."""
+    """Return whether a module is one of torch's own, which a graph calls as a whole."""
     theirs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
     return theirs and not isinstance(module, _CONTAINERS) and within(module) is module
 

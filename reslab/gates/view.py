@@ -39,7 +39,7 @@ class Sides(NamedTuple):
 
 
 class View(Whole):
-    """A network's own parameters behind a forward that takes one gate a block. Made by `view`."""
+    """A network's own parameters behind a forward that takes one gate per block. Made by `view`."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class View(Whole):
 
     def run(
         self,
-        x: Tensor,
+        x: Any,
         keep: Collection[Which] | Literal["all"] = "all",
         *,
         gates: AskedGates | None = None,
@@ -108,7 +108,11 @@ class View(Whole):
                 subtracted.
         """
         check_hooks(self._opened)
-        return record(self, self.plan, x, self.setting(x, gates, replace), indices_of(self.blocks, keep))
+        return self.recorded(x, self.setting(x, gates, replace), indices_of(self.blocks, keep))
+
+    def recorded(self, x: Any, setting: Gates, indices: Sequence[int]) -> Stream:
+        """Return the output under these gates, and the values of some blocks."""
+        return record(self, self.plan, x, setting, indices)
 
     def setting(
         self,
@@ -171,8 +175,8 @@ class View(Whole):
         return index_of(self.blocks, which)
 
     def __repr__(self) -> str:
-        """Return a row a block: its name, its kind, whether its shortcut is the identity, the shape of what it adds for
-        an image of the example, and its parameters.
+        """Return a row per block: its name, its kind, whether its shortcut is the identity, the shape of what it adds
+        for an image of the example, and its parameters.
         """
         parameters = [sum(map(Tensor.numel, self.parameters_of(index))) for index in range(len(self))]
         return (
@@ -361,18 +365,23 @@ def _fixed(
     cannot be seen through and hide a skip.
     """
     fixed: frozenset[str] = frozenset()
+    apart: set[str] = set()  # those in which nothing is hidden, and which stay leaves if they cannot be opened
     while True:
         try:
             with preserve(whole.network), torch.no_grad():
                 whole.network.eval()
                 run = Hidden(whole, tracing.trace(whole, declarations, fixed))
                 run.run(example)
-            stopped = run.found
+            stopped, opening = run.found, {error.path for error in run.apart} - apart
         except tracing.CannotSeeError as error:
+            if error.path in fixed & apart:
+                fixed -= {error.path}
+                continue
             if not error.leaf.by_mode or error.path in fixed:
                 raise
-            stopped = [error]
+            stopped, opening = [error], set()
+        apart |= opening
         by_mode = {error.path for error in stopped if error.leaf.by_mode} - fixed
-        if not by_mode:
+        if not by_mode | opening:
             return fixed, stopped
-        fixed |= by_mode
+        fixed |= by_mode | opening

@@ -108,7 +108,7 @@ class Errors(NamedTuple):
 
 
 def rounding(relative_error: float | None) -> bool:
-    """Say whether an error in float64 is rounding."""
+    """Return whether an error in float64 is rounding."""
     return relative_error is not None and relative_error < 1e-12
 
 

@@ -75,7 +75,7 @@ def training(trial: Trial) -> Training | None:
 
 
 def plain(flow: GradientFlow) -> Flow:
-    """Return what is kept of a flow."""
+    """Return the part of a flow that is recorded."""
     return Flow(flow.backward.tolist(), flow.growth, flow.decades, flow.parameter_decades, flow.loss)
 
 
@@ -87,7 +87,7 @@ Trained = dict[str, dict[int, Training]]
 
 
 def at_start_table(text: StudyText, flows: Starts) -> Table:
-    """Return ratios and rates at initialisation, a row a kind and depth."""
+    """Return ratios and rates at initialisation, a row per kind and depth."""
     rows: list[list[Value]] = []
     for (kind, depth), by_seed in flows.items():
         ratio, growth = [flow.decades for flow in by_seed.values()], [flow.growth for flow in by_seed.values()]
@@ -99,7 +99,7 @@ def at_start_table(text: StudyText, flows: Starts) -> Table:
 
 
 def after_steps_table(text: StudyText, finite: Trained, seeds: int) -> Table:
-    """Return ratios and losses after the last step, a row a kind."""
+    """Return ratios and losses after the last step, a row per kind."""
     rows: list[list[Value]] = []
     for kind, by_seed in finite.items():
         ends = [found.flows[-1] for found in by_seed.values()]

@@ -1,4 +1,4 @@
-"""How measures of a trained network's blocks agree, and how alike what neighbouring blocks give is."""
+"""How well measures of a trained network's blocks agree, and how similar neighbouring blocks' outputs are."""
 
 from typing import NamedTuple
 

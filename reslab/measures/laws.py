@@ -37,7 +37,7 @@ def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
 
 
 def nearest_blocks(blocks: Sequence[int], wm: float) -> tuple[list[int], float]:
-    """Return the blocks a stage of the line that comes nearest, of 2,000 slopes, and its mean absolute log-ratio of
+    """Return the blocks per stage of the line that comes nearest, of 2,000 slopes, and its mean absolute log-ratio of
     widths (the paper's e_fit).
     """
     observed = [stage for stage, count in enumerate(blocks) for _ in range(count)]

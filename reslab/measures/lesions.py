@@ -52,7 +52,7 @@ class Lesions(NamedTuple):
 
 
 def changes(block: str) -> bool:
-    """Say whether a block of a CIFAR network changes the shape: the first of every stage but the first."""
+    """Return whether a block of a CIFAR network changes the shape: the first of every stage but the first."""
     return block.endswith(".0") and not block.endswith("layer1.0")
 
 

@@ -16,7 +16,7 @@ def stages(gated: View) -> list[list[int]]:
 
 @torch.no_grad()
 def repair(gated: View, images: Tensor) -> float:
-    """Return the part of a removed block's output that is there again at the end of its stage.
+    """Return the fraction of a removed block's output that later blocks restore by the end of its stage.
 
     It is taken over all images together, and averaged over the blocks but each stage's last.
     """

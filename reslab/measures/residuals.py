@@ -26,7 +26,7 @@ def zero_branch(family: str, x: Tensor) -> Tensor:
 
 
 def adds_up(family: str, x: Tensor) -> bool:
-    """Say whether two blocks in a row give their input plus the values of both branches."""
+    """Return whether two blocks in a row give their input plus the values of both branches."""
     network = zoo.build(family, depth=20).double().eval()
     live, total = x, x
     for name in ("layer1.1", "layer1.2"):

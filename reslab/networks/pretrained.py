@@ -2,9 +2,6 @@
 with their own preparation of images and names of classes.
 """
 
-import contextlib
-import io
-import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +11,7 @@ from torch import nn
 
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggest
 from reslab.networks import zoo
-from reslab.networks.sources import HUGGING_FACE, needed
+from reslab.networks.sources import HUGGING_FACE, from_hub, needed
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import fit
 from reslab.weights.origins import Facts, configured
@@ -42,7 +39,7 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
 
 
 def is_word(weights: object) -> bool:
-    """Say whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`, or
+    """Return whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`, or
     the name of a trained network, `timm/NAME[.TAG]` or `hf:ORG/NAME`.
     """
     word = str(weights)
@@ -166,6 +163,7 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
         f"Hugging Face's weights for {name}",
         lambda: (whole.from_pretrained(repository).eval(), prepares.from_pretrained(repository)),
     )
+    network.config.use_cache = False  # of keys and values, for generating
     labels = network.config.id2label
     classes = [str(labels[place]) for place in range(len(labels))]
     plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
@@ -211,30 +209,15 @@ def _metadata(kept: dict[str, Any], classes: int) -> dict[str, Any]:
 
 
 def _fetched(what: str, make: Callable[[], Any]) -> Any:
-    """Return what is made from files in the cache of Hugging Face's hub, else from the network, without its retries'
-    notes.
+    """Return what is made from files of Hugging Face's hub.
 
     Raises:
         UserError: if they are not to be had.
     """
-    from huggingface_hub import constants
-
-    logger = logging.getLogger("huggingface_hub")
-    level, offline = logger.level, constants.HF_HUB_OFFLINE
-    logger.setLevel(logging.CRITICAL)
     try:
-        try:
-            constants.HF_HUB_OFFLINE = True  # it asks the network even for what it has, five times where there is none
-            with contextlib.redirect_stderr(io.StringIO()):  # bars
-                return make()
-        except Exception:  # of whatever library fetches
-            constants.HF_HUB_OFFLINE = offline
-            return make()
-    except Exception as error:
+        return from_hub(make)
+    except Exception as error:  # of whatever library fetches
         raise _out_of_reach(what, error) from error
-    finally:
-        logger.setLevel(level)
-        constants.HF_HUB_OFFLINE = offline
 
 
 def _out_of_reach(what: str, error: Exception) -> FailedError:

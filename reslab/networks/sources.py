@@ -1,6 +1,9 @@
 """Networks of others, by name: torchvision's, timm's, Hugging Face's, and what a user's own factory makes."""
 
+import contextlib
 import inspect
+import io
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -72,12 +75,35 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
     if "in_channels" in options:
         options["num_channels"] = options.pop("in_channels")
     try:
-        config = transformers.AutoConfig.from_pretrained(name.removeprefix(HUGGING_FACE), **options)
+        config = from_hub(lambda: transformers.AutoConfig.from_pretrained(name.removeprefix(HUGGING_FACE), **options))
+        config.use_cache = False  # of keys and values, for generating: a graph cannot hold it
         network: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
     except Exception as error:  # of whatever library fetches
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FailedError(f"{name} could not be made ({reason[:200]})") from error
     return network
+
+
+def from_hub(make: Callable[[], Any]) -> Any:
+    """Return what is made from files in the cache of Hugging Face's hub, else from the network, without its retries'
+    notes.
+    """
+    from huggingface_hub import constants
+
+    logger = logging.getLogger("huggingface_hub")
+    level, offline = logger.level, constants.HF_HUB_OFFLINE
+    logger.setLevel(logging.CRITICAL)
+    try:
+        try:
+            constants.HF_HUB_OFFLINE = True  # it asks the network even for what it has, five times where there is none
+            with contextlib.redirect_stderr(io.StringIO()):  # bars
+                return make()
+        except Exception:  # of whatever library fetches
+            constants.HF_HUB_OFFLINE = offline
+            return make()
+    finally:
+        logger.setLevel(level)
+        constants.HF_HUB_OFFLINE = offline
 
 
 def needed(package: str, name: str, extra: str) -> Any:

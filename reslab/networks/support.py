@@ -4,13 +4,16 @@ The networks are untrained, nothing is downloaded, and each is looked at in a pr
 and memory.
 """
 
+import contextlib
 import json
 import multiprocessing
 import random
 import re
+import signal
+import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,9 @@ from reslab.gates.view import view
 from reslab.networks import sources
 
 SECONDS, GIGABYTES = 300, 24
-"""What looking at one network may take."""
+"""What looking at one network may take: of the processor's time, which others' work does not use up, and of memory."""
+HANGS = 10 * SECONDS
+"""After so long by the clock a process hangs, or the system sets no such limits."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,17 @@ def family_of(name: str) -> str:
 # --- Which ------------------------------------------------------------------------------------------------------------
 
 
-def names() -> list[str]:
-    """Return the names of the networks of the matrix: of timm a small one of each module."""
+def names(kept: Path | None = None) -> list[str]:
+    """Return the names of the networks of the matrix: of timm a small one of each module, the one in the file `kept`,
+    if that has one, since to choose takes a second each.
+    """
     import timm
     from torchvision.models import list_models
 
-    timms = [_smallest(timm.list_models(module=module)) for module in timm.list_modules()]
+    chosen = {row.family: row.name.removeprefix("timm/") for row in read(kept)}
+    timms = [
+        chosen.get(f"timm {module}") or _smallest(timm.list_models(module=module)) for module in timm.list_modules()
+    ]
     torchvisions = sorted(list_models(), key=lambda name: name.startswith(DETECTORS))  # which take longest
     return [*(f"timm/{name}" for name in timms if name), *hugging(), *(f"torchvision/{name}" for name in torchvisions)]
 
@@ -156,19 +166,22 @@ def built(name: str) -> tuple[nn.Module, Any]:
         network: nn.Module = sources.timms(name, {})
         return network, torch.randn(2, *network.default_cfg["input_size"])  # type: ignore[index]  # timm is untyped
     if name.startswith("torchvision/"):
-        return sources.torchvisions_own(name, {}), _torchvisions_example(name.removeprefix("torchvision/"))
+        short = name.removeprefix("torchvision/")
+        small = {"min_size": 128, "max_size": 128} if short.startswith(RESIZING) else {}
+        return sources.torchvisions_own(name, small), _torchvisions_example(short)
     return _huggings(name.removeprefix("hf:"))
 
 
 VIDEOS = ("mc3", "mvit", "r2plus1d", "r3d", "s3d", "swin3d")
 LARGE = ("inception", "googlenet", "maxvit", "quantized_inception", "quantized_googlenet", "vit")
-DETECTORS = ("fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "retinanet", "ssd")
+RESIZING = ("fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "retinanet")
+DETECTORS = (*RESIZING, "ssd")
 
 
 def _torchvisions_example(name: str) -> Any:
     """Return what one of torchvision's networks takes, as small as it takes it."""
     if name.startswith(VIDEOS):
-        size = 224 if name.startswith("mvit") else 64
+        size = 224 if name.startswith(("mvit", "s3d")) else 64
         return torch.randn(2, 3, 16, size, size)
     if name.startswith("raft"):
         return torch.randn(2, 3, 128, 128), torch.randn(2, 3, 128, 128)
@@ -178,8 +191,16 @@ def _torchvisions_example(name: str) -> Any:
     return torch.randn(2, 3, size, size)
 
 
-SMALL: Mapping[str, int] = {"num_hidden_layers": 2, "encoder_layers": 2, "decoder_layers": 2}
-"""What of a config makes a network of many equal layers small."""
+LAYERS = (
+    "num_hidden_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "decoder_num_hidden_layers",
+    "num_spatial_layers",
+    "num_temporal_layers",
+    "num_self_attends_per_block",
+)
+"""What a config calls the number of equal layers, of which two show as much as many."""
 
 
 def _huggings(kind: str) -> tuple[nn.Module, Any]:
@@ -190,11 +211,12 @@ def _huggings(kind: str) -> tuple[nn.Module, Any]:
     config = AutoConfig.for_model(kind)
     config.architectures = config.architectures or []
     vision = getattr(config, "vision_config", config)
-    for key, value in SMALL.items():
+    for key in LAYERS:
         if isinstance(getattr(vision, key, None), int) and not hasattr(vision, "depths"):
-            setattr(vision, key, value)
+            setattr(vision, key, 2)
     classifies = kind in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
     network = (AutoModelForImageClassification if classifies else AutoModel).from_config(config)
+    network.config.use_cache = False  # of keys and values, for generating
     if network.main_input_name == "input_ids":
         return network, {"input_ids": torch.randint(100, (2, 64))}
     size, frames = getattr(vision, "image_size", None) or 224, getattr(vision, "num_frames", None)
@@ -220,14 +242,18 @@ FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
 # --- One after another, in a process of its own -----------------------------------------------------------------------
 
 
+def read(kept: Path | None) -> list[Row]:
+    """Return the rows in a file, a row per line; none if it is not there."""
+    if kept is None or not kept.exists():
+        return []
+    return [Row(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]
+
+
 def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
-    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row a line, are not
+    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row per line, are not
     made again, and those that are made are added to it.
     """
-    known = {}
-    if kept is not None and kept.exists():
-        lines = kept.read_text(encoding="utf-8").splitlines()
-        known = {row.name: row for row in (Row(**json.loads(line)) for line in lines)}
+    known = {row.name: row for row in read(kept)}
     worker = _Worker()
     try:
         for name in wanted:
@@ -287,19 +313,21 @@ class _Worker:
         if self.process is None or not self.process.is_alive():
             self._start()
         self.pipe.send(name)
+        why = f"not seen in {HANGS} seconds"
         try:
-            if self.pipe.poll(SECONDS):
+            if self.pipe.poll(HANGS):
                 return Row(**self.pipe.recv())
-            why = f"not seen in {SECONDS} seconds"
         except (EOFError, ConnectionError):
-            why = "the process that looked at it died"
+            self.process.join()
+            slow = self.process.exitcode == -getattr(signal, "SIGXCPU", 0)
+            why = f"not seen in {SECONDS} seconds" if slow else "the process that looked at it died"
         self.stop()
         return Row(name, family_of(name), refusal=why, traceback=True)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, torch.get_num_threads()), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, torch.get_num_threads(), SECONDS), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -310,18 +338,25 @@ class _Worker:
             self.process = None
 
 
-def _serve(pipe: Any, threads: int) -> None:
+def _serve(pipe: Any, threads: int, seconds: int) -> None:
     """Look at the networks of the names that come, until no more do."""
     torch.set_num_threads(threads)
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
-    except (ImportError, ValueError, OSError):
-        pass  # Windows has none, and macOS none that holds
     while True:
         try:
             name = pipe.recv()
         except EOFError:
             return
+        _limit(seconds)
         pipe.send(asdict(look(name)))
+
+
+def _limit(seconds: int) -> None:
+    """Have the system end this process where it takes more than looking at one network may."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limits, macOS none that hold
+        import resource
+
+        for what, most in (
+            (resource.RLIMIT_CPU, int(time.process_time()) + seconds),
+            (resource.RLIMIT_AS, GIGABYTES << 30),
+        ):
+            resource.setrlimit(what, (most, resource.getrlimit(what)[1]))

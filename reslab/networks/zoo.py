@@ -176,7 +176,7 @@ def own(name: str, options: Mapping[str, Any]) -> "Own":
 
 
 def is_factory(name: str) -> bool:
-    """Say whether a name is that of a user's own factory, `package.module:factory`."""
+    """Return whether a name is that of a user's own factory, `package.module:factory`."""
     return ":" in name and not name.startswith(HUGGING_FACE)
 
 
@@ -247,7 +247,7 @@ def input_shape(network: nn.Module) -> tuple[int, int, int]:
 
 
 def check(name: str, /, **options: Any) -> None:
-    """Build a network with no memory behind it, to see that its name and options are right.
+    """Build a network with no memory behind it, to check its name and options.
 
     Raises:
         UserError: as `fresh` does.

@@ -169,7 +169,7 @@ class AblationNet(nn.Module):
         if rest or n < 1:
             raise ValueError(f"depth {depth} is not 6n+2 (8, 14, 20, …, as the CIFAR design needs)")
         if order not in ORDERS:
-            raise ValueError(f"no order {order!r}; there are {', '.join(ORDERS)}")
+            raise ValueError(f"no order {order!r}; known: {', '.join(ORDERS)}")
         self.input_shape = (in_channels, 32, 32)
         self.stem = layers("conv bn relu", in_channels, 16, 1)
         units: list[nn.Module] = []
@@ -230,7 +230,7 @@ def cifar_shortcut_ablation(
         "dropout": lambda *_: DropoutShortcut(drop),
     }
     if kind not in mixes:
-        raise ValueError(f"no shortcut {kind!r}; there are {', '.join(mixes)}")
+        raise ValueError(f"no shortcut {kind!r}; known: {', '.join(mixes)}")
     return AblationNet(depth, "original", mixes[kind], num_classes, in_channels)
 
 

@@ -102,7 +102,7 @@ def _sum_in_order(x: Tensor) -> Tensor:
 
 
 def track(stats: Tensors, name: str, mean: Tensor, var: Tensor, count: int) -> Tensors:
-    """Return the running statistics after one more batch of `count` values a channel.
+    """Return the running statistics after one more batch of `count` values per channel.
 
     BatchNorm normalises with the biased variance, but what it tracks, as an estimate for all images, is the unbiased
     one: · N / (N − 1).
@@ -216,7 +216,7 @@ def blocks(depth: int, stride_in: StrideIn) -> Iterator[Block]:
         ValueError: if the depth is not 18, 34, 50, 101 or 152.
     """
     if depth not in BLOCKS:
-        raise ValueError(f"no network of depth {depth}; there are {', '.join(map(str, BLOCKS))}")
+        raise ValueError(f"no network of depth {depth}; known: {', '.join(map(str, BLOCKS))}")
     width, basic = 64, depth < 50
     for stage, count in enumerate(BLOCKS[depth]):
         inner = 64 * 2**stage

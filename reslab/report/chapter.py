@@ -3,8 +3,8 @@ it, and what it folds away folded.
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,32 @@ FOLD_END = "<p>&lt;/details&gt;</p>\n"
 """What folds a part of the chapter away: of all HTML, only this passes the Markdown."""
 
 
-def chapter(evidence: Mapping[str, str]) -> dict[str, Markup]:
+@dataclass
+class Chapter:
+    """The chapter in one language: its HTML, its sections' addresses and titles, and its pictures' SVG by the names
+    that the HTML has for them.
+    """
+
+    html: Markup = field(default_factory=Markup)
+    contents: list[tuple[str, str]] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+
+def chapter(evidence: Mapping[str, str]) -> dict[str, Chapter]:
     """Return the chapter in every language, given where in the page the claims' evidence is: claim id -> anchor.
 
     The page has a heading of its own over it, so its title goes and its headings are one level lower. The page travels
     alone: links within the project go, too, and pictures come into it, as far as they are there (those of the results
     are no part of an installed package: their descriptions stand in their places).
     """
-    return {language: _html(path.read_text(encoding="utf-8"), evidence) for language, path in CHAPTERS.items()}
+    return {
+        language: rendered(path.read_text(encoding="utf-8"), language, evidence) for language, path in CHAPTERS.items()
+    }
 
 
-def _html(text: str, evidence: Mapping[str, str]) -> Markup:
+def rendered(text: str, language: str, evidence: Mapping[str, str]) -> Chapter:
+    """Return Markdown as the page's chapter in a language."""
+    made = Chapter()
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0" role="region"><table>')
     markdown.add_render_rule("table_close", lambda *_: "</table></div>")
@@ -48,7 +63,8 @@ def _html(text: str, evidence: Mapping[str, str]) -> Markup:
         said, path = Markup.escape(tokens[index].content), CHAPTERS["ko"].parent / str(tokens[index].attrGet("src"))
         if path.suffix != ".svg" or not path.is_file():
             return f'<span class="small">[{said}]</span>'
-        return f'<img alt="{said}" src="data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode()}">'
+        made.pictures[f"picture-{path.stem}"] = path.read_text(encoding="utf-8")
+        return f'<img alt="{said}" data-packed="picture-{Markup.escape(path.stem)}">'
 
     markdown.add_render_rule("image", image)
     markdown.add_render_rule("code_inline", code)
@@ -59,12 +75,16 @@ def _html(text: str, evidence: Mapping[str, str]) -> Markup:
     tokens = tokens[3:]  # the title: its opening, its text, its end
     if len(tokens) > 1 and _only_links(tokens[1].children or []):
         tokens = tokens[3:]
-    for token in tokens:
+    for token, following in zip(tokens, [*tokens[1:], Token("", "", 0)], strict=True):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrSet("id", f"chapter-{language}-{len(made.contents) + 1}")
+            made.contents.append((str(token.attrGet("id")), following.content))
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{int(token.tag[1]) + 1}"
         token.children = _without_local_links(token.children or [])
     rendered = str(markdown.renderer.render(tokens, markdown.options, {}))
-    return Markup(FOLD.sub(r"<details><summary>\1</summary>\n", rendered).replace(FOLD_END, "</details>\n"))
+    made.html = Markup(FOLD.sub(r"<details><summary>\1</summary>\n", rendered).replace(FOLD_END, "</details>\n"))
+    return made
 
 
 def _only_links(tokens: list[Token]) -> bool:

@@ -12,9 +12,9 @@ from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Words
 from reslab.ledger.record import GRIDS, Chart, Series
 from reslab.progress import Progress, each, silent
+from reslab.report.colours import COLOURS, colours
 from reslab.report.hangul import matplotlib_draws_hangul
-from reslab.report.page import section
-from reslab.report.pictures import COLOURS, places
+from reslab.report.pictures import english, pictures, places
 from reslab.report.records import read_directory
 
 if TYPE_CHECKING:
@@ -34,12 +34,13 @@ def write_figures(directories: Sequence[Path], out: Path, progress: Progress = s
     """
     found = []
     for position, directory in enumerate(directories, start=1):
-        study = section(position, read_directory(directory))
-        stem = re.sub(r"[^\w-]+", "-", study["record"].study)
+        study = read_directory(directory)
+        stem = re.sub(r"[^\w-]+", "-", study.record.study)
         twice = sum(directory.resolve().name == other.resolve().name for other in directories) > 1
         stem = f"{stem}-{position}" if twice else stem
-        names = [_slug(picture.title["en"]) for picture in study["pictures"]]
-        for number, (name, picture) in enumerate(zip(names, study["pictures"], strict=True), start=1):
+        drawn_here = pictures(study)
+        names = [_slug(picture.title["en"]) for picture in drawn_here]
+        for number, (name, picture) in enumerate(zip(names, drawn_here, strict=True), start=1):
             found.append((f"{stem}-{name if name and names.count(name) == 1 else number}", picture))
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -166,7 +167,7 @@ def _grid(axes: "Axes", picture: Chart, series: Series) -> None:
 
 
 def _series(axes: "Axes", picture: Chart, index: int, series: Series, name: str) -> None:
-    colour = COLOURS[index % len(COLOURS)]
+    colour = COLOURS[colours(english(picture))[index]]
     x = [_plain(value) if isinstance(value, str) else value for value in series.x]
     y = [value if isinstance(value, float | int) else float("nan") for value in series.y]
     spread = [value or 0.0 for value in series.spread] if series.spread else None

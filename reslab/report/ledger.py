@@ -10,6 +10,7 @@ from reslab.ledger.evidence import Evidence, SeedSet
 from reslab.ledger.record import Record, Verdict
 from reslab.ledger.shipped import Ledger
 from reslab.ledger.verdict import undecided
+from reslab.report.addresses import Addresses
 from reslab.report.records import StudyRecord
 from reslab.report.units import claim_in_percent, effect_and_interval
 
@@ -41,9 +42,16 @@ def row(known: Evidence, anchors: Mapping[str, str]) -> dict[str, Any]:
         "anchor": anchors.get(known.claim.id),
         "reason": wording.reason(verdict, percent=True),
         "scales": _scales(known),
+        "seeds": wording.spans(known.scales[0].seeds) if known.scales else "",
+        "date": _date(known),
         "standings": [wording.standing(standing) for standing in known.standings],
         "forest": forest(known),
     }
+
+
+def _date(known: Evidence) -> str:
+    """Return the day on which the newest of a headline's sets of seeds was registered; none of these, nothing."""
+    return max((one.origin.date[:10] for scale in known.scales[:1] for one in scale.pooled), default="")
 
 
 def _scales(known: Evidence) -> list[tuple[Text, str]]:
@@ -112,21 +120,45 @@ def said_of(verdict: Verdict, more: Sequence[Words] = ()) -> list[Words]:
     return [words for words in (wording.way(verdict), wording.needed(verdict), wording.failed(verdict), *more) if words]
 
 
-def of_set(one: SeedSet, now: Claim) -> dict[str, Any]:
-    """Return the badge of a set's scale, and what is said of its verdict and how that stands, given the claim as it is
-    now.
+def of_record(
+    record: Record, known: Sequence[Evidence], sets: Sequence[SeedSet], addresses: Addresses
+) -> list[dict[str, Any]]:
+    """Return what a study's view shows of each of its record's claims: its address, the headline of all that is known,
+    and, where that is another, what the record itself says.
     """
+    by_id = {each.claim.id: each for each in known}
+    own = {one.verdict.id: one for one in sets if any(one.verdict is claim for claim in record.claims)}
+    return [_of_claim(claim, by_id[claim.id], own.get(claim.id), addresses) for claim in record.claims]
+
+
+def _of_claim(verdict: Verdict, known: Evidence, own: SeedSet | None, addresses: Addresses) -> dict[str, Any]:
+    headline = known.headline or undecided(known.claim)
+    badge = next((wording.scale(scale.origin) for scale in known.scales if scale.sets), None)
+    alike = all(getattr(verdict, name) == getattr(headline, name) for name in ("verdict", "effect", "interval", "n"))
+    return {
+        "first": verdict.id if verdict.id in addresses else None,  # where another record of the study has it already
+        "address": addresses.take(verdict.id),
+        "claim": claim_in_percent(headline),
+        "reason": wording.reason(headline, percent=True),
+        "badge": badge,
+        "said": _said(headline, [wording.standing(standing) for standing in known.standings]),
+        "own": None if own is None or alike else claim_in_percent(verdict),
+        "own_seeds": wording.spans(own.origin.seeds) if own else "",
+        "own_badge": wording.scale(own.origin) if own else None,
+        "own_said": _said(verdict, _stands(own, known.claim)) if own else [],
+    }
+
+
+def _said(verdict: Verdict, more: Sequence[Words]) -> list[Words]:
+    """Return what is said of a verdict beside its numbers."""
+    return [words for words in (wording.way(verdict), wording.needed(verdict), wording.failed(verdict), *more) if words]
+
+
+def _stands(one: SeedSet, now: Claim) -> list[Words]:
+    """Return how a set's verdict stands, given the claim as it is now."""
     stands = [] if one.verdict.kind != "statistical" else [wording.standing(one.standing)]
     stands += [] if one.why is None else [wording.why_exploratory(one.why)]
-    stands += [] if one.of(now) else [wording.standing("changed")]
-    return {"badge": wording.scale(one.origin), "said": said_of(one.verdict, stands)}
-
-
-def of_evidence(known: Evidence) -> dict[str, Any]:
-    """Return the same of a headline."""
-    badge = next((wording.scale(scale.origin) for scale in known.scales if scale.sets), None)
-    standings = [wording.standing(standing) for standing in known.standings]
-    return {"badge": badge, "said": said_of(known.headline, standings) if known.headline else []}
+    return stands if one.of(now) else [*stands, wording.standing("changed")]
 
 
 def studies_of(ledger: Ledger, known: Sequence[Evidence]) -> list[StudyRecord]:

@@ -1,68 +1,91 @@
-"""One self-contained HTML page from study directories; it reads only `study.json` and run directories."""
+"""One self-contained HTML page from study directories: a set of views, of which one is shown. It reads only
+`study.json` and run directories.
+"""
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mode
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reslab import __version__
-from reslab.files import write_atomically
+from reslab.files import Json, write_atomically
 from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
-from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
-from reslab.ledger.record import Outcome
+from reslab.ledger.evidence import Evidence, SeedSet, current, evidence, risk, seed_sets
+from reslab.ledger.registration import seeds_of
 from reslab.ledger.shipped import shipped
-from reslab.report import explorer, ledger, pictures
+from reslab.report import colours, explorer, ledger, opening, pictures
+from reslab.report.addresses import Addresses
 from reslab.report.chapter import chapter
+from reslab.report.findings import finding
 from reslab.report.hangul import font_face
-from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory, summarise
-from reslab.report.units import claim_in_percent, effect_and_interval
+from reslab.report.packing import packed
+from reslab.report.playground import LOADER
+from reslab.report.records import RESULTS_ONLY, StudyRecord, command, read_directory
+from reslab.report.units import effect_and_interval, table_in_percent
 
 if TYPE_CHECKING:
     from reslab.analysis.torchvision_tour import Tour
 
+BESIDE = "play.html"
+"""The playground's own page, which a page without a playground leads to if it is beside it."""
+
 _FONT = "/* the page's Hangul */"
 
 
-def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tour] | None" = None) -> Path:
+def write_report(
+    directories: Sequence[Path],
+    out: Path,
+    tour: "Callable[[], Tour] | None" = None,
+    play: Json | None = None,
+) -> Path:
     """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that
-    and the whole chapter. Without directories it is of the ledger that comes with the lab.
+    and the whole chapter; given a playground (`reslab.report.playground.playground`), with that. Without directories it
+    is of the ledger that comes with the lab.
 
+    What the lab's own ledger knows of the studies' claims counts too: a claim's headline is of all that is known.
     Studies stand in the chapter's order, whatever order they are given in.
 
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
     """
-    environment = Environment(loader=PackageLoader("reslab.report"), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"figure": pictures.figure, "json": pictures.embedded, "marks": pictures.marks}
-    environment.filters |= {
-        "data_head": pictures.data_head,
-        "data_rows": pictures.data_rows,
-        "number_columns": pictures.number_columns,
-    }
-    environment.filters |= {"effect_and_interval": effect_and_interval}
-    environment.filters |= {"dedent": dedent, "method": wording.method}
-    found, known = _found(directories)
-    anchors = {claim.id: f"{study['anchor']}-{claim.id}" for study in reversed(found) for claim in study["claims"]}
+    studies, sets = _found(directories)
+    claims = shipped().claims if not directories else current(sets, shipped().claims)
+    known = evidence(claims, sets)
+    if not directories:
+        studies = ledger.studies_of(shipped(), known)
+    studies = sorted(studies, key=place_in_chapter)
+    addresses = Addresses()
+    sections = [section(study, studies, known, sets, addresses) for study in studies]
+    anchors = {row["claim"].id: row["address"] for each in reversed(sections) for row in each["claims"]}
     whole = risk(known)
+    text = chapter(anchors) if tour else None
+    drawings = {name: svg for part in text.values() for name, svg in part.pictures.items()} if text else {}
+    environment = _environment()
+    programs = {
+        "plotly": _plotly(),
+        "explorer-program": packed(environment.get_template("explorer.js").render(data=explorer.catalogue())),
+    }
     page = environment.get_template("page.html.j2").render(
-        studies=found,
+        studies=sections,
         results_only=RESULTS_ONLY,
+        start=opening.start(studies, known, anchors),
         ledger=ledger.sections(known, anchors),
         ticks=ledger.ticks(),
         width=ledger.WIDTH,
         risk=whole if whole.tests else None,
-        chapter=chapter(anchors) if tour else None,
-        explorer=explorer.catalogue(),
+        chapter=text,
         tour=tour() if tour else None,
-        palette=pictures.COLOURS,
-        plotlyjs=get_plotlyjs(),
+        play=play,
+        beside=BESIDE if (out.parent / BESIDE).is_file() else None,
+        palette=colours.palette(),
+        packed={**programs, **{name: packed(svg) for name, svg in drawings.items()}},
         version=__version__,
         font=Markup(_FONT),
     )
@@ -70,22 +93,39 @@ def write_report(directories: Sequence[Path], out: Path, tour: "Callable[[], Tou
     return out
 
 
-def _found(directories: Sequence[Path]) -> tuple[list[dict[str, Any]], list[Evidence]]:
-    """Return the sections of the directories' studies, or of the lab's, and what is known of their claims."""
+@cache
+def _plotly() -> str:
+    return packed(get_plotlyjs())
+
+
+def _environment() -> Environment:
+    environment = Environment(loader=LOADER, autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {
+        "coloured": pictures.coloured,
+        "data_head": pictures.data_head,
+        "data_rows": pictures.data_rows,
+        "dedent": dedent,
+        "effect_and_interval": effect_and_interval,
+        "figure": pictures.figure,
+        "json": pictures.embedded,
+        "marks": pictures.marks,
+        "method": wording.method,
+        "number_columns": pictures.number_columns,
+    }
+    return environment
+
+
+def _found(directories: Sequence[Path]) -> tuple[list[StudyRecord], list[SeedSet]]:
+    """Return the directories' studies, and the sets of seeds that are known of their claims: the lab's own and theirs,
+    each once.
+    """
     if not directories:
-        known = shipped().evidence()
-        stands = {each.claim.id: ledger.of_evidence(each) for each in known}
-        studies = sorted(ledger.studies_of(shipped(), known), key=place_in_chapter)
-        return [section(number, study, stands) for number, study in enumerate(studies, start=1)], known
-    studies = sorted(map(read_directory, directories), key=place_in_chapter)
-    records = [study.record for study in studies]
-    sets = seed_sets(records)
-    now = {claim.id: claim for claim in current(sets, shipped().claims)}
-    found = []
-    for number, study in enumerate(studies, start=1):
-        own = {one.verdict.id: ledger.of_set(one, now[one.verdict.id]) for one in seed_sets([study.record], records)}
-        found.append(section(number, study, own))
-    return found, evidence([*now.values()], sets)
+        return [], list(shipped().sets)
+    studies = [read_directory(directory) for directory in directories]
+    own = seed_sets([study.record for study in studies])
+    names, held = {study.record.study for study in studies}, [(one.origin, one.verdict.id) for one in own]
+    others = [one for one in shipped().sets if one.origin.study in names and (one.origin, one.verdict.id) not in held]
+    return studies, [*others, *own]
 
 
 def place_in_chapter(study: StudyRecord) -> int:
@@ -97,32 +137,36 @@ def place_in_chapter(study: StudyRecord) -> int:
     return mode(places) if places else len(order)
 
 
-def section(number: int, study: StudyRecord, stands: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Return what the page shows of a study: its record, notes, pictures, final errors, and the small print; and how
-    its claims stand, by their ids.
+def section(
+    study: StudyRecord,
+    studies: Sequence[StudyRecord],
+    known: Sequence[Evidence],
+    sets: Sequence[SeedSet],
+    addresses: Addresses,
+) -> dict[str, Any]:
+    """Return what the page shows of one of its studies: its record, notes, pictures, final errors, claims, and the
+    small print.
     """
     record = study.record
-    results: dict[str, list[Outcome]] = {}
-    for trial in study.trials:
-        if trial.result is not None:
-            results.setdefault(trial.group, []).append(trial.result)
-    rows = summarise(results)
     first = next((trial.config for trial in study.trials if trial.config), {})
     details = [
         record.config,
         first.get("config", {}).get("recipe"),
         {**first.get("environment", {}), "code": first.get("code")} if first else None,
     ]
+    verdicts = {each.claim.id: each.headline.verdict for each in known if each.headline}
+    drawn = pictures.pictures(study)
+    twice = sum(other.record.study == record.study for other in studies) > 1
     return {
-        "anchor": f"{number}-{re.sub(r'[^a-z0-9_]+', '-', record.study.lower())}",
+        "anchor": addresses.take(record.study),
         "record": record,
-        "claims": [claim_in_percent(claim) for claim in record.claims],
-        "reasons": {claim.id: wording.reason(claim, percent=True) for claim in record.claims},
-        "stands": stands or {},
+        "seeds": wording.spans(sorted(seeds_of(record))) if twice else "",
+        "claims": ledger.of_record(record, known, sets, addresses),
         "notes": [note for note in study.notes if note != RESULTS_ONLY],
         "results_only": RESULTS_ONLY in study.notes,
-        "pictures": pictures.pictures(record, study.trials, rows),
-        "rows": rows,
+        "pictures": [(picture, finding(record.study, picture, verdicts)) for picture in drawn],
+        "rows": study.rows(),
+        "tables": [table_in_percent(table) for table in record.tables],
         "command": command(record) if record.config else None,
         "details": [json.dumps(part, ensure_ascii=False, indent=2) for part in details if part],
     }

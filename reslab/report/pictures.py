@@ -12,25 +12,21 @@ from markupsafe import Markup
 
 from reslab.files import Json
 from reslab.ledger.claim import Text, Words
-from reslab.ledger.record import GRIDS, Chart, Part, Record, Series, Table, Verdict
-from reslab.report.records import Trial
+from reslab.ledger.record import GRIDS, Chart, Part, Series, Table, Verdict
+from reslab.report.colours import colours
+from reslab.report.records import StudyRecord, Trial
 from reslab.report.units import chart_in_percent
-
-_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
-COLOURS = (*_OKABE_ITO, "#6B5BD2", "#882255", "#8C5A2B", "#7F8790")
-"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008, their yellow darkened for paper), then four for
-pictures of more than eight series; dashes and marks tell curves apart too."""
 
 MOST = 12
 """Curves in one picture: with more, none can be told from another."""
 
 
-def pictures(record: Record, trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Chart]:
+def pictures(study: StudyRecord) -> list[Chart]:
     """Return a study's pictures: those that its record holds, then the training curves and the final errors if it
     trained.
     """
-    found = list(record.charts)
-    curves = _curves(trials)
+    found = list(study.record.charts)
+    curves, rows = _curves(study.trials), study.rows()
     if curves:
         found.append(_training(curves))
     if rows:
@@ -130,6 +126,16 @@ def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _clean(part) for key, part in value.items()}
     return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def coloured(picture: Chart) -> Json:
+    """Return a picture as the page draws it: with each series' colour, by its place in the palette."""
+    return {**picture.model_dump(mode="json"), "colours": colours(english(picture))}
+
+
+def english(picture: Chart) -> list[str]:
+    """Return the series' English names."""
+    return [series.name if isinstance(series.name, str) else series.name["en"] for series in picture.series]
 
 
 def data_head(picture: Chart) -> list[Words]:

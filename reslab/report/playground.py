@@ -1,6 +1,7 @@
-"""The playground: one self-contained page in which trained networks run, with a gate on every block.
+"""The playground, in which trained networks run, with a gate on every block: a self-contained page of its own, or a
+view of the report.
 
-The page's programs are the files of `play/`, one job each; here their networks and images are put into it.
+Its programs are the files of `play/`, one job each; here their networks and images are put into it.
 """
 
 import base64
@@ -19,19 +20,33 @@ from reslab.report.pictures import embedded
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MODULES = ("words", "engine", "evaluation", "worker", "link", "pictures", "pen", "blocks", "inside", "play")
+MODULES = (
+    "words",
+    "engine",
+    "gradients",
+    "evaluation",
+    "worker",
+    "link",
+    "pictures",
+    "pen",
+    "blocks",
+    "inside",
+    "play",
+)
 """The page's programs, each after those that it calls."""
 
 STEPS = (
-    "#net=resnet20&image=0",
-    "#net=resnet20&off=layer2.1",
-    "#net=resnet20&off=layer1.0&block=layer1.0",
-    "#net=resnet56&off=layer1.3,layer2.3,layer3.3",
-    "#net=resnet20&swap=layer2.1,layer2.2",
+    "#net={first}&image=0",
+    "#net={first}&off=layer2.1",
+    "#net={first}&off=layer1.0&block=layer1.0",
+    "#net={deepest}&off=layer1.2,layer2.2,layer3.2",
+    "#net={first}&swap=layer2.1,layer2.2",
 )
-"""What there is to try, as links into the page."""
+"""What there is to try, as links into the page, in the first network and the one of most blocks."""
 
 _FONT = "/* the page's Hangul */"
+
+LOADER = ChoiceLoader([PackageLoader("reslab.report"), PackageLoader("reslab.report", "play")])
 
 
 class Images(NamedTuple):
@@ -55,14 +70,27 @@ def write_playground(networks: "Mapping[str, nn.Module]", images: Images, out: P
         images: at the size that the networks see.
         out: the page.
     """
-    loader = ChoiceLoader([PackageLoader("reslab.report", "play"), PackageLoader("reslab.report")])
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=LOADER, autoescape=True, undefined=StrictUndefined)
     environment.filters["json"] = embedded
     page = environment.get_template("play.html.j2").render(
-        data=_data(networks, images), modules=MODULES, steps=STEPS, version=__version__, font=Markup(_FONT)
+        play=playground(networks, images), version=__version__, font=Markup(_FONT)
     )
     write_atomically(out, page.replace(_FONT, font_face(page), 1))
     return out
+
+
+def playground(networks: "Mapping[str, nn.Module]", images: Images) -> Json:
+    """Return what the templates of `play/` show of these networks and images."""
+    data = _data(networks, images)
+    residual = [network for network in data["networks"] if network["residual"]]
+    deepest = max(residual, key=lambda network: len(network["blocks"]))["name"]
+    return {
+        "data": data,
+        "modules": MODULES,
+        "names": ", ".join(networks),
+        "deepest": deepest,
+        "steps": [step.format(first=residual[0]["name"], deepest=deepest) for step in STEPS],
+    }
 
 
 def _data(networks: "Mapping[str, nn.Module]", images: Images) -> Json:

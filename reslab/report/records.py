@@ -58,6 +58,14 @@ class StudyRecord:
     trials: list[Trial]
     notes: list[Text] = field(default_factory=list)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row per group of trials that have a result: how many, and their final errors."""
+        results: dict[str, list[Outcome]] = {}
+        for trial in self.trials:
+            if trial.result is not None:
+                results.setdefault(trial.group, []).append(trial.result)
+        return summarise(results)
+
 
 def read_study(directory: Path) -> Record:
     """Return a study's record, be it of today or of an earlier version.
@@ -99,7 +107,7 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
     trials, missing = [], []
     for entry in record.trials:
         path = directory / entry.directory
-        trial = _trial(path, entry.group, entry.result)
+        trial = read_trial(path, entry.group, entry.result)
         trials.append(trial)
         if not trial.metrics or not trial.config or _damaged(path):
             missing.append(entry.directory)
@@ -145,7 +153,7 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
 
 def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
     """Return the record of a study that has trials and no `study.json`."""
-    trials = [_trial(path, None, None) for path in paths]
+    trials = [read_trial(path) for path in paths]
     done = sum(trial.result is not None for trial in trials)
     started = len(trials) - done
     note: Text = {
@@ -161,7 +169,8 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
     return StudyRecord(Record(study=name, title=title), trials, [note])
 
 
-def _trial(path: Path, group: str | None, result: Outcome | None) -> Trial:
+def read_trial(path: Path, group: str | None = None, result: Outcome | None = None) -> Trial:
+    """Return what a trial's directory holds; its group and its result as they are given, or else as the files say."""
     config = _read(path / TRIAL, TrialFile)
     if group is None:
         settings = config.get("config", {})

@@ -5,7 +5,8 @@ digits as mean something.
 import math
 from collections.abc import Sequence
 
-from reslab.ledger.record import Chart, Series, Verdict
+from reslab.ledger.claim import Words
+from reslab.ledger.record import Chart, Series, Table, Value, Verdict
 
 
 def claim_in_percent(claim: Verdict) -> Verdict:
@@ -32,6 +33,33 @@ def chart_in_percent(chart: Chart) -> Chart:
         return chart
     y = {"ko": f"{chart.y['ko']} (%)", "en": f"{chart.y['en']} (%)"}
     return chart.model_copy(update={"y": y, "series": [_series_in_percent(series) for series in chart.series]})
+
+
+RATES = {"training error": "%", "test error": "%", "test − training error": "points"}
+"""Columns of tables that hold error rates as fractions, with the unit that they are shown in; any that holds percent
+says so in its name.
+"""
+
+
+def table_in_percent(table: Table) -> Table:
+    """Return a table with its columns of error rates in percent; any other as it is."""
+    units = [RATES.get(column if isinstance(column, str) else column["en"]) for column in table.columns]
+    if not any(units):
+        return table
+    columns = [_named(column, unit) for column, unit in zip(table.columns, units, strict=True)]
+    rows = [[_cell(value, unit) for value, unit in zip(row, units, strict=True)] for row in table.rows]
+    return table.model_copy(update={"columns": columns, "rows": rows})
+
+
+def _named(column: Words, unit: str | None) -> Words:
+    if unit is None:
+        return column
+    both = {"ko": column, "en": column} if isinstance(column, str) else column
+    return {"ko": f"{both['ko']} ({'%' if unit == '%' else '%p'})", "en": f"{both['en']} ({unit})"}
+
+
+def _cell(value: Value, unit: str | None) -> Value:
+    return 100 * value if unit and isinstance(value, int | float) else value
 
 
 def _series_in_percent(series: Series) -> Series:

@@ -4,7 +4,7 @@ processor.
 What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics
 and no scale, label smoothing, mirroring every other epoch, the scale of the logits, Muon and the other rates (K. Jordan
 2024, arXiv:2404.00498, and airbench94_muon.py in github.com/KellerJordan/cifar10-airbench); fewer multiplications a
-convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is its own. LOG.md has what was tried, and what it gave on
+convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is its own. log/ has what was tried, and what it gave on
 held-out images.
 """
 

@@ -179,7 +179,7 @@ def device_name(device: torch.device) -> str:
 
 
 def check(data: Dataset) -> None:
-    """See that a sprint can be run on the data.
+    """Check that a sprint can be run on the data.
 
     Raises:
         UserError: if the images differ in size, are cut out of larger ones, or are too few.

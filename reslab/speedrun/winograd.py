@@ -1,7 +1,7 @@
 """Winograd's minimal filtering, F(4×4, 3×3), for the convolutions of a network in training (Lavin, Gray 2016,
 arXiv:1509.09308, section 4).
 
-On a processor, torch asks oneDNN for direct convolution; on a GPU, cuDNN chooses for itself.
+On a CPU, torch asks oneDNN for direct convolution; on a GPU, cuDNN chooses for itself.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ OUTPUTS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, 
 
 
 class FastConvolutions(TorchFunctionMode):
-    """While it is entered, wide 3×3 convolutions in float32 on a processor are `winograd`; all other operations are as
+    """While it is entered, wide 3×3 convolutions in float32 on a CPU are `winograd`; all other operations are as
     ever.
     """
 

@@ -9,7 +9,7 @@ from reslab.paper import resnet_paper as paper
 def main() -> None:
     """Print the story."""
     print("The networks of He et al. 2015 and 2016, counted on the meta device.\n")
-    print(f"{'network':14} {'blocks a stage':>16} {'parameters':>12} {'G MACs':>8}   source")
+    print(f"{'network':14} {'blocks per stage':>16} {'parameters':>12} {'G MACs':>8}   source")
     for name, (_, macs, source) in paper.REFERENCE.items():
         with torch.device("meta"):
             network = paper.MODELS[name]()

@@ -1,7 +1,7 @@
 """Bottlenecks: more layers for the same computation, and what they are worth.
 
 A bottleneck (1×1 to a quarter of the channels, 3×3, 1×1 back) has three layers where a basic block has two (He et al.
-2015, sections 3.4 and 4.1, Fig. 5). CIFAR networks with n blocks a stage, basic (6n+2 layers) and bottleneck (9n+2
+2015, sections 3.4 and 4.1, Fig. 5). CIFAR networks with n blocks per stage, basic (6n+2 layers) and bottleneck (9n+2
 layers, four times the channels between blocks), both with projections where the shape changes, so that the blocks alone
 differ. Multiply-adds and parameters are in the table: from n = 9 on (56 and 83 layers) they agree within 2 %; with
 fewer blocks the bottlenecks cost more, since their projections are wider.

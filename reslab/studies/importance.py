@@ -92,7 +92,7 @@ def measure(config: ImportanceConfig, trials: Trials) -> Measurement:
 
 
 def _means(ranked: Mapping[Key, Mapping[int, Importance]]) -> list[list[str | float | None]]:
-    """Return a row a measure: its mean correlation in each network."""
+    """Return a row per measure: its mean correlation in each network."""
     found = {key: list(by_seed.values()) for key, by_seed in ranked.items()}
     measures = next((some[0].agreement for some in found.values() if some), {})
     return [

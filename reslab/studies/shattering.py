@@ -2,8 +2,8 @@
 
 All networks are as they were drawn, with He's initial weights. Two things are measured:
 
-- *Along a line.* Networks of one number, 200 units a layer, at 256 inputs from -2 to 2 (sections 1 and 2, Fig. 1): the
-  autocorrelation of the gradient. White noise has none, brown noise almost 1. CIFAR networks, on a line between two
+- *Along a line.* Networks of one number, 200 units per layer, at 256 inputs from -2 to 2 (sections 1 and 2, Fig. 1):
+  the autocorrelation of the gradient. White noise has none, brown noise almost 1. CIFAR networks, on a line between two
   images, are measured alike.
 - *Between inputs that have nothing in common.* The paper's laws are about inputs of which every unit is active for both
   in a quarter of the pairs (section 3): independent Gaussian ones, and here 200 of them. The correlation is to be 1/2^L

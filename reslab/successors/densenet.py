@@ -148,7 +148,7 @@ def densenet(
     num_classes: int = 1000,
     in_channels: int = 3,
 ) -> DenseNet:
-    """Return a DenseNet-BC for ImageNet with these layers a block and a stem of twice the growth rate (Table 1)."""
+    """Return a DenseNet-BC for ImageNet with these layers per block and a stem of twice the growth rate (Table 1)."""
     return DenseNet(
         "imagenet", blocks, growth_rate, 2 * growth_rate, True, compression, dropout, num_classes, in_channels
     )

@@ -21,8 +21,8 @@ Maps = Float[Tensor, "b out h2 w2"]
 
 
 class SqueezeExcitation(nn.Module):
-    """`s · x`, one factor a channel: `s = σ(W_2 silu(W_1 mean(x)))` (Hu et al. 2018, arXiv:1709.01507, Eq. 2 to 4; SiLU
-    for their ReLU).
+    """`s · x`, one factor per channel: `s = σ(W_2 silu(W_1 mean(x)))` (Hu et al. 2018, arXiv:1709.01507, Eq. 2 to 4;
+    SiLU for their ReLU).
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:

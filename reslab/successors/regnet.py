@@ -79,7 +79,7 @@ def stages(design: Design, rounding: Rounding = "paper") -> list[tuple[int, int,
 
 
 class SqueezeExcitation(nn.Module):
-    """`s · x`, one factor a channel: `s = σ(W_2 relu(W_1 mean(x)))` (Hu et al. 2018, arXiv:1709.01507, Eq. 2 to 4)."""
+    """`s · x`, one factor per channel: `s = σ(W_2 relu(W_1 mean(x)))` (Hu et al. 2018, arXiv:1709.01507, Eq. 2-4)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()

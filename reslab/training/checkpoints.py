@@ -79,7 +79,7 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
                 )
         except DamagedError as error:
             print(
-                f"reslab: {error}; it is kept as {set_aside(path).name}, and the run goes on from before it",
+                f"reslab: {error}; it is kept as {set_aside(path).name}, and the run resumes from before it",
                 file=sys.stderr,
             )
         else:

@@ -87,12 +87,12 @@ def best_precision(device: Device) -> Choice:
     if device == "mps":
         return Choice("32", "on Apple's GPUs half precision is not tried here")
     if has_bf16():
-        return Choice("bf16", "this processor multiplies bfloat16")
-    return Choice("32", "this processor would only emulate bfloat16")
+        return Choice("bf16", "this CPU multiplies bfloat16")
+    return Choice("32", "this CPU would only emulate bfloat16")
 
 
 def has_bf16() -> bool:
-    """Say whether the processor multiplies bfloat16 itself (x86: AMX or AVX512-BF16), and oneDNN may use that
+    """Return whether the CPU multiplies bfloat16 itself (x86: AMX or AVX512-BF16), and oneDNN may use that
     (ONEDNN_MAX_CPU_ISA).
     """
     # Apple's builds are without oneDNN
@@ -104,7 +104,7 @@ def has_bf16() -> bool:
 
 
 def check(device: Device, precision: Precision) -> None:
-    """See that the device is here and computes in the precision.
+    """Check that the device is here and computes in the precision.
 
     Raises:
         UserError: if not.
@@ -114,7 +114,7 @@ def check(device: Device, precision: Precision) -> None:
     ):
         raise UnusableError(f"--device {device}: there is none on this machine; {best_device()} is")
     if device == "cpu" and precision == "16":
-        raise UnusableError("--precision 16 needs a GPU; on a processor use bf16 or 32")
+        raise UnusableError("--precision 16 needs a GPU; on a CPU use bf16 or 32")
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def keep_freed_memory() -> None:
 
 
 def is_main_process() -> bool:
-    """Say whether this process is the one that speaks: under torchrun, process 0."""
+    """Return whether this process is the one that speaks: under torchrun, process 0."""
     return os.environ.get("RANK", "0") == "0"
 
 

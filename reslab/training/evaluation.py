@@ -151,7 +151,7 @@ def mean_of_softmax(logits: Tensor) -> Tensor:
 
 
 def check_pools_globally(network: nn.Module, images: Tensor) -> None:
-    """See that the network ends in global average pooling and a linear classifier, from what it computes and not from
+    """Check that the network ends in global average pooling and a linear classifier, from what it computes and not from
     its names.
 
     Raises:
@@ -159,7 +159,7 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     """
     try:
         with _GlobalMeans() as means:
-            logits = network(images)
+            logits = logits_of(network(images))
     except RuntimeError as error:
         side = "×".join(map(str, images.shape[2:]))
         raise UnseenError(
@@ -199,14 +199,20 @@ class _GlobalMeans(TorchDispatchMode):
         return out
 
 
+def logits_of(answer: Any) -> Any:
+    """Return what a network gives, or its logits where it gives them by name among other things, as Hugging Face's
+    classifiers do.
+    """
+    return getattr(answer, "logits", answer)
+
+
 def _scores(network: nn.Module, images: Tensor) -> Tensor:
     """Return the network's scores `[B, classes]` in float32.
 
     Raises:
         UserError: if it gives anything else.
     """
-    scores = network(images)
-    scores = getattr(scores, "logits", scores)  # Hugging Face's networks give them among other things
+    scores = logits_of(network(images))
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise UnseenError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")

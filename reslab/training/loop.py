@@ -147,7 +147,7 @@ class Trainer:
         self.told = -math.inf  # when it was last said how far this is
 
     def fit(self) -> Json:
-        """Train to the end, or to divergence, and return the outcome; go on from the checkpoint if there is one."""
+        """Train to the end, or to divergence, and return the outcome; resume from the checkpoint if there is one."""
         self.restore()
         saved = time.monotonic()
         start = saved - self.seconds
@@ -256,7 +256,7 @@ class Trainer:
             return torch.stack([loss.detach() * len(labels), self.objective.wrong(outputs, labels)])
 
     def _agreed(self, due: bool) -> bool:
-        """Say whether process 0 finds that something is due, where the processes agree on such things at this step."""
+        """Return whether process 0 finds that something is due, at steps where the processes agree on such things."""
         if self.fabric.world_size == 1:
             return due
         return self.step % STEPS_TO_AGREE == 0 and bool(self.fabric.broadcast(due))
@@ -268,7 +268,7 @@ class Trainer:
             self.sums = total if self.fabric.is_global_zero else torch.zeros_like(self.sums)
 
     def _record_epoch(self, steps: int) -> bool:
-        """Write a line of metrics for the epoch that ends here; say whether its loss was finite."""
+        """Write a line of metrics for the epoch that ends here; return whether its loss was finite."""
         self._collect()
         loss, error = self.fabric.broadcast((self.sums / (steps * self.batch_size)).tolist())
         finite = math.isfinite(loss)
@@ -337,7 +337,7 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Write everything needed to go on to the checkpoint."""
+        """Write everything needed to resume to the checkpoint."""
         self._collect()
         if not self.fabric.is_global_zero:
             return

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from reslab.errors import MissingError, WrongValueError
 from reslab.state import in_mode
-from reslab.training.evaluation import Answers, evaluate, evaluate_each
+from reslab.training.evaluation import Answers, evaluate, evaluate_each, logits_of
 
 Figures = dict[str, float | None]
 Batch = tuple[Any, Tensor]
@@ -39,11 +39,11 @@ class Classes(NamedTuple):
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats."""
-        return F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(logits_of(outputs), labels, label_smoothing=self.label_smoothing)
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return how many images have another class as the likeliest."""
-        return (outputs.argmax(1) != labels).sum()
+        return (logits_of(outputs).argmax(1) != labels).sum()
 
     def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
         """Return the errors and the mean cross-entropy, with no smoothing."""

@@ -109,7 +109,7 @@ class Recipe(Config):
     nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on every parameter, as in the paper")
     batch_size: int = Field(
-        128, ge=1, description="images an iteration; the last, smaller batch of an epoch is dropped"
+        128, ge=1, description="images per iteration; the last, smaller batch of an epoch is dropped"
     )
     iterations: int | None = Field(None, ge=1, description="length in iterations; give this or epochs")
     epochs: int | None = Field(None, ge=1, description="length in epochs; give this or iterations")
@@ -200,7 +200,7 @@ PAPER_IMAGENET = Recipe(
 """He et al. 2015, section 3.4: batch 256, rate 0.1, at most 60×10⁴ iterations, divided by 10 "when the error plateaus".
 
 A plateau is no rule that a step alone can follow. The milestones are those of He et al. 2016 (arXiv:1603.05027,
-appendix), epochs 30 and 60 of ImageNet's 1.28 million images at batch 256: 5,005 iterations an epoch, rounded.
+appendix), epochs 30 and 60 of ImageNet's 1.28 million images at batch 256: 5,005 iterations per epoch, rounded.
 """
 
 FAST = Recipe(

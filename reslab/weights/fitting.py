@@ -124,7 +124,7 @@ def _chosen(weights: WeightFile, fitting: list[_Attempt], raw: bool) -> tuple[_A
 
 
 def _is_average(attempt: _Attempt, weights: WeightFile) -> bool:
-    """Say whether this part of a file is an average of weights.
+    """Return whether this part of a file is an average of weights.
 
     Two trainers put the average in the usual place and the weights in another: MMEngine, whose average counts its
     `steps` (mmengine, hooks/ema_hook.py), and Lightning (callbacks/weight_averaging.py).
@@ -235,8 +235,8 @@ def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints
 
 
 def _takes(wanted: Tensor, given: Tensor) -> bool:
-    """Say whether a tensor's numbers mean the same in another's type: integers in the place of fractions are quantised,
-    and stand for others.
+    """Return whether a tensor's numbers mean the same in another's type: integers in place of fractions are quantised
+    values, which do not.
     """
     return (
         given.layout == torch.strided

@@ -189,7 +189,7 @@ def _unpickled(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _harmless(name: str) -> bool:
-    """Say whether an object of this name may lie beside tensors: of Python's own, those that hold values only.
+    """Return whether an object of this name may lie beside tensors: of Python's own, those that hold values only.
 
     Others' classes may, as theirs are not known; nothing that a file names is imported or called either way.
     """
@@ -212,7 +212,7 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
 
 
 def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
-    """See that a file, which starts so, is one that torch.save has written, as far as that shows without reading it.
+    """Check that a file, which starts so, is one that torch.save has written, as far as that shows without reading it.
 
     Raises:
         UserError: saying what it is, if it is something else.

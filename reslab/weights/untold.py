@@ -62,7 +62,7 @@ def settle(
 
 
 def has_stride_choice(network: nn.Module) -> bool:
-    """Say whether a network has bottlenecks whose stride may be in either of two places; such modules say so by
+    """Return whether a network has bottlenecks whose stride may be in either of two places; such modules say so by
     `stride_in`.
     """
     return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(

@@ -133,6 +133,7 @@ def test_without_batchnorm_is_a_copy_with_identities() -> None:
     assert without_batchnorm(view(network, IMAGES)).conv1.weight.equal(network.conv1.weight)
 
 
+@pytest.mark.slow
 def test_other_peoples_networks() -> None:
     network, images = torchvision.models.mobilenet_v2(num_classes=10), torch.randn(6, 3, 32, 32)
     assert loss_smoothness(network, images, LABELS, multiples=[1.0]).beta > 0

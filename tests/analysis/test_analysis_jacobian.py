@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 import torch
 import torchvision
-from helpers import refused, snapshot
+from helpers import refused, slow_unless, snapshot
 from torch import Tensor, nn
 
 import reslab
@@ -57,7 +57,7 @@ def test_the_dense_jacobian_is_that_of_finite_differences() -> None:
     torch.testing.assert_close(dense, differences, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet", "cifar_preresnet"])
+@pytest.mark.parametrize("name", slow_unless(["cifar_preresnet"], ["cifar_resnet", "cifar_preresnet"]))
 def test_the_extremes_are_those_of_all_values(name: str) -> None:
     network, images = small(name), torch.randn(1, 1, 4, 4)
     every = jacobian(network, images, ["layer2.0", "layer3.0"], method="all")

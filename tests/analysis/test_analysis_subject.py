@@ -164,7 +164,10 @@ REFUSED: dict[str, tuple[type[UserError], str]] = {  # by those that measure an 
 }
 
 
-LIKE_ANOTHER = ("a tuple", "a score", "pixels", "1-D", "bfloat16", "images with a graph", "frozen", "weight-normed")
+LIKE_ANOTHER = (
+    *("a tuple", "a score", "pixels", "1-D", "bfloat16", "images with a graph", "frozen", "weight-normed"),
+    *("hooked", "spectrally normed", "float64"),
+)
 """Those that go the way of one that is tried each time."""
 
 

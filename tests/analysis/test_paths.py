@@ -103,11 +103,11 @@ def test_a_network_may_end_with_an_addition(in_place: bool) -> None:
     [
         (False, "resnet20"),
         (True, "preresnet20"),
-        (True, "torchvision/resnet18"),
         *(
             pytest.param(training, name, marks=pytest.mark.slow)
             for training, name in (
-                *((True, "resnet20"), (False, "preresnet20"), (False, "torchvision/resnet18")),
+                *((True, "resnet20"), (False, "preresnet20")),
+                *((False, "torchvision/resnet18"), (True, "torchvision/resnet18")),
                 *product(
                     (False, True), ("resnet56", "preresnet56", "resnet110", "preresnet110", "torchvision/resnet50")
                 ),

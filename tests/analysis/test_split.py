@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import refused, snapshot
+from helpers import refused, slow_unless, snapshot
 from helpers_networks import Toy
 from torch import Tensor, nn
 from torchvision import models
@@ -55,7 +55,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_unless(("v1, A", "v2", "bottlenecks"), NETWORKS))
 def test_the_parts_add_up_to_the_logits(name: str) -> None:
     network = NETWORKS[name]()
     x = torch.randn(3, 3, 32, 32)

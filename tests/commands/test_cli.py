@@ -148,6 +148,7 @@ def test_bench_train_and_executors_run() -> None:
     assert trials["weights"] == "equal bit for bit" and trials["executors"]["times faster"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
 def test_all_studies_are_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.studies.names", lambda: ["history", "architecture"])
@@ -201,7 +202,7 @@ def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> N
     result = weights.with_name("result.json")
     result.write_text(result.read_text(encoding="utf-8").replace(record["result"]["code"], "0" * 16), encoding="utf-8")
     sum_up(weights.parent)
-    assert "this result was made by other code" in reslab_here(*arguments).stderr
+    assert "this result was made with different code" in reslab_here(*arguments).stderr
 
 
 def test_a_trial_that_fails_shows_where_with_debug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,4 +229,4 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     monkeypatch.setattr("reslab.executors.run_trials", interrupted)
     done = reslab_here("train", "resnet20", "--out", tmp_path)
-    assert done.returncode == 130 and "the same command goes on from there" in done.stderr
+    assert done.returncode == 130 and "finished work is kept" in done.stderr

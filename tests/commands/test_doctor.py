@@ -31,7 +31,7 @@ def test_the_networks_of_others_are_looked_at_in_processes_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     names, out = ["timm/test_convnext", "timm/test_vit"], tmp_path / "docs" / "matrix.md"
-    monkeypatch.setattr(support, "names", lambda: names)
+    monkeypatch.setattr(support, "names", lambda kept: names)
     done = reslab_here("doctor", "--networks", "--out", str(out), "--json")
     rows = [support.Row(**row) for row in json.loads(done.stdout)]
     assert done.returncode == 0 and [row.name for row in rows] == names
@@ -41,9 +41,28 @@ def test_the_networks_of_others_are_looked_at_in_processes_of_their_own(
     assert list(out.parent.iterdir()) == [out]
 
 
+@pytest.mark.usefixtures("_forked_workers")
+def test_what_takes_too_much_of_the_processors_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support, "SECONDS", 1)
+    (row,) = support.rows(["torchvision/efficientnet_v2_l"])
+    assert row.traceback and row.refusal == "not seen in 1 seconds"
+
+
+def test_a_network_of_a_family_that_was_looked_at_is_not_sought_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("timm.list_modules", lambda: ["convnext", "resnet"])
+    monkeypatch.setattr(support, "hugging", list)
+    monkeypatch.setattr(support, "_smallest", lambda candidates: next(name for name in candidates if "18" in name))
+    (tmp_path / "a.jsonl").write_text('{"name": "timm/any", "family": "timm convnext"}\n', encoding="utf-8")
+    found = support.names(tmp_path / "a.jsonl")
+    assert found[0] == "timm/any" and found[1].startswith("timm/") and "18" in found[1]
+    assert found[2].startswith("torchvision/")
+
+
 def test_a_run_that_was_stopped_names_what_is_left_and_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "matrix.md"
-    monkeypatch.setattr(support, "names", lambda: ["a/first", "a/second"])
+    monkeypatch.setattr(support, "names", lambda kept: ["a/first", "a/second"])
 
     def look(worker: object, name: str) -> support.Row:
         if name == "a/second":

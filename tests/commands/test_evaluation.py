@@ -282,7 +282,7 @@ def test_images_that_have_changed_since_are_noticed(
     )
     assert "other images" not in reslab_here(*words).stderr and "other images" not in reslab_here(*words).stderr
     write_image(root / "test" / "b c" / "00.png", (32, 32), "RGB", seed=98)
-    assert "this result is of other images than folder:" in reslab_here(*words).stderr
+    assert "this result was made from other images than folder:" in reslab_here(*words).stderr
 
 
 def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_reference_solutions_get_full_points(name: str, part: Part) -> None:
 @pytest.mark.parametrize(("name", "part", "mistake"), [marked(*each) for each in MISTAKES])
 def test_a_mistake_is_recognised_and_explained(name: str, part: Part, mistake: str) -> None:
     found = judged(part, part.mistakes[mistake], seed=7)
-    assert (found.mistakes, found.points) == ((mistake,), 0)
+    assert found.mistakes == (mistake,) and found.points < part.points and (part.shares or not found.points)
     said = checking.said(name, part.name, mistake)
     assert said is not None and said.keys() == {"ko", "en"} and said not in checking._texts()["any"].values()
     assert re.search("[가-힣]", said["ko"]) and not re.search("[가-힣]", said["en"])
@@ -353,6 +353,14 @@ def _scaled(x: Tensor, *, by: float = 2, plus: float = 0) -> Tensor:
     return by * x + plus
 
 
+def test_what_is_right_of_several_items_keeps_its_points() -> None:
+    (norm,) = tasks.find("1.3").parts
+    earned = {name: judged(norm, wrong, seed=7).points for name, wrong in norm.mistakes.items()}
+    assert (earned["biased-variance-tracked"], earned["momentum-swapped"], earned["torchs-own"]) == (9, 6, 0)
+    assert earned["eps-outside"] == 6 and earned["batch-statistics-in-evaluation"] == 6
+    assert judged(norm, lambda x, weight, bias, mean, var, *rest: (x, mean, var)).points == 0
+
+
 def test_a_mistake_must_fit_every_case() -> None:
     """An answer that is right in one case and like a mistake in another was not made by that mistake."""
     tripled = Part(
@@ -380,8 +388,8 @@ def test_what_counts_as_the_same() -> None:
 def test_unknown_sheets_and_tasks_are_told() -> None:
     with refused(UnknownNameError, "'03'"):
         sheets.read("03", "en")
-    with refused(UnknownNameError, "'1.9'; did you mean"):
-        sheets.task("1.9", "en")
+    with refused(UnknownNameError, "'1.99'; did you mean"):
+        sheets.task("1.99", "en")
 
 
 def test_words_are_read_without_running_the_file(tmp_path: Any) -> None:

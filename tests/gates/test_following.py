@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from helpers import refused
 from helpers_networks import Toy, linear
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from reslab.errors import MismatchError, UnseenError
 from reslab.networks import zoo
@@ -174,6 +174,9 @@ def test_a_dict_that_is_one_argument_and_an_output_in_a_dict() -> None:
     assert torch.equal(gated(example)["out"], network(example)["out"]) and len(gated) == 1
 
 
+TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
+
+
 def huggings(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """Return a tiny network of transformers, and what it takes."""
     import transformers
@@ -185,11 +188,15 @@ def huggings(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
     if kind == "resnet":
         resnet = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[8, 16], depths=[1, 2])
         return transformers.ResNetForImageClassification(resnet).eval(), {"pixel_values": torch.randn(2, 3, 32, 32)}
+    if kind.startswith("gpt2"):
+        gpt2 = transformers.GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=20, n_positions=8, **TOKENS)
+        gpt2.use_cache = kind.endswith("cache")
+        return transformers.GPT2LMHeadModel(gpt2).eval(), {"input_ids": IDS}
     bert = transformers.BertConfig(**small, vocab_size=20, max_position_embeddings=8)
     return transformers.BertForSequenceClassification(bert).eval(), {"input_ids": IDS, "attention_mask": MASK}
 
 
-@pytest.mark.parametrize(("kind", "blocks"), [("vit", 4), ("resnet", 3), ("bert", 4)])
+@pytest.mark.parametrize(("kind", "blocks"), [("vit", 4), ("resnet", 3), ("bert", 4), ("gpt2", 4)])
 def test_hugging_faces_networks_give_their_own_outputs(kind: str, blocks: int) -> None:
     network, example = huggings(kind)
     gated = view(network, example)
@@ -198,6 +205,11 @@ def test_hugging_faces_networks_give_their_own_outputs(kind: str, blocks: int) -
     assert len(gated) == blocks and gated.is_chain and gated.not_split == ()
     assert type(got) is type(expected) and torch.equal(got.logits, expected.logits)
     assert not torch.equal(gated(example, torch.zeros(blocks)).logits, got.logits)
+
+
+def test_a_cache_for_generating_is_refused_by_what_turns_it_off() -> None:
+    with refused(UnseenError, "DynamicCache", "network.config.use_cache = False"):
+        view(*huggings("gpt2 with a cache"))
 
 
 # --- Wrappers ---------------------------------------------------------------------------------------------------------
@@ -275,6 +287,71 @@ def test_a_value_assigned_in_place_is_part_of_the_flow() -> None:
     assert len(gated) == 1 and torch.equal(gated(x), network(x)) and torch.equal(gated(x, torch.zeros(1)), x)
     sides = gated.sides(0, gated.stem(x))
     assert torch.equal(sides.shortcut + sides.branches[0], network(x))
+
+
+class Places(nn.Module):
+    """Gives a number per column of what it is given, whatever that holds; other numbers in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.shown(torch.arange(x.shape[1], dtype=x.dtype))
+        if self.training:
+            places = places + 1
+        return places
+
+    def shown(self, places: Tensor) -> Tensor:
+        return places
+
+
+class Unopened(Places):
+    def shown(self, places: Tensor) -> Tensor:
+        return torch.vmap(torch.sin)(places)  # which is for tensors only
+
+
+class Placed(nn.Module):
+    """Gives every block the places of its input."""
+
+    def __init__(self, places: nn.Module) -> None:
+        super().__init__()
+        self.places, self.blocks = places, nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.places(x)
+        for block in self.blocks:
+            x = x + block(x * places)
+        return x
+
+
+@pytest.mark.parametrize(("places", "blocks"), [(Places(), 3), (Unopened(), 1)])
+def test_what_is_made_of_a_shape_in_a_module_is_no_second_path(places: nn.Module, blocks: int) -> None:
+    network, x = Placed(places).eval(), torch.randn(2, 6)
+    made = view(network, x)
+    assert len(made) == blocks  # one that is not opened seems to lead past all blocks but the last
+    for training in (False, True):
+        network.train(training)
+        assert torch.equal(made.train(training)(x), network(x))
+
+
+@fx.wrap
+def shifted(x: Tensor, by: list[int]) -> Tensor:
+    """Return a map rolled by as much of `by` as is inside it, for which it writes into the list."""
+    by[0] %= x.shape[2]
+    return x.roll(by, (2, 3))
+
+
+def test_a_function_that_writes_into_a_list_gets_one_of_its_own() -> None:
+    class Shifting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + shifted(self.conv(x), [10, 1])
+
+    network = Shifting()
+    x = torch.randn(2, 3, 8, 8)
+    made = view(network, x)
+    assert len(made) == 1 and torch.equal(made(x), network(x))
+    assert torch.equal(made.run(x).output, network(x))
 
 
 def test_a_plain_network_of_layers_alone_has_those_as_units_that_can_be_removed() -> None:

@@ -84,6 +84,33 @@ def test_a_part_is_gated_as_in_a_network_that_is_seen_whole() -> None:
     assert "forward" not in vars(network.body)
 
 
+class Around(nn.Module):
+    """Has a network that decides on values as its part, and decides on them too."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * (1.0 if x.abs().sum() > -1 else 2.0)
+
+
+@torch.no_grad()
+def test_a_part_of_a_part_is_gated_as_the_part_alone() -> None:
+    network, _ = both()
+    made, inner = view(Around(network).eval(), X), view(network, X)
+    assert [block.name for block in made.blocks] == [f"inner.{block.name}" for block in inner.blocks]
+    assert [skip.where for skip in made.not_split] == ["", "inner"]
+    gates = torch.rand(3, 6)
+    assert torch.equal(made(X, gates), inner(X, gates))
+    assert torch.equal(made.run(X, gates=gates)["inner.body.1"].sum, inner.run(X, gates=gates)["body.1"].sum)
+    live = made.stem(X)
+    for index in range(len(made)):
+        live = made.block(index, live, gates)
+    assert torch.equal(made.head(live), inner(X, gates))
+    assert not any("forward" in vars(module) for module in made.modules())
+
+
 def test_training_mode_counts_statistics_once() -> None:
     network, _ = both()
     twin = copy.deepcopy(network)
@@ -104,6 +131,7 @@ def test_it_copies_and_pickles(remake: Any) -> None:
     assert not torch.equal(again(X), made(X))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no faster copy")
 def test_block_by_block_it_is_analysed_as_a_network_that_is_seen_whole() -> None:
     network, followed = both()

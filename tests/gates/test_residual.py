@@ -29,14 +29,20 @@ FAST = [
     "preresnet18",
     "lowlevel/resnet18",
     "torchvision/resnet18",
-    "torchvision/regnet_y_400mf",
-    "torchvision/efficientnet_b0",
     "torchvision/mobilenet_v3_small",
 ]
 OTHERS = [
     *(
         f"torchvision/{name}"
-        for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf", "efficientnet_v2_s")
+        for name in (
+            "resnet50",
+            "resnext50_32x4d",
+            "wide_resnet50_2",
+            "regnet_x_400mf",
+            "regnet_y_400mf",
+            "efficientnet_b0",
+            "efficientnet_v2_s",
+        )
     ),
     *(
         f"torchvision/{name}"
@@ -396,6 +402,7 @@ def test_it_runs_under_autocast() -> None:
         assert torch.equal(gated(x, torch.ones(len(gated))), network(x))
 
 
+@pytest.mark.slow
 def test_it_compiles() -> None:
     network, x = zoo.build("cifar_resnet", depth=8).eval(), torch.randn(2, 3, 16, 16)
     gated = view(network, x)

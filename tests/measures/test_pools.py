@@ -28,6 +28,7 @@ class Windows(nn.Module):
         return edges.unfold(2, 3, 2).unfold(3, 3, 2).amax((-2, -1))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_logits_move_by_what_the_pool_alone_changes() -> None:
     with torch.random.fork_rng(devices=[]):

@@ -208,6 +208,25 @@ def test_a_trained_networks_name_is_a_name_of_weights(tmp_path: Path) -> None:
     assert done.returncode == 0 and len(json.loads(done.stdout)["rows"]) == 16, done.stderr
 
 
+@HUGGING_FACE
+@pytest.mark.filterwarnings("default::UserWarning")  # which the command line tells
+def test_a_network_of_hugging_faces_is_trained_and_fine_tuned(tmp_path: Path) -> None:
+    from transformers import ResNetConfig
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    hub_cache(tmp_path, "lab/tiny", {"config.json": lambda path: config.save_pretrained(path.parent)})
+    image_folder(tmp_path / "images", [(40, 30), (30, 50)], classes=("a", "b"))
+    words = ("--data", f"folder:{tmp_path / 'images'}", "--epochs", "1", "--out", str(tmp_path / "runs"), "--json")
+    done = reslab_here("train", "hf:lab/tiny", *words)
+    assert done.returncode == 0, done.stderr
+    trained = json.loads(done.stdout)
+    weights = Path(trained["directory"]) / "weights.safetensors"
+    evaluated = reslab_here("evaluate", "hf:lab/tiny", "--weights", weights, *words[:2], "--json")
+    assert json.loads(evaluated.stdout)["top1_error"] == trained["result"]["test_error"]
+    tuned = reslab_here("train", "hf:lab/tiny", *words, "--from", weights)
+    assert tuned.returncode == 0 and json.loads(tuned.stdout)["directory"] != trained["directory"], tuned.stderr
+
+
 @pytest.mark.filterwarnings("ignore:.*left out what the network has no place for")
 def test_a_trained_network_by_name_is_what_a_trial_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

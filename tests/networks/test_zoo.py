@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from helpers import refused
+from helpers import refused, slow_unless
 from torch import nn
 
 import reslab
@@ -57,7 +57,15 @@ def test_parameters_and_multiply_adds_are_the_references(name: str) -> None:
     assert description.reference.source
 
 
-@pytest.mark.parametrize("name", some_slow([name for name in NAMES if name != "resnet1202"]))
+AS_SHALLOWER = (
+    *("resnet34", "plain34", "preresnet34", "resnet50", "preresnet50"),
+    *("resnet110", "plain110", "preresnet110", "preresnet164"),
+)
+
+
+@pytest.mark.parametrize(
+    "name", slow_unless(set(NAMES) - {*LONGER, *AS_SHALLOWER}, [name for name in NAMES if name != "resnet1202"])
+)
 def test_forward_and_gradients_are_finite(name: str) -> None:
     network = zoo.build(name, num_classes=7, in_channels=2)
     # some of CIFAR's later ones take 10 G multiply-adds at 32

@@ -63,7 +63,7 @@ def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype,
         assert relative(ours, network.train(training)(images)) < tolerance
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_gradients_by_hand_are_autograds(depth: int) -> None:
     network, params, stats = twin(depth, torch.float64, disturbed=True)
     images, labels = torch.randn(2, 3, 64, 64, dtype=torch.float64, requires_grad=True), torch.randint(1000, (2,))
@@ -110,7 +110,7 @@ def test_the_strides_placement_changes_the_answer_and_the_cost() -> None:
 @pytest.mark.parametrize(
     ("dtype", "base_rate", "steps"),
     [
-        (torch.float64, 0.01, 4),
+        (torch.float64, 0.01, 2),
         pytest.param(torch.float64, 0.01, 10, marks=pytest.mark.slow),
         pytest.param(torch.float32, 1e-5, 10, marks=pytest.mark.slow),
     ],
@@ -240,6 +240,7 @@ def test_a_block_against_finite_differences_and_its_skip_term() -> None:
     assert torch.equal(lowlevel.residual_block_backward(run, block, g), g)
 
 
+@pytest.mark.slow
 def test_pure_functions_work_under_grad_vmap_and_compile() -> None:
     """In float64: in float32 a ReLU's input that one order of sums makes positive and another negative changes a
     gradient by a step.

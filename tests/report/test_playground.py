@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import assert_refused, reslab_here
 from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
+from helpers_report import a_study
 from torch import Tensor, nn
 
 import reslab
+from reslab.analysis.gradient_flow import gradient_flow
+from reslab.analysis.paths import path_spectrum
 from reslab.analysis.split import split
-from reslab.commands.play import NETWORKS
+from reslab.commands.play import NETWORKS, SMALL
+from reslab.commands.play import shipped as shipped_images
 from reslab.data import load_data
 from reslab.report import playground
-from reslab.residual import view
+from reslab.report.page import write_report
+from reslab.residual import View, view
 from reslab.weights.shipped import locate
 
 TOLERANCE = 1e-3
@@ -75,10 +81,15 @@ def test_the_page_is_one_file_whose_steps_name_what_there_is(page: Path) -> None
     text = page.read_text(encoding="utf-8")
     files = [locate("digits", name) for name in NETWORKS]
     weights = sum(file.stat().st_size for file in files) * 4 / 3
-    assert len(text) < weights + 250_000
+    assert len(text) < weights + 260_000
     assert not re.search(r"(src|href)=\"(?!#)", text)
-    blocks = {name: [block.name for block in view(shipped(name), digits()[0][:1]).blocks] for name in NETWORKS}
-    for step in playground.STEPS:
+    networks, images = shipped_images(NETWORKS)
+    blocks = {
+        name: [block.name for block in view(network, digits()[0][:1]).blocks] for name, network in networks.items()
+    }
+    shown = playground.playground(networks, images)
+    assert shown["deepest"] == "resnet56"
+    for step in shown["steps"]:
         said = dict(part.split("=") for part in step.removeprefix("#").split("&"))
         for key in ("off", "swap", "block"):
             assert set(said.get(key, "layer1.0").split(",")) <= set(blocks[said["net"]])
@@ -175,6 +186,83 @@ def test_shares_are_those_of_the_exact_split_and_add_up_with_gates_too(opened: B
     gates = settings(9)[2]
     parts, logits = (torch.tensor(each) for each in opened.run(f"{code}({json.dumps(gates)})"))
     torch.testing.assert_close(parts.sum(0), logits, atol=1e-4, rtol=0)
+
+
+TRACE = """((name, image, label, gates) => {
+  const network = play.network(name), setting = { gates, order: gates.map((_, i) => i) };
+  const ran = play.engine.run(network, play.pixelsOf(image), setting);
+  const at = (parts) => parts.map((part) => Array.from(part));
+  return { flow: gradients.flow(network, setting, ran, label), norms: network.residual ? gradients.spectrum(network, setting, ran, label) : null,
+    whole: at(gradients.back(network, setting, ran, label, false)), parts: network.residual ? at(gradients.back(network, setting, ran, label, true)) : null };
+})"""
+"""The page's gradients of one image: maps are [place][channel] there."""
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_the_path_spectrum_is_pythons(opened: Browser) -> None:
+    image, label = 3, int(digits()[1][3])
+    found = opened.run(f"{TRACE}('resnet20', {image}, {label}, {json.dumps([1] * 9)})")
+    expected = path_spectrum(shipped("resnet20"), digits()[0][image : image + 1], torch.tensor([label]))
+    parts = torch.tensor(found["parts"]).view(10, 8, 8, 16).permute(0, 3, 1, 2)
+    reference = expected.gradient[:, 0].to(parts)
+    torch.testing.assert_close(parts, reference, rtol=0, atol=1e-3 * float(reference.abs().max()))
+    norms = torch.tensor(found["norms"])
+    torch.testing.assert_close(norms / norms.sum(), expected.share.to(norms), rtol=0, atol=1e-3)
+
+
+def gradients_of(gated: View, x: Tensor, label: Tensor, gates: Sequence[float]) -> list[Tensor]:
+    """Return autograd's gradients of the cross-entropy at the stem's output and after each block, with these gates."""
+    live = gated.stem(x)
+    live = live._replace(stream=live.stream.detach().requires_grad_())
+    streams = [live.stream]
+    for index in range(len(gated)):
+        # a copy, which in-place activations may change
+        live = gated.block(index, live._replace(stream=live.stream.clone()), torch.tensor(gates))
+        streams.append(live.stream)
+    value = F.cross_entropy(gated.head(live._replace(stream=live.stream.clone())), label)
+    return list(torch.autograd.grad(value, streams))
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize("name", ["resnet20", "plain20"])
+def test_the_gradients_way_back_is_autograds_with_gates_too(opened: Browser, name: str) -> None:
+    x, label = digits()[0][3:4], digits()[1][3:4]
+    gated = view(shipped(name), x)
+    for gates in settings(9):
+        found = opened.run(f"{TRACE}('{name}', 3, {int(label)}, {json.dumps(gates)})")
+        expected = gradients_of(gated, x, label, gates)
+        norms = torch.tensor(found["flow"])
+        torch.testing.assert_close(norms, torch.stack([each.norm() for each in expected]), rtol=1e-2, atol=0)
+        whole = torch.tensor(found["whole"]).view(8, 8, 16).permute(2, 0, 1)
+        torch.testing.assert_close(whole, expected[0][0], rtol=0, atol=1e-2 * float(expected[0].abs().max()))
+        if found["parts"]:  # which add up to the gradient, whatever the gates
+            parts = torch.tensor(found["parts"]).sum(0).view(8, 8, 16).permute(2, 0, 1)
+            torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
+    flow = gradient_flow(gated, x, label).backward
+    found = opened.run(f"{TRACE}('{name}', 3, {int(label)}, {json.dumps([1] * 9)})")
+    torch.testing.assert_close(torch.tensor(found["flow"]), flow.detach(), rtol=1e-2, atol=0)
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_the_gradient_is_drawn_as_gates_move(opened: Browser) -> None:
+    traced = "play.traced()"
+    opened.wait(traced)
+    first = opened.run("[...document.querySelectorAll('#spectrum title')].map((title) => title.textContent)")
+    assert len(first) == 10 and sum(float(text.split()[1]) for text in first) == pytest.approx(100, abs=1)
+    assert opened.run("document.querySelectorAll('#spectrum .beside').length") == 10
+    assert opened.run("document.querySelectorAll('#flow polyline').length") == 2
+    opened.run("document.querySelectorAll('.block .switch')[4].click()")
+    opened.wait(traced)
+    assert (
+        opened.run("[...document.querySelectorAll('#spectrum title')].map((title) => title.textContent)")[9]
+        == "9: 0.0 %"
+    )
+    opened.run("location.hash = '#net=plain20'")
+    opened.wait(f"play.state().net === 'plain20' && {traced}")
+    assert not opened.run("document.querySelector('#spectrum').checkVisibility()")
 
 
 def see_that_answers_agree(chrome: Browser, name: str, off: Sequence[str]) -> float:
@@ -305,3 +393,53 @@ def test_both_languages_fit_are_named_and_can_be_read_light_and_dark(opened: Bro
         found: list[Any] = [opened.run(check) for check in (UNNAMED, TOO_FAINT, overflowing)]
         assert found == [[], [], []], (language, width, dark)
     assert opened.problems == []
+
+
+# --- In the report ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with the playground in it."""
+    directory = tmp_path_factory.mktemp("report")
+    return write_report(
+        [a_study(directory / "study")], directory / "page.html", play=playground.playground(*shipped_images(SMALL))
+    )
+
+
+def test_a_report_has_room_for_the_small_networks(report: Path, tmp_path: Path) -> None:
+    without = write_report([a_study(tmp_path / "study")], tmp_path / "page.html")
+    text, bare = report.read_text(encoding="utf-8"), without.read_text(encoding="utf-8")
+    assert len(text) - len(bare) < 2_000_000
+    assert '<a class="way" href="#play">' in text and "worker-src blob:" in text
+    assert 'id="play"' not in bare and "worker-src" not in bare and "<code>reslab play --open</code>" in bare
+    assert set(re.findall(r"#net=(\w+)", text.split('id="steps"')[1].split("</ol>")[0])) == {"resnet20"}
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    (tmp_path / "play.html").touch()
+    beside = write_report([tmp_path / "study"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<a class="way" href="play.html">' in beside
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_the_playground_runs_in_a_report_from_its_own_link(chrome: Browser, report: Path) -> None:
+    chrome.open(report, fragment="#net=resnet20&off=layer2.1")
+    chrome.wait(COUNTED)
+    chrome.run("document.querySelector('[data-language=ko]').click(); scrollTo(0, 0)")
+    assert chrome.run("[...document.querySelectorAll('.view:not([hidden])')].map((view) => view.id)") == ["play"]
+    assert chrome.run("document.querySelector('#contents [aria-current]').hash") == "#play"
+    see_that_answers_agree(chrome, "resnet20", ["layer2.1"])
+    chrome.run("document.querySelectorAll('#steps a')[4].click()")
+    chrome.wait("location.hash.includes('swap=') && play.state().swap !== null")
+    for width in (375, 1280):
+        chrome.resize(width)
+        assert chrome.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert chrome.run(UNNAMED) == [] and chrome.run(TOO_FAINT) == []
+    chrome.run("location.hash = '#start'")
+    chrome.wait("!document.querySelector('#start').hidden")
+    assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [
+        report.resolve().as_uri()
+    ]
+    assert chrome.problems == []

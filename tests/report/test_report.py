@@ -6,7 +6,6 @@ import ast
 import json
 import re
 import shutil
-from base64 import b64decode
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +41,7 @@ from reslab.ledger.verdict import check, decide
 from reslab.ledger.wording import phrases, reason
 from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units
-from reslab.report.chapter import _html, chapter
+from reslab.report.chapter import chapter, rendered
 from reslab.report.figures import draw
 from reslab.report.page import dedent, write_report
 
@@ -95,7 +94,7 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
     page = without_scripts(write_report(studies, tmp_path / "page.html").read_text(encoding="utf-8"))
     links, ids = re.findall(r'href="#([^"]*)"', page), re.findall(r' id="([^"]*)"', page)
     assert set(links) <= set(ids) and len(ids) == len(set(ids))
-    assert {"1-one-one.claim", "2-two-two.claim"} <= set(links)
+    assert {"one", "one.claim", "two", "two.claim"} <= set(links)
     assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
 
 
@@ -160,7 +159,7 @@ def test_studies_stand_in_the_chapters_order(tmp_path: Path) -> None:
         for name, found in sections.items()
     ]
     page = without_scripts(write_report(studies, tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert re.findall(r'<section id="([^"]+)" class="study">', page) == ["1-first", "2-mixed", "3-new", "4-last"]
+    assert re.findall(r'<section id="([^"]+)" class="view study"', page) == ["first", "mixed", "new", "last"]
 
 
 def test_a_study_without_its_trials_files_says_so_in_one_sentence(tmp_path: Path) -> None:
@@ -518,7 +517,7 @@ def test_error_rates_are_in_percent(tmp_path: Path) -> None:
     }
     claims = [
         a_claim(**said, rate=True, effect=-0.125, interval=[-0.25, 0.0]),
-        a_claim(id="study.norm", **{**said, "unit": "log10 of the loss"}),
+        a_claim(id="study.norm", effect=-0.125, interval=[-0.25, 0.0], **{**said, "unit": "log10 of the loss"}),
     ]
     page = write_report([a_study(tmp_path / "study", charts=charts, claims=claims)], tmp_path / "page.html").read_text(
         encoding="utf-8"
@@ -749,27 +748,31 @@ def test_the_explorers_whole_file_is_what_the_zoo_builds() -> None:
 
 
 def test_the_chapter_is_in_the_page_with_links_to_its_evidence() -> None:
-    found = chapter({"degradation.not-overfitting": "1-degradation-x"})
-    for text in found.values():
-        assert '<a href="#1-degradation-x"><code>degradation.not-overfitting</code></a>' in text
-        assert "<h1" not in text and "<h3>" in text and "<table>" in text
+    for made in chapter({"degradation.not-overfitting": "somewhere"}).values():
+        text = made.html
+        assert '<a href="#somewhere"><code>degradation.not-overfitting</code></a>' in text
+        assert "<h1" not in text and "<h4>" in text and "<table>" in text
         assert not text.startswith(("<p>English", "<p>한국어"))  # the ways to other files, which are not here
-        assert all(link.startswith(("#1-", "https://")) for link in re.findall(r'href="([^"]*)"', text))
+        assert all(link.startswith(("#somewhere", "https://")) for link in re.findall(r'href="([^"]*)"', text))
+        assert re.findall(r'<h3 id="([^"]+)">([^<]+)</h3>', text) == made.contents and len(made.contents) > 5
 
 
 def test_the_chapter_brings_its_drawings_and_folds_its_evidence_away() -> None:
-    for text in chapter({}).values():
+    for made in chapter({}).values():
+        text = made.html
         folds = re.findall(r"<details><summary>[^<]+</summary>\n(.*?)</details>", text, re.DOTALL)
         assert len(folds) == text.count("<details>") == text.count("</details>") > 10
         assert all("<table>" in fold for fold in folds) and "&lt;details" not in text
-        drawings = re.findall(r'<img alt="[^"]+" src="data:image/svg\+xml;base64,([^"]+)">', text)
-        assert any("<title id" in b64decode(drawing).decode() for drawing in drawings)
+        assert re.findall(r'<img alt="[^"]+" data-packed="([^"]+)">', text) == list(made.pictures)
+        assert any("<title id" in drawing for drawing in made.pictures.values())
 
 
 def test_a_picture_that_is_not_there_is_described() -> None:
-    assert _html("# t\n\n![a <b>](report/drawings/no.svg)\n", {}) == '<p><span class="small">[a &lt;b&gt;]</span></p>\n'
+    made = rendered("# t\n\n![a <b>](report/drawings/no.svg)\n", "en", {})
+    assert not made.pictures and made.html == '<p><span class="small">[a &lt;b&gt;]</span></p>\n'
 
 
 def test_markdown_cannot_inject() -> None:
     expected = "<p>&lt;script&gt;x&lt;/script&gt; <code>&lt;b&gt;</code> [a](javascript:alert(1))</p>\n"
-    assert _html("# t\n\n<script>x</script> `<b>` [a](javascript:alert(1))\n", {}) == expected
+    made = rendered("# t\n\n<script>x</script> `<b>` [a](javascript:alert(1))\n", "en", {})
+    assert made.html == expected

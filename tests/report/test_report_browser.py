@@ -3,13 +3,13 @@
 """
 
 import json
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
+from helpers_browser import OVERFLOWING, OVERLAPPING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
 from helpers_report import TEXT, a_chart, a_claim, a_grid, a_lesion, a_spectrum, a_study, a_trial, hostile_study
 from torch import nn
 
@@ -46,16 +46,31 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(chrome: Browser, page: Path) -> Browser:
-    """The page, in English, wide and light, every picture drawn; opened only if it is not."""
+    """The page at its study, in English, wide and light, every picture drawn; opened only if it is not."""
     afresh(chrome, page)
-    chrome.run("charts.all(); document.querySelector('[data-language=en]').click(); localStorage.clear()")
+    go_to(chrome, "#study")
+    chrome.run("document.querySelector('[data-language=en]').click(); localStorage.clear(); charts.all()")
     return chrome
 
 
-SCRIPTS = 4
-"""The page's own: the language, plotly, the pictures, the explorer."""
-DRAWN = """charts.all() ?? [...document.querySelectorAll("figure.picture")].map((figure) =>
-  figure.querySelectorAll(".trace, .point, .hm, .contour").length > 0)"""
+def go_to(chrome: Browser, address: str) -> None:
+    """Follow a link to an address of the page, and wait until it is followed."""
+    chrome.run(
+        f"(() => {{ const link = Object.assign(document.createElement('a'), {{ href: '{address}' }}); "
+        "document.body.append(link); link.click(); link.remove(); })()"
+    )
+    chrome.run("new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))")
+
+
+def views_shown(chrome: Browser) -> list[str]:
+    """Return the views that are shown."""
+    return list(chrome.run("[...document.querySelectorAll('.view:not([hidden])')].map((view) => view.id)"))
+
+
+SCRIPTS = 3
+"""The page's own: the language, what draws the views, and plotly once it is unpacked."""
+DRAWN = """charts.all().then(() => [...document.querySelectorAll("figure.picture")].map((figure) =>
+  figure.querySelectorAll(".trace, .point, .hm, .contour").length > 0))"""
 
 
 def test_it_asks_for_nothing_and_logs_nothing_and_draws_every_picture(chrome: Browser, page: Path) -> None:
@@ -63,6 +78,8 @@ def test_it_asks_for_nothing_and_logs_nothing_and_draws_every_picture(chrome: Br
     assert set(chrome.run(DRAWN)) == {True} and chrome.run('document.querySelectorAll("figure.picture").length') == 9
     assert chrome.run('document.querySelectorAll("figure.picture details table").length') == 9
     assert chrome.run("document.fonts.ready.then(() => document.fonts.check('1em \"Reslab Hangul\"', '가'))")
+    go_to(chrome, "#explorer")
+    chrome.wait("typeof explorer === 'object'")
     assert [request for request in chrome.requests if not request.startswith(("data:", "blob:"))] == [
         page.resolve().as_uri()
     ]
@@ -82,7 +99,9 @@ def test_it_would_be_seen_if_it_did(chrome: Browser, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_path: Path) -> None:
-    chrome.open(write_report([hostile_study(tmp_path / "나쁜 실험", 20)], tmp_path / "page.html"), width=360)
+    page = write_report([hostile_study(tmp_path / "나쁜 실험", 20)], tmp_path / "page.html")
+    chrome.open(page, width=360, fragment="#script-alert-1-script")
+    assert views_shown(chrome) == ["script-alert-1-script"]
     chrome.run("charts.all()")
     assert chrome.run("document.querySelectorAll('figure.picture .main-svg').length") >= 4
     assert chrome.run("document.querySelectorAll('img, script:not([id]):not(:empty)').length") == SCRIPTS + 8
@@ -90,47 +109,130 @@ def test_a_hostile_study_runs_nothing_and_breaks_nothing(chrome: Browser, tmp_pa
     assert chrome.problems == []
 
 
+LANDED = """((target) => {{
+  const below = target.getBoundingClientRect().top - document.querySelector(".bar").getBoundingClientRect().bottom;
+  const end = document.documentElement.scrollHeight - innerHeight - scrollY;
+  return (below >= 0 && below <= 40) || (end < 1 && target.getBoundingClientRect().bottom <= innerHeight);
+}})(document.getElementById("{}"))"""
+"""Whether an element is right below the bar, or in sight at the page's end."""
+BESIDE_THEIR_PICTURE = """[...document.querySelectorAll(".story .{} text")].filter((text) => text.checkVisibility()
+  && text.getBoundingClientRect().right > text.ownerSVGElement.getBoundingClientRect().right + 1).map((text) => text.textContent)"""
 TOPS = (
-    "[...document.querySelectorAll('section[id], li[id]')].map((target) => "
+    "[...document.querySelectorAll('#study h3, #study li[id]')].map((target) => "
     "Math.round(target.getBoundingClientRect().top + scrollY))"
 )
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_links_land_where_they_point_and_nothing_moves_when_pictures_are_drawn(
+def test_every_view_and_claim_has_an_address_that_lands_where_it_should(
     chrome: Browser, page: Path, width: int
 ) -> None:
-    def top(fragment: str) -> float:
-        return float(chrome.run(f"document.getElementById('{fragment}').getBoundingClientRect().top"))
-
-    chrome.open(page, width, fragment="#1-study-study.open")
-    assert abs(top("1-study-study.open")) <= 40
+    chrome.open(page, width, fragment="#study.claim")
+    assert views_shown(chrome) == ["study"] and chrome.run(LANDED.format("study.claim"))
     before = chrome.run(TOPS)
-    chrome.run("document.querySelector('nav a[href=\"#explorer\"]').click()")
-    chrome.run("charts.all(); new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))")
-    assert abs(top("explorer")) <= 40
-    assert chrome.run(TOPS) == before
+    chrome.run("charts.all()")
+    assert chrome.run(TOPS) == before and len(before) > 12  # nothing moves when pictures are drawn
+    for claim in ("study.open", "study.claim", "study.cited"):
+        go_to(chrome, f"#{claim}")
+        assert chrome.run(LANDED.format(claim)), claim
+    for view in ("ledger", "explorer", "study"):
+        go_to(chrome, f"#{view}")
+        assert views_shown(chrome) == [view] and chrome.run("scrollY") == 0
+        assert chrome.run("document.querySelector('#contents [aria-current]').hash") == f"#{view}"
+        assert chrome.run("document.activeElement.tagName") == "H2"
+    go_to(chrome, "#study.refuted")
+    chrome.run("document.querySelector('#ledger .row a').click()")
+    assert chrome.run("location.hash") == "#study.claim"
+    go_to(chrome, "#nowhere%")
+    assert views_shown(chrome) == ["start"]
+
+
+def test_going_back_comes_to_where_one_was(opened: Browser) -> None:
+    opened.run("scrollTo(0, 700)")
+    go_to(opened, "#ledger")
+    opened.run("history.back()")
+    opened.wait("location.hash === '#study' && scrollY === 700", seconds=5)
+    assert views_shown(opened) == ["study"]
+
+
+def test_the_first_view_has_the_story_and_three_results(opened: Browser) -> None:
+    go_to(opened, "#start")
+    assert views_shown(opened) == ["start"]
+    names = "[...document.querySelectorAll('.story .{} .name')].map((name) => name.textContent)"
+    assert sorted(opened.run(names.format("wide"))) == ["plain-20", "plain-56", "resnet-20", "resnet-56"]
+    assert opened.run("[...document.querySelectorAll('.counts strong')].map((count) => count.textContent)") == [
+        "3",
+        "1",
+        "1",
+    ]
+    links = opened.run("[...document.querySelectorAll('.results a')].map((link) => link.hash)")
+    assert links == ["#study.claim", "#study.refuted"]
+    for width, kind in ((1400, "wide"), (375, "narrow")):
+        opened.resize(width)
+        assert opened.run(OVERLAPPING.format(f".story .{kind}")) == []
+        assert opened.run(BESIDE_THEIR_PICTURE.format(kind)) == []
+        assert opened.run("document.querySelector('.story svg.narrow').checkVisibility()") == (kind == "narrow")
+
+
+def test_on_a_phone_the_contents_are_folded_and_open_by_keyboard(opened: Browser) -> None:
+    opened.resize(375)
+    seen = "document.getElementById('contents').checkVisibility()"
+    assert not opened.run(seen)
+    opened.run("document.getElementById('menu').focus()")
+    opened.press("Enter", 13)
+    assert opened.run(seen) and opened.run("document.getElementById('menu').ariaExpanded") == "true"
+    opened.press("Escape", 27)
+    assert not opened.run(seen) and opened.run("document.activeElement.id") == "menu"
+    opened.press("Enter", 13)
+    opened.run("document.querySelector('#contents a[href=\"#ledger\"]').click()")
+    opened.wait("location.hash === '#ledger'", seconds=5)
+    assert not opened.run(seen) and views_shown(opened) == ["ledger"]
+
+
+def test_a_search_in_the_page_finds_what_other_views_have(opened: Browser) -> None:
+    go_to(opened, "#start")
+    assert opened.run("document.getElementById('study').hidden") == "until-found"
+    opened.run("document.getElementById('study').dispatchEvent(new Event('beforematch'))")  # as a browser's search does
+    assert opened.run("location.hash") == "#study"
+    assert views_shown(opened) == ["study"]
+
+
+def test_print_shows_every_view(opened: Browser) -> None:
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    assert len(views_shown(opened)) == opened.run("document.querySelectorAll('.view').length") >= 4
+    opened.run("dispatchEvent(new Event('afterprint'))")
+    assert views_shown(opened) == ["study"]
+
+
+def test_a_network_has_one_colour_in_every_picture(opened: Browser) -> None:
+    strokes = (
+        "[...document.querySelectorAll('figure.picture')].flatMap((figure) => [...figure.querySelectorAll('.legend "
+        "button')].map((button) => [button.innerText, button.querySelector('svg [stroke]')?.getAttribute('stroke')]))"
+    )
+    story = opened.run("getComputedStyle(document.documentElement).getPropertyValue('--series-4').trim()")
+    assert dict(opened.run(strokes))["plain-20"] == story == "#BD7F00"
 
 
 @pytest.mark.parametrize("width", [360, 1400])
 def test_nothing_overflows(opened: Browser, width: int) -> None:
     opened.resize(width)
-    for language in ("en", "ko"):
+    for language, view in product(("en", "ko"), ("#start", "#ledger", "#study", "#explorer")):
         opened.run(f"document.querySelector('[data-language={language}]').click()")
+        go_to(opened, view)
         opened.wait(f"{OVERFLOWING}.length === 0", seconds=5)  # plotly follows a moment later
         assert opened.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def test_the_switch_changes_every_text_by_keyboard(opened: Browser) -> None:
-    shown = (
-        "[document.documentElement.lang, document.querySelector('h2').innerText, document.querySelector('.plot "
+    seen = (
+        "[document.documentElement.lang, document.querySelector('#study h2').innerText, document.querySelector('.plot "
         ".xtitle').textContent]"
     )
-    assert opened.run(shown) == ["en", "The ledger of claims", "question"]
-    opened.run("document.querySelector('.skip').focus()")
-    opened.press("Tab", 9)
+    assert opened.run(seen) == ["en", "question", "question"]
+    opened.run("document.querySelector('[data-language=en]').focus()")
+    opened.call("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9, modifiers=8)
     opened.press("Enter", 13)
-    assert opened.run(shown) == ["ko", "주장의 장부", "물음"]
+    assert opened.run(seen) == ["ko", "물음", "물음"]
     assert opened.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == [
         "true",
         "false",
@@ -144,16 +246,16 @@ def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(ch
         "getComputedStyle(document.querySelector('h2 .en')).display",
         "document.querySelector('.xtitle').textContent",
     )
-    shown = f"[{', '.join(parts)}]"
+    seen = f"[{', '.join(parts)}]"
     chrome.open(page, language="ko-KR")
     chrome.run("localStorage.clear()")
     chrome.open(page, language="ko-KR")
     chrome.run("charts.all()")
-    assert chrome.run(shown) == ["ko", "none", "물음"]
+    assert chrome.run(seen) == ["ko", "none", "물음"]
     chrome.run("document.querySelector('[data-language=ko]').focus()")
     chrome.press("Tab", 9)
     chrome.press("Enter", 13)
-    assert chrome.run(shown) == ["en", "inline", "question"]
+    assert chrome.run(seen) == ["en", "inline", "question"]
     assert chrome.run("[...document.querySelectorAll('[data-language]')].map((button) => button.ariaPressed)") == [
         "false",
         "true",
@@ -168,13 +270,12 @@ def test_the_language_follows_the_browser_then_the_readers_choice_by_keyboard(ch
 def test_verdicts_are_shown_and_hidden_by_their_buttons(opened: Browser) -> None:
     rows = "[...document.querySelectorAll('.ledger .row')].map((row) => row.offsetParent !== null)"
     sections = "[...document.querySelectorAll('.ledger tbody')].filter((body) => body.offsetParent !== null).length"
+    go_to(opened, "#ledger")
     assert opened.run(rows) == [True] * 5 and opened.run(sections) == 1
     press = "document.querySelector('.tally [data-show={}]').click()"
     opened.run(press.format("statistical-refuted"))
-    shown = opened.run(rows)
-    assert (
-        shown.count(False) == 1 and opened.run("document.querySelectorAll('.tally [aria-pressed=false]').length") == 1
-    )
+    left = opened.run(rows)
+    assert left.count(False) == 1 and opened.run("document.querySelectorAll('.tally [aria-pressed=false]').length") == 1
     others = ("statistical-supported", "statistical-inconclusive", "exact-supported", "cited-supported")
     for name in others:
         opened.run(press.format(name))
@@ -182,6 +283,12 @@ def test_verdicts_are_shown_and_hidden_by_their_buttons(opened: Browser) -> None
     for name in ("statistical-refuted", *others):
         opened.run(press.format(name))
     assert opened.run(rows) == [True] * 5 and opened.run(sections) == 1
+    search = "(({ value: text }, field) => (field.value = text, field.dispatchEvent(new Event('input'))))({ value: '%s' }, document.getElementById('find-claims'))"
+    opened.run(search % "refuted QUESTION")
+    assert opened.run(rows) == [False, True, False, False, False]
+    assert opened.run("document.getElementById('claims-shown').value") == "1 / 5"
+    opened.run(search % "")
+    assert opened.run(rows) == [True] * 5
 
 
 def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
@@ -196,10 +303,10 @@ def test_a_pictures_legend_hides_a_series(opened: Browser) -> None:
     assert (before, hidden, opened.run(count)) == (2, 1, 2)
 
 
-def test_a_slider_moves_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
+def test_tabs_move_by_keyboard_over_the_series_of_a_heat_map(opened: Browser) -> None:
     figure = "document.querySelectorAll('figure.picture')[3]"
-    state = f"""(({{ data, layout }}, input) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, input.ariaValueText
-      ?? input.getAttribute("aria-valuetext")])({figure}.querySelector(".plot"), {figure}.querySelector("input"))"""
+    state = f"""(({{ data, layout }}, tab) => [data.map((trace) => trace.visible), layout.coloraxis.cmin, layout.coloraxis.cmax, tab.innerText])(
+      {figure}.querySelector(".plot"), {figure}.querySelector("label:has(:checked)"))"""
     assert opened.run(state) == [[True, False], 0, 3.2, "question"]
     opened.run(f"{figure}.querySelector('input').focus()")
     opened.press("ArrowRight", 39)
@@ -234,6 +341,15 @@ def test_panels_share_their_axes_and_go_under_one_another_where_it_is_narrow(ope
 
 # --- The explorer -----------------------------------------------------------------------------------------------------
 
+
+@pytest.fixture
+def explored(opened: Browser) -> Browser:
+    """The page at its explorer."""
+    go_to(opened, "#explorer")
+    opened.wait("typeof explorer === 'object'", seconds=10)
+    return opened
+
+
 STANDARD = """Object.fromEntries(Object.keys(explorer.networks).map((name) => {
   const stages = explorer.measure(explorer.design(explorer.choose(name)), explorer.networks[name].image);
   const sum = (key) => stages.reduce((total, stage) => total + stage[key], 0);
@@ -241,9 +357,9 @@ STANDARD = """Object.fromEntries(Object.keys(explorer.networks).map((name) => {
 }))"""
 
 
-def test_the_explorer_counts_every_network_of_the_zoo_as_its_reference(opened: Browser) -> None:
+def test_the_explorer_counts_every_network_of_the_zoo_as_its_reference(explored: Browser) -> None:
     """`reslab models` measures the reference too: tests of the zoo."""
-    counted = opened.run(STANDARD)
+    counted = explored.run(STANDARD)
     names = [name for name in zoo.names() if not name.startswith("lowlevel/")]
     assert {name: counted[name] for name in names} == {
         name: [zoo.reference(name).params, zoo.reference(name).macs] for name in names
@@ -300,8 +416,8 @@ def counted(network: nn.Module, size: int) -> list[dict[str, Any]]:
         (Design("densenet_bc100_12", {}), 50),
     ],
 )
-def test_the_explorers_stages_are_those_of_reslab_models(opened: Browser, design: Design, size: int) -> None:
-    assert shown(opened, [(design, size)]) == [counted(design.network(), size)]
+def test_the_explorers_stages_are_those_of_reslab_models(explored: Browser, design: Design, size: int) -> None:
+    assert shown(explored, [(design, size)]) == [counted(design.network(), size)]
 
 
 def designs(name: str) -> list[Design]:
@@ -318,7 +434,8 @@ def odd_sizes(name: str) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def all_shown(chrome: Browser, page: Path) -> dict[str, list[list[dict[str, Any]]]]:
     """The stages that the page shows of every design at its sizes, by network."""
-    chrome.open(page)
+    chrome.open(page, fragment="#explorer")
+    chrome.wait("typeof explorer === 'object'")
     asked = [(design, size) for name in explorer.offered() for design in designs(name) for size in odd_sizes(name)]
     found: dict[str, list[list[dict[str, Any]]]] = {}
     for (design, _), stages in zip(asked, shown(chrome, asked), strict=True):
@@ -345,52 +462,53 @@ TOTALS = (
 )
 
 
-def test_choices_change_the_pictures_the_tables_and_the_marks(opened: Browser) -> None:
+def test_choices_change_the_pictures_the_tables_and_the_marks(explored: Browser) -> None:
     for index in (0, 1):
-        opened.run(f"{CHOOSE}({index}, null, 'resnet50')")
-    assert opened.run("document.querySelectorAll('#explorer .differs').length") == 0
-    assert opened.run(
+        explored.run(f"{CHOOSE}({index}, null, 'resnet50')")
+    assert explored.run("document.querySelectorAll('#explorer .differs').length") == 0
+    assert explored.run(
         "[...document.querySelectorAll('#explorer svg')].map((svg) => svg.querySelectorAll('rect').length)"
     ) == [19, 19]
-    opened.run(f"{CHOOSE}(1, 'stride_in', '3x3')")
-    assert opened.run(COMMANDS) == [
+    explored.run(f"{CHOOSE}(1, 'stride_in', '3x3')")
+    assert explored.run(COMMANDS) == [
         f"reslab models resnet50 --shortcut B --stride-in {place}" for place in ("1x1", "3x3")
     ]
-    marked = opened.run(
+    marked = explored.run(
         "[...document.querySelectorAll('#explorer .network')][1].querySelectorAll('tr:has(.differs) th').length"
     )
-    assert marked == 5 and opened.run(TOTALS)[1] == ["3,857,973,248", "4,089,184,256", "+231,211,008 (×1.060)"]
-    opened.run(f"{CHOOSE}(1, 'version', 'v2')")
-    assert opened.run(COMMANDS)[1] == "reslab models preresnet50 --shortcut B --stride-in 3x3"
-    opened.run(f"{CHOOSE}(0, null, 'cifar_resnet')")
-    opened.run(f"{CHOOSE}(0, 'depth', '110')")
-    opened.run(f"{CHOOSE}(0, 'shortcut', 'none')")
+    assert marked == 5 and explored.run(TOTALS)[1] == ["3,857,973,248", "4,089,184,256", "+231,211,008 (×1.060)"]
+    explored.run(f"{CHOOSE}(1, 'version', 'v2')")
+    assert explored.run(COMMANDS)[1] == "reslab models preresnet50 --shortcut B --stride-in 3x3"
+    explored.run(f"{CHOOSE}(0, null, 'cifar_resnet')")
+    explored.run(f"{CHOOSE}(0, 'depth', '110')")
+    explored.run(f"{CHOOSE}(0, 'shortcut', 'none')")
     assert (
-        opened.run(COMMANDS)[0] == "reslab models cifar_plain --depth 110" and opened.run(TOTALS)[0][0] == "1,727,962"
+        explored.run(COMMANDS)[0] == "reslab models cifar_plain --depth 110"
+        and explored.run(TOTALS)[0][0] == "1,727,962"
     )
-    opened.run(
+    explored.run(
         "{ const size = document.querySelector('[name=size]'); size.value = 8; size.dispatchEvent(new "
         "Event('input')); }"
     )
     assert (
-        opened.run(
+        explored.run(
             "document.querySelector('[name=size]').ariaInvalid ?? "
             "document.querySelector('[name=size]').getAttribute('aria-invalid')"
         )
         == "true"
     )
-    opened.run(
+    explored.run(
         "{ const size = document.querySelector('[name=size]'); size.value = 224; size.dispatchEvent(new "
         "Event('input')); }"
     )
-    assert opened.problems == []
+    assert explored.problems == []
 
 
-def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser) -> None:
-    opened.resize(1280)
+def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(explored: Browser) -> None:
+    explored.resize(1280)
     said = """((value) => { const size = document.querySelector('[name=size]'); size.value = value; size.dispatchEvent(new Event('input'));
       return document.querySelector('#size-range').innerText; })"""
-    assert [opened.run(f"{said}({value})") for value in (-5, 31, 32, 1025, 224)] == [
+    assert [explored.run(f"{said}({value})") for value in (-5, 31, 32, 1025, 224)] == [
         "only 32 to 1024; below is the size before"
     ] * 2 + [
         "",
@@ -398,9 +516,9 @@ def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser
         "",
     ]
     for name in ("resnet50", "densenet201", "efficientnet_b7", "regnet_y_32gf"):
-        opened.run(f"{CHOOSE}(0, null, '{name}')")
+        explored.run(f"{CHOOSE}(0, null, '{name}')")
         assert (
-            opened.run(
+            explored.run(
                 "(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('#explorer "
                 ".network .scroll'))"
             )
@@ -415,7 +533,9 @@ def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(opened: Browser
 def test_everything_has_a_name_and_contrast(opened: Browser, dark: bool) -> None:
     opened.dark(dark)
     opened.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
-    assert opened.run(UNNAMED) == [] and opened.run(TOO_FAINT) == []
+    for view in ("#start", "#ledger", "#explorer", "#study"):
+        go_to(opened, view)
+        assert opened.run(UNNAMED) == [] and opened.run(TOO_FAINT) == [], view
     headings = opened.run("[...document.querySelectorAll('h1, h2, h3')].map((heading) => Number(heading.tagName[1]))")
     assert headings[0] == 1 and all(after - before <= 1 for before, after in pairwise(headings))
     assert opened.run(

@@ -42,7 +42,7 @@ def test_without_directories_the_page_is_of_the_labs_own_ledger(tmp_path: Path) 
     assert sum("<svg" in row for row in found) == sum(ledger.forest(each) is not None for each in known) > 50
     links, ids = re.findall(r'href="#([^"]*)"', page), re.findall(r' id="([^"]*)"', page)
     assert set(links) <= set(ids) and len(ids) == len(set(ids))
-    assert len(re.findall(r'<section id="[^"]+" class="study">', page)) == len(shipped().studies)
+    assert len(re.findall(r'<section id="[^"]+" class="view study"', page)) == len(shipped().studies)
 
 
 def test_a_row_has_every_set_of_seeds_and_the_papers_effect(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_row_has_every_set_of_seeds_and_the_papers_effect(tmp_path: Path) -> N
     ]
     assert "n = 15, " in clear and "digits, 140 steps" in clear and "svhn, 140 steps" in clear
     assert "300–309 (사전 등록 · registered): " in clear and "100–104 (새 시드 · fresh seeds): " in clear
-    assert page.count('class="study"') == 4 and page.count('<span class="badge">') == 2 * 2 + 2 * 4
+    assert page.count('class="view study"') == 4 and page.count('<span class="badge">') == 2 * 2 + 2 * 4
     assert "not pre-registered" in page and "2 independent tests" in page
 
 

@@ -200,6 +200,7 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_forked_workers")
 def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_path: Path) -> None:
     # as the sprint here

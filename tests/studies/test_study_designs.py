@@ -75,6 +75,7 @@ def test_connections_are_counted_on_the_network() -> None:
     assert laws.connections("densenet_bc100_12") == (3 * 16 * 17 // 2, 48 * 49 // 2)
 
 
+@pytest.mark.slow
 def test_what_is_counted_is_as_claimed_and_one_source_disputes_another() -> None:
     verdicts = {claim.id: claim.verdict for claim in designs.STUDY.verdicts(designs.measure(StudyConfig(), Trials({})))}
     disputed = verdicts.pop("designs.scaling-resolution-pays")

@@ -50,6 +50,7 @@ def test_blocks_that_change_the_shape_are_apart() -> None:
     assert curve(0.1, 0.15).rises == pytest.approx([0.05])
 
 
+@pytest.mark.slow
 def test_what_is_lost_is_what_the_analyses_say(tmp_path: Path) -> None:
     """The mean is over the draws, of the network that the trial trained, on its first test images."""
     config = tiny_trial(epochs=1).model_copy(update={"options": {"depth": 20}})

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import refused
+from helpers import refused, slow_unless
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -29,11 +29,6 @@ REFERENCE = {name: reference for file in FILES for name, reference in file.REFER
 TWINS = [name for name in NAMES if name in list_models()]
 # a smallest of each, and two that depart
 SMALL = ["resnext50_32x4d", "densenet121", "efficientnet_b0", "regnet_x_400mf", "regnet_y_800mf"]
-
-
-def slow_unless(chosen: list[str], names: list[str]) -> list[object]:
-    """Return the names as parameters, all but the chosen ones for the slow suite."""
-    return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def twins(name: str, **options: object) -> tuple[nn.Module, nn.Module]:
@@ -71,9 +66,7 @@ def test_logits_are_torchvisions(name: str) -> None:
         assert (ours.eval()(images) - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    "name", slow_unless(["densenet121", "efficientnet_b0", "regnet_y_800mf"], [*SMALL, "wide_resnet50_2"])
-)
+@pytest.mark.parametrize("name", slow_unless(["efficientnet_b0", "regnet_y_800mf"], [*SMALL, "wide_resnet50_2"]))
 def test_a_training_steps_loss_gradients_and_statistics_are_torchvisions(name: str) -> None:
     """From the same RNG state, with dropout and stochastic depth as they are."""
     ours, theirs = twins(name)

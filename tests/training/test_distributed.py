@@ -165,8 +165,8 @@ def test_precision_and_device_are_checked_and_explained(monkeypatch: pytest.Monk
     with refused(UnusableError, "--device cuda"):
         devices.check("cuda", "32")
     for bf16, expected in (
-        (True, ("bf16", "this processor multiplies bfloat16")),
-        (False, ("32", "this processor would only emulate bfloat16")),
+        (True, ("bf16", "this CPU multiplies bfloat16")),
+        (False, ("32", "this CPU would only emulate bfloat16")),
     ):
         monkeypatch.setattr(devices, "has_bf16", lambda bf16=bf16: bf16)
         assert devices.best_precision("cpu") == expected

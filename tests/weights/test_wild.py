@@ -25,6 +25,7 @@ from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, fit
 from reslab.weights.names import WRAPPERS
+from reslab.weights.origins import understood
 
 Files = Callable[[Any], Path]
 
@@ -241,6 +242,7 @@ def prepared(images: Tensor, read: WeightFile) -> Tensor:
     return (images / 255 - mean) / std
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of what was made of the file
 def test_keras_own_file_gives_its_logits(bottlenecks: nn.Module, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
@@ -322,6 +324,26 @@ def test_msras_pickle_gives_the_releases_logits(bottlenecks: nn.Module, tmp_path
     assert alike(ours, expected, prepared(images, read), 1e-4)
     padded = reslab.build("resnet50", num_classes=2, weights=path, pool="padded")
     assert not alike(padded, expected, prepared(images, read), 1e-3)
+
+
+@pytest.mark.parametrize("source", [keras, msra])
+@pytest.mark.parametrize("depth", [101, pytest.param(152, marks=pytest.mark.slow)])
+def test_the_deeper_releases_have_this_labs_tensors(
+    source: Callable[[State], dict[str, np.ndarray]], depth: int
+) -> None:
+    with torch.device("meta"):
+        network = reslab.build(f"resnet{depth}")
+    network.to_empty(device="cpu")
+    # each is one number, seen as often as the shape says
+    shapes = {name: value.shape for name, value in network.state_dict().items() if "num_batches" not in name}
+    state = {name: torch.tensor(float(place)).expand(shape) for place, (name, shape) in enumerate(shapes.items())}
+    arrays = {".".join(place.removesuffix(":0").split("/")[-2:]): array for place, array in source(state).items()}
+    read, facts = understood({name: torch.from_numpy(array) for name, array in arrays.items()}, Path("x"))
+    assert facts.options["stride_in"] == "1x1"
+    found = fit(WeightFile(Path("x"), {"": read}, {}), network)
+    assert found.dropped == () and all("num_batches" in name for name in found.added)
+    kept = [name for name in state if "running" not in name]  # means take in biases, and MSRA's files have neither
+    assert all(torch.equal(found.state[name], state[name]) for name in kept)
 
 
 def caffe_pool(x: Tensor) -> Tensor:

@@ -265,7 +265,9 @@ def keras(state: State) -> dict[str, np.ndarray]:
             continue
         if place == "fc":
             kernel = variable == "weight"
-            found["predictions/predictions/" + ("kernel:0" if kernel else "bias:0")] = tensor.T.numpy()
+            found["predictions/predictions/" + ("kernel:0" if kernel else "bias:0")] = (
+                tensor.T if kernel else tensor
+            ).numpy()
             continue
         layer = place
         if match := re.fullmatch(r"layer(\d)\.(\d+)\.(?:downsample\.(\d)|(conv|bn)(\d))", place):

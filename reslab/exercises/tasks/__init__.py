@@ -1,4 +1,4 @@
-"""The tasks, one a file: the reference solution, how inputs are drawn, and the classic mistakes as code; `TASK` says
+"""The tasks, one per file: the reference solution, how inputs are drawn, and the classic mistakes as code; `TASK` says
 what it is worth.
 """
 
@@ -14,7 +14,8 @@ from reslab.exercises.grading import Task
 
 def names() -> list[str]:
     """Return the ids of all tasks, in order."""
-    return sorted(info.name.removeprefix("task_").replace("_", ".") for info in pkgutil.iter_modules(__path__))
+    found = [info.name.removeprefix("task_").split("_") for info in pkgutil.iter_modules(__path__)]
+    return [".".join(numbers) for numbers in sorted(found, key=lambda numbers: [int(number) for number in numbers])]
 
 
 def find(name: str) -> Task:

@@ -95,6 +95,11 @@ def _by_hand(answer: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     return {"values": values, "PyTorch's own": watch.used}
 
 
+def _items(seen: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what was normalised and the new statistics; nothing of an answer that is PyTorch's."""
+    return () if seen["PyTorch's own"] or len(seen["values"]) != 3 else tuple(seen["values"])
+
+
 def _torchs_own(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,6 +127,8 @@ TASK = Task(
                 "torchs-own": _torchs_own,
             },
             observe=_by_hand,
+            shares=(6, 3, 3),
+            items=_items,
         )
     ],
 )

@@ -29,7 +29,7 @@ def gradient_ratio(
 
 
 def rate(blocks: Sequence[int], ratios: Sequence[float]) -> float:
-    """Return the factor a block: the exponential of the slope of the logarithms over the number of blocks."""
+    """Return the factor per block: the exponential of the slope of the logarithms over the number of blocks."""
     x, y = torch.tensor(blocks, dtype=torch.float64), torch.tensor(ratios, dtype=torch.float64).log()
     x = x - x.mean()
     return float(torch.exp((x * y).sum() / x.square().sum()))
@@ -38,7 +38,7 @@ def rate(blocks: Sequence[int], ratios: Sequence[float]) -> float:
 def measured_rate(
     name: str, batchnorm: bool, depths: Sequence[int], images: Tensor, labels: Tensor, seed: int
 ) -> float:
-    """Return the factor a block of a CIFAR family at initialisation, over these depths."""
+    """Return the factor per block of a CIFAR family at initialisation, over these depths."""
     ratios = []
     for depth in depths:
         torch.manual_seed(seed)
@@ -202,4 +202,5 @@ TASK = Task(
         ),
     ],
     seconds=60,
+    loads=("sklearn.datasets", "torch._dynamo"),
 )

@@ -59,6 +59,7 @@ def _pre(
     in_place: bool = False,
     skip: bool = True,
     padding: int = 1,
+    branch_detached: bool = False,
 ) -> Tensor:
     """The v2 block with a way to go wrong for every option."""
 
@@ -72,6 +73,7 @@ def _pre(
         out = bn2(convolved(activated(convolved(x, w1), bn1), w2))
     else:
         out = convolved(activated(convolved(activated(x, bn1), w1), bn2), w2)
+    out = out.detach() if branch_detached else out
     shortcut = activated(x, bn1) if from_the_activated else x
     total = shortcut.add_(out) if in_place else shortcut + out if skip else out
     return F.relu(total) if v1 or last_relu else total
@@ -139,6 +141,7 @@ TASK = Task(
                 "in-place": partial(_pre, in_place=True),
                 "no-skip": partial(_pre, skip=False),
                 "no-padding": partial(_pre, padding=0),
+                "branch-without-gradient": partial(_pre, branch_detached=True),
             },
             observe=with_gradient,
         ),
@@ -150,6 +153,7 @@ TASK = Task(
                 "zeros-counted": lambda shortcut, branch: float((shortcut + branch <= 0).double().mean()),
                 "branch-only": lambda shortcut, branch: float((branch < 0).double().mean()),
                 "the-rest": lambda shortcut, branch: float((shortcut + branch > 0).double().mean()),
+                "not-a-share": lambda shortcut, branch: int((shortcut + branch < 0).sum()),
             },
         ),
         Part(

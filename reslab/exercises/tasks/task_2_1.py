@@ -120,7 +120,7 @@ TASK = Task(
     [
         Part(
             diagnose,
-            points=5,
+            points=4,
             cases=_errors,
             mistakes={
                 "test-error-first": _test_first,

@@ -127,7 +127,7 @@ TASK = Task(
         ),
         Part(
             extra_parameters,
-            points=6,
+            points=5,
             cases=_options,
             mistakes={
                 "batchnorm-forgotten": partial(_extra, bn=0),

@@ -94,7 +94,7 @@ TASK = Task(
     [
         Part(
             conv_macs,
-            points=5,
+            points=4,
             cases=_convolutions,
             mistakes={
                 "doubled": partial(_conv, operations=2),

@@ -192,7 +192,7 @@ TASK = Task(
         ),
         Part(
             run,
-            points=7,
+            points=6,
             cases=_seeds,
             mistakes={
                 "accuracy": lambda seed: {name: 1 - error for name, error in _measured(_trained(seed)).items()},
@@ -226,4 +226,5 @@ TASK = Task(
         ),
     ],
     seconds=90,
+    loads=("sklearn.datasets",),
 )

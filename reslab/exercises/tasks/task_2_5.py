@@ -154,4 +154,5 @@ TASK = Task(
             observe=_seen,
         ),
     ],
+    loads=("torch._dynamo",),
 )

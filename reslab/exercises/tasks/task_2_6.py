@@ -191,7 +191,7 @@ TASK = Task(
         ),
         Part(
             verdict,
-            points=4,
+            points=3,
             cases=_intervals,
             mistakes={
                 "on-the-mean": _on_the_mean,

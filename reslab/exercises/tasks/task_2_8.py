@@ -35,7 +35,7 @@ def stages(image_size: int) -> list[tuple[str, int, int, int, int]]:
 
 
 def depth(kind: str, blocks: Sequence[int]) -> int:
-    """Return the number in a ResNet's name: layers with weights on the longest way through, from its blocks a stage."""
+    """Return the number in a ResNet's name: layers with weights on the longest path, from its blocks per stage."""
     return 2 + sum(blocks) * (3 if kind == "bottleneck" else 2)
 
 

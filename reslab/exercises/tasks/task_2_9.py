@@ -164,7 +164,7 @@ TASK = Task(
     [
         Part(
             lesion,
-            points=4,
+            points=3,
             cases=_labelled,
             mistakes={
                 "only-that-block": partial(_lesion, alone=True),
@@ -198,7 +198,7 @@ TASK = Task(
         ),
         Part(
             logit_parts,
-            points=4,
+            points=3,
             cases=_networks,
             mistakes={
                 "of-the-first-input": partial(_parts, of_the_input=True),

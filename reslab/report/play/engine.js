@@ -127,7 +127,7 @@ const engine = (() => {
     return out;
   }
 
-  /** Return a block's input, shortcut, branch and output. Residual: relu(shortcut + gate · branch). Plain, whose branch ends in a relu: shortcut + gate · (branch − shortcut). */
+  /** Return a block's input, shortcut, branch (and what is between its layers, if it is not off) and output. Residual: relu(shortcut + gate · branch). Plain, whose branch ends in a relu: shortcut + gate · (branch − shortcut). */
   function runBlock(network, block, input, count, gate) {
     const aside = shortcut(block, input, count);
     const inner = gate === 0 ? null : convolve(block.first, input, count, block.before, true);
@@ -138,7 +138,7 @@ const engine = (() => {
     } else {
       for (let i = 0; i < output.length; i++) output[i] = aside[i] + gate * (branch[i] - aside[i]);
     }
-    return { input, shortcut: aside, branch, output };
+    return { input, shortcut: aside, inner, branch, output };
   }
 
   /** Return the stem's maps of images, whose pixels lie between 0 and 1. */
@@ -216,5 +216,5 @@ const engine = (() => {
 
   const largest = (values) => values.indexOf(Math.max(...values));
 
-  return { bytes, read, runStem, runBlock, classify, run, split, largest };
+  return { LANES, bytes, read, runStem, runBlock, classify, run, back, split, largest };
 })();

@@ -76,5 +76,25 @@ const inside = (() => {
     pictures.columns(byId("importance"), items, words.say("importance"));
   }
 
-  return { maps, shares, importance };
+  /** Show the gradient's norm by path length; without one, as of a plain network, say why. */
+  function spectrum(network, norms) {
+    byId("spectrum-help").textContent = words.say(norms ? "spectrumHelp" : "spectrumPlain");
+    byId("spectrum").hidden = !norms;
+    if (!norms) return;
+    const whole = norms.reduce((sum, norm) => sum + norm, 0) || 1;
+    const most = norms.length - 1;
+    const columns = norms.map((norm, length) => ({ label: String(length), value: (100 * norm) / whole, text: `${((100 * norm) / whole).toFixed(1)} %`, point: 100 * choose(most, length) / 2 ** most }));
+    const mean = norms.reduce((sum, norm, length) => sum + (length * norm) / whole, 0);
+    pictures.columns(byId("spectrum"), columns, words.say("spectrum"));
+    byId("spectrum-mean").textContent = words.say("spectrumMean", mean.toFixed(1), (most / 2).toFixed(1));
+  }
+
+  const choose = (n, k) => Array.from({ length: k }, (_, at) => (n - at) / (at + 1)).reduce((product, factor) => product * factor, 1);
+
+  /** Show how large the gradient is at every block on its way back, of both networks. */
+  function flow(names, series) {
+    pictures.flow(byId("flow"), [words.say("stem"), ...names].map((name) => name.replace("layer", "")), series, { across: words.say("flowAcross"), up: words.say("flowUp"), spoken: words.say("flow") });
+  }
+
+  return { maps, shares, importance, spectrum, flow };
 })();

@@ -47,20 +47,21 @@ const pictures = (() => {
     return element;
   }
 
-  /** Draw a column per value; the marked one stands out. A column is {label, value, text, marked}. */
+  /** Draw a column per value; the marked one stands out. A column is {label, value, text, marked}, and may have a `point` to compare with. */
   function columns(figure, items, name) {
     const [width, height, foot] = [Math.max(20 * items.length, 200), 120, 42];
-    const values = items.map(({ value }) => value ?? 0);
+    const values = items.flatMap(({ value, point }) => [value ?? 0, point ?? 0]);
     const [least, most] = [Math.min(0, ...values), Math.max(0, ...values)];
     const y = (value) => 8 + (height - 8) * (1 - (value - least) / (most - least || 1));
     const pitch = width / items.length;
-    const drawn = items.flatMap(({ label, value, text, marked }, at) => {
+    const drawn = items.flatMap(({ label, value, text, marked, point }, at) => {
       const middle = (at + 0.5) * pitch;
       const title = svg("title", {}, `${label}: ${text}`);
       const kind = marked ? "column marked" : "column";
       const bar = svg("rect", { class: kind, x: middle - pitch * 0.36, width: pitch * 0.72, y: Math.min(y(0), y(value ?? 0)), height: Math.max(Math.abs(y(value ?? 0) - y(0)), 0.5) }, title);
       const at45 = `translate(${middle + 3} ${height + 8}) rotate(-90)`;
-      return [bar, svg("text", { transform: at45, "text-anchor": "end", class: marked ? "marked" : "" }, label)];
+      const beside = point === undefined ? [] : [svg("circle", { class: "beside", cx: middle, cy: y(point), r: 2.5 })];
+      return [bar, ...beside, svg("text", { transform: at45, "text-anchor": "end", class: marked ? "marked" : "" }, label)];
     });
     const zero = svg("line", { class: "zero", x1: 0, x2: width, y1: y(0), y2: y(0) });
     const spoken = `${name}: ${items.map(({ label, text }) => `${label} ${text}`).join(", ")}`;
@@ -102,5 +103,33 @@ const pictures = (() => {
     return [...by].sort(([one], [other]) => one - other).map(([off, errors]) => [off, errors.reduce((sum, error) => sum + error, 0) / errors.length]);
   }
 
-  return { maps, image, enlarge, columns, curve, css };
+  /** Draw the gradient's size at each place, on a logarithmic axis; a series is {name, kind, norms}. What vanished altogether is at the bottom. */
+  function flow(figure, places, series, { across, up, spoken }) {
+    const [width, height, left, foot] = [Math.max(360, 56 + 15 * places.length), 220, 56, 60];
+    const powers = series.flatMap(({ norms }) => norms).filter((norm) => norm > 0).map(Math.log10);
+    const [least, most] = [Math.floor(Math.min(0, ...powers)), Math.ceil(Math.max(...powers, -1))];
+    const [lowest, step] = [Math.max(least, most - 24), Math.ceil((most - Math.max(least, most - 24)) / 6) || 1];
+    const x = (at) => left + ((width - left - 12) * at) / (places.length - 1);
+    const y = (norm) => 12 + (height - foot - 12) * (1 - Math.max(0, Math.log10(norm || Number.MIN_VALUE) - lowest) / (most - lowest || 1));
+    const ticks = [];
+    for (let power = most; power >= lowest; power -= step) {
+      ticks.push(svg("line", { class: "grid", x1: left, x2: width - 12, y1: y(10 ** power), y2: y(10 ** power) }));
+      const label = svg("text", { x: left - 5, y: y(10 ** power) + 4, "text-anchor": "end" }, "10");
+      label.append(svg("tspan", { dy: -4, "font-size": 8 }, String(power).replace("-", "−")));
+      ticks.push(label);
+    }
+    const below = places.map((place, at) => svg("text", { transform: `translate(${x(at) + 3} ${height - foot + 8}) rotate(-90)`, "text-anchor": "end" }, place));
+    const lines = series.flatMap(({ name, kind, norms }) => [
+      svg("polyline", { class: `mean strong ${kind}`, points: norms.map((norm, at) => `${x(at)},${y(norm)}`).join(" ") }),
+      ...norms.map((norm, at) => mark(kind, x(at), y(norm), false, `${name}, ${places[at]}: ${norm.toExponential(1)}`)),
+    ]);
+    const texts = [
+      svg("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, across),
+      svg("text", { transform: `translate(11 ${(height - foot) / 2 + 6}) rotate(-90)`, "text-anchor": "middle" }, up),
+    ];
+    const said = series.map(({ name, norms }) => `${name} ${norms[0].toExponential(1)} … ${norms.at(-1).toExponential(1)}`).join("; ");
+    figure.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${spoken}: ${said}`, style: `min-width: ${0.85 * width}px` }, ...ticks, ...below, ...lines, ...texts));
+  }
+
+  return { maps, image, enlarge, columns, curve, flow, css };
 })();

@@ -26,6 +26,8 @@ const play = (() => {
   let counts = new Map(); // network -> {share} while it is counted, then {answers, error}
   const points = []; // of the lesion curve: {net, name, off, error, key}
   const rises = new Map(); // network -> block -> rise of the error when it alone is off
+  const traces = new Map(); // network -> its gradient for the image, and which asking that answers: {number, flow, spectrum}
+  let tracing = 0; // the number of the last that was asked for
   let onlyWrong = false;
 
   // --- The state ----------------------------------------------------------------------------------------------------
@@ -57,13 +59,17 @@ const play = (() => {
 
   // --- The worker ---------------------------------------------------------------------------------------------------
 
-  const sources = ["engine", "evaluation", "worker"].map((name) => byId(`module-${name}`).textContent);
+  const sources = ["engine", "gradients", "evaluation", "worker"].map((name) => byId(`module-${name}`).textContent);
   const worker = new Worker(URL.createObjectURL(new Blob(sources, { type: "text/javascript" })));
   const known = new Set();
   worker.postMessage({ kind: "data", pixels: images, labels });
   worker.onmessage = ({ data: told }) => {
     if (told.kind === "ranked") {
       ranked(told);
+    } else if (told.kind === "traced") {
+      if (told.number !== tracing) return;
+      traces.set(told.name, told);
+      showTraces();
     } else if (told.number === number) {
       counts.set(told.name, told.kind === "progress" ? { share: told.share } : { answers: told.answers, error: evaluation.wrong(told.answers, labels) });
       if (told.kind === "counted") noted(told.name);
@@ -87,6 +93,18 @@ const play = (() => {
     }
     showCounts();
   }
+
+  /** Have the gradients of both networks' loss of the image traced back. */
+  function trace(pixels, set) {
+    tracing += 1;
+    for (const name of both()) {
+      introduce(name);
+      worker.postMessage({ kind: "trace", name, number: tracing, setting: set, pixels: Float32Array.from(pixels), label: labelFor(name) });
+    }
+  }
+
+  /** Return what a network's loss takes for right: the image's label, or, of one that was drawn, its own answer. */
+  const labelFor = (name) => (state.drawn ? answers.get(name) : labels[state.image]);
 
   function rank() {
     if (rises.has(state.net)) return;
@@ -139,6 +157,15 @@ const play = (() => {
     inside.maps(shown, chosen(), set.gates[at], own.ran[set.order.indexOf(at)]);
     inside.shares(shown, set.order, chosen(), shown.residual ? engine.split(shown, set, own) : null, own.logits);
     showRises();
+    trace(pixels, set);
+  }
+
+  /** Show the gradients of both networks, as far as they are traced; those before a change stay until then. */
+  function showTraces() {
+    if (!both().every((name) => traces.has(name))) return;
+    inside.spectrum(network(state.net), traces.get(state.net).spectrum);
+    inside.flow(setting().order.map((at) => names[state.net][at]), both().map((name) => ({ name, kind: kinds()[name], norms: traces.get(name).flow })));
+    byId("gradient-of").textContent = words.say("gradientOf", both().map((name) => `${name}: ${labelFor(name)}`).join(", "));
   }
 
   /** Return the block that is looked into: the one that was chosen, else the first whose gate was moved, else the first. */
@@ -319,6 +346,7 @@ const play = (() => {
     radios("networks", Object.keys(names).map((name) => [name, name]), state.net, (net) => change({ net }));
     build();
     show();
+    showTraces();
     showCounts();
   }
 
@@ -326,7 +354,7 @@ const play = (() => {
     if (location.hash.startsWith("#net=")) start(); // and not for a link to a place in the page
   });
   byId("steps").addEventListener("click", ({ target }) => {
-    if (target.href) byId("main").scrollIntoView();
+    if (target.href) byId("play").scrollIntoView();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     makeGallery();
@@ -339,5 +367,5 @@ const play = (() => {
   translate(); // which shows all the rest
   language.onChange(translate);
 
-  return { engine, network, setting, pixelsOf, state: () => state, counts: () => counts, rises };
+  return { engine, network, setting, pixelsOf, state: () => state, counts: () => counts, rises, traced: () => both().every((name) => traces.get(name)?.number === tracing) };
 })();

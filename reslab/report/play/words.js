@@ -3,24 +3,25 @@
 
 const words = (() => {
   const WORDS = {
+    pageTitle: ["reslab: 잔차 신경망 놀이터", "reslab: a playground of residual networks"],
     title: ["잔차 신경망 놀이터", "A playground of residual networks"],
     lead: [
-      "숫자를 쓰고, 블록을 끄고, 무엇이 버티는지 본다. 네 신경망이 이 문서 안에서 돌아간다. 인터넷은 필요 없다.",
-      "Draw a digit, switch blocks off, and see what holds. Four networks run inside this page; it needs no network of the other kind.",
+      "숫자를 쓰고, 블록을 끄고, 무엇이 버티는지 본다. 신경망({0})이 이 문서 안에서 돌아간다. 인터넷은 필요 없다.",
+      "Draw a digit, switch blocks off, and see what holds. The networks ({0}) run inside this page; it needs no network of the other kind.",
     ],
     skip: ["본문으로 건너뛰기", "Skip to the content"],
 
     digit: ["숫자 하나", "A digit"],
     draw: ["여기에 숫자를 쓴다", "Draw a digit here"],
-    drawHelp: ["마우스나 손가락으로 쓴다. 자판으로는 아래에서 시험 이미지를 고른다.", "Draw with a mouse or a finger; from the keyboard, take a test image below."],
+    drawHelp: ["마우스나 손가락으로 쓴다. 자판으로는 아래에서 테스트 이미지를 고른다.", "Draw with a mouse or a finger; from the keyboard, take a test image below."],
     seen: ["신경망이 보는 8×8 이미지", "The 8×8 image that the network sees"],
     seenShort: ["신경망의 눈", "as seen"],
     clear: ["지우기", "Clear"],
-    gallery: ["시험 이미지 327장", "The 327 test images"],
+    gallery: ["테스트 이미지 327장", "The 327 test images"],
     all: ["전부", "All"],
     onlyWrong: ["틀린 것 {1}장({0})", "The {1} that {0} gets wrong"],
-    testImage: ["시험 이미지 {0}, 숫자 {1}", "Test image {0}, a {1}"],
-    testImageWrong: ["시험 이미지 {0}, 숫자 {1}: {3}의 답은 {2}, 틀림", "Test image {0}, a {1}: {3} says {2}, wrongly"],
+    testImage: ["테스트 이미지 {0}, 숫자 {1}", "Test image {0}, a {1}"],
+    testImageWrong: ["테스트 이미지 {0}, 숫자 {1}: {3}의 답은 {2}, 틀림", "Test image {0}, a {1}: {3} says {2}, wrongly"],
     drawn: ["직접 쓴 숫자", "What you drew"],
     noDigit: ["아직 아무것도 쓰지 않았다", "Nothing drawn yet"],
     answers: ["답", "Answers"],
@@ -47,14 +48,14 @@ const words = (() => {
     presetSwap: ["두 블록 맞바꾸기", "Exchange two blocks"],
     swapped: ["자리를 바꾼 블록", "exchanged"],
 
-    errors: ["시험 이미지 327장에서의 오류", "The error over all 327 test images"],
+    errors: ["테스트 이미지 327장에서의 오류", "The error over all 327 test images"],
     error: ["{0} % ({1} / {2}장)", "{0} % ({1} of {2})"],
     strip: ["{0}: 답 {1}, 오류 {2}", "{0}: says {1}, error {2}"],
     progressOf: ["{0}의 오류를 세는 중", "Counting the error of {0}"],
     curve: ["오류와 꺼진 블록 수: 게이트를 바꿀 때마다 점이 찍힌다", "Error against blocks off: a point for each setting that you try"],
     curveAcross: ["꺼진 블록 수", "blocks off"],
-    curveUp: ["시험 오류", "test error"],
-    curveSpoken: ["꺼진 블록 수에 따른 시험 오류. {0}", "Test error by the number of blocks off. {0}"],
+    curveUp: ["테스트 오류", "test error"],
+    curveSpoken: ["꺼진 블록 수에 따른 테스트 오류. {0}", "Test error by the number of blocks off. {0}"],
     curvePoint: ["{0}, {1}개 꺼짐: {2} %", "{0}, {1} off: {2} %"],
     forget: ["점 지우기", "Clear the points"],
 
@@ -82,6 +83,19 @@ const words = (() => {
     stem: ["줄기", "stem"],
     bias: ["편향", "bias"],
 
+    gradient: ["기울기의 길", "The gradient's way"],
+    gradientOf: ["이 이미지의 교차 엔트로피를 미분한 것이다. 정답으로 친 숫자는 {0}(직접 쓴 숫자는 신경망의 답을 정답으로 친다).", "Of the cross-entropy of this image, with the label taken for right: {0} (of a digit that you drew, the network's own answer)."],
+    spectrum: ["경로 길이별 기울기의 몫 (%)", "The gradient's share by path length (%)"],
+    spectrumHelp: [
+      "경로는 블록마다 가지나 지름길을 지나고, 길이는 지난 가지의 수다. 막대는 첫 블록 앞에서의 기울기를 길이별로 정확히 나눈 것의 크기이고, 점은 그 길이의 경로가 전체 경로에서 차지하는 비율이다.",
+      "A path takes the branch or the shortcut at every block; its length is the number of branches. Columns are the sizes of the gradient before the first block, split by length exactly; points are the share that the paths of that length have in all paths.",
+    ],
+    spectrumMean: ["기울기를 나르는 경로의 평균 길이는 블록 {0}개, 모든 경로의 평균은 {1}개이다.", "The paths that carry the gradient are {0} blocks long on average; all paths, {1}."],
+    spectrumPlain: ["일반 신경망에는 지름길이 없어 경로가 하나뿐이다.", "A plain network has no shortcuts, and so a single path."],
+    flow: ["거슬러 오는 기울기의 크기, 블록마다", "The gradient's size at every block, on its way back"],
+    flowAcross: ["줄기와 블록 뒤 (오른쪽에서 왼쪽으로 거슬러 온다)", "after the stem and each block (the way back is to the left)"],
+    flowUp: ["기울기의 노름", "gradient norm"],
+
     steps: ["해 볼 것 다섯 가지", "Five things to try"],
     step1: [
       "모두 켠 채 틀린 이미지를 고른다. 블록마다 어느 쪽을 편들었는지 “블록 속”의 막대를 본다.",
@@ -96,8 +110,8 @@ const words = (() => {
       "Switch off layer1.0. A residual network, too, has blocks that it needs. Which matter more, early or late ones? Compare the columns of importance.",
     ],
     step4: [
-      "resnet56에서 블록을 하나씩 꺼 나간다. 오류가 갑자기 뛰는가, 서서히 느는가? 점들이 곡선을 그린다.",
-      "In resnet56 switch off one block after another. Does the error jump, or creep? The points draw the curve.",
+      "{0}에서 블록을 하나씩 꺼 나간다. 오류가 갑자기 뛰는가, 서서히 느는가? 점들이 곡선을 그린다.",
+      "In {0} switch off one block after another. Does the error jump, or creep? The points draw the curve.",
     ],
     step5: [
       "두 블록을 맞바꾼다. 같은 단계의 잔차 블록은 저마다 흐름을 조금씩 고칠 뿐이라, 순서가 바뀌어도 버틴다. 일반 신경망은 어떤가?",
@@ -117,7 +131,6 @@ const words = (() => {
   function fill() {
     for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word, ...(element.dataset.values?.split("|") ?? []));
     for (const element of document.querySelectorAll("[data-name]")) element.setAttribute("aria-label", say(element.dataset.name));
-    document.title = `reslab: ${say("title")}`;
   }
 
   return { say, fill };

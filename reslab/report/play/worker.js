@@ -1,11 +1,13 @@
 "use strict";
-// The worker: it counts errors while the page stays quick. What was asked last is done first; importance, which takes long, when nothing else is to do.
+// The worker: it counts errors while the page stays quick. The gradients of the image come first, then the errors; importance, which takes long, when nothing else
+// is to do.
 
 const SLICE = 40; // milliseconds between looks at what else was asked
 
 const caches = new Map(); // by the network's name
 const counting = new Map();
 const ranking = new Map();
+const tracing = new Map();
 let data = null;
 let busy = false;
 
@@ -16,6 +18,7 @@ onmessage = ({ data: asked }) => {
     counting.delete(asked.name); // so that it goes to the end
     counting.set(asked.name, { ...asked, steps: evaluation.answers(caches.get(asked.name), asked.setting) });
   }
+  if (asked.kind === "trace") tracing.set(asked.name, asked);
   if (asked.kind === "rank") ranking.set(asked.name, evaluation.importance(caches.get(asked.name).network, data.pixels, data.labels));
   if (!busy) work();
 };
@@ -23,12 +26,22 @@ onmessage = ({ data: asked }) => {
 function work() {
   const until = performance.now() + SLICE;
   do {
-    busy = counting.size > 0 || ranking.size > 0;
+    busy = tracing.size > 0 || counting.size > 0 || ranking.size > 0;
     if (!busy) return;
-    if (counting.size > 0) countOn(counting.values().next().value);
+    if (tracing.size > 0) trace(tracing.values().next().value);
+    else if (counting.size > 0) countOn(counting.values().next().value);
     else rankOn(...ranking.entries().next().value);
   } while (performance.now() < until);
   setTimeout(work, 0); // after the messages that have come meanwhile
+}
+
+function trace({ name, number, setting, pixels, label }) {
+  tracing.delete(name);
+  const { network } = caches.get(name);
+  const run = engine.run(network, pixels, setting);
+  const flow = gradients.flow(network, setting, run, label);
+  const spectrum = network.residual ? gradients.spectrum(network, setting, run, label) : null;
+  postMessage({ kind: "traced", name, number, flow, spectrum });
 }
 
 function countOn({ name, number, steps }) {

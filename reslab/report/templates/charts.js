@@ -1,8 +1,9 @@
 "use strict";
-// The pictures: every `figure.picture` carries its record as JSON; it is drawn when the reader comes near, in the page's language and colours.
+// The pictures: every `figure.picture` carries its record as JSON; it is drawn when the reader comes near, in the page's language and colours. What draws it is plotly,
+// which is unpacked when it is first needed, or when nothing else is to be done.
 
 const charts = (() => {
-  const COLOURS = {{ palette | json }};
+  const PALETTE = {{ palette | length }}; // colours
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const SYMBOLS = {
     circle: "M12 3a4 4 0 1 1-.01 0Z", square: "M8 3h8v8h-8Z", diamond: "M12 2l5 5-5 5-5-5Z", "triangle-up": "M12 2l5 9h-10Z",
@@ -14,12 +15,12 @@ const charts = (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const words = (text) => (typeof text === "string" ? text : text[language.current()]);
   const plain = (text) => String(text).replaceAll("<", "‹").replaceAll(">", "›"); // plotly reads some HTML in its texts
-  const colour = (index) => (index % COLOURS.length === 6 ? css("--ink") : COLOURS[index % COLOURS.length]);
-  const faint = (hex) => `${hex.length === 7 ? hex : "#888888"}2e`;
+  const colour = (record, index) => css(`--series-${record.colours[index]}`);
+  const faint = (hex) => `${hex}2e`;
 
   const isGrid = (record) => record.kind === "heatmap" || record.kind === "contours";
   const kindOf = (record, series) => series.kind ?? record.kind;
-  const symbol = (index) => Object.keys(SYMBOLS)[(index + Math.floor(index / COLOURS.length)) % 8]; // where colours come again, the marks are others
+  const symbol = (index) => Object.keys(SYMBOLS)[(index + Math.floor(index / PALETTE)) % 8]; // where colours come again, the marks are others
   const narrow = matchMedia("(max-width: 44rem)");
   const axisOf = (letter, panel) => (panel ? `${letter}${panel + 1}` : letter);
 
@@ -29,16 +30,17 @@ const charts = (() => {
     if (isGrid(record)) return [grid(record, { ...common, z: series.z ?? [] })];
     common.hovertext = series.text?.map(plain) ?? undefined;
     const kind = kindOf(record, series);
-    if (kind === "bars") return [{ ...common, type: "bar", marker: { color: colour(index) }, error_y: whiskers(series) }];
+    if (kind === "bars") return [{ ...common, type: "bar", marker: { color: colour(record, index) }, error_y: whiskers(series) }];
     const marker = { symbol: symbol(index), size: series.x.length > 60 ? 4 : 7 };
-    const line = { color: colour(index), dash: DASHES[index % DASHES.length], width: 2 };
-    const drawn = { ...common, type: "scatter", mode: kind === "lines" ? "lines+markers" : "markers", line, marker: { ...marker, color: colour(index) } };
+    const line = { color: colour(record, index), dash: DASHES[index % DASHES.length], width: 2 };
+    const drawn = { ...common, type: "scatter", mode: kind === "lines" ? "lines+markers" : "markers", line, marker: { ...marker, color: colour(record, index) } };
     const numeric = series.x.every((x) => typeof x === "number");
     if (kind !== "lines" || !series.spread || !numeric) return [{ ...drawn, error_y: whiskers(series) }];
-    const edge = (sign) => series.y.map((y, at) => (y === null ? null : y + sign * (series.spread[at] ?? 0)));
+    const least = words(record.y).includes("%") ? 0 : -Infinity; // no share is below it
+    const edge = (sign) => series.y.map((y, at) => (y === null ? null : Math.max(least, y + sign * (series.spread[at] ?? 0))));
     const band = {
       ...common, x: [...series.x, ...[...series.x].reverse()], y: [...edge(1), ...edge(-1).reverse()], hovertext: undefined, type: "scatter", mode: "lines",
-      fill: "toself", fillcolor: faint(colour(index)), line: { width: 0 }, hoverinfo: "skip",
+      fill: "toself", fillcolor: faint(colour(record, index)), line: { width: 0 }, hoverinfo: "skip",
     };
     return [band, drawn];
   }
@@ -160,7 +162,7 @@ const charts = (() => {
       Plotly.react(plot, data, layout(record, panels), CONFIG);
     };
     const several = record.series.length > 1;
-    const controls = several && together ? buttons(record, shown, draw) : several && record.arrangement === "slider" ? slider(record, (index) => ((chosen = index), draw())) : null;
+    const controls = several && together ? buttons(record, shown, draw) : several && record.arrangement === "slider" ? tabs(record, (index) => ((chosen = index), draw())) : null;
     legend.append(...(controls?.elements ?? []));
     const again = () => {
       controls?.name();
@@ -180,7 +182,7 @@ const charts = (() => {
       const button = document.createElement("button");
       button.type = "button";
       button.setAttribute("aria-pressed", "true");
-      button.innerHTML = sample(kindOf(record, series), index);
+      button.innerHTML = sample(record, kindOf(record, series), index);
       button.append(document.createElement("span"));
       button.addEventListener("click", () => {
         shown[index] = !shown[index];
@@ -192,31 +194,34 @@ const charts = (() => {
     return { elements, name: () => elements.forEach((button, index) => (button.lastChild.textContent = words(record.series[index].name))) };
   }
 
-  /** Return a slider over the series, and what names the one that is shown. */
-  function slider(record, choose) {
-    const label = document.createElement("label"), input = document.createElement("input"), output = document.createElement("output");
-    Object.assign(input, { type: "range", min: 0, max: record.series.length - 1, step: 1, value: 0 });
-    const name = () => {
-      output.textContent = words(record.series[input.value].name);
-      input.setAttribute("aria-valuetext", output.textContent);
-      input.setAttribute("aria-label", words({ ko: "그림 고르기", en: "Choose the picture" }));
-    };
-    input.addEventListener("input", () => (name(), choose(Number(input.value))));
-    label.className = "slider";
-    label.append(input, output);
-    return { elements: [label], name };
+  let groups = 0;
+
+  /** Return a tab for every series, of which one is shown, and what names them. */
+  function tabs(record, choose) {
+    groups += 1;
+    const elements = record.series.map((series, index) => {
+      const label = document.createElement("label"), input = document.createElement("input");
+      Object.assign(input, { type: "radio", name: `tabs-${groups}`, checked: index === 0 });
+      input.addEventListener("change", () => choose(index));
+      label.append(input, document.createElement("span"));
+      return label;
+    });
+    return { elements, name: () => elements.forEach((label, index) => (label.lastChild.textContent = words(record.series[index].name))) };
   }
 
   /** Return a legend's sample of a series: a bar, a point, or a line with its dashes. */
-  function sample(kind, index) {
+  function sample(record, kind, index) {
     const stroke = { solid: "", dash: "6 3", dot: "2 2", dashdot: "6 2 2 2", longdash: "9 3", longdashdot: "9 2 2 2" }[DASHES[index % DASHES.length]];
     const drawn = kind === "bars"
-      ? `<rect x="4" y="2" width="16" height="10" fill="${colour(index)}"/>`
+      ? `<rect x="4" y="2" width="16" height="10" fill="${colour(record, index)}"/>`
       : kind === "points"
-        ? `<path d="${SYMBOLS[symbol(index)]}" fill="${colour(index)}"/>`
-        : `<path d="M0 7H24" stroke="${colour(index)}" stroke-width="2.5" stroke-dasharray="${stroke}"/>`;
+        ? `<path d="${SYMBOLS[symbol(index)]}" fill="${colour(record, index)}"/>`
+        : `<path d="M0 7H24" stroke="${colour(record, index)}" stroke-width="2.5" stroke-dasharray="${stroke}"/>`;
     return `<svg width="24" height="14" aria-hidden="true">${drawn}</svg>`;
   }
+
+  let library = null;
+  const plotly = () => (library ??= packed.text("plotly").then(packed.run));
 
   const waiting = new Map([...document.querySelectorAll("figure.picture")].map((figure) => [figure, prepare(figure)]));
   const once = (figure) => {
@@ -224,17 +229,15 @@ const charts = (() => {
     waiting.delete(figure);
     draw?.();
   };
-  const near = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => once(entry.target)), { rootMargin: "600px" });
+  const near = new IntersectionObserver((entries) => {
+    const come = entries.filter((entry) => entry.isIntersecting);
+    if (come.length) plotly().then(() => come.forEach((entry) => once(entry.target)));
+  }, { rootMargin: "600px" });
   for (const figure of waiting.keys()) near.observe(figure);
-  const all = () => [...waiting.keys()].forEach(once);
-  addEventListener("beforeprint", all);
-  // The rest while nothing else is to be done, so that a search or a jump finds everything drawn.
+  /** Draw every picture, in any view. */
+  const all = () => plotly().then(() => [...waiting.keys()].forEach(once));
+  addEventListener("beforeprint", () => window.Plotly && [...waiting.keys()].forEach(once)); // printing waits for nothing
   const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
-  const next = () => idle(() => {
-    const [figure] = waiting.keys();
-    if (figure) once(figure);
-    if (waiting.size) next();
-  });
-  addEventListener("load", next);
+  addEventListener("load", () => waiting.size && idle(plotly));
   return { all };
 })();

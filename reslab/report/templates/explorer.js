@@ -2,7 +2,7 @@
 // The network explorer. `measure` computes what `reslab models` measures, from the layers that the page carries; the rest draws it.
 
 const explorer = (() => {
-  const { networks, designs, rows, blocks } = JSON.parse(document.getElementById("explorer-data").textContent);
+  const { networks, designs, rows, blocks } = {{ data | json }};
   const SVG = "http://www.w3.org/2000/svg";
 
   // --- Arithmetic ---------------------------------------------------------------------------------------------------

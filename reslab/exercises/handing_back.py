@@ -1,0 +1,166 @@
+"""What a teacher takes away from grading: tables, what to give back to each student, the answers in words with their
+rubric, and the files that other graders read.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from reslab.exercises import sheets, telling
+from reslab.exercises.classroom import Student
+from reslab.exercises.model_answers import model
+from reslab.files import write_atomically, write_json
+from reslab.progress import Progress, silent
+
+Export = Literal["gradescope", "otter", "nbgrader"]
+EXPORTS: tuple[Export, ...] = get_args(Export)
+
+
+def write(
+    students: Sequence[Student], table: Path, exports: Sequence[Export] = (), progress: Progress = silent
+) -> None:
+    """Write the table, a row per student, and beside it a row per function (`….parts.csv`), what to give back
+    (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark), and the exports.
+    """
+    place = table.parent
+    _write_csv(table, [student.row() for student in students])
+    _write_csv(table.with_suffix(".parts.csv"), [row for student in students for row in _parts(student)])
+    (place / "feedback").mkdir(exist_ok=True)
+    for count, student in enumerate(students, 1):
+        write_atomically(place / "feedback" / f"{file_name(student.name)}.md", feedback(student))
+        progress("feedback", count, len(students))
+    write_atomically(place / "words.md", marking_sheet(students))
+    _write_csv(place / "words.csv", list(_marks(students)))
+    if "gradescope" in exports:
+        (place / "gradescope").mkdir(exist_ok=True)
+        for student in students:
+            write_json(place / "gradescope" / f"{file_name(student.name)}.json", gradescope(student))
+    if "otter" in exports:
+        _write_csv(place / "otter.csv", [_otter(student) for student in students])
+    if "nbgrader" in exports:
+        _write_csv(place / "nbgrader.csv", [_nbgrader(student) for student in students])
+
+
+def file_name(student: str) -> str:
+    """Return a student's name as the name of a file on any system."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", student).strip(". ") or "_"
+
+
+def _parts(student: Student) -> Iterable[dict[str, Any]]:
+    for task, result in student.results.items():
+        for part in result["parts"]:
+            shown = {key: part[key] for key in ("points", "of", "status", "seconds")}
+            mistakes, line = " ".join(part["mistakes"]), part["line"] or ""
+            yield {
+                "student": student.name,
+                "task": task,
+                "function": part["name"],
+                **shown,
+                "mistakes": mistakes,
+                "line": line,
+                "seed": result["seed"],
+            }
+
+
+def feedback(student: Student) -> str:
+    """Return what a student is told, in the student's language (Markdown)."""
+    korean = student.language == "ko"
+    of = sum(student.of.values())
+    lines = [f"# {student.name}", "", f"{student.points}/{of}{'점' if korean else ' points'}", ""]
+    results = [student.results[task] for task in sorted(student.results, key=natural)]
+    lines += [*telling.stopped(results, student.language), ""]
+    for result in results:
+        title = sheets.task(result["task"], student.language).title
+        lines += ["```text", *telling.lines(result, title, student.language), "```", ""]
+    if not results:
+        lines += ["채점할 답이 없다." if korean else "There were no answers to grade.", *student.remarks, ""]
+    return "\n".join(lines)
+
+
+def natural(task: str) -> tuple[int, ...]:
+    """Return a task's id as numbers, so that 2.10 follows 2.9."""
+    return tuple(map(int, task.split(".")))
+
+
+def marking_sheet(students: Sequence[Student]) -> str:
+    """Return the answers in words, by task, each question with its model answer and rubric (Markdown)."""
+    lines: list[str] = []
+    language: sheets.Language = "ko" if any(student.language == "ko" for student in students) else "en"
+    asked = sorted({task for student in students for task in student.of}, key=natural)
+    for task in asked:
+        text, answer = sheets.task(task, language), model(task, language)
+        lines += [f"## {task} {text.title}", "", f"> {' '.join(text.words.split())}", "", answer.text, ""]
+        lines += [*(f"- [ ] {point}" for point in answer.rubric), ""]
+        for student in students:
+            if written := student.results.get(task, {}).get("words", "").strip():
+                lines += [f"### {student.name}", "", *(f"    {line}" for line in written.splitlines()), ""]
+    return "\n".join(lines)
+
+
+def _marks(students: Sequence[Student]) -> Iterable[dict[str, Any]]:
+    for student in students:
+        for task in student.of:
+            written = student.results.get(task, {}).get("words", "").strip()
+            most = len(model(task, "en").rubric)
+            yield {"student": student.name, "task": task, "answer": written, "mark": "", "of": most}
+
+
+def gradescope(student: Student) -> dict[str, Any]:
+    """Return a student's `results.json` as Gradescope reads it: a test per function."""
+    tests = [
+        {
+            "number": task,
+            "name": f"{task} {part['name']}",
+            "score": part["points"],
+            "max_score": part["of"],
+            "status": "passed" if part["status"] == "right" else "failed",
+            "output": (part["feedback"] or {}).get(student.language, ""),
+            "visibility": "visible",
+        }
+        for task, result in student.results.items()
+        for part in result["parts"]
+    ]
+    output = feedback(student)
+    return {"score": student.points, "output": output, "visibility": "visible", "tests": tests}
+
+
+def _otter(student: Student) -> dict[str, Any]:
+    row = student.row()
+    points = {task: student.results.get(task, {"points": 0})["points"] for task in student.of}
+    return {
+        "file": row["files"] or student.name,
+        **points,
+        "total_points_earned": student.points,
+        "percent_correct": row["percent"] / 100,
+    }
+
+
+def _nbgrader(student: Student) -> dict[str, Any]:
+    unknown = dict.fromkeys(("duedate", "timestamp", "last_name", "first_name", "email"), "")
+    score = {"raw_score": student.points, "late_submission_penalty": 0, "score": student.points}
+    return {
+        "assignment": "reslab",
+        "student_id": student.name,
+        **unknown,
+        **score,
+        "max_score": sum(student.of.values()),
+    }
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table that a spreadsheet opens as UTF-8 and takes for text."""
+    first = dict.fromkeys(key for row in rows for key in row)
+    columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if key[0].isdigit() else ((0,), ""))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
+    write_atomically(path, text.getvalue().encode("utf-8-sig"))
+
+
+def _harmless(value: Any) -> Any:
+    """Return a cell that a spreadsheet does not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

@@ -1,0 +1,124 @@
+"""Task 1.10: a network of one's own choice, dissected."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+import reslab
+from reslab.exercises.grading import Part, Task
+from reslab.exercises.inputs import Cases, normal
+from reslab.residual import preserve
+
+
+# the solution
+def my_network() -> tuple[nn.Module, Tensor]:
+    """Return a network with residual blocks, and a batch of images that it takes."""
+    return reslab.build("cifar_preresnet", depth=20, num_classes=10, in_channels=1), torch.randn(4, 1, 8, 8)
+
+
+def branch_shares(network: nn.Module, images: Tensor) -> dict[str, float]:
+    """Return for each block, by name, the mean over the images of the branch's norm over the shortcut's, in evaluation
+    mode.
+    """
+    with preserve(network), torch.no_grad():
+        stream = reslab.view(network.eval(), images).run(images)
+        return {name: float((_norms(block.branch) / _norms(block.shortcut)).mean()) for name, block in stream.items()}
+
+
+def _norms(signal: Tensor) -> Tensor:
+    return signal.flatten(1).norm(dim=1)
+
+
+# how it is judged
+
+FEWEST = 3
+"""Blocks that a network is worth dissecting with."""
+
+
+def _once(generator: Generator) -> Cases:
+    yield ()
+
+
+def _dissected(answer: Callable[[], Any]) -> str:
+    """Any network is worth its points: what counts is that its blocks are seen."""
+    chosen = answer()
+    if not (isinstance(chosen, tuple | list) and len(chosen) == 2):
+        return "not two"
+    network, images = chosen
+    if not isinstance(network, nn.Module):
+        return "no network"
+    if isinstance(images, Tensor) and len(images) < 2:
+        return "one image"
+    shares = branch_shares(network, images)
+    return "a network and its images" if len(shares) >= FEWEST else "too few blocks"
+
+
+def _networks(generator: Generator) -> Cases:
+    for family in ("cifar_resnet", "cifar_preresnet"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(10_000, (), generator=generator)))
+            network = reslab.build(family, depth=8, num_classes=10, in_channels=1).double()
+        images = normal(generator, 6, 1, 6, 6) * torch.arange(1, 7)[:, None, None, None]
+        yield network.train(), images
+
+
+def _shares(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    power: int = 1,
+    of_the_sum: bool = False,
+    together: bool = False,
+    evaluate: bool = True,
+    root: bool = True,
+) -> dict[str, float]:
+    """The shares with a way to go wrong for every option."""
+    with preserve(network), torch.no_grad():
+        stream = reslab.view(network.eval(), images).run(images) if evaluate else _in_training(network, images)
+        found = {}
+        for name, block in stream.items():
+            below = block.sum if of_the_sum else block.shortcut
+            norm = torch.Tensor.norm if together else _norms
+            found[name] = float(((norm(block.branch) / norm(below)) ** (power if root else 2 * power)).mean())
+    return found
+
+
+def _in_training(network: nn.Module, images: Tensor) -> Any:
+    gated = reslab.view(network, images)
+    network.train()
+    return gated.run(images)
+
+
+TASK = Task(
+    "1.10",
+    [
+        Part(
+            my_network,
+            points=3,
+            cases=_once,
+            mistakes={
+                "network-alone": lambda: my_network()[0],
+                "class-not-a-network": lambda: (nn.Linear, my_network()[1]),
+                "one-image": lambda: (my_network()[0], my_network()[1][:1]),
+                "too-few-blocks": lambda: (reslab.build("cifar_resnet", depth=20).layer1[:2], torch.randn(2, 16, 8, 8)),  # type: ignore[index]  # a Sequential
+            },
+            observe=_dissected,
+        ),
+        Part(
+            branch_shares,
+            points=7,
+            cases=_networks,
+            mistakes={
+                "upside-down": partial(_shares, power=-1),
+                "of-the-sum": partial(_shares, of_the_sum=True),
+                "whole-batch": partial(_shares, together=True),
+                "training-mode": partial(_shares, evaluate=False),
+                "squared": partial(_shares, root=False),
+            },
+        ),
+    ],
+    loads=("torch._dynamo",),
+)

@@ -1,0 +1,129 @@
+"""Task 1.9: the gradient flow, drawn."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import log10
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Generator, Tensor, nn
+
+from reslab.exercises.grading import Part, Task
+from reslab.exercises.inputs import Cases, normal
+from reslab.exercises.tasks.task_1_5 import _towers
+
+
+# the solution
+def block_norms(
+    stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor
+) -> list[float]:
+    """Return the norms of the mean cross-entropy's gradient before each block and, at the end, after the last."""
+    signals = [stem(images)]
+    for block in blocks:
+        signals.append(block(signals[-1]))
+    loss = F.cross_entropy(head(signals[-1]), labels)
+    return [float(gradient.norm()) for gradient in torch.autograd.grad(loss, signals)]
+
+
+def draw_flow(norms: Mapping[str, Sequence[float]]) -> Figure:
+    """Return the figure of each network's norms over the blocks passed, on a logarithmic axis."""
+    figure = Figure(layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in norms.items():
+        axes.plot(range(len(values)), values, label=name)
+    axes.set(yscale="log", xlabel="blocks passed", ylabel="norm of the gradient")
+    axes.legend()
+    return figure
+
+
+# how it is judged
+
+
+def _norms(
+    *tower: Any, power: int = 1, backwards: bool = False, last: bool = True, first: bool = True, share: bool = False
+) -> list[float]:
+    """The norms with a way to go wrong for every option."""
+    norms = [norm**power for norm in block_norms(*tower)]
+    norms = [norm / norms[-1] for norm in norms] if share else norms
+    norms = norms[0 if first else 1 : None if last else -1]
+    return norms[::-1] if backwards else norms
+
+
+def _flows(generator: Generator) -> Cases:
+    for names, blocks in ((("plain", "residual"), 5), (("BN", "no BN", "v2"), 3)):
+        yield ({name: (2 * normal(generator, blocks + 1)).exp().tolist() for name in names},)
+
+
+def _seen(answer: Callable[..., Any], norms: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
+    """What is in the figure; axes are taken for theirs."""
+    given = answer(norms)
+    if given is None:
+        return None
+    (axes,) = getattr(given, "figure", given).axes
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    return {
+        "curves": {name: list(map(float, line.get_ydata())) for name, line in lines.items()},
+        "over blocks": [list(map(float, line.get_xdata())) for line in lines.values()],
+        "scale": axes.get_yscale(),
+        "axes named": bool(axes.get_xlabel()) and bool(axes.get_ylabel()),
+        "legend": axes.get_legend() is not None,
+    }
+
+
+def _figure(
+    norms: Mapping[str, Sequence[float]],
+    *,
+    scale: str = "log",
+    legend: bool = True,
+    named: bool = True,
+    logarithms: bool = False,
+    backwards: bool = False,
+    from_one: bool = False,
+) -> Figure:
+    """The figure with a way to go wrong for every option."""
+    axes = Figure().add_subplot()
+    for name, values in norms.items():
+        values = [log10(value) for value in values] if logarithms else values
+        values = values[::-1] if backwards else values
+        axes.plot(range(from_one, len(values) + from_one), values, label=name)
+    axes.set_yscale("linear" if logarithms else scale)
+    if named:
+        axes.set(xlabel="x", ylabel="y")
+    if legend:
+        axes.legend()
+    return axes.get_figure()  # type: ignore[return-value]  # no subfigure
+
+
+TASK = Task(
+    "1.9",
+    [
+        Part(
+            block_norms,
+            points=6,
+            cases=_towers,
+            mistakes={
+                "squared": partial(_norms, power=2),
+                "from-the-end": partial(_norms, backwards=True),
+                "last-missing": partial(_norms, last=False),
+                "first-missing": partial(_norms, first=False),
+                "divided-by-the-last": partial(_norms, share=True),
+            },
+        ),
+        Part(
+            draw_flow,
+            points=8,
+            cases=_flows,
+            mistakes={
+                "linear-axis": partial(_figure, scale="linear"),
+                "no-legend": partial(_figure, legend=False),
+                "axes-without-names": partial(_figure, named=False),
+                "logarithms-drawn": partial(_figure, logarithms=True),
+                "from-the-end": partial(_figure, backwards=True),
+                "counted-from-one": partial(_figure, from_one=True),
+            },
+            observe=_seen,
+        ),
+    ],
+)

@@ -1,0 +1,27 @@
+"""Addresses within the page: a view or a claim is found under its own name, `#lesion` or `#lesion.plain-breaks`."""
+
+import re
+
+VIEWS = ("start", "ledger", "explorer", "tour", "chapter", "play", "main", "contents")
+"""What no study can be called."""
+
+
+class Addresses:
+    """The addresses that are taken, each once."""
+
+    def __init__(self) -> None:
+        self._taken = set(VIEWS)
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether this very address is taken."""
+        return name in self._taken
+
+    def take(self, name: str) -> str:
+        """Return the address of what has this name: the name itself, or, if it is taken, with a number."""
+        plain = re.sub(r"[^\w.-]+", "-", name.lower()).strip("-") or "study"
+        address, number = plain, 1
+        while address in self._taken:
+            number += 1
+            address = f"{plain}-{number}"
+        self._taken.add(address)
+        return address

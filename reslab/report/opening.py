@@ -1,0 +1,68 @@
+"""The page's first view: one picture, a few results, and how many claims were measured, counted and looked up."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reslab.ledger.claim import Decision, Text
+from reslab.ledger.evidence import RANK, Evidence
+from reslab.ledger.verdict import undecided
+from reslab.ledger.wording import spans
+from reslab.report import ledger
+from reslab.report.findings import finding_of
+from reslab.report.records import StudyRecord
+from reslab.report.story import SIZES, drawing, story
+
+RESULTS = (
+    "degradation.plain-deeper-trains-worse",
+    "degradation.residual-trains-better",
+    "gradient_flow.skips-alone-keep-gradients",
+)
+"""The claims that tell the story: deeper is worse, shortcuts mend it, but not all by themselves."""
+
+KINDS: dict[str, Text] = {
+    "statistical": {"ko": "잰 주장", "en": "measured"},
+    "exact": {"ko": "센 주장", "en": "counted"},
+    "cited": {"ko": "찾아본 주장", "en": "cited"},
+}
+
+ORDER: tuple[Decision | None, ...] = ("supported", "refuted", "inconclusive", "untested", None)
+
+
+def start(studies: Sequence[StudyRecord], known: Sequence[Evidence], anchors: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the first view shows."""
+    told = story(studies)
+    verdicts = {each.claim.id: each.headline.verdict for each in known if each.headline}
+    return {
+        "story": told,
+        "seeds": spans(told["seeds"]),
+        "title": finding_of("degradation", "Training error through training", verdicts),
+        "drawings": [(name, size, drawing(told, size)) for name, size in SIZES.items()],
+        "results": [ledger.row(each, anchors) for each in results(known)],
+        "counts": counts(known),
+    }
+
+
+def results(known: Sequence[Evidence]) -> list[Evidence]:
+    """Return three measured claims that are decided: those of the story, and then those whose evidence stands best."""
+    decided = [
+        each
+        for each in known
+        if each.claim.kind == "statistical" and each.headline and each.headline.verdict in ("supported", "refuted")
+    ]
+    order = {id: place for place, id in enumerate(RESULTS)}
+    found = sorted(decided, key=lambda each: (order.get(each.claim.id, len(order)), -RANK.get(each.standing or "", 0)))
+    return found[: len(RESULTS)]
+
+
+def counts(known: Sequence[Evidence]) -> list[dict[str, Any]]:
+    """Return how many claims of each kind there are that have a verdict, and how many of each came to what, those that
+    have none last.
+    """
+    found = []
+    for kind, word in KINDS.items():
+        members = [each.headline or undecided(each.claim) for each in known if each.claim.kind == kind]
+        groups = [[one for one in members if one.verdict == verdict] for verdict in ORDER]
+        parts = [(f"{kind}-{group[0].verdict or 'unmeasured'}", group[0], len(group)) for group in groups if group]
+        if members:
+            found.append({"word": word, "number": sum(one.verdict is not None for one in members), "parts": parts})
+    return found

@@ -1,0 +1,320 @@
+"""Grading a class: whatever is handed in has its row, and what a teacher takes away."""
+
+import csv
+import io
+import json
+import os
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import assert_refused, refused, reslab_here
+from helpers_exercises import solved
+
+from reslab.errors import DamagedError, FailedError, MissingError
+from reslab.exercises import classroom, handing_back, noticing, sheets, submissions, tasks
+from reslab.exercises.classroom import Student
+from reslab.exercises.confinement import Host
+from reslab.exercises.model_answers import model
+from reslab.exercises.submissions import Handed
+
+WRONG = {"numerical_jacobian": "def numerical_jacobian(f, x, step):\n    return x\n"}
+RIGHT = "import torch\ndef branch_target(h):\n    return lambda x: h(x) - x\n"
+"""Three of the ten points of task 1.1."""
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def notebook(*cells: str) -> str:
+    code = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+    return json.dumps({"cells": [{"cell_type": "markdown", "source": "# 1"}, *code], "nbformat": 4})
+
+
+def zipped(**files: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")  # so that Excel opens it as UTF-8
+    return list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+
+
+def handed_in(folder: Path, only: tuple[str, ...] = ()) -> Handed:
+    return submissions.submissions(folder, folder.parent / "work", only)
+
+
+def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    write(folder / "김하나.py", solved("01", "ko") + "\nIN_WORDS_1_2 = '아니다'\n")
+    write(folder / "=cmd" / "01_gradient_analysis.py", solved("01", changes=WRONG))
+    write(folder / "=cmd" / "progress.json", '{"hints": {"1.2": 2}, "solutions": ["1.2"], "language": "ko"}')
+    write(folder / "notes.py", "print('not an answer')")
+    hidden = write(tmp_path / "hidden.py", "def test_1_2_x(answers, seed):\n    pass\n\ntest_1_2_x.points = 5\n")
+    roster = write(tmp_path / "roster.csv", "이름,학번\n이두리,2\n김하나,1\n".encode("cp949"))
+    told: list[tuple[str, int, int]] = []
+    out = tmp_path / "grades" / "grades.csv"
+
+    def graded() -> list[Student]:
+        students = classroom.grade(
+            handed_in(folder, ("1.2",)),
+            out.with_suffix(".jsonl"),
+            only=["1.2"],
+            hidden=hidden,
+            roster=submissions.roster(roster),
+            progress=lambda *step: told.append(step),
+        )
+        handing_back.write(students, out, handing_back.EXPORTS)
+        return students
+
+    out.parent.mkdir()
+    rows = [student.row() for student in graded()]
+    assert [(row["student"], row["points"], row["of"]) for row in rows] == [
+        ("이두리", 0, 15),
+        ("김하나", 15, 15),
+        ("notes", 0, 15),
+        ("=cmd", 5, 15),
+    ]
+    assert rows[0]["remarks"] == "nothing handed in" and told[-1] == ("grading", 2, 2)
+    assert (rows[3]["hints"], rows[3]["solutions"], rows[1]["hints"]) == (2, "1.2", "")
+    (first, second) = (table(out)[1], table(out)[3])
+    assert (first["1.2"], first["1.2 numerical_jacobian"], first["1.2 test_1_2_x"]) == ("15", "10", "5")
+    assert second["student"] == "'=cmd" and first["percent"] == "100.0"
+    parts = table(out.with_suffix(".parts.csv"))
+    assert {(row["student"], row["function"]): row["status"] for row in parts}["김하나", "test_1_2_x"] == "right"
+    assert "과제" not in (out.parent / "feedback" / "김하나.md").read_text(encoding="utf-8")
+    assert "기대한 값" in (out.parent / "feedback" / "=cmd.md").read_text(encoding="utf-8")
+    sheet = (out.parent / "words.md").read_text(encoding="utf-8")
+    assert "    아니다" in sheet and model("1.2", "ko").rubric[0] in sheet
+    assert [row["answer"] for row in table(out.parent / "words.csv")] == ["", "아니다", "", ""]
+    scope = json.loads((out.parent / "gradescope" / "김하나.json").read_text(encoding="utf-8"))
+    assert scope["score"] == 15 and [test["max_score"] for test in scope["tests"]] == [10, 5]
+    assert table(out.parent / "nbgrader.csv")[1]["max_score"] == "15"
+    assert table(out.parent / "otter.csv")[1]["percent_correct"] == "1.0"
+    details = out.with_suffix(".jsonl")
+    details.write_text(details.read_text(encoding="utf-8") + '{"torn', encoding="utf-8")
+    told.clear()
+    assert [student.row() for student in graded()] == rows and not told
+    assert classroom.seed_of("a", "1.2", 0) != classroom.seed_of("b", "1.2", 0) == classroom.seed_of("b", "1.2", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("def (", DamagedError, "syntax"),
+        ("def test_1_1(answers, seed):\n    assert False, 'mine'\n", FailedError, "mine"),
+    ],
+)
+def test_a_broken_hidden_test_is_the_teachers(host: Host, tmp_path: Path, text: str, kind: Any, value: str) -> None:
+    with refused(kind, value):
+        classroom.hidden_points(write(tmp_path / "hidden.py", text), 0, host)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
+def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
+    text = sheets.starter("01", "ko")
+    read = {
+        "plain.py": text.encode(),
+        "bom.py": text.encode("utf-8-sig"),
+        "crlf.py": text.replace("\n", "\r\n").encode(),
+        "declared.py": f"# -*- coding: cp949 -*-\n{text}".encode("cp949", errors="replace"),
+        "undeclared.py": text.encode("cp949", errors="replace"),
+        "utf16.py": text.encode("utf-16"),
+        "torn.py": f"{text}\ndef broken(:\n".encode(),
+        "async.py": text.replace("\ndef ", "\nasync def ").encode(),
+        "CAPITALS.PY": text.encode(),
+        "lambdas.py": b"numerical_jacobian = lambda f, x, step: x\n",
+        "both/deep/answers.py": f"{text}\n{sheets.starter('02', 'ko')}".encode(),
+        "both/second.py": text.encode(),
+        "book.ipynb": notebook("%matplotlib inline\n!pip install reslab", text).encode(),
+        "zip.zip": zipped(**{"../deep/answers.py": text, "__MACOSX/._answers.py": "x", "big.bin": "0"}),
+        "inner/all.zip": zipped(**{"01.py": text}),
+    }
+    unread = {
+        "empty.py": "no function",
+        "nothing/notes.txt": "no .py file",
+        "torn.ipynb": "cannot be read",
+        "rotten.zip": "cannot be read",
+        "pipe.py": "no regular file",
+    }
+    folder = tmp_path / "class"
+    for name in (*read, *unread, "roster.xlsx", ".DS_Store", "__MACOSX/plain.py", "__pycache__/plain.py"):
+        write(folder / name, read.get(name, b""))
+    (folder / "pipe.py").unlink()
+    os.mkfifo(folder / "pipe.py")
+    (folder / "nothing" / "loop").symlink_to(folder)
+    with pytest.warns(UserWarning, match=r"not graded, as they are no \.py files: roster\.xlsx$"):
+        files = handed_in(folder, ("1.2", "2.1")).files
+    found = {each.student: each.tasks for each in files if each.name != "second.py" and each.tasks}
+    assert set(found) == {name.split("/")[0].partition(".")[0] for name in read}
+    assert found["both"] == ("1.2", "2.1") and found["utf16"] == ("1.2",)
+    problems = {each.student: each.problem for each in files if not each.tasks}
+    for name, problem in unread.items():
+        student = name.split("/")[0].partition(".")[0]
+        assert problem in problems[student] or student in read
+    empty = Handed([each for each in files if not each.tasks], {})
+    students = classroom.grade(empty, tmp_path / "grades.jsonl", only=["1.2"])
+    assert [(student.points, sum(student.of.values())) for student in students] == [(0, 10)] * len(students)
+    assert all(student.remarks for student in students)
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "also"),
+    [
+        ("홍 길동_48211_assignsubmission_file_01_gradient_analysis.py", "홍 길동_48211", "홍 길동"),
+        ("honggildong_LATE_4411_98765_01_gradient_analysis-1.py", "honggildong_4411", "honggildong"),
+        ("honggildong_4411_98765_01_gradient_analysis.py", "honggildong_4411", "4411"),
+        ("Lab 1_hgd23_attempt_2026-11-29-12-00-01_answers.py", "hgd23", "hgd23"),
+        ("김하나_2023.py", "김하나_2023", "김하나_2023"),
+    ],
+)
+def test_names_that_platforms_give_are_understood(tmp_path: Path, name: str, student: str, also: str) -> None:
+    write(tmp_path / "class" / name, RIGHT)
+    (each,) = handed_in(tmp_path / "class", ("1.1",)).files
+    assert (each.student, each.tasks) == (student, ("1.1",)) and also in each.aliases
+
+
+def test_a_platforms_zip_of_a_class_is_read_with_names_of_a_korean_windows(tmp_path: Path) -> None:
+    name = "홍길동_7_assignsubmission_file_/답.py".encode("cp949").decode("cp437")
+    file = write(tmp_path / "all.zip", zipped(**{name: RIGHT}))
+    with zipfile.ZipFile(file) as archive:
+        assert archive.namelist()  # zipfile itself marks such a name as UTF-8
+    member = zipfile.ZipInfo(name)
+    member.flag_bits = 0
+    assert submissions._name(member) == "홍길동_7_assignsubmission_file_/답.py"
+    (each,) = submissions.submissions(file, tmp_path / "work").files
+    assert each.tasks[0] == "1.1"
+
+
+def test_a_roster_is_a_list_or_a_table_and_is_told_when_it_is_neither(tmp_path: Path) -> None:
+    assert submissions.roster(write(tmp_path / "a.txt", "Kim, Hana\n\nLee\n")) == [("Kim", "Hana"), ("Lee",)]
+    assert submissions.roster(write(tmp_path / "b.csv", "\ufeffname,id\nKim,1\n")) == [("Kim", "1")]
+    with refused(MissingError, "nowhere.csv"):
+        submissions.roster(tmp_path / "nowhere.csv")
+    with refused(MissingError, "empty.csv"):
+        submissions.roster(write(tmp_path / "empty.csv", "name\n"))
+
+
+def test_of_a_task_that_was_handed_in_twice_the_better_counts(tmp_path: Path) -> None:
+    result = {"task": "1.1", "failure": None, "detail": "", "in_words": False, "parts": []}
+    student = Student("a", of={"1.1": 10})
+    classroom._add(student, [{**result, "points": 3}, {**result, "points": 7}])
+    classroom._add(student, [{**result, "points": 0}])
+    assert student.points == 7 and student.row()["percent"] == 70.0
+
+
+@pytest.mark.parametrize(
+    ("text", "reaches"),
+    [
+        ("from reslab.exercises.tasks import drawn", False),
+        ("from reslab.exercises.tasks.task_1_1 import *", True),
+        ("from reslab.exercises.tasks import find, drawn", True),
+        ("import reslab.exercises.tasks as t", True),
+        ("from reslab import exercises", True),
+        ("import importlib\nm = importlib.import_module('reslab.exercises.tasks.task_1_1')", True),
+        ("import reslab\nfrom reslab.analysis.gradient_flow import gradient_flow", False),
+        ("def (", False),
+    ],
+)
+def test_imports_of_the_solutions_are_seen(text: str, reaches: bool) -> None:
+    assert noticing.imports_solutions(text) == reaches
+
+
+def test_files_that_are_nearly_alike_are_seen_whatever_their_names_are() -> None:
+    mine = solved("02")
+    theirs = (
+        mine.replace("differences", "d")
+        .replace("optimiser", "opt")
+        .replace("gated", "g")
+        .replace("# ", "# other words ")
+    )
+    texts = {
+        "a": mine,
+        "b": theirs,
+        "c": solved("01"),
+        "d": sheets.starter("02", "en"),
+        "e": sheets.starter("02", "ko"),
+    }
+    assert noticing.alike(texts) == {"a": ["b"], "b": ["a"]}
+
+
+def test_a_student_is_told_in_the_language_begun_in() -> None:
+    assert noticing.language_of(sheets.starter("01", "ko")) == "ko"
+    assert noticing.language_of(sheets.starter("01", "en")) == "en"
+    assert "점" in handing_back.feedback(Student("가", language="ko", of={"1.1": 10}))
+    assert handing_back.file_name("a/b:c?") == "a_b_c_" and handing_back.file_name("..") == "_"
+
+
+def test_every_question_in_words_has_a_model_answer_and_a_rubric() -> None:
+    for task in tasks.names():
+        korean, english = model(task, "ko"), model(task, "en")
+        assert len(korean.rubric) == len(english.rubric) >= 2 and min(len(korean.text), len(english.text)) > 60
+
+
+def test_the_container_grades_with_a_command_that_there_is(tmp_path: Path) -> None:
+    text = Path(sheets.__file__).with_name("Dockerfile").read_text(encoding="utf-8")
+    lines = [line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+    found = dict(lines)  # type: ignore[arg-type]  # each has two parts
+    command = [*json.loads(found["ENTRYPOINT"]), *json.loads(found["CMD"])]
+    write(tmp_path / "submissions" / "a.py", RIGHT)
+    (tmp_path / "grades").mkdir()
+    inside = [part.replace("/submissions", str(tmp_path / "submissions")) for part in command]
+    inside = [part.replace("/grades/", f"{tmp_path}/grades/") for part in inside]
+    assert inside[0] == "reslab" and found["USER"] != "root"
+    result = reslab_here(*inside[1:], "--task", "1.1", "--jobs", "1")
+    assert result.returncode == 0 and table(tmp_path / "grades" / "grades.csv")[0]["points"] == "3"
+    root = Path(sheets.__file__).parents[2]
+    copied = [part for word, rest in lines if word == "COPY" for part in shlex.split(rest)[:-1]]
+    assert all((root / name).exists() for name in copied)
+    assert "--network none" in text
+
+
+def test_the_exports_are_those_that_the_command_takes() -> None:
+    assert_refused(reslab_here("exercise", "grade", ".", "--export", "excel"), *handing_back.EXPORTS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_sixty_submissions_of_all_kinds_have_a_row_each(tmp_path: Path) -> None:
+    folder, right = tmp_path / "class", RIGHT
+    kinds: dict[str, str | bytes] = {
+        "right-{}.py": right,
+        "bom-{}.py": right.encode("utf-8-sig"),
+        "utf16-{}.py": right.encode("utf-16"),
+        "cp949-{}.py": f"주석 = '주석'\n{right}".encode("cp949"),
+        "syntax-{}.py": right + "def (:\n",
+        "empty-{}.py": "",
+        "nul-{}.py": right + "\0",
+        "raises-{}.py": right + "1 / 0\n",
+        "exits-{}.py": right + "exit()\n",
+        "hangs-{}.py": right + "import threading, time\nthreading.Thread(target=lambda: time.sleep(99)).start()\n",
+        "prints-{}.py": right.replace("return", "print('h is', h)\n    return"),
+        "book-{}.ipynb": notebook(right),
+        "packed-{}.zip": zipped(**{"deep/answers.py": right}),
+        "folder-{}/01_gradient_analysis.py": right,
+        "홍길동-{}_12_assignsubmission_file_/답안.py": right,
+        "honggildong-{}_34_56_answers.py": right,
+        "Lab_hgd-{}_attempt_2026-11-29-12-00-01_a.py": right,
+        "callable-{}.py": "def branch_target(h):\n    return print\n",
+        "os_exit-{}.py": "import os\ndef branch_target(h):\n    os._exit(3)\n",
+        "forks-{}.py": right + "import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(99)\n",
+    }
+    for copy in "abc":
+        for name, content in kinds.items():
+            write(folder / name.format(copy), content)
+    result = reslab_here("exercise", "grade", str(folder), "--task", "1.1", "--jobs", "2", "--json")
+    rows = {row["student"]: row for row in json.loads(result.stdout)}
+    assert len(rows) == 60 and {row["of"] for row in rows.values()} == {10}
+    zero = ("utf16", "cp949", "syntax", "empty", "nul", "raises", "exits", "callable", "os_exit")
+    for student, row in rows.items():
+        assert row["points"] == (0 if student.partition("-")[0] in zero else 3), student
+        assert row["remarks"] or student.partition("-")[0] not in zero or student.partition("-")[0] == "callable"
