@@ -102,7 +102,7 @@ def _logger(tool: Tool, directory: Path, run: Run) -> Any:
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         logger = TensorBoardLogger(directory / tool, name=name, version="")
-        logger.log_hyperparams(_flat(run.config.model_dump(mode="json")))
+        logger.log_hyperparams(flat(run.config.model_dump(mode="json")))
         return logger
     return _tracked(tool, directory, run)
 
@@ -114,7 +114,7 @@ def _tracked(tool: Tool, directory: Path, run: Run) -> Any:
     place = {"dir": str(directory)} if tool == "wandb" else {}
     directory.mkdir(parents=True, exist_ok=True)
     module = import_module(tool)
-    config = _flat(run.config.model_dump(mode="json"))
+    config = flat(run.config.model_dump(mode="json"))
     begun = module.init(project="reslab", name=run.path.name, config=config, **place)
 
     class Tracked(Logger):
@@ -140,9 +140,9 @@ def _tracked(tool: Tool, directory: Path, run: Run) -> Any:
     return Tracked()
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a config with dotted keys in place of nested ones."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
