@@ -20,7 +20,8 @@ from reslab.experiment.study import run_study
 from reslab.ledger.record import Chart, Record
 from reslab.progress import Progress, shown
 from reslab.report.figures import draw
-from reslab.report.page import section, write_report
+from reslab.report.page import write_report
+from reslab.report.pictures import pictures
 from reslab.report.records import read_directory, read_study
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ class Study(Result):
     @property
     def figures(self) -> dict[str, Chart]:
         """Return the study's pictures as data, by their English titles."""
-        found = section(1, read_directory(self.directory))["pictures"]
-        return {picture.title["en"]: picture for picture in found}
+        return {picture.title["en"]: picture for picture in pictures(read_directory(self.directory))}
 
     def figure(self, name: str | None = None, language: Literal["en", "ko"] = "en") -> "Figure":
         """Return a picture of the study by its title, of which a part is enough; by default the first.
@@ -117,8 +117,8 @@ class Study(Result):
     def _repr_html_(self) -> str:
         record = self.record
         question = f"<p>{escape(english(record.question))}</p>" if record.question else ""
-        pictures = [drawn(self.figure(title), "svg").decode() for title in self.figures]
-        drawings = "".join(picture[picture.index("<svg") :] for picture in pictures)
+        drawn_ones = [drawn(self.figure(title), "svg").decode() for title in self.figures]
+        drawings = "".join(picture[picture.index("<svg") :] for picture in drawn_ones)
         return f"<h3>{escape(english(record.title))}</h3>{question}{self.verdicts.to_html()}{drawings}"
 
 
