@@ -2,6 +2,7 @@
 
 import inspect
 import shlex
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def check_command(command: str) -> None:
         CHECKS[words[0]](**given)
 
 
+@cache
+def check_network(name: str, **options: object) -> None:
+    """As `zoo.check`, once."""
+    zoo.check(name, **options)
+
+
 def check_study(name: str, preset: str = "default", settings: dict[str, str] | None = None, **_: object) -> None:
     for each in studies.names() if name == "all" else [name]:
         studies.find(each).configure(preset, typed.words(settings or {}))
@@ -40,17 +47,17 @@ def check_analyze(name: str, model: str | None = None, options: dict[str, str] |
     if model is not None:
         own = analyses()[name].parameters
         others = {key: value for key, value in (options or {}).items() if key not in own}
-        zoo.check(model, **typed.words(others))
+        check_network(model, **typed.words(others))
 
 
 def check_models(name: str | None = None, diff: str | None = None, family: str | None = None, **_: object) -> None:
     for model in filter(None, (name, diff)):
-        zoo.check(model)
+        check_network(model)
     assert family in {None, *map(zoo.family, zoo.names())}
 
 
 def check_train(model: str, options: dict[str, str] | None = None, **_: object) -> None:
-    zoo.check(model, num_classes=10, in_channels=1, **typed.words(options or {}))
+    check_network(model, num_classes=10, in_channels=1, **typed.words(options or {}))
 
 
 def check_bench(name: str, **_: object) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands import printing
+from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.ledger import print_ledger
 from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggest

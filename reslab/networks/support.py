@@ -163,7 +163,7 @@ def hugging() -> list[str]:
 def built(name: str) -> tuple[nn.Module, Any]:
     """Return a network and an example that it takes, a batch of two."""
     if name.startswith("timm/"):
-        network: nn.Module = sources.timms(name, {})
+        network: nn.Module = sources.timms(name, {"depth": 2} if name.removeprefix("timm/").startswith(DEEP) else {})
         return network, torch.randn(2, *network.default_cfg["input_size"])  # type: ignore[index]  # timm is untyped
     if name.startswith("torchvision/"):
         short = name.removeprefix("torchvision/")
@@ -172,6 +172,8 @@ def built(name: str) -> tuple[nn.Module, Any]:
     return _huggings(name.removeprefix("hf:"))
 
 
+DEEP = ("deepseek_vit", "gemma4_vit", "naflexvit", "qwen3_vit")
+"""timm's whose smallest has hundreds of millions of parameters, in layers that are all equal."""
 VIDEOS = ("mc3", "mvit", "r2plus1d", "r3d", "s3d", "swin3d")
 LARGE = ("inception", "googlenet", "maxvit", "quantized_inception", "quantized_googlenet", "vit")
 RESIZING = ("fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "retinanet")
@@ -295,8 +297,9 @@ def line(row: Row) -> str:
 INTRODUCTION = """# What the gated view sees
 
 Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. The networks are untrained: all of
-torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs, with two
-layers where all are equal. Each is viewed on a batch of two, where the view has to be the network bit for bit.
+torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs; these,
+and timm's of hundreds of millions of parameters, with two layers where all are equal. Each is viewed on a batch of two,
+where the view has to be the network bit for bit.
 
 What is viewed can be given to `removal`, `random-removal` and `gradient-flow`, and to the analyses that need no blocks;
 a chain also to `paths`, `sampled-paths` and `reorder`. "Not split" counts the skips that no gate is on

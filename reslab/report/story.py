@@ -5,6 +5,7 @@ the page embeds it; a page of a study that trained the four itself shows the rea
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def story(studies: Sequence[StudyRecord]) -> Json:
 
 def curves(trials: Iterable[Trial]) -> Json | None:
     """Return the mean and standard deviation over seeds, in %, of each network's training error by epoch, and what was
-    trained on what and when; None where not all four were trained to the end, all of them alike.
+    trained on what and when; None where not all four were trained to the end, all of them alike, and measured.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -71,16 +72,13 @@ def curves(trials: Iterable[Trial]) -> Json | None:
     configs = [trial.config["config"] for members in groups.values() for trial in members]
     lengths = {tuple(line["epoch"] for line in trial.metrics) for members in groups.values() for trial in members}
     recipes = {json.dumps(config.get("recipe"), sort_keys=True) for config in configs}
-    data = {config.get("data") for config in configs}
-    if len(lengths) > 1 or len(recipes) > 1 or len(data) > 1:
+    data = {str(config.get("data")) for config in configs}
+    seeds = {seed for config in configs if isinstance(seed := config.get("seed"), int)}
+    networks = {name: _summary(groups[name]) for name in NETWORKS} if len(lengths) == 1 else {}
+    measured = [value for one in networks.values() for value in (*one["mean"], *one["spread"])]
+    if len(recipes) > 1 or len(data) > 1 or not (seeds and measured and all(map(math.isfinite, measured))):
         return None
-    return {
-        "data": data.pop(),
-        "seeds": sorted({config["seed"] for config in configs}),
-        "date": "",
-        "epochs": list(lengths.pop()),
-        "networks": {name: _summary(groups[name]) for name in NETWORKS},
-    }
+    return {"data": data.pop(), "seeds": sorted(seeds), "date": "", "epochs": list(lengths.pop()), "networks": networks}
 
 
 def _name(config: Json) -> str | None:

@@ -48,10 +48,19 @@ def test_a_study_that_trained_the_four_networks_tells_its_own_story(tmp_path: Pa
     assert told["networks"]["plain-56"]["spread"][0] == pytest.approx(20 / 2**0.5, abs=1e-3)
 
 
-@pytest.mark.parametrize("change", [{"recipe": {"epochs": 4}}, {"data": "cifar10"}, {"options": {"depth": 8}}])
+@pytest.mark.parametrize("change", [{"recipe": {"epochs": 4}}, {"data": ["cifar10"]}, {"options": {"depth": 8}}])
 def test_networks_that_were_trained_otherwise_are_not_in_one_picture(tmp_path: Path, change: dict[str, Any]) -> None:
     four_trained(tmp_path, **{"plain-56": change})
     assert story.story([read_directory(tmp_path)]) == read_json(story.FILE)
+
+
+def test_a_story_needs_every_error_and_seeds(tmp_path: Path) -> None:
+    four_trained(tmp_path / "one")
+    broken = next((tmp_path / "one").glob("trials/*/metrics.jsonl"))
+    lines = re.sub(r'"train_error": [\d.]+', '"train_error": null', broken.read_text(encoding="utf-8"), count=1)
+    broken.write_text(lines, encoding="utf-8")
+    four_trained(tmp_path / "other", **{name: {"seed": None} for name in story.NETWORKS})
+    assert all(story.curves(read_directory(tmp_path / name).trials) is None for name in ("one", "other"))
 
 
 def test_the_labs_story_is_of_registered_seeds_and_what_its_heading_says() -> None:
