@@ -23,6 +23,11 @@ from reslab.analysis import shattering as shattering
 from reslab.analysis import split as split
 from reslab.analysis import through_training as through_training
 from reslab.analysis import torchvision_tour as torchvision_tour
+from reslab.api.claims import claims as claims
+from reslab.api.studying import Study as Study
+from reslab.api.studying import study as study
+from reslab.api.training import Run as Run
+from reslab.api.training import train as train
 from reslab.data import load_data as load_data
 from reslab.networks.catalogue import list_models as list_models
 from reslab.networks.zoo import build as build

@@ -7,6 +7,7 @@ layout and words do not count, nor does what only runs, shows or teaches.
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -53,8 +54,11 @@ def code_digest(parts: Parts = TRIAL) -> str:
 @cache
 def measure_digest(module: str) -> str:
     """Return the first 16 hex digits of the hash of what a measurement is made by: networks, analyses, and the module
-    of a study or measure.
+    of a study or measure; a user's own study is its file.
     """
+    if not module.startswith("reslab."):
+        file = Path(sys.modules[module].__file__ or "")
+        return f"{_digest(files(MEASURED))}+{_program(file.read_bytes())[:16]}"
     return _digest(files(MEASURED) | own_files(module))
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -43,11 +44,66 @@ def display(quiet: bool = False) -> Iterator[Progress]:
     console = Console(stderr=True)
     if quiet:
         yield silent
+    elif in_notebook():
+        with _cell() as show:
+            yield show
     elif console.is_terminal:
         with _bars(console) as show:
             yield show
     else:
         yield _lines()
+
+
+@contextmanager
+def shown(progress: Progress | None) -> Iterator[Progress]:
+    """Give what shows progress to who calls a function: what was asked for, else bars in a notebook or a terminal and
+    nothing elsewhere.
+    """
+    if progress is not None:
+        yield progress
+        return
+    with display(quiet=not (in_notebook() or sys.stderr.isatty())) as show:
+        yield show
+
+
+def in_notebook() -> bool:
+    """Say whether this is a notebook's kernel, which shows what is displayed as HTML."""
+    python = sys.modules.get("IPython")
+    return type(python.get_ipython()).__name__ == "ZMQInteractiveShell" if python is not None else False
+
+
+CELL_SECONDS = 0.2
+"""Between two pictures of the bars in a notebook."""
+
+
+@contextmanager
+def _cell() -> Iterator[Progress]:
+    """Give a notebook's display: a bar for each thing, in one output, which changes in place and stays at the end."""
+    from IPython.display import HTML, display
+
+    bars: dict[str, str] = {}
+    handles: list[Any] = []
+    last = 0.0
+
+    def draw() -> None:
+        page = HTML("<br>".join(bars.values()))
+        if handles:
+            handles[0].update(page)
+        else:
+            handles.append(display(page, display_id=True))
+
+    def show(what: str, done: int, total: int, said: str = "", /) -> None:
+        nonlocal last
+        bars[what] = f"<progress value={done} max={max(total, 1)}></progress> {done:,}/{total:,} {escape(said or what)}"
+        if not handles or time.monotonic() - last >= CELL_SECONDS:
+            last = time.monotonic()
+            draw()
+
+    try:
+        yield show
+    finally:
+        if handles:
+            draw()
 
 
 @contextmanager

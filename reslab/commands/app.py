@@ -1,7 +1,7 @@
 """The app that the commands belong to."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -37,6 +37,8 @@ app = Lab(
 )
 
 Flag = Annotated[bool, Parameter(negative=())]
+Log = Literal["csv", "tensorboard", "wandb", "trackio"]
+"""Tools that metrics can be written for."""
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]
 """What torch's generators take."""
 Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]

@@ -1,7 +1,6 @@
 """`reslab claims`: what the lab tests, and what is known of it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +14,6 @@ from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongVa
 if TYPE_CHECKING:
     from reslab.files import Json
     from reslab.ledger.evidence import AtScale, Evidence, SeedSet
-    from reslab.ledger.record import Record
 
 
 @app.command
@@ -53,6 +51,7 @@ def claims(
     json
         Print JSON: the claims, with the same keys whether decided or not, and the ledger's overall error rate.
     """
+    from reslab.api.claims import of_directories
     from reslab.ledger.claim import SECTIONS
     from reslab.ledger.evidence import risk
     from reslab.ledger.record import Record
@@ -72,7 +71,9 @@ def claims(
         )
     if section is not None and section not in SECTIONS:
         raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
-    known = of_directories(directories, decide_again, margin) if directories else shipped().evidence()
+    known = shipped().evidence()
+    if directories:
+        known = of_directories(directories, decide_again, wanted(directories, margin))
     chosen = [each for each in known if section in (None, each.claim.section)]
     if json:
         printing.print_json({"claims": [to_json(each) for each in chosen], "risk": risk(known)._asdict()})
@@ -80,25 +81,7 @@ def claims(
         print_ledger(chosen, risk(known), typed.language(lang), pool=pool)
 
 
-def of_directories(directories: Sequence[Path], decide_again: bool, margins: tuple[str, ...]) -> "list[Evidence]":
-    """Return what the records of these directories say of their claims, as these are now: those of the lab's ledger as
-    they are there, perhaps with another margin.
-
-    Raises:
-        UserError: if a record cannot be read, or decided again.
-    """
-    from reslab.ledger.evidence import current, evidence, seed_sets
-    from reslab.ledger.shipped import shipped
-    from reslab.report.records import read_study
-
-    records = [read_study(directory) for directory in directories]
-    chosen = wanted(records, margins)
-    sets = seed_sets(again(records, chosen) if decide_again else records)
-    claims = [replace(claim, margin=chosen.get(claim.id, claim.margin)) for claim in current(sets, shipped().claims)]
-    return evidence(claims, sets)
-
-
-def wanted(records: "list[Record]", margins: tuple[str, ...]) -> dict[str, float]:
+def wanted(directories: Sequence[Path], margins: tuple[str, ...]) -> dict[str, float]:
     """Return the margins that were typed (`ID=VALUE`), by their claims.
 
     Raises:
@@ -106,6 +89,9 @@ def wanted(records: "list[Record]", margins: tuple[str, ...]) -> dict[str, float
     """
     from math import isfinite
 
+    from reslab.report.records import read_study
+
+    records = [read_study(directory) for directory in directories] if margins else []
     known = [claim.id for record in records for claim in record.claims if claim.kind == "statistical"]
     chosen = {}
     for text in margins:
@@ -119,23 +105,6 @@ def wanted(records: "list[Record]", margins: tuple[str, ...]) -> dict[str, float
         if not (isfinite(chosen[id]) and chosen[id] >= 0):
             raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number of at least 0")
     return chosen
-
-
-def again(records: "list[Record]", margins: dict[str, float]) -> "list[Record]":
-    """Return the records with their claims decided again, some with another margin.
-
-    Raises:
-        UserError: if a record holds no values per seed.
-    """
-    from reslab.ledger.again import decide_again
-
-    try:
-        return [
-            record.model_copy(update={"claims": decide_again(record.claims, margins, record.error_rate)})
-            for record in records
-        ]
-    except ValueError as error:
-        raise MismatchError(f"cannot decide again: {error}; run the study again") from error
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

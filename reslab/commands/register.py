@@ -79,7 +79,7 @@ def register(
         looks=counts,
         error_rate=ERROR_RATE,
         guards=dict(GUARDS),
-        code=code_of(name),
+        code=code_of(f"reslab.studies.{name}"),
     )
     path = out or _folder() / f"{name}-{chosen.start}.json"
     try:

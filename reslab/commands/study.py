@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from reslab.commands import printing, typed
-from reslab.commands.app import MORE, Flag, app
+from reslab.commands.app import MORE, Flag, Log, app
 from reslab.commands.ledger import print_claims
-from reslab.errors import MismatchError, WrongValueError
+from reslab.errors import MismatchError, MissingError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 
 @app.command
 def study(
-    name: str,
+    name: str | None = None,
     /,
     *,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
     preset: str = "default",
     out: Path | None = None,
     fresh: Flag = False,
@@ -32,6 +35,7 @@ def study(
     address: str | None = None,
     registered: Path | None = None,
     until: Literal["decided"] | None = None,
+    log: Log | None = None,
     lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
     **settings: str,
@@ -45,6 +49,8 @@ def study(
     ----------
     name
         The study (`reslab claims` lists what each decides), or `all`: every study, each in its own directory.
+    from_
+        A study of your own, in place of a name: a Python file with STUDY, its words in NAME.toml beside it.
     preset
         A set of settings: default, or smoke (a quick check that everything works).
     out
@@ -63,6 +69,9 @@ def study(
         A registration of the study (`reslab register`), which says its settings, seeds and looks.
     until
         For a registration with several looks: `decided` stops at the first look at which no claim is inconclusive.
+    log
+        Write the metrics of its trials for another tool too, into logs/ of its directory: csv, tensorboard, wandb or
+        trackio. Never part of a trial's identity.
     lang
         Language of the table and the verdicts, by default the system's; records have both.
     json
@@ -78,9 +87,18 @@ def study(
     from reslab.experiment.study import run_study
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
+    from reslab.runs import Run
+    from reslab.training.logs import logging
 
-    names = studies.names() if name == "all" else [name]
-    chosen = [studies.find(each) for each in names]
+    if (name is None) == (from_ is None):
+        raise MissingError("name a study, or give the file of your own: reslab study --from my_study.py")
+    if from_ is not None:
+        from reslab.api.studying import question_of
+
+        chosen = [question_of(from_)]
+    else:
+        chosen = list(map(studies.find, studies.names() if name == "all" else [name or ""]))
+    names = [each.name for each in chosen]
     configs = [each.configure(preset, typed.words(settings)) for each in chosen]
     registration = None
     if registered is not None:
@@ -108,7 +126,8 @@ def study(
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
         runner = on_ray(address) if executor == "ray" else local(workers)
-        with display() as progress:
+        trials = [Run(directory.trials, trial) for trials in each.grid(config).values() for trial in trials]
+        with display() as progress, logging(log, trials, directory.path / "logs"):
             for look in registration.looks if registration and until else [config.seeds]:
                 so_far = config.model_copy(update={"seeds": look})
                 finished = run_study(each, so_far, directory, runner, progress, registration)
@@ -186,7 +205,7 @@ def registered_run(
     if settings or preset != "default":
         raise MismatchError("--registered fixes all settings; leave the others out")
     (study,) = chosen
-    code = code_of(study.name)
+    code = code_of(study.text.module)
     for part in (part for part in code if code[part] != found.code.get(part)):
         print(f"warning: the code that {part} is not the registered; the record will be exploratory", file=sys.stderr)
     claims = [registered(claim) for claim in study.claims if claim.kind == "statistical"]

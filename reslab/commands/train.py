@@ -1,24 +1,26 @@
 """`reslab train`: one network, its recipe, its run."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from reslab.commands import printing, typed
-from reslab.commands.app import Flag, Seed, Threads, app
-from reslab.errors import MissingError, UserError, WrongValueError
+from reslab.commands.app import Flag, Log, Seed, Threads, app
+from reslab.errors import UserError
 from reslab.progress import display
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from torch import nn
 
     from reslab.data import Dataset
+    from reslab.executors import Failure
     from reslab.files import Json
     from reslab.training.loop import TrialConfig
-    from reslab.training.start import Start
 
 
 @app.command
@@ -39,6 +41,8 @@ def train(
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     zero_pad: Literal["end", "centred"] | None = None,
     set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    extend: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    log: Log | None = None,
     out: Path = Path("runs/train"),
     download: Flag = False,
     json: Flag = False,
@@ -82,7 +86,15 @@ def train(
     zero_pad
         Where option A puts its zero channels in that file; only for files from elsewhere.
     set
-        A setting of the recipe: `--set learning_rate=0.01`; repeatable.
+        A setting of the recipe: `--set learning_rate=0.01`, any number of times; `--set learning_rate=0.01,0.03` is a
+        grid of runs. Off unless set: label_smoothing, ema (of the weights, evaluated beside them), no_vector_decay,
+        mixup, cutmix, cutout, accumulate, clip_norm, optimizer (adamw or muon), schedule=cosine.
+    extend
+        Train the finished run so many epochs longer: a run of its own that starts from all its weights, its schedule
+        and optimiser anew.
+    log
+        Write the metrics for another tool too, into logs/ of --out: csv, tensorboard, wandb or trackio. Never part of
+        a run's identity.
     out
         Where run directories are made, one per configuration.
     download
@@ -92,124 +104,123 @@ def train(
     options
         Options of the network, such as `--depth 26`.
     """
-    from pydantic import ValidationError
-
-    from reslab.data import canonical, load_data
-    from reslab.executors import build_network, data_for, loaded, run_trials
-    from reslab.files import one_line
+    from reslab.api import planning
+    from reslab.executors import loaded, run_trials
     from reslab.networks import zoo
     from reslab.runs import Run
-    from reslab.training.devices import best_device, best_precision, check, is_main_process
+    from reslab.training.devices import is_main_process
+    from reslab.training.logs import logging
     from reslab.training.loop import TrialConfig
     from reslab.training.recipes import Recipe
 
-    chosen = best_device() if device == "auto" else device
-    exact = best_precision(chosen).value if precision == "auto" else precision
-    check(chosen, exact)
+    machine = planning.Machine.of(device, precision, threads=threads, devices=devices, compile=compile)
     words = typed.words(options)
     typed.see_whose(words, train, zoo.options(model), Recipe.model_fields)
     with display() as progress:
-        dataset = load_data(data, download=download, progress=progress)
-    dataset.part("train")
-    zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **words})
-    start = None if from_ is None else read_start(from_, model, zero_pad, words)
-    try:
-        settings = typed.read_recipe(recipe, data, epochs, set)
-        config = TrialConfig(
-            model=model,
-            options=words,
-            data=canonical(data),
-            recipe=settings,
-            seed=seed,
-            threads=threads,
-            device=chosen,
-            precision=exact,
-            devices=devices,
-            compile=compile,
-            start=start,
-        )
-    except ValidationError as error:
-        raise WrongValueError(one_line(error)) from error
+        dataset = planning.checked_data(model, data, words, download, progress)
+    start = None if from_ is None else planning.start_from(from_, model, zero_pad, words)
+    settings = typed.settings_of(set)
+    recipes = [planning.recipe_of(recipe, data, epochs, each) for each in settings]
+    configs = [planning.trial(model, data, each, seed, machine, words, start) for each in recipes]
     typed.make_writable(out)
-    run = Run(out, config)
-    trained_before = run.finished
+    if extend is not None:
+        configs = [planning.extended(out, config, extend) for config in configs]
+    before = [Run(out, config).finished for config in configs]
     if is_main_process() and not json:
         print(dataset.describe(), flush=True)
         if start is not None:
-            print(kept_and_new(config, dataset), flush=True)
-    with display(quiet=not is_main_process()) as progress:
-        failures = run_trials([config], out, loaded(dataset), progress)
-    if failures:
+            print(kept_and_new(configs[0], dataset), flush=True)
+    with (
+        display(quiet=not is_main_process()) as progress,
+        logging(log if is_main_process() else None, [Run(out, config) for config in configs], out / "logs"),
+    ):
+        failures = run_trials(configs, out, loaded(dataset), progress)
+    if len(configs) == 1 and failures:
         raise failures[0].error()
     if not is_main_process():
         return 0
-    result = run.result()
+    done = [(config, Run(out, config).result()) for config in configs if Run(out, config).finished]
+    printing.warn_of_old([result for _, result in done], TrialConfig.code_digest(), dataset)
+    told = [outcome(out, config, result, dataset) for config, result in done]
+    if len(configs) > 1:
+        print_grid(settings, told, failures, json, configs, out)
+    elif json:
+        printing.print_json(told[0])
+    else:
+        print_run(told[0], data, before[0])
+    return 1 if failures else 0
+
+
+def outcome(root: Path, config: "TrialConfig", result: "Json", dataset: "Dataset") -> "Json":
+    """Return what is told of a finished run: of a short one also the errors with BatchNorm's true averages."""
+    from reslab.executors import build_network, data_for
+    from reslab.runs import Run
+
     averaged = None
+    run = Run(root, config)
     if result["steps"] < STEPS_TO_SETTLE and result["status"] == "finished":
         network = build_network(config, dataset, weights=run.weights)
         averaged = true_average_errors(network, data_for(config, network, dataset))
-    printing.warn_of_old([result], config.code_digest(), dataset)
-    if json:
-        printing.print_json(
-            {
-                "directory": str(run.path),
-                "config": config.model_dump(mode="json"),
-                "result": result,
-                "true_average_errors": averaged,
-            }
-        )
-    else:
-        before = "already trained; nothing done: " if trained_before else ""
-        errors = _errors({part: result[f"{part}_error"] for part in ("train", "heldout", "test")})
+    return {
+        "directory": str(run.path),
+        "config": config.model_dump(mode="json"),
+        "result": result,
+        "true_average_errors": averaged,
+    }
+
+
+def print_run(told: "Json", data: str, before: bool) -> None:
+    """Print what became of one run."""
+    result, averaged, model = told["result"], told["true_average_errors"], told["config"]["model"]
+    print(
+        f"{'already trained; nothing done: ' if before else ''}{model} on {data}, {result['status']} after "
+        f"{result['steps']} iterations in {result['seconds']:.0f} s: {_errors(_of_parts(result))}"
+    )
+    if "ema" in result:
+        print(f"with the moving average of the weights: {_errors(_of_parts(result['ema']))}")
+    print(told["directory"])
+    if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
         print(
-            f"{before}{model} on {data}, {result['status']} after {result['steps']} iterations in "
-            f"{result['seconds']:.0f} s: {errors}\n{run.path}"
+            f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true "
+            "averages of the training images: "
+            f"{_errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights "
+            f"{Path(told['directory']) / 'weights.safetensors'} --data {data} --batchnorm true-average"
         )
-        if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
-            print(
-                f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true "
-                "averages of the training images: "
-                f"{_errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights {run.weights} --data "
-                f"{data} --batchnorm true-average"
-            )
-    return 0
 
 
-def read_start(
-    weights: str, model: str, zero_pad: Literal["end", "centred"] | None, options: "Mapping[str, Any]"
-) -> "Start":
-    """Return the weights' file and the hash of its content; trained weights of others are put into a file, in the
-    user's cache directory.
+def print_grid(
+    settings: "list[dict[str, Any]]",
+    told: "list[Json]",
+    failures: "Sequence[Failure]",
+    json: bool,
+    configs: "list[TrialConfig]",
+    root: Path,
+) -> None:
+    """Print a table of a grid's runs, best held-out error first, and what failed."""
+    from reslab.runs import Run
 
-    Raises:
-        UserError: if there are no such weights.
-    """
-    from reslab.files import sha256
-    from reslab.networks.pretrained import is_word
-    from reslab.training.start import Start
-    from reslab.weights.shipped import locate
+    if json:
+        printing.print_json({"runs": told, "failures": [failure.reason for failure in failures]})
+        return
+    known = {each["directory"]: each["result"] for each in told}
+    varied = [key for key in settings[0] if len({str(each[key]) for each in settings}) > 1]
+    rows = []
+    for chosen, config in zip(settings, configs, strict=True):
+        result = known.get(str(Run(root, config).path))
+        errors = _of_parts(result) if result else {}
+        shares = [errors.get(part) for part in ("train", "heldout", "test")]
+        numbers = ["–" if share is None else f"{100 * share:.2f}" for share in shares]
+        order = shares[1] if shares[1] is not None else 2.0
+        rows.append((order, (*(str(chosen[key]) for key in varied), *numbers, config.digest())))
+    columns = (*varied, "training error (%)", "held-out error (%)", "test error (%)", "directory")
+    printing.print_table(columns, [row for _, row in sorted(rows, key=lambda row: row[0])], words=("directory",))
+    print(f"in {root}; choices are made on the held-out error")
+    for failure in failures:
+        print(f"failed: {failure.config.digest()}: {failure.reason}", file=sys.stderr)
 
-    file = (_written(weights, model, options) if is_word(weights) else locate(weights, model)).absolute()
-    file = file / "weights.safetensors" if file.is_dir() else file
-    if not file.is_file():
-        raise MissingError(f"no file {file}; --from takes weights in a file")
-    return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
 
-
-def _written(word: str, model: str, options: "Mapping[str, Any]") -> Path:
-    """Return the file of trained weights of others, as this lab writes them."""
-    from reslab.data.places import user_cache
-    from reslab.files import write_atomically
-    from reslab.networks.pretrained import pretrained
-    from reslab.weights.files import to_bytes
-
-    network, metadata, told = pretrained(model, word, options)
-    content = to_bytes(network, model, told, metadata["preprocessing"])
-    name = "-".join(part.replace("/", "-").replace(":", "-") for part in (model, word))
-    file = user_cache() / "trained" / f"{name}.safetensors"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, content)
-    return file
+def _of_parts(result: "Json") -> dict[str, float]:
+    return {part: result[f"{part}_error"] for part in ("train", "heldout", "test")}
 
 
 def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:

@@ -7,14 +7,11 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from inspect import signature
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest
-
-if TYPE_CHECKING:
-    from reslab.training.recipes import Recipe
-
 
 Language = Literal["ko", "en"]
 
@@ -83,31 +80,25 @@ batch_size.
 """
 
 
-def read_recipe(name: str, data: str, epochs: int | None, settings: tuple[str, ...]) -> "Recipe":
-    """Return the named recipe, as it is for a data set, with `KEY=VALUE` settings changed."""
-    from pydantic import ValidationError
+def settings_of(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the settings of a recipe that were typed, `KEY=VALUE`: one set, or, where values are listed, `KEY=A,B`,
+    one for every combination, the last setting changing first.
 
-    from reslab.files import one_line
-    from reslab.training.recipes import RECIPES, Recipe, recipe_for
+    Raises:
+        UserError: if one is of another form, or no setting of a recipe.
+    """
+    from reslab.training.recipes import Recipe
 
-    if name not in RECIPES:
-        raise UnknownNameError(f"no recipe {name!r}{suggest(name, RECIPES)}")
-    values = recipe_for(data, name).model_dump()
-    for setting in settings:
-        key, equals, text = setting.partition("=")
+    values: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        key, equals, typed = text.partition("=")
         if not equals or key not in Recipe.model_fields:
             raise UnknownNameError(
-                f"--set {setting}: expected KEY=VALUE with a setting of the recipe{suggest(key, Recipe.model_fields)}"
+                f"--set {text}: expected KEY=VALUE with a setting of the recipe{suggest(key, Recipe.model_fields)}"
             )
-        values[key] = value(text)
-        if key in ("epochs", "iterations"):
-            values["iterations" if key == "epochs" else "epochs"] = None
-    if epochs is not None:
-        values |= {"epochs": epochs, "iterations": None}
-    try:
-        return Recipe(**values)
-    except ValidationError as error:
-        raise WrongValueError(one_line(error)) from error
+        read = value(typed)
+        values[key] = read if isinstance(read, tuple) else (read,)
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
 def unused(path: Path) -> Path:

@@ -29,7 +29,7 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
     labels: list[Tensor] = []
     most = MOST_IMAGES if count is None else count
     for batch in batches:
-        x, y = _pair(batch)
+        x, y = pair(batch)
         images.append(x)
         labels.append(y)
         if (found := sum(map(len, images))) >= most + (count is None):  # one more tells that there are more
@@ -44,7 +44,7 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 
-def _pair(batch: Any) -> "tuple[Tensor, Tensor]":
+def pair(batch: Any) -> "tuple[Tensor, Tensor]":
     """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called
     so.
 

@@ -82,6 +82,11 @@ class Dataset:
         return self.parts[name]
 
     @property
+    def training_images(self) -> int:
+        """Return how many training images there are."""
+        return len(self.labels)
+
+    @property
     def labels(self) -> Tensor:
         """Return the training labels."""
         return self.part("train").labels

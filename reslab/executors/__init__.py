@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reslab.executors.trial import Executor, Failure, build_network, data_for, fresh_network, run_trial
-from reslab.executors.workers import default_workers, loaded, local
+from reslab.executors.workers import default_workers, here, loaded, local
 from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
@@ -16,6 +16,7 @@ __all__ = [
     "data_for",
     "default_workers",
     "fresh_network",
+    "here",
     "loaded",
     "local",
     "run_trial",

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from reslab.networks import zoo
 from reslab.progress import Progress, clock, short
 from reslab.runs import Run
 from reslab.training.devices import launch, threads
-from reslab.training.loop import Trainer, TrialConfig
+from reslab.training.loop import Data, Trainer, TrialConfig
+from reslab.training.objective import Classes, Objective
 from reslab.training.recipes import ScaleCrop
 
 if TYPE_CHECKING:
@@ -84,19 +86,32 @@ def how_far(now: Json) -> str:
     )
 
 
+Made = tuple[nn.Module, Data, Objective]
+"""A network as it is before training, the data set as it sees it, and what it is trained for."""
+
+
 def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> Json:
     """Train one trial, or resume it, or return its result if it is finished.
 
     `data` is its data set where this process has loaded it already, which takes most of a second for tens of thousands
-    of files. Two processes that want the same trial at once take turns, and the second finds the result of the first.
+    of files.
+    """
+    # other processes map it for themselves
+    return run_with(config, root, partial(_made, data=data if config.devices == 1 else None))
+
+
+def run_with(config: TrialConfig, root: Path, make: Callable[[TrialConfig], Made]) -> Json:
+    """Train what is made for a config, or go on with it, or return its result if it has one already.
+
+    Two processes that want the same trial at once take turns, and the second finds the result of the first.
     """
     run = Run(root, config)
     run.create()
-    launch(config, _work, config, run, data if config.devices == 1 else None)  # other processes map it for themselves
+    launch(config, _work, config, run, make)
     return run.result()
 
 
-def _work(fabric: "Fabric", config: TrialConfig, run: Run, data: Dataset | None) -> None:
+def _work(fabric: "Fabric", config: TrialConfig, run: Run, make: Callable[[TrialConfig], Made]) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
     if config.device == "cuda":
         torch.backends.cudnn.deterministic = True  # else it may add up gradients in another order each time
@@ -105,12 +120,17 @@ def _work(fabric: "Fabric", config: TrialConfig, run: Run, data: Dataset | None)
             if fabric.is_global_zero:
                 run.tidy()
             with torch.random.fork_rng(), threads(config.threads):
-                data = data or load_data(config.data)
-                network = fresh_network(config, data)
-                outcome = Trainer(fabric, network, data_for(config, network, data), config, run).fit()
+                network, data, objective = make(config)
+                outcome = Trainer(fabric, network, data, config, run, objective).fit()
             if fabric.is_global_zero:
                 run.finish(outcome)
     fabric.barrier()
+
+
+def _made(config: TrialConfig, data: Dataset | None) -> Made:
+    data = data or load_data(config.data)
+    network = fresh_network(config, data)
+    return network, data_for(config, network, data), Classes(config.recipe.label_smoothing)
 
 
 def build_network(config: TrialConfig, data: Dataset, **loading: Any) -> nn.Module:
@@ -129,7 +149,9 @@ def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
         raise MissingError(
             f"{file or 'the file'} is not the one that this trial starts from: {config.start.sha256[:16]}…"
         )
-    return build_network(config, data, weights=file, zero_pad=config.start.zero_pad, head="fresh")
+    return build_network(
+        config, data, weights=file, zero_pad=config.start.zero_pad, head=None if config.start.whole else "fresh"
+    )
 
 
 def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:
@@ -141,10 +163,14 @@ def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:
     return data.cut_out(recipe.cutout) if recipe.cutout else data
 
 
-def attempt(config: TrialConfig, root: Path, data: Dataset | None = None) -> Outcome:
+Work = Callable[[TrialConfig, Path], Json]
+"""Runs one trial, whose result goes into its directory below a root."""
+
+
+def attempt(config: TrialConfig, root: Path, work: Work = run_trial) -> Outcome:
     """Run a trial and return how it failed, if it did."""
     try:
-        run_trial(config, root, data)
+        work(config, root)
     except Exception as error:
         return Failure(config, reason(error), traceback.format_exc())
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reslab.data import Dataset
 from reslab.executors.memory import check_memory, most_that_fit
-from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
+from reslab.executors.trial import Executor, Failure, Outcome, Work, attempt, run_trial, tell
 from reslab.processes import end, following_parent, unheard
 from reslab.progress import Progress
 from reslab.runs import Run
@@ -34,10 +34,15 @@ def local(workers: int | None) -> Executor:
 
 def loaded(data: Dataset) -> Executor:
     """Return the executor that is this process, where the data set of all the trials has been loaded already."""
-    return partial(_serial, data=data)
+    return here(partial(run_trial, data=data))
 
 
-def _serial(todo: Sequence[TrialConfig], root: Path, progress: Progress, data: Dataset | None = None) -> list[Outcome]:
+def here(work: Work) -> Executor:
+    """Return the executor that is this process, where each trial is run so."""
+    return partial(_serial, work=work)
+
+
+def _serial(todo: Sequence[TrialConfig], root: Path, progress: Progress, work: Work = run_trial) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for config in todo:
         stop = threading.Event()
@@ -46,7 +51,7 @@ def _serial(todo: Sequence[TrialConfig], root: Path, progress: Progress, data: D
         )
         teller.start()
         try:
-            outcomes.append(attempt(config, root, data))
+            outcomes.append(attempt(config, root, work))
         finally:
             stop.set()
             teller.join()

@@ -228,16 +228,16 @@ def _record(
             for failure in failures
         ],
         error_rate=error_rate,
-        code={**code_of(study.name), "trains": "+".join(sorted(trained_by))},
+        code={**code_of(study.text.module), "trains": "+".join(sorted(trained_by))},
         registered=registration.sha256() if registration else None,
         registration=registration.model_dump(mode="json") if registration else None,
     )
 
 
-def code_of(study: str) -> dict[str, str]:
-    """Return the digests of the code that trains a study's networks, measures them, and decides."""
+def code_of(module: str) -> dict[str, str]:
+    """Return the digests of the code that trains the networks of a study's module, measures them, and decides."""
     return {
         "trains": code_digest(),
-        "measures": measure_digest(f"reslab.studies.{study}"),
+        "measures": measure_digest(module),
         "decides": code_digest(DECIDED),
     }

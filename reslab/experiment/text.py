@@ -5,13 +5,16 @@ What several studies say is in `common.toml`: the units of effects, the names of
 that every study has.
 """
 
+import sys
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from reslab.errors import MissingError, WrongValueError
 from reslab.ledger.claim import Claim, Decision, Direction, Kind, Section, Text, Words
 from reslab.ledger.record import Band, Chart, Series, Table, Value
 
@@ -19,6 +22,17 @@ from reslab.ledger.record import Band, Chart, Series, Table, Value
 @cache
 def _read(package: str, name: str) -> dict[str, Any]:
     return tomllib.loads((files(package) / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _read_beside(module: str) -> dict[str, Any]:
+    """Return the words of a study that is in no package, a user's own."""
+    words = Path(sys.modules[module].__file__ or "").with_suffix(".toml")
+    if not words.is_file():
+        raise MissingError(f"no file {words}; a study's words are beside it")
+    try:
+        return tomllib.loads(words.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WrongValueError(f"{words} is no TOML: {error}") from error
 
 
 def _common() -> dict[str, Any]:
@@ -33,8 +47,9 @@ class StudyText:
     """
 
     def __init__(self, module: str) -> None:
+        self.module = module
         package, _, self.study = module.rpartition(".")
-        self._words = _read(package, self.study)
+        self._words = _read(package, self.study) if package else _read_beside(module)
 
     @property
     def title(self) -> Text:

@@ -51,13 +51,13 @@ class Known(NamedTuple):
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the networks that `build` makes, family by family, smallest first, that match a pattern with
+    """Return the names of the networks that `build` makes, family by family, that match a pattern with
     `*` and `?`; families of any depth, and others' networks, have names beside these.
 
     Example:
         >>> import reslab
         >>> reslab.list_models("resnet*2")
-        ['resnet32', 'resnet1202', 'resnet152']
+        ['resnet152', 'resnet32', 'resnet1202']
 
     Raises:
         UserError: if none does; the message has the nearest.

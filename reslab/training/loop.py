@@ -85,8 +85,8 @@ class Data(Protocol):
     """What the loop needs of a data set: standardised batches, `[B, C, H, W]` with labels `[B]`."""
 
     @property
-    def labels(self) -> Tensor:
-        """Return the training labels."""
+    def training_images(self) -> int:
+        """Return how many training images there are."""
 
     @property
     def fingerprint(self) -> str:
@@ -127,7 +127,7 @@ class Trainer:
         self.fabric, self.config, self.recipe, self.run, self.network = fabric, config, config.recipe, run, network
         self.objective = objective or Classes(self.recipe.label_smoothing)
         self.data = data.to(fabric.device)
-        self.images = len(data.labels)
+        self.images = data.training_images
         self.batch_size = min(self.recipe.batch_size, self.images)
         if self.batch_size % fabric.world_size:
             raise MismatchError(

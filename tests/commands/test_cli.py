@@ -114,7 +114,7 @@ def test_names_that_a_locale_of_ascii_does_not_have_are_told_with_what_to_set(mo
     def found(*_: object, **__: object) -> None:  # a name that is met on the way
         "실험".encode("ascii")
 
-    monkeypatch.setattr("reslab.data.load_data", found)
+    monkeypatch.setattr("reslab.api.planning.load_data", found)
     met = reslab_here("train", "resnet20")
     assert_refused(met, "PYTHONUTF8=1", "ascii")
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from reslab import studies
 from reslab.analysis import analyses
+from reslab.api.planning import recipe_of
 from reslab.cli import app
 from reslab.commands import typed
 from reslab.errors import UserError
@@ -366,6 +367,7 @@ def test_settings_of_studies_and_recipes(inputs: Any) -> None:
         with watchdog(), contextlib.suppress(UserError):
             study.grid(study.configure(preset, given))
         with watchdog(), contextlib.suppress(UserError):
-            typed.read_recipe("fast", "digits", None, tuple(f"{key}={value}" for key, value in given.items()))
+            for settings in typed.settings_of(tuple(f"{key}={value}" for key, value in given.items())):
+                recipe_of("fast", "digits", None, settings)
 
     holds()

@@ -168,7 +168,7 @@ def test_the_labs_own_warnings_are_notes(monkeypatch: pytest.MonkeyPatch) -> Non
             )
         raise UserError("enough")
 
-    monkeypatch.setattr("reslab.data.load_data", warns)
+    monkeypatch.setattr("reslab.api.planning.load_data", warns)
     assert reslab_here("train", "resnet20").stderr == "reslab: note: two files left out\nreslab: enough\n"
 
 

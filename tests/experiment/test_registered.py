@@ -63,7 +63,7 @@ def test_a_registration_says_what_is_fixed(file: Path) -> None:
             claims[claim["id"]].margin_why,
         )
     assert (found["study"], found["seeds"], found["looks"]) == ("shortcuts", [900, 901, 902, 903], [3, 4])
-    assert (found["error_rate"], found["code"]) == (0.05, code_of("shortcuts"))
+    assert (found["error_rate"], found["code"]) == (0.05, code_of("reslab.studies.shortcuts"))
     assert (found["config"]["epochs"], found["config"]["first_seed"], found["config"]["seeds"]) == (1, 900, 4)
 
 

@@ -24,7 +24,7 @@ from torchvision.models import ResNet18_Weights, get_model, list_models, resnet1
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import reslab
-from reslab.commands.train import read_start
+from reslab.api.planning import start_from
 from reslab.data.classes import match, synsets
 from reslab.data.images import Framing
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError
@@ -233,14 +233,14 @@ def test_a_trained_network_by_name_is_what_a_trial_starts_from(tmp_path: Path, m
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     theirs = says(resnet18(), "fc", HOPPER)
     torchvisions_cache(tmp_path, theirs)
-    start = read_start("torchvision", "resnet18", None, {})
+    start = start_from("torchvision", "resnet18", None, {})
     assert start.file is not None and start.file.is_relative_to(tmp_path / "cache")
-    assert read_start("torchvision", "resnet18", None, {}) == start
+    assert start_from("torchvision", "resnet18", None, {}) == start
     network = reslab.build("resnet18", weights=start.file, num_classes=7, head="fresh")
     assert torch.equal(network.get_submodule("layer4.1.conv2").weight, theirs.layer4[1].conv2.weight)  # type: ignore[arg-type]  # a parameter
     assert network.get_submodule("fc").weight.shape == (7, 512)  # type: ignore[union-attr]  # likewise
     with refused(FailedError, "network"):
-        read_start("pretrained", "timm/resnet18.a1_in1k", None, {})
+        start_from("pretrained", "timm/resnet18.a1_in1k", None, {})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""What is known of the claims, as the command lists it and `reslab.claims` returns it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reslab.errors import MismatchError, UnknownNameError, suggest
+from reslab.ledger.again import decide_again
+from reslab.ledger.claim import SECTIONS, Words
+from reslab.ledger.evidence import Evidence, current, evidence, seed_sets
+from reslab.ledger.record import Record
+from reslab.ledger.shipped import shipped
+from reslab.report.records import read_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd.DataFrame":
+    """Return what the lab claims, a row per claim by its id: its verdict, how that stands, effect and interval beside
+    the margin, the seeds and data behind it, its words and its source.
+
+    Args:
+        directories: study directories; without any, the ledger that comes with the lab.
+        section: only the claims of this section of the chapter, such as "degradation".
+
+    Example:
+        >>> import reslab
+        >>> known = reslab.claims(section="degradation")
+        >>> known.loc["degradation.deeper-contains-shallower", "verdict"]
+        'supported'
+
+    Raises:
+        UserError: if there is no such section, or a directory holds no study that can be read.
+    """
+    import pandas as pd
+
+    if section is not None and section not in SECTIONS:
+        raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
+    known = of_directories(list(map(Path, directories))) if directories else shipped().evidence()
+    rows = [row(each) for each in known if section in (None, each.claim.section)]
+    return pd.DataFrame(rows, columns=list(row(known[0])) if known else None).set_index("id")
+
+
+def row(known: Evidence) -> dict[str, object]:
+    """Return what is known of a claim in one row."""
+    claim, verdict = known.claim, known.headline
+    scale = known.scales[0] if known.scales else None
+    low, high = (verdict.interval if verdict else None) or (None, None)
+    return {
+        "id": claim.id,
+        "section": claim.section,
+        "kind": claim.kind,
+        "verdict": verdict and verdict.verdict,
+        "standing": known.standing,
+        "effect": verdict and verdict.effect,
+        "low": low,
+        "high": high,
+        "level": verdict and verdict.level,
+        "direction": claim.direction,
+        "margin": claim.margin,
+        "unit": english(claim.unit),
+        "seeds": verdict and verdict.n,
+        "data": scale.origin.data if scale and scale.sets else None,
+        "statement": english(claim.statement),
+        "source": claim.source,
+    }
+
+
+def english(words: Words) -> str:
+    """Return words in English."""
+    return words if isinstance(words, str) else words["en"]
+
+
+def of_directories(
+    directories: Sequence[Path], decide: bool = False, margins: Mapping[str, float] | None = None
+) -> list[Evidence]:
+    """Return what the records of these directories say of their claims, as these are now: those of the lab's ledger as
+    they are there. With `decide` they are decided again, perhaps with another margin.
+
+    Raises:
+        UserError: if a record cannot be read, or decided again.
+    """
+    records = [read_study(directory) for directory in directories]
+    sets = seed_sets([_again(record, margins or {}) for record in records] if decide else records)
+    known = current(sets, shipped().claims)
+    return evidence([replace(claim, margin=(margins or {}).get(claim.id, claim.margin)) for claim in known], sets)
+
+
+def _again(record: Record, margins: Mapping[str, float]) -> Record:
+    try:
+        decided = decide_again(record.claims, margins, record.error_rate)
+    except ValueError as error:
+        raise MismatchError(f"cannot decide again: {error}; run the study again") from error
+    return record.model_copy(update={"claims": decided})

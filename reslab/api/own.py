@@ -1,0 +1,211 @@
+"""A user's own network, data and loss as a trial: known by their content, resumed as any other."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import Dataset as Indexed
+
+from reslab.data.batches import pair
+from reslab.errors import MissingError, WrongValueError
+from reslab.executors.trial import run_with
+from reslab.files import Json
+from reslab.shapes import Outcome, Share
+from reslab.training.loop import PartName, TrialConfig
+from reslab.training.objective import Batch, Classes, Objective, OwnLoss
+from reslab.training.recipes import Recipe
+
+Source = DataLoader[Any] | Indexed[Any] | tuple[Tensor, Tensor] | Iterable[Any]
+Loaders = tuple[Source, Source] | tuple[Source, Source, Source]
+"""Training and test images, or training, held-out and test images."""
+BATCH = 128
+"""Images at a time where the source says nothing."""
+
+
+class OwnOutcome(Outcome):
+    """What such a trial leaves; of answers that are no classes there are no errors."""
+
+    code: str
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    train_error: Share | None
+    heldout_error: Share | None
+    test_error: Share | None
+
+
+class OwnTrial(TrialConfig):
+    """A trial of what has no name: what its result depends on is known by digests."""
+
+    outcome = OwnOutcome  # type: ignore[assignment]  # of errors that may not be
+    network_digest: str
+    data_digest: str
+    loss_name: str
+
+
+class Items(NamedTuple):
+    """Images and labels by number, and how several become a batch."""
+
+    items: Any
+    collate: Callable[[list[Any]], Any]
+    batch_size: int | None = None
+
+    @classmethod
+    def of(cls, source: Source) -> "Items":
+        """Return the items of a loader, a data set, a pair of tensors, or any batches, which are read into memory.
+
+        Raises:
+            UserError: if they cannot be had by number, as a run needs that is resumed.
+        """
+        if isinstance(source, DataLoader):
+            if isinstance(source.dataset, IterableDataset):
+                raise WrongValueError("training takes images by number, and an IterableDataset has none")
+            return cls(source.dataset, source.collate_fn, source.batch_size)
+        if isinstance(source, Indexed):
+            return cls(source, default_collate)
+        if isinstance(source, tuple) and len(source) == 2 and all(isinstance(each, Tensor) for each in source):
+            return cls(TensorDataset(*source), default_collate)
+        batches = [pair(batch) for batch in source]
+        if not batches:
+            raise MissingError("there are no images to train on")
+        images, labels = map(torch.cat, zip(*batches, strict=True))
+        return cls(TensorDataset(images, labels), default_collate, len(batches[0][1]))
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        """Return the images and labels of these numbers."""
+        return pair(self.collate([self.items[number] for number in index]))
+
+    def digest(self) -> str:
+        """Return a digest of how many there are, and of the first, the middle and the last."""
+        count = len(self.items)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # for those that are augmented
+            some = [value for number in {0, count // 2, count - 1} for value in self.batch([number])]
+        return _digest(str(count).encode(), *(_bytes(value) for value in some))
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """A user's images as the trainer takes them. Of training images without held-out ones, each tenth is held out.
+
+    What the items draw, as for augmentation, is of torch's generator, which each step seeds.
+    """
+
+    parts: dict[PartName, tuple[Items, Sequence[int]]]
+    batch_size: int
+
+    @classmethod
+    def of(cls, loaders: Loaders) -> Self:
+        """Return the parts of two or three sources.
+
+        Raises:
+            UserError: if they are not so many, or one is empty or cannot be taken by number.
+        """
+        if not isinstance(loaders, tuple | list) or len(loaders) not in (2, 3):
+            raise WrongValueError("own data are (train, test) or (train, heldout, test): loaders, data sets or tensors")
+        train, *_, test = found = [Items.of(source) for source in loaders]
+        if not all(len(each.items) for each in found) or len(train.items) < 10:
+            raise MissingError("own data need ten training images or more, and some of each other part")
+        every = range(len(train.items))
+        learned = [number for number in every if len(found) == 3 or number % 10 != 9]
+        heldout = (found[1], range(len(found[1].items))) if len(found) == 3 else (train, every[9::10])
+        parts: dict[PartName, tuple[Items, Sequence[int]]] = {
+            "train": (train, learned),
+            "heldout": heldout,
+            "test": (test, range(len(test.items))),
+        }
+        return cls(parts, train.batch_size or BATCH)
+
+    @property
+    def training_images(self) -> int:
+        """Return how many images are learned from."""
+        return len(self.parts["train"][1])
+
+    @property
+    def fingerprint(self) -> str:
+        """Return nothing: the config has the digest."""
+        return ""
+
+    @property
+    def preprocessing(self) -> Json:
+        """Return nothing: how images are prepared is the user's to know."""
+        return {}
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same: batches go to the device one by one."""
+        return self
+
+    def training_batch(self, index: Tensor, generator: Generator | None) -> Batch:
+        """Return the training images at `index`."""
+        items, numbers = self.parts["train"]
+        return items.batch([numbers[place] for place in index.tolist()])
+
+    def batches(self, part: PartName) -> Iterator[Batch]:
+        """Yield a part in order."""
+        items, numbers = self.parts[part]
+        for first in range(0, len(numbers), self.batch_size):
+            yield items.batch(numbers[first : first + self.batch_size])
+
+    def digest(self) -> str:
+        """Return a digest of all parts."""
+        return _digest(*(items.digest().encode() for items, _ in self.parts.values()))
+
+
+def network_digest(network: nn.Module) -> str:
+    """Return a digest of a network's layers and weights."""
+    state = (part for name, value in network.state_dict().items() for part in (name.encode(), _bytes(value)))
+    return _digest(repr(network).encode(), *state)
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return repr(value).encode()
+
+
+def _digest(*contents: bytes) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(b"%d\0" % len(content) + content)
+    return digest.hexdigest()[:16]
+
+
+def name_of(loss: Callable[..., Any] | None) -> str:
+    """Return what a loss is known by: its name, or, of a module, its settings."""
+    if loss is None:
+        return "cross_entropy"
+    return f"{loss.__module__}.{loss.__qualname__}" if hasattr(loss, "__qualname__") else repr(loss)
+
+
+def own_trial(
+    network: nn.Module, data: OwnData, loss: Callable[..., Any] | None, recipe: Recipe, seed: int, machine: Any
+) -> OwnTrial:
+    """Return the config of a trial of a user's network; its recipe augments nothing, as the data do that themselves."""
+    return OwnTrial(
+        model=f"own:{type(network).__name__}",
+        data="own",
+        recipe=recipe.model_copy(update={"augment": False, "cutout": 0}),
+        seed=seed,
+        network_digest=network_digest(network),
+        data_digest=data.digest(),
+        loss_name=name_of(loss),
+        **vars(machine),
+    )
+
+
+def working(network: nn.Module, data: OwnData, loss: Callable[..., Any] | None) -> Callable[[TrialConfig, Path], Json]:
+    """Return what runs the trial of a config below a root."""
+
+    def make(config: TrialConfig) -> tuple[nn.Module, OwnData, Objective]:
+        torch.manual_seed(config.seed)
+        objective = Classes(config.recipe.label_smoothing) if loss is None else OwnLoss(loss)
+        return copy.deepcopy(network), data, objective
+
+    return partial(run_with, make=make)

@@ -1,0 +1,159 @@
+"""From what is asked for to a trial's config, for the command and for `reslab.train`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from reslab.data import Dataset, canonical, load_data
+from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.files import one_line, sha256, write_atomically
+from reslab.networks import zoo
+from reslab.networks.pretrained import is_word, pretrained
+from reslab.progress import Progress, silent
+from reslab.runs import Run
+from reslab.training.devices import Device, Precision, best_device, best_precision, check
+from reslab.training.loop import TrialConfig
+from reslab.training.recipes import RECIPES, Recipe, recipe_for
+from reslab.training.start import Start
+from reslab.weights.files import to_bytes
+from reslab.weights.shipped import locate
+from reslab.weights.untold import ZeroPadSide
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a trial runs, which is part of its identity."""
+
+    threads: int = 1
+    device: Device = "cpu"
+    precision: Precision = "32"
+    devices: int = 1
+    compile: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        device: Literal["auto", "cpu", "cuda", "mps"],
+        precision: Literal["auto", "32", "bf16", "16"],
+        **others: Any,
+    ) -> "Machine":
+        """Return what `auto` stands for here.
+
+        Raises:
+            UserError: if there is no such device, or it does not compute so.
+        """
+        chosen = best_device() if device == "auto" else device
+        exact = best_precision(chosen).value if precision == "auto" else precision
+        check(chosen, exact)
+        return cls(device=chosen, precision=exact, **others)
+
+
+def checked_data(
+    model: str, data: str | Dataset, options: Mapping[str, Any], download: bool, progress: Progress = silent
+) -> Dataset:
+    """Return the data set, once it is seen that it can be trained on and that there is such a network for it.
+
+    Raises:
+        UserError: if not.
+    """
+    dataset = load_data(data, download=download, progress=progress) if isinstance(data, str) else data
+    dataset.part("train")
+    zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options})
+    return dataset
+
+
+def trial(
+    model: str,
+    data: str,
+    recipe: Recipe,
+    seed: int,
+    machine: Machine,
+    options: Mapping[str, Any],
+    start: Start | None = None,
+) -> TrialConfig:
+    """Return the config of a trial.
+
+    Raises:
+        UserError: if a value is not allowed.
+    """
+    try:
+        return TrialConfig(
+            model=model,
+            options=dict(options),
+            data=canonical(data),
+            recipe=recipe,
+            seed=seed,
+            start=start,
+            **vars(machine),
+        )
+    except ValidationError as error:
+        raise WrongValueError(one_line(error)) from error
+
+
+def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, Any]) -> Recipe:
+    """Return the named recipe, as it is for a data set, with some settings changed.
+
+    Raises:
+        UserError: if there is no such recipe or setting, or a value is not allowed.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+    values = recipe_for(data, name).model_dump()
+    for key, value in settings.items():
+        if key not in Recipe.model_fields:
+            raise UnknownNameError(f"a recipe has no setting {key!r}{suggest(key, Recipe.model_fields)}")
+        values[key] = value
+        if key in ("epochs", "iterations"):
+            values["iterations" if key == "epochs" else "epochs"] = None
+    if epochs is not None:
+        values |= {"epochs": epochs, "iterations": None}
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        raise WrongValueError(one_line(error)) from error
+
+
+def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, options: Mapping[str, Any]) -> Start:
+    """Return the weights' file and the hash of its content; trained weights of others are put into a file, in the
+    user's cache directory.
+
+    Raises:
+        UserError: if there are no such weights.
+    """
+    file = (_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
+    file = file / "weights.safetensors" if file.is_dir() else file
+    if not file.is_file():
+        raise MissingError(f"no file {file}; a network starts from weights in a file")
+    return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
+
+
+def _written(word: str, model: str, options: Mapping[str, Any]) -> Path:
+    """Return the file of trained weights of others, as this lab writes them."""
+    from reslab.data.places import user_cache
+
+    network, metadata, told = pretrained(model, word, options)
+    content = to_bytes(network, model, told, metadata["preprocessing"])
+    name = "-".join(part.replace("/", "-").replace(":", "-") for part in (model, word))
+    file = user_cache() / "trained" / f"{name}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, content)
+    return file
+
+
+def extended(root: Path, config: TrialConfig, epochs: int) -> TrialConfig:
+    """Return the trial that trains a finished one's network for so many epochs more: it starts from all its weights,
+    and its schedule and optimiser start anew.
+
+    Raises:
+        UserError: if the trial is not finished.
+    """
+    run = Run(root, config)
+    if not run.finished:
+        raise MissingError(f"{run.path} is not finished, and cannot be trained longer; run it to its end first")
+    run.result()
+    recipe = config.recipe.model_copy(update={"epochs": epochs, "iterations": None})
+    start = Start(sha256=sha256(run.weights), file=run.weights.absolute(), whole=True)
+    return config.model_copy(update={"recipe": Recipe(**recipe.model_dump()), "start": start})

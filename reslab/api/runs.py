@@ -1,0 +1,61 @@
+"""Runs as tables: a row per trial or per epoch, the config flattened."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reslab.errors import MissingError
+from reslab.files import Json, read_record
+from reslab.runs import RESULT, TRIAL, read_metrics
+from reslab.shapes import Outcome, TrialFile
+from reslab.training.logs import flat
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.DataFrame":
+    """Return a row per trial below these directories, finished or not, or a row per epoch of each.
+
+    Raises:
+        UserError: if there is no run, or a file of one is damaged.
+    """
+    import pandas as pd
+
+    found = sorted({path.parent for directory in directories for path in directory.rglob(TRIAL)})
+    if not found:
+        raise MissingError(f"no runs below {', '.join(map(str, directories)) or 'nothing'}; give directories with some")
+    rows: list[Json] = []
+    for path in found:
+        about = _about(path)
+        rows += [{**about, **line} for line in read_metrics(path)] if epochs else [{**about, **_result(path)}]
+    return pd.DataFrame(rows)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return a run's name and its config; `epochs` and the like of the recipe are `recipe.epochs`."""
+    values = flat(read_record(path / TRIAL, TrialFile)["config"])
+    config = {key: str(value) if isinstance(value, list) else value for key, value in values.items()}
+    return {"run": path.name, "directory": str(path), **config}
+
+
+def _result(path: Path) -> dict[str, Any]:
+    if not (path / RESULT).exists():
+        return {"status": "unfinished"}
+    values = flat(read_record(path / RESULT, Outcome))
+    return {f"result.{key}" if key in ("device", "precision") else key: value for key, value in values.items()}
+
+
+def write(frame: "pd.DataFrame", out: Path, *, parquet: bool) -> None:
+    """Write a table as Parquet or as CSV.
+
+    Raises:
+        UserError: if what Parquet needs is not installed.
+    """
+    if not parquet:
+        frame.to_csv(out, index=False, encoding="utf-8")
+        return
+    try:
+        frame.to_parquet(out, index=False)
+    except ImportError as error:
+        raise MissingError("--parquet needs pyarrow; install it with: pip install pyarrow") from error

@@ -1,0 +1,206 @@
+"""`reslab.study`: what `reslab study` does, from Python, also for a user's own study file."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from html import escape
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from reslab import studies
+from reslab.analysis.result import Result, drawn
+from reslab.api.claims import english
+from reslab.errors import ExistsError, MissingError, UnknownNameError, WrongValueError, suggest, told
+from reslab.executors import local
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import Study as Question
+from reslab.experiment.study import run_study
+from reslab.ledger.record import Chart, Record
+from reslab.progress import Progress, shown
+from reslab.report.figures import draw
+from reslab.report.page import write_report
+from reslab.report.pictures import pictures
+from reslab.report.records import read_directory, read_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, repr=False)
+class Study(Result):
+    """A study that has been run, in its directory: `verdicts`, `trials`, `figure(name)`, and itself in a notebook."""
+
+    directory: Path
+
+    @property
+    def record(self) -> Record:
+        """Return its record, as `study.json` holds it."""
+        return read_study(self.directory)
+
+    @property
+    def report(self) -> Path:
+        """Return its page."""
+        return self.directory / "report.html"
+
+    def __repr__(self) -> str:
+        decided = ", ".join(f"{name} {verdict}" for name, verdict in self.verdicts["verdict"].items())
+        return f"Study {self.record.study}: {decided} ({self.directory})"
+
+    @property
+    def verdicts(self) -> "pd.DataFrame":
+        """Return a row per claim, by its name in the study: its verdict, effect, interval and margin."""
+        import pandas as pd
+
+        rows = []
+        for claim in self.record.claims:
+            low, high = claim.interval or (None, None)
+            rows.append(
+                {
+                    "claim": claim.id.partition(".")[2],
+                    "kind": claim.kind,
+                    "verdict": claim.verdict,
+                    "way": claim.way,
+                    "effect": claim.effect,
+                    "low": low,
+                    "high": high,
+                    "level": claim.level,
+                    "margin": claim.margin,
+                    "unit": english(claim.unit),
+                    "n": claim.n,
+                    "p": claim.p,
+                    "statement": english(claim.statement),
+                }
+            )
+        return pd.DataFrame(rows).set_index("claim")
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """Return a row per trial: its group, seed, and what it came to; errors are fractions."""
+        import pandas as pd
+
+        rows = [
+            {
+                "group": entry.group,
+                "seed": entry.seed,
+                "model": entry.config.get("model"),
+                **{key: value for key, value in entry.result if not isinstance(value, dict | list)},
+                "directory": str(self.directory / entry.directory),
+            }
+            for entry in self.record.trials
+        ]
+        return pd.DataFrame(rows)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the verdicts, a row per claim."""
+        return self.verdicts
+
+    @property
+    def figures(self) -> dict[str, Chart]:
+        """Return the study's pictures as data, by their English titles."""
+        return {picture.title["en"]: picture for picture in pictures(read_directory(self.directory))}
+
+    def figure(self, name: str | None = None, language: Literal["en", "ko"] = "en") -> "Figure":
+        """Return a picture of the study by its title, of which a part is enough; by default the first.
+
+        Raises:
+            UserError: if there is none of that name.
+        """
+        known = self.figures
+        found = [title for title in known if name is None or name.lower() in title.lower()]
+        if not found:
+            raise UnknownNameError(f"no figure {name!r}{suggest(name or '', known)}")
+        return draw(known[found[0]], language)
+
+    def _repr_html_(self) -> str:
+        record = self.record
+        question = f"<p>{escape(english(record.question))}</p>" if record.question else ""
+        drawn_ones = [drawn(self.figure(title), "svg").decode() for title in self.figures]
+        drawings = "".join(picture[picture.index("<svg") :] for picture in drawn_ones)
+        return f"<h3>{escape(english(record.title))}</h3>{question}{self.verdicts.to_html()}{drawings}"
+
+
+def study(
+    question: str | ModuleType | PathLike[str],
+    *,
+    preset: str = "default",
+    out: str | PathLike[str] | None = None,
+    replace: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Study:
+    """Run what is missing of a study, decide its claims, and return it.
+
+    Args:
+        question: a study's name (`reslab.claims()` says what each decides), or one's own: a module, or the path of a
+            Python file, with `STUDY`.
+        preset: a set of settings, "default" or "smoke" (seconds, to see that everything works).
+        out: the study's directory, by default `runs/NAME`, or `runs/NAME-PRESET`.
+        replace: let the record replace one that other settings gave in the same directory; trials are kept.
+        workers: trials at a time on this machine, by default as many as cores and memory allow.
+        progress: told how far this is; by default bars in a notebook or a terminal, and nothing elsewhere.
+        settings: the study's: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, as `depths=(20, 56)`.
+
+    Example:
+        >>> import reslab
+        >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
+        >>> found.trials["group"].tolist()
+        ['plain-8', 'resnet-8', 'plain-14', 'resnet-14']
+        >>> found.verdicts.loc["deeper-contains-shallower", "kind"]
+        'exact'
+
+    Raises:
+        UserError: if there is no such study or setting, or its directory holds another's record.
+    """
+    chosen = question_of(question)
+    config = chosen.configure(preset, settings)
+    if workers is not None and workers < 1:
+        raise WrongValueError(f"workers must be at least 1, got {workers}")
+    path = (
+        Path(out)
+        if out is not None
+        else Path("runs") / (chosen.name if preset == "default" else f"{chosen.name}-{preset}")
+    )
+    directory = Directory(path).prepare(chosen, None if replace else config)
+    with shown(progress) as tell:
+        run_study(chosen, config, directory, local(workers), tell)
+    write_report([path], path / "report.html")
+    return Study(path)
+
+
+def question_of(asked: str | ModuleType | PathLike[str]) -> Question:
+    """Return a study by its name, or the one of a module or a Python file.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if isinstance(asked, str) and not asked.endswith(".py"):
+        return studies.find(asked)
+    module = asked if isinstance(asked, ModuleType) else _imported(Path(asked))
+    found = getattr(module, "STUDY", None)
+    if not isinstance(found, Question):
+        raise MissingError(f"{module.__name__} has no STUDY, which a study's module declares")
+    return found
+
+
+def _imported(file: Path) -> ModuleType:
+    """Return the module of a file, under the file's own name, which its words (NAME.toml beside it) have too."""
+    if not file.is_file():
+        raise MissingError(f"no file {file}; a study of one's own is a Python file with STUDY")
+    known = sys.modules.get(file.stem)
+    if known is not None and Path(known.__file__ or "").resolve() != file.resolve():
+        raise ExistsError(f"a module {file.stem} is imported already; give {file} another name")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # where its words are looked for beside it
+    try:
+        with told(f"{file} cannot be imported"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[file.stem]
+        raise
+    return module

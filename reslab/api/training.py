@@ -1,0 +1,210 @@
+"""`reslab.train`: what `reslab train` does, from Python, and also with a user's own network, data and loss."""
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor, nn
+
+from reslab import runs
+from reslab.analysis.result import Result, new_figure
+from reslab.api import own
+from reslab.api.planning import Machine, checked_data, recipe_of, start_from, trial
+from reslab.data import load_data
+from reslab.errors import MismatchError, WrongValueError
+from reslab.executors import Executor, build_network, here, loaded, run_trials
+from reslab.files import Json
+from reslab.progress import Progress, shown
+from reslab.training.loop import TrialConfig
+from reslab.weights.files import read_weights
+from reslab.weights.untold import ZeroPadSide
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, repr=False)
+class Run(Result):
+    """A finished run of `reslab.train`, in its directory: `config`, `result`, `metrics`, `weights`, `network()`."""
+
+    directory: Path
+    config: TrialConfig
+    result: Json
+    own: nn.Module | None = field(default=None, repr=False)  # a user's network, untrained
+
+    def __repr__(self) -> str:
+        errors = ", ".join(
+            f"{part} error {100 * error:.2f} %"
+            for part in ("train", "heldout", "test")
+            if (error := self.result[f"{part}_error"]) is not None
+        )
+        status = f"{self.result['status']} after {self.result['steps']} iterations"
+        return f"Run of {self.config.model}, {status}{': ' if errors else ''}{errors} ({self.directory})"
+
+    @property
+    def files(self) -> runs.Run:
+        """Return the run's directory as the lab reads it."""
+        return runs.Run(self.directory.parent, self.config)
+
+    @property
+    def weights(self) -> Path:
+        """Return the file of the trained weights, safetensors."""
+        return self.files.weights
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """Return a row per epoch: step, learning rate, loss (nats, of a user's loss its own units), errors (fractions),
+        seconds.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(self.files.metrics()))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the metrics, a row per epoch."""
+        return self.metrics
+
+    def network(self, *, ema: bool = False) -> nn.Module:
+        """Return the trained network in evaluation mode; with `ema`, with the moving average of its weights.
+
+        Raises:
+            UserError: if the files are not as they were, or the recipe kept no average.
+        """
+        file = self.files.ema if ema else self.weights
+        if not file.is_file():
+            raise MismatchError(f"{self.directory} has no moving average: settings={{'ema': 0.999}} keeps one")
+        if self.own is None:
+            return build_network(self.config, load_data(self.config.data), weights=file).eval()
+        network = copy.deepcopy(self.own)
+        network.load_state_dict(read_weights(file).sets[""])
+        return network.eval()
+
+    def confusion(self, part: Literal["heldout", "test"] = "test") -> "pd.DataFrame":
+        """Return how many images of each class (rows) the network takes for each (columns), and for none, where its
+        scores are not finite.
+        """
+        import pandas as pd
+
+        counts = self.files.confusion()[part]
+        names = self._classes(len(counts))
+        return pd.DataFrame(counts, index=pd.Index(names, name="class"), columns=[*names, "none"])
+
+    def errors_by_class(self, part: Literal["heldout", "test"] = "test") -> "pd.DataFrame":
+        """Return a row per class: its images, and the fraction of them that the network takes for another."""
+        counts = self.confusion(part)
+        images = counts.sum(axis=1)
+        right = [counts.iloc[place, place] for place in range(len(counts))]
+        return images.to_frame("images").assign(error=1 - right / images)
+
+    def _classes(self, count: int) -> list[str]:
+        kept = read_weights(self.weights).metadata.get("preprocessing", {}).get("classes")
+        return kept or [str(number) for number in range(count)]
+
+    def figure(self) -> "Figure":
+        """Return loss and errors over the epochs."""
+        figure = new_figure()
+        left, right = figure.subplots(1, 2)
+        metrics = self.metrics
+        left.plot(metrics["epoch"], metrics["loss"])
+        left.set(xlabel="epoch", ylabel="training loss")
+        for column in ("train_error", "heldout_error"):
+            right.plot(metrics["epoch"], 100 * metrics[column].astype(float), label=column.replace("_", " "))
+        right.set(xlabel="epoch", ylabel="error (%)")
+        right.legend(frameon=False)
+        return figure
+
+
+def train(
+    network: str | nn.Module,
+    data: str | own.Loaders = "digits",
+    *,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    recipe: str = "fast",
+    epochs: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    start: str | PathLike[str] | None = None,
+    zero_pad: ZeroPadSide | None = None,
+    threads: int = 1,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "32", "bf16", "16"] = "auto",
+    out: str | PathLike[str] = "runs/train",
+    download: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Run:
+    """Train a network, to the bits of `reslab train`, and return its run; interrupted, the same call resumes it, and
+    once it is finished, the same call returns it.
+
+    Args:
+        network: a name of `list_models`, or any network, of which a copy is trained.
+        data: a data set's name, as `load_data` takes it; for one's own network, `(train_loader, test_loader)`: loaders,
+            data sets or pairs of tensors, whose batches are pairs, triples or dicts of images and labels.
+        loss: of outputs and labels, for one's own network; the mean cross-entropy where there is none.
+        recipe: "fast", "paper-cifar", "paper-cifar-warmup" or "paper-imagenet".
+        epochs: length in epochs, in place of the recipe's own.
+        settings: others of the recipe's, such as `{"learning_rate": 0.03, "ema": 0.999}`.
+        seed: of the initial weights (of a named network) and the order of the images.
+        start: weights to fine-tune with a new classifier, of a named network: a file or a word, as for `evaluate`.
+        zero_pad: where that file's option A puts its zeros.
+        threads: CPU threads; part of the run's identity, as it changes sums.
+        device: where to train; "auto" is the fastest that is here.
+        precision: of convolutions and matrix products; "auto" is the fastest that the device computes in itself.
+        out: where run directories are made, one a configuration.
+        download: download the data set if it is not there.
+        progress: told how far this is; by default bars in a notebook or a terminal, and nothing elsewhere.
+        options: of the named network, such as `depth=26`.
+
+    Example:
+        >>> import reslab
+        >>> run = reslab.train("cifar_resnet", depth=8, epochs=1, settings={"batch_size": 256})
+        >>> list(run.metrics["epoch"]), run.result["status"]
+        ([1.0], 'finished')
+        >>> run.network().training
+        False
+
+    Raises:
+        UserError: if there is no such network, data or recipe, they do not go together, or training failed.
+    """
+    machine = Machine.of(device, precision, threads=threads)
+    if isinstance(network, nn.Module):
+        if isinstance(data, str) or options or start is not None:
+            raise WrongValueError(
+                "one's own network takes one's own data, data=(train_loader, test_loader), and no options or start"
+            )
+        images = own.OwnData.of(data)
+        with_batch = {"batch_size": min(images.batch_size, images.training_images), **(settings or {})}
+        config: TrialConfig = own.own_trial(
+            network, images, loss, recipe_of(recipe, "own", epochs, with_batch), seed, machine
+        )
+        return finished(config, Path(out), here(own.working(network, images, loss)), progress, network)
+    if not isinstance(data, str) or loss is not None:
+        raise WrongValueError(
+            "own data and losses are for own networks: train(my_network, (train_loader, test_loader))"
+        )
+    dataset = checked_data(network, data, options, download)
+    chosen = recipe_of(recipe, data, epochs, settings or {})
+    begun = None if start is None else start_from(os.fspath(start), network, zero_pad, options)
+    config = trial(network, data, chosen, seed, machine, options, begun)
+    return finished(config, Path(out), loaded(dataset), progress)
+
+
+def finished(
+    config: TrialConfig, root: Path, executor: Executor, progress: Progress | None, network: nn.Module | None = None
+) -> Run:
+    """Return the run of a trial, which is run if it has not been.
+
+    Raises:
+        UserError: if it fails.
+    """
+    with shown(progress) as tell:
+        failures = run_trials([config], root, executor, tell)
+    if failures:
+        raise failures[0].error()
+    files = runs.Run(root, config)
+    return Run(files.path, config, files.result(), copy.deepcopy(network))

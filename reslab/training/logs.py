@@ -1,0 +1,148 @@
+"""Metrics for other tools, through Fabric's loggers: what runs append to `metrics.jsonl` is passed on as it comes.
+
+A log is made of the run directory alone, so that it is the same wherever the trial runs, it is no part of a trial's
+identity, and a resumed run's begins with what was measured before.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from reslab.errors import MissingError, UserError
+from reslab.runs import Run
+
+Tool = Literal["csv", "tensorboard", "wandb", "trackio"]
+SECONDS = 1.0
+"""Between two looks at what has come."""
+NEEDED = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+
+
+@contextmanager
+def logging(tool: Tool | None, runs: Sequence[Run], directory: Path) -> Iterator[None]:
+    """Pass on what these runs measure, for a while and what is there at its end; nothing without a tool.
+
+    Raises:
+        UserError: if the tool is not installed.
+    """
+    if tool is None:
+        yield
+        return
+    if NEEDED[tool]:
+        try:
+            import_module(NEEDED[tool])
+        except ModuleNotFoundError as error:
+            raise MissingError(
+                f"--log {tool} needs {NEEDED[tool]}; install it with: pip install {NEEDED[tool]}"
+            ) from error
+    followed = [_Followed(run, tool, directory) for run in runs]
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(SECONDS):
+            for each in followed:
+                each.look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for each in followed:
+            each.look()
+            each.finish()
+
+
+class _Followed:
+    """A run whose lines are passed on, each once."""
+
+    def __init__(self, run: Run, tool: Tool, directory: Path) -> None:
+        self.run, self.tool, self.directory = run, tool, directory
+        self.lines = 0
+        self.logger: Any = None
+
+    def look(self) -> None:
+        """Pass on what has come since."""
+        with suppress(OSError, UserError):  # which the run itself tells
+            for line in list(self.run.metrics())[self.lines :]:
+                if self.logger is None:
+                    self.logger = _logger(self.tool, self.directory, self.run)
+                values = {key: value for key, value in line.items() if isinstance(value, float | int)}
+                self.logger.log_metrics(values, step=int(line["step"]))
+                self.lines += 1
+
+    def finish(self) -> None:
+        if self.logger is None:
+            return
+        with suppress(OSError, UserError):
+            if self.run.finished:
+                result = self.run.result()
+                final = {f"final/{key}": value for key, value in result.items() if isinstance(value, float | int)}
+                self.logger.log_metrics(final, step=result["steps"])
+        self.logger.save()
+        self.logger.finalize("success")
+
+
+def _logger(tool: Tool, directory: Path, run: Run) -> Any:
+    """Return a logger that writes a run's log anew."""
+    name = run.path.name
+    place = directory / tool / name
+    if tool in ("csv", "tensorboard"):
+        shutil.rmtree(place, ignore_errors=True)
+    if tool == "csv":
+        from lightning_fabric.loggers.csv_logs import CSVLogger
+
+        return CSVLogger(directory / tool, name=name, version="")
+    if tool == "tensorboard":
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+        logger = TensorBoardLogger(directory / tool, name=name, version="")
+        logger.log_hyperparams(flat(run.config.model_dump(mode="json")))
+        return logger
+    return _tracked(tool, directory, run)
+
+
+def _tracked(tool: Tool, directory: Path, run: Run) -> Any:
+    """Return a logger of wandb or of trackio, which takes wandb's calls."""
+    from lightning_fabric.loggers.logger import Logger
+
+    place = {"dir": str(directory)} if tool == "wandb" else {}
+    directory.mkdir(parents=True, exist_ok=True)
+    module = import_module(tool)
+    config = flat(run.config.model_dump(mode="json"))
+    begun = module.init(project="reslab", name=run.path.name, config=config, **place)
+
+    class Tracked(Logger):
+        """Passes metrics on."""
+
+        @property
+        def name(self) -> str:
+            return tool
+
+        @property
+        def version(self) -> str:
+            return str(run.path.name)
+
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            begun.log(dict(metrics), step=step)
+
+        def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+            """Nothing: the run began with them."""
+
+        def finalize(self, status: str) -> None:
+            begun.finish()
+
+    return Tracked()
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a config with dotted keys in place of nested ones."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

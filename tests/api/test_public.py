@@ -1,0 +1,85 @@
+"""The public interface: its names and signatures are those of a snapshot, and every example runs.
+
+`python tests/api/test_public.py` writes the snapshot anew, which is on purpose alone, with a line in CHANGELOG.md.
+"""
+
+import doctest
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import reslab
+import reslab.analysis
+from reslab.analysis import Analysis, analyses
+
+SNAPSHOT = Path(__file__).with_name("public.txt")
+NAMES = [name for name in reslab.__all__ if name != "__version__"]
+
+
+def written() -> str:
+    return "".join(f"{line}\n" for name in NAMES for line in _lines(name, getattr(reslab, name)))
+
+
+def _lines(name: str, value: object) -> list[str]:
+    """Return a function's signature, or those of a class's own public methods, without annotations' spelling."""
+    if inspect.isclass(value):
+        members = [(key, each) for key, each in vars(value).items() if not key.startswith("_")]
+        return [f"class {name}", *(line for key, each in members for line in _lines(f"{name}.{key}", each))]
+    if isinstance(value, FunctionType) or callable(value):
+        parameters = inspect.signature(value).parameters.values()
+        bare = ", ".join(str(each.replace(annotation=each.empty)) for each in parameters)
+        return [f"{name}({re.sub(' at 0x[0-9a-f]+', '', bare)})"]
+    return [name] if isinstance(value, property) else []
+
+
+def test_names_and_signatures_are_those_of_the_snapshot() -> None:
+    assert written() == SNAPSHOT.read_text(encoding="utf-8"), f"on purpose? python {Path(__file__).name}"
+
+
+def test_every_analysis_is_public_by_its_functions_name() -> None:
+    known: set[Analysis] = set(analyses().values())
+    for each in known:
+        assert getattr(reslab, each.function) is getattr(reslab.analysis, each.function) is each.load()
+    assert {each.function for each in known} == set(reslab.analysis.__all__) - {"NEEDS", "Analysis", "analyses"}
+    assert set(reslab.__all__) == set(dir(reslab))
+
+
+def test_a_module_does_not_take_the_place_of_a_function() -> None:
+    import reslab.analysis.jacobian
+    import reslab.claims
+
+    assert inspect.isfunction(reslab.analysis.jacobian) and inspect.isfunction(reslab.claims)
+    assert inspect.ismodule(sys.modules["reslab.claims"])
+
+
+def test_importing_and_listing_load_no_torch() -> None:
+    code = "import sys, reslab; dir(reslab); reslab.list_models(); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
+    assert out.stdout == "False\n"
+
+
+def examples(name: str) -> list[doctest.DocTest]:
+    value = getattr(reslab, name)
+    return [test for test in doctest.DocTestFinder(recurse=False).find(value, name, module=False) if test.examples]
+
+
+SLOW = {"study"}  # trains four networks
+SHOWN = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES if examples(name)]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for test in examples(name):
+        test.globs = {}
+        failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+        assert tried and not failed
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(written(), encoding="utf-8", newline="\n")

@@ -1,0 +1,31 @@
+"""Runs as tables that round-trip."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import assert_refused, reslab_here, tiny_trial
+
+from reslab.executors import run_trial
+from reslab.runs import Run
+
+
+def test_runs_are_a_row_per_trial_or_per_epoch_and_round_trip(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    configs = [tiny_trial(seed, epochs=1) for seed in range(2)]
+    result = run_trial(configs[0], tmp_path / "some")
+    Run(tmp_path / "others", configs[1]).create()
+    for kind, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        out = tmp_path / f"runs.{kind}"
+        done = reslab_here("runs", tmp_path, f"--{kind}", out)
+        assert done.returncode == 0, done.stderr
+        frame = read(out).set_index("run")
+        assert frame.loc[configs[0].digest(), "test_error"] == pytest.approx(result["test_error"])
+        assert frame.loc[configs[1].digest(), "status"] == "unfinished"
+        assert frame["recipe.learning_rate"].tolist() == [0.05] * 2 and frame["options.depth"].tolist() == [8] * 2
+        assert_refused(reslab_here("runs", tmp_path, f"--{kind}", out), out)
+    epochs = tmp_path / "epochs.csv"
+    reslab_here("runs", tmp_path, "--epochs", "--csv", epochs)
+    assert pd.read_csv(epochs)["heldout_error"].tolist() == [pytest.approx(result["heldout_error"])]
+    assert configs[0].digest() in reslab_here("runs", tmp_path / "some").stdout
+    assert_refused(reslab_here("runs", tmp_path / "nothing"), tmp_path / "nothing")
