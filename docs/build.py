@@ -170,10 +170,13 @@ def every_analysis() -> list[Analysis]:
 
 
 def facts(path: Path) -> str:
-    """Return what the code says of an analysis, to follow its page; nothing for another page."""
-    each = analyses().get(path.stem)
+    """Return what the code says of an analysis, to follow its page (in Korean, where to find it); else nothing."""
+    name = path.stem.removesuffix(".ko")
+    each = analyses().get(name)
     if path.parent.name != "analyses" or each is None:
         return ""
+    if path.stem != name:
+        return f"\n필요한 것, 비용, 파이썬에서 부르는 법은 [영어 페이지의 끝]({name}.md#in-short)에 있습니다.\n"
     images = "all" if each.images is None else f"{each.images}"
     rows = {
         "needs": each.needed.removeprefix("Needs ").rstrip("."),
