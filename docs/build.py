@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,23 +200,30 @@ def _cost(name: str) -> str:
     return f"{cost['passes']:,.1f} forward passes, {cost['memory']:.1f} times the memory of one" if cost else "none"
 
 
-def _question(name: str) -> str:
-    text = (DOCS / "analyses" / f"{name}.md").read_text(encoding="utf-8")
+def _question(page: str) -> str:
+    text = (DOCS / "analyses" / page).read_text(encoding="utf-8")
     found = re.search(r"^\*(.+)\*$", text, re.MULTILINE)
-    assert found, f"{name}.md asks no question"
+    assert found, f"{page} asks no question"
     return found[1]
 
 
-def analyses_page() -> str:
-    """Return the page of all analyses, with their questions and costs."""
+YES_NO = {"md": ("yes", "no"), "ko.md": ("예", "아니요")}
+"""What a page says, by how the names of the pages in its language end."""
+
+
+def analyses_page(end: str) -> str:
+    """Return the page of all analyses in one language, with their questions and costs."""
+    yes, no = YES_NO[end]
     costs = _costs()
     rows = []
     for each in every_analysis():
         cost = costs.get(each.name, {})
         numbers = [f"{cost[key]:,.1f}" if cost else "–" for key in ("passes", "memory")]
-        labels = "yes" if "labels" in each.parameters else "no"
-        rows.append(f"| [{each.name}]({each.name}.md) | {_question(each.name)} | {labels} | {' | '.join(numbers)} |")
-    return (DOCS / "analyses" / "index.template").read_text(encoding="utf-8").replace("TABLE", "\n".join(rows))
+        labels = yes if "labels" in each.parameters else no
+        page = f"{each.name}.{end}"
+        rows.append(f"| [{each.name}]({page}) | {_question(page)} | {labels} | {' | '.join(numbers)} |")
+    template = DOCS / "analyses" / f"index.{end.removesuffix('md')}template"
+    return template.read_text(encoding="utf-8").replace("TABLE", "\n".join(rows))
 
 
 def recipes_page() -> str:
@@ -320,7 +328,8 @@ def log_page() -> str:
 
 
 WRITTEN: dict[str, Callable[[], str]] = {
-    "analyses/index.md": analyses_page,
+    "analyses/index.md": partial(analyses_page, "md"),
+    "analyses/index.ko.md": partial(analyses_page, "ko.md"),
     "reference/recipes.md": recipes_page,
     "explanation/layers.svg": layers_picture,
     "../log/README.md": log_page,
