@@ -365,6 +365,23 @@ def test_what_is_right_of_several_items_keeps_its_points() -> None:
     assert judged(norm, lambda x, weight, bias, mean, var, *rest: (x, mean, var)).points == 0
 
 
+@pytest.mark.parametrize(
+    ("task", "mistake", "points"),
+    [
+        ("1.4", "skip-detached", 8),
+        ("1.4", "no-skip", 0),  # an input that is kept earns nothing by itself
+        ("1.9", "no-legend", 7),
+        ("1.9", "linear-axis", 7),
+        ("1.9", "counted-from-one", 7),
+        ("1.9", "logarithms-drawn", 0),
+    ],
+)
+def test_what_is_right_beside_a_right_first_item_keeps_its_points(task: str, mistake: str, points: int) -> None:
+    part = tasks.find(task).parts[-1]
+    assert judged(part, part.mistakes[mistake], seed=7).points == points
+    assert sum(part.shares) == part.points
+
+
 def test_a_mistake_must_fit_every_case() -> None:
     """An answer that is right in one case and like a mistake in another was not made by that mistake."""
     tripled = Part(
