@@ -16,6 +16,7 @@ import cyclopts
 
 from reslab import commands
 from reslab.commands.app import app
+from reslab.commands.typed import asked_in
 from reslab.errors import UTF8, MissingError, WrongValueError, explained
 
 __all__ = ["app", "main"]
@@ -54,7 +55,7 @@ def main(typed: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if (line := explained(error)) is None:
+        if (line := explained(error, asked_in(words))) is None:
             raise
         _complain(line, debug, error)
     except KeyboardInterrupt:

@@ -3,18 +3,27 @@ and the first of many.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 
 class UserError(ValueError):
     """A mistake in what was asked for: one line that says what was wrong, what was expected, what to do.
 
-    Its `code` is one of its kind's, and stays when the wording changes.
+    Its `code` is one of its kind's, and stays when the wording changes. `korean` says the same in Korean; None where
+    that is not worded yet.
     """
 
     code = "user-error"
+
+    def __init__(self, message: str, korean: str | None = None) -> None:
+        super().__init__(message)
+        self.korean = korean
 
 
 class UnknownNameError(UserError):
@@ -84,15 +93,26 @@ def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
         raise kind(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
 
 
+def worded(name: str, /, **values: Any) -> tuple[str, str]:
+    """Return a message of errors.toml in English and in Korean, with these values in it."""
+    words = _messages()[name]
+    return words["en"].format(**values), words["ko"].format(**values)
+
+
+@cache
+def _messages() -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
 UTF8 = "set PYTHONUTF8=1"
 
 
-def explained(error: Exception) -> str | None:
-    """Return in one line what is for the user or the system to mend, and how; None of an error that is the program's
-    own.
+def explained(error: Exception, language: str = "en") -> str | None:
+    """Return in one line what is for the user or the system to mend, and how, in Korean if that is the language and it
+    is worded; None of an error that is the program's own.
     """
     if isinstance(error, UserError):
-        return " ".join(str(error).split())
+        return " ".join(((error.korean if language == "ko" else None) or str(error)).split())
     if isinstance(error, FileNotFoundError):
         return (
             f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed while this ran, the "

@@ -1,8 +1,10 @@
 """The help of every command as one text, which tests/help.txt keeps: `python tests/helpers_help.py` writes it anew."""
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 from cyclopts import App
 from rich.console import Console
@@ -30,7 +32,8 @@ def _commands(parent: App, *typed: str) -> Iterator[tuple[str, ...]]:
 
 def _help(typed: tuple[str, ...]) -> str:
     out = io.StringIO()
-    app.help_print(list(typed), console=Console(file=out, width=100, color_system=None))
+    with patch.dict(os.environ, LC_ALL="C.UTF-8"):  # the snapshot is in English, whatever the system speaks
+        app.help_print(list(typed), console=Console(file=out, width=100, color_system=None))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 

@@ -256,5 +256,6 @@ def __getattr__(name: str) -> Any:
 
 if __name__ == "__main__":
     from reslab.stories.gradient_flow import main
+    from reslab.stories.speaking import tell
 
-    main()
+    tell(main)

@@ -1,20 +1,31 @@
 """The app that the commands belong to."""
 
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from reslab import __version__
+from reslab.commands.typed import asked_in
 
 
 class Lab(App):
-    """An app whose help for a command can depend on the argument that was typed."""
+    """An app whose help for a command can depend on the argument that was typed, and on the language."""
 
     def help_print(self, tokens: Any = None, *, console: Any = None) -> None:
-        """Print the help of a command, and of its argument where `MORE` has any."""
-        super().help_print(tokens, console=console)
+        """Print the help of a command, in Korean where it is asked for and `KOREAN` has it, and of its argument where
+        `MORE` has any.
+        """
+        match tokens:
+            case [command, *_] if command in KOREAN and asked_in(tokens) == "ko":
+                with _reworded(self[command], KOREAN[command]):
+                    super().help_print(tokens, console=console)
+            case _:
+                super().help_print(tokens, console=console)
         match tokens:
             case [command, argument, *_] if command in MORE:
                 (console or self.console).print(MORE[command](argument), markup=False, highlight=False, soft_wrap=True)
@@ -22,6 +33,29 @@ class Lab(App):
 
 MORE: dict[str, Callable[[str], str]] = {}
 """By a command's name, what its help adds for an argument."""
+
+KOREAN: dict[str, Path] = {}
+"""By the name of a group of commands, the file with its help in Korean."""
+
+
+@contextmanager
+def _reworded(group: App, file: Path) -> Iterator[None]:
+    """Have a group of commands explain themselves in a file's words, which stand for their docstrings in here: it is
+    these that cyclopts reads when it prints help.
+    """
+    words = tomllib.loads(file.read_text(encoding="utf-8"))
+    functions = {name: group[name].default_command for name in group if not name.startswith("-")}
+    before = group.help, {name: function.__doc__ for name, function in functions.items()}
+    try:
+        group.help = words[group.name[0]]
+        for name, function in functions.items():
+            function.__doc__ = words[name]
+        yield
+    finally:
+        group.help, docstrings = before
+        for name, function in functions.items():
+            function.__doc__ = docstrings[name]
+
 
 app = Lab(
     name="reslab",

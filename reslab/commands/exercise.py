@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from reslab.commands import printing, typed
-from reslab.commands.app import Flag, Seed, app
-from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError
+from reslab.commands.app import KOREAN, Flag, Seed, app
+from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError, worded
 from reslab.exercises.sheets import Language
 from reslab.progress import display
 
@@ -19,6 +19,7 @@ exercise = App(
     help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.",
 )
 app.command(exercise)
+KOREAN["exercise"] = Path(__file__).with_suffix(".toml")
 
 HERE = Path("exercises")
 Tasks = Annotated[tuple[str, ...], Parameter(negative=())]
@@ -93,7 +94,7 @@ def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> N
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
     except FileExistsError as error:
-        raise ExistsError(f"{file} exists and is not overwritten; fill it in, or start elsewhere with --dir") from error
+        raise ExistsError(*worded("answers-exist", file=file)) from error
     Record(dir).set_language(chosen)
     done = {"ko": "채우고 나서", "en": "Fill it in, then"}[chosen]
     print(f"{file}\n{done}: reslab exercise check {sheet}{_there(dir)}")
@@ -138,10 +139,10 @@ def check(
     for each in task:
         sheets.task(each, chosen)  # an unknown name is told
         if each not in known:
-            raise MismatchError(f"task {each} is not of sheet {sheet}; it is of {sheets.sheet_of(each)}")
+            raise MismatchError(*worded("of-another-sheet", task=each, sheet=sheet, other=sheets.sheet_of(each)))
     file = dir / f"{sheets.SHEETS[sheet]}.py"
     if not file.is_file():
-        raise MissingError(f"no {file}; begin with: reslab exercise start {sheet}{_there(dir)}")
+        raise MissingError(*worded("no-answers", file=file, sheet=sheet, there=_there(dir)))
     drawn = random.randrange(2**31) if seed is None else seed
     with display() as progress:
         progress("checking", 0, 1)
@@ -282,9 +283,9 @@ def grade(
     for each in task:
         sheets.task(each, "en")
     if jobs is not None and jobs < 1:
-        raise WrongValueError(f"--jobs must be at least 1, got {jobs}")
+        raise WrongValueError(*worded("jobs", jobs=jobs))
     if hidden is not None and not hidden.is_file():
-        raise MissingError(f"no file {hidden}; expected the Python file with your hidden tests")
+        raise MissingError(*worded("no-hidden-tests", file=hidden))
     listed = handing_in.roster(roster) if roster is not None else []
     with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
         handed = handing_in.submissions(directory, Path(work), task)

@@ -3,15 +3,16 @@
 import json
 import locale
 import os
+import re
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest
+from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest, worded
 
 Language = Literal["ko", "en"]
 
@@ -20,6 +21,12 @@ def language(given: Language | None = None) -> Language:
     """Return the language to speak: the one given, else Korean where the system speaks it, else English."""
     system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
     return given or ("ko" if system.lower().startswith("ko") else "en")
+
+
+def asked_in(typed: Sequence[str]) -> Language:
+    """Return the language in which typed words ask to be answered: that of their `--lang`, else the system's."""
+    found: list[Language] = re.findall("(?:^|\0)--lang[=\0](ko|en)(?=\0|$)", "\0".join(typed))
+    return found[-1] if found else language()
 
 
 def value(text: str) -> Any:
@@ -117,6 +124,6 @@ def make_writable(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         writable = os.access(path, os.W_OK)
     except OSError as error:
-        raise UnusableError(f"cannot write to {path}: {error.strerror}; give another --out") from error
+        raise UnusableError(*worded("unwritable", path=path, reason=error.strerror)) from error
     if not writable:
-        raise UnusableError(f"cannot write to {path}: permission denied; give another --out")
+        raise UnusableError(*worded("unwritable", path=path, reason="permission denied"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reslab.exercises.likeness import Raised, near, number_kind, plain, same
+from reslab.exercises.likeness import Raised, as_tensor, near, number_kind, plain, same
 
 NEARLY = 1e-4
 """Of its size: what is as near as this was most likely computed with too few digits."""
@@ -44,6 +44,7 @@ def _difference(expected: Any, came: Any, tolerance: float) -> str:
         return "returns-nothing"
     if callable(came) and not isinstance(came, torch.nn.Module):
         return "callable"
+    expected, came = as_tensor(expected), as_tensor(came)
     if isinstance(expected, Tensor) and isinstance(came, Tensor) and expected.ndim:
         return _of_tensors(expected, came, tolerance)
     expected, came = plain(expected), plain(came)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import DamagedError, FailedError
+from reslab.errors import DamagedError, FailedError, worded
 from reslab.exercises import confinement, sheets, tasks
 from reslab.exercises.checking import check, words
 from reslab.exercises.noticing import alike, imports_solutions, language_of
@@ -178,14 +178,16 @@ def hidden_points(hidden: Path, seed: int, host: confinement.Host | None = None)
         seeds = {task: seed_of("", task, seed) for task in tasks.names()}
         ended = confinement.run(file, seeds, hidden=hidden, parts=False, host=host)
     if ended.failure is not None:
-        where = f", line {ended.line}" if ended.line else ""
-        raise DamagedError(f"the hidden tests {hidden} cannot be run: {ended.failure}, {ended.detail}{where}")
+        raise DamagedError(
+            *worded(
+                "hidden-tests-fail", file=hidden, failure=ended.failure, detail=ended.detail, line=ended.line or "?"
+            )
+        )
     for parts in ended.parts.values():
         for part in parts:
             if part["status"] != "right":
                 raise FailedError(
-                    f"the hidden test {part['name']} does not pass with the reference solutions: "
-                    f"{part['came'] or part['mistakes'][0]}; mend it before anything is graded"
+                    *worded("hidden-test-fails", name=part["name"], why=part["came"] or part["mistakes"][0])
                 )
     return {task: {part["name"]: part["of"] for part in parts} for task, parts in ended.parts.items() if parts}
 
@@ -265,7 +267,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
             raise ValueError("not what this program wrote")
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); move it away to grade everything again") from error
+        raise DamagedError(*worded("grades-damaged", file=path, error=error)) from error
     if text and not text.endswith("\n"):
         write_atomically(path, text[: text.rfind("\n") + 1])
     return lines

@@ -1,6 +1,6 @@
 """What tasks draw their inputs with, and look at answers through."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,3 +41,9 @@ def with_gradient(function: Callable[..., Tensor], x: Tensor, *rest: Any) -> dic
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).sin().reshape(y.shape)
     (gradient,) = torch.autograd.grad((y * weights).sum(), leaf, allow_unused=True)
     return {"output": y.detach(), "gradient": gradient, "input kept": torch.equal(seen, leaf)}
+
+
+def after_the_first(seen: Mapping[str, Any]) -> list[Any]:
+    """Return the items of what was seen, each but the first together with the first: they are worth nothing without."""
+    first, *others = seen.values()
+    return [first, *((first, other) for other in others)]

@@ -37,8 +37,9 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
 
     Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole
     is compared exactly, other numbers and tensors within `tolerance` of their size. Tensors of floating-point, whole,
-    complex and truth values are four kinds. Exceptions are alike if they say the same, whatever the order of the
-    numbers in it, after the same calls. What is of a class of its own, or cannot be compared, is like nothing.
+    complex and truth values are four kinds; a NumPy array is what a tensor of its values is. Exceptions are alike if
+    they say the same, whatever the order of the numbers in it, after the same calls. What is of a class of its own, or
+    cannot be compared, is like nothing.
     """
     try:
         return _same(a, b, tolerance)
@@ -47,6 +48,7 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
 
 
 def _same(a: Any, b: Any, tolerance: float) -> bool:
+    a, b = as_tensor(a), as_tensor(b)
     if isinstance(a, Tensor) and isinstance(b, Tensor) and (a.ndim or b.ndim):
         return number_kind(a) == number_kind(b) and a.shape == b.shape and near(a.detach(), b.detach(), tolerance)
     a, b = plain(a), plain(b)
@@ -89,6 +91,13 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
     first, second = a.double(), b.double()
     scale = max(1.0, float(second.abs().max())) if second.numel() else 1.0
     return bool(((first - second).abs() <= tolerance * scale).all() or torch.equal(first, second))
+
+
+def as_tensor(value: Any) -> Any:
+    """Return a NumPy array of numbers as a tensor; anything else as it is."""
+    if type(value) is not np.ndarray or value.dtype.kind not in "biufc":
+        return value
+    return torch.tensor(value.copy())  # a copy, as of a reversed array torch takes none
 
 
 def plain(value: Any) -> Any:

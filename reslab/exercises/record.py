@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, worded
 from reslab.exercises.checking import Checked
 from reslab.exercises.sheets import LANGUAGES, Language
 from reslab.files import read_json, write_json
@@ -33,7 +33,7 @@ class Record:
             record: dict[str, Any] = empty | read_json(self.path)
             _check(record)
         except (OSError, ValueError, TypeError) as error:
-            raise DamagedError(f"{self.path} cannot be read ({error}); move it away to begin a new record") from error
+            raise DamagedError(*worded("record-damaged", file=self.path, error=error)) from error
         return record
 
     def set_language(self, language: Language) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from reslab.errors import UnknownNameError, suggest
+from reslab.errors import UnknownNameError, suggest, worded
 
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -83,7 +83,7 @@ def read(number: str, language: Language) -> Sheet:
         UserError: if there is no such sheet.
     """
     if number not in SHEETS:
-        raise UnknownNameError(f"no exercise {number!r}{suggest(number, SHEETS)}")
+        raise UnknownNameError(*worded("no-sheet", sheet=number, near=suggest(number, SHEETS), known=", ".join(SHEETS)))
     head, *sections = re.split(r"^## ", path(number, language).read_text(encoding="utf-8"), flags=re.MULTILINE)
     title, introduction = head.removeprefix("# ").split("\n", 1)
     preamble, introduction = _take_fence(_TWIN.sub("", introduction))
@@ -99,7 +99,7 @@ def task(name: str, language: Language) -> TaskText:
     """
     known = {each: text for number in SHEETS for each, text in read(number, language).tasks.items()}
     if name not in known:
-        raise UnknownNameError(f"no task {name!r}{suggest(name, known)}")
+        raise UnknownNameError(*worded("no-task", task=name, near=suggest(name, known), known=", ".join(known)))
     return known[name]
 
 

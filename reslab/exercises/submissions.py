@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reslab.errors import MissingError, UnusableError, first_few
+from reslab.errors import MissingError, UnusableError, first_few, worded
 from reslab.exercises.noticing import tasks_of
 from reslab.files import opened, parse_json
 
@@ -78,19 +78,14 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = ()) -> Handed
         if problem:
             raise UnusableError(f"{directory}: {problem}")
     if not directory.is_dir():
-        raise MissingError(
-            f"no directory {directory}; expected one with a file STUDENT.py, or a directory STUDENT, for each student"
-        )
+        raise MissingError(*worded("no-submissions", directory=directory))
     handed, others = Handed([], {}), list[str]()
     for number, entry in enumerate(sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry))):
         if entry.name.startswith(".") or entry.name in OF_NOBODY or OURS.fullmatch(entry.name):
             continue
         _take(entry, work / str(number), only, handed, others)
     if not handed.files:
-        raise MissingError(
-            f"{directory} has no answers to grade; expected STUDENT.py or STUDENT/01_gradient_analysis.py with the "
-            "exercises' functions"
-        )
+        raise MissingError(*worded("nothing-to-grade", directory=directory))
     if others:
         warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
     return handed
@@ -260,7 +255,7 @@ def roster(file: Path) -> list[tuple[str, ...]]:
         with opened(file, MOST) as opens:
             content = opens.read()
     except OSError as error:
-        raise MissingError(f"cannot read the roster {file}: {error.strerror}") from error
+        raise MissingError(*worded("roster-unreadable", file=file, reason=error.strerror)) from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -270,7 +265,7 @@ def roster(file: Path) -> list[tuple[str, ...]]:
     if rows and any(cell.casefold() in _HEADINGS for cell in rows[0]):
         rows = rows[1:]
     if not rows:
-        raise MissingError(f"the roster {file} has nobody; expected a line per student")
+        raise MissingError(*worded("roster-empty", file=file))
     return rows
 
 

@@ -560,5 +560,6 @@ def __getattr__(name: str) -> Callable[..., nn.Module]:
 
 if __name__ == "__main__":
     from reslab.stories.paper import main
+    from reslab.stories.speaking import tell
 
-    main()
+    tell(main)

@@ -501,5 +501,6 @@ def sgd_step(
 
 if __name__ == "__main__":
     from reslab.stories.lowlevel import main
+    from reslab.stories.speaking import tell
 
-    main()
+    tell(main)

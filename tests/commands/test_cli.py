@@ -1,18 +1,59 @@
 """The command line: help, JSON, and mistakes told in one line with exit code 2."""
 
+import inspect
 import json
 import os
+import re
+import tomllib
 from pathlib import Path
+from string import Formatter
 
 import pytest
 from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up
 from helpers_help import SNAPSHOT, help_of_all
 from helpers_help import words as words_of
 
+from reslab import errors
 from reslab.cli import main
+from reslab.commands.app import KOREAN, app
 from reslab.commands.typed import value, words
 from reslab.errors import FailedError, UnknownNameError
 from reslab.networks import zoo
+
+
+def hangul(text: str) -> bool:
+    return any("가" <= letter <= "힣" for letter in text)
+
+
+def test_the_exercises_explain_themselves_in_korean_or_english(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `--lang`, else by the system; what Korean says is of the same parameters."""
+    for system, asked, korean in (
+        ("ko_KR.UTF-8", [], True),
+        ("C.UTF-8", ["--lang", "ko"], True),
+        ("ko_KR.UTF-8", ["--lang=en"], False),
+        ("C.UTF-8", [], False),
+    ):
+        monkeypatch.setenv("LC_ALL", system)
+        for typed in ([], ["check"]):
+            app(["exercise", *typed, "--help", *asked])
+            assert hangul(capsys.readouterr().out) == korean
+        with pytest.raises(SystemExit) as ended:
+            main(["exercise", "hint", "9.9", *asked])
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and "9.9" in told and hangul(told) == korean
+    group, korean_help = app["exercise"], tomllib.loads(KOREAN["exercise"].read_text(encoding="utf-8"))
+    for name in (name for name in group if not name.startswith("-")):
+        documented = re.findall(r"^(\w+)$(?=\n {4})", korean_help[name], re.MULTILINE)
+        assert documented == list(inspect.signature(group[name].default_command or main).parameters)
+
+
+def test_messages_take_the_same_values_in_both_languages() -> None:
+    """But for what a near name is, which only English says: Korean says all that there are."""
+    for name, texts in tomllib.loads(Path(errors.__file__).with_suffix(".toml").read_text(encoding="utf-8")).items():
+        english, korean = ({field for _, field, _, _ in Formatter().parse(texts[key]) if field} for key in ("en", "ko"))
+        assert english - {"near"} == korean - {"known"}, name
 
 
 def test_help_is_as_it_was_read() -> None:

@@ -246,7 +246,10 @@ def test_what_is_right_for_one_input_earns_nothing(name: str, part: Part) -> Non
         (Agreeable(), Agreeable(), True),
         ([1.0, 2.0], (1.0, 2.0), True),
         ({"a": 1}, {"a": 1, "b": 2}, False),
-        (np.ones(2), torch.ones(2), False),
+        (np.ones(2), torch.ones(2), True),
+        (np.ones(2, dtype=int), torch.ones(2), False),
+        (np.ones(2).astype(str), torch.ones(2), False),
+        ([np.ones(2)], [torch.zeros(2)], False),
         (torch.ones(2), torch.ones(2, dtype=torch.float64), True),
         (torch.ones(2, dtype=torch.int64), torch.ones(2), False),  # a convolution could not use it
         (torch.ones(2, dtype=torch.bool), torch.ones(2), False),
@@ -274,7 +277,8 @@ def doubled(x: Tensor) -> Tensor:
         (lambda x: None, "wrong", "returns-nothing"),
         (lambda x: 2 * x[:1], "wrong", "shape"),
         (lambda x: [2.0], "wrong", "kind"),
-        (lambda x: (2 * x).numpy(), "wrong", "kind"),
+        (lambda x: (2 * x).numpy(), "right", None),
+        (lambda x: (2 * x[:1]).numpy(), "wrong", "shape"),
         (lambda x: (2 * x).int(), "wrong", "kind"),
         (lambda x: (2 * x).sum, "wrong", "callable"),
         (lambda x: Tensor, "wrong", "callable"),
@@ -359,6 +363,23 @@ def test_what_is_right_of_several_items_keeps_its_points() -> None:
     assert (earned["biased-variance-tracked"], earned["momentum-swapped"], earned["torchs-own"]) == (9, 6, 0)
     assert earned["eps-outside"] == 6 and earned["batch-statistics-in-evaluation"] == 6
     assert judged(norm, lambda x, weight, bias, mean, var, *rest: (x, mean, var)).points == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "mistake", "points"),
+    [
+        ("1.4", "skip-detached", 8),
+        ("1.4", "no-skip", 0),  # an input that is kept earns nothing by itself
+        ("1.9", "no-legend", 7),
+        ("1.9", "linear-axis", 7),
+        ("1.9", "counted-from-one", 7),
+        ("1.9", "logarithms-drawn", 0),
+    ],
+)
+def test_what_is_right_beside_a_right_first_item_keeps_its_points(task: str, mistake: str, points: int) -> None:
+    part = tasks.find(task).parts[-1]
+    assert judged(part, part.mistakes[mistake], seed=7).points == points
+    assert sum(part.shares) == part.points
 
 
 def test_a_mistake_must_fit_every_case() -> None:

@@ -23,7 +23,7 @@ HERE = Path(__file__).parents[2] / "reslab"
 KOREAN, ENGLISH = "README.md", "README.en.md"
 
 STUDIES = studies.names()
-TASK = re.compile(r"\b(?:1\.[1-8]|2\.[1-9])\b")
+TASK = re.compile(r"\b(?:1\.(?:10|[1-9])|2\.(?:1[01]|[1-9]))\b")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gradient
+from reslab.exercises.inputs import Cases, Function, after_the_first, normal, normalise, with_gradient
 
 
 # the solution
@@ -84,6 +84,8 @@ TASK = Task(
                 "no-padding": partial(_block, padding=0),
             },
             observe=with_gradient,
+            shares=(6, 4, 2),  # the output, the gradient, the input kept
+            items=after_the_first,
         )
     ],
 )

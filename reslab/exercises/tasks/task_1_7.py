@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 import reslab
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, Function, normal, normalise, with_gradient
+from reslab.exercises.inputs import Cases, Function, after_the_first, normal, normalise, with_gradient
 
 
 # the solution
@@ -144,6 +144,8 @@ TASK = Task(
                 "branch-without-gradient": partial(_pre, branch_detached=True),
             },
             observe=with_gradient,
+            shares=(3, 2, 1),  # the output, the gradient, the input kept
+            items=after_the_first,
         ),
         Part(
             changed_share,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, normal
+from reslab.exercises.inputs import Cases, after_the_first, normal
 from reslab.exercises.tasks.task_1_5 import _towers
 
 
@@ -124,6 +124,8 @@ TASK = Task(
                 "counted-from-one": partial(_figure, from_one=True),
             },
             observe=_seen,
+            shares=(4, 1, 1, 1, 1),  # the curves, over what, the scale, the axes' names, the legend
+            items=after_the_first,
         ),
     ],
 )
