@@ -215,14 +215,15 @@ def test_what_is_generated_is_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == loaded("build").WRITTEN[name]()
 
 
+@pytest.mark.parametrize("end, misread", [("md", "## How it is misread"), ("ko.md", "## 잘못 읽기 쉬운 점")])
 @pytest.mark.parametrize("name", sorted({each.name for each in analyses().values()}))
-def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str) -> None:
-    page = f"docs/analyses/{name}.md"
+def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str, end: str, misread: str) -> None:
+    page = f"docs/analyses/{name}.{end}"
     (command,) = commands(page, "sh")
     _, _, called, *model = command.split(" --")[0].split()
     assert called == name
     assert f"({'-'.join([name, *model])}.png)" in text_of(page)
-    assert "## How it is misread" in text_of(page)
+    assert misread in text_of(page)
 
 
 @pytest.mark.slow
