@@ -155,6 +155,7 @@ class OtherDocstrings(ast.NodeTransformer):
         )
 
 
+@pytest.mark.slow
 def test_words_and_layout_change_no_digest(package: Path) -> None:
     """Every file written anew from its syntax tree: other docstrings, no comments, other lines, and CRLF
     at their ends.

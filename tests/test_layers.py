@@ -163,6 +163,7 @@ def test_the_check_can_fail() -> None:
     assert violations("successors", "from reslab.successors.regnet import Block") == ["reslab.successors.regnet"]
 
 
+@pytest.mark.slow
 def test_training_on_what_is_decoded_needs_no_torchvision(tmp_path: Path) -> None:
     """It takes a second or two to import, which every start and every worker process would pay."""
     folder = image_folder(tmp_path / "images", train=20)

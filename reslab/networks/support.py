@@ -316,7 +316,7 @@ class _Worker:
         if self.process is None or not self.process.is_alive():
             self._start()
         self.pipe.send(name)
-        why = f"not seen in {HANGS} seconds"
+        slow, why = True, f"not seen in {HANGS} seconds"
         try:
             if self.pipe.poll(HANGS):
                 return Row(**self.pipe.recv())
@@ -325,7 +325,7 @@ class _Worker:
             slow = self.process.exitcode == -getattr(signal, "SIGXCPU", 0)
             why = f"not seen in {SECONDS} seconds" if slow else "the process that looked at it died"
         self.stop()
-        return Row(name, family_of(name), refusal=why, traceback=True)
+        return Row(name, family_of(name), refusal=why, traceback=not slow)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")

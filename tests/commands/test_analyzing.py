@@ -109,6 +109,7 @@ def test_trained_weights_are_looked_at(tmp_path: Path) -> None:
     assert "layer1.0" in table.stdout and "error:" in table.stdout
 
 
+@pytest.mark.slow
 def test_two_networks_are_compared_by_name_and_by_file(tmp_path: Path) -> None:
     shipped = reslab_here("analyze", "alike", "resnet20", "--images", "8", "--json", "--other", "resnet20")
     record = json.loads(shipped.stdout)

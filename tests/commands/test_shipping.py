@@ -76,6 +76,7 @@ def test_the_errors_on_the_digits_are_those_of_the_card(model: str) -> None:
         assert expected["shipped"] < (0.7 if model == "plain56" else 0.05)
 
 
+@pytest.mark.slow
 def test_an_analysis_of_what_training_made_takes_them_and_says_so() -> None:
     def record(*arguments: str) -> dict[str, object]:
         found: dict[str, object] = json.loads(reslab_here("analyze", *arguments, "--images", "8", "--json").stdout)

@@ -260,6 +260,7 @@ def test_every_question_in_words_has_a_model_answer_and_a_rubric() -> None:
         assert len(korean.rubric) == len(english.rubric) >= 2 and min(len(korean.text), len(english.text)) > 60
 
 
+@pytest.mark.slow
 def test_the_container_grades_with_a_command_that_there_is(tmp_path: Path) -> None:
     text = Path(sheets.__file__).with_name("Dockerfile").read_text(encoding="utf-8")
     lines = [line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]

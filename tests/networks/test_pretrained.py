@@ -174,6 +174,7 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
     ).abs().max() <= 1.01 / 255 / std.min()  # rounded by torch, by Pillow
 
 
+@pytest.mark.slow
 @HUGGING_FACE
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of classes that are matched
 def test_a_trained_networks_name_is_a_name_of_weights(tmp_path: Path) -> None:
@@ -227,6 +228,7 @@ def test_a_network_of_hugging_faces_is_trained_and_fine_tuned(tmp_path: Path) ->
     assert tuned.returncode == 0 and json.loads(tuned.stdout)["directory"] != trained["directory"], tuned.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*left out what the network has no place for")
 def test_a_trained_network_by_name_is_what_a_trial_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

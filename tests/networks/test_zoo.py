@@ -211,12 +211,16 @@ def test_what_is_no_name_is_told() -> None:
         zoo.build("resnet20", weights=nn.Linear(1, 1).state_dict())  # type: ignore[arg-type]  # the mistake that is meant
 
 
-def test_what_is_kept_of_the_networks_is_what_they_are() -> None:
-    """Figures are the references, which the networks are measured against above."""
+def test_what_is_kept_of_the_networks_is_of_their_files_as_they_are() -> None:
     kept = json.loads(catalogue.FILE.read_text(encoding="utf-8"))
     assert {file: of["digest"] for file, of in kept.items()} == {
         file: catalogue.digest(file) for file in catalogue.model_files()
     }, "python -m reslab.networks.catalogue"
+
+
+@pytest.mark.slow
+def test_what_is_known_of_the_networks_is_what_they_are() -> None:
+    """Figures are the references, which the networks are measured against above."""
     known = catalogue.known()
     assert list(known.networks) == zoo.names()
     assert known.families == {name: zoo.required_options(name) for name in zoo.families()}

@@ -128,7 +128,7 @@ def test_each_order_as_figure_4_draws_it(order: str) -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(ValueError, match="depth 15 is not 6n"):
         cifar_activation_order(15)
-    with pytest.raises(ValueError, match="no order 'pre'; there are original"):
+    with pytest.raises(ValueError, match="no order 'pre'"):
         cifar_activation_order(14, "pre")  # type: ignore[arg-type]  # the mistake is what is tested
     with pytest.raises(ValueError, match="no shortcut 'gate'; there are scaling"):
         cifar_shortcut_ablation(14, "gate")  # type: ignore[arg-type]  # the mistake is what is tested

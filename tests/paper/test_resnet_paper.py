@@ -179,7 +179,7 @@ def test_v1_and_v15_differ_in_cost_alone(name: str, v1: float, v15: float) -> No
     assert len({parameters(network) for network in networks.values()}) == 1
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (101, 152))])
+@pytest.mark.parametrize("depth", [18, 34, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (50, 101, 152))])
 def test_v15_is_torchvisions_network(depth: int) -> None:
     theirs = getattr(torchvision.models, f"resnet{depth}")()
     ours = reslab.build(f"resnet{depth}", stride_in="3x3")
@@ -235,7 +235,9 @@ def v2_written_out(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return network.fc(x.mean((2, 3)))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["preresnet20", "preresnet164", "preresnet18", "preresnet50"])
+@pytest.mark.parametrize(
+    "name", ["preresnet20", "preresnet18", pytest.param("preresnet164", marks=pytest.mark.slow), "preresnet50"]
+)
 def test_v2_is_the_papers_words(name: str) -> None:
     network = reslab.build(name).double()
     images = torch.randn(4, 3, 32, 32).double()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_refused, reslab_here
+from helpers import assert_refused, reslab_here, slow_unless
 from helpers_browser import OVERFLOWING, TOO_FAINT, UNNAMED, Browser, afresh, needs_browser
 from helpers_report import a_study
 from torch import Tensor, nn
@@ -146,7 +146,7 @@ def see_that_logits_agree(chrome: Browser, name: str, images: int) -> None:
 
 @needs_browser
 @pytest.mark.xdist_group("browser")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_unless(("plain20", "resnet20"), NETWORKS))
 def test_logits_are_pythons_with_any_gates(opened: Browser, name: str) -> None:
     see_that_logits_agree(opened, name, SOME)
 
@@ -278,6 +278,7 @@ def see_that_answers_agree(chrome: Browser, name: str, off: Sequence[str]) -> fl
     return float(found["error"])
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.xdist_group("browser")
 def test_a_link_restores_what_is_shown_and_the_worker_counts_errors_again(chrome: Browser, page: Path) -> None:
@@ -379,6 +380,7 @@ def test_scores_move_as_one_draws(opened: Browser) -> None:
     assert opened.run("location.hash") == "#net=resnet20&image=7"
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.xdist_group("browser")
 def test_both_languages_fit_are_named_and_can_be_read_light_and_dark(opened: Browser) -> None:

@@ -123,7 +123,7 @@ TOPS = (
 )
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [pytest.param(390, marks=pytest.mark.slow), 1280])
 def test_every_view_and_claim_has_an_address_that_lands_where_it_should(
     chrome: Browser, page: Path, width: int
 ) -> None:
@@ -213,7 +213,7 @@ def test_a_network_has_one_colour_in_every_picture(opened: Browser) -> None:
     assert dict(opened.run(strokes))["plain-20"] == story == "#BD7F00"
 
 
-@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("width", [360, pytest.param(1400, marks=pytest.mark.slow)])
 def test_nothing_overflows(opened: Browser, width: int) -> None:
     opened.resize(width)
     for language, view in product(("en", "ko"), ("#start", "#ledger", "#study", "#explorer")):

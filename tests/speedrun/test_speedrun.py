@@ -275,6 +275,7 @@ def test_a_process_that_fails_is_one_error(tmp_path: Path) -> None:
     assert race._outcome(ours, Run(tmp_path, CONFIG), "speedrun s0", lambda *_: None) is None
 
 
+@pytest.mark.slow
 def test_a_sprint_that_diverges_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speedrun, "HEAD_RATE", 1e30)
     config = CONFIG.model_copy(update={"epochs": 0.3})

@@ -73,6 +73,7 @@ def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.Mo
     assert decided["training-makes-the-change-rarer"] == "refuted"  # before is after
 
 
+@pytest.mark.slow
 def test_a_variant_that_hardly_trains_is_worse_and_an_original_that_does_not_tests_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

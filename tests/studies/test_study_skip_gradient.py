@@ -43,6 +43,7 @@ def test_the_formulas_parts_add_up_to_the_dense_jacobian(kind: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_seed_has_an_image() -> None:
     torch.manual_seed(0)
     network, images = zoo.build("cifar_preresnet", depth=8, in_channels=1), torch.randn(4, 1, 8, 8)
