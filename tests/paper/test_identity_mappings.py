@@ -130,5 +130,5 @@ def test_mistakes_are_told() -> None:
         cifar_activation_order(15)
     with pytest.raises(ValueError, match="no order 'pre'"):
         cifar_activation_order(14, "pre")  # type: ignore[arg-type]  # the mistake is what is tested
-    with pytest.raises(ValueError, match="no shortcut 'gate'; there are scaling"):
+    with pytest.raises(ValueError, match="no shortcut 'gate'"):
         cifar_shortcut_ablation(14, "gate")  # type: ignore[arg-type]  # the mistake is what is tested

@@ -21,6 +21,7 @@ from reslab.ledger.record import Record, Verdict
 from reslab.measures import costs, reuse
 from reslab.networks import literature, zoo
 from reslab.report.pictures import data_rows, pictures
+from reslab.report.records import StudyRecord
 from reslab.studies import designs, successors
 from reslab.training.loop import TrialConfig
 
@@ -205,7 +206,7 @@ def test_the_picture_holds_the_whole_zoo_and_says_which_point_is_which() -> None
     assert points["resnet50"] == (zoo.reference("resnet50").macs, 25_557_032) and sizes.log_x and sizes.log_y
     assert {series.name for series in errors.series} == {printed.who for printed in (*literature.IMAGENET, torchvision)}
     title = successors.TEXT.title
-    (drawn,) = pictures(Record(study="successors", title=title, charts=[sizes]))
+    (drawn,) = pictures(StudyRecord(Record(study="successors", title=title, charts=[sizes]), []))
     assert drawn.kind == "points" and [series.text for series in drawn.series] == [
         series.text for series in sizes.series
     ]
