@@ -125,21 +125,22 @@ def train(
     typed.make_writable(out)
     if extend is not None:
         configs = [planning.extended(out, config, extend) for config in configs]
-    before = [Run(out, config).finished for config in configs]
+    runs = [Run(out, config) for config in configs]
+    before = runs[0].finished
     if is_main_process() and not json:
         print(dataset.describe(), flush=True)
         if start is not None:
             print(kept_and_new(configs[0], dataset), flush=True)
     with (
         display(quiet=not is_main_process()) as progress,
-        logging(log if is_main_process() else None, [Run(out, config) for config in configs], out / "logs"),
+        logging(log if is_main_process() else None, runs, out / "logs"),
     ):
         failures = run_trials(configs, out, loaded(dataset), progress)
     if len(configs) == 1 and failures:
         raise failures[0].error()
     if not is_main_process():
         return 0
-    done = [(config, Run(out, config).result()) for config in configs if Run(out, config).finished]
+    done = [(config, run.result()) for config, run in zip(configs, runs, strict=True) if run.finished]
     printing.warn_of_old([result for _, result in done], TrialConfig.code_digest(), dataset)
     told = [outcome(out, config, result, dataset) for config, result in done]
     if len(configs) > 1:
@@ -147,7 +148,7 @@ def train(
     elif json:
         printing.print_json(told[0])
     else:
-        print_run(told[0], data, before[0])
+        print_run(told[0], data, before)
     return 1 if failures else 0
 
 
