@@ -1,5 +1,6 @@
 """Runs as tables that round-trip."""
 
+import codecs
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,6 @@ from reslab.runs import Run
 
 
 def test_runs_are_a_row_per_trial_or_per_epoch_and_round_trip(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     configs = [tiny_trial(seed, epochs=1) for seed in range(2)]
     result = run_trial(configs[0], tmp_path / "some")
     Run(tmp_path / "others", configs[1]).create()
@@ -19,6 +19,7 @@ def test_runs_are_a_row_per_trial_or_per_epoch_and_round_trip(tmp_path: Path) ->
         out = tmp_path / f"runs.{kind}"
         done = reslab_here("runs", tmp_path, f"--{kind}", out)
         assert done.returncode == 0, done.stderr
+        assert out.read_bytes().startswith(codecs.BOM_UTF8) == (kind == "csv")
         frame = read(out).set_index("run")
         assert frame.loc[configs[0].digest(), "test_error"] == pytest.approx(result["test_error"])
         assert frame.loc[configs[1].digest(), "status"] == "unfinished"
