@@ -71,6 +71,7 @@ RESERVED = {
     "rich": {"progress", "commands"},
     "matplotlib": {"analysis", "api", "report", "exercises"},
     "ray": {"executors"},
+    "submitit": {"executors"},
     "pandas": {"analysis", "api"},
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in worker processes, or on a Ray cluster. None of it ever changes a result."""
+"""Where trials run: in this process, in worker processes, on Ray or Slurm. None of it ever changes a result."""
 
 from collections.abc import Sequence
 from pathlib import Path
