@@ -62,7 +62,7 @@ def test_a_job_whose_time_is_up_is_queued_again_and_ends_with_the_serial_weights
             told.append(first.name.removeprefix("process_"))
             os.kill(int(first.read_text(encoding="utf-8")), signal.SIGUSR2)
 
-    configs = [tiny_trial(seed, epochs=40) for seed in range(2)]
+    configs = [tiny_trial(seed, epochs=15) for seed in range(2)]
     executor = on_slurm({"partition": "big", "mem-per-cpu": "4G", "time": "90"})
     assert run_trials(configs, tmp_path / "jobs", executor, time_is_up) == []
     assert told and (cluster / "requeued").read_text(encoding="utf-8").split() == told
@@ -88,7 +88,7 @@ def test_a_job_that_is_killed_is_a_failure_and_ctrl_c_cancels_the_others(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(SlurmJob, "watcher", SlurmInfoWatcher(delay_s=1))  # and not ten minutes
-    configs = [tiny_trial(seed, epochs=400) for seed in range(2)]
+    configs = [tiny_trial(seed, epochs=150) for seed in range(2)]
     (failure,) = run_trials(configs[:1], tmp_path, on_slurm({}), kill)
     assert "ended with no result (FAILED)" in failure.reason and str(tmp_path / "slurm") in failure.reason
     with pytest.raises(KeyboardInterrupt):
