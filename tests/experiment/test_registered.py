@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a registration of two looks, and the study that was run by it."""
     where = tmp_path_factory.mktemp("registered")
     file = where / "registrations" / "shortcuts-900.json"
-    done = reslab_here("register", "shortcuts", "--seeds", "900:903", "--looks", "2,3", *SMOKE, "--out", file)
+    done = reslab_here("register", "shortcuts", "--seeds", "900:904", "--looks", "3,4", *SMOKE, "--out", file)
     assert done.returncode == 0, done.stderr
     assert hashlib.sha256(file.read_bytes()).hexdigest() in done.stdout
     words = ("study", "shortcuts", "--registered", file, "--until", "decided", "--workers", "1", "--out", where / "run")
@@ -62,9 +62,9 @@ def test_a_registration_says_what_is_fixed(file: Path) -> None:
             claims[claim["id"]].revision,
             claims[claim["id"]].margin_why,
         )
-    assert (found["study"], found["seeds"], found["looks"]) == ("shortcuts", [900, 901, 902], [2, 3])
+    assert (found["study"], found["seeds"], found["looks"]) == ("shortcuts", [900, 901, 902, 903], [3, 4])
     assert (found["error_rate"], found["code"]) == (0.05, code_of("reslab.studies.shortcuts"))
-    assert (found["config"]["epochs"], found["config"]["first_seed"], found["config"]["seeds"]) == (1, 900, 3)
+    assert (found["config"]["epochs"], found["config"]["first_seed"], found["config"]["seeds"]) == (1, 900, 4)
 
 
 def test_a_record_carries_its_registration_and_is_no_longer_exploratory(record: Record, file: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_record_carries_its_registration_and_is_no_longer_exploratory(record: 
     shares = [claim.share for claim in record.claims if claim.share is not None]
     assert all(share <= 0.025 for share in shares)
     undecided = any(claim.verdict == "inconclusive" for claim in record.claims)
-    assert record.config["seeds"] == (3 if undecided else 2)  # it goes on only while a claim is undecided
+    assert record.config["seeds"] == (4 if undecided else 3)  # it goes on only while a claim is undecided
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_a_registration_is_never_replaced(file: Path) -> None:
 
 def test_seeds_that_a_record_has_are_refused(place: Path, tmp_path: Path) -> None:
     words = ("register", "shortcuts", *SMOKE, "--known", place, "--out", tmp_path / "r.json")
-    assert_refused(reslab_here(*words, "--seeds", "901:904"), 901)
+    assert_refused(reslab_here(*words, "--seeds", "902:905"), 902)
     assert not (tmp_path / "r.json").exists()
-    assert reslab_here(*words, "--seeds", "903:906").returncode == 0
+    assert reslab_here(*words, "--seeds", "904:907").returncode == 0
     assert_refused(reslab_here("register", "shortcuts", "--seeds", "1:9", "--known", tmp_path / "none"), "none")
 
 
