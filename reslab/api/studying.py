@@ -183,16 +183,17 @@ def study(
     config = chosen.configure(preset, settings)
     if workers is not None and workers < 1:
         raise WrongValueError(f"workers must be at least 1, got {workers}")
-    path = (
-        Path(out)
-        if out is not None
-        else Path("runs") / (chosen.name if preset == "default" else f"{chosen.name}-{preset}")
-    )
+    path = usual_place(chosen.name, preset) if out is None else Path(out)
     directory = Directory(path).prepare(chosen, None if replace else config)
     with shown(progress) as tell:
         run_study(chosen, config, directory, local(workers), tell)
     write_report([path], path / "report.html")
     return Study(path)
+
+
+def usual_place(name: str, preset: str) -> Path:
+    """Return the directory of a study that is given none."""
+    return Path("runs") / (name if preset == "default" else f"{name}-{preset}")
 
 
 def question_of(asked: str | ModuleType | PathLike[str]) -> Question:

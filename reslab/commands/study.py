@@ -86,6 +86,7 @@ def study(
         its own, such as `--depths 20,56`; `reslab study NAME --help` says what they are.
     """
     from reslab import studies
+    from reslab.api.studying import question_of, usual_place
     from reslab.experiment.directory import Directory
     from reslab.experiment.study import run_study
     from reslab.report.page import write_report
@@ -95,12 +96,8 @@ def study(
 
     if (name is None) == (from_ is None):
         raise MissingError("name a study, or give the file of your own: reslab study --from my_study.py")
-    if from_ is not None:
-        from reslab.api.studying import question_of
-
-        chosen = [question_of(from_)]
-    else:
-        chosen = list(map(studies.find, studies.names() if name == "all" else [name or ""]))
+    asked = studies.names() if name == "all" else [from_ or name or ""]
+    chosen = list(map(question_of, asked))
     names = [each.name for each in chosen]
     configs = [each.configure(preset, typed.words(settings)) for each in chosen]
     registration = None
@@ -110,7 +107,7 @@ def study(
         raise MismatchError("--until decided needs --registered, and a registration of several looks")
     runner = executor_of(executor, workers, address, slurm)
     if out is None:
-        paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
+        paths = [usual_place(each, preset) for each in names]
     else:
         paths = [out / each for each in names] if name == "all" else [out]
     directories = [
