@@ -72,7 +72,7 @@ RESERVED = {
     "matplotlib": {"analysis", "api", "report", "exercises"},
     "ray": {"executors"},
     "submitit": {"executors"},
-    "pandas": {"analysis", "api"},
+    "pandas": {"analysis", "api", "commands"},
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
