@@ -39,10 +39,21 @@ def write(frame: "pd.DataFrame", places: Places) -> list[str]:
     from reslab.files import write_atomically
 
     for kind, path in places.items():
-        write_atomically(path, _csv(frame) if kind == "csv" else frame.to_parquet(index=False))
+        write_atomically(path, _csv(frame) if kind == "csv" else _parquet(frame))
     return [f"wrote {path}: {len(frame):,} rows, {len(frame.columns)} columns" for path in places.values()]
 
 
 def _csv(frame: "pd.DataFrame") -> bytes:
     """Return a table as CSV behind the mark by which spreadsheets know UTF-8."""
     return frame.to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
+
+
+def _parquet(frame: "pd.DataFrame") -> bytes:
+    """Return a table as Parquet, whose columns are each of one kind: one of several, such as a setting that is a number
+    here and a word there, as text.
+    """
+    from pandas.api.types import infer_dtype
+
+    mixed = [name for name in frame if infer_dtype(frame[name]) in ("mixed", "mixed-integer")]
+    texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
+    return frame.assign(**texts).to_parquet(index=False)

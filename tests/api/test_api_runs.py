@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers import assert_refused, reslab_here, tiny_trial
 
+from reslab.commands import tables
 from reslab.executors import run_trial
 from reslab.runs import Run
 
@@ -30,3 +31,11 @@ def test_runs_are_a_row_per_trial_or_per_epoch_and_round_trip(tmp_path: Path) ->
     assert pd.read_csv(epochs)["heldout_error"].tolist() == [pytest.approx(result["heldout_error"])]
     assert configs[0].digest() in reslab_here("runs", tmp_path / "some").stdout
     assert_refused(reslab_here("runs", tmp_path / "nothing"), tmp_path / "nothing")
+
+
+def test_a_setting_that_is_a_number_here_and_a_word_there_is_text_in_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"mixed": ["a", 1, None], "numbers": [1, 2.5, None]})
+    tables.write(frame, {"parquet": tmp_path / "table"})
+    read = pd.read_parquet(tmp_path / "table")
+    assert read["mixed"].tolist()[:2] == ["a", "1"] and read["mixed"].isna().tolist() == [False, False, True]
+    assert read["numbers"].tolist()[:2] == [1, 2.5]
