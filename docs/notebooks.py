@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-TUTORIALS = ("learner", "engineer", "researcher")
+TUTORIALS = ("learner", "engineer", "researcher", "gates")
 LANGUAGES = ("en", "ko")
 LONGEST = 4000
 """Characters of a value's text that are kept beside its HTML."""

@@ -17,15 +17,15 @@ from helpers_docs import loaded
 import reslab
 
 ROOT = Path(__file__).parents[1]
-TUTORIALS = ("learner", "engineer", "researcher")
 notebooks = loaded("notebooks")
+TUTORIALS = notebooks.TUTORIALS
 
 
 def code(name: str, language: str = "en") -> list[str]:
     return [notebooks.source(cell) for cell in notebooks.cells(notebooks.read(name, language), "code")]
 
 
-@pytest.mark.parametrize("name", [*TUTORIALS, "gates"])
+@pytest.mark.parametrize("name", TUTORIALS)
 def test_both_languages_have_the_same_code_and_as_much_prose(name: str) -> None:
     english, korean = (notebooks.read(name, language) for language in notebooks.LANGUAGES)
     assert code(name, "en") == code(name, "ko")
@@ -109,7 +109,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow  # trains
-@pytest.mark.parametrize("name", list(SEEN))
+@pytest.mark.parametrize("name", TUTORIALS)
 def test_an_installed_wheel_runs_each_notebook_from_top_to_bottom(name: str, installed: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
