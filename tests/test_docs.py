@@ -32,6 +32,7 @@ from helpers_docs import (
     text_of,
 )
 from helpers_images import image_folder
+from helpers_slurm import make_cluster
 from torch.distributed.run import get_args_parser
 
 import reslab
@@ -116,11 +117,17 @@ def test_a_command_too_large_for_a_test_comes_to_its_work(
         return
     work = Mock(side_effect=ReachedError)
     monkeypatch.setattr(WORK[arguments[0]], work)
+    if "slurm" in arguments and os.name != "posix":
+        pytest.skip("its programs here are shell scripts")
+    make_cluster(tmp_path / "bin", tmp_path / "state")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(ReachedError):
         done = reslab_here(*arguments)
         pytest.fail(f"{command} ended with {done.returncode}: {done.stderr}")
     if "--address" in arguments:
         assert work.call_args.args[3].keywords == {"address": "HOST:6379"}
+    if "slurm" in arguments:
+        assert work.call_args.args[3].keywords == {"options": {"partition": "gpu"}, "minutes": 120, "cluster": "slurm"}
 
 
 ERROR_SECTIONS = list(zip(commands(ERRORS, "sh"), fences(ERRORS, "output"), strict=True))

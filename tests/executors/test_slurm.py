@@ -62,7 +62,7 @@ def test_a_job_whose_time_is_up_is_queued_again_and_ends_with_the_serial_weights
             told.append(first.name.removeprefix("process_"))
             os.kill(int(first.read_text(encoding="utf-8")), signal.SIGUSR2)
 
-    configs = [tiny_trial(seed, epochs=15) for seed in range(2)]
+    configs = [tiny_trial(seed, epochs=30) for seed in range(2)]
     executor = on_slurm({"partition": "big", "mem-per-cpu": "4G", "time": "90"})
     assert run_trials(configs, tmp_path / "jobs", executor, time_is_up) == []
     assert told and (cluster / "requeued").read_text(encoding="utf-8").split() == told
