@@ -76,6 +76,7 @@ RESERVED = {
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
     "pydantic": {
+        "bench",
         "ledger",
         "files",
         "shapes",
