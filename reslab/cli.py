@@ -114,7 +114,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise MissingError("the current directory was removed; change to another") from error
+        raise MissingError("the current directory no longer exists; change to another") from error
     for word in words:
         try:
             taken = b"\0" not in os.fsencode(word)
@@ -123,7 +123,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
         if not taken:
             raise WrongValueError(f"{word!r} contains characters that are not allowed in a file or network name")
         if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
-            raise WrongValueError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
+            raise WrongValueError(f"{word!r} is not ASCII, which this locale requires of file names; {UTF8}")
 
 
 def _complain(message: str, debug: bool, error: Exception) -> None:

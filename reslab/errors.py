@@ -115,21 +115,21 @@ def explained(error: Exception, language: str = "en") -> str | None:
         return " ".join(((error.korean if language == "ko" else None) or str(error)).split())
     if isinstance(error, FileNotFoundError):
         return (
-            f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed while this ran, the "
-            "same command makes it again"
+            f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed during this run, run "
+            "the same command again"
         )
     if isinstance(error, OSError):  # a full disk, a directory that may not be written
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept"
     if isinstance(error, UnicodeEncodeError):
         advice = (
-            "rename what has it in its name"
+            "rename the file or directory that has it in its name"
             if sys.getfilesystemencoding() == "utf-8"
-            else f"file names are ASCII under this locale: {UTF8}"
+            else f"this locale allows only ASCII in file names: {UTF8}"
         )
         return f"{error.object[error.start : error.end]!r} cannot be written as {error.encoding}; {advice}"
     # pathlib's and others', who have no kind of their own for it
     if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "this user, or the one behind a ~, has no home directory; write the path in full, or set HOME"
+        return "this user, or the one after a ~, has no home directory; give the full path, or set HOME"
     return None
 
 

@@ -134,11 +134,9 @@ def opened(path: Path, most: int) -> Iterator[BufferedReader]:
     """
     found = path.stat()  # before it is opened, which of a pipe would wait for a writer
     if not stat.S_ISREG(found.st_mode):
-        raise DamagedError(f"{path} is no regular file, and is not read; move it away")
+        raise DamagedError(f"{path} is not a regular file; move it away")
     if found.st_size > most:
-        raise DamagedError(
-            f"{path} has {found.st_size:,} bytes, more than any file of its kind, and is not read; move it away"
-        )
+        raise DamagedError(f"{path} has {found.st_size:,} bytes, too many for a file of its kind; move it away")
     with path.open("rb") as file:
         yield file
 
@@ -168,7 +166,7 @@ def read_record(path: Path, kind: type[Shape]) -> Json:
     except ValueError as error:
         raise DamagedError(f"{path} is damaged ({error})") from error
     if complaint := wrong(kind, record):
-        raise DamagedError(f"{path} does not hold what such a file does ({complaint})")
+        raise DamagedError(f"{path} does not have the expected content ({complaint})")
     return dict(record)
 
 
@@ -193,7 +191,7 @@ def read_sealed(path: Path) -> bytes:
         whole = file.read()
     _, _, content = whole.partition(b"\n")
     if whole != sealed(content):
-        raise DamagedError(f"{path} is damaged: its content does not have the hash that it was sealed with")
+        raise DamagedError(f"{path} is damaged: its content does not match its hash")
     return content
 
 

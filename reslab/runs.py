@@ -117,14 +117,14 @@ def check_files(directory: Path, *names: str) -> None:
         lines = read_sealed(directory / SUMS).decode().splitlines()
     except (OSError, ValueError) as error:
         raise DamagedError(
-            f"{directory / SUMS} is missing or damaged, so nothing says that the run is whole; {advice}"
+            f"{directory / SUMS} is missing or damaged, so the run cannot be verified; {advice}"
         ) from error
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in names or dict.fromkeys((*sums, TRIAL, RESULT)):
         path = directory / name
         if not path.is_file() or sha256(path) != sums.get(name):
             raise DamagedError(
-                f"{path} is {'damaged' if path.is_file() else 'missing'}: it is not as it was when the run "
+                f"{path} is {'damaged' if path.is_file() else 'missing'}: it has changed since the run "
                 f"finished; {advice}"
             )
 
@@ -185,7 +185,7 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         for path in self.path.iterdir():
             if path.exists() and not path.is_file() and not path.is_dir():
-                raise DamagedError(f"{path} is no regular file; move it away")
+                raise DamagedError(f"{path} is not a regular file; move it away")
         if (self.path / TRIAL).exists():
             self._check_trial()
         else:
@@ -206,8 +206,7 @@ class Run:
             whole = False
         if not whole:
             raise DamagedError(
-                f"{self.path / TRIAL} is damaged: it does not hold the config that the directory is named after; "
-                "delete it"
+                f"{self.path / TRIAL} is damaged: its config does not match the directory's name; delete it"
             )
 
     def tidy(self) -> None:

@@ -95,8 +95,8 @@ class Subject:
         told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
-                f"the weights distinguish {told_apart} classes, and {data.name} has {data.num_classes}; give the "
-                "--data that they were trained on"
+                f"the weights have {told_apart} classes, and {data.name} has {data.num_classes}; give the --data that "
+                "they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
 
@@ -179,7 +179,7 @@ def prepared_for(
     if not len(mean) == len(std) == data.in_channels:
         trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
         raise MismatchError(
-            f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have "
+            f"the weights{trained_on} take images with {len(mean)} channels, and those of {data.name} have "
             f"{data.in_channels}; give other --data"
         )
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"

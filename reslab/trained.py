@@ -41,11 +41,10 @@ class Evaluation(dict[str, Any]):
         channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
         whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
         return (
-            f"{self['model']} on the {self['part']} part of {self['data']} ({self['images']:,} images), "
-            f"{self['view']} view at {size}:\n"
-            f"top-1 error {100 * self['top1_error']:.2f} %, top-5 error {100 * self['top5_error']:.2f} %, loss {loss}\n"
-            f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: "
-            f"{self['batchnorm']}"
+            f"{self['model']} on the {self['part']} part of {self['data']} ({self['images']:,} images), {self['view']} "
+            f"view at {size}:\ntop-1 error {100 * self['top1_error']:.2f} %, top-5 error "
+            f"{100 * self['top5_error']:.2f} %, loss {loss}\nmean ({channels[0]}) and standard deviation "
+            f"({channels[1]}) from {whose}; BatchNorm statistics: {self['batchnorm']}"
         )
 
 
@@ -186,7 +185,7 @@ def predict(
     names = kept.pop("classes", None)
     if not {"mean", "std"} <= kept.keys():
         raise MissingError(
-            f"nothing in {weights} says how images are prepared; `reslab weights` writes a file that does, with "
+            f"{weights} does not state how images are normalised; write a file that does with `reslab weights`, "
             "--mean and --std"
         )
     mode = "L" if len(kept["mean"]) == 1 else "RGB"
@@ -201,7 +200,7 @@ def predict(
             data, _ = prepared_for(subject.network, _alone(pixels, kept, subject.network), kept, size)
             scores = logits_of(subject.network(data.test[0]))
             if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
-                raise UnseenError(f"{model} gives no scores of classes for an image")
+                raise UnseenError(f"{model} does not return class scores for an image")
             shares = scores.float().softmax(1)[0]
             best = shares.topk(min(top, len(shares)))
             said = [

@@ -102,7 +102,7 @@ def alike(
     """
     if batch < SMALLEST or len(images) < SMALLEST:
         raise WrongValueError(
-            f"CKA needs {SMALLEST} images or more in a batch; got {len(images)}, in batches of {batch}"
+            f"CKA needs at least {SMALLEST} images per batch; got {len(images)}, in batches of {batch}"
         )
     one = as_view(network, images)
     two = one if other is None else as_view(other, images)

@@ -144,7 +144,7 @@ def loss_smoothness(
     """
     if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
         raise WrongValueError(
-            f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}"
+            f"steps must be above 0, got multiples {list(multiples)} of the learning rate {learning_rate}"
         )
     network = as_network(network, images)
     start = _trained(network)
@@ -200,7 +200,7 @@ def covariate_shift(
             layer of a name.
     """
     if not learning_rate > 0:
-        raise WrongValueError(f"learning_rate must be over 0, got {learning_rate}")
+        raise WrongValueError(f"learning_rate must be above 0, got {learning_rate}")
     network = as_network(network, images)
     start = _trained(network)
     order = _execution_order(network, images, start)
@@ -226,7 +226,7 @@ def covariate_shift(
 def _trained(network: nn.Module) -> dict[str, Tensor]:
     trained = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
     if not trained:
-        raise UnseenError("the network has no parameter that trains: requires_grad is off for all of them")
+        raise UnseenError("the network has no trainable parameters: requires_grad is off for all of them")
     return trained
 
 

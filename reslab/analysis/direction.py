@@ -108,14 +108,16 @@ def direction(
     check_batch(images, labels, loss)
     for block, place in zip(view.blocks, view.plan.places, strict=True):
         if not place.plain:
-            raise UnseenError(f"block {block.name} is no plain sum of a shortcut and a branch, so it points nowhere")
+            raise UnseenError(
+                f"block {block.name} is not a plain sum of a shortcut and a branch, so its direction is not defined"
+            )
     found = []
     with evaluating(view, images if batch_statistics else None), torch.enable_grad():
         view.network.requires_grad_(False)
         if not answers_alone(view.whole, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so its loss "
-                "has no gradient of its own"
+                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so its "
+                "loss has no gradient of its own"
             )
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)

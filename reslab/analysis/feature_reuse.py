@@ -54,8 +54,8 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
             found.append(DenseBlock((*(convolutions[0] for convolutions in layers), *following), starts))
     if not found:
         raise UnseenError(
-            "the network has no dense blocks: modules whose layers each take everything that came before them in "
-            "the module"
+            "the network has no dense blocks, that is, modules in which each layer takes the outputs of all earlier "
+            "layers"
         )
     return found
 

@@ -181,8 +181,8 @@ def jacobian(
         exact = View(network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output)
         if not answers_alone(exact.whole, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block "
-                "has a Jacobian at one image"
+                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
+                "block has a Jacobian at a single image"
             )
         inputs = _inputs(exact, images)
         found = [
@@ -210,7 +210,7 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
             raise UnknownNameError(f"no block {name!r}; known: {', '.join(known)}")
         if seen.blocks[known.index(name)].kind == "concat":
             raise UnseenError(
-                f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F"
+                f"block {name} is a dense layer, which concatenates and does not add, so it has no Jacobian I + J_F"
             )
     return [known.index(name) for name in names]
 

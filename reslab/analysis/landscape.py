@@ -106,11 +106,11 @@ def landscape(
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
     """
     if points < 3 or points % 2 == 0:
-        raise WrongValueError(f"points must be odd and at least 3, so that one is at the centre, got {points}")
+        raise WrongValueError(f"points must be odd and at least 3, so that one lies at the centre; got {points}")
     if dimensions not in (1, 2):
-        raise WrongValueError(f"a surface has 1 or 2 dimensions, got {dimensions}")
+        raise WrongValueError(f"dimensions must be 1 or 2, got {dimensions}")
     if not radius > 0:
-        raise WrongValueError(f"radius must be over 0, got {radius}")
+        raise WrongValueError(f"radius must be above 0, got {radius}")
     network = as_network(network, images)
     generator = torch.Generator().manual_seed(seed)
     directions = [filter_normalised(network, generator) for _ in range(dimensions)]
@@ -150,7 +150,7 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
         random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
         direction[name] = random * (_filter_norms(owners[parameter], weight) / _filter_norms(owners[parameter], random))
     if not any(step.any() for step in direction.values()):
-        raise UnseenError("the network has no filters to move: no weight of a convolution or a linear layer")
+        raise UnseenError("the network has no filters to move: it has no convolution and no linear layer")
     return direction
 
 

@@ -80,7 +80,7 @@ def lesions(
         if kind not in KINDS:
             raise UnknownNameError(f"no replacement {kind!r}; known: {', '.join(KINDS)}")
     if "resample" in kinds and len(images) < 2:
-        raise WrongValueError("one image has no other whose value could replace its own; give two or more")
+        raise WrongValueError("a value is replaced by another image's, so one image is not enough; give at least two")
     view = as_view(network, images)
     n = len(view)
     generator = torch.Generator().manual_seed(seed)

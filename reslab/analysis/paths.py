@@ -194,7 +194,8 @@ def sample_paths(
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
         raise WrongValueError(
-            f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}"
+            f"lengths must lie between 0 and the number of blocks, {n}, and draws must be at least 1; got {lengths} "
+            f"and {draws}"
         )
     generator = torch.Generator().manual_seed(seed)
     norms = []
@@ -226,7 +227,8 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Vi
     if not view.is_chain:
         kinds = ", ".join(sorted({block.kind for block in view.blocks}))
         raise UnseenError(
-            f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one"
+            f"path lengths are defined for a chain of residual blocks, and this network's blocks ({kinds}) do not "
+            "form one"
         )
     return view
 

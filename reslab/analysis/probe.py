@@ -79,7 +79,7 @@ def probe(
     """
     check_batch(images, labels)
     if len(images) < 4 or ridge <= 0:
-        raise WrongValueError(f"a probe needs four images or more and a ridge over 0; got {len(images)} and {ridge}")
+        raise WrongValueError(f"a probe needs at least four images and a ridge above 0; got {len(images)} and {ridge}")
     view = as_view(network, images)
     features: list[list[Tensor]] = [[] for _ in view.blocks]
     with evaluating(view), torch.inference_mode():

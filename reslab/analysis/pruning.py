@@ -90,7 +90,7 @@ def prune(
     n = len(view)
     steps = max(1, n // 2) if steps is None else steps
     if not 1 <= steps <= n:
-        raise WrongValueError(f"steps must be from 1 to the number of blocks, {n}; got {steps}")
+        raise WrongValueError(f"steps must lie between 1 and the number of blocks, {n}; got {steps}")
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision, loss)
         gates = torch.ones(n, device=images.device)

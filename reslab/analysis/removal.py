@@ -199,7 +199,8 @@ def remove_random(
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
         raise WrongValueError(
-            f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}"
+            f"counts must lie between 0 and the number of blocks, {n}, and draws must be at least 1; got "
+            f"{list(counts)} and {draws}"
         )
     generator = torch.Generator().manual_seed(seed)
     gates = torch.ones(len(counts), draws, n)
@@ -239,9 +240,9 @@ def reorder(
     """
     view = as_view(network, images)
     if not view.is_chain:
-        raise UnseenError("blocks can be exchanged in a chain of residual blocks only")
+        raise UnseenError("blocks can be swapped only in a chain of residual blocks")
     if draws < 1 or not swaps or min(swaps) < 0:
-        raise WrongValueError(f"swaps must be 0 or more, and draws at least 1; got {list(swaps)} and {draws}")
+        raise WrongValueError(f"swaps must be at least 0, and draws at least 1; got {list(swaps)} and {draws}")
     movable = [
         index
         for index, block in enumerate(view.blocks)
@@ -250,7 +251,7 @@ def reorder(
     groups = [list(group) for _, group in groupby(movable, key=lambda index: view.blocks[index].stage)]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
-        raise UnseenError("no two blocks of this network have one shape in one stage, so none can be exchanged")
+        raise UnseenError("no stage of this network has two blocks of the same shape, so none can be swapped")
     generator = torch.Generator().manual_seed(seed)
     orders = [list(range(len(view)))]
     for count in swaps:

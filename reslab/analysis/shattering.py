@@ -84,13 +84,15 @@ def shattering(
             take the images, or these are not two different ones.
     """
     if not 1 <= lags < points:
-        raise WrongValueError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
+        raise WrongValueError(
+            f"lags must lie between 1 and {points - 1}, one less than the {points} points; got {lags}"
+        )
     if not isinstance(images, Tensor) or not images.is_floating_point():
         given = images.dtype if isinstance(images, Tensor) else "several inputs"
-        raise WrongValueError(f"a line lies between two images of floating-point numbers, and not between {given}")
+        raise WrongValueError(f"the ends of a line must be floating-point images, got {given}")
     if len(images) != 2 or torch.equal(images[0], images[1]):
         raise WrongValueError(
-            f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}"
+            f"expected two different images, the ends of the line, of shape [2, …]; got {list(images.shape)}"
         )
     network = as_network(network, images)
     places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(
@@ -100,7 +102,7 @@ def shattering(
     with evaluating(network, line if batch_statistics else None):
         if not answers_alone(network, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so that no "
+                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
                 "point has a gradient of its own"
             )
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
@@ -136,8 +138,7 @@ def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
         if not isinstance(out, Tensor) or out.dim() != 2 or not 0 <= logit < out.shape[1]:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise MismatchError(
-                f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was "
-                "expected"
+                f"there is no logit {logit}: the network's output is {shape}; expected [B, more than {logit}]"
             )
         (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
     return gradient.flatten(1).double().cpu().numpy()

@@ -136,11 +136,16 @@ def split(
     """
     view = as_view(network, images)
     if not view.is_chain or not all(place.plain for place in view.plan.places):
-        raise UnseenError("logits are split over a chain of plain sums of a shortcut and branches, which this is not")
+        raise UnseenError(
+            "only a chain of blocks that each add a branch to a shortcut can be split, and this network is not one; "
+            "try a residual network, such as resnet20"
+        )
     found = []
     with evaluating(view):
         if not answers_alone(view.whole, images):
-            raise UnseenError("an image's answer depends on the others in its batch, so it has no parts of its own")
+            raise UnseenError(
+                "the output for an image depends on the rest of its batch, so it cannot be split by itself"
+            )
         exact = copied(view).double().eval().requires_grad_(False)
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
@@ -149,9 +154,7 @@ def split(
             with torch.no_grad():
                 own = view.whole(x)
             if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):
-                raise UnseenError(
-                    "the network answers otherwise in float64, so the parts would not be those of its own"
-                )
+                raise UnseenError("the network gives other outputs in float64, so the parts would not be its own")
             found.append((parts.cpu(), logits.cpu()))
             progress("split", min(start + BATCH, len(images)), len(images))
     parts, logits = (torch.cat(column, -2) for column in zip(*found, strict=True))
@@ -167,10 +170,12 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     tail = _Tail(exact)
     logits = tail.run(x, None)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        raise UnseenError("the network gives no logits [B, classes], so there is nothing to split")
+        raise UnseenError("the network does not return logits [B, classes], so there is nothing to split")
     if classes is not None:
         if len(set(classes)) < 2 or not all(0 <= each < logits.shape[1] for each in classes):
-            raise WrongValueError(f"classes must be two or more from 0 to {logits.shape[1] - 1}, got {list(classes)}")
+            raise WrongValueError(
+                f"classes must be at least two numbers from 0 to {logits.shape[1] - 1}, got {list(classes)}"
+            )
         logits = logits[:, list(classes)]
     sources = [tail.added[node] for node in tail.starts] + [made for made, _ in tail.biased]
     amounts = [source.detach() for source in sources[: len(tail.starts)]] + [offset for _, offset in tail.biased]
@@ -185,8 +190,9 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     missing = (parts.sum(0) - logits).abs().max() / logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny)
     if not missing <= TOLERANCE:
         raise UnseenError(
-            f"the parts miss the logits by {missing.item():.1g} of these: what leads from the blocks to the logits is "
-            "not linear with masks and statistics fixed, or adds what is no layer's bias"
+            f"the parts do not add up to the logits (relative error {missing.item():.1g}): with masks and statistics "
+            "fixed, the way from the blocks to the logits is not linear, or it adds something that is not a "
+            "layer's bias"
         )
     return parts, logits
 

@@ -130,17 +130,17 @@ def _detached(name: str, values: Any) -> Any:
         parts = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         if not parts or len({part.shape[:1] for part in parts}) != 1:
             raise WrongValueError(
-                f"images in a {type(values).__name__} are tensors [B, …] of one B, got {shapes_of(values)}"
+                f"images in a {type(values).__name__} must be tensors [B, …] with the same B, got {shapes_of(values)}"
             )
         return Inputs(tree_map(lambda leaf: _detached("parts", leaf) if isinstance(leaf, Tensor) else leaf, values))
     if not isinstance(values, Tensor):
         raise WrongValueError(
-            f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one"
+            f"{name} must be a tensor [B, …], got {type(values).__name__}; join a loader's batches with torch.cat"
         )
     if not values.dim() or not len(values):
-        raise WrongValueError(f"{name} must be a tensor [B, …] of one or more, got {list(values.shape)}")
+        raise WrongValueError(f"{name} must be a tensor [B, …] with B at least 1, got {list(values.shape)}")
     if not values.isfinite().all():
-        raise WrongValueError(f"{name} hold NaN or infinity; finite numbers were expected")
+        raise WrongValueError(f"{name} must be finite, and contain NaN or infinity")
     return values.detach()
 
 
@@ -192,17 +192,18 @@ def check_weights(network: nn.Module) -> None:
     """
     for name, parameter in network.named_parameters():
         if parameter.is_meta:
-            raise UnseenError(f"parameter {name} is on the meta device, where there are shapes and no numbers")
+            raise UnseenError(
+                f"parameter {name} is on the meta device, which holds shapes without numbers; build the "
+                "network on a real device"
+            )
         if not parameter.isfinite().all():
-            raise UnseenError(f"parameter {name} holds NaN or infinity; an analysis of it would mean nothing")
+            raise UnseenError(f"parameter {name} contains NaN or infinity, so an analysis would be meaningless")
     for name, buffer in network.named_buffers():
         if buffer.isnan().any():
-            raise UnseenError(f"buffer {name} holds NaN; an analysis of it would mean nothing")
+            raise UnseenError(f"buffer {name} contains NaN, so an analysis would be meaningless")
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and not _sound(module):
-            raise UnseenError(
-                f"BatchNorm {name} has statistics that no images give: infinite ones, or a variance below 0"
-            )
+            raise UnseenError(f"BatchNorm {name} has impossible statistics: an infinite value, or a variance below 0")
 
 
 def _sound(batchnorm: _BatchNorm) -> bool:
@@ -241,8 +242,8 @@ def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
     with torch.no_grad():
         if not agree(network(images[:32]), network(images[:32]), ROUNDING):
             raise UnseenError(
-                "the network gives other answers when it is asked again (dropout that is always on?), so that "
-                "effects cannot be told from chance"
+                "the network gives different outputs for the same input (dropout that is always on?), so effects "
+                "cannot be told from chance"
             )
 
 
@@ -307,7 +308,7 @@ def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
     value = loss(outputs, labels)
     if not isinstance(value, Tensor) or value.numel() != 1:
         given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise WrongValueError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
+        raise WrongValueError(f"a loss must return one number as a tensor; this one returned {given}")
     return value.reshape(())
 
 
@@ -320,11 +321,11 @@ def check_logits(logits: Any, labels: Tensor) -> None:
     if not isinstance(logits, Tensor):
         names = ", ".join(map(str, outputs_by_name(logits)))
         which = f" of {names}; output= says which is meant" if names else ""
-        raise UnseenError(f"logits [B, classes] are needed, and the network gives a {type(logits).__name__}{which}")
+        raise UnseenError(f"expected logits [B, classes], but the network returns a {type(logits).__name__}{which}")
     lowest, highest = int(labels.min()), int(labels.max())
     if logits.dim() != 2 or len(logits) != len(labels) or lowest < 0 or highest >= logits.shape[1]:
         raise MismatchError(
-            f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives "
+            f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], but the network returns "
             f"{list(logits.shape)}"
         )
 

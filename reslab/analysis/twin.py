@@ -17,11 +17,11 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
     network = network.network if isinstance(network, View) else unwrapped(network)
     normalisers = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
     if not normalisers:
-        raise UnseenError("the network has no BatchNorm to take out")
+        raise UnseenError("the network has no BatchNorm to remove")
     for name, module in normalisers:
         if not type(module).__module__.startswith("torch.nn."):
             raise UnseenError(
-                f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out"
+                f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be removed"
             )
     made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
     for name, module in list(made.named_modules(remove_duplicate=False)):

@@ -66,7 +66,10 @@ class Items(NamedTuple):
         """
         if isinstance(source, DataLoader):
             if isinstance(source.dataset, IterableDataset):
-                raise WrongValueError("training takes images by number, and an IterableDataset has none")
+                raise WrongValueError(
+                    "training needs a data set with a length and indices, and an IterableDataset "
+                    "has neither; use a map-style Dataset"
+                )
             return cls(source.dataset, source.collate_fn, source.batch_size)
         if isinstance(source, Indexed):
             return cls(source, default_collate)
@@ -74,7 +77,7 @@ class Items(NamedTuple):
             return cls(TensorDataset(*source), default_collate)
         batches = [pair(batch) for batch in source]
         if not batches:
-            raise MissingError("there are no images to train on")
+            raise MissingError("the training data are empty; expected at least ten images")
         images, labels = map(torch.cat, zip(*batches, strict=True))
         return cls(TensorDataset(images, labels), default_collate, len(batches[0][1]))
 
@@ -109,10 +112,12 @@ class OwnData:
             UserError: if they are not so many, or one is empty or cannot be taken by number.
         """
         if not isinstance(loaders, tuple | list) or len(loaders) not in (2, 3):
-            raise WrongValueError("own data are (train, test) or (train, heldout, test): loaders, data sets or tensors")
+            raise WrongValueError(
+                "expected data=(train, test) or (train, heldout, test), each a loader, a data set or tensors"
+            )
         train, *_, test = found = [Items.of(source) for source in loaders]
         if not all(len(each.items) for each in found) or len(train.items) < 10:
-            raise MissingError("own data need ten training images or more, and some of each other part")
+            raise MissingError("your data need at least ten training images and at least one image in every other part")
         every = range(len(train.items))
         learned = [number for number in every if len(found) == 3 or number % 10 != 9]
         heldout = (found[1], range(len(found[1].items))) if len(found) == 3 else (train, every[9::10])

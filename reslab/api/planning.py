@@ -126,7 +126,7 @@ def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, op
     file = (_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
     file = file / "weights.safetensors" if file.is_dir() else file
     if not file.is_file():
-        raise MissingError(f"no file {file}; a network starts from weights in a file")
+        raise MissingError(f"no file {file}; --start takes a file of weights")
     return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
 
 
@@ -152,7 +152,7 @@ def extended(root: Path, config: TrialConfig, epochs: int) -> TrialConfig:
     """
     run = Run(root, config)
     if not run.finished:
-        raise MissingError(f"{run.path} is not finished, and cannot be trained longer; run it to its end first")
+        raise MissingError(f"{run.path} is not finished, so it cannot be extended; finish it first")
     run.result()
     recipe = config.recipe.model_copy(update={"epochs": epochs, "iterations": None})
     start = Start(sha256=sha256(run.weights), file=run.weights.absolute(), whole=True)

@@ -24,7 +24,9 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
 
     found = sorted({path.parent for directory in directories for path in directory.rglob(TRIAL)})
     if not found:
-        raise MissingError(f"no runs below {', '.join(map(str, directories)) or 'nothing'}; give directories with some")
+        raise MissingError(
+            f"no runs below {', '.join(map(str, directories)) or 'nothing'}; give directories that contain runs"
+        )
     rows: list[Json] = []
     for path in found:
         about = _about(path)

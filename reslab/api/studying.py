@@ -182,17 +182,17 @@ def question_of(asked: str | ModuleType | PathLike[str]) -> Question:
     module = asked if isinstance(asked, ModuleType) else _imported(Path(asked))
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Question):
-        raise MissingError(f"{module.__name__} has no STUDY, which a study's module declares")
+        raise MissingError(f"{module.__name__} has no STUDY; a study's module must define one")
     return found
 
 
 def _imported(file: Path) -> ModuleType:
     """Return the module of a file, under the file's own name, which its words (NAME.toml beside it) have too."""
     if not file.is_file():
-        raise MissingError(f"no file {file}; a study of one's own is a Python file with STUDY")
+        raise MissingError(f"no file {file}; expected a Python file that defines STUDY")
     known = sys.modules.get(file.stem)
     if known is not None and Path(known.__file__ or "").resolve() != file.resolve():
-        raise ExistsError(f"a module {file.stem} is imported already; give {file} another name")
+        raise ExistsError(f"a module named {file.stem} is already imported; rename {file}")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

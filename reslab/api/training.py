@@ -77,7 +77,9 @@ class Run(Result):
         """
         file = self.files.ema if ema else self.weights
         if not file.is_file():
-            raise MismatchError(f"{self.directory} has no moving average: settings={{'ema': 0.999}} keeps one")
+            raise MismatchError(
+                f"{self.directory} has no moving average of weights; train with settings={{'ema': 0.999}} to keep one"
+            )
         if self.own is None:
             return build_network(self.config, load_data(self.config.data), weights=file).eval()
         network = copy.deepcopy(self.own)
@@ -175,7 +177,7 @@ def train(
     if isinstance(network, nn.Module):
         if isinstance(data, str) or options or start is not None:
             raise WrongValueError(
-                "one's own network takes one's own data, data=(train_loader, test_loader), and no options or start"
+                "your own network needs your own data, data=(train_loader, test_loader), and takes no options or start"
             )
         images = own.OwnData.of(data)
         with_batch = {"batch_size": min(images.batch_size, images.training_images), **(settings or {})}
@@ -185,7 +187,7 @@ def train(
         return finished(config, Path(out), here(own.working(network, images, loss)), progress, network)
     if not isinstance(data, str) or loss is not None:
         raise WrongValueError(
-            "own data and losses are for own networks: train(my_network, (train_loader, test_loader))"
+            "your own data and loss need your own network: train(my_network, (train_loader, test_loader))"
         )
     dataset = checked_data(network, data, options, download)
     chosen = recipe_of(recipe, data, epochs, settings or {})

@@ -28,7 +28,7 @@ def bench(
         UserError: if there is nothing to compare, or a trial fails.
     """
     if workers < 2:
-        raise WrongValueError("--workers must be at least 2: they are compared with one process")
+        raise WrongValueError("--workers must be at least 2, as they are compared with one process")
     recipe = FAST.model_copy(update={"epochs": epochs})
     configs = [
         TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed)

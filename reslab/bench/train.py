@@ -142,11 +142,12 @@ def bench(
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
         raise MismatchError(
-            f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out"
+            f"bench train needs 32×32 colour images, which {chosen.name} does not have; try cifar10, or leave --data "
+            "out"
         )
     if len(pixels) < batch:
         raise MismatchError(
-            f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}"
+            f"bench train needs at least one batch: {len(pixels)} images are fewer than --batch {batch}"
         )
     precision = best_precision("cpu")
     threads = torch.get_num_threads()

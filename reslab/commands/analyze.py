@@ -206,12 +206,12 @@ def analyze_model(
         raise MissingError(f"name a network: reslab analyze {name} resnet20")
     if asked is not None and asked.head == "none" and "labels" in known:
         raise MismatchError(
-            f"{name} needs labels and a classifier that tells them apart, which --head none takes away; these need "
+            f"{name} needs labels and a classifier, which --head none removes; these analyses need "
             f"neither: {', '.join(_without_labels())}"
         )
     if other is not None and "other" not in known:
         both = [each.name for each in dict.fromkeys(analyses().values()) if "other" in each.parameters]
-        raise MismatchError(f"{name} looks at one network; --other is for {', '.join(both)}")
+        raise MismatchError(f"{name} takes one network; --other is for {', '.join(both)}")
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     torch.manual_seed(seed)
     if "seed" in known:
@@ -238,7 +238,7 @@ def analyze_model(
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not with_settings:
             raise
-        raise MismatchError(f"{name} cannot be computed with {with_settings}: {error}") from error
+        raise MismatchError(f"{name} cannot run with {with_settings}: {error}") from error
     return _found(name, analysis, result, {**about, "images": len(x), "data": source})
 
 

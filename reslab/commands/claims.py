@@ -66,7 +66,7 @@ def claims(
         )
     if decide_again and not directories:
         raise MissingError(
-            "--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY "
+            "--decide-again needs study directories, whose records hold the measured values: reslab claims DIRECTORY "
             "--decide-again"
         )
     if section is not None and section not in SECTIONS:

@@ -41,7 +41,7 @@ def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = Fals
     if networks:
         return _networks(out, json)
     if out is not None:
-        raise MissingError("--out is where --networks writes its page; add --networks")
+        raise MissingError("--out names the page that --networks writes; add --networks")
     findings, marks = [], {True: "✓", False: "✗", None: " "}
     for finding in examine():
         findings.append(finding)

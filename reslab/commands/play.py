@@ -36,7 +36,7 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     from reslab.report.playground import write_playground
 
     if out.is_dir():
-        raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'play.html'}")
+        raise WrongValueError(f"{out} is a directory; --out takes a file: --out {out / 'play.html'}")
     typed.make_writable(out.parent)
     page = write_playground(*shipped(), out)
     print(page)

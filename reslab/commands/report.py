@@ -45,11 +45,9 @@ def report(
     from reslab.report.playground import playground
 
     if figures is not None and not directories:
-        raise MissingError(
-            "--figures needs study directories, whose pictures it writes: reslab report DIRECTORY --figures"
-        )
+        raise MissingError("--figures needs study directories: reslab report DIRECTORY --figures")
     if out.is_dir():
-        raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
+        raise WrongValueError(f"{out} is a directory; --out takes a file: --out {out / 'report.html'}")
     typed.make_writable(out.parent)
     with display() as progress:
 

@@ -47,10 +47,8 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
     else:
         test = shipped.facts["errors"]["test"]
         print(
-            f"wrote {shipped.weights}\nwrote {shipped.card}\n"
-            f"test error {100 * test['shipped']:.2f} % ({100 * test['trained']:.2f} "
-            ""
-            "% before rounding)"
+            f"wrote {shipped.weights}\nwrote {shipped.card}\ntest error {100 * test['shipped']:.2f} % "
+            f"({100 * test['trained']:.2f} % before rounding)"
         )
 
 
@@ -73,9 +71,8 @@ ORIGINS = {
         "CC BY 4.0, as the repository states",
     ),
     "cifar10-jpeg": Origin(
-        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published "
-        "pixels, so its errors are not "
-        "CIFAR-10's (`--data cifar10-jpeg75` makes such a copy of the published ones)",
+        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published pixels, "
+        "so its errors are not CIFAR-10's (`--data cifar10-jpeg75` makes such a copy of the published ones)",
         "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; collected from the web",
         "none is stated by its authors; it is used for research and teaching",
     ),
@@ -110,13 +107,12 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     folder = trained_on(config.data)
     if folder not in ORIGINS:
         raise UnknownNameError(
-            f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}"
+            f"a card states the origin of its data, and that of {config.data} is unknown; known: {', '.join(ORIGINS)}"
         )
     model = zoo.named(config.model, config.options)
     if model is None:
         raise UnknownNameError(
-            f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab "
-            "models` lists"
+            f"{config.model} {config.options or ''} is not a named network; ship one that `reslab models` lists"
         )
     target = out / folder / f"{model}.safetensors"
     card_path = target.with_suffix(".md")
@@ -168,7 +164,7 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         stated["errors"] = {part: result[f"{part}_error"] for part in PARTS}
     except FileNotFoundError as error:
         raise MissingError(
-            f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab "
+            f"{run} is not a finished run, as it has no {Path(error.filename).name}; give a run directory of `reslab "
             "train`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -178,8 +174,8 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         raise MissingError(f"{run} {stated['status']}: there is no trained network to ship")
     if config.recipe.name not in RECIPES:
         raise UnknownNameError(
-            f"{run} was trained by a recipe of its own, {config.recipe.name!r}; a card states the command, which "
-            f"can name {', '.join(RECIPES)}"
+            f"{run} was trained with the recipe {config.recipe.name!r}, which no command can name, as a card must; "
+            f"known: {', '.join(RECIPES)}"
         )
     return config, stated
 
@@ -235,10 +231,8 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     )
     kind = plain if model.startswith("plain") else "residual"
     rows = "\n".join(
-        f"| {PARTS[part]} | {facts['images'][part]:,} | "
-        f"{100 * errors[part]['trained']:.2f} % | {100 * errors[part]['shipped']:.2f} "
-        ""
-        "% |"
+        f"| {PARTS[part]} | {facts['images'][part]:,} | {100 * errors[part]['trained']:.2f} % | "
+        f"{100 * errors[part]['shipped']:.2f} % |"
         for part in PARTS
     )
     test = f"{100 * errors['test']['shipped']:.2f} %"

@@ -201,7 +201,7 @@ def registered_run(
 
     found = read_registration(path)
     if [study.name for study in chosen] != [found.study]:
-        raise MismatchError(f"--registered {path} is of the study {found.study}: reslab study {found.study} …")
+        raise MismatchError(f"--registered {path} is for another study; run reslab study {found.study}")
     if settings or preset != "default":
         raise MismatchError("--registered fixes all settings; leave the others out")
     (study,) = chosen

@@ -40,7 +40,7 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
                 )
             break
     if not images:
-        raise MissingError("no images were given")
+        raise MissingError("no images were given; expected at least one")
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 
@@ -67,6 +67,6 @@ def pair(batch: Any) -> "tuple[Tensor, Tensor]":
             f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         )
         raise WrongValueError(
-            f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}"
+            f"a loader must yield batches of images and labels, tensors of the same length; this one yielded {kind}"
         )
     return found[0], found[1]

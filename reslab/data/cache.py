@@ -108,7 +108,7 @@ def place(root: Path) -> Path:
         outside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnusableError(
-            f"decoded images can be written neither to {inside} nor to {outside} ({error.strerror}); make one of "
+            f"decoded images cannot be written to {inside} or to {outside} ({error.strerror}); make one of "
             "them writable"
         ) from error
     return outside
@@ -197,7 +197,7 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
         found = _parts(cache, index)
     except Exception as error:  # on damaged bytes torch raises whatever it comes to
         raise DamagedError(
-            f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images"
+            f"{cache} is damaged or was not written by reslab; delete it, and it is made again from the images"
         ) from error
     shortest = int(index["shapes"][:, 1:].amin())
     return Cached(
@@ -314,8 +314,7 @@ def _write_pixels(
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
                 raise DamagedError(
-                    f"no image of {root} could be decoded in one of its parts: "
-                    f"{first_few([file.path for file in files])}"
+                    f"one part of {root} has no image that can be decoded: {first_few([file.path for file in files])}"
                 )
     return kept, shapes, skipped
 
@@ -378,8 +377,8 @@ def _mode(
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
         raise UnusableError(
-            f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB "
-            "are free"
+            f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, which has {free / 1e9:.1f} GB "
+            "free"
         )
     return "L" if grey else "RGB"
 

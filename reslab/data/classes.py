@@ -33,7 +33,7 @@ def match(names: Sequence[str], classes: Sequence[str]) -> Match:
     if all(map(WNID.fullmatch, names)):
         if not _is_imagenets(classes):
             raise MismatchError(
-                f"{first_few(names)} are ImageNet's synsets, and the weights' classes are not ImageNet's thousand: "
+                f"the folders are named as ImageNet synsets ({first_few(names)}), but the weights have other classes: "
                 f"{first_few(classes)}"
             )
         known = {synset: place for place, synset in enumerate(synsets())}
@@ -57,7 +57,7 @@ def synsets() -> list[str]:
         from timm.data.imagenet_info import ImageNetInfo
     except ModuleNotFoundError as error:
         raise MissingError(
-            "ImageNet's synsets are known to timm; install it with: pip install 'reslab[zoo]'"
+            "the list of ImageNet's synsets comes from timm; install it with: pip install 'reslab[zoo]'"
         ) from error
     return list(ImageNetInfo("imagenet-1k").label_names())
 
@@ -107,15 +107,15 @@ def _only(names: Sequence[str], classes: Sequence[str], found: Sequence[Sequence
     """
     if unknown := [name for name, places in zip(names, found, strict=True) if not places]:
         raise MismatchError(
-            f"not among the {len(classes):,} classes of the weights ({first_few(classes)}): {first_few(unknown)}; "
-            "name the folders as the classes are, or, of ImageNet's, as its synsets (n01440764)"
+            f"{first_few(unknown)}: not among the {len(classes):,} classes of the weights ({first_few(classes)}); name "
+            "the folders after the classes or, for ImageNet, after its synsets (n01440764)"
         )
     if several := [name for name, places in zip(names, found, strict=True) if len(places) > 1]:
         raise MismatchError(
-            f"several classes of the weights are called {first_few(several)}; name the folders by the whole name, or, "
-            "of ImageNet's, as its synsets (n02012849)"
+            f"several classes of the weights are called {first_few(several)}; name the folders by the full name or, "
+            "for ImageNet, by its synsets (n02012849)"
         )
     taken = [place for places in found for place in places]
     if twice := [name for name, place in zip(names, taken, strict=True) if taken.count(place) > 1]:
-        raise MismatchError(f"{first_few(twice)} are one class of the weights; put their images into one folder")
+        raise MismatchError(f"{first_few(twice)} are the same class of the weights; put their images into one folder")
     return taken

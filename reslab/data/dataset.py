@@ -76,8 +76,8 @@ class Dataset:
         """
         if name not in self.parts:
             raise MissingError(
-                f"{self.name} has no {name} part, as it has a test part alone; it takes trained weights that say mean "
-                "and standard deviation (`reslab evaluate`, or --part test), or images in PATH/train/CLASS"
+                f"{self.name} has a test part only, and no {name} part; add images in PATH/train/CLASS, or use trained "
+                "weights that state mean and standard deviation (`reslab evaluate`, or --part test)"
             )
         return self.parts[name]
 
@@ -212,7 +212,7 @@ class Dataset:
         if isinstance(raw, Tensor):
             return self._prepare(raw if self.size is None else single_view(raw, self.size))
         if self.size is None:
-            raise MissingError(f"the images of {self.name} differ in size: give the size that the network sees")
+            raise MissingError(f"the images of {self.name} differ in size; give one with --size")
         return self._prepare(torch.stack([single_view(image, self.size) for image in raw]))
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ def held_out(labels: Tensor) -> Tensor:
         places = torch.nonzero(labels == label)[:, 0]
         if len(places) < 2:
             raise MissingError(
-                f"class {int(label)} has only one training image; at least two are needed, as one is held out"
+                f"class {int(label)} has only one training image; expected at least two, as one is held out"
             )
         mask[places[9::10] if len(places) >= 10 else places[-1:]] = True
     return mask

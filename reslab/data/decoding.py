@@ -47,10 +47,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
         Exception: whatever Pillow comes to on damaged bytes.
     """
     if not path.is_file():
-        raise ValueError("no regular file, such as a FIFO, which would have us wait for ever")
+        raise ValueError("not a regular file")
     with Image.open(path, formats=FORMATS) as image:
         if image.mode[0] in "IF" and not _of_sixteen_bits(image):
-            raise ValueError("32 bits, of which nothing says how bright they are")
+            raise ValueError("32 bits per value, with no stated range of brightness")
         if image.width * image.height > MOST_PIXELS:
             raise ValueError("too large")
         yield image

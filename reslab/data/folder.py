@@ -86,7 +86,7 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
     classes = list(directories)
     unknown = [name for name in of_test if name not in directories]
     if unknown:
-        raise MismatchError(f"{test} has classes that {train} has not: {first_few(unknown)}")
+        raise MismatchError(f"{test} has classes that {train} lacks: {first_few(unknown)}")
     if len(classes) == 1:
         warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
     training, loose = _files(train, directories, classes, at_least=2)
@@ -127,12 +127,12 @@ def _directories(part: Path) -> dict[str, str]:
         name = unicodedata.normalize("NFC", directory)
         if name in found:
             raise MismatchError(
-                f"{part} has class {name} twice, as Unicode can spell it in two ways: {found[name]!a} and "
-                f"{directory!a}; make one of them"
+                f"{part} has class {name} twice, in two Unicode spellings: {found[name]!a} and "
+                f"{directory!a}; merge them"
             )
         found[name] = directory
     if not found:
-        raise MissingError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
+        raise MissingError(f"{part} has no directories; expected one per class, {part}/CLASS/IMAGE")
     return dict(sorted(found.items(), key=_number if all(name.isdecimal() for name in found) else None))
 
 

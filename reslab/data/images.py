@@ -124,7 +124,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
     std = covariance.diagonal().clamp(min=0).sqrt()
     if (std < 1e-6).any():
         raise UnusableError(
-            "the training images are the same everywhere in some channel; images that differ were expected"
+            "a channel of the training images has the same value everywhere; expected images that differ"
         )
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())))
 

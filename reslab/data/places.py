@@ -16,7 +16,7 @@ def full_path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise WrongValueError(f"{text!r} is no place: {str(error).rstrip('.')}; expected a path") from error
+        raise WrongValueError(f"{text!r} is not a path: {str(error).rstrip('.')}") from error
 
 
 def user_cache() -> Path:
@@ -29,9 +29,7 @@ def user_cache() -> Path:
     try:
         return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
     except RuntimeError as error:
-        raise MissingError(
-            f"this user has no home directory to keep things in; set {variable} to a directory"
-        ) from error
+        raise MissingError(f"this user has no home directory; set {variable} to a directory") from error
 
 
 def data_root() -> Path:

@@ -150,14 +150,13 @@ def _load(
         if download:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise FailedError(
-                f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}"
+                f"{name} could not be downloaded to {root} ({reason}){f'; it is {damage}' if wrong else ''}"
             ) from error
         if wrong:
             raise DamagedError(f"{name} is {damage}") from error
         raise MissingError(
-            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or "
-            "`reslab evaluate`"
-            " (in Python, download=True)"
+            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab "
+            "evaluate` (in Python, download=True)"
         ) from error
     if change is not None:
         change(train, test)

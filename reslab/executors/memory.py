@@ -38,7 +38,7 @@ def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
     free = free_memory()
     if free is not None and (total := needed(configs, workers)) > free:
         raise UnusableError(
-            f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give "
+            f"{workers} workers need about {total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; use "
             "fewer --workers"
         )
 

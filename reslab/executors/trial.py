@@ -80,9 +80,8 @@ def how_far(now: Json) -> str:
     left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
     heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
     return (
-        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\n"
-        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, "
-        f"{now['images_per_second']:,.0f} images/s"
+        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\nloss {short(now['loss'])}, error "
+        f"{100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
     )
 
 
@@ -147,7 +146,7 @@ def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
     file = config.start.file
     if file is None or not file.is_file() or sha256(file) != config.start.sha256:
         raise MissingError(
-            f"{file or 'the file'} is not the one that this trial starts from: {config.start.sha256[:16]}…"
+            f"{file or 'the file'} is not the file that this trial starts from, SHA-256 {config.start.sha256[:16]}…"
         )
     return build_network(
         config, data, weights=file, zero_pad=config.start.zero_pad, head=None if config.start.whole else "fresh"

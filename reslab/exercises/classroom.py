@@ -265,7 +265,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")
         ]
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
-            raise ValueError("not what this program wrote")
+            raise ValueError("it was not written by this program")
     except (OSError, ValueError) as error:
         raise DamagedError(*worded("grades-damaged", file=path, error=error)) from error
     if text and not text.endswith("\n"):

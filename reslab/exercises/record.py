@@ -87,4 +87,4 @@ def _check(record: dict[str, Any]) -> None:
         isinstance(task, dict) and isinstance(task.get("best"), int) for task in record["tasks"].values()
     )
     if not sound:
-        raise ValueError("not what this program wrote")
+        raise ValueError("it was not written by this program")

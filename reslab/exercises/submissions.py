@@ -163,7 +163,7 @@ def _code(content: bytes) -> str:
     notebook = parse_json(content.decode("utf-8-sig"))
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
-        raise ValueError("no notebook")
+        raise ValueError("it is not a notebook")
     sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
     return "\n\n".join(re.sub(r"^([ \t]*)[%!].*$", r"\1pass", text, flags=re.MULTILINE) for text in texts) + "\n"

@@ -108,7 +108,7 @@ def _check_growth(depths: tuple[int, ...]) -> tuple[int, ...]:
         ValueError: if not.
     """
     if list(depths) != sorted(set(depths)):
-        raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
+        raise ValueError(f"depths must be increasing, got {', '.join(map(str, depths))}")
     return depths
 
 

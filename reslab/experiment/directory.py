@@ -40,9 +40,8 @@ class Directory(NamedTuple):
                 raise MismatchError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
             if config is not None and (changes := _changes(self._recorded("config"), config)):
                 raise MismatchError(
-                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to "
-                    "keep both, "
-                    "or --replace to put this record and report in their place (all trials are kept, and used again)"
+                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep "
+                    "both, or --replace to overwrite its record and report (finished trials are kept and reused)"
                 )
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
@@ -59,7 +58,7 @@ class Directory(NamedTuple):
             return read_json(self.record)[key]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedError(
-                f"{self.record} is damaged; delete it and run the study again, which keeps its trials"
+                f"{self.record} is damaged; delete it and run the study again (finished trials are kept and reused)"
             ) from error
 
 

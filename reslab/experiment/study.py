@@ -99,7 +99,7 @@ class Study:
         wanted = {key for key, claim in known.items() if claim.kind != "cited"}
         if differing := wanted ^ set(measured.evidence):
             raise ValueError(
-                f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}"
+                f"{self.name}: evidence without a claim, or a claim without evidence: {', '.join(sorted(differing))}"
             )
         compared = {key: found for key, found in measured.evidence.items() if isinstance(found, Against)}
         decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()], error_rate)

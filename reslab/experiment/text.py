@@ -28,11 +28,11 @@ def _read_beside(module: str) -> dict[str, Any]:
     """Return the words of a study that is in no package, a user's own."""
     words = Path(sys.modules[module].__file__ or "").with_suffix(".toml")
     if not words.is_file():
-        raise MissingError(f"no file {words}; a study's words are beside it")
+        raise MissingError(f"no file {words}; expected the study's texts beside its Python file")
     try:
         return tomllib.loads(words.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WrongValueError(f"{words} is no TOML: {error}") from error
+        raise WrongValueError(f"{words} is not valid TOML: {error}") from error
 
 
 def _common() -> dict[str, Any]:
@@ -229,7 +229,9 @@ def claims(text: StudyText, paper: str, section: Section | None, specs: Mapping[
         ValueError: if the code and the words do not have the same claims.
     """
     if differing := set(specs) ^ set(text.keys()):
-        raise ValueError(f"{text.study}: claims with words alone, or without: {', '.join(sorted(differing))}")
+        raise ValueError(
+            f"{text.study}: claims without a text, or texts without a claim: {', '.join(sorted(differing))}"
+        )
     return tuple(text.claim(key, spec, section, paper) for key, spec in specs.items())
 
 

@@ -33,7 +33,7 @@ def index_of(blocks: Sequence[Block], which: Which) -> int:
             raise UnknownNameError(f"no block {which!r}{suggest(which, names)}")
         return names.index(which)
     if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(names):
-        raise UnknownNameError(f"no block {which!r}: a name, or a number from 0 to {len(names) - 1}, was expected")
+        raise UnknownNameError(f"no block {which!r}; expected a name, or a number from 0 to {len(names) - 1}")
     return which
 
 
@@ -60,8 +60,7 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
         raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
     if gates.shape != (n,) and gates.shape != (n, batch):
         raise MismatchError(
-            f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] "
-            "was expected"
+            f"gates have shape {list(gates.shape)}; this network has {n} blocks, so expected [{n}] or [{n}, {batch}]"
         )
     return gates
 
@@ -77,7 +76,7 @@ def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], de
         return torch.stack(torch.broadcast_tensors(*rows))
     except RuntimeError as error:
         shapes = ", ".join(sorted({str(list(row.shape)) for row in rows}))
-        raise MismatchError(f"gates are numbers or [B], all of one B; got {shapes}") from error
+        raise MismatchError(f"each gate must be a number or a tensor [B] with the same B; got {shapes}") from error
 
 
 def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
@@ -92,7 +91,7 @@ def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
         return lambda branch: branch.mean(0, keepdim=True)
     if callable(what):
         return what
-    raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch, got {what!r}')
+    raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch; got {what!r}')
 
 
 def table(blocks: Sequence[Block], shapes: Mapping[int, torch.Size], parameters: Sequence[int]) -> str:

@@ -63,8 +63,8 @@ def check(value: Any, expected: Any, where: str, example: str, given: Any) -> No
     """
     if value != expected:
         raise MismatchError(
-            f"the network decides on the shape of its input{where}: the view was made for {example}, expects the same "
-            f"way and is given {given}; make a view with an example of that shape"
+            f"the network branches on the shape of its input{where}: the view was made for {example} and got {given}, "
+            "for which the network may take another path; make a view with an example of that shape"
         )
 
 

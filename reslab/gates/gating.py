@@ -79,9 +79,7 @@ def _replaced(branch: Tensor, setting: Setting, index: int) -> Tensor:
         return branch
     value = replacement(branch)
     if not fits(value, branch):
-        raise MismatchError(
-            f"block number {index} adds {list(branch.shape)}, and {list(value.shape)} cannot stand in for it"
-        )
+        raise MismatchError(f"block number {index} adds {list(branch.shape)}, which {list(value.shape)} cannot replace")
     return value.to(branch).expand_as(branch).clone()
 
 
@@ -110,8 +108,8 @@ def option_a(x: Tensor, like: Tensor) -> Tensor:
     padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
     if padded.shape != like.shape:
         raise MismatchError(
-            f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do "
-            "not bridge it"
+            f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not "
+            "turn one shape into the other"
         )
     return padded
 

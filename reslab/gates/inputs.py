@@ -131,7 +131,7 @@ def chosen(outputs: Any, output: Output) -> Any:
     if isinstance(output, int) and 0 <= output < len(named):
         return list(named.values())[output]
     known = ", ".join(map(str, named)) or f"one {type(outputs).__name__}"
-    raise UnknownNameError(f"the network has no output {output!r}; it gives {known}")
+    raise UnknownNameError(f"the network has no output {output!r}; it returns {known}")
 
 
 def outputs_by_name(outputs: Any) -> dict[str | int, Any]:

@@ -59,7 +59,7 @@ class PartView(View):
 
     def without(self, *which: Which) -> Smaller:
         """Refuse: what is around the part is no graph."""
-        raise UnseenError(f"{self.why}; take blocks out of the part alone: view(network.{self.part}, …).without(…)")
+        raise UnseenError(f"{self.why}; remove blocks from the part alone: view(network.{self.part}, …).without(…)")
 
     @property
     def graph(self) -> fx.Graph:
@@ -74,7 +74,7 @@ class PartView(View):
             UserError: in training mode, since what is before the part would be run twice.
         """
         if self.network.training:
-            raise UnseenError(f"{self.why}; it is run block by block in evaluation mode only")
+            raise UnseenError(f"{self.why}; it can be run block by block only in evaluation mode")
         check_hooks(self._opened)
 
         def stop(*args: Any, **kwargs: Any) -> None:

@@ -112,7 +112,7 @@ class Plan:
         """
         place = self.places[index]
         if not place.plain:
-            raise UnseenError(f"block {self.blocks[index].name} is no plain sum of a shortcut and a branch")
+            raise UnseenError(f"block {self.blocks[index].name} is not a plain sum of a shortcut and a branch")
         return self._slice(self.cuts[index].live, (place.shortcut, tuple(place.branches)))
 
     def input(self, index: int) -> Function:
@@ -143,7 +143,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
         raise UnseenError(f"nothing is left to gate: {finder.not_split[0]}{others}")
     if not found:
         raise UnseenError(
-            "the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph"
+            "the network has no blocks: its graph has no additive skip, no dense layer and no repeated unit"
         )
     graph = traced.graph
     with graph.inserting_after(next(iter(graph.nodes))):

@@ -68,7 +68,7 @@ def record(root: nn.Module, plan: Plan, x: Any, gates: Gates, indices: Sequence[
     places = {plan.blocks[index].name: plan.places[index] for index in indices}
     for name, place in places.items():
         if len(place.branches) > 1 and not place.plain:
-            raise UnseenError(f"block {name} has several branches and is no plain sum of them")
+            raise UnseenError(f"block {name} has several branches and is not a plain sum of them")
     recorder = Recorder(root, plan.graph, [node for place in places.values() for node in _nodes(place)])
     output = recorder.run(x, gates)
     return Stream(output, {name: _values(place, recorder.values) for name, place in places.items()})

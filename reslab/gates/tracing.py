@@ -118,7 +118,7 @@ class Tracer(fx.Tracer):
             torch.set_rng_state(rng)
         if drew:
             raise UnseenError(
-                "the network draws random numbers in a forward that is traced; draw them in a module of its own "
+                "the network draws random numbers in a forward that is traced; move this into a separate module "
                 "that reads self.training"
             )
         _give_shapes(graph)
@@ -170,7 +170,7 @@ class Tracer(fx.Tracer):
     def _declared_call(self, m: nn.Module, path: str, names: tuple[str | None, ...], args: tuple[Any, ...]) -> Any:
         branch, shortcut, *after = (None if name is None else m.get_submodule(name) for name in names)
         if branch is None or len(args) != 1:
-            raise MismatchError(f"a declared block has one input and a branch: {path.removeprefix('network.')}")
+            raise MismatchError(f"a declared block must have one input and a branch: {path.removeprefix('network.')}")
         total = (args[0] if shortcut is None else shortcut(args[0])) + branch(args[0])
         self.declared[path] = total.node
         return after[0](total) if after and after[0] is not None else total
@@ -189,7 +189,7 @@ class Tracer(fx.Tracer):
                 return super().create_arg(a)
             except NotImplementedError:
                 off = "; turn it off: network.config.use_cache = False" if type(a).__name__.endswith("Cache") else ""
-                raise TraceError(f"it is given a {type(a).__name__}, which no graph holds{off}") from None
+                raise TraceError(f"it takes a {type(a).__name__}, which a graph cannot hold{off}") from None
         rebuild, leaves = made
         return self.create_node("call_function", rebuild, (super().create_arg(leaves),), {})
 
@@ -209,9 +209,7 @@ class Tracer(fx.Tracer):
         try:
             told = self.known.read(value.node, read)
         except UnknownError:
-            raise TraceError(
-                f"its way depends on a value that is only known when it runs ({value.node.name})"
-            ) from None
+            raise TraceError(f"its path depends on a value known only at run time ({value.node.name})") from None
         if self.known.from_input(value.node):
             reading = self.create_node("call_function", read, (value.node,), {})
             example = str(shapes_of(self.root.sketch))

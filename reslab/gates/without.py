@@ -77,9 +77,11 @@ def without(view: "View", indices: Sequence[int]) -> Smaller:
     for index in indices:
         if not plan.places[index].plain:
             name = plan.blocks[index].name
-            raise UnseenError(f"block {name} is no plain sum of a shortcut and a branch, so it cannot be taken out")
+            raise UnseenError(f"block {name} is not a plain sum of a shortcut and a branch, so it cannot be removed")
     if view.fixed:
-        raise UnseenError(f"{first_few(view.fixed)} goes another way in training mode, so no one graph is the network")
+        raise UnseenError(
+            f"{first_few(view.fixed)} computes something else in training mode, so no single graph is the network"
+        )
     graph = _cut(plan, indices)
     twin, parts = copied(view.network), {}
     for node in graph.nodes:
@@ -102,7 +104,7 @@ def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
         expected, got = (tensors_of(one) for one in (view.eval()(x, view.gates(off=indices)), made.eval()(x)))
     if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(expected, got, strict=True)):
         names = first_few([view.blocks[index].name for index in indices])
-        raise UnseenError(f"a branch of {names} changes what it takes in place, so it cannot be taken out")
+        raise UnseenError(f"a branch of {names} changes its input in place, so it cannot be removed")
 
 
 def _anything(example: Any) -> Any:

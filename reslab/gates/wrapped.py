@@ -20,7 +20,7 @@ def unwrapped(network: Any) -> nn.Module:
         return _of_program(network)
     if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         raise UnseenError(
-            "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
+            "the network is a TorchScript program, whose blocks are hidden; give the module that it was made from"
         )
     if not isinstance(network, nn.Module):
         raise WrongValueError(
@@ -28,7 +28,7 @@ def unwrapped(network: Any) -> nn.Module:
         )
     network = tracing.within(network)
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
-        raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
+        raise UnseenError("the network has uninitialised lazy layers; run it once on images")
     return network
 
 

@@ -29,7 +29,7 @@ Value = str | int | float | None
 
 def _in_room(value: float) -> float:
     if abs(value) > LARGEST:
-        raise ValueError(f"{value} has no place in a picture")
+        raise ValueError(f"{value} is not finite, so it cannot be drawn")
     return value
 
 
@@ -132,9 +132,9 @@ class Verdict(Part):
         if self.kind == "statistical" and (self.direction is None or self.margin is None):
             raise ValueError("a statistical claim has a direction and a margin")
         if self.room and self.direction != "lower":
-            raise ValueError("only what is to be lower needs room for it")
+            raise ValueError("room is given only with the direction lower")
         if self.interval is not None and (self.effect is None or self.level is None):
-            raise ValueError("an interval is of an effect, at a level")
+            raise ValueError("an interval needs an effect and a level")
         return self
 
 
@@ -148,7 +148,7 @@ class Table(Part):
     @model_validator(mode="after")
     def _rectangular(self) -> Self:
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError("a row has other columns than the table")
+            raise ValueError("a row does not have the table's columns")
         return self
 
 
@@ -205,7 +205,7 @@ class Chart(Part):
             if any(len(part) != len(series.x) for part in (series.y, series.spread, series.text) if part is not None):
                 raise ValueError("the parts of a series differ in length")
             if any(isinstance(y, str) for y in series.y):
-                raise ValueError("a series has texts for heights")
+                raise ValueError("a series has texts as heights")
         return self
 
     @model_validator(mode="after")
@@ -218,7 +218,7 @@ class Chart(Part):
                 or len(rows) != len(series.y)
                 or min(len(rows), len(series.x)) < least
             ):
-                raise ValueError("a grid has no value for each x and y")
+                raise ValueError("a grid does not have one value per x and y")
         return self
 
 
@@ -289,7 +289,7 @@ class Record(Part):
     def _each_claim_once(self) -> Self:
         ids = [claim.id for claim in self.claims]
         if len(set(ids)) < len(ids):
-            raise ValueError("a claim stands in it twice")
+            raise ValueError("it has the same claim twice")
         if any(claim.verdict is None for claim in self.claims):
             raise ValueError("a claim has no verdict")
         return self

@@ -143,7 +143,5 @@ def early_loss(trial: Trial) -> float:
     """
     losses = [line["loss"] for line in trial.run.metrics()][:2]
     if not losses:
-        raise DamagedError(
-            f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again"
-        )
+        raise DamagedError(f"{trial.run.path} finished, but has no metrics; move it away and run again")
     return bounded_log10(inf if losses[-1] is None else losses[-1])

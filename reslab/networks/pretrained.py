@@ -67,9 +67,9 @@ def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
         return _torchvisions(model, word.partition(":")[2], options)
     source = next((_SOURCES[prefix] for prefix in _SOURCES if model.startswith(prefix)), None)
     if source is None:
-        raise MissingError(f"{model} has no source of trained weights; give a file, or --weights torchvision")
+        raise MissingError(f"trained weights of {model} have no source; give a file, or --weights torchvision")
     if taken := sorted({"num_classes", "in_channels"} & options.keys()):
-        raise MismatchError(f"the trained {model} has its own {taken[0]}; leave it out")
+        raise MismatchError(f"the trained {model} fixes {taken[0]}; leave it out")
     return source(model, dict(options))
 
 
@@ -139,7 +139,7 @@ def _timms(name: str, options: dict[str, Any]) -> Pretrained:
     wants = resolve_model_data_config(network)
     mode, size = wants["crop_mode"], wants["input_size"][1]
     if mode not in ("center", "squash") or wants["input_size"][1] != wants["input_size"][2]:
-        raise MismatchError(f"{name} frames its images in a way that is not known here: {mode}, {wants['input_size']}")
+        raise MismatchError(f"{name} resizes and crops its images in an unknown way: {mode}, {wants['input_size']}")
     subset = infer_imagenet_subset(network)
     framing = {
         "size": size,
@@ -187,7 +187,7 @@ def _framing(images: Any) -> dict[str, Any]:
     side = size.get("shortest_edge") or (size.get("height") if size.get("height") == size.get("width") else None)
     scaled = math.isclose(float(images.rescale_factor), 1 / 255) if images.do_rescale else False
     if not (images.do_resize and side and scaled) or size.keys() - {"shortest_edge", "height", "width"}:
-        raise MismatchError(f"{type(images).__name__} frames its images in a way that is not known here: {size}")
+        raise MismatchError(f"{type(images).__name__} resizes and crops its images in an unknown way: {size}")
     found = {"size": side, "resize": side, "squashed": "shortest_edge" not in size}
     kind = type(images).__name__
     if kind.startswith("ConvNext"):
@@ -224,5 +224,5 @@ def _out_of_reach(what: str, error: Exception) -> FailedError:
     """Return in one line that weights are neither cached nor to be downloaded."""
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return FailedError(
-        f"{what} are not in its cache and could not be downloaded ({reason[:200]}); without a network, give a file"
+        f"{what} are not in the cache and could not be downloaded ({reason[:200]}); offline, give a file"
     )

@@ -25,8 +25,8 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
         raise UnknownNameError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
         raise MismatchError(
-            f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or "
-            "folder:PATH"
+            f"{name} takes colour images, and these data are grey; choose others: --data cifar10 --download, or "
+            "--data folder:PATH"
         )
     # a backbone's, too
     untrained = {
@@ -34,8 +34,8 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
     }
     if trained := options.keys() & untrained:
         raise UnknownNameError(
-            f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or "
-            "torchvision's"
+            f"{name} has no option {min(trained)!r}: networks are built untrained; give weights with --weights FILE or "
+            "--weights torchvision"
         )
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
     # its RegNets read their widths out of tensors, which meta has not
@@ -54,7 +54,7 @@ def timms(name: str, options: dict[str, Any]) -> nn.Module:
         )
     if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
         raise UnknownNameError(
-            f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file"
+            f"{name} has no option {trained[0]!r}: networks are built untrained; give weights with --weights FILE"
         )
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
@@ -80,7 +80,7 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
         network: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
     except Exception as error:  # of whatever library fetches
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FailedError(f"{name} could not be made ({reason[:200]})") from error
+        raise FailedError(f"{name} could not be built ({reason[:200]})") from error
     return network
 
 
@@ -157,6 +157,7 @@ def factory(name: str, options: dict[str, Any]) -> Own:
     ):
         given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
         raise WrongValueError(
-            f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}"
+            f"{name} must return a network, or a dict with 'network' and optionally 'loader' and 'loss'; it returned "
+            f"{given}"
         )
     return Own(**made)

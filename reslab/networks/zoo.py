@@ -115,9 +115,7 @@ def build(
             or the weights do not fit.
     """
     if not isinstance(name, str):
-        raise WrongValueError(
-            f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}"
-        )
+        raise WrongValueError(f"expected the name of a network, such as 'resnet20', got {type(name).__name__}")
     if weights is None:
         return fresh(name, options)
     from reslab.networks.pretrained import is_word, pretrained  # which builds through this module
@@ -220,7 +218,7 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     builders = {**models, **open_families}
     if Path(name).suffix in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin"):
         raise WrongValueError(
-            f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})"
+            f"{name} is a file name; pass it as the weights of a network: build('resnet20', weights={name!r})"
         )
     if name not in builders:
         raise UnknownNameError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")

@@ -297,7 +297,7 @@ def from_state_dict(state: Mapping[str, Tensor], depth: int) -> tuple[Tensors, T
     wanted = param_shapes | stat_shapes
     for name in state:
         if name not in wanted:
-            raise ValueError(f"{name!r} is not an entry of a ResNet-{depth}")
+            raise ValueError(f"{name!r} does not belong to a ResNet-{depth}")
     for name, shape in wanted.items():
         if name not in state:
             raise ValueError(f"{name!r} is missing from the state dict; a ResNet-{depth} needs it")

@@ -76,16 +76,16 @@ def read_study(directory: Path) -> Record:
     try:
         record = read_json(directory / "study.json")
     except FileNotFoundError as error:
-        raise MissingError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
+        raise MissingError(f"{directory} has no study.json; give the --out directory of a `reslab study`") from error
     except (OSError, ValueError) as error:
         raise DamagedError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
-        raise DamagedError(f"{directory / 'study.json'} is no study's record; run the study again")
+        raise DamagedError(f"{directory / 'study.json'} is not the record of a study; run the study again")
     try:
         return Record.model_validate(migrated(record), strict=True)
     except ValidationError as error:
         raise DamagedError(
-            f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again"
+            f"{directory / 'study.json'} is not the record of a study ({one_line(error)}); run the study again"
         ) from error
 
 

@@ -186,7 +186,7 @@ def check(data: Dataset) -> None:
     """
     if any(isinstance(images, Ragged) for images, _ in data.parts.values()) or not isinstance(data.augment, Augment):
         raise MismatchError(
-            f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits"
+            f"a speedrun needs images of one size, and those of {data.name} differ in size; try cifar10 or digits"
         )
     if len(data.labels) < 2:
         raise MissingError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")

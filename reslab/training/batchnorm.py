@@ -52,7 +52,7 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
     ]
     if not layers:
-        raise UnseenError("this network has no BatchNorm layers that keep running statistics")
+        raise UnseenError("this network has no BatchNorm layer with running statistics")
     moments = [_Moments() for _ in layers]
     hooks: list[Any] = [layer.register_forward_pre_hook(moment) for layer, moment in zip(layers, moments, strict=True)]
     seen = [layer.num_batches_tracked.clone() if layer.num_batches_tracked is not None else None for layer in layers]

@@ -67,16 +67,14 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
         try:
             state = read(path, torch.device("cpu"))
             if state["trial"] != run.config.digest():
-                raise DamagedError(f"{path} is another trial's")
+                raise DamagedError(f"{path} belongs to another trial")
             if state.get("images") not in (None, images):
                 data = run.config.model_dump().get("data")
-                raise DamagedError(f"{path} is of other images than {data} has now")
+                raise DamagedError(f"{path} was written for other images than {data} has now")
             if state["step"] > steps:
-                raise DamagedError(f"{path} is of step {state['step']} of {steps}")
+                raise DamagedError(f"{path} is at step {state['step']} of {steps}")
             if not run.holds(Mark(*state["metrics"])):
-                raise DamagedError(
-                    f"{run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written"
-                )
+                raise DamagedError(f"{run.path / METRICS} is damaged: it has changed since {path.name} was written")
         except DamagedError as error:
             print(
                 f"reslab: {error}; it is kept as {set_aside(path).name}, and the run resumes from before it",
@@ -90,6 +88,6 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
 def no_checkpoint(path: Path, why: str) -> UserError:
     """Return the mistake that a file is no checkpoint of the trial."""
     return MismatchError(
-        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the "
-        "run begins without it"
+        f"{path} is intact, but not a checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run "
+        "starts without it"
     )

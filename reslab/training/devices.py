@@ -112,7 +112,7 @@ def check(device: Device, precision: Precision) -> None:
     if (device == "cuda" and not torch.cuda.is_available()) or (
         device == "mps" and not torch.backends.mps.is_available()
     ):
-        raise UnusableError(f"--device {device}: there is none on this machine; {best_device()} is")
+        raise UnusableError(f"--device {device}: this machine has none; use {best_device()}")
     if device == "cpu" and precision == "16":
         raise UnusableError("--precision 16 needs a GPU; on a CPU use bf16 or 32")
 

@@ -125,7 +125,7 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
     for scores, labels in answers:
         if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
             raise MismatchError(
-                f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}"
+                f"label {highest} needs at least {highest + 1} outputs; the network returns {scores.shape[1]}"
             )
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
@@ -134,7 +134,7 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         wrong += int(misses(scores, labels).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
     if not n:
-        raise MissingError("there are no images to measure an error on")
+        raise MissingError("there are no images to evaluate")
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
 
 
@@ -163,7 +163,7 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     except RuntimeError as error:
         side = "×".join(map(str, images.shape[2:]))
         raise UnseenError(
-            f"this network cannot be applied fully convolutionally: a {side} image is refused "
+            f"this network cannot be applied fully convolutionally: it rejects a {side} image "
             f"({str(error).splitlines()[0]})"
         ) from error
     if means.last is None or not any(
@@ -171,8 +171,7 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     ):
         raise UnseenError(
             "this network cannot be applied fully convolutionally: it does not end in global average pooling and a "
-            "linear classifier; "
-            "use --view single or ten-crop"
+            "linear classifier; use --view single or ten-crop"
         )
 
 
@@ -215,7 +214,7 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
     scores = logits_of(network(images))
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise UnseenError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")
+        raise UnseenError(f"expected class scores [{len(images)}, classes]; the network returns {found}")
     return scores.float()
 
 

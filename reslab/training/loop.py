@@ -131,7 +131,7 @@ class Trainer:
         self.batch_size = min(self.recipe.batch_size, self.images)
         if self.batch_size % fabric.world_size:
             raise MismatchError(
-                f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes"
+                f"a batch of {self.batch_size} images cannot be split equally among {fabric.world_size} processes"
             )
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)

@@ -70,7 +70,7 @@ class OwnLoss(NamedTuple):
         value = self.function(outputs, labels)
         if not isinstance(value, Tensor) or value.numel() != 1:
             given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise WrongValueError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
+            raise WrongValueError(f"a loss must return one number as a tensor; this one returned {given}")
         return value.reshape(())
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class OwnLoss(NamedTuple):
                 wrong += float(self.wrong(outputs, labels))
                 count += len(labels)
         if not count:
-            raise MissingError("there are no images to measure a loss on")
+            raise MissingError("there are no images to evaluate")
         return {"error": _finite(wrong / count), "loss": _finite(total / count)}
 
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:

@@ -81,10 +81,7 @@ class ScaleCrop(Config):
     def _crop_fits(self) -> Self:
         low, high = self.shorter
         if not self.crop <= low <= high:
-            raise ValueError(
-                f"the crop must fit the shorter side and that range must grow: {self.crop} <= {low} <= {high} does "
-                "not hold"
-            )
+            raise ValueError(f"crop and sides must satisfy crop <= low <= high; got {self.crop}, {low}, {high}")
         return self
 
 
@@ -156,7 +153,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _cutout_augments(self) -> Self:
         if self.cutout and self.augment is not True:
-            raise ValueError("cutout goes with augment=true, which shifts and mirrors")
+            raise ValueError("cutout needs augment=true, which shifts and mirrors")
         return self
 
     @model_validator(mode="after")

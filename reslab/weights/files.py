@@ -86,7 +86,7 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
         return isinstance(values, list) and all(isinstance(value, int | float) and isfinite(value) for value in values)
 
     def constant(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     try:
         facts = json.loads(text, parse_constant=constant)
@@ -108,9 +108,7 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:
-        raise DamagedError(
-            f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again"
-        )
+        raise DamagedError(f"{path} has damaged metadata under {METADATA_KEY!r}; get the file from its source again")
     return dict(facts)
 
 

@@ -111,14 +111,14 @@ def _chosen(weights: WeightFile, fitting: list[_Attempt], raw: bool) -> tuple[_A
     others = [attempt for attempt in ranked if attempt not in averages]
     if raw and not others:
         raise MismatchError(
-            f"{weights.path} holds an average of weights only, under {first_few([one.where for one in averages])}; "
+            f"{weights.path} holds averaged weights only, under {first_few([one.where for one in averages])}; "
             "leave --raw out"
         )
     chosen, *rest = others if raw or not averages else averages
     if alike := [one.where for one in rest if one.rank == chosen.rank]:
         raise MismatchError(
             f"{weights.path} holds several sets of weights that fit, under {first_few([chosen.where, *alike])}; save "
-            "the one that is meant alone"
+            "the one you mean in a file by itself"
         )
     return chosen, others[0] if others and chosen in averages else None
 

@@ -49,7 +49,7 @@ def load_weights(
     read = read_weights(Path(weights))
     strides = {str(module.stride_in) for module in network.modules() if hasattr(module, "stride_in")}
     if stride_in is not None and strides - {stride_in}:
-        raise MismatchError(f"the network has its strides in the {' and '.join(strides)} convolutions, not {stride_in}")
+        raise MismatchError(f"the network strides in its {' and '.join(strides)} convolutions, not in {stride_in}")
     known = strides if "model" in read.metadata else {stride_in} - {None}
     options = {"stride_in": next(iter(known))} if known else {}
     return load(network, read, read.network or type(network).__name__, options, Asked(zero_pad, head, raw))

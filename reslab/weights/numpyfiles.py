@@ -51,13 +51,13 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
             room = path.stat().st_size
             for place, array in _arrays(top, h5py):
                 if array.is_virtual or array.external or array.nbytes > room:
-                    raise DamagedError(f"{path}: {place} is not in this file, or promises more than the file holds")
+                    raise DamagedError(f"{path}: {place} is missing, or larger than the file")
                 room -= array.nbytes
                 *_, layer, variable = ("", *place.split("/"))
                 name = f"{layer}.{variable.partition(':')[0]}"
                 if array.dtype.str[1:] not in NUMBERS or name in found:
                     raise WrongValueError(
-                        f"{path}: {place} is no weight of a layer of its own; expected Keras' weights"
+                        f"{path}: {place} is not the weight of a layer; expected weights saved by Keras"
                     )
                 found[name] = torch.from_numpy(array[()].astype(array.dtype.newbyteorder("="))).clone()
             return found
@@ -100,7 +100,7 @@ class _StandsIn:
         return self._make(*args)
 
     def __setstate__(self, _: object) -> None:
-        raise ValueError("state of a class")
+        raise ValueError("the state of an object")
 
 
 class _Kind:
@@ -130,12 +130,12 @@ class _Array:
         """
         _, shape, kind, by_columns, data = self.state
         if not isinstance(kind, _Kind) or kind.code not in NUMBERS or kind.order not in "<=|":
-            raise ValueError("an array of something else than numbers")
+            raise ValueError("an array of something other than numbers")
         data = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had no bytes
         sides = [int(side) for side in shape]
         dtype = NUMBERS[kind.code]
         if min(sides, default=0) < 0 or not isinstance(data, bytes) or len(data) != prod(sides) * dtype.itemsize:
-            raise ValueError("an array of other bytes than its shape says")
+            raise ValueError("an array whose size does not match its shape")
         if not data:
             return torch.empty(sides, dtype=dtype)
         flat = torch.frombuffer(bytearray(data), dtype=dtype)
@@ -201,11 +201,11 @@ def read_pickle(path: Path) -> Any:
         return _with_tensors(content, [size], 0)
     except UserError as error:
         raise WrongValueError(
-            f"{path} is a pickle that torch.save did not write and holds more than arrays, and reading it could run "
-            f"code: {error}; save its tensors by torch.save(network.state_dict(), FILE)"
+            f"{path} is a pickle not written by torch.save that holds more than arrays, so reading it could run code: "
+            f"{error}; save its tensors with torch.save(network.state_dict(), FILE)"
         ) from error
     except Exception as error:  # on damaged bytes pickle raises whatever it comes to
-        raise DamagedError(f"{path} is a damaged pickle ({error}); take it from where it came again") from error
+        raise DamagedError(f"{path} is a damaged pickle ({error}); get it from its source again") from error
 
 
 def _with_tensors(content: Any, room: list[int], depth: int) -> Any:
@@ -218,5 +218,5 @@ def _with_tensors(content: Any, room: list[int], depth: int) -> Any:
             tensors[name] = value.tensor()
             room[0] -= tensors[name].nbytes
             if room[0] < 0:
-                raise ValueError("more bytes in its arrays than in the file")
+                raise ValueError("its arrays have more bytes than the file")
     return tensors or {name: _with_tensors(value, room, depth + 1) for name, value in content.items()}

@@ -104,7 +104,7 @@ def _hugging_face(config: Path) -> Facts:
             return configured(json.loads(file.read(LARGEST_CONFIG)), config.name)
     except (ValueError, AttributeError, RecursionError, OSError):
         raise DamagedError(
-            f"{config} is no configuration of a ResNet; take it from where the weights came again"
+            f"{config} is not the configuration of a ResNet; get it from the source of the weights again"
         ) from None
 
 

@@ -40,8 +40,8 @@ def locate(weights: str | Path, model: str) -> Path:
     """
     if not isinstance(weights, str | Path):
         raise WrongValueError(
-            f"weights are a file, or a word for trained ones, and not {type(weights).__name__}; tensors are for a "
-            "network's load_state_dict"
+            f"weights must be a file or the name of trained weights, got {type(weights).__name__}; load tensors with "
+            "the network's load_state_dict"
         )
     path, words = Path(weights), {data for data, _ in shipped()}
     if weights not in words:
@@ -53,5 +53,7 @@ def locate(weights: str | Path, model: str) -> Path:
         return path
     if (str(weights), model) not in shipped():
         models = [name for data, name in shipped() if data == weights]
-        raise UnknownNameError(f"no {model} trained on {weights} comes with the lab; there are {', '.join(models)}")
+        raise UnknownNameError(
+            f"there are no bundled weights of {model} trained on {weights}; bundled: {', '.join(models)}"
+        )
     return shipped()[str(weights), model]

@@ -74,7 +74,7 @@ def read(path: Path) -> Content:
     sets = dict(_sets(content, (), set()))
     if not sets:
         raise WrongValueError(
-            f"{path} holds no state dict, names with tensors, but {_described(content)}; save one by "
+            f"{path} does not hold a state dict (names and tensors), but {_described(content)}; save one with "
             "torch.save(network.state_dict(), FILE)"
         )
     return Content(path, sets, {}, unread)
@@ -94,12 +94,12 @@ def _regular(path: Path) -> Path:
         inside = [path / name for name in IN_A_DIRECTORY if (path / name).is_file()]
         if not inside:
             raise MissingError(
-                f"{path} is a directory without {', '.join(IN_A_DIRECTORY)}; give a file of weights, or the directory "
-                "of a run that ended"
+                f"{path} is a directory without {' or '.join(IN_A_DIRECTORY)}; give a weights file, or the directory "
+                "of a finished run"
             )
         return inside[0]
     if not stat.S_ISREG(mode):
-        raise WrongValueError(f"{path} is no regular file; expected a file of weights")
+        raise WrongValueError(f"{path} is not a regular file; expected a weights file")
     return path
 
 
@@ -204,10 +204,10 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     """Return why a file of torch.save cannot be read."""
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
     if not isinstance(error, pickle.UnpicklingError) or not named:
-        return DamagedError(f"{path} is damaged, or no weights file; expected safetensors or a saved state dict")
+        return DamagedError(f"{path} is damaged or not a weights file; expected safetensors or a saved state dict")
     return WrongValueError(
-        f"{path} holds more than tensors, and reading it could run code: {first_few(list(dict.fromkeys(named)))}; "
-        "save the tensors alone, by torch.save(network.state_dict(), FILE)"
+        f"{path} holds more than tensors, so reading it could run code: {first_few(list(dict.fromkeys(named)))}; save "
+        "only the tensors, with torch.save(network.state_dict(), FILE)"
     )
 
 
@@ -239,16 +239,17 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
     names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
         raise WrongValueError(
-            f"{path} is a TorchScript program; save its tensors by torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+            f"{path} is a TorchScript program; save its tensors with torch.save(torch.jit.load(FILE).state_dict(), "
+            "OTHER)"
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise WrongValueError(
-            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it, and give the weights in it"
+            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it and give the weights inside"
         )
     # it may be of any size once unpacked
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
         raise WrongValueError(
-            f"{path} is compressed, which torch.save does not do; unpack it, and save its tensors again"
+            f"{path} is compressed, which torch.save never does; unpack it, and save its tensors again"
         )
 
 

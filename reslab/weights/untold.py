@@ -47,16 +47,15 @@ def settle(
         return "end"
     known = weights.facts.options.get("stride_in")
     if known is not None and options.get("stride_in", known) != known:
-        raise MismatchError(f"{weights.path} is for stride_in {known}, not {options['stride_in']}")
+        raise MismatchError(f"{weights.path} was made for stride_in {known}, not {options['stride_in']}")
     if has_stride_choice(network) and "stride_in" not in options:
         raise MissingError(
-            "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or "
+            "the file does not state where its bottlenecks stride: add --stride-in 1x1 (the paper) or "
             "3x3 (torchvision, v1.5)"
         )
     if _padded_blocks(network) and zero_pad is None:
         raise MissingError(
-            "nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both "
-            "sides)"
+            "the file does not state where its option A pads zero channels: add --zero-pad end or centred (both sides)"
         )
     return zero_pad or "end"
 
@@ -88,7 +87,7 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     state = dict(state)
     if hasattr(network, "bn_last"):
         raise MismatchError(
-            "centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own "
+            "centred zero channels are supported for v1 networks only, where the BatchNorms of a block see its own "
             "channels"
         )
     padded = _padded_blocks(network)
@@ -125,13 +124,13 @@ def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
     if weights.without:
         blocks = ", ".join(map(repr, weights.without))
         raise MismatchError(
-            f"{weights.path} is of a network with blocks taken out, whose tensors load_state_dict of "
-            f"reslab.view(network, images).without({blocks}) takes"
+            f"{weights.path} is of a network without some blocks; load its tensors with load_state_dict of "
+            f"reslab.view(network, images).without({blocks})"
         )
     if asked.head is not None:
         name = classifier(network)
         if name is None:
-            raise MismatchError(f"the network has no classifier that --head {asked.head} could be about; leave it out")
+            raise MismatchError(f"the network has no classifier for --head {asked.head} to change; leave it out")
         if asked.head == "none":
             network.set_submodule(name, nn.Identity())
     return fit(weights, network, raw=asked.raw, head=asked.head)
