@@ -29,8 +29,8 @@ MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 @dataclass(frozen=True, eq=False)
 class Smoothness(Result):
-    """The loss and the gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and
-    `gradient_norm` are where they start.
+    """Loss and gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and `gradient_norm` are
+    those at the start.
     """
 
     loss: float
@@ -71,7 +71,7 @@ class Smoothness(Result):
         )
 
     def figure(self) -> "Figure":
-        """Return the loss, the change of the gradient and that over the distance, over the step."""
+        """Plot the loss, the change of the gradient, and the change per distance, over the step."""
         figure = new_figure(width=10)
         frame = self.to_frame()
         columns = ("loss", "gradient_change", "change_over_distance")
@@ -84,7 +84,7 @@ class Smoothness(Result):
 
 @dataclass(frozen=True)
 class LayerShift:
-    """How the gradient G of one layer becomes G' by an update of the layers before it."""
+    """How the gradient G of one layer becomes G' through an update of the layers before it."""
 
     layer: str
     gradient_norm: float  # ‖G‖
@@ -106,7 +106,7 @@ class CovariateShift(Result):
         return pd.DataFrame([vars(layer) for layer in self.layers])
 
     def figure(self) -> "Figure":
-        """Return the change and the cosine, layer by layer."""
+        """Plot the change and the cosine of each layer."""
         figure = new_figure(height=5)
         frame = self.to_frame()
         for axes, column, label in zip(
@@ -131,7 +131,7 @@ def loss_smoothness(
     parameters that train.
 
     Args:
-        network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
+        network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: the step's unit.
@@ -188,7 +188,7 @@ def covariate_shift(
     used earlier in the forward, BatchNorm's too. One forward and backward a layer.
 
     Args:
-        network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
+        network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: of the update.
