@@ -128,7 +128,7 @@ def loss_smoothness(
     loss: Loss = F.cross_entropy,
 ) -> Smoothness:
     """Return how the loss and its gradient vary along the gradient (section 3.1, Fig. 4), on one batch, for the
-    parameters that train.
+    trainable parameters.
 
     Args:
         network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
@@ -184,8 +184,8 @@ def covariate_shift(
     """Return how far one step of gradient descent by all the layers before shifts each layer's own gradient (section
     2.2, definition 2.1).
 
-    A layer is a module with a trained weight of two or more dimensions. What comes before it is every trained parameter
-    used earlier in the forward, BatchNorm's too. One forward and backward a layer.
+    A layer is a module with a trainable weight of two or more dimensions. The layers before it are all trainable
+    parameters used earlier in the forward, including BatchNorm's. It costs one forward and backward per layer.
 
     Args:
         network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
@@ -196,8 +196,8 @@ def covariate_shift(
         loss: of (outputs, labels); the mean cross-entropy.
 
     Raises:
-        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no
-            layer of a name.
+        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or a layer does
+            not exist.
     """
     if not learning_rate > 0:
         raise WrongValueError(f"learning_rate must be above 0, got {learning_rate}")

@@ -29,8 +29,8 @@ class Shattering(Result):
 
     gradients: Floats  # [points, numbers of an image]
     autocorrelation: Floats
-    white: Floats  # each point on its own: gradients that are shattered
-    brown: Floats  # each point is the last plus noise: gradients of a network with one hidden layer
+    white: Floats  # independent points: shattered gradients
+    brown: Floats  # each point is the previous one plus noise: gradients of a network with one hidden layer
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per lag."""
@@ -40,7 +40,7 @@ class Shattering(Result):
         return pd.DataFrame({"lag": range(len(self.autocorrelation)), **columns})
 
     def figure(self) -> "Figure":
-        """Return the autocorrelation over the lags, between the two noises."""
+        """Plot the autocorrelation over the lags, between the two noises."""
         figure = new_figure()
         axes = figure.add_subplot()
         axes.plot(self.brown, "--", color="sienna", label="brown noise")
@@ -65,8 +65,8 @@ def shattering(
     """Return the autocorrelation of the gradient of one output with respect to the input, at inputs on the line between
     two images.
 
-    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images is
-    the same for any network.
+    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images
+    generalises this to any network.
 
     Args:
         network: a network with outputs `[B, K]`, or its view; measured in evaluation mode, so that each point has a
@@ -75,13 +75,13 @@ def shattering(
         points: inputs on the line, ends included.
         lags: the largest lag, in steps between points.
         logit: which output.
-        batch_statistics: normalise with the statistics of the points (as constants) and not with the stored ones, which
-            mean nothing before training.
+        batch_statistics: normalise with the statistics of the points (as constants) instead of the stored ones, which
+            are meaningless before training.
         seed: of the two noises.
 
     Raises:
-        UserError: if the network has NaN weights or no such output, answers otherwise beside other images, does not
-            take the images, or these are not two different ones.
+        UserError: if the network has NaN weights or no such output, its output for an image depends on the others, it
+            does not accept the images, or these are not two different ones.
     """
     if not 1 <= lags < points:
         raise WrongValueError(
@@ -119,9 +119,9 @@ def autocorrelation(series: Floats, lags: int) -> Floats:
     """Return `Σ_i z_i · z_(i+k) / Σ_i z_i · z_i` for k = 0 … lags, `[lags + 1]`, of points `[T, d]`, with z the series
     less its mean over the points.
 
-    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). A sum over T - k products: even a slow series falls with
-    the lag. For a constant series, where it is 0/0, it is taken to be 1: each point tells the next one exactly.
-    Rounding counts as constant.
+    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). As a sum of T - k products it falls with the lag even for a
+    slow series. For a constant series, where it is 0/0, it is taken to be 1, as each point determines the next. A
+    series that varies only by rounding counts as constant.
     """
     centred = series - series.mean(0)
     power = (centred**2).sum()

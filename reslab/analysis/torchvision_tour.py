@@ -1,5 +1,5 @@
-"""A guided reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it out,
-and the numbers.
+"""A guided reading of the installed torchvision's ResNet: each idea of the paper beside the lines that implement it,
+with the numbers.
 """
 
 import inspect
@@ -54,7 +54,7 @@ class Tour(Result):
         return pd.DataFrame(rows).set_index("place")
 
     def figure(self) -> "Figure":
-        """Return where the stops are in the file."""
+        """Plot where the stops are in the file."""
         figure = new_figure()
         axes = figure.subplots()
         for row, stop in enumerate(self.stops):
@@ -79,7 +79,7 @@ class Tour(Result):
 
 @analysis("tour", "a reading of the installed torchvision's ResNet; it takes no MODEL")
 def torchvision_tour() -> Tour:
-    """Return the tour of the installed version; the lines are found by what they say, so they follow it."""
+    """Return the tour of the installed version; lines are found by their content, so that they match any version."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         basic, deep, zero = resnet18(), resnet50(), resnet18(zero_init_residual=True)
