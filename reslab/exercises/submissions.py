@@ -135,7 +135,7 @@ def _submission(
     tasks: tuple[str, ...] = ()
     problem = ""
     if not file.is_file():
-        problem = "no regular file"
+        problem = "not a regular file"
     else:
         try:
             with opened(file, MOST) as opens:
