@@ -30,8 +30,7 @@ class FastView(View):
     """A view of a copy, for evaluation only, that takes images in any layout and precision. Made by `fast_view`."""
 
     def stem(self, x: Any) -> Live:
-        """Return the live values before the first block; images are converted to the layout and precision of this copy.
-        """
+        """Return the live values before the first block, for images in the layout and precision of this copy."""
         x = in_dtype(x, next(self.parameters()).dtype)
         images = isinstance(x, Tensor) and x.dim() == 4
         return super().stem(x.contiguous(memory_format=torch.channels_last) if images else x)

@@ -310,8 +310,7 @@ def _sweep(
     what: str,
     progress: Progress,
 ) -> list[float]:
-    """Return the error of every setting, the first of which is the unchanged network. The stem is run once per batch.
-    """
+    """Return the error of every setting, the first being the unchanged network; the stem is run once per batch."""
     wrong = torch.zeros(settings, dtype=torch.int64)
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision)

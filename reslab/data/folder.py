@@ -1,9 +1,8 @@
-"""`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, or the latter alone, of any size,
+"""`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, or only the latter, of any size,
 grey or colour.
 
-They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to), as a
-viewer shows them: upright as the camera notes (EXIF), over white where they are transparent, grey levels of 16 bits in
-8. Of an animation or of several pages it is the first.
+They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory if PATH is read-only), as a viewer shows
+them: upright (EXIF), transparent parts on white, 16-bit grey in 8 bits. Only the first frame or page is read.
 """
 
 import os
@@ -27,17 +26,17 @@ WORDS: dict[PartName, str] = {"train": "train", "heldout": "held-out", "test": "
 
 
 def folder(argument: str, download: bool, progress: Progress) -> Dataset:
-    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names, as numbers where all are
-    numbers, else as text; there is nothing to download.
+    """Return the images of `PATH` or `PATH?broken=skip`, classes sorted by name, numerically if all names are numbers;
+    there is nothing to download.
 
-    `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on
-    the test part. Without `train` there is the test part alone, for networks that bring their own mean and standard
-    deviation. Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left
-    out, or may not be meant, is warned of.
+    `val` is used if there is no `test`. The held-out part is taken from `train`, so that nothing is chosen on the test
+    part. Without `train` there is only a test part, for networks with their own mean and standard deviation. Images of
+    one size are a tensor; others keep their size and are resized batch by batch. Skipped files and likely mistakes
+    cause a warning.
 
     Raises:
-        UserError: if something of the layout is missing or cannot be read, or an image cannot be decoded and was not to
-            be skipped.
+        UserError: if part of the layout is missing or unreadable, or an image cannot be decoded and broken ones are not
+            to be skipped.
     """
     root, skip_broken = parse(argument)
     classes, parts = _listed(root)
@@ -114,11 +113,10 @@ def _part(root: Path, *names: str) -> Path:
 
 
 def _directories(part: Path) -> dict[str, str]:
-    """Return the directory of each class by its name, in the order of names, of which each is spelt in one way
-    (Unicode's composed form).
+    """Return the directory of each class by name (in Unicode's composed form), sorted.
 
     Raises:
-        UserError: if there are none, or two for one name.
+        UserError: if there are none, or two with the same name.
     """
     found: dict[str, str] = {}
     for directory in sorted(
@@ -137,20 +135,19 @@ def _directories(part: Path) -> dict[str, str]:
 
 
 def _number(item: tuple[str, str]) -> tuple[int, str]:
-    """Return what places a class among others whose names are numbers."""
+    """Return the sort key of a class whose name is a number."""
     return int(item[0]), item[0]
 
 
 def _files(
     part: Path, directories: Mapping[str, str], classes: Sequence[str], at_least: int
 ) -> tuple[list[File], list[str]]:
-    """Return the image files of the classes, in the order of their names, and the paths of files that are no images by
-    theirs.
+    """Return the image files of the classes, sorted by name, and the paths of files without an image suffix.
 
     Raises:
-        UserError: if a class has fewer images than it needs.
+        UserError: if a class has too few images.
     """
-    below = len(str(part.parent)) + 1  # where the path below the root begins; slicing is faster than Path's arithmetic
+    below = len(str(part.parent)) + 1  # the start of the path below the root; slicing is faster than Path's arithmetic
     labels = {name: label for label, name in enumerate(classes)}
     images: list[File] = []
     others: list[str] = []
@@ -162,7 +159,7 @@ def _files(
                 others.append(path)
             elif entry.is_file():
                 found.append(file(path, labels[name], entry.path, entry.stat()))
-            else:  # a FIFO, say, or a link to nothing: it cannot be decoded
+            else:  # such as a FIFO or a broken link, which cannot be decoded
                 found.append(File(path, labels[name], 0, 0, ""))
         if len(found) < at_least:
             raise MissingError(
@@ -175,7 +172,7 @@ def _files(
 def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
     """Yield the files below a directory, except hidden ones.
 
-    Links to directories are followed, but to none twice, and to none that holds the link or the directory itself.
+    Links to directories are followed, but never twice, and never to a parent.
     """
     seen = {os.path.realpath(parent) for parent in Path(directory).parents}
     directories, links = [directory], list[str]()  # a directory is listed under its own path rather than under a link's

@@ -1,4 +1,4 @@
-"""Where data are looked for and kept."""
+"""The directories of data sets and caches."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from reslab.errors import MissingError, WrongValueError
 
 
 def full_path(text: str) -> Path:
-    """Return a place as a user writes it, `~` being a home, as a full path.
+    """Return a user's path, with `~` for a home directory, as an absolute path.
 
     Raises:
-        UserError: if there is no such home, or no such place can be.
+        UserError: if there is no such home directory, or the path is impossible.
     """
     try:
         return Path(text).expanduser().resolve()
@@ -20,7 +20,7 @@ def full_path(text: str) -> Path:
 
 
 def user_cache() -> Path:
-    """Return this user's cache directory for the lab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache.
+    """Return this user's cache directory for reslab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache.
 
     Raises:
         UserError: if none of them is set and the user has no home.

@@ -224,5 +224,5 @@ def _out_of_reach(what: str, error: Exception) -> FailedError:
     """Return in one line that weights are neither cached nor to be downloaded."""
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return FailedError(
-        f"{what} are not in the cache and could not be downloaded ({reason[:200]}); connect to the network, or give a file"
+        f"{what} are not in the cache and could not be downloaded ({reason[:200]}); go online, or give a file"
     )
