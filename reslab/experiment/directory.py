@@ -1,4 +1,4 @@
-"""A study's directory, and what keeps one study's record from being lost to another."""
+"""A study's directory, and the checks that keep one record from overwriting another."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -18,7 +18,7 @@ class Directory(NamedTuple):
 
     @property
     def trials(self) -> Path:
-        """Return where the run directories are."""
+        """Return the path of the run directories."""
         return self.path / "trials"
 
     @property
@@ -27,10 +27,10 @@ class Directory(NamedTuple):
         return self.path / "study.json"
 
     def prepare(self, study: "Study", config: StudyConfig | None = None) -> Self:
-        """Make the directory and see that it can be written, is not another study's, and has no record made with
+        """Make the directory and check that it is writable, does not belong to another study, and has no record with
         settings other than `config`.
 
-        Without a `config`, any record of the study may be replaced; its trials stay in either case.
+        Without a `config`, any record of the study may be replaced. Trials are kept in either case.
 
         Raises:
             UserError: if it cannot be used.
@@ -53,7 +53,7 @@ class Directory(NamedTuple):
         return self
 
     def _recorded(self, key: str) -> Any:
-        """Return a part of the record that is here."""
+        """Return a part of the existing record."""
         try:
             return read_json(self.record)[key]
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -63,7 +63,7 @@ class Directory(NamedTuple):
 
 
 def _changes(recorded: Any, config: StudyConfig) -> str:
-    """Return in which settings a recorded config differs from another, in words; those that the record does not know
+    """Return in words the settings in which a recorded config differs from another; settings missing from the record
     have their defaults.
     """
     before = {key: field.default for key, field in type(config).model_fields.items()} | (
