@@ -1,4 +1,4 @@
-"""What one asks of a view, by the names or numbers of its blocks: gates, and what replaces branches."""
+"""Arguments of a view, by name or number of its blocks: gates, and replacements of branches."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
@@ -16,8 +16,8 @@ AskedGates = Tensor | Mapping[Which, Tensor | float]
 """Gates of all blocks, or of some."""
 
 Replacement = Tensor | Literal["mean"] | Callable[[Tensor], Tensor]
-"""What takes a branch's place: its mean over the batch; a value, `[B, …]`, or one for all images; or, from images as
-the network takes them, what the branch gives for those; or a function of the branch's own value.
+"""A replacement for a branch: its mean over the batch; a value, `[B, …]` or for one image; other images, for which the
+branch is computed; or a function of the branch's own value.
 """
 
 
@@ -80,10 +80,10 @@ def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], de
 
 
 def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
-    """Return the function from a branch's value to what takes its place.
+    """Return the function from a branch's value to its replacement.
 
     Raises:
-        UserError: if it is none of what may take its place.
+        UserError: if the replacement is of another kind.
     """
     if isinstance(what, Tensor):
         return lambda branch: what

@@ -1,4 +1,4 @@
-"""What is checked of a network and its view: declarations, hooks, and that the view is the network."""
+"""Checks of a network and its view: declarations, hooks, and that the view reproduces the network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ def adopt_constants(made: nn.Module) -> None:
 
 
 def check_hooks(opened: Mapping[str, nn.Module]) -> None:
-    """Refuse hooks on modules whose inside is run by the graph, which would pass them by."""
+    """Reject hooks on modules whose inside is run by the graph, as these hooks would not be called."""
     for name, module in opened.items():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             raise UnseenError(
@@ -30,7 +30,9 @@ def check_hooks(opened: Mapping[str, nn.Module]) -> None:
 
 
 def compare(expected: Any, got: Any, declarations: Declarations) -> None:
-    """Refuse a view that differs from its network: in any bit, or, for declared blocks, by more than rounding."""
+    """Reject a view whose output differs from its network's: in any bit or, for declared blocks, by more than
+    rounding.
+    """
     for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
         if one.is_meta:  # it has no values to compare
             continue
@@ -50,7 +52,7 @@ def compare(expected: Any, got: Any, declarations: Declarations) -> None:
 
 
 def check_declarations(network: nn.Module, declarations: Declarations) -> None:
-    """Refuse declarations of what the network does not have."""
+    """Reject declarations of modules that the network does not have."""
     modules = dict(network.named_modules())
     for block, names in declarations.items():
         if block not in modules:

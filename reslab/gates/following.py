@@ -1,9 +1,8 @@
-"""What is known of a graph's values while it is traced: their shapes, by which a forward may choose its way.
+"""Values that are known while a graph is traced: shapes, on which a forward may branch.
 
-The graph so far is run on fake tensors, which have a shape and no content. What comes out as a number, a size or a
-dtype is therefore known from the example's shape alone, and a forward that asks for it is followed; what it was told is
-asserted in the graph, and is checked again whenever the graph runs on another shape. What depends on content stays
-unknown.
+The graph so far is run on fake tensors, which have a shape and no content. Numbers, sizes and dtypes are therefore
+known from the example's shape alone, and a forward that branches on them can be followed. The graph asserts these
+values, and so checks them again when it runs on another shape. Whatever depends on content stays unknown.
 """
 
 import functools
@@ -56,10 +55,10 @@ def _is(leaf: object) -> bool:
 
 
 def check(value: Any, expected: Any, where: str, example: str, given: Any) -> None:
-    """Refuse an input by whose shape the network goes another way than it went for the example.
+    """Reject an input for whose shape the network would take another path than for the example.
 
     Raises:
-        UserError: if `value`, computed from the shape, is not what it was for the example.
+        UserError: if `value`, computed from the shape, differs from the example's.
     """
     if value != expected:
         raise MismatchError(
@@ -73,7 +72,7 @@ class UnknownError(Exception):
 
 
 class Known:
-    """The values of a graph's nodes as far as the shapes of an example tell them."""
+    """The values of a graph's nodes, as far as an example's shapes determine them."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, example: Any) -> None:
         self.root, self.graph = root, graph
@@ -106,7 +105,7 @@ class Known:
         return value
 
     def read(self, node: fx.Node, read: Callable[[Any], Any]) -> Any:
-        """Return what a function gives of a node's value.
+        """Return a function of a node's value.
 
         Raises:
             UnknownError: if it depends on the content of tensors.
@@ -161,7 +160,7 @@ class Known:
         return node.target(*args, **kwargs)
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Run a module; one that looks at content, on zeros, for the shape of what it gives."""
+        """Run a module; one that depends on content is run on zeros, to find the shape of its output."""
         try:
             return module(*args, **kwargs)
         except Exception:
@@ -179,7 +178,7 @@ class Known:
 
 
 def thawed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return arguments with lists of their own in the place of a graph's, since a function may write into its list."""
+    """Return arguments with copies of a graph's lists, as a function may modify its list."""
 
     def own(value: Any) -> Any:
         return [own(each) for each in value] if isinstance(value, list) else value
@@ -200,13 +199,13 @@ class Runner(fx.Interpreter):
 
 
 def assigned(x: Any, key: Any, value: Any) -> Any:
-    """Return `x` after `x[key] = value`: in a graph, so that what comes later is seen to come from it."""
+    """Return `x` after `x[key] = value`: in a graph, so that later uses depend on it."""
     x[key] = value
     return x
 
 
 class Followed(fx.Proxy):
-    """A value in tracing that tells its length, its parts and its number where the example's shape tells them."""
+    """A traced value with a length, parts and a number, where the example's shape determines them."""
 
     tracer: Any
 
@@ -229,7 +228,7 @@ class Followed(fx.Proxy):
         return self._told(float)
 
     def _told(self, read: Callable[[Any], Any]) -> Any:
-        """Return what the tracer knows; a length is asserted as one."""
+        """Return the known value; the graph asserts it."""
         return self.tracer.told(self, read)
 
 
@@ -238,12 +237,12 @@ class FollowedAttribute(Followed, fx.proxy.Attribute):
 
 
 FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "tensor", "tril_indices", "triu_indices", "zeros")
-"""What of torch makes a tensor from sizes, and would not take a value in tracing for one."""
+"""Torch's factories, which make tensors from sizes and would not accept a traced value as a size."""
 
 
 @contextmanager
 def recorded_factories(record: Callable[..., Any]) -> Iterator[None]:
-    """While it lasts, have torch's factories be recorded where they are given a value in tracing."""
+    """Record calls of torch's factories with a traced value in the graph."""
     originals = {name: getattr(torch, name) for name in FACTORIES}
 
     def recording(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,19 +14,19 @@
 A **block** is `y = S(x) + g · F(x)`: from its input x come the shortcut S and the branch F, which meet again at its
 end, the addition.
 
-A **cut** lies right after such an end (the first one after the input of block 0). Whatever follows an addition, such as
-the ReLU of a v1 block (D in the picture), therefore belongs to the segment after it, and what follows the last one to
+A **cut** lies right after such an end (the first one after the input of block 0). Operations after an addition, such as
+the ReLU of a v1 block (D in the picture), therefore belong to the next segment, and those after the last addition to
 the head.
 
-What is **live** at a cut are the values made before it that are still used after it; all that follows can be computed
+The values that are **live** at a cut are computed before it and still used after it; everything later can be computed
 from them. The first is the `stream`; the `rest` is mostly empty. In a chain of residual blocks the stream is the latest
 sum, the only value on a path from the images to the output, and the rest at most sizes (`x.shape[0]`). A dense network
 also carries its earlier features along, a U-Net its long skips.
 
 A **segment** is everything between two cuts, node for node as the network computes it: segment 0 is the stem, segment i
-+ 1 runs block i, segment n + 1 is the head. One after another they are the network, bit for bit, whatever lies between
-its blocks. A **slice** is only what leads from some nodes to others, without gates: from what is live before a block to
-its two sides, for example.
++ 1 runs block i, segment n + 1 is the head. Run in sequence they reproduce the network, bit for bit, whatever lies
+between its blocks. A **slice** is the part of the graph that leads from some nodes to others, without gates: for
+example from the live values before a block to its two sides.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -124,7 +124,7 @@ class Plan:
         return self._slice((self.places[index].input,), self.places[index].output)
 
     def _slice(self, takes: Nodes, gives: fx.node.Argument) -> Function:
-        """Return the function from some nodes to others, made when it is first asked for."""
+        """Return the function from some nodes to others, made on first use."""
         if (takes, gives) not in self._slices:
             self._slices[takes, gives] = tracing.function_of(slice_graph(takes, gives))
         return self._slices[takes, gives]

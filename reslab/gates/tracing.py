@@ -1,4 +1,4 @@
-"""A network as a graph of operations, by torch.fx, true in every mode and for every setting of its
+"""Tracing a network with torch.fx to a graph that is right in training and evaluation mode, and for any mix of its
 submodules' modes.
 """
 
@@ -38,32 +38,32 @@ their sum, if anything.
 
 
 class Call(NamedTuple):
-    """What one call of a module takes and gives."""
+    """The input and output nodes of one call of a module."""
 
     input: fx.Node
     output: fx.Node
 
 
 class Leaf(NamedTuple):
-    """Why a module cannot be traced through, and whether all that stops it is that it branches on its own mode."""
+    """Why a module cannot be traced, and whether the only reason is that it branches on its own mode."""
 
     reason: str
     by_mode: bool
 
 
 class Traced(NamedTuple):
-    """The graph of a network, and where in it each module begins and ends."""
+    """The graph of a network, and where each module begins and ends in it."""
 
     graph: fx.Graph
     calls: dict[str, Call]  # modules called once, on one value
     types: dict[str, type[nn.Module]]
-    leaves: dict[str, Leaf]  # modules that cannot be seen through
+    leaves: dict[str, Leaf]  # modules that cannot be traced
     declared: dict[str, fx.Node]  # the addition of each declared block
     known: Known  # the shapes in it
 
 
-class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
-    """Tracing ran into a module that cannot be traced; it is to be a leaf."""
+class _Stopped(Exception):  # noqa: N818  # not an error: tracing restarts
+    """Tracing met a module that cannot be traced and must become a leaf."""
 
     def __init__(self, path: str, module: nn.Module, leaf: Leaf) -> None:
         super().__init__(leaf.reason)
@@ -71,7 +71,7 @@ class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
 
 
 class _ModeBranchError(TraceError):
-    """A forward takes another way in a module's training mode, mostly its own."""
+    """A forward branches on a module's training mode, mostly its own."""
 
     def __init__(self, path: str) -> None:
         super().__init__("it takes another way in training mode (`if self.training`)")
@@ -180,8 +180,8 @@ class Tracer(fx.Tracer):
         return Followed(node, self)
 
     def create_arg(self, a: Any) -> fx.node.Argument:
-        """Write out what is made of values in tracing, such as a network's own class of outputs, so that it is made
-        again when the graph runs.
+        """Record the construction of values from traced ones, such as a network's output class, so that it is repeated
+        when the graph runs.
         """
         made = rebuilt(a)
         if made is None:
@@ -194,7 +194,7 @@ class Tracer(fx.Tracer):
         return self.create_node("call_function", rebuild, (super().create_arg(leaves),), {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a parameter as a node of the graph, or as it is for who looks up its shape."""
+        """Return a parameter as a node of the graph, or itself if only its shape is read."""
         return attr_val if self._is_looking else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def told(self, value: fx.Proxy, read: Callable[[Any], Any]) -> Any:
@@ -227,19 +227,17 @@ class Tracer(fx.Tracer):
         return self.told(obj, bool)
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        """Yield the parts of a value, as many as the example's shape makes them."""
+        """Yield the parts of a value, whose number the example's shape determines."""
         return (obj[index] for index in range(self.told(obj, len)))
 
     @property
     def _is_looking(self) -> bool:
-        """Whether the graph so far is being run, to know its shapes."""
+        """Whether the graph so far is being run to find its shapes."""
         return self.known is not None and self.known.running
 
     @contextmanager
     def _live_modes(self) -> Iterator[None]:
-        """While it lasts, reading `training` of a module that is traced through gives a node that reads it
-        at run time.
-        """
+        """Inside this context, reading `training` of a traced module gives a node that reads it at run time."""
         original = nn.Module.__getattribute__
 
         def read(module: nn.Module, name: str) -> Any:
@@ -252,7 +250,7 @@ class Tracer(fx.Tracer):
                 return self.create_proxy("get_attr", f"{path}.training", (), {})
             return original(module, name)
 
-        nn.Module.__getattribute__ = read  # type: ignore[method-assign,assignment]  # put back below
+        nn.Module.__getattribute__ = read  # type: ignore[method-assign,assignment]  # restored below
         try:
             yield
         finally:
@@ -319,7 +317,7 @@ def trace(root: Whole, declarations: Declarations, fixed: Collection[str] = ()) 
 
 
 class CannotSeeError(UnseenError):
-    """A module that has to be seen through cannot be."""
+    """A module that has to be traced cannot be."""
 
     def __init__(self, path: str, module: nn.Module, leaf: Leaf) -> None:
         self.path, self.leaf = path, leaf
@@ -330,7 +328,7 @@ class CannotSeeError(UnseenError):
 
 
 def _reason(error: Exception) -> str:
-    """Return why a forward could not be traced, with the line of the network's own code that did it."""
+    """Return why a forward could not be traced, with the responsible line of the network's code."""
     frame = error.__traceback__
     lines = []
     while frame is not None:

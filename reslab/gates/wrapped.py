@@ -1,4 +1,4 @@
-"""A network out of what it may be wrapped in."""
+"""Unwrapping networks."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from reslab.gates import tracing
 
 
 def unwrapped(network: Any) -> nn.Module:
-    """Return the network that is inside DataParallel, DistributedDataParallel, torch.compile and torch.export.
+    """Return the network inside DataParallel, DistributedDataParallel, torch.compile or torch.export.
 
     Raises:
-        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
-            shape yet.
+        UserError: if it is not a network, is a TorchScript program, whose blocks are hidden, or has uninitialised lazy
+            layers.
     """
     if isinstance(network, torch.export.ExportedProgram):
         return _of_program(network)
@@ -33,7 +33,7 @@ def unwrapped(network: Any) -> nn.Module:
 
 
 def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
-    """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
+    """Return an exported program as an ordinary module with modes, whose input is checked only by its graph."""
     module = program.module()
     module._forward_pre_hooks.clear()
     module._forward_hooks.clear()
