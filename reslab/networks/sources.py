@@ -1,4 +1,4 @@
-"""Networks of others, by name: torchvision's, timm's, Hugging Face's, and what a user's own factory makes."""
+"""Networks from other sources, by name: torchvision, timm, Hugging Face, and a user's own factory."""
 
 import contextlib
 import inspect
@@ -38,7 +38,7 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
             "--weights torchvision"
         )
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
-    # its RegNets read their widths out of tensors, which meta has not
+    # its RegNets read their widths from tensors, which have no values on the meta device
     with torch.device("cpu" if short.startswith("regnet") else device):
         network: nn.Module = get_model(short, **untrained, **options)
     return network.to(device)
@@ -66,8 +66,8 @@ HUGGING_FACE = "hf:"
 
 
 def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
-    """Return a classifier of Hugging Face's, untrained, after the configuration of `hf:ORG/NAME`, which is fetched
-    where it is not cached.
+    """Return an untrained classifier of Hugging Face with the configuration of `hf:ORG/NAME`, which is downloaded if
+    not cached.
     """
     transformers = needed("transformers", name, "hf")
     if "num_classes" in options:
@@ -85,8 +85,8 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def from_hub(make: Callable[[], Any]) -> Any:
-    """Return what is made from files in the cache of Hugging Face's hub, else from the network, without its retries'
-    notes.
+    """Return the result of a function that reads the cache of Hugging Face's hub, else the network, without notes of
+    retries.
     """
     from huggingface_hub import constants
 
@@ -95,7 +95,9 @@ def from_hub(make: Callable[[], Any]) -> Any:
     logger.setLevel(logging.CRITICAL)
     try:
         try:
-            constants.HF_HUB_OFFLINE = True  # it asks the network even for what it has, five times where there is none
+            constants.HF_HUB_OFFLINE = (
+                True  # it accesses the network even for cached files, and retries five times offline
+            )
             with contextlib.redirect_stderr(io.StringIO()):  # bars
                 return make()
         except Exception:  # of whatever library fetches
@@ -119,7 +121,7 @@ def needed(package: str, name: str, extra: str) -> Any:
 
 
 class Own(NamedTuple):
-    """What a user's factory gives: a network, and, if it likes, batches of (images, labels) and a loss of logits and
+    """The result of a user's factory: a network and, optionally, batches of (images, labels) and a loss of logits and
     labels.
     """
 
@@ -129,7 +131,7 @@ class Own(NamedTuple):
 
 
 MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.variants": "reslab.networks.variants"}
-"""Where the factories are now that earlier runs name."""
+"""New paths of factories that earlier runs name."""
 
 
 def factory(name: str, options: dict[str, Any]) -> Own:

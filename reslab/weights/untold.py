@@ -1,7 +1,7 @@
-"""What tensors cannot tell, and weights put into a network once it has been told.
+"""Facts that tensors cannot state, and loading weights once they are known.
 
-Two things change what a network computes and cannot be read from its tensors: where a bottleneck has its stride, and on
-which side option A pads its zeros. Our files say both in their metadata; for any other file the user must.
+Two facts change a network's function but not its tensors: where a bottleneck strides, and on which side option A pads
+its zeros. Reslab's files state both in their metadata; for other files the user must.
 """
 
 import warnings
@@ -19,8 +19,8 @@ ZeroPadSide = Literal["end", "centred"]
 
 
 class Asked(NamedTuple):
-    """What a user says of a file: where its option A pads zeros; which classifier the network gets in place of the
-    file's, a fresh one or none; and that of weights and their average the weights are meant.
+    """A user's statements about a file: where its option A pads zeros; whether the network gets a fresh classifier or
+    none in place of the file's; and whether to use the weights rather than their average.
     """
 
     zero_pad: ZeroPadSide | None = None
@@ -31,11 +31,10 @@ class Asked(NamedTuple):
 def settle(
     weights: WeightFile, model: str, network: nn.Module, options: Mapping[str, Any], zero_pad: ZeroPadSide | None
 ) -> ZeroPadSide:
-    """Return where the file's zero channels are, once everything that its tensors cannot tell has been told.
+    """Return the position of the file's zero channels, after checking all facts that its tensors cannot state.
 
     Raises:
-        UserError: if a fact is missing (the message names the flag that gives it) or contradicts the file's own
-            metadata.
+        UserError: if a fact is missing (the message names its flag) or contradicts the file's metadata.
     """
     if "model" in weights.metadata:
         theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
@@ -61,7 +60,7 @@ def settle(
 
 
 def has_stride_choice(network: nn.Module) -> bool:
-    """Return whether a network has bottlenecks whose stride may be in either of two places; such modules say so by
+    """Return whether a network has bottlenecks whose stride may be in either of two convolutions; such modules have
     `stride_in`.
     """
     return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(
@@ -82,7 +81,7 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     """Return the state of the same function with zero channels at the end, from one that pads them on both sides.
 
     Centred padding puts e/2 channels of zeros before the old ones and e/2 behind. Sorting the channels of the sum, old
-    ones first, in every tensor that writes or reads it, changes no value, only their order.
+    ones first, in every tensor that writes or reads it changes only their order.
     """
     state = dict(state)
     if hasattr(network, "bn_last"):
@@ -116,10 +115,10 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
 
 
 def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
-    """Return how a file's tensors fit a network, from which the classifier is taken if none is asked for.
+    """Return the fit of a file's tensors to a network; with head "none", the network's classifier is removed.
 
     Raises:
-        UserError: if they do not fit, or a classifier is asked for where there is none.
+        UserError: if they do not fit, or a head is asked for and there is no classifier.
     """
     if weights.without:
         blocks = ", ".join(map(repr, weights.without))
@@ -137,11 +136,10 @@ def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
 
 
 def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], asked: Asked) -> Fit:
-    """Put a file's weights into a network of the zoo, and return how they fit; what was left out or chosen is warned
-    of.
+    """Load a file's weights into a network of the zoo, and return the fit; dropped tensors and choices cause a warning.
 
     Raises:
-        UserError: if they do not fit, or something that the tensors cannot tell is missing or contradicted.
+        UserError: if they do not fit, or a fact is missing or contradicted.
     """
     side = settle(weights, model, network, options, asked.zero_pad)
     found = fitted(network, weights, asked)
@@ -155,9 +153,7 @@ def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[s
 
 
 def _for_own_eps(state: Mapping[str, Tensor], network: nn.Module, eps: float) -> State:
-    """Return the variances that, with the network's own eps, are what the file's are with another: in evaluation both
-    divide by the root of `variance + eps`.
-    """
+    """Return variances adjusted to the network's eps, so that `variance + eps` is the same as in the file."""
     return {
         f"{name}.running_var": (state[f"{name}.running_var"].double() + (eps - module.eps)).float()
         for name, module in network.named_modules()
@@ -166,9 +162,7 @@ def _for_own_eps(state: Mapping[str, Tensor], network: nn.Module, eps: float) ->
 
 
 def assumed(network: nn.Module) -> list[str]:
-    """Return what a network computes with that is in no file's tensors, and is therefore assumed: settings of its
-    layers, in words.
-    """
+    """Return in words the settings of layers that no file's tensors contain, and that are therefore assumed."""
     found: dict[str, set[str]] = {}
     for module in network.modules():
         name = type(module).__name__
