@@ -51,7 +51,7 @@ Outcome = Failure | None
 
 
 Executor = Callable[[Sequence[TrialConfig], Path, Progress], list[Outcome]]
-"""Runs trials, writes their results to directories below a root, and yields the outcome of each."""
+"""Runs trials, writes their results to directories below a root, and returns the outcome of each."""
 
 
 def tell(progress: Progress, running: Sequence[Run], done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""What a study directory holds, read so that what is missing or broken is said and the rest is shown."""
+"""Reading a study directory: missing or broken files are reported, and the rest is shown."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +30,11 @@ RESULTS_ONLY: Text = {
         "there are no training curves."
     ),
 }
-"""The note of a study that came without its trials' directories."""
+"""The note for a study without its trials' directories."""
 
 
 class Line(shapes.Line):
-    """A line of a trial's metrics, as far as it is drawn."""
+    """The fields of a trial's metrics that are drawn."""
 
     epoch: Number
     train_error: float | None
@@ -42,7 +42,7 @@ class Line(shapes.Line):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as far as it got: its group, its lines of metrics, its `trial.json`, and its result if it has one."""
+    """One trial, finished or not: its group, metrics, `trial.json`, and result if any."""
 
     group: str
     metrics: list[Json]
@@ -52,7 +52,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study's record, its trials, and what is to be said of what is not there."""
+    """A study's record, its trials, and notes about missing parts."""
 
     record: Record
     trials: list[Trial]
@@ -68,7 +68,7 @@ class StudyRecord:
 
 
 def read_study(directory: Path) -> Record:
-    """Return a study's record, be it of today or of an earlier version.
+    """Return a study's record, of the current or an earlier version.
 
     Raises:
         UserError: if there is none, or it cannot be read.
@@ -90,10 +90,10 @@ def read_study(directory: Path) -> Record:
 
 
 def read_directory(directory: Path) -> StudyRecord:
-    """Return what a study's directory holds, be it finished or interrupted.
+    """Return the content of a study's directory, finished or interrupted.
 
     Raises:
-        UserError: if it holds neither a study nor trials, or its `study.json` cannot be read.
+        UserError: if it has neither a study nor trials, or its `study.json` cannot be read.
     """
     if (directory / "study.json").exists():
         return _finished(directory, read_study(directory))
@@ -170,7 +170,7 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
 
 
 def read_trial(path: Path, group: str | None = None, result: Outcome | None = None) -> Trial:
-    """Return what a trial's directory holds; its group and its result as they are given, or else as the files say."""
+    """Return a trial from its directory; its group and result as given, or else from the files."""
     config = _read(path / TRIAL, TrialFile)
     if group is None:
         settings = config.get("config", {})

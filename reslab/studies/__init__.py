@@ -1,4 +1,4 @@
-"""Studies: one question a file, with its claims, its grid of trials and its measurement."""
+"""Studies: one question per file, with its claims, its grid of trials and its measurement."""
 
 import pkgutil
 from functools import cache

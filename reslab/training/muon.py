@@ -19,9 +19,8 @@ class Muon(torch.optim.Optimizer):
     """Nesterov's momentum, orthogonalised, for the weights of convolutions, `[out, in, h, w]`, each seen as a matrix
     `[out, in·h·w]`.
 
-    Every step first gives each weight the Frobenius norm √out, so that `lr` is the angle by which a step turns it,
-    whatever its size; this also replaces weight decay. It suits layers followed by a normalisation, whose size does not
-    matter.
+    Every step first gives each weight the Frobenius norm √out, so that `lr` is how far a step turns it, whatever its
+    size; this also replaces weight decay. It suits layers followed by a normalisation, whose size does not matter.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float) -> None:
