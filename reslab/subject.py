@@ -160,7 +160,7 @@ def prepared_for(
         if data.num_classes < known:
             warnings.warn(
                 f"{data.name} has {data.num_classes} of the {known} classes that the weights distinguish, matched by "
-                f"{by}; an answer is right where the class is the likeliest of all {known}",
+                f"{by}; an answer is right if its class is the likeliest of all {known}",
                 stacklevel=2,
             )
         data = data.labelled(kept["classes"], places)

@@ -14,7 +14,7 @@ __all__ = ["Analysis", "analyses"]
 
 NEEDS = {
     "blocks": "blocks of any kind",
-    "no dense layers": "blocks that are no dense layers",
+    "no dense layers": "blocks that are not dense layers",
     "sums": "residual blocks that are plain sums",
     "chain": "a chain of residual blocks",
     "convolutions": "convolutions",

@@ -59,7 +59,7 @@ def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
                 return fast
     asked = "" if precision == "32" else ", in its own precision"
     warnings.warn(
-        f"no faster copy of the network answers as it does; the network itself is run{asked}, which takes longer",
+        f"no faster copy of the network gives the same outputs; the network itself is run{asked}, which takes longer",
         stacklevel=5,
     )
     return view

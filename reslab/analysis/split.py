@@ -50,7 +50,7 @@ class Split(Result):
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the parts."""
+        """Return the names of the parts: "stem", the blocks' names, and "bias"."""
         return ["stem", *(block.name for block in self.blocks), "bias"]
 
     @property

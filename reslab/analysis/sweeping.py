@@ -37,7 +37,8 @@ def batch_of(view: View, images: Tensor) -> int:
     if len(images) <= BATCH or answers_alone(view.whole, images):
         return BATCH
     warnings.warn(
-        f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch", stacklevel=5
+        f"the output for an image depends on its batch, so all {len(images):,} images are run as one batch",
+        stacklevel=5,
     )
     return len(images)
 

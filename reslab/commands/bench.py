@@ -56,7 +56,7 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
 
 
 def print_bench(figures: "Json") -> None:
-    """Print the machine, and what was measured on it."""
+    """Print the machine and its measurements."""
     print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
     for what, values in figures.items():
         if what != "machine":

@@ -1,4 +1,4 @@
-"""`reslab register`: what a study will be, fixed before its seeds are run."""
+"""`reslab register`: fixes a study before its seeds are run."""
 
 import sys
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ def register(
         )
     for claim in claims:
         if claim.margin_why is None:
-            print(f"reslab: note: {claim.id} does not say why its margin is {claim.margin:g}", file=sys.stderr)
+            print(f"reslab: note: {claim.id} does not explain its margin of {claim.margin:g}", file=sys.stderr)
     registration = Registration(
         study=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,10 +117,10 @@ def _folder() -> Path:
 
 
 def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
-    """Return the records below these directories, and below `results` where there is one.
+    """Return the records below these directories, and below `results` if it exists.
 
     Raises:
-        UserError: if a directory is not there.
+        UserError: if a directory does not exist.
     """
     from reslab.report.records import read_study
 
@@ -132,10 +132,10 @@ def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
 
 
 def read_registration(path: Path) -> "Registration":
-    """Return the registration that a file holds.
+    """Return the registration in a file.
 
     Raises:
-        UserError: if it holds none.
+        UserError: if it has none.
     """
     from pydantic import ValidationError
 

@@ -1,4 +1,4 @@
-"""`reslab report`: one page about studies."""
+"""`reslab report`: an HTML page about studies."""
 
 import sys
 from pathlib import Path
@@ -69,4 +69,4 @@ def report(
         if written:
             print(f"{len(written)} figures in {figures}")
     if open and not webbrowser.open(page.resolve().as_uri()):
-        print(f"reslab: note: no browser could be opened; open {page} by hand", file=sys.stderr)
+        print(f"reslab: note: no browser could be opened; open {page} yourself", file=sys.stderr)

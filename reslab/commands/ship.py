@@ -1,10 +1,9 @@
-"""`reslab ship`: a finished run's network, as a small file to come with the lab, and its card.
+"""`reslab ship`: makes a small weights file to be bundled, and its card, from a finished run.
 
     OUT/DATA/MODEL.safetensors    kernels and matrices in float16; the metadata hold every figure of the card
     OUT/DATA/MODEL.md             the card
 
-The errors of the network as it was trained are those that its run measured; those of what the file gives back are
-measured here.
+The errors of the trained network were measured by its run; those of the written file are measured here.
 """
 
 import json
@@ -56,7 +55,7 @@ PARTS: "dict[PartName, str]" = {"train": "training", "heldout": "held-out", "tes
 
 
 class Origin(NamedTuple):
-    """Where images come from, and what may be done with them."""
+    """The origin of images, and their licence."""
 
     images: str
     source: str
@@ -77,11 +76,11 @@ ORIGINS = {
         "none is stated by its authors; it is used for research and teaching",
     ),
 }
-"""What is known of the images that networks shipped were trained on, by the folder of `weights/`."""
+"""The origin of the training images of bundled networks, by folder of `weights/`."""
 
 
 class Shipped(NamedTuple):
-    """A file made to come with the lab, and its card."""
+    """A weights file to be bundled, and its card."""
 
     weights: Path
     card: Path
@@ -92,8 +91,8 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     """Write a finished run's network and its card below `out`; refuse to overwrite.
 
     Raises:
-        UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card
-            exists.
+        UserError: if the run is not finished, its network has no name, its data have no known origin, or its file or
+            card exists.
     """
     from reslab.data import load_data
     from reslab.files import write_atomically
@@ -141,7 +140,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
         "versions": stated["packages"],
         "command": command(config),
     }
-    # the name that was trained with may be a path of this machine
+    # the data's name may contain a path of this machine
     preprocessing = {**data.preprocessing, "data": folder}
     content = to_bytes(network, model, {}, preprocessing, facts)
     write_atomically(card_path, card(model, folder, facts, len(content)))
@@ -150,7 +149,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
 
 
 def _read(run: Path) -> "tuple[TrialConfig, Json]":
-    """Return a finished run's config, and what else its card states: status, steps, errors, packages."""
+    """Return a finished run's config, and further facts for its card: status, steps, errors, packages."""
     from reslab.files import read_record
     from reslab.runs import RESULT, TRIAL, check_files
     from reslab.shapes import TrialFile
@@ -193,12 +192,12 @@ def _errors(network: "nn.Module", data: "Dataset", progress: Progress) -> "dict[
 
 
 def _called(what: str, progress: Progress) -> Progress:
-    """Return what tells of something under another name."""
+    """Return a fact under another name."""
     return lambda _, done, total, said="": progress(what, done, total, said)
 
 
 def command(config: "TrialConfig") -> str:
-    """Return the command that trains a network again; a folder of images is named without the place where it was."""
+    """Return the command that trains a network again, without the path of a folder of images."""
     from reslab.training.recipes import recipe_for
 
     kind, _, place = config.data.partition(":")

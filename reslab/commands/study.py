@@ -183,7 +183,7 @@ MORE["study"] = help_with_settings
 
 
 def as_typed(value: object) -> str:
-    """Return a setting's value as it is typed; nothing for None."""
+    """Return a setting's value as on the command line; empty for None."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
 
 

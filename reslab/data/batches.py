@@ -35,7 +35,8 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
         if (found := sum(map(len, images))) >= most + (count is None):  # one more, to learn whether there are more
             if count is None:
                 warnings.warn(
-                    f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)",
+                    f"the loader has at least {found:,} images; the first {most:,} are used (change this with "
+                    "--images)",
                     stacklevel=2,
                 )
             break

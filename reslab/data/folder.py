@@ -87,7 +87,7 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
     if unknown:
         raise MismatchError(f"{test} has classes that {train} lacks: {first_few(unknown)}")
     if len(classes) == 1:
-        warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
+        warnings.warn(f"{train} has only one class, {classes[0]}, so every network will be right", stacklevel=4)
     training, loose = _files(train, directories, classes, at_least=2)
     testing, more = _files(test, of_test, classes, at_least=1)
     _tell_of_left_out(_loose(train) + loose + _loose(test) + more)
@@ -99,7 +99,7 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
 def _tell_of_left_out(paths: Sequence[str]) -> None:
     if paths:
         warnings.warn(
-            f"left out, as they are in no class or not named {', '.join(SUFFIXES)} ({len(paths):,}): "
+            f"skipped, as they are in no class or do not end in {', '.join(SUFFIXES)} ({len(paths):,}): "
             f"{first_few(paths)}",
             stacklevel=5,
         )
@@ -206,6 +206,6 @@ def _tell_of_lost_classes(classes: Sequence[str], parts: Mapping[PartName, Seque
         lost = {file.label for file in files} - set(labels.tolist())
         if lost:
             warnings.warn(
-                f"no {WORDS[part]} image is left of {first_few([classes[label] for label in sorted(lost)])}",
+                f"no {WORDS[part]} image is left in {first_few([classes[label] for label in sorted(lost)])}",
                 stacklevel=3,
             )

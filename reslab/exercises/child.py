@@ -158,7 +158,7 @@ def do(job: Job) -> NoReturn:
 
 
 def main() -> None:
-    """Do the jobs that come in, each in a process of its own."""
+    """Do incoming jobs, each in a separate process."""
     import torch
 
     torch.set_num_threads(1)

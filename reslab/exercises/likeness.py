@@ -93,7 +93,7 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def as_tensor(value: Any) -> Any:
-    """Return a NumPy array of numbers as a tensor; anything else as it is."""
+    """Return a NumPy array of numbers as a tensor; anything else unchanged."""
     if type(value) is not np.ndarray or value.dtype.kind not in "biufc":
         return value
     return torch.tensor(value.copy())  # a copy, as torch does not accept a reversed array

@@ -87,7 +87,7 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = ()) -> Handed
     if not handed.files:
         raise MissingError(*worded("nothing-to-grade", directory=directory))
     if others:
-        warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
+        warnings.warn(f"not graded, as they are not {ANSWERS} files: {first_few(others)}", stacklevel=2)
     return handed
 
 
@@ -158,7 +158,7 @@ def _code(content: bytes) -> str:
     """Return the Python of a notebook's cells; its magic commands are left out.
 
     Raises:
-        ValueError: if it is no notebook.
+        ValueError: if it is not a notebook.
     """
     notebook = parse_json(content.decode("utf-8-sig"))
     cells = notebook.get("cells") if isinstance(notebook, dict) else None

@@ -40,9 +40,9 @@ _SUBTRACTIONS = (
 normalisations.
 """
 _STACKED = {torch.sum: True, "sum": True, torch.mean: False, "mean": False}
-"""What adds up a stack of values along its new dimension, and whether it adds them as they are."""
+"""Operations that reduce a stack of values along its new dimension, and whether they add the values unweighted."""
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""The units of a network that has no modules of its own."""
+"""The units of a network without custom modules."""
 _OTHER_SUMS = (
     torch.stack,
     torch.lerp,

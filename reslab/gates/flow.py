@@ -21,7 +21,7 @@ class Begin(NamedTuple):
 def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
     """Return, for each node whose value comes from the input, the first of the network's inputs that it comes from.
 
-    Parameters, constants and sizes do not: a learned position embedding or a mask made of ones is no second path.
+    Parameters, constants and sizes do not: a learned position embedding or a mask of ones is not a second path.
     """
     parts = [node for node in graph.nodes if node.target is part]
     found: dict[fx.Node, Begin] = {}

@@ -15,7 +15,7 @@ Output = str | int | None
 """The choice of one of a network's outputs, by name or position; None for all."""
 
 Keys = tuple[int, ...] | tuple[str, ...]
-"""Of the parts of an input that a network takes as arguments of their own."""
+"""The prefix of arguments for the parts of an input."""
 
 
 class Inputs:
@@ -124,7 +124,7 @@ def chosen(outputs: Any, output: Output) -> Any:
     if output is None:
         return outputs
     if isinstance(outputs, fx.Proxy):  # of a module that is a leaf
-        return outputs[output]  # type: ignore[index]  # it has no __getitem__ of its own
+        return outputs[output]  # type: ignore[index]  # its class has no __getitem__
     named = outputs_by_name(outputs)
     if output in named:
         return named[output]

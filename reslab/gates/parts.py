@@ -171,7 +171,7 @@ def _standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[Non
 
 
 def _put(module: nn.Module, forward: Callable[..., Any] | None) -> None:
-    """Give a module a forward of its own, or that of its class."""
+    """Set a module's own forward, or restore that of its class."""
     if forward is None:
         del vars(module)["forward"]
     else:
@@ -210,7 +210,7 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
     for name, given in [(name, *called) for name, called in calls.items() if len(called) == 1]:
         try:
             inner = view(network.get_submodule(name), given)
-        except Exception:  # also of what a part takes that is no example, such as packed sequences
+        except Exception:  # also for inputs that cannot be examples, such as packed sequences
             continue
         return PartView(network, whole.sketch, whole.output, name, inner, str(error))
     raise error

@@ -48,7 +48,7 @@ Nodes = tuple[fx.Node, ...]
 class Live(NamedTuple):
     """The values at a cut, from which everything after it is computed."""
 
-    # the tensor that the blocks add to; of a network that is no chain, the first of those that are carried on
+    # the tensor that the blocks add to; for a network that is not a chain, the first of the live tensors
     stream: Any
     rest: tuple[Any, ...] = ()  # what else is used later: other tensors, or sizes
 
@@ -74,7 +74,7 @@ class Segment(NamedTuple):
     gives: Nodes | None  # what is live after them; None for the head, which ends with the network's output
 
     def graph(self, gates: fx.Node) -> fx.Graph:
-        """Return the segment as a graph of its own, from what it takes and the gates to `Live`."""
+        """Return the segment as a separate graph, from its inputs and the gates to `Live`."""
         graph = fx.Graph()
         copies = {node: graph.placeholder(node.name) for node in (*self.takes, gates)}
         for node in self.nodes:
@@ -134,7 +134,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
     """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
 
     Raises:
-        UserError: if there are no blocks, or none of which the shortcut can be told from the branch.
+        UserError: if there are no blocks, or for none of them the shortcut can be distinguished from the branch.
     """
     finder = Finder(traced)
     found = finder.blocks()
@@ -173,7 +173,7 @@ def _cuts(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], ends: Sequence[
 
 
 def _is_carried(node: fx.Node, at: int, rank: Mapping[fx.Node, int], flows: Collection[fx.Node]) -> bool:
-    """Return whether a value from the images goes on to the output through something after position `at`."""
+    """Return whether a value from the images reaches the output through a node after position `at`."""
     return node in flows and any((user in flows or user.op == "output") and rank[user] > at for user in node.users)
 
 

@@ -33,7 +33,7 @@ def _known() -> dict[str, Any]:
 
 
 def translated(text: Any) -> Any:
-    """Return a name in both languages if its Korean is known; any other as it is."""
+    """Return a name in both languages if its Korean is known; otherwise unchanged."""
     korean = _known()["korean"]
     return {"ko": korean[text], "en": text} if isinstance(text, str) and text in korean else text
 

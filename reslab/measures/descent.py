@@ -1,9 +1,9 @@
-"""What happens in a network on its way down: its training is replayed, and it is looked into where the loss has come to
-certain levels.
+"""Networks during training: the training is replayed, and the network is measured where its loss reaches certain
+levels.
 
-Networks that learn at different speeds are so compared when they have learned as much, and not one in mid-slope with
-one still on the plateau. Where a level is reached shows on the way only, so that no snapshot can be asked for
-beforehand: the trial's steps are taken again, to the same bits.
+So networks that learn at different speeds are compared when they have learned equally much, and not one in mid-slope
+with one still on the plateau. The steps at which a level is reached are not known in advance, so snapshots cannot be
+requested; instead the trial's steps are repeated, bit for bit.
 """
 
 from collections import deque

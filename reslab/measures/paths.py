@@ -31,7 +31,7 @@ def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int
 
 
 def count_paths(family: str = "cifar_preresnet") -> dict[str, int | bool]:
-    """Return how many paths of 6 blocks have a gradient of their own, and whether these add up.
+    """Return how many paths of 6 blocks have distinct gradients, and whether these add up.
 
     They have to add up to the gradient, and by length to the spectrum.
     """

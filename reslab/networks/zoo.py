@@ -156,7 +156,7 @@ def told_by(weights: WeightFile, name: str) -> dict[str, Any]:
         return told
     if untaken := {key: value for key, value in told.items() if known is None or key not in known}:
         facts = ", ".join(f"{key} {value}" for key, value in untaken.items())
-        warnings.warn(f"{weights.path} is for {facts}, and nothing tells whether {name} is so", stacklevel=2)
+        warnings.warn(f"{weights.path} is for {facts}; whether {name} is too is unknown", stacklevel=2)
     return {key: value for key, value in told.items() if key not in untaken}
 
 

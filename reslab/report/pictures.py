@@ -61,7 +61,7 @@ def _training(curves: dict[str, list[list[Json]]]) -> Chart:
                     "멈추는지 볼 것."
                 ),
                 "en": "The line is the mean over seeds, the band one standard deviation, "
-                "measured on the batches as they are learned from. "
+                "measured on the batches during training. "
                 "See which line ends lower.",
             },
             len(curves),

@@ -57,7 +57,7 @@ class SprintConfig(Config):
     outcome = SprintOutcome
     made_by = digests.RACE
     contender: str
-    against: str = Field("", description="what it races: a race has runs of its own, one beside the other")
+    against: str = Field("", description="the opponent of a race; races have separate runs")
     data: str
     part: Literal["heldout", "test"] = Field(
         description="what it is evaluated on; for test, it is trained on the held-out images too"

@@ -18,7 +18,7 @@ def _studies() -> dict[str, Study]:
 
 
 def names() -> list[str]:
-    """Return the names of the studies."""
+    """Return the names of the studies, as `reslab study` takes them."""
     return list(_studies())
 
 

@@ -88,7 +88,7 @@ def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Hea
     if chosen.fit.dropped:
         notes.append(f"left out what the network has no place for: {first_few(list(chosen.fit.dropped))}")
     if weights.unread:
-        notes.append(f"left unread what is no tensor: {first_few(list(weights.unread))}")
+        notes.append(f"not read, as they are not tensors: {first_few(list(weights.unread))}")
     if wrong := _not_numbers(chosen.fit.state):
         notes.append(f"these are not all numbers that a network can have: {first_few(wrong)}")
     return chosen.fit._replace(notes=tuple(f"{weights.path}: {text}" for text in (*weights.facts.notes, *notes)))
