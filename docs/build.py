@@ -226,18 +226,23 @@ def analyses_page(end: str) -> str:
     return template.read_text(encoding="utf-8").replace("TABLE", "\n".join(rows))
 
 
-def recipes_page() -> str:
-    """Return the page of the recipes, from their fields."""
+SETTING = {"md": ("setting", "fast, on larger data"), "ko.md": ("설정", "fast, 더 큰 데이터")}
+"""Heads of the table of recipes, in the same way."""
+
+
+def recipes_page(end: str) -> str:
+    """Return the page of the recipes in one language, from their fields."""
+    setting, larger = SETTING[end]
     fast = recipe_for("cifar10", "fast")
-    columns = {**RECIPES, "fast, on larger data": fast}
+    columns = {**RECIPES, larger: fast}
     fields = [name for name in fast.model_dump() if name != "name"]
-    head = f"| setting | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|"
+    head = f"| {setting} | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|"
     rows = []
     for field in fields:
         values = [json.dumps(recipe.model_dump(mode="json")[field]).replace('"', "") for recipe in columns.values()]
         rows.append(f"| `{field}` | {' | '.join('' if value == 'null' else value for value in values)} |")
-    text = (DOCS / "reference" / "recipes.template").read_text(encoding="utf-8")
-    return text.replace("TABLE", "\n".join([head, *rows]))
+    template = DOCS / "reference" / f"recipes.{end.removesuffix('md')}template"
+    return template.read_text(encoding="utf-8").replace("TABLE", "\n".join([head, *rows]))
 
 
 def layers() -> dict[str, set[str]]:
@@ -330,7 +335,8 @@ def log_page() -> str:
 WRITTEN: dict[str, Callable[[], str]] = {
     "analyses/index.md": partial(analyses_page, "md"),
     "analyses/index.ko.md": partial(analyses_page, "ko.md"),
-    "reference/recipes.md": recipes_page,
+    "reference/recipes.md": partial(recipes_page, "md"),
+    "reference/recipes.ko.md": partial(recipes_page, "ko.md"),
     "explanation/layers.svg": layers_picture,
     "../log/README.md": log_page,
     "llms.txt": llms,

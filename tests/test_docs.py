@@ -177,6 +177,14 @@ def test_both_languages_show_the_same(name: str) -> None:
     assert rows[0] == rows[1]
 
 
+ENGLISH_ONLY = {"CONTRIBUTING.md", "docs/support-matrix.md"}
+
+
+def test_every_page_is_in_both_languages() -> None:
+    english = {name for name in DOCUMENTS if name not in KOREAN}
+    assert {name.replace(".ko.md", ".md") for name in KOREAN} == english - ENGLISH_ONLY
+
+
 OTHERS = ["CHANGELOG.md", "PROMISES.md", "THIRD_PARTY.md", "reslab/README.md", "reslab/README.en.md"]
 LOGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "log").glob("*.md"))
 
