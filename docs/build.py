@@ -37,6 +37,8 @@ PAGES = {
 }
 """Files outside this folder, and the pages of the site that are made of them or stand for them."""
 
+HANGUL = ROOT / "reslab" / "report" / "fonts" / "ReslabHangul.ttf"
+
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s#]*)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
@@ -110,6 +112,7 @@ def assemble(pages: Path) -> None:
             shutil.copy(path, pages / place_of(path))
         elif path.suffix == ".md":
             page(path, path.read_text(encoding="utf-8") + facts(path), place_of(path))
+    shutil.copy(HANGUL, pages / "hangul.ttf")  # site.css names it
     for name, place in PAGES.items():
         path = ROOT / name
         if path.name.startswith("gates"):
