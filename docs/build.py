@@ -160,12 +160,15 @@ def api() -> str:
     """Return the page of the API, which mkdocstrings fills."""
     names = public_names()
     looking = [name for name, module in names.items() if module == "reslab.analysis"]
-    front = [f"{module}.{name}" for name, module in names.items() if name not in looking]
-    sections = {"The front door": front, **MODULES}
-    parts = ["\n".join([f"## {title}\n", *(f"::: {path}\n" for path in paths)]) for title, paths in sections.items()]
+    front = "\n".join(
+        f'::: {module}.{name}\n    options:\n      heading: "`reslab.{name}`"\n      toc_label: {name}\n'
+        for name, module in names.items()
+        if name not in looking
+    )
+    modules = ["\n".join([f"## {title}\n", *(f"::: {path}\n" for path in paths)]) for title, paths in MODULES.items()]
     functions = ", ".join(f"`reslab.{name}`" for name in looking)
-    intro = f"The analyses have [pages of their own](../analyses/index.md): {functions}."
-    return f"# Python interface\n\n{intro}\n\n" + "\n".join(parts)
+    intro = f"The analyses have their [own pages](../analyses/index.md): {functions}."
+    return "\n".join([f"# Python interface\n\n{intro}\n\n## Public names\n", front, *modules])
 
 
 def every_analysis() -> list[Analysis]:

@@ -26,7 +26,7 @@ def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd
         directories: study directories; without any, the bundled ledger.
         section: only claims of this section of the chapter, such as "degradation".
 
-    Example:
+    Examples:
         >>> import reslab
         >>> known = reslab.claims(section="degradation")
         >>> known.loc["degradation.deeper-contains-shallower", "verdict"]

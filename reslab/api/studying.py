@@ -145,7 +145,7 @@ def study(
         settings: of the study: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, such as `depths=(20,
             56)`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
         >>> found.trials["group"].tolist()

@@ -162,7 +162,7 @@ def train(
         progress: notified of the steps done; by default bars in a notebook or a terminal, and nothing elsewhere.
         options: of the named network, such as `depth=26`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> run = reslab.train("cifar_resnet", depth=8, epochs=1, settings={"batch_size": 256})
         >>> list(run.metrics["epoch"]), run.result["status"]

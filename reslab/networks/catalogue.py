@@ -54,7 +54,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """Return the names of the networks of `build` that match a pattern with `*` and `?`, family by family. Families of
     any depth and other libraries' networks are not listed.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> reslab.list_models("resnet*2")
         ['resnet152', 'resnet32', 'resnet1202']

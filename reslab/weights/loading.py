@@ -32,7 +32,7 @@ def load_weights(
         head: the network's classifier in place of the file's, "fresh" or "none".
         raw: if a file holds both weights and their average, use the weights.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> import torch
         >>> network = reslab.build("cifar_resnet", depth=8)
