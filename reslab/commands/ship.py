@@ -64,14 +64,14 @@ class Origin(NamedTuple):
 
 ORIGINS = {
     "digits": Origin(
-        "handwritten digits, 8×8 pixels, grey, 10 classes; scikit-learn brings them (`sklearn.datasets.load_digits`)",
+        "handwritten digits, 8×8 pixels, grey, 10 classes; part of scikit-learn (`sklearn.datasets.load_digits`)",
         "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
         "1998 (its test part)",
         "CC BY 4.0, as the repository states",
     ),
     "cifar10-jpeg": Origin(
-        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published pixels, "
-        "so its errors are not CIFAR-10's (`--data cifar10-jpeg75` makes such a copy of the published ones)",
+        "CIFAR-10 after JPEG compression of quality 75, 32×32 pixels, colour, 10 classes; not the published pixels, "
+        "so its errors are not CIFAR-10's (`--data cifar10-jpeg75` compresses the published images in this way)",
         "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; collected from the web",
         "none is stated by its authors; it is used for research and teaching",
     ),
@@ -226,7 +226,7 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     """Return the card, in Markdown."""
     origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
     plain = (
-        "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"
+        "without shortcuts, the control for its residual twin (deep ones train badly: the degradation problem)"
     )
     kind = plain if model.startswith("plain") else "residual"
     rows = "\n".join(
@@ -239,7 +239,7 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     sgd = ", ".join(f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay"))
     return f"""# {model}, trained on {folder}
 
-A network to look inside: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
+A network to analyse: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
 
     reslab.build("{model}", weights="{folder}")
     reslab analyze removal {model} --weights {folder}{"" if folder == "digits" else f" --data folder:PATH/{folder}"}
@@ -250,8 +250,8 @@ A network to look inside: {kind}; {facts["params"]:,} parameters, {made_for["in_
 |---|---|---|---|
 {rows}
 
-One run, one seed: no mean, and no benchmark. The file holds kernels and matrices in float16 ({size:,} bytes), which are float32 again once loaded;
-the last column was measured after that rounding. `reslab evaluate {model} --weights {folder} --part test` measures it again.
+One run with one seed: neither a mean nor a benchmark. The file stores kernels and matrices in float16 ({size:,} bytes), and they are loaded as float32.
+The last column was measured after this rounding. Measure it again with `reslab evaluate {model} --weights {folder} --part test`.
 
 ## Data
 
@@ -263,19 +263,19 @@ the last column was measured after that rounding. `reslab evaluate {model} --wei
 ## Training
 
 - Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; SGD with {sgd};
-  seed {facts["seed"]}. Nothing was chosen on the test part.
-- Made by: `{facts["command"]}`, then `reslab ship` of its run directory.
-- With {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.
+  seed {facts["seed"]}. The test part was not used for any choice.
+- Commands: `{facts["command"]}`, then `reslab ship` on its run directory.
+- Versions: {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.
 
 ## What it is not for
 
-It recognises nothing outside of its data: not handwriting, not photographs. It is small, it was trained briefly, and its errors say nothing of
-what its architecture can reach. It is there so that removing a block or splitting a gradient by path length has something trained to look at.
+It recognises only images like its data: no other handwriting, no photographs. It is small and was trained briefly, so its errors do not show
+what its architecture can reach. It exists so that analyses, such as removing a block, have a trained network to work on.
 
-The weights are under the lab's own licence (MIT).
+The weights have the lab's own licence (MIT).
 
 ## 한국어
 
-{folder} 데이터로 학습한 {model}이다. 시험 오류는 {test}이다(시드 하나, 평균이 아님). 블록을 제거하거나 기울기를 경로 길이로 나누어 볼 때 들여다볼
-학습된 신경망으로 쓰라고 넣어 둔 것이며, 이 데이터 밖의 글씨나 사진을 알아보는 데 쓸 것은 아니다.
+{folder} 데이터로 학습한 {model}입니다. 테스트 오류율은 {test}입니다(시드 하나의 결과이며 평균이 아닙니다). 블록을 제거하거나 기울기를 경로 길이별로 나누는
+분석에 쓰도록 넣어 둔 신경망이며, 이 데이터와 다른 글씨나 사진을 인식하는 용도가 아닙니다.
 """
