@@ -161,7 +161,7 @@ def api() -> str:
     names = public_names()
     looking = [name for name, module in names.items() if module == "reslab.analysis"]
     front = "\n".join(
-        f'::: {module}.{name}\n    options:\n      heading: reslab.{name}\n      toc_label: {name}\n'
+        f"::: {module}.{name}\n    options:\n      heading: reslab.{name}\n      toc_label: {name}\n"
         for name, module in names.items()
         if name not in looking
     )

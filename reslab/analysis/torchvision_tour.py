@@ -192,7 +192,7 @@ def torchvision_tour() -> Tour:
                     "Average pooling to 1×1, whatever the image size, and one linear layer: no hidden fully connected "
                     "layers."
                 ),
-                "ko": "영상 크기와 상관없이 1×1로 평균 풀링하고 선형층 하나만 둔다. 은닉 완전연결층은 없다.",
+                "ko": "이미지 크기와 상관없이 1×1로 평균 풀링하고 선형층 하나만 둔다. 은닉 완전연결층은 없다.",
             },
             "ResNet._forward_impl",
             _lines(resnet.ResNet._forward_impl, r"avgpool|flatten|self\.fc"),

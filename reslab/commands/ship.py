@@ -225,9 +225,7 @@ def command(config: "TrialConfig") -> str:
 def card(model: str, folder: str, facts: "Json", size: int) -> str:
     """Return the card, in Markdown."""
     origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
-    plain = (
-        "without shortcuts, the control for its residual twin (deep ones train badly: the degradation problem)"
-    )
+    plain = "without shortcuts, the control for its residual twin (deep ones train badly: the degradation problem)"
     kind = plain if model.startswith("plain") else "residual"
     rows = "\n".join(
         f"| {PARTS[part]} | {facts['images'][part]:,} | {100 * errors[part]['trained']:.2f} % | "

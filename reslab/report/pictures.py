@@ -76,7 +76,7 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     shown = rows[:MOST]
     names: dict[str, Text] = {
         "train_error": {"ko": "훈련", "en": "training"},
-        "test_error": {"ko": "시험", "en": "test"},
+        "test_error": {"ko": "테스트", "en": "test"},
     }
     series = []
     for split, name in names.items():

@@ -26,8 +26,9 @@ RESULTS_ONLY: Text = {
         "없다."
     ),
     "en": (
-        "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): "
-        "there are no training curves."
+        "Only the study's results (study.json) are available, without the trials' own files (trial.json, "
+        "metrics.jsonl), "
+        "so there are no training curves."
     ),
 }
 """The note for a study without its trials' directories."""
@@ -131,7 +132,7 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
         notes.append(
             {
                 "ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.",
-                "en": f"{count} trials failed; the small print says why.",
+                "en": f"{count} trials failed; the reasons are under Details.",
             },
         )
     diverged = sum(trial.result is not None and trial.result.status == "diverged" for trial in trials)
@@ -143,8 +144,9 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
                     "들어 있다."
                 ),
                 "en": (
-                    f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with the "
-                    "errors of the network then."
+                    f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with "
+                    "their "
+                    "errors at that point."
                 ),
             }
         )
@@ -162,7 +164,7 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
         "아래는 지금까지의 기록이다. 같은 명령을 다시 실행하면 빠진 것만 마저 잰다.",
         "en": f"There is no study.json: the study stopped before its claims were decided. "
         f"{done} trials had finished and {started} had begun. "
-        "Below is what there is; the same command, run again, does only what is missing.",
+        "The records so far are below; run the same command again to complete the study.",
     }
     name = directory.resolve().name
     title: Text = {"ko": f"{name} (중단됨)", "en": f"{name} (interrupted)"}
