@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,7 @@ def preserve(network: nn.Module) -> Iterator[None]:
     buffers are copies. The originals are never written to, so that a graph still waiting for its backward pass finds
     them unchanged.
     """
-    attributes: dict[int, tuple[Container, list[Any]]] = {}
+    attributes: dict[int, tuple[Container, Sequence[Any]]] = {}
     for module in network.modules():
         _remember(vars(module), attributes)
     parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
@@ -72,22 +72,24 @@ def copied(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
 
 
-def _remember(container: Container, found: dict[int, tuple[Container, list[Any]]]) -> None:
+def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]]) -> None:
     """Record the content of a container, recursively."""
     waiting: list[Any] = [container]
     while waiting:
         each = waiting.pop()
-        if not isinstance(each, tuple):
-            if id(each) in found:
-                continue
-            found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
-        waiting += [part for part in (each.values() if isinstance(each, dict) else each) if isinstance(part, _HOLDING)]
+        if not each:
+            found[id(each)] = each, ()  # most containers of a module: its hooks
+        elif id(each) not in found:
+            parts = each.values() if isinstance(each, dict) else each
+            if not isinstance(each, tuple):
+                found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
+            waiting += [part for part in parts if isinstance(part, _HOLDING)]
 
 
-def _restore(container: Container, content: list[Any]) -> None:
+def _restore(container: Container, content: Sequence[Any]) -> None:
     """Restore the content of a container, if it has changed."""
     if not container and not content:
-        return  # most containers of a module: its hooks
+        return
     if isinstance(container, list):
         if len(container) != len(content) or any(now is not then for now, then in zip(container, content, strict=True)):
             container[:] = content
