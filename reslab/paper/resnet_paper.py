@@ -351,7 +351,7 @@ IMAGENET_BLOCKS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),  # 2016 only: 152 with 16 more units on the 28×28 maps
 }
-"""Blocks a stage (2015, Table 1; 2016, section 5); basic up to 34 layers, bottlenecks beyond."""
+"""Blocks per stage (2015, Table 1; 2016, section 5); basic up to 34 layers, bottlenecks beyond."""
 
 
 def cifar_stages(depth: int, block: BlockKind) -> list[tuple[int, int]]:

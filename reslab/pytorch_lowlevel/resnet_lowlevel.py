@@ -23,7 +23,7 @@ Tensors = dict[str, Tensor]
 StrideIn = Literal["1x1", "3x3"]
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Blocks a stage (He et al. 2015, Table 1); 18 and 34 are of basic blocks, the deeper ones of bottlenecks."""
+"""Blocks per stage (He et al. 2015, Table 1); 18 and 34 are of basic blocks, the deeper ones of bottlenecks."""
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # of the running statistics: new = 0.9 old + 0.1 batch
