@@ -1,4 +1,4 @@
-"""`reslab weights`: a file's tensors into a network, and the networks that come with the lab."""
+"""`reslab weights`: loads a file's tensors into a network, or lists the bundled networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -183,7 +183,7 @@ def print_mapping(file: Path, report: "Json") -> None:
 
 
 def print_shipped(found: "list[Json]") -> None:
-    """Print the trained networks that come with the lab."""
+    """Print the bundled networks."""
     columns = ("network", "data", "parameters", "test error (%)", "MB")
     rows = [
         (

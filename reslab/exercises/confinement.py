@@ -79,7 +79,7 @@ def limit_this_process(seconds: float) -> None:
     import resource
 
     def lower(kind: int, value: int) -> None:
-        with suppress(OSError, ValueError):  # a tighter limit is there already
+        with suppress(OSError, ValueError):  # a tighter limit is already set
             resource.setrlimit(kind, (value, value))
 
     lower(resource.RLIMIT_CPU, int(time.process_time() + 2 * seconds) + 1)

@@ -120,7 +120,7 @@ class Known:
         """Return the shape of a node's value for two images at most, of a graph that is complete.
 
         Raises:
-            UnknownError: if it is not known, or the value is no tensor.
+            UnknownError: if it is not known, or the value is not a tensor.
         """
         if node in self._shapes:
             return self._shapes[node]
