@@ -1,4 +1,4 @@
-"""Every path of a small network, followed one by one: what the spectrum by length has to add up to."""
+"""Every path of a small network, one by one; the spectrum by length must equal their sums."""
 
 from collections.abc import Iterator
 from itertools import product
