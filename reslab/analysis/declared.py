@@ -18,7 +18,7 @@ NEEDS = {
     "sums": "residual blocks that are plain sums",
     "chain": "a chain of residual blocks",
     "convolutions": "convolutions",
-    "two images": "two images of floating-point numbers",
+    "two images": "two floating-point images",
     "logits": "logits [B, classes]",
 }
 """What an analysis can require of a network and its input, in words."""
@@ -30,7 +30,7 @@ def needs_of(needs: Collection[str], parameters: Collection[str]) -> str:
         return "Needs nothing."
     words = [NEEDS[need] for need in needs]
     if "loss" in parameters and "logits" not in needs:
-        words.append("labels and logits [B, classes], or a loss and whatever it takes")
+        words.append("labels and logits [B, classes], or another loss and its targets")
     elif "labels" in parameters:
         words.append("labels")
     return f"Needs {'; '.join(words)}."

@@ -186,7 +186,7 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
     )
 
 
-@analysis("training-flow", "the same through training", needs=("blocks",))
+@analysis("training-flow", "the same during training", needs=("blocks",))
 def through_training(
     network: nn.Module,
     images: Tensor,

@@ -172,7 +172,7 @@ def path_spectrum(
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
 
 
-@analysis("sampled-paths", "Veit et al.'s estimate of it", needs=("chain",), images=32, trained=True)
+@analysis("sampled-paths", "Veit et al.'s estimate of the same", needs=("chain",), images=32, trained=True)
 def sample_paths(
     network: nn.Module,
     images: Tensor,

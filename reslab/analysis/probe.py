@@ -52,7 +52,7 @@ class Probes(Result):
         return figure
 
 
-@analysis("probe", "what a linear classifier reads of each block", needs=("blocks",), images=1000, trained=True)
+@analysis("probe", "what a linear classifier can read from each block", needs=("blocks",), images=1000, trained=True)
 def probe(
     network: nn.Module,
     images: Tensor,

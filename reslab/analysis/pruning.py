@@ -66,7 +66,7 @@ class Pruning(Result):
         return figure
 
 
-@analysis("prune", "the blocks that are missed least, one after another", needs=("blocks",), images=250, trained=True)
+@analysis("prune", "the least important blocks, one after another", needs=("blocks",), images=250, trained=True)
 def prune(
     network: nn.Module,
     images: Tensor,

@@ -217,7 +217,7 @@ def remove_random(
     return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
 
 
-@analysis("reorder", "the error with blocks exchanged", needs=("chain", "logits"), trained=True, summary=("error",))
+@analysis("reorder", "the error with swapped blocks", needs=("chain", "logits"), trained=True, summary=("error",))
 def reorder(
     network: nn.Module,
     images: Tensor,

@@ -53,7 +53,7 @@ class Responses(Result):
         return figure
 
 
-@analysis("responses", "what each block's layers add", needs=("convolutions",), images=128, trained=True)
+@analysis("responses", "the strength of each layer's response", needs=("convolutions",), images=128, trained=True)
 def responses(
     network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False
 ) -> Responses:

@@ -62,7 +62,7 @@ class ShapleyValues(Result):
 
 @analysis(
     "shapley",
-    "what each block gives on average",
+    "each block's average contribution",
     needs=("blocks",),
     images=250,
     trained=True,

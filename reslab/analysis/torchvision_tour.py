@@ -77,7 +77,7 @@ class Tour(Result):
         return "\n\n".join(parts)
 
 
-@analysis("tour", "a reading of the installed torchvision's ResNet; it takes no MODEL")
+@analysis("tour", "a guided reading of the installed torchvision's ResNet; takes no MODEL")
 def torchvision_tour() -> Tour:
     """Return the tour of the installed version; lines are found by their content, so that they match any version."""
     with torch.random.fork_rng():
