@@ -1,6 +1,4 @@
-"""The story of Level 4 at the terminal: which way the gradient goes, with and without skips, with and without
-BatchNorm.
-"""
+"""The story of Level 4: the gradient's size over depth, with and without skips, with and without BatchNorm."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -27,8 +25,8 @@ ROWS = {
 
 
 def main(depths: tuple[int, ...] = DEPTHS, *, spoken: Language = "en") -> None:
-    """Print the ratio of gradient norms, first over last, of every kind of network at initialisation, and the factor a
-    block.
+    """Print the ratio of gradient norms, first over last, of every kind of network at initialisation, and the factor
+    per block.
     """
     say = words("gradient_flow", spoken)
     images, labels = (part[:BATCH] for part in load_data("digits").train)
