@@ -1,4 +1,4 @@
-"""`reslab.study`: what `reslab study` does, from Python, also for a user's own study file."""
+"""`reslab.study`: `reslab study` from Python, also for a user's own study file."""
 
 import importlib.util
 import sys
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Study(Result):
-    """A study that has been run, in its directory: `verdicts`, `trials`, `figure(name)`, and itself in a notebook."""
+    """A finished study in its directory: `verdicts`, `trials`, `figure(name)`; in a notebook it displays itself."""
 
     directory: Path
 
     @property
     def record(self) -> Record:
-        """Return its record, as `study.json` holds it."""
+        """Return its record, the content of `study.json`."""
         return read_study(self.directory)
 
     @property
@@ -51,7 +51,7 @@ class Study(Result):
 
     @property
     def verdicts(self) -> "pd.DataFrame":
-        """Return a row per claim, by its name in the study: its verdict, effect, interval and margin."""
+        """Return a row per claim, indexed by its name in the study: verdict, effect, interval and margin."""
         import pandas as pd
 
         rows = []
@@ -78,7 +78,7 @@ class Study(Result):
 
     @property
     def trials(self) -> "pd.DataFrame":
-        """Return a row per trial: its group, seed, and what it came to; errors are fractions."""
+        """Return a row per trial: group, seed and results; errors are fractions."""
         import pandas as pd
 
         rows = [
@@ -127,10 +127,10 @@ class Study(Result):
         return {picture.title["en"]: picture for picture in pictures(read_directory(self.directory))}
 
     def figure(self, name: str | None = None, language: Literal["en", "ko"] = "en") -> "Figure":
-        """Return a picture of the study by its title, of which a part is enough; by default the first.
+        """Return a figure of the study by its title, or a part of it; by default the first.
 
         Raises:
-            UserError: if there is none of that name.
+            UserError: if there is no such figure.
         """
         known = self.figures
         found = [title for title in known if name is None or name.lower() in title.lower()]
@@ -156,19 +156,20 @@ def study(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Study:
-    """Run what is missing of a study, decide its claims, and return it.
+    """Run the missing trials of a study, decide its claims, and return it.
 
     Args:
-        question: a study's name (`reslab.claims()` says what each decides), or one's own: a module, or the path of a
-            Python file, with `STUDY`.
-        preset: a set of settings, "default" or "smoke" (seconds, to see that everything works).
+        question: the name of a study (`reslab.claims()` lists their claims), or your own: a module or the path of a
+            Python file that defines `STUDY`.
+        preset: a set of settings, "default" or "smoke" (takes seconds, to check that everything works).
         out: the study's directory, by default `runs/NAME`, or `runs/NAME-PRESET`.
-        replace: let the record replace one that other settings gave in the same directory; trials are kept.
-        workers: trials at a time on this machine, by default as many as cores and memory allow.
-        progress: told how far this is; by default bars in a notebook or a terminal, and nothing elsewhere.
-        settings: the study's: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, as `depths=(20, 56)`.
+        replace: overwrite a record made with other settings in the same directory; trials are kept.
+        workers: parallel trials on this machine, by default as many as cores and memory allow.
+        progress: notified of the trials done; by default bars in a notebook or a terminal, and nothing elsewhere.
+        settings: of the study: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, such as `depths=(20,
+            56)`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
         >>> found.trials["group"].tolist()
@@ -207,21 +208,21 @@ def question_of(asked: str | ModuleType | PathLike[str]) -> Question:
     module = asked if isinstance(asked, ModuleType) else _imported(Path(asked))
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Question):
-        raise MissingError(f"{module.__name__} has no STUDY, which a study's module declares")
+        raise MissingError(f"{module.__name__} has no STUDY; a study's module must define one")
     return found
 
 
 def _imported(file: Path) -> ModuleType:
-    """Return the module of a file, under the file's own name, which its words (NAME.toml beside it) have too."""
+    """Return the module of a file, named after the file, as are its texts (NAME.toml beside it)."""
     if not file.is_file():
-        raise MissingError(f"no file {file}; a study of one's own is a Python file with STUDY")
+        raise MissingError(f"no file {file}; expected a Python file that defines STUDY")
     known = sys.modules.get(file.stem)
     if known is not None and Path(known.__file__ or "").resolve() != file.resolve():
-        raise ExistsError(f"a module {file.stem} is imported already; give {file} another name")
+        raise ExistsError(f"a module named {file.stem} is already imported; rename {file}")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # where its words are looked for beside it
+    sys.modules[file.stem] = module  # so that its texts are found beside it
     try:
         with told(f"{file} cannot be imported"):
             spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""Whether a module that cannot be traced through adds a skip out of sight."""
+"""Whether a module that cannot be traced contains a hidden skip."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from reslab.gates.inputs import Whole, tensors_of
 
 
 class Hidden(Runner):
-    """Runs a traced graph and finds the leaves that add a skip out of sight, and those that only their mode stops and
-    that are given a value for its shape alone: what such a leaf gives seems to come from that value.
+    """Runs a traced graph and finds two kinds of leaves: those with a hidden skip, and those that branch only on their
+    mode and use an input only for its shape, so that their output seems to come from it.
     """
 
     def __init__(self, root: Whole, traced: tracing.Traced) -> None:
@@ -23,7 +23,7 @@ class Hidden(Runner):
         self.apart: list[tracing.CannotSeeError] = []
 
     def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Look inside the leaves that could not be traced, by the operations that they run on this example."""
+        """Inspect the leaves that could not be traced, by the operations that they run on this example."""
         module = self.module.get_submodule(str(target))
         leaf = self.leaves.get(str(target))
         if leaf is None:
@@ -39,11 +39,11 @@ class Hidden(Runner):
 
 
 class _Additions(TorchDispatchMode):
-    """Notes whether two values that come from some tensors are added, among the operations that run meanwhile."""
+    """Detects additions of two values that come from given tensors, among the operations run inside it."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__()
-        self.come = {id(tensor): tensor for tensor in tensors}  # kept, so that no other gets the same id
+        self.come = {id(tensor): tensor for tensor in tensors}  # kept alive, so that its id is not reused
         self.found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
