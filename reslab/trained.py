@@ -92,6 +92,12 @@ def evaluate(
         progress: notified of the images done.
         options: of the network.
 
+    Example:
+        >>> import reslab
+        >>> found = reslab.evaluate("resnet20", "digits", part="heldout")
+        >>> found["images"], found["top1_error"] < 0.1
+        (163, True)
+
     Raises:
         UserError: if weights, network and images do not go together.
     """
@@ -173,6 +179,14 @@ def predict(
         size: the side that the network sees; by default the one that the weights say.
         zero_pad: as for `evaluate`.
         options: of the network.
+
+    Example:
+        >>> import reslab
+        >>> from PIL import Image
+        >>> Image.new("L", (8, 8)).save("dark.png")
+        >>> (said,) = reslab.predict("resnet20", "dark.png", "digits", top=2)
+        >>> said["image"], len(said["classes"])
+        ('dark.png', 2)
 
     Raises:
         UserError: if an image is missing or none can be decoded, or network, weights and images do not go together.

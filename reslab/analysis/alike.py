@@ -97,6 +97,16 @@ def alike(
         batch: images per mini-batch; a rest under four is left out.
         progress: notified of the images done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.alike(network, images)
+        >>> found.to_frame().shape
+        (9, 9)
+        >>> bool(found.cka[1, 0] > found.cka[8, 0])  # a block is more like the next than like the last
+        True
+
     Raises:
         UserError: if a network has no blocks, or there are fewer than four images, or so in a mini-batch.
     """

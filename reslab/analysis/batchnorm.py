@@ -138,6 +138,14 @@ def loss_smoothness(
         multiples: steps, in learning rates.
         loss: of (outputs, labels); the mean cross-entropy.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.loss_smoothness(network, images, labels, multiples=[1, 2])
+        >>> found.to_frame().columns.tolist()
+        ['step', 'loss', 'gradient_change', 'change_over_distance']
+
     Raises:
         UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do
             not fit.
@@ -194,6 +202,16 @@ def covariate_shift(
         learning_rate: of the update.
         layers: names; none means all.
         loss: of (outputs, labels); the mean cross-entropy.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.covariate_shift(network, images, labels, layers=["conv1", "fc"])
+        >>> found.layers[0].change  # nothing comes before it
+        0.0
+        >>> found.layers[1].change > 0
+        True
 
     Raises:
         UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no

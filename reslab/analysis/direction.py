@@ -100,6 +100,16 @@ def direction(
             which mean nothing before training.
         progress: notified of the images done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.direction(network, images, labels)
+        >>> found.cosine.shape  # blocks and images
+        torch.Size([9, 32])
+        >>> found.to_frame().columns.tolist()
+        ['identity', 'cosine', 'downhill', 'ratio']
+
     Raises:
         UserError: if the network has no blocks, or one that is no sum of a shortcut and a branch, an image's answer
             depends on the others in its batch, or images, labels and outputs do not fit.

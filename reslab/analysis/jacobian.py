@@ -164,6 +164,14 @@ def jacobian(
         seed: of the iteration's start.
         progress: notified of the blocks done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.jacobian(network, images[:1], ["layer3.2"])
+        >>> found.blocks[0].inputs, found.blocks[0].values.shape
+        (256, torch.Size([1, 256]))
+
     Raises:
         UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name,
             answers otherwise beside other images, or runs what torch cannot differentiate forward (its fused attention)

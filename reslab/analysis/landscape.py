@@ -102,6 +102,16 @@ def landscape(
         loss: of outputs and labels; the mean cross-entropy.
         progress: notified of the points done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.landscape(network, images, labels, points=3, radius=0.5)
+        >>> found.losses.shape
+        torch.Size([3, 3])
+        >>> found.centre == found.losses.min()  # the weights are in a valley
+        tensor(True)
+
     Raises:
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
     """

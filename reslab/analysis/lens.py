@@ -90,10 +90,26 @@ def lens(network: nn.Module, images: Tensor, labels: Tensor, *, progress: Progre
 
     In the last stage that is the classifier applied to the sum; before it, the sum goes on through the shortcuts, with
     masks of its own (`split(…).lens` has those of the whole network). Every prefix is run once: n²/2 block evaluations.
-    Args are those of `remove_each`.
+
+    Args:
+        network: any network of logits `[B, classes]` with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        progress: notified of the images done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.lens(network, images, labels)
+        >>> found.to_frame().index[:3].tolist()
+        ['stem', 'layer1.0', 'layer1.1']
+        >>> bool(found.error[0] > found.error[-1])
+        True
 
     Raises:
-        UserError: as `remove_each`.
+        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
+            fit.
     """
     view = as_view(network, images)
     n = len(view)

@@ -155,6 +155,16 @@ def path_spectrum(
         loss: in place of the mean cross-entropy.
         progress: notified of the blocks done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.path_spectrum(network, images, labels)
+        >>> found.paths  # of each length, through none to all of nine blocks
+        [1, 9, 36, 84, 126, 126, 84, 36, 9, 1]
+        >>> found.mean_length < 9 / 2 + 2
+        True
+
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.
     """
@@ -184,10 +194,29 @@ def sample_paths(
     loss: Loss = F.cross_entropy,
     progress: Progress = silent,
 ) -> SampledPaths:
-    """Return Veit et al.'s sampled estimate of the same: random single paths of each length (2016, section 4.2).
+    """Return Veit et al.'s estimate of the gradient by path length: random single paths of each length (2016, section
+    4.2), which `path_spectrum` has exactly.
+
+    Args:
+        network: a chain of residual blocks, or its view.
+        images: `[B, …]`.
+        labels: int64 `[B]`, or whatever the loss takes.
+        lengths: of the paths; by default all, from 0 to the number of blocks.
+        draws: paths of each length.
+        seed: of the paths.
+        loss: of outputs and labels; the mean cross-entropy.
+        progress: notified of the lengths done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.sample_paths(network, images, labels, lengths=[0, 3], draws=2)
+        >>> found.paths
+        [1, 84]
 
     Raises:
-        UserError: as `path_spectrum`, and for lengths that no path has.
+        UserError: if the blocks are not a chain, the batch does not fit, or no path has such a length.
     """
     view = _chain(network, images, labels, loss)
     n = len(view)

@@ -74,6 +74,16 @@ def probe(
         seed: of the halves.
         progress: notified of the images done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 128)
+        >>> found = reslab.probe(network, images, labels)
+        >>> found.tested
+        64
+        >>> found.to_frame()["error"].idxmin().startswith("layer3")  # a late block tells the most
+        True
+
     Raises:
         UserError: if the network has no blocks, labels and images do not fit, or there are fewer than four images.
     """

@@ -81,10 +81,26 @@ def prune(
 
     With n blocks, each step costs about n²/2 block evaluations, and memory for what is live at one place a batch.
 
-    Args are those of `lesions`, and how many blocks go in as many `steps`, by default half of them.
+    Args:
+        network: any network with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        steps: how many blocks go; by default half of them.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+        precision: "32" or "bf16", in which it computes.
+        progress: notified of the images done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.prune(network, images, labels, steps=1)
+        >>> found.greedy == found.once  # of one block; of more, each is ranked again after the one before
+        True
 
     Raises:
-        UserError: as `lesions`, and for fewer blocks than `steps`.
+        UserError: if the network has no blocks, or fewer than `steps`, or draws random numbers, or images, labels and
+            outputs do not fit.
     """
     view = as_view(network, images)
     n = len(view)

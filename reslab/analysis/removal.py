@@ -148,6 +148,14 @@ def remove_each(
         precision: "32" or "bf16".
         progress: notified of the images done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.remove_each(network, images, labels)
+        >>> found.to_frame()["increase"].idxmax()
+        'layer1.0'
+
     Raises:
         UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
             fit.
@@ -191,8 +199,27 @@ def remove_random(
     """Return the error with k blocks removed at random, for every k in `counts`, by default up to ten of 1 … n (Veit et
     al. 2016, Fig. 5a).
 
+    Args:
+        network: any network of logits `[B, classes]` with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        counts: of blocks removed at once.
+        draws: sets of blocks for each count.
+        seed: of the sets.
+        precision: "32" or "bf16", in which it computes.
+        progress: notified of the images done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.remove_random(network, images, labels, counts=[0, 4], draws=2)
+        >>> found.to_frame()["error"].is_monotonic_increasing
+        True
+
     Raises:
-        UserError: as `remove_each`, and for counts below 0 or above the number of blocks.
+        UserError: if the network has no blocks, gives no logits or draws random numbers, labels and images do not fit,
+            or a count is below 0 or above the number of blocks.
     """
     view = as_view(network, images)
     n = len(view)
@@ -234,8 +261,27 @@ def reorder(
 
     Blocks are exchanged within a stage, those that change shape and the network's first left in place.
 
+    Args:
+        network: a chain of residual blocks that gives logits `[B, classes]`, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        swaps: exchanges, one after another.
+        draws: orders for each number of exchanges.
+        seed: of the exchanges.
+        precision: "32" or "bf16", in which it computes.
+        progress: notified of the images done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.reorder(network, images, labels, swaps=[0, 4], draws=2)
+        >>> found.correlation[0]  # no exchange, and the order is as it was
+        tensor([1., 1.])
+
     Raises:
-        UserError: as `remove_each`; for a network that is no chain, or has no two blocks that can be exchanged.
+        UserError: if the network is no chain or has no two blocks that can be exchanged, gives no logits or draws
+            random numbers, or labels and images do not fit.
     """
     view = as_view(network, images)
     if not view.is_chain:
@@ -272,8 +318,22 @@ def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to
     first order, is minus that.
 
+    Args:
+        network: any network with blocks, or its view.
+        images: `[B, …]`, taken as one batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.importance(network.eval(), images, labels)
+        >>> found.gradient.shape, found.to_frame().columns.tolist()
+        (torch.Size([9]), ['dL/dg'])
+
     Raises:
-        UserError: as `remove_each`.
+        UserError: if the network has no blocks, or labels, images and outputs do not fit.
     """
     view = as_view(network, images)
     check_batch(images, labels, loss)

@@ -71,6 +71,14 @@ def responses(
         batch_statistics: normalise with the statistics of these images and not with the stored ones, which mean nothing
             before training.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.responses(network, images)
+        >>> [(each.convolution, each.layer) for each in found.layers[:2]]
+        [('conv1', 'bn1'), ('layer1.0.conv1', 'layer1.0.bn1')]
+
     Raises:
         UserError: if the network has NaN weights, does not take the images, or has no such convolution.
     """

@@ -82,11 +82,29 @@ def shapley(
     """Return every block's Shapley value of the loss, in evaluation mode.
 
     Blocks come one after another in a random order, and each run begins at the block that came: about n²/2 block
-    evaluations for a permutation of n blocks, and memory for what is live at n places. Args are those of `lesions`, and
-    how many `permutations` are drawn.
+    evaluations for a permutation of n blocks, and memory for what is live at n places.
+
+    Args:
+        network: any network with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        permutations: orders of the blocks that are drawn.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+        precision: "32" or "bf16", in which it computes.
+        seed: of the orders.
+        progress: notified of the images done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.shapley(network, images, labels, permutations=2)
+        >>> bool(abs(found.values.sum() - (found.none - found.whole)) < 1e-3)  # they add up to what all blocks do
+        True
 
     Raises:
-        UserError: as `lesions`, and for no permutation.
+        UserError: if the network has no blocks or draws random numbers, images, labels and outputs do not fit, or there
+            is no permutation.
     """
     if permutations < 1:
         raise WrongValueError(f"permutations must be at least 1, got {permutations}")

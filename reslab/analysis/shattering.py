@@ -79,6 +79,14 @@ def shattering(
             mean nothing before training.
         seed: of the two noises.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, _ = reslab.load_data("digits").sample("test", 2)
+        >>> found = reslab.shattering(network, images, points=64, batch_statistics=True)
+        >>> bool(found.autocorrelation[1] > found.white[1])  # neighbours have like gradients
+        True
+
     Raises:
         UserError: if the network has NaN weights or no such output, answers otherwise beside other images, does not
             take the images, or these are not two different ones.

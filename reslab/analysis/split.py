@@ -130,6 +130,16 @@ def split(
         classes: the columns of the logits that are split, two or more; None means all.
         progress: notified of the images done.
 
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.split(network, images)
+        >>> found.names[:2], found.parts.shape
+        (['stem', 'layer1.0'], torch.Size([11, 32, 10]))
+        >>> bool((found.parts.sum(0) - found.logits).abs().max() < 1e-6)
+        True
+
     Raises:
         UserError: if the network is no chain of residual blocks or gives no logits, an image's answer depends on the
             others in its batch, there is no such class, or what leads from the blocks to the logits is not linear.

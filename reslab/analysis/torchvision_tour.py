@@ -79,7 +79,15 @@ class Tour(Result):
 
 @analysis("tour", "a reading of the installed torchvision's ResNet; it takes no MODEL")
 def torchvision_tour() -> Tour:
-    """Return the tour of the installed version; the lines are found by what they say, so they follow it."""
+    """Return a reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it
+    out. The lines are found by what they say, so that they follow the version.
+
+    Example:
+        >>> import reslab
+        >>> tour = reslab.torchvision_tour()
+        >>> [stop.place for stop in tour.stops][:2]
+        ['BasicBlock.forward', 'Bottleneck.__init__']
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         basic, deep, zero = resnet18(), resnet50(), resnet18(zero_init_residual=True)

@@ -133,10 +133,30 @@ def block_worth(
     With n blocks: 3n²/2 block evaluations for the lesions and n²/2 a permutation for the Shapley values, where a pass
     is n; about five passes for all the rest, one of them backward.
 
-    Args are those of `lesions`, and `permutations` of the blocks for the Shapley values; 0 for none of these.
+    Args:
+        network: any network with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, two or more, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        permutations: orders of the blocks that are drawn for the Shapley values; 0 for none of these.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+        metric: any other number of outputs and labels, such as the accuracy.
+        precision: "32" or "bf16", in which it computes.
+        seed: of the orders, and of the images whose values take others' places.
+        progress: notified of the images done.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.block_worth(network, images, labels, permutations=0)
+        >>> found.to_frame()["loss, zero"].idxmax()
+        'layer1.0'
+        >>> found.turn_agreement > 0  # so does a block that turns its input far
+        True
 
     Raises:
-        UserError: as `lesions`.
+        UserError: if the network has no blocks or draws random numbers, there is one image, or images, labels and
+            outputs do not fit.
     """
     view = as_view(network, images)
     n = len(view)

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Study(Result):
-    """A study that has been run, in its directory: `verdicts`, `trials`, `figure(name)`, and itself in a notebook."""
+    """A study that has been run, in its directory: `verdicts`, `trials`, `figure(name)`, and itself in a notebook.
+
+    `reslab.study` returns it; `Study(directory)` reads one that has been run before.
+
+    Example:
+        >>> import reslab
+        >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
+        >>> again = reslab.Study(found.directory)
+        >>> again.verdicts.equals(found.verdicts), len(again.trials)
+        (True, 4)
+    """
 
     directory: Path
 

@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Run(Result):
-    """A finished run of `reslab.train`, in its directory: `config`, `result`, `metrics`, `weights`, `network()`."""
+    """A finished run of `reslab.train`, in its directory: `config`, `result`, `metrics`, `weights`, `network()`.
+
+    Example:
+        >>> import reslab
+        >>> run = reslab.train("cifar_resnet", depth=8, epochs=1, settings={"batch_size": 256})
+        >>> run.weights.name, run.metrics["epoch"].tolist()
+        ('weights.safetensors', [1.0])
+        >>> run.errors_by_class().columns.tolist()
+        ['images', 'error']
+    """
 
     directory: Path
     config: TrialConfig

@@ -93,19 +93,3 @@ def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
     if callable(what):
         return what
     raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch, got {what!r}')
-
-
-def table(blocks: Sequence[Block], shapes: Mapping[int, torch.Size], parameters: Sequence[int]) -> str:
-    """Return a row per block: its name, its kind, its shortcut, the shape of what it adds for one image, and how many
-    parameters it has.
-    """
-    rows = [("block", "kind", "shortcut", "adds", "parameters")]
-    for index, block in enumerate(blocks):
-        shape = "×".join(map(str, shapes[index][1:])) if index in shapes else "?"
-        rows.append(
-            (block.name, block.kind, "identity" if block.identity else "changes", shape, f"{parameters[index]:,}")
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -6,20 +6,20 @@ two values with one common ancestor; the shorter side is the shortcut, the longe
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from reslab.errors import MismatchError, UnseenError, told
-from reslab.gates import flow, tracing
-from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing, table
+from reslab.gates import flow, showing, tracing
+from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing
 from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
 from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.gating import Block, Gates, Setting, fits, option_a
-from reslab.gates.hidden import Hidden
+from reslab.gates.hidden import fixed_and_hidden
 from reslab.gates.inputs import Output, Whole, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Stream, record
@@ -27,6 +27,10 @@ from reslab.gates.tracing import Declarations
 from reslab.gates.without import Smaller, without
 from reslab.gates.wrapped import unwrapped
 from reslab.state import preserve
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
 
@@ -39,7 +43,20 @@ class Sides(NamedTuple):
 
 
 class View(Whole):
-    """A network's own parameters behind a forward that takes one gate per block. Made by `view`."""
+    """A network's own parameters behind a forward that takes one gate per block. Made by `view`.
+
+    Example:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits").eval()
+        >>> images, _ = reslab.load_data("digits").sample("test", 4)
+        >>> gated = reslab.view(network, images)
+        >>> gated(images, gates={"layer1.0": 0}).shape  # the network without one block
+        torch.Size([4, 10])
+        >>> gated.run(images, ["layer1.0"])["layer1.0"].branch.shape  # what the block adds
+        torch.Size([4, 16, 8, 8])
+        >>> gated.to_frame().loc["layer2.0", "shortcut"]
+        'changes'
+    """
 
     def __init__(
         self,
@@ -178,10 +195,20 @@ class View(Whole):
         """Return a row per block: its name, its kind, whether its shortcut is the identity, the shape of what it adds
         for an image of the example, and its parameters.
         """
-        parameters = [sum(map(Tensor.numel, self.parameters_of(index))) for index in range(len(self))]
-        return (
-            f"View of {type(self.network).__name__}: {len(self)} blocks\n{table(self.blocks, self.shapes, parameters)}"
-        )
+        return f"View of {type(self.network).__name__}: {len(self)} blocks\n{showing.table(self)}"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row per part, the stem, each block and the head: its kind, its shortcut, the shape of what it gives
+        for an image of the example, and its parameters.
+        """
+        return showing.frame(self)
+
+    def figure(self) -> "Figure":
+        """Return a drawing of the blocks."""
+        return showing.figure(self)
+
+    def _repr_html_(self) -> str:
+        return showing.html(self)
 
     def __len__(self) -> int:
         """Return the number of blocks."""
@@ -297,6 +324,17 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         output: the name or place of the output that the view gives, of a network that gives several in a dict, a tuple
             or a class of its own: "logits". All of them otherwise.
 
+    Example:
+        >>> import reslab
+        >>> import torch
+        >>> network = reslab.build("resnet20", weights="digits").eval()
+        >>> images, _ = reslab.load_data("digits").sample("test", 4)
+        >>> gated = reslab.view(network, images)
+        >>> torch.equal(gated(images), network(images))
+        True
+        >>> [block.name for block in gated.blocks][:4]
+        ['layer1.0', 'layer1.1', 'layer1.2', 'layer2.0']
+
     Raises:
         UserError: if the network cannot be seen through, has no blocks or no such output, or is not what was declared.
     """
@@ -337,7 +375,7 @@ def _made(whole: Whole, example: Any, declarations: Declarations) -> View:
 
 
 def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
-    fixed, hidden = _fixed(whole, example, declarations)
+    fixed, hidden = fixed_and_hidden(whole, example, declarations)
     names = [NotSplit(error.name, error.why) for error in hidden]
     try:
         return View(whole.network, whole.sketch, declarations, fixed, names, whole.output)
@@ -356,32 +394,3 @@ def _each_by_itself(made: View) -> dict[Which, Replacement]:
         return noted
 
     return {index: noting(index) for index in range(len(made))}
-
-
-def _fixed(
-    whole: Whole, example: Any, declarations: Declarations
-) -> tuple[frozenset[str], list[tracing.CannotSeeError]]:
-    """Return the modules whose forward branches on their mode, and which need a graph for each; and the others that
-    cannot be seen through and hide a skip.
-    """
-    fixed: frozenset[str] = frozenset()
-    apart: set[str] = set()  # those in which nothing is hidden, and which stay leaves if they cannot be opened
-    while True:
-        try:
-            with preserve(whole.network), torch.no_grad():
-                whole.network.eval()
-                run = Hidden(whole, tracing.trace(whole, declarations, fixed))
-                run.run(example)
-            stopped, opening = run.found, {error.path for error in run.apart} - apart
-        except tracing.CannotSeeError as error:
-            if error.path in fixed & apart:
-                fixed -= {error.path}
-                continue
-            if not error.leaf.by_mode or error.path in fixed:
-                raise
-            stopped, opening = [error], set()
-        apart |= opening
-        by_mode = {error.path for error in stopped if error.leaf.by_mode} - fixed
-        if not by_mode | opening:
-            return fixed, stopped
-        fixed |= by_mode | opening

@@ -51,8 +51,11 @@ class Known(NamedTuple):
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the networks that `build` makes, family by family, that match a pattern with
-    `*` and `?`; families of any depth, and others' networks, have names beside these.
+    """Return the names of the networks that `build` makes, family by family; families of any depth, and others'
+    networks, have names beside these.
+
+    Args:
+        pattern: which of them, with `*` and `?`.
 
     Example:
         >>> import reslab

@@ -99,16 +99,29 @@ def build(
     raw: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are
-    given.
+    """Return a network by its name, freshly initialised unless `weights` are given.
 
-    `weights="torchvision"` or "torchvision:IMAGENET1K_V2" takes torchvision's trained ones, and with them what
-    torchvision does otherwise than the paper (strides, widths); "pretrained" those of timm/NAME.TAG or hf:ORG/NAME;
-    `weights="digits"` those that come with the lab; else `weights` is a file, or a run's directory. A file of this
-    lab's brings its network's options with it, those that its data set gave too; one that is not needs `stride_in=`
-    (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot tell. `head` is the classifier in place
-    of the file's, "fresh" or "none", as for networks trained without labels; of weights and their average `raw` takes
-    the weights.
+    Args:
+        name: one of `list_models`; an open family, as "cifar_resnet" with `depth=26`; or others' networks,
+            "torchvision/NAME", "timm/NAME[.TAG]", "hf:ORG/NAME", "my_package.module:factory" or "my_file.py:factory".
+        weights: trained ones. "digits" takes those that come with the lab; "torchvision" or
+            "torchvision:IMAGENET1K_V2" torchvision's, and with them what torchvision does otherwise than the paper
+            (strides, widths); "pretrained" those of timm/NAME.TAG or hf:ORG/NAME; else it is a file, or a run's
+            directory. A file of this lab's brings its network's options with it, those that its data set gave too; one
+            that is not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot
+            tell.
+        zero_pad: on which side the file's option A pads its zeros, "end" or "centred".
+        head: the classifier in place of the file's, "fresh" or "none", as for networks trained without labels.
+        raw: of weights and their average in one file, take the weights.
+        options: of the network, such as `num_classes=10, in_channels=1`.
+
+    Example:
+        >>> import reslab
+        >>> import torch
+        >>> network = reslab.build("resnet56", num_classes=10, in_channels=1)
+        >>> network(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 10])
+        >>> trained = reslab.build("resnet20", weights="digits")
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options,
