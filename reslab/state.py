@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ def preserve(network: nn.Module) -> Iterator[None]:
     too, are copies meanwhile: the network's own are not written to, so that a graph that waits for its backward pass
     finds them as they were.
     """
-    attributes: dict[int, tuple[Container, list[Any]]] = {}
+    attributes: dict[int, tuple[Container, Sequence[Any]]] = {}
     for module in network.modules():
         _remember(vars(module), attributes)
     parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
@@ -75,22 +75,24 @@ def copied(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
 
 
-def _remember(container: Container, found: dict[int, tuple[Container, list[Any]]]) -> None:
+def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]]) -> None:
     """Note what is in a container, and in the containers in it."""
     waiting: list[Any] = [container]
     while waiting:
         each = waiting.pop()
-        if not isinstance(each, tuple):
-            if id(each) in found:
-                continue
-            found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
-        waiting += [part for part in (each.values() if isinstance(each, dict) else each) if isinstance(part, _HOLDING)]
+        if not each:
+            found[id(each)] = each, ()  # most of a module's: its hooks
+        elif id(each) not in found:
+            parts = each.values() if isinstance(each, dict) else each
+            if not isinstance(each, tuple):
+                found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
+            waiting += [part for part in parts if isinstance(part, _HOLDING)]
 
 
-def _restore(container: Container, content: list[Any]) -> None:
+def _restore(container: Container, content: Sequence[Any]) -> None:
     """Put back what was in a container, unless it is there still."""
     if not container and not content:
-        return  # most of a module's: its hooks
+        return
     if isinstance(container, list):
         if len(container) != len(content) or any(now is not then for now, then in zip(container, content, strict=True)):
             container[:] = content

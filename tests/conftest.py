@@ -2,6 +2,7 @@
 (tests/processors.py) says another.
 """
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +15,8 @@ from hypothesis import settings
 
 settings.register_profile("reslab", deadline=None)  # a busy machine is not a failure
 settings.load_profile("reslab")
+
+gc.disable()  # imports and collection make millions of objects, which stay, and are looked through again and again
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]  # pytest's own, always there
         code = subprocess.run(command, env={**os.environ, "PYTHONUTF8": "1"}).returncode
     pytest.exit("these were the tests, with PYTHONUTF8=1", returncode=code)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what there is by now out of all later collections of garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

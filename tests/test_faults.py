@@ -49,7 +49,7 @@ def script(code: str, *arguments: str | Path, through: tuple[str, ...] = ()) -> 
 @pytest.mark.parametrize(
     ("command", "kills"),
     [
-        ("train", 5),
+        ("train", 2),
         pytest.param("train", 60, marks=pytest.mark.slow),  # minutes
         pytest.param("study", 60, marks=pytest.mark.slow),  # minutes
     ],

@@ -1,7 +1,7 @@
 """Who may import whom, and what `import reslab` may load."""
 
 import ast
-import subprocess
+import importlib
 import sys
 from pathlib import Path
 
@@ -179,20 +179,29 @@ def train_without_torchvision(runs: Path, sets: list[str]) -> None:
         assert main(["train", "cifar_resnet", "--depth", "8", "--epochs", "1", "--data", data, "--out", str(runs)]) == 0
 
 
-def test_importing_loads_what_is_slow_only_where_it_is_used() -> None:
-    """Neither torch for the command line, nor torch's compiler, which comes with Fabric, nor scipy.stats for the
+def test_importing_loads_what_is_slow_only_where_it_is_used(tmp_path: Path) -> None:
+    """Neither torch for the command line, nor Fabric, with which torch's compiler comes, nor scipy.stats for the
     studies.
     """
-    code = """
-import sys
-import reslab, reslab.cli, reslab.runs
-print([name for name in ("torch", "plotly", "scipy", "numpy") if name in sys.modules])
-import reslab.studies
-slow = ("lightning_fabric", "torch._dynamo", "plotly", "torchvision", "scipy.stats")
-print([name for name in slow if name in sys.modules])
-"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
-    assert out.stdout.split("\n")[:2] == ["[]", "[]"]
+    for modules, slow in (
+        (("reslab.cli", "reslab.runs"), ("torch", "plotly", "scipy", "numpy")),
+        (("reslab.studies",), ("lightning_fabric", "torch._dynamo", "plotly", "torchvision", "scipy.stats")),
+    ):
+        done = forked(tmp_path, import_without, modules, slow)
+        assert done.returncode == 0, done.stderr
+
+
+def import_without(modules: tuple[str, ...], slow: tuple[str, ...]) -> None:
+    """Import modules anew where none of the slow ones can be imported."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "reslab":
+            del sys.modules[name]
+    for name in slow:
+        sys.modules[name] = None  # type: ignore[assignment]  # importing it raises ImportError from here on
+        parent, _, child = name.rpartition(".")
+        vars(sys.modules.get(parent, sys)).pop(child, None)
+    for name in modules:
+        importlib.import_module(name)
 
 
 def test_public_names_are_there_and_others_are_not() -> None:

@@ -93,10 +93,12 @@ def grade(
     Raises:
         UserError: if the hidden tests do not pass with the reference solutions, before anything is graded.
     """
-    extra = hidden_points(hidden, seed) if hidden is not None else {}
+    with ExitStack() as stack:
+        hosts = [stack.enter_context(confinement.Host()) for _ in range(jobs)]
+        extra = hidden_points(hidden, seed, hosts[0]) if hidden is not None else {}
+        graded = _grade(handed.files, details, seed, hosts, hidden, progress)
     asked = [task for task in tasks.names() if not only or task in only]
     worth = {task: tasks.find(task).points + sum(extra.get(task, {}).values()) for task in asked}
-    graded = _grade(handed.files, details, seed, jobs, hidden, progress)
     # of a class that does one sheet, the other one counts for nobody
     begun = {sheets.sheet_of(task) for each in handed.files for task in each.tasks}
     worth = {task: points for task, points in worth.items() if sheets.sheet_of(task) in begun} or worth
@@ -198,7 +200,12 @@ def _import(task: str) -> str:
 
 
 def _grade(
-    files: Sequence[Submission], details: Path, seed: int, jobs: int, hidden: Path | None, progress: Progress
+    files: Sequence[Submission],
+    details: Path,
+    seed: int,
+    hosts: Sequence[confinement.Host],
+    hidden: Path | None,
+    progress: Progress,
 ) -> dict[Submission, list[Result]]:
     """Return the results of every file, graded now or before."""
     tests = _digest(hidden) if hidden is not None else ""
@@ -212,10 +219,12 @@ def _grade(
         }
     missing = {each: [task for task in each.tasks if keys[each][task] not in done] for each in files}
     missing = {each: names for each, names in missing.items() if names}
-    stop, hosts = threading.Event(), queue.SimpleQueue[confinement.Host]()
+    stop, free = threading.Event(), queue.SimpleQueue[confinement.Host]()
+    for host in hosts:
+        free.put(host)
 
     def graded(each: Submission) -> list[Result]:
-        host = hosts.get()
+        host = free.get()
         try:
             seeds = {task: seed_of(each.student, task, seed) for task in missing[each]}
             results = check(each.file, seeds, hidden=hidden, stop=stop, host=host)
@@ -225,12 +234,9 @@ def _grade(
                 for result in results
             ]
         finally:
-            hosts.put(host)
+            free.put(host)
 
-    with ExitStack() as stack, details.open("a", encoding="utf-8", newline="\n") as log:
-        for _ in range(jobs):
-            hosts.put(stack.enter_context(confinement.Host()))
-        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+    with details.open("a", encoding="utf-8", newline="\n") as log, ThreadPoolExecutor(len(hosts)) as pool:
         try:
             futures = [pool.submit(graded, each) for each in missing]
             for count, future in enumerate(as_completed(futures), 1):

@@ -183,7 +183,8 @@ def no_answers(part: Part) -> list[Any]:
     ]
 
 
-COSTLY = LONG | {"measured_share", "gradient_ratio", "most_shrunk"}  # to try many answers on
+COSTLY = LONG | {"measured_share", "gradient_ratio", "most_shrunk", "batch_norm", "block_norms"}
+COSTLY |= {"basic_block", "pre_activation_block"}  # to try many answers on
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
             handed_in(folder, ("1.2",)),
             out.with_suffix(".jsonl"),
             only=["1.2"],
+            jobs=1,
             hidden=hidden,
             roster=submissions.roster(roster),
             progress=lambda *step: told.append(step),
