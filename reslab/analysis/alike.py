@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_view, evaluating
+from reslab.analysis.subject import Images, analysis, as_view, evaluating
 from reslab.analysis.sweeping import in_other_memory
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -34,7 +35,7 @@ class Alike(Result):
 
     blocks: Sequence[Block]
     others: Sequence[Block]
-    cka: Tensor  # [n, m]
+    cka: Float[Tensor, "n m"]
 
     @property
     def adjacent(self) -> float:
@@ -78,7 +79,7 @@ class Alike(Result):
 )
 def alike(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     *,
     other: nn.Module | None = None,
     batch: int = BATCH,

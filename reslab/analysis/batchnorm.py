@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_network, evaluating, path_in
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network, evaluating, path_in
 from reslab.analysis.twin import without_batchnorm as without_batchnorm
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 
@@ -35,9 +36,9 @@ class Smoothness(Result):
 
     loss: float
     gradient_norm: float
-    step: Tensor
-    losses: Tensor
-    gradient_change: Tensor  # ‖g(after) − g‖
+    step: Float[Tensor, "steps"]
+    losses: Float[Tensor, "steps"]
+    gradient_change: Float[Tensor, "steps"]  # ‖g(after) − g‖
 
     @property
     def loss_range(self) -> tuple[float, float]:
@@ -120,8 +121,8 @@ class CovariateShift(Result):
 @analysis("smoothness", "how the loss and its gradient vary along the gradient", images=128)
 def loss_smoothness(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     learning_rate: float = 0.1,
     multiples: Sequence[float] = MULTIPLES,
@@ -182,8 +183,8 @@ def loss_smoothness(
 @analysis("covariate-shift", "how far other layers' steps shift each layer's gradient", images=128)
 def covariate_shift(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     learning_rate: float = 0.1,
     layers: Sequence[str] | None = None,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value, out_of_view
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value, out_of_view
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -57,9 +58,9 @@ class GradientFlow(Result):
     """
 
     blocks: Sequence[Block]
-    forward: Tensor  # [n+1]
-    backward: Tensor  # [n+1]
-    parameters: Tensor  # [n]
+    forward: Float[Tensor, "places"]
+    backward: Float[Tensor, "places"]
+    parameters: Float[Tensor, "places-1"]
     loss: float
 
     @property
@@ -149,7 +150,7 @@ class TrainingFlow(Result):
     images=128,
     summary=("loss", "first_over_last", "growth"),
 )
-def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
+def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy) -> GradientFlow:
     """Return the size of signals and gradients at every block, on one batch, in the network's current mode.
 
     Args:
@@ -199,8 +200,8 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
 @analysis("training-flow", "the same through training", needs=("blocks",))
 def through_training(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     steps: int = 100,
     every: int = 10,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_network
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network
 from reslab.errors import UnseenError, WrongValueError
 from reslab.progress import Progress, each, silent
 
@@ -29,8 +30,8 @@ class Landscape(Result):
     Far out it may be infinite or NaN.
     """
 
-    coordinates: Tensor
-    losses: Tensor
+    coordinates: Float[Tensor, "points"]
+    losses: Float[Tensor, "points"] | Float[Tensor, "points points"]
     seed: int
 
     @property
@@ -76,8 +77,8 @@ class Landscape(Result):
 @analysis("landscape", "the loss around the weights", images=128, trained=True)
 def landscape(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     dimensions: Literal[1, 2] = 2,
     points: int = 25,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_view, check_logits
+from reslab.analysis.subject import Classes, Images, analysis, as_view, check_logits
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
@@ -29,22 +30,22 @@ class Lens(Result):
     """The answers with no block, and after each: of the network in which all later branches are zero."""
 
     blocks: Sequence[Block]
-    logits: Tensor  # [n + 1, B, C]
-    labels: Tensor  # [B]
+    logits: Float[Tensor, "places b classes"]
+    labels: Int64[Tensor, "b"]
 
     @property
-    def error(self) -> Tensor:
+    def error(self) -> Float[Tensor, "places"]:
         """Return the error (a fraction) at each depth, `[n + 1]`."""
         return (self.logits.argmax(2) != self.labels).double().mean(1)
 
     @property
-    def loss(self) -> Tensor:
+    def loss(self) -> Float[Tensor, "places"]:
         """Return the mean cross-entropy at each depth, `[n + 1]`, in nats."""
         likely = self.logits.double().log_softmax(2)
         return -likely.gather(2, self.labels.expand(len(likely), -1)[..., None]).mean((1, 2))
 
     @property
-    def settled(self) -> Tensor:
+    def settled(self) -> Int64[Tensor, "b"]:
         """Return after how many blocks the answer of each image is the last one for good, `[B]`."""
         answers = self.logits.argmax(2)
         other = (answers != answers[-1]).flip(0).int()
@@ -85,7 +86,7 @@ class Lens(Result):
     images=250,
     trained=True,
 )
-def lens(network: nn.Module, images: Tensor, labels: Tensor, *, progress: Progress = silent) -> Lens:
+def lens(network: nn.Module, images: Images, labels: Classes, *, progress: Progress = silent) -> Lens:
     """Return the logits with no block, and after each, with the branches of all later ones at zero.
 
     In the last stage that is the classifier applied to the sum; before it, the sum goes on through the shortcuts, with

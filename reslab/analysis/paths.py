@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 class PathSpectrum(Result):
     """The gradient at the first block's input by path length, of the mean cross-entropy."""
 
-    gradient: Tensor  # [n+1, *shape of the first block's input]; its sum over lengths is the gradient itself
-    norm: Tensor  # [n+1], the L2 norm of each image's part, averaged over the batch
+    gradient: Float[Tensor, "lengths b ..."]  # at the first block's input; its sum over lengths is the gradient itself
+    norm: Float[Tensor, "lengths"]  # the L2 norm of each image's part, averaged over the batch
 
     @property
     def paths(self) -> list[int]:
@@ -40,7 +41,7 @@ class PathSpectrum(Result):
         return [comb(n, length) for length in range(n + 1)]
 
     @property
-    def share(self) -> Tensor:
+    def share(self) -> Float[Tensor, "lengths"]:
         """Return each length's norm over the sum of all lengths' norms `[n+1]`."""
         return self.norm / self.norm.sum()
 
@@ -87,11 +88,11 @@ class SampledPaths(Result):
     """
 
     lengths: Sequence[int]
-    norm: Tensor  # [len(lengths)], of one path, averaged over draws and batch
+    norm: Float[Tensor, "lengths"]  # of one path, averaged over draws and batch
     paths: Sequence[int]
 
     @property
-    def total(self) -> Tensor:
+    def total(self) -> Float[Tensor, "lengths"]:
         """Return norm × number of paths, as in their Fig. 6 (c): an upper bound on the norm of the paths' sum, up to
         sampling.
         """
@@ -139,7 +140,7 @@ class _Link(NamedTuple):
     "paths", "the gradient by path length, exactly", needs=("chain",), images=32, trained=True, summary=("mean_length",)
 )
 def path_spectrum(
-    network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent
+    network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy, progress: Progress = silent
 ) -> PathSpectrum:
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's
     current mode.
@@ -185,8 +186,8 @@ def path_spectrum(
 @analysis("sampled-paths", "Veit et al.'s estimate of it", needs=("chain",), images=32, trained=True)
 def sample_paths(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     lengths: Sequence[int] | None = None,
     draws: int = 10,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.alike import BATCH, outputs
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_view, check_batch, evaluating
+from reslab.analysis.subject import Classes, Images, analysis, as_view, check_batch, evaluating
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
@@ -27,7 +28,7 @@ class Probes(Result):
     """The error (a fraction) of a linear classifier of each block's output, on images that it was not fitted on."""
 
     blocks: Sequence[Block]
-    error: Tensor  # [n]
+    error: Float[Tensor, "n"]
     tested: int
 
     def to_frame(self) -> "pd.DataFrame":
@@ -55,8 +56,8 @@ class Probes(Result):
 @analysis("probe", "what a linear classifier reads of each block", needs=("blocks",), images=1000, trained=True)
 def probe(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     ridge: float = 1e-3,
     seed: int = 0,

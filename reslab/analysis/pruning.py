@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -33,8 +34,8 @@ class Pruning(Result):
     blocks: Sequence[Block]
     greedy: Sequence[int]  # ranked again after each
     once: Sequence[int]  # ranked in the whole network
-    losses: Tensor  # [2, k + 1], greedy and once
-    errors: Tensor  # [2, k + 1]
+    losses: Float[Tensor, "2 gone"]  # greedy and once
+    errors: Float[Tensor, "2 gone"]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row for each number of blocks gone."""
@@ -69,8 +70,8 @@ class Pruning(Result):
 @analysis("prune", "the blocks that are missed least, one after another", needs=("blocks",), images=250, trained=True)
 def prune(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     steps: int | None = None,
     loss: Loss = F.cross_entropy,

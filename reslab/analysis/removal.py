@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Classes, Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end, wrong_answers
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.gating import Block
@@ -31,7 +32,7 @@ class Removals(Result):
 
     blocks: Sequence[Block]
     error: float
-    without: Tensor  # [n]
+    without: Float[Tensor, "n"]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
@@ -66,9 +67,9 @@ class Damage(Result):
     what: str
     error: float
     amounts: Sequence[int]
-    errors: Tensor  # [len(amounts), draws]
-    # Kendall's tau of the blocks' order, [len(amounts), draws], where they were exchanged
-    correlation: Tensor | None = None
+    errors: Float[Tensor, "amounts draws"]
+    # Kendall's tau of the blocks' order, where they were exchanged
+    correlation: Float[Tensor, "amounts draws"] | None = None
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row an amount: mean and standard deviation over the draws."""
@@ -102,7 +103,7 @@ class Importance(Result):
     """Each block's first-order importance: dL/dg of its gate at 1, of the mean cross-entropy, in nats."""
 
     blocks: Sequence[Block]
-    gradient: Tensor  # [n]
+    gradient: Float[Tensor, "n"]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
@@ -131,7 +132,7 @@ class Importance(Result):
     alias="lesion",
 )
 def remove_each(
-    network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent
+    network: nn.Module, images: Images, labels: Classes, *, precision: Precision = "32", progress: Progress = silent
 ) -> Removals:
     """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and
     not n².
@@ -187,8 +188,8 @@ def remove_each(
 )
 def remove_random(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     counts: Sequence[int] | None = None,
     draws: int = 5,
@@ -247,8 +248,8 @@ def remove_random(
 @analysis("reorder", "the error with blocks exchanged", needs=("chain", "logits"), trained=True, summary=("error",))
 def reorder(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     swaps: Sequence[int] = (1, 2, 4, 8),
     draws: int = 5,
@@ -314,7 +315,7 @@ def reorder(
 
 
 @analysis("importance", "dL/dg of each block's gate", needs=("blocks",), images=128, trained=True)
-def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
+def importance(network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to
     first order, is minus that.
 

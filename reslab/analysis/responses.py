@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_network, evaluating, path_in
+from reslab.analysis.subject import Images, analysis, as_network, evaluating, path_in
 from reslab.errors import UnseenError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Responses(Result):
 
 @analysis("responses", "what each block's layers add", needs=("convolutions",), images=128, trained=True)
 def responses(
-    network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False
+    network: nn.Module, images: Images, *, kernel: int | None = 3, batch_statistics: bool = False
 ) -> Responses:
     """Return the standard deviation of each convolution's response: after its BatchNorm and before what follows, a ReLU
     or an addition.

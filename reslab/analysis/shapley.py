@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -34,8 +35,8 @@ class ShapleyValues(Result):
     """
 
     blocks: Sequence[Block]
-    values: Tensor  # [n]
-    standard_error: Tensor  # [n], over the permutations; NaN of one
+    values: Float[Tensor, "n"]
+    standard_error: Float[Tensor, "n"]  # over the permutations; NaN of one
     none: float  # the loss without any block
     whole: float  # the loss of the network
 
@@ -70,8 +71,8 @@ class ShapleyValues(Result):
 )
 def shapley(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     permutations: int = 16,
     loss: Loss = F.cross_entropy,

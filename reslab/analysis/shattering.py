@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, answers_alone, as_network, evaluating
+from reslab.analysis.subject import Images, analysis, answers_alone, as_network, evaluating
 from reslab.errors import MismatchError, UnseenError, WrongValueError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Shattering(Result):
 @analysis("shattering", "how fast gradients change along a line of inputs", needs=("two images", "logits"), images=2)
 def shattering(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     *,
     points: int = 256,
     lags: int = 15,

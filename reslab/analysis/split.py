@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import ROUNDING, agree, analysis, answers_alone, as_view, evaluating
+from reslab.analysis.subject import ROUNDING, Images, agree, analysis, answers_alone, as_view, evaluating
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.flow import reached
 from reslab.gates.gating import Block
@@ -43,8 +44,8 @@ class Split(Result):
 
     blocks: Sequence[Block]
     classes: Sequence[int]
-    parts: Tensor  # [n + 2, B, C]: the stem's, the blocks', the biases'
-    logits: Tensor  # [B, C]
+    parts: Float[Tensor, "parts b classes"]  # the stem's, the blocks', the biases'
+    logits: Float[Tensor, "b classes"]
 
     @property
     def names(self) -> list[str]:
@@ -52,25 +53,25 @@ class Split(Result):
         return ["stem", *(block.name for block in self.blocks), "bias"]
 
     @property
-    def lens(self) -> Tensor:
+    def lens(self) -> Float[Tensor, "places b classes"]:
         """Return the logits of the stem alone, and after each block, through the rest as it is for the image,
         `[n + 1, B, C]`: the parts so far, and the biases.
         """
         return self.parts[:-1].cumsum(0) + self.parts[-1]
 
     @property
-    def margins(self) -> Tensor:
+    def margins(self) -> Float[Tensor, "parts b"]:
         """Return what each part gives to the answer over the runner-up, `[n + 2, B]`: they add up to the margin."""
         answer, second = self.logits.topk(2, 1).indices.expand(len(self.parts), -1, -1).unbind(2)
         return (self.parts.gather(2, answer[..., None]) - self.parts.gather(2, second[..., None])).squeeze(2)
 
     @property
-    def deciding(self) -> Tensor:
+    def deciding(self) -> Int64[Tensor, "b"]:
         """Return the number of the block that gives most to the answer over the runner-up, `[B]`."""
         return self.margins[1:-1].argmax(0)
 
     @property
-    def per_class(self) -> Tensor:
+    def per_class(self) -> Float[Tensor, "parts classes"]:
         """Return each part of each class's logit, averaged over the images, `[n + 2, C]`."""
         return self.parts.mean(1)
 
@@ -116,7 +117,7 @@ class Split(Result):
 
 @analysis("split", "the logits as a sum over the blocks, exactly", needs=("chain", "logits"), images=128, trained=True)
 def split(
-    network: nn.Module, images: Tensor, *, classes: Sequence[int] | None = None, progress: Progress = silent
+    network: nn.Module, images: Images, *, classes: Sequence[int] | None = None, progress: Progress = silent
 ) -> Split:
     """Return the parts that the stem, each block and the biases have in every image's logits, computed in float64.
 

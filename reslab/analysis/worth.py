@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,7 +17,7 @@ from reslab.analysis.ranking import RankCorrelation, spearman
 from reslab.analysis.removal import importance
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.shapley import shapley
-from reslab.analysis.subject import Loss, analysis, as_view, evaluating
+from reslab.analysis.subject import Classes, Images, Loss, analysis, as_view, evaluating
 from reslab.analysis.sweeping import batch_of, batches, in_other_memory
 from reslab.gates.gating import Block
 from reslab.gates.view import View
@@ -47,7 +48,7 @@ class Worth(Result):
     """
 
     blocks: Sequence[Block]
-    measures: Mapping[str, Tensor]  # each [n]
+    measures: Mapping[str, Float[Tensor, "n"]]
     loss: float
     error: float
 
@@ -118,8 +119,8 @@ class Worth(Result):
 )
 def block_worth(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     permutations: int = 8,
     loss: Loss = F.cross_entropy,

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab import runs
@@ -132,7 +133,7 @@ def train(
     network: str | nn.Module,
     data: str | own.Loaders = "digits",
     *,
-    loss: Callable[[Any, Any], Tensor] | None = None,
+    loss: Callable[[Any, Any], Float[Tensor, ""]] | None = None,
     recipe: str = "fast",
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,

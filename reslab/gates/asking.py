@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest
@@ -12,10 +13,13 @@ from reslab.gates.gating import Block
 Which = str | int
 """A block, by its name or its number."""
 
-AskedGates = Tensor | Mapping[Which, Tensor | float]
+AskedGates = Float[Tensor, "n"] | Float[Tensor, "n b"] | Mapping[Which, Float[Tensor, ""] | Float[Tensor, "b"] | float]
 """Gates of all blocks, or of some."""
 
-Replacement = Tensor | Literal["mean"] | Callable[[Tensor], Tensor]
+Branch = Shaped[Tensor, "b ..."]
+"""What a block adds, or what stands in for it."""
+
+Replacement = Branch | Literal["mean"] | Callable[[Branch], Branch]
 """What takes a branch's place: its mean over the batch; a value, `[B, …]`, or one for all images; or, from images as
 the network takes them, what the branch gives for those; or a function of the branch's own value.
 """

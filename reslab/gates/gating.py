@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, fx
 
 from reslab.errors import MismatchError
@@ -35,11 +36,11 @@ class Block:
 class Setting(NamedTuple):
     """What a view is run under: gates, and what takes the place of some blocks' branches before these are gated."""
 
-    gates: Tensor | None = None  # [n] or [n, B]
+    gates: Float[Tensor, "n"] | Float[Tensor, "n b"] | None = None
     replace: Mapping[int, Callable[[Tensor], Tensor]] = {}  # block -> from its branch to what stands in for it
 
 
-Gates = Tensor | Setting | None
+Gates = Float[Tensor, "n"] | Float[Tensor, "n b"] | Setting | None
 """What a gated graph takes: gates alone, these and replacements, or neither."""
 
 

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxtyping import Shaped
 from torch import Tensor, fx, nn
 
 from reslab.errors import UnseenError
@@ -45,10 +46,10 @@ class BlockValues(NamedTuple):
     the sum is the new features as they go on, and of a unit of a plain network its output.
     """
 
-    input: Tensor
-    shortcut: Tensor
-    branch: Tensor
-    sum: Tensor
+    input: Shaped[Tensor, "b ..."]
+    shortcut: Shaped[Tensor, "b ..."]
+    branch: Shaped[Tensor, "b ..."]
+    sum: Shaped[Tensor, "b ..."]
 
 
 class Stream(dict[str, BlockValues]):

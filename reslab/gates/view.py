@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
@@ -38,8 +39,8 @@ __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of
 class Sides(NamedTuple):
     """What a residual block adds up, not yet gated."""
 
-    shortcut: Tensor
-    branches: Sequence[Tensor]  # mostly one
+    shortcut: Shaped[Tensor, "b ..."]
+    branches: Sequence[Shaped[Tensor, "b ..."]]  # mostly one
 
 
 class View(Whole):
@@ -160,7 +161,7 @@ class View(Whole):
 
         return value
 
-    def gates(self, *, off: Collection[Which] = ()) -> Tensor:
+    def gates(self, *, off: Collection[Which] = ()) -> Float[Tensor, "n"]:
         """Return gates of 1, `[n]`, and 0 for the blocks that are off.
 
         Raises:
@@ -240,12 +241,12 @@ class View(Whole):
         """
         return Sides(*self.plan.sides(index)(self, live.stream, *live.rest))
 
-    def input(self, index: int, live: Live) -> Tensor:
+    def input(self, index: int, live: Live) -> Shaped[Tensor, "b ..."]:
         """Return block `index`'s input, from what is live before it."""
         x: Tensor = self.plan.input(index)(self, live.stream, *live.rest)
         return x
 
-    def module(self, index: int, x: Tensor) -> Tensor:
+    def module(self, index: int, x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
         """Return block `index`'s output for its input `x`, an activation after the addition included where the block's
         module has one.
         """
