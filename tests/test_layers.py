@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "state": set(),
     "processes": set(),
     "lazily": set(),
+    "importing": set(),
     "digests": set(),
     "files": set(),
     "shapes": {"files"},
@@ -61,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"shapes", "digests", "experiment", "studies", "ledger", "report", "analysis", "weights", *RUNNING},
     "__init__": set(),  # its stub says where its names are
 }
-LEAVES = {"errors", "progress", "state", "processes", "lazily"}
+LEAVES = {"errors", "progress", "state", "processes", "lazily", "importing"}
 # outside packages that some layers must not know, and the layers that may
 RESERVED = {
     "lightning_fabric": {"training"},

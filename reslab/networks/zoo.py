@@ -189,7 +189,7 @@ def own(name: str, options: Mapping[str, Any]) -> "Own":
 
 
 def is_factory(name: str) -> bool:
-    """Return whether a name is that of a user's own factory, `package.module:factory`."""
+    """Return whether a name is that of a user's own factory, `package.module:factory` or `file.py:factory`."""
     return ":" in name and not name.startswith(HUGGING_FACE)
 
 
