@@ -60,7 +60,7 @@ def check_train(model: str, options: dict[str, str] | None = None, **_: object) 
     check_network(model, num_classes=10, in_channels=1, **typed.words(options or {}))
 
 
-def check_bench(name: str, **_: object) -> None:
+def check_bench(name: str = "train", **_: object) -> None:
     assert bench.find(name)
 
 

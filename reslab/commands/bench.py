@@ -1,6 +1,10 @@
-"""`reslab bench`: what the lab claims about speed, measured here."""
+"""`reslab bench`: what the lab claims about speed, measured here, and what has become slower."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cyclopts import App
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
@@ -10,10 +14,17 @@ from reslab.progress import display
 if TYPE_CHECKING:
     from reslab.files import Json
 
+bench = App(name="bench")
+app.command(bench)
 
-@app.command
-def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: str) -> None:
+KEPT = Path("runs/bench")
+
+
+@bench.default
+def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag = False, **settings: str) -> None:
     """Measure the speeds that the lab reports, as ratios within one run on this machine.
+
+    The figures are printed as a table in Markdown, and kept.
 
     The benchmarks:
 
@@ -28,7 +39,9 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
     name
         What to measure.
     quick
-        Tiny sizes and one round: a check that it runs, whose figures mean nothing.
+        Tiny sizes and one round: a check that it runs, whose figures mean nothing and are not kept.
+    out
+        Directory that keeps the figures of every run, for `reslab bench compare`.
     json
         Print the figures as JSON.
     settings
@@ -37,7 +50,7 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
     """
     from inspect import signature
 
-    from reslab.bench import find
+    from reslab.bench import find, history
 
     module = find(name)
     words = typed.words(settings)
@@ -53,16 +66,71 @@ def bench(name: str, /, *, quick: Flag = False, json: Flag = False, **settings: 
     with display() as progress:
         figures = module.bench(**{**(module.QUICK if quick else {}), **words}, progress=progress)
     printing.print_json(figures) if json else print_bench(figures)
+    if not quick:
+        file = history.keep(name, known | words, figures, out)
+        if not json:
+            print(f"\nKept: {file}")
+
+
+@bench.command
+def compare(where: Path = KEPT, /, *, json: Flag = False) -> int:
+    """Compare the newest run of each benchmark with the one before it: what has become slower?
+
+    Only runs with the same settings on the same processor are compared, and only ratios within one run, as seconds
+    drift on a shared machine. A ratio has changed where the rounds of the two runs do not overlap. Exit code 1 if one
+    has become slower.
+
+    Parameters
+    ----------
+    where
+        Directory that keeps the figures (`--out` of `reslab bench`).
+    json
+        Print the comparison as JSON.
+    """
+    from reslab.bench import history
+
+    found: list[Json] = []
+    for now, before in history.latest(history.read(where)):
+        compared = [] if before is None else history.compare(before, now)
+        rows = [{**each._asdict(), "change": each.change} for each in compared]
+        found.append(
+            {"bench": now.bench, "settings": now.settings, "machine": now.figures.get("machine"), "now": now.date}
+            | {"before": None if before is None else before.date, "ratios": rows}
+        )
+    printing.print_json(found) if json else print_compared(found)
+    return 1 if any(ratio["change"] == "slower" for each in found for ratio in each["ratios"]) else 0
 
 
 def print_bench(figures: "Json") -> None:
-    """Print the machine, and what was measured on it."""
-    print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()))
-    for what, values in figures.items():
-        if what != "machine":
-            told = (
-                ", ".join(f"{key} {printing.figure(value)}" for key, value in values.items())
-                if isinstance(values, dict)
-                else str(values)
-            )
-            print(f"{what}: {told}")
+    """Print the machine, and what was measured on it as a table in Markdown."""
+    print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()), end="\n\n")
+    measured = {what: values for what, values in figures.items() if what != "machine"}
+    print_markdown(("measured", "figure"), list(_rows(measured)))
+
+
+def print_compared(found: Sequence["Json"]) -> None:
+    """Print every comparison as a table in Markdown."""
+    for each in found:
+        print(f"{each['bench']}: {each['now'][:19]} against {(each['before'] or 'no run before it')[:19]}", end="\n\n")
+        if each["ratios"]:
+            rows = [
+                (ratio["what"], printing.figure(ratio["before"]), printing.figure(ratio["now"]), ratio["change"])
+                for ratio in each["ratios"]
+            ]
+            print_markdown(("measured", "before", "now", "change"), rows)
+            print()
+
+
+def print_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that can be pasted into Markdown."""
+    for row in (columns, ["---"] * len(columns), *rows):
+        print(f"| {' | '.join(row)} |")
+
+
+def _rows(figures: "Json", *above: str) -> Iterator[tuple[str, str]]:
+    """Yield what was measured with its figure, where figures hold figures."""
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            yield from _rows(value, *above, key)
+        else:
+            yield ", ".join((*above, key)), value if isinstance(value, str) else printing.figure(value)

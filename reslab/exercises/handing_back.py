@@ -39,9 +39,9 @@ def write(
         for student in students:
             write_json(place / "gradescope" / f"{file_name(student.name)}.json", gradescope(student))
     if "otter" in exports:
-        _write_csv(place / "otter.csv", [_otter(student) for student in students])
+        _write_plain(place / "otter.csv", [*_points_possible(students), *map(_otter, students)])
     if "nbgrader" in exports:
-        _write_csv(place / "nbgrader.csv", [_nbgrader(student) for student in students])
+        _write_plain(place / "nbgrader.csv", list(map(_nbgrader, students)))
 
 
 def file_name(student: str) -> str:
@@ -127,25 +127,37 @@ def gradescope(student: Student) -> dict[str, Any]:
     return {"score": student.points, "output": output, "visibility": "visible", "tests": tests}
 
 
+def _points_possible(students: Sequence[Student]) -> Iterable[dict[str, Any]]:
+    """Yield the first row of otter-grader's table, which says what each question is worth."""
+    for student in students[:1]:
+        of = sum(student.of.values())
+        yield _otter_row("points-per-question", student.of, of, 1.0, "--")
+
+
 def _otter(student: Student) -> dict[str, Any]:
+    """Return a student's row of otter-grader's `final_grades.csv` (otter-grader 7.0)."""
     row = student.row()
     points = {task: student.results.get(task, {"points": 0})["points"] for task in student.of}
-    return {
-        "file": row["files"] or student.name,
-        **points,
-        "total_points_earned": student.points,
-        "percent_correct": row["percent"] / 100,
-    }
+    status = "Completed" if student.results else row["remarks"] or "nothing to grade"
+    return _otter_row(_harmless(row["files"] or student.name), points, student.points, row["percent"] / 100, status)
+
+
+def _otter_row(file: str, points: Mapping[str, int], total: int, share: float, status: str) -> dict[str, Any]:
+    questions = {task: points[task] for task in sorted(points)}
+    return {"file": file, **questions, "total_points_earned": total, "percent_correct": share, "grading_status": status}
 
 
 def _nbgrader(student: Student) -> dict[str, Any]:
-    unknown = dict.fromkeys(("duedate", "timestamp", "last_name", "first_name", "email"), "")
-    score = {"raw_score": student.points, "late_submission_penalty": 0, "score": student.points}
+    """Return a student's row of the table that `nbgrader export` writes (nbgrader 0.9)."""
     return {
         "assignment": "reslab",
-        "student_id": student.name,
-        **unknown,
-        **score,
+        "duedate": "",
+        "timestamp": "",
+        "student_id": _harmless(student.name),
+        **dict.fromkeys(("last_name", "first_name", "email"), ""),
+        "raw_score": student.points,
+        "late_submission_penalty": 0,
+        "score": student.points,
         "max_score": sum(student.of.values()),
     }
 
@@ -154,11 +166,21 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table that a spreadsheet opens as UTF-8 and takes for text."""
     first = dict.fromkeys(key for row in rows for key in row)
     columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if key[0].isdigit() else ((0,), ""))
+    harmless = [{key: _harmless(value) for key, value in row.items()} for row in rows]
+    write_atomically(path, _table(columns, harmless).encode("utf-8-sig"))
+
+
+def _write_plain(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table that another grader reads: its own columns in its own order, and no mark before them."""
+    write_atomically(path, _table(list(rows[0]) if rows else [], rows))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
-    write_atomically(path, text.getvalue().encode("utf-8-sig"))
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _harmless(value: Any) -> Any:

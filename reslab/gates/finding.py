@@ -257,8 +257,8 @@ class Finder:
     def _is_bridged(self, call: tracing.Call) -> bool:
         """Return whether striding and zero channels bring a call's input into the shape of its output."""
         try:
-            before, after = (self.traced.known[node].shape for node in call)
-        except (UnknownError, AttributeError):
+            before, after = map(self.traced.known.shape, call)
+        except UnknownError:
             return True  # the shapes are not known: the view is tried on the example
         steps = [-(-one // other) for one, other in zip(before[2:], after[2:], strict=False)]
         strided = [-(-one // step) for one, step in zip(before[2:], steps, strict=True)]

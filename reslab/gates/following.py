@@ -35,6 +35,10 @@ class Sketch:
         """Return a tensor of this kind, whose content is arbitrary."""
         return torch.empty(self.shape, dtype=self.dtype, device=self.device)
 
+    def few(self) -> Tensor:
+        """Return two of such a batch at most, all of them zeros."""
+        return torch.zeros((*(min(size, 2) for size in self.shape[:1]), *self.shape[1:]), dtype=self.dtype)
+
 
 def sketched(example: Any) -> Any:
     """Return an example, a tensor or several in a tuple, a list or a dict, with a `Sketch` for each tensor."""
@@ -76,14 +80,22 @@ class Known:
     """The values of a graph's nodes as far as the shapes of an example tell them."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, example: Any) -> None:
-        self.root, self.graph = root, graph
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.root, self.graph, self.sketch = root, graph, example
+        self.device = next((parameter.device for parameter in root.parameters()), None)
         self.running = False
         self.values: dict[fx.Node, Any] = {}
-        device = next((parameter.device for parameter in root.parameters()), None)
+
+    @functools.cached_property
+    def mode(self) -> FakeTensorMode:
+        """The mode that makes fake tensors, made when a value is first asked for: it imports torch's compiler."""
+        return FakeTensorMode(allow_non_fake_inputs=True)
+
+    @functools.cached_property
+    def example(self) -> Any:
+        """The example as fake tensors."""
         with self.mode:
-            self.example = tree_map(
-                lambda leaf: leaf.tensor().to(device) if isinstance(leaf, Sketch) else leaf, example
+            return tree_map(
+                lambda leaf: leaf.tensor().to(self.device) if isinstance(leaf, Sketch) else leaf, self.sketch
             )
 
     def __getitem__(self, node: fx.Node) -> Any:
@@ -104,6 +116,33 @@ class Known:
         if isinstance(value, UnknownError):
             raise value
         return value
+
+    def shape(self, node: fx.Node) -> torch.Size:
+        """Return the shape of a node's value for two images at most, of a graph that is complete.
+
+        Raises:
+            UnknownError: if it is not known, or the value is no tensor.
+        """
+        if node in self._shapes:
+            return self._shapes[node]
+        shape = getattr(self[node], "shape", None)
+        if shape is None:
+            raise UnknownError(node.name)
+        return torch.Size(shape)
+
+    @functools.cached_property
+    def _shapes(self) -> Mapping[fx.Node, torch.Size]:
+        """The shapes of all tensors when the graph runs on two images of zeros, which needs no compiler; empty where it
+        does not.
+        """
+        few = tree_map(lambda leaf: leaf.few().to(self.device) if isinstance(leaf, Sketch) else leaf, self.sketch)
+        run = _Noting(self.root, self.graph)
+        buffers = {name: buffer.clone() for name, buffer in run.named_buffers()}
+        try:
+            with torch.random.fork_rng(), torch.no_grad():
+                return torch.func.functional_call(run, buffers, (few,))
+        except Exception:
+            return {}
 
     def read(self, node: fx.Node, read: Callable[[Any], Any]) -> Any:
         """Return what a function gives of a node's value.
@@ -197,6 +236,20 @@ class Runner(fx.Interpreter):
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the values of a node's arguments."""
         return thawed(*super().fetch_args_kwargs_from_env(n))
+
+
+class _Noting(nn.Module):
+    """Runs a graph and returns the shapes of its tensors; a module, so that its buffers can be others meanwhile."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__()
+        self.root, self.graph = root, graph
+
+    def forward(self, example: Any) -> dict[fx.Node, torch.Size]:
+        runner = Runner(self.root, self.graph)
+        runner.garbage_collect_values = False
+        runner.run(example)
+        return {node: value.shape for node, value in runner.env.items() if isinstance(value, Tensor)}
 
 
 def assigned(x: Any, key: Any, value: Any) -> Any:

@@ -4,7 +4,9 @@ The blocks come from the graph of the network and not from the names of its clas
 two values with one common ancestor; the shorter side is the shortcut, the longer the branch.
 """
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -345,7 +347,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     check_hooks(tracing.opened(network))
 
     def evaluate(function: Callable[..., Any], *setting: Any) -> Any:
-        with preserve(network), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with preserve(network), torch.no_grad(), _eagerly():
             network.eval()
             return function(example, *setting)
 
@@ -361,6 +363,13 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
         compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
     return made
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Return a context in which what torch compiles runs as it is written; nothing is compiled before the compiler,
+    which takes seconds to import, is there.
+    """
+    return torch.compiler.set_stance("force_eager") if sys.modules.get("torch._dynamo") else nullcontext()
 
 
 def _made(whole: Whole, example: Any, declarations: Declarations) -> View:

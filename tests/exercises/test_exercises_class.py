@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from helpers import assert_refused, refused, reslab_here
 from helpers_exercises import solved
@@ -21,6 +22,10 @@ from reslab.exercises.model_answers import model
 from reslab.exercises.submissions import Handed
 
 WRONG = {"numerical_jacobian": "def numerical_jacobian(f, x, step):\n    return x\n"}
+NBGRADER = ["assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"]
+NBGRADER += ["raw_score", "late_submission_penalty", "score", "max_score"]
+OTTER = ["total_points_earned", "percent_correct", "grading_status"]
+"""The columns that nbgrader 0.9.6 and otter-grader 7.0.0 write themselves; otter's come after its questions."""
 RIGHT = "import torch\ndef branch_target(h):\n    return lambda x: h(x) - x\n"
 """Three of the ten points of task 1.1."""
 
@@ -99,8 +104,11 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
     assert [row["answer"] for row in table(out.parent / "words.csv")] == ["", "아니다", "", ""]
     scope = json.loads((out.parent / "gradescope" / "김하나.json").read_text(encoding="utf-8"))
     assert scope["score"] == 15 and [test["max_score"] for test in scope["tests"]] == [10, 5]
-    assert table(out.parent / "nbgrader.csv")[1]["max_score"] == "15"
-    assert table(out.parent / "otter.csv")[1]["percent_correct"] == "1.0"
+    nbgrader, otter = (pd.read_csv(out.parent / f"{name}.csv") for name in ("nbgrader", "otter"))
+    assert list(nbgrader) == NBGRADER and list(nbgrader["max_score"]) == [15] * 4
+    assert list(otter) == ["file", "1.2", *OTTER] and next(iter(otter["file"])) == "points-per-question"
+    assert list(otter["1.2"]) == [15, 0, 15, 0, 5] and list(otter["percent_correct"])[2] == 1.0
+    assert list(otter["grading_status"])[:3] == ["--", "nothing handed in", "Completed"]
     details = out.with_suffix(".jsonl")
     details.write_text(details.read_text(encoding="utf-8") + '{"torn', encoding="utf-8")
     told.clear()

@@ -3,14 +3,17 @@
 import copy
 import math
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import refused
+from helpers_forks import done as forked
 from helpers_networks import Toy, linear
 from torch import Tensor, fx, nn
 
@@ -365,3 +368,35 @@ def test_a_plain_network_of_layers_alone_has_those_as_units_that_can_be_removed(
     ]
     h = network[0](x).relu()
     assert torch.equal(gated(x, torch.zeros(2)), F.pad(h, (0, 0, 0, 0, 0, 4)).relu())
+
+
+class OfFour(nn.Module):
+    """A plain network that takes four images and no other number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()) for _ in range(3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.units(x).reshape(4, -1)  # type: ignore[no-any-return]  # modules return Any
+
+
+def test_the_units_of_a_network_that_takes_one_number_of_images_are_found() -> None:
+    """Shapes are looked up with two images, and where that cannot be, without content."""
+    x = torch.randn(4, 3, 4, 4)
+    network = OfFour()
+    gated = view(network, x)
+    assert len(gated) == 3 and torch.equal(gated(x), network(x))
+
+
+def test_a_view_does_not_import_torchs_compiler(tmp_path: Path) -> None:
+    """It takes seconds, and analyses of residual and of plain networks do without."""
+    done = forked(tmp_path, view_without_the_compiler)
+    assert done.returncode == 0, done.stderr
+
+
+def view_without_the_compiler() -> None:
+    sys.modules["torch._dynamo"] = None  # type: ignore[assignment]  # importing it raises ImportError from here on
+    for name in ("cifar_resnet", "cifar_plain"):
+        network = zoo.build(name, depth=8, in_channels=1)
+        assert len(view(network, torch.randn(2, 1, 8, 8))) == 3

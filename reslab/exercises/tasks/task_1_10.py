@@ -124,5 +124,4 @@ TASK = Task(
             },
         ),
     ],
-    loads=("torch._dynamo",),
 )

@@ -202,5 +202,5 @@ TASK = Task(
         ),
     ],
     seconds=60,
-    loads=("sklearn.datasets", "torch._dynamo"),
+    loads=("sklearn.datasets",),
 )

@@ -163,5 +163,5 @@ TASK = Task(
         ),
     ],
     seconds=60,
-    loads=("sklearn.datasets",),
+    loads=("sklearn.datasets", "torch._dynamo"),
 )

@@ -131,5 +131,4 @@ TASK = Task(
             },
         ),
     ],
-    loads=("torch._dynamo",),
 )

@@ -226,5 +226,5 @@ TASK = Task(
         ),
     ],
     seconds=90,
-    loads=("sklearn.datasets",),
+    loads=("sklearn.datasets", "torch._dynamo"),
 )

@@ -154,5 +154,4 @@ TASK = Task(
             observe=_seen,
         ),
     ],
-    loads=("torch._dynamo",),
 )
