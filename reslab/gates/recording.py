@@ -39,6 +39,13 @@ class Recorder(Runner):
         return value.clone() if isinstance(value, Tensor) else value
 
 
+class Sides(NamedTuple):
+    """What a residual block adds up, not yet gated."""
+
+    shortcut: Shaped[Tensor, "b ..."]
+    branches: Sequence[Shaped[Tensor, "b ..."]]  # mostly one
+
+
 class BlockValues(NamedTuple):
     """What a block takes, what it adds up, and the sum.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -25,7 +25,7 @@ from reslab.gates.gating import Block, Gates, Setting, fits, option_a
 from reslab.gates.hidden import fixed_and_hidden
 from reslab.gates.inputs import Output, Whole, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
-from reslab.gates.recording import Stream, record
+from reslab.gates.recording import Sides, Stream, record
 from reslab.gates.tracing import Declarations
 from reslab.gates.without import Smaller, without
 from reslab.gates.wrapped import unwrapped
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
-
-
-class Sides(NamedTuple):
-    """What a residual block adds up, not yet gated."""
-
-    shortcut: Shaped[Tensor, "b ..."]
-    branches: Sequence[Shaped[Tensor, "b ..."]]  # mostly one
 
 
 class View(Whole):
