@@ -15,7 +15,6 @@ from types import FunctionType
 from typing import Any
 
 import pytest
-from helpers_shapes import bare, shaped
 from torch import Tensor, nn
 
 import reslab
@@ -127,6 +126,8 @@ def public() -> Iterator[Any]:
 
 
 def test_every_public_tensor_has_its_shape_written_on_it() -> None:
+    from helpers_shapes import bare, shaped  # which this file, run as a program, does not find
+
     found = dict(pair for value in public() for pair in hints(value))
     assert [where for where, hint in found.items() if bare(hint)] == []
     assert shaped(found["remove_each(images)"]) and shaped(found["Lens.settled"]) and len(found) > 200
