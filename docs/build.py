@@ -37,6 +37,8 @@ PAGES = {
 }
 """Files outside this folder, and the pages of the site that are made of them or stand for them."""
 
+HANGUL = ROOT / "reslab" / "report" / "fonts" / "ReslabHangul.ttf"
+
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s#]*)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
@@ -110,6 +112,7 @@ def assemble(pages: Path) -> None:
             shutil.copy(path, pages / place_of(path))
         elif path.suffix == ".md":
             page(path, path.read_text(encoding="utf-8") + facts(path), place_of(path))
+    shutil.copy(HANGUL, pages / "hangul.ttf")  # site.css names it
     for name, place in PAGES.items():
         path = ROOT / name
         if path.name.startswith("gates"):
@@ -157,12 +160,15 @@ def api() -> str:
     """Return the page of the API, which mkdocstrings fills."""
     names = public_names()
     looking = [name for name, module in names.items() if module == "reslab.analysis"]
-    front = [f"{module}.{name}" for name, module in names.items() if name not in looking]
-    sections = {"The front door": front, **MODULES}
-    parts = ["\n".join([f"## {title}\n", *(f"::: {path}\n" for path in paths)]) for title, paths in sections.items()]
+    front = "\n".join(
+        f"::: {module}.{name}\n    options:\n      heading: reslab.{name}\n      toc_label: {name}\n"
+        for name, module in names.items()
+        if name not in looking
+    )
+    modules = ["\n".join([f"## {title}\n", *(f"::: {path}\n" for path in paths)]) for title, paths in MODULES.items()]
     functions = ", ".join(f"`reslab.{name}`" for name in looking)
-    intro = f"The analyses have [pages of their own](../analyses/index.md): {functions}."
-    return f"# Python interface\n\n{intro}\n\n" + "\n".join(parts)
+    intro = f"The analyses have their [own pages](../analyses/index.md): {functions}."
+    return "\n".join([f"# Python interface\n\n{intro}\n\n## Public names\n", front, *modules])
 
 
 def every_analysis() -> list[Analysis]:
@@ -170,34 +176,64 @@ def every_analysis() -> list[Analysis]:
     return sorted(dict.fromkeys(analyses().values()), key=lambda each: each.name)
 
 
+ABOUT = {
+    "md": ("In short", "about", "needs", "images, by default", "weights, by default", "cost", "In Python"),
+    "ko.md": ("요약", "내용", "필요한 것", "기본 이미지 수", "기본 가중치", "비용", "파이썬에서"),
+}
+"""Words of the facts that follow an analysis's page, by how the names of the pages in its language end."""
+KOREAN_NEEDS = {
+    "blocks": "블록(종류는 상관없음)",
+    "no dense layers": "밀집층이 아닌 블록",
+    "sums": "스킵 연결과 가지의 단순한 합인 잔차 블록",
+    "chain": "잔차 블록이 한 줄로 이어진 신경망",
+    "convolutions": "합성곱",
+    "two images": "실수 이미지 두 장",
+    "logits": "로짓 [B, classes]",
+}
+
+
 def facts(path: Path) -> str:
-    """Return what the code says of an analysis, to follow its page (in Korean, where to find it); else nothing."""
+    """Return what the code says of an analysis, to follow its page; nothing for another page."""
     name = path.stem.removesuffix(".ko")
     each = analyses().get(name)
     if path.parent.name != "analyses" or each is None:
         return ""
-    if path.stem != name:
-        return f"\n필요한 것, 비용, 파이썬에서 부르는 법은 [영어 페이지의 끝]({name}.md#in-short)에 있습니다.\n"
+    korean = path.stem != name
+    short, about, *keys, python = ABOUT["ko.md" if korean else "md"]
+    values = _facts_in_korean(each) if korean else _facts(each)
+    table = "\n".join(f"| {key} | {value} |" for key, value in zip(keys, values, strict=True))
+    head = f"## {short}\n\n| {about} | {_question(path.name) if korean else each.says} |\n|---|---|"
+    called = (
+        f"[`reslab.{each.function}`]({name}.md#in-python) (영어)" if korean else f"::: {each.module}.{each.function}"
+    )
+    return f"\n{head}\n{table}\n\n## {python}\n\n{called}\n"
+
+
+def _facts(each: Analysis) -> tuple[str, str, str, str]:
+    needs = each.needed.removeprefix("Needs ").rstrip(".")
     images = "all" if each.images is None else f"{each.images}"
-    rows = {
-        "needs": each.needed.removeprefix("Needs ").rstrip("."),
-        "images, by default": images if "network" in each.parameters else "none",
-        "weights, by default": "the bundled ones for the network and data" if each.trained else "fresh",
-        "cost": _cost(each.name),
-    }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    short = f"## In short\n\n| about | {each.says} |\n|---|---|\n{table}"
-    return f"\n{short}\n\n## In Python\n\n::: {each.module}.{each.function}\n"
+    weights = "the bundled ones for the network and data" if each.trained else "fresh"
+    cost = _costs().get(each.name)
+    counted = f"{cost['passes']:,.1f} forward passes, {cost['memory']:.1f} times the memory of one" if cost else "none"
+    return needs, images if "network" in each.parameters else "none", weights, counted
+
+
+def _facts_in_korean(each: Analysis) -> tuple[str, str, str, str]:
+    needs = [KOREAN_NEEDS[need] for need in each.needs]
+    if "loss" in each.parameters and "logits" not in each.needs:
+        needs.append("레이블과 로짓 [B, classes], 또는 다른 손실과 그 정답")
+    elif "labels" in each.parameters:
+        needs.append("레이블")
+    images = "모두" if each.images is None else f"{each.images}장"
+    weights = "신경망과 데이터에 맞는, 함께 들어 있는 가중치" if each.trained else "새로 초기화한 가중치"
+    cost = _costs().get(each.name)
+    counted = f"순전파 {cost['passes']:,.1f}번, 메모리는 한 번의 {cost['memory']:.1f}배" if cost else "없음"
+    return ", ".join(needs) or "없음", images if "network" in each.parameters else "없음", weights, counted
 
 
 def _costs() -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = json.loads((DOCS / "analyses" / "costs.json").read_text(encoding="utf-8"))
     return found
-
-
-def _cost(name: str) -> str:
-    cost = _costs().get(name)
-    return f"{cost['passes']:,.1f} forward passes, {cost['memory']:.1f} times the memory of one" if cost else "none"
 
 
 def _question(page: str) -> str:
@@ -226,18 +262,23 @@ def analyses_page(end: str) -> str:
     return template.read_text(encoding="utf-8").replace("TABLE", "\n".join(rows))
 
 
-def recipes_page() -> str:
-    """Return the page of the recipes, from their fields."""
+SETTING = {"md": ("setting", "fast, on larger data"), "ko.md": ("설정", "fast, 더 큰 데이터")}
+"""Heads of the table of recipes, in the same way."""
+
+
+def recipes_page(end: str) -> str:
+    """Return the page of the recipes in one language, from their fields."""
+    setting, larger = SETTING[end]
     fast = recipe_for("cifar10", "fast")
-    columns = {**RECIPES, "fast, on larger data": fast}
+    columns = {**RECIPES, larger: fast}
     fields = [name for name in fast.model_dump() if name != "name"]
-    head = f"| setting | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|"
+    head = f"| {setting} | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|"
     rows = []
     for field in fields:
         values = [json.dumps(recipe.model_dump(mode="json")[field]).replace('"', "") for recipe in columns.values()]
         rows.append(f"| `{field}` | {' | '.join('' if value == 'null' else value for value in values)} |")
-    text = (DOCS / "reference" / "recipes.template").read_text(encoding="utf-8")
-    return text.replace("TABLE", "\n".join([head, *rows]))
+    template = DOCS / "reference" / f"recipes.{end.removesuffix('md')}template"
+    return template.read_text(encoding="utf-8").replace("TABLE", "\n".join([head, *rows]))
 
 
 def layers() -> dict[str, set[str]]:
@@ -330,7 +371,8 @@ def log_page() -> str:
 WRITTEN: dict[str, Callable[[], str]] = {
     "analyses/index.md": partial(analyses_page, "md"),
     "analyses/index.ko.md": partial(analyses_page, "ko.md"),
-    "reference/recipes.md": recipes_page,
+    "reference/recipes.md": partial(recipes_page, "md"),
+    "reference/recipes.ko.md": partial(recipes_page, "ko.md"),
     "explanation/layers.svg": layers_picture,
     "../log/README.md": log_page,
     "llms.txt": llms,

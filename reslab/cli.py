@@ -1,4 +1,4 @@
-"""The `reslab` command: what was typed, which command that is, and how mistakes are told."""
+"""The `reslab` command: parses the command line, runs the command, and prints errors in one line."""
 
 import os
 import pkgutil
@@ -28,12 +28,12 @@ for _info in pkgutil.iter_modules(commands.__path__):
 def main(typed: Sequence[str] | None = None) -> None:
     """Run the command line (`sys.argv` by default).
 
-    Exit code 0, or 2 for a mistake in what was asked, 1 for trials that failed, 130 for Ctrl-C, 143 for SIGTERM.
+    Exit code 0 on success, 2 for a user's mistake, 1 if trials failed, 130 for Ctrl-C, 143 for SIGTERM.
     """
     words = list(sys.argv[1:] if typed is None else typed)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    # a Windows console may not be UTF-8, and what it cannot show must not stop a run
+    # a Windows console may not be UTF-8; a character that it cannot show must not stop a run
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     told: list[int] = []
@@ -51,7 +51,7 @@ def main(typed: Sequence[str] | None = None) -> None:
             debug,
             error,
         )
-    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
@@ -65,7 +65,7 @@ def main(typed: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def _noting() -> Iterator[None]:
-    """Have the lab's own warnings told in one line, as mistakes are; those of others look as Python has them."""
+    """Print reslab's own warnings in one line, as errors are; leave those of other packages to Python."""
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], filename: str, *where: Any, **more: Any) -> None:
@@ -83,22 +83,20 @@ def _noting() -> Iterator[None]:
 
 @contextmanager
 def _stoppable(told: list[int]) -> Iterator[None]:
-    """Have SIGTERM stop what is done in here as Ctrl-C does, and note it; an impatient second one cuts the cleaning up
-    short.
-    """
-    if threading.current_thread() is not threading.main_thread():  # where no signals arrive
+    """Make SIGTERM stop the work as Ctrl-C does, and record it; a second SIGTERM interrupts the cleanup."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
 
     def stop(number: int, _: object) -> None:
-        told.append(number)  # and no exception of its own: Ray raises a plain one in its place
+        told.append(number)  # not a subclass, as Ray would raise a plain KeyboardInterrupt instead
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except Exception as error:
-        if told:  # such as a DataLoader's, whose workers were told to stop too
+        if told:  # such as a DataLoader's, whose workers were stopped too
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -106,7 +104,7 @@ def _stoppable(told: list[int]) -> Iterator[None]:
 
 
 def _see_that_the_system_takes(words: Sequence[str]) -> None:
-    """Check that there is a current directory, and that a file could have each word in its name.
+    """Check that the current directory exists, and that every argument can be part of a file name.
 
     Raises:
         UserError: if not.
@@ -114,7 +112,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise MissingError("the current directory was removed; change to another") from error
+        raise MissingError("the current directory no longer exists; change to another") from error
     for word in words:
         try:
             taken = b"\0" not in os.fsencode(word)
@@ -123,7 +121,7 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
         if not taken:
             raise WrongValueError(f"{word!r} contains characters that are not allowed in a file or network name")
         if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
-            raise WrongValueError(f"{word!r} is not ASCII, as file names are under this locale; {UTF8}")
+            raise WrongValueError(f"{word!r} is not ASCII, which this locale requires of file names; {UTF8}")
 
 
 def _complain(message: str, debug: bool, error: Exception) -> None:

@@ -1,8 +1,7 @@
-"""Digests of the code: of what can change a trained bit, and of what can change a measured value. What is read is the
-program, not the text.
+"""Digests of the code that can change a trained weight, and of the code that can change a measured value.
 
-A result is marked with the digest of the code that made it. The digest is of syntax trees without docstrings: comments,
-layout and words do not count, nor does what only runs, shows or teaches.
+Every result records the digest of the code that made it. The digest is of syntax trees without docstrings, so comments,
+layout and docstrings do not change it. Neither does code that only schedules, displays or teaches.
 """
 
 import ast
@@ -22,7 +21,7 @@ TRIAL: Parts = (
     "analysis/twin.py",
     "data",
     "executors/trial.py",
-    "gates",  # random blocks train through them
+    "gates",  # random blocks are trained through gates
     "networks/sources.py",
     "networks/variants.py",
     "networks/zoo.py",
@@ -32,17 +31,17 @@ TRIAL: Parts = (
     "successors",
     "training",
 )
-"""What makes a trial's weights."""
+"""The code that determines a trial's weights."""
 RACE: Parts = (*TRIAL, "speedrun")
-"""What makes a sprint's."""
+"""The code that determines a sprint's weights."""
 MEASURED: Parts = (*TRIAL, "analysis", "networks")
-"""What measures a network, beside the study's own module. The ledger does not: it decides of values that are measured
-already.
+"""The code that measures a network, apart from the study's own module. The ledger is not among it: it decides from
+values already measured.
 """
 DECIDED: Parts = ("ledger/comparison.py", "ledger/estimate.py", "ledger/verdict.py")
-"""What decides claims, of values that are measured."""
+"""The code that decides claims from measured values."""
 ROOMS = ("reslab.studies", "reslab.measures", "reslab.experiment")
-"""Where a study's own files are."""
+"""The packages with a study's own files."""
 
 
 @cache
@@ -53,8 +52,8 @@ def code_digest(parts: Parts = TRIAL) -> str:
 
 @cache
 def measure_digest(module: str) -> str:
-    """Return the first 16 hex digits of the hash of what a measurement is made by: networks, analyses, and the module
-    of a study or measure; a user's own study is its file.
+    """Return the first 16 hex digits of the hash of the code behind a measurement: networks, analyses, and the module
+    of the study or measure. A user's own study is its file.
     """
     if not module.startswith("reslab."):
         file = Path(sys.modules[module].__file__ or "")
@@ -80,8 +79,8 @@ def _files(part: Path) -> Iterable[Path]:
 
 
 def own_files(module: str) -> set[Path]:
-    """Return the file of a module of the studies or measures, and those of their rooms that it imports, directly or
-    not.
+    """Return the file of a module of the studies or measures, and those of the same packages that it imports, directly
+    or indirectly.
     """
     found: set[Path] = set()
     pending = [_file(module)]
@@ -99,7 +98,7 @@ def _file(module: str) -> Path:
 
 
 def _modules(node: ast.ImportFrom) -> Iterator[str]:
-    """Yield what may be modules of the rooms in `from reslab.measures import a, b` or `from reslab.measures.a import
+    """Yield possible modules of these packages in `from reslab.measures import a, b` or `from reslab.measures.a import
     …`.
     """
     if (node.module or "") in ROOMS:
@@ -117,13 +116,13 @@ def _digest(paths: Iterable[Path]) -> str:
 
 @cache
 def _program(source: bytes) -> str:
-    """Return the digest of one file's program: kept, as the digests have most files in common."""
+    """Return the digest of one file's program; cached, as the digests share most files."""
     return hashlib.sha256(written(ast.parse(source)).encode()).hexdigest()
 
 
 def written(node: Any) -> str:
-    """Return a part of a syntax tree as text: `ast.dump` without what is empty, which differs between Pythons, and
-    without docstrings.
+    """Return a syntax tree as text: `ast.dump` without docstrings, and without empty fields, which differ between
+    versions of Python.
     """
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
@@ -134,7 +133,5 @@ def written(node: Any) -> str:
 
 
 def _is_docstring(node: Any) -> bool:
-    """Return whether a statement is nothing but a text: the docstring of a module, a class or a function, or of a
-    constant before it.
-    """
+    """Return whether a statement is a docstring of a module, a class, a function, or of the constant before it."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,5 +1,5 @@
-"""The exceptions that are told in one line, how others become such, and what their messages say of names: the nearest,
-and the first of many.
+"""User errors, which are reported in one line; how other exceptions become such; and suggestions of names for their
+messages.
 """
 
 import sys
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake in what was asked for: one line that says what was wrong, what was expected, what to do.
+    """A user's mistake, in one line: what was wrong, what was expected, what to do.
 
-    Its `code` is one of its kind's, and stays when the wording changes. `korean` says the same in Korean; None where
-    that is not worded yet.
+    Its `code` belongs to its kind and stays when the wording changes. `korean` is the message in Korean, None if there
+    is no translation.
     """
 
     code = "user-error"
@@ -27,7 +27,7 @@ class UserError(ValueError):
 
 
 class UnknownNameError(UserError):
-    """A name that the lab does not know."""
+    """An unknown name."""
 
     code = "unknown-name"
 
@@ -39,13 +39,13 @@ class WrongValueError(UserError):
 
 
 class MismatchError(UserError):
-    """Weights, networks, data, shapes or options that do not go together."""
+    """Weights, networks, data, shapes or options that do not fit together."""
 
     code = "does-not-fit"
 
 
 class MissingError(UserError):
-    """Something needed that is not there: a file, a package, enough images, an argument."""
+    """Something required is missing: a file, a package, enough images, an argument."""
 
     code = "missing"
 
@@ -57,33 +57,33 @@ class ExistsError(UserError):
 
 
 class DamagedError(UserError):
-    """A file that is not as it was written: truncated, altered, or another's."""
+    """A file that is truncated, altered, or belongs to something else."""
 
     code = "damaged"
 
 
 class UnusableError(UserError):
-    """A place, a device or data that cannot be used as asked: unwritable, full, unable to compute so."""
+    """A path, a device or data that cannot be used as asked, for example because it is read-only or full."""
 
     code = "unusable"
 
 
 class UnseenError(UserError):
-    """A network that cannot be seen through, or in which there is nothing sound to measure."""
+    """A network whose blocks cannot be found, or for which a measurement would be meaningless."""
 
     code = "cannot-see"
 
 
 class FailedError(UserError):
-    """What failed outside the lab's own code: a network's forward, a process, a download."""
+    """A failure outside reslab's own code: in a network's forward, a process, a download."""
 
     code = "failed"
 
 
 @contextmanager
 def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
-    """Tell in one line, after what it means, whatever goes wrong in here: in code that is not the lab's, such as a
-    network's.
+    """Turn any exception raised here into a one-line error that begins with `what`; for code that is not reslab's, such
+    as a network's forward.
     """
     try:
         yield
@@ -94,7 +94,7 @@ def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
 
 
 def worded(name: str, /, **values: Any) -> tuple[str, str]:
-    """Return a message of errors.toml in English and in Korean, with these values in it."""
+    """Return a message of errors.toml in English and in Korean, with these values filled in."""
     words = _messages()[name]
     return words["en"].format(**values), words["ko"].format(**values)
 
@@ -108,28 +108,28 @@ UTF8 = "set PYTHONUTF8=1"
 
 
 def explained(error: Exception, language: str = "en") -> str | None:
-    """Return in one line what is for the user or the system to mend, and how, in Korean if that is the language and it
-    is worded; None of an error that is the program's own.
+    """Return in one line what the user can do about an error, in Korean if asked for and translated; None for an error
+    of the program itself.
     """
     if isinstance(error, UserError):
         return " ".join(((error.korean if language == "ko" else None) or str(error)).split())
     if isinstance(error, FileNotFoundError):
         return (
-            f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed while this ran, the "
-            "same command makes it again"
+            f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed during this run, run "
+            "the same command again"
         )
-    if isinstance(error, OSError):  # a full disk, a directory that may not be written
+    if isinstance(error, OSError):  # a full disk, a read-only directory
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept"
     if isinstance(error, UnicodeEncodeError):
         advice = (
-            "rename what has it in its name"
+            "rename the file or directory that has it in its name"
             if sys.getfilesystemencoding() == "utf-8"
-            else f"file names are ASCII under this locale: {UTF8}"
+            else f"this locale allows only ASCII in file names: {UTF8}"
         )
         return f"{error.object[error.start : error.end]!r} cannot be written as {error.encoding}; {advice}"
-    # pathlib's and others', who have no kind of their own for it
+    # pathlib and others raise it without a subclass
     if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "this user, or the one behind a ~, has no home directory; write the path in full, or set HOME"
+        return "this user, or the one after a ~, has no home directory; give the full path, or set HOME"
     return None
 
 

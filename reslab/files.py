@@ -1,7 +1,7 @@
-"""Files as the lab writes and reads them: whole or not at all, sealed with a hash, and read as a stranger's.
+"""Files are written atomically, sealed with a hash, and read as untrusted input.
 
-A hash says that a file is as it was written, and not by whom: what is read back is seen to be of its `Shape`, and only
-regular files of a bounded size are read, as a pipe or a device may have no end.
+A hash shows that a file is unchanged, not who wrote it. So whatever is read back is checked against its `Shape`. Only
+regular files of bounded size are read, as a pipe or a device may have no end.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ Json = dict[str, Any]
 
 SEAL = b"# reslab sha256 %s\n"
 TEXT_BYTES = 2**28
-"""More than any record has, and all lines of metrics."""
+"""Bytes; more than any record has, and more than all lines of metrics."""
 TENSOR_BYTES = 2**36
-"""More than any checkpoint or weights file has."""
+"""Bytes; more than any checkpoint or weights file has."""
 DEPTH = 50
 """More than the lists and objects of any record are nested."""
 INPUT = 200
@@ -34,7 +34,7 @@ DIGITS = 20
 
 
 class Shape(BaseModel):
-    """Some keys of a JSON object with the kinds of their values, taken literally; there may be others."""
+    """Some keys of a JSON object and the types of their values, without conversion; other keys are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -50,7 +50,7 @@ def one_line(error: ValidationError) -> str:
 
 
 def wrong(kind: type[Shape], value: Any) -> str | None:
-    """Return what is wrong with a value read from a file, in one line; None if it is of the kind."""
+    """Return in one line what is wrong with a value read from a file; None if it is valid."""
     try:
         kind.model_validate(value)
     except ValidationError as error:
@@ -59,7 +59,7 @@ def wrong(kind: type[Shape], value: Any) -> str | None:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and never a mixture."""
+    """Write a file atomically: a reader, or a crash, finds the old content or the new, never a mixture."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -69,7 +69,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # make the new name itself durable; Windows has no handle for a directory
+    if os.name == "posix":  # make the rename itself durable; Windows has no handle for a directory
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -97,27 +97,25 @@ _DECODER = json.JSONDecoder(parse_int=_whole)
 
 
 def parse_json(text: str) -> Any:
-    """Return what JSON says, if it is nothing that a record of the lab's cannot be; whatever is wrong with it, the
-    error is a ValueError.
-    """
+    """Return the value of a JSON text. Raises ValueError for anything that no record of reslab contains."""
     try:
         value = _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    # else it holds nothing to find, and lines of metrics are many
+    # other texts hold nothing to find, and there are many lines of metrics
     if "\\u" in text or text.count("[") + text.count("{") > DEPTH:
         _check_parts(value, DEPTH)
     return value
 
 
 def _check_parts(value: Any, depth: int) -> None:
-    """Check that every text can be written, and that nothing is nested more than `depth` deep.
+    """Check that every text can be encoded, and that nothing is nested deeper than `depth`.
 
     Raises:
         ValueError: if not.
     """
     if isinstance(value, str):
-        value.encode()  # half of a surrogate pair cannot be
+        value.encode()  # half of a surrogate pair cannot be encoded
     elif isinstance(value, dict | list):
         if depth == 0:
             raise ValueError("nested too deeply")
@@ -127,18 +125,16 @@ def _check_parts(value: Any, depth: int) -> None:
 
 @contextmanager
 def opened(path: Path, most: int) -> Iterator[BufferedReader]:
-    """Give a file to be read, opened.
+    """Open a file for reading.
 
     Raises:
-        DamagedError: if it is no regular file, or has more than `most` bytes.
+        DamagedError: if it is not a regular file, or has more than `most` bytes.
     """
-    found = path.stat()  # before it is opened, which of a pipe would wait for a writer
+    found = path.stat()  # before it is opened, as opening a pipe would wait for a writer
     if not stat.S_ISREG(found.st_mode):
-        raise DamagedError(f"{path} is no regular file, and is not read; move it away")
+        raise DamagedError(f"{path} is not a regular file; move it away")
     if found.st_size > most:
-        raise DamagedError(
-            f"{path} has {found.st_size:,} bytes, more than any file of its kind, and is not read; move it away"
-        )
+        raise DamagedError(f"{path} has {found.st_size:,} bytes, too many for a file of its kind; move it away")
     with path.open("rb") as file:
         yield file
 
@@ -148,7 +144,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no JSON, or not what a record can be.
+        ValueError: if it is not JSON, or not possible in a record.
     """
     with opened(path, TEXT_BYTES) as file:
         return parse_json(file.read().decode())
@@ -168,7 +164,7 @@ def read_record(path: Path, kind: type[Shape]) -> Json:
     except ValueError as error:
         raise DamagedError(f"{path} is damaged ({error})") from error
     if complaint := wrong(kind, record):
-        raise DamagedError(f"{path} does not hold what such a file does ({complaint})")
+        raise DamagedError(f"{path} does not have the expected content ({complaint})")
     return dict(record)
 
 
@@ -193,10 +189,10 @@ def read_sealed(path: Path) -> bytes:
         whole = file.read()
     _, _, content = whole.partition(b"\n")
     if whole != sealed(content):
-        raise DamagedError(f"{path} is damaged: its content does not have the hash that it was sealed with")
+        raise DamagedError(f"{path} is damaged: its content does not match its hash")
     return content
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file, so that nothing takes it for a good one, and return where it is."""
+    """Rename a damaged file, so that nothing mistakes it for a good one, and return its new path."""
     return path.replace(path.with_name(f"{path.name}.damaged"))

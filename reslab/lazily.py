@@ -1,5 +1,5 @@
-"""Packages whose public names are imported when they are first used, from the modules that the package's stub, its
-`__init__.pyi`, says for type checkers too.
+"""Packages that import their public names on first use. The stub `__init__.pyi`, which type checkers read, says where
+from.
 """
 
 import ast
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Lazy(ModuleType):
-    """A package that knows where its public names are; a module with the name of one does not take its place."""
+    """A package that imports its public names lazily; a submodule of the same name does not hide one."""
 
     homes: dict[str, str]
     __all__: list[str]
@@ -25,12 +25,12 @@ class Lazy(ModuleType):
         return sorted(self.__all__)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in self.homes and isinstance(value, ModuleType)):  # as Python sets a module that it has imported
+        if not (name in self.homes and isinstance(value, ModuleType)):  # as Python does on import
             super().__setattr__(name, value)
 
 
 def public(package: str) -> None:
-    """Make a package a lazy one: its public names are those that its stub imports."""
+    """Make a package lazy: its public names are those that its stub imports."""
     module = sys.modules[package]
     stub = Path(module.__file__ or "").with_suffix(".pyi")
     imports = [each for each in ast.parse(stub.read_bytes()).body if isinstance(each, ast.ImportFrom)]

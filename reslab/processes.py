@@ -1,4 +1,4 @@
-"""Child processes that end when they should: when they are told to, and with their parent, however that ends."""
+"""Child processes that end when told to, and whenever their parent ends."""
 
 import multiprocessing
 import os
@@ -15,15 +15,15 @@ from typing import ParamSpec
 Given = ParamSpec("Given")
 
 PATIENCE = 2.0
-"""Seconds that a process has to clean up after it was told to end."""
+"""Seconds that a process has for its cleanup."""
 
 
 def following_parent(work: Callable[Given, None]) -> Callable[Given, None]:
-    """Return the work of a process that multiprocessing starts as one that ends with its parent: a decorator.
+    """Decorate the work of a multiprocessing process, so that it ends with its parent.
 
-    Ctrl-C in a terminal reaches the process too, and is the parent's to handle. SIGTERM, from the parent or because
-    there is none any more, raises KeyboardInterrupt in the work, so that what is half-written is removed; once the work
-    is done the process is ending anyway, and does not hear it.
+    The process ignores Ctrl-C, which the parent handles. SIGTERM, sent by the parent or because the parent is gone,
+    raises KeyboardInterrupt in the work, so that half-written files are removed. Once the work is done, SIGTERM is
+    ignored.
     """
 
     @wraps(work)
@@ -43,17 +43,17 @@ def following_parent(work: Callable[Given, None]) -> Callable[Given, None]:
         try:
             try:
                 work(*args, **kwargs)
-            finally:  # also of work that failed, whose traceback is being passed on when the others are told to end
+            finally:  # also after a failure, as its traceback may still be on its way when the others are stopped
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # the latter where whom it answers to went before it was told to end
+        # BrokenPipeError if the parent ended first
         except (KeyboardInterrupt, BrokenPipeError):
-            os._exit(128 + signal.SIGTERM)  # at once: Python takes its time to take everything down
+            os._exit(128 + signal.SIGTERM)  # at once: Python's own shutdown takes time
 
     return child
 
 
 def end(processes: Iterable[BaseProcess]) -> None:
-    """Tell child processes to end, and kill those that have not in `PATIENCE` seconds."""
+    """Terminate child processes, and kill those still alive after `PATIENCE` seconds."""
     processes = list(processes)
     for process in processes:
         process.terminate()
@@ -67,9 +67,7 @@ def end(processes: Iterable[BaseProcess]) -> None:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Keep Ctrl-C for later: a process that is started here does not hear it, not even before it can say that it
-    follows its parent.
-    """
+    """Block SIGINT while a child starts, until it has installed its own handlers."""
     if os.name != "posix":
         yield
         return

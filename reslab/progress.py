@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Called with what is being done, how much of it is done, how much there is, and what is said of it now (by default
-    what it is).
+    """Called with a key for the task, how much of it is done, how much there is, and a text to show (by default the
+    key).
     """
 
     def __call__(self, what: str, done: int, total: int, said: str = "", /) -> object:
@@ -27,7 +27,7 @@ def silent(what: str, done: int, total: int, said: str = "", /) -> None:
 
 
 def each(items: Collection[T], what: str, progress: Progress) -> Iterator[T]:
-    """Yield the items, telling before each, and at the end, how many are done."""
+    """Yield the items, and report before each, and at the end, how many are done."""
     for done, item in enumerate(items):
         progress(what, done, len(items))
         yield item
@@ -36,8 +36,8 @@ def each(items: Collection[T], what: str, progress: Progress) -> Iterator[T]:
 
 @contextmanager
 def display(quiet: bool = False) -> Iterator[Progress]:
-    """Give what shows progress on standard error: a bar for each thing on a terminal, a line now and then elsewhere;
-    nothing where `quiet`.
+    """Give a progress display on standard error: a bar per task on a terminal, occasional lines elsewhere, nothing if
+    `quiet`.
     """
     from rich.console import Console
 
@@ -56,8 +56,8 @@ def display(quiet: bool = False) -> Iterator[Progress]:
 
 @contextmanager
 def shown(progress: Progress | None) -> Iterator[Progress]:
-    """Give what shows progress to who calls a function: what was asked for, else bars in a notebook or a terminal and
-    nothing elsewhere.
+    """Give the progress display of a function: the caller's, or else bars in a notebook or a terminal and nothing
+    elsewhere.
     """
     if progress is not None:
         yield progress
@@ -67,18 +67,18 @@ def shown(progress: Progress | None) -> Iterator[Progress]:
 
 
 def in_notebook() -> bool:
-    """Say whether this is a notebook's kernel, which shows what is displayed as HTML."""
+    """Return whether this is a notebook's kernel, which displays HTML."""
     python = sys.modules.get("IPython")
     return type(python.get_ipython()).__name__ == "ZMQInteractiveShell" if python is not None else False
 
 
 CELL_SECONDS = 0.2
-"""Between two pictures of the bars in a notebook."""
+"""Seconds between two updates of the bars in a notebook."""
 
 
 @contextmanager
 def _cell() -> Iterator[Progress]:
-    """Give a notebook's display: a bar for each thing, in one output, which changes in place and stays at the end."""
+    """Give a notebook's display: a bar per task, in one output that is updated in place and stays at the end."""
     from IPython.display import HTML, display
 
     bars: dict[str, str] = {}
@@ -136,11 +136,11 @@ def _bars(console: "Console") -> Iterator[Progress]:
 
 
 LINE_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal; in long runs, a hundredth of the time so far."""
+"""Seconds between two lines of progress without a terminal; in long runs, a hundredth of the time so far."""
 
 
 def _lines() -> Progress:
-    """Return what prints a line now and then, and none of what is over sooner."""
+    """Return a display that prints occasional lines, and none for short tasks."""
     start = last = time.monotonic()
 
     def show(what: str, done: int, total: int, said: str = "", /) -> None:

@@ -1,4 +1,4 @@
-"""The public door to the gates: `from reslab.residual import view`."""
+"""The public import of gates: `from reslab.residual import view`."""
 
 from reslab.gates.gating import Block, option_a
 from reslab.gates.inputs import tensors_of

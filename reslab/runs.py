@@ -3,21 +3,20 @@
 - `trial.json`: the frozen config, the environment, the hash of the code
 - `metrics.jsonl`: a line per epoch, appended and flushed
 - `checkpoint.pt`: everything needed to resume, sealed with its hash; `checkpoint.previous.pt` is the one before
-- `weights.safetensors`: the trained network; `weights-N.safetensors`: the same after N iterations, where that is asked
+- `weights.safetensors`: the trained network; `weights-N.safetensors`: the same after N iterations, if asked for
 - `wrong.json`: which images of a part the trained network gets wrong, `{part: {"images": how many, "bits": in hex}}`
-- `confusion.json`: how many images of each class the network takes for each, `{part: rows}`, a row per class; the last
-  column is of none, where scores are not finite
-- `ema.safetensors`: the moving average of the weights, where the recipe keeps one
+- `confusion.json`: the confusion matrix, `{part: rows}`, a row per true class; the last column counts images without a
+  finite score
+- `ema.safetensors`: the moving average of the weights, if the recipe keeps one
 - `SHA256SUMS`: the hashes of the other files (`sha256sum --check SHA256SUMS`)
 - `result.json`: the outcome; a trial is finished when it exists
-- `progress.json`: how far it is, for whoever looks on; gone when it is finished
+- `progress.json`: the progress of a running trial; removed when it finishes
 
 Image i of a part, in its order, is bit i of `bits`, the first being the highest of the first byte; it is 1 where the
 network is wrong. Runs of version 0.1 have no `wrong.json`.
 
-`metrics.jsonl` grows by appending; every other file appears whole or not at all. What is damaged afterwards is found by
-its hash and named, and nothing is built on it; what is read back is also seen to be of its `Shape` (see
-`reslab.files`).
+`metrics.jsonl` is appended to; every other file is written atomically. A file that is damaged later is found by its
+hash, reported, and not used. What is read back is also checked against its `Shape` (see `reslab.files`).
 """
 
 import hashlib
@@ -70,11 +69,11 @@ LINE_BYTES = 4096
 
 
 class Config(BaseModel):
-    """A frozen config that refuses unknown keys, the shapes of what a run of it leaves, and the code that makes its
-    result.
+    """A frozen config that rejects unknown keys, with the shapes of its run's files and the digest of the code behind
+    its result.
 
-    Of what is `later` than the first configs and not set, nothing in it says so, so that it is known by the same hash
-    as they are.
+    Fields named in `later` were added after the first configs; unset, they are left out of the hash, so that old runs
+    keep theirs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -97,7 +96,7 @@ class Config(BaseModel):
 
     @classmethod
     def code_digest(cls) -> str:
-        """Return the digest of the code that a run of this kind is made by now."""
+        """Return the digest of the current code behind such a run."""
         return digests.code_digest(cls.made_by)
 
 
@@ -107,7 +106,7 @@ def write_sums(directory: Path, sums: Mapping[str, str]) -> None:
 
 
 def check_files(directory: Path, *names: str) -> None:
-    """Check that files of a finished run (by default all) are as they were when it finished.
+    """Check that files of a finished run (by default all) are unchanged since it finished.
 
     Raises:
         DamagedError: naming the first that is not.
@@ -117,14 +116,14 @@ def check_files(directory: Path, *names: str) -> None:
         lines = read_sealed(directory / SUMS).decode().splitlines()
     except (OSError, ValueError) as error:
         raise DamagedError(
-            f"{directory / SUMS} is missing or damaged, so nothing says that the run is whole; {advice}"
+            f"{directory / SUMS} is missing or damaged, so the run cannot be verified; {advice}"
         ) from error
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in names or dict.fromkeys((*sums, TRIAL, RESULT)):
         path = directory / name
         if not path.is_file() or sha256(path) != sums.get(name):
             raise DamagedError(
-                f"{path} is {'damaged' if path.is_file() else 'missing'}: it is not as it was when the run "
+                f"{path} is {'damaged' if path.is_file() else 'missing'}: it has changed since the run "
                 f"finished; {advice}"
             )
 
@@ -146,7 +145,7 @@ def environment() -> Json:
 
 
 class Mark(NamedTuple):
-    """How far `metrics.jsonl` had come: its length in bytes, and the hash of that much."""
+    """A position in `metrics.jsonl`: its length in bytes, and the hash up to there."""
 
     length: int
     sha256: str
@@ -168,24 +167,24 @@ class Run:
 
     @property
     def ema(self) -> Path:
-        """Return where the moving average of the weights is, if the recipe keeps one."""
+        """Return the path of the moving average of the weights, which exists if the recipe keeps one."""
         return self.path / EMA
 
     def snapshot(self, step: int | str) -> Path:
-        """Return where the weights after so many iterations are, if they are kept."""
+        """Return the path of the weights after so many iterations, which exists if they are kept."""
         return self.path / f"weights-{step}.safetensors"
 
     def create(self) -> None:
-        """Make the directory and `trial.json`; what is already there stays.
+        """Make the directory and `trial.json`; existing files stay.
 
         Raises:
-            DamagedError: if the `trial.json` that is there is not this trial's, or if a pipe or a device is there,
-                which would be waited for.
+            DamagedError: if an existing `trial.json` is another trial's, or if there is a pipe or a device,
+                which would block.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         for path in self.path.iterdir():
             if path.exists() and not path.is_file() and not path.is_dir():
-                raise DamagedError(f"{path} is no regular file; move it away")
+                raise DamagedError(f"{path} is not a regular file; move it away")
         if (self.path / TRIAL).exists():
             self._check_trial()
         else:
@@ -206,14 +205,14 @@ class Run:
             whole = False
         if not whole:
             raise DamagedError(
-                f"{self.path / TRIAL} is damaged: it does not hold the config that the directory is named after; "
-                "delete it"
+                f"{self.path / TRIAL} is damaged: its config does not match the directory's name; delete it"
             )
 
     def tidy(self) -> None:
-        """Remove what killed processes had not finished writing; for the process that alone works here.
+        """Remove half-written files of killed processes.
 
-        Another that has just come may be writing `trial.json`, though, before it waits for its turn.
+        Call it only from the process that holds the lock. Another that has just started may be writing `trial.json`,
+        before it waits for the lock.
         """
         for path in self.path.glob(".*.tmp"):
             if not path.name.startswith(f".{TRIAL}."):
@@ -225,10 +224,10 @@ class Run:
         return self._result.exists()
 
     def result(self) -> Json:
-        """Return `result.json` of a finished run, all of whose files are seen to be whole.
+        """Return `result.json` of a finished run, after checking the hashes of all its files.
 
         Raises:
-            DamagedError: if one is not, or if the result is not one of such a run.
+            DamagedError: if a file is damaged, or if the result is not one of such a run.
         """
         self._check_trial()
         check_files(self.path)
@@ -236,7 +235,7 @@ class Run:
 
     def write_wrong(self, parts: "Mapping[str, Marks]") -> None:
         """Write which images of each part the network gets wrong, `[N]`."""
-        import numpy as np  # here, as reading a result needs none of it
+        import numpy as np  # imported here, as reading a result does not need it
 
         write_json(
             self._wrong,
@@ -244,11 +243,11 @@ class Run:
         )
 
     def wrong(self) -> "dict[str, Marks]":
-        """Return which images of each part the network of a finished run gets wrong, `[N]`, in the part's order; of a
-        run of version 0.1, nothing.
+        """Return which images of each part the network of a finished run gets wrong, `[N]`, in the part's order; empty
+        for a run of version 0.1.
 
         Raises:
-            DamagedError: if a file of the run is not as it was, or `wrong.json` is not one of such a run.
+            DamagedError: if a file of the run is damaged, or `wrong.json` is not one of such a run.
         """
         import numpy as np
 
@@ -264,24 +263,24 @@ class Run:
         }
 
     def write_confusion(self, parts: Mapping[str, Sequence[Sequence[int]]]) -> None:
-        """Write how many images of each class of each part the network takes for each, and for none."""
+        """Write the confusion matrix of each part; a last column counts images without a finite score."""
         write_atomically(self._confusion, json.dumps(parts, separators=(",", ":")) + "\n")
 
     def confusion(self) -> dict[str, list[list[int]]]:
-        """Return how many images of each class of each part the network of a finished run takes for each, and in a last
-        column for none; of a run of version 0.1, nothing.
+        """Return the confusion matrix of each part of a finished run, a row per true class; a last column counts images
+        without a finite score. Empty for a run of version 0.1.
 
         Raises:
-            DamagedError: if a file of the run is not as it was, or `confusion.json` is not one of such a run.
+            DamagedError: if a file of the run is damaged, or `confusion.json` is not one of such a run.
         """
         check_files(self.path)
         return read_record(self._confusion, Confusion) if self._confusion.exists() else {}
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
-        """Record the outcome; this is what makes the trial finished. The checkpoints are no longer needed and go.
+        """Record the outcome, which marks the trial as finished, and remove its checkpoints.
 
         Raises:
-            DamagedError: if the directory is not the one any more that the trial began in.
+            DamagedError: if the directory was replaced since the trial began.
         """
         self._check_trial()
         result = json_text({**outcome, "code": self.config.code_digest()})
@@ -295,16 +294,14 @@ class Run:
             path.unlink(missing_ok=True)
 
     def tell(self, progress: Mapping[str, Any]) -> None:
-        """Write how far the trial is, for whoever looks on: nothing depends on it, and that it cannot be written stops
-        nothing.
-        """
+        """Write the trial's progress, for display only: a failure to write it is ignored."""
         temporary = self.path / f".{PROGRESS}.{os.getpid()}.tmp"
         with suppress(OSError):
             temporary.write_text(json.dumps(progress), encoding="utf-8")
             temporary.replace(self.path / PROGRESS)
 
     def progress(self) -> Json:
-        """Return what was told last; an empty one where there is none that can be read."""
+        """Return the last progress written; empty if there is none or it cannot be read."""
         with suppress(OSError, ValueError):
             return read_record(self.path / PROGRESS, Progress)
         return {}
@@ -316,8 +313,8 @@ class Run:
         write_atomically(self.checkpoint, sealed(content))
 
     def mark_metrics(self) -> Mark:
-        """Return how far `metrics.jsonl` has come, once that is on the disk: what a checkpoint stores and a resume cuts
-        back to.
+        """Return the position in `metrics.jsonl`, once flushed to disk. A checkpoint stores it, and a resume truncates
+        to it.
         """
         with self._metrics.open("ab+") as file:
             os.fsync(file.fileno())
@@ -325,7 +322,7 @@ class Run:
             return Mark(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
     def holds(self, mark: Mark) -> bool:
-        """Return whether `metrics.jsonl` still begins with what was marked."""
+        """Return whether `metrics.jsonl` is unchanged up to this position."""
         content = b""
         if self._metrics.exists():
             with opened(self._metrics, TEXT_BYTES) as file:
@@ -333,7 +330,7 @@ class Run:
         return len(content) == mark.length and hashlib.sha256(content).hexdigest() == mark.sha256
 
     def cut_metrics(self, length: int) -> None:
-        """Drop what was appended after the checkpoint that a resume starts from."""
+        """Truncate to this position, that of the checkpoint that a resume starts from."""
         with self._metrics.open("ab") as file:
             file.truncate(length)
 
@@ -346,12 +343,12 @@ class Run:
         """Yield the recorded lines.
 
         Raises:
-            DamagedError: if one is not of this kind of run.
+            DamagedError: if one does not belong to this kind of run.
         """
         return read_metrics(self.path, self.config.line)
 
     def latest_metrics(self) -> Json:
-        """Return the last whole line, found from the end however long the file is; an empty one where there is none."""
+        """Return the last complete line, read from the end of the file; empty if there is none."""
         with suppress(OSError, IndexError, ValueError):
             with opened(self._metrics, TEXT_BYTES) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LINE_BYTES))

@@ -1,4 +1,4 @@
-"""What the files of a run directory hold: the shapes that they are read by."""
+"""The shapes of the files in a run directory, against which they are checked when read."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Settings(Shape):
-    """A trial's config, as far as it is shown."""
+    """The fields of a trial's config that are shown."""
 
     model: str | None = None
     options: dict[str, Value] = Field(default_factory=dict)
@@ -33,7 +33,7 @@ class TrialFile(Shape):
 
 
 class Line(Shape):
-    """A line of `metrics.jsonl`: numbers, or null where there is none."""
+    """A line of `metrics.jsonl`: numbers, or null."""
 
     __pydantic_extra__: dict[str, Number | None]
 
@@ -78,7 +78,7 @@ class Confusion(Shape):
 
 
 class Outcome(Shape):
-    """What `result.json` holds of any run, as far as it is shown."""
+    """The fields of any run's `result.json` that are shown."""
 
     status: Literal["finished", "diverged"]
     params: int | None = None

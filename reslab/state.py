@@ -1,4 +1,4 @@
-"""The state of a network, which whoever looks at it gives back as it was found."""
+"""The state of a network, which is restored after every analysis."""
 
 import copy
 import random
@@ -18,9 +18,7 @@ _HOLDING = (dict, list, set, tuple)
 
 @contextmanager
 def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the whole network in training or evaluation mode for a while; afterwards every part has the mode
-    that it had.
-    """
+    """Put the whole network in training or evaluation mode; on exit, restore the mode of every module."""
     modes = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -32,12 +30,12 @@ def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def preserve(network: nn.Module) -> Iterator[None]:
-    """Give the network back as it was: attributes, gradients, `requires_grad`, and the random generators, also after an
-    error.
+    """On exit, restore the network's attributes, gradients and `requires_grad`, and the random generators, also after
+    an error.
 
-    Attributes are modes, hooks, submodules, and whatever a forward keeps on its module. The tensors among them, buffers
-    too, are copies meanwhile: the network's own are not written to, so that a graph that waits for its backward pass
-    finds them as they were.
+    Attributes are modes, hooks, submodules, and whatever a forward stores on its module. Inside the block, tensors and
+    buffers are copies. The originals are never written to, so that a graph still waiting for its backward pass finds
+    them unchanged.
     """
     attributes: dict[int, tuple[Container, Sequence[Any]]] = {}
     for module in network.modules():
@@ -59,8 +57,7 @@ def preserve(network: nn.Module) -> Iterator[None]:
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """Return a copy of the network, also of one that keeps what it has computed, as pruning and weight normalisation
-    do.
+    """Return a copy of the network, even of one that stores computed tensors, as pruning and weight normalisation do.
 
     Raises:
         UserError: if something in it cannot be copied.
@@ -76,12 +73,12 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]]) -> None:
-    """Note what is in a container, and in the containers in it."""
+    """Record the content of a container, recursively."""
     waiting: list[Any] = [container]
     while waiting:
         each = waiting.pop()
         if not each:
-            found[id(each)] = each, ()  # most of a module's: its hooks
+            found[id(each)] = each, ()  # most containers of a module: its hooks
         elif id(each) not in found:
             parts = each.values() if isinstance(each, dict) else each
             if not isinstance(each, tuple):
@@ -90,7 +87,7 @@ def _remember(container: Container, found: dict[int, tuple[Container, Sequence[A
 
 
 def _restore(container: Container, content: Sequence[Any]) -> None:
-    """Put back what was in a container, unless it is there still."""
+    """Restore the content of a container, if it has changed."""
     if not container and not content:
         return
     if isinstance(container, list):
@@ -109,7 +106,7 @@ def _restore(container: Container, content: Sequence[Any]) -> None:
 
 
 def _copy_tensors(network: nn.Module) -> None:
-    """Give every module copies of the tensors that it keeps beside its parameters; one that several keep stays one."""
+    """Replace the tensors of every module, other than parameters, with copies; a shared tensor stays shared."""
     copies: dict[int, Tensor] = {}
     for module in network.modules():
         for kept in (vars(module), module._buffers):

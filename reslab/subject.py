@@ -1,4 +1,4 @@
-"""What is looked at: a network with weights, the loss and images that it may bring, and a data set as it is prepared
+"""The subject of an analysis: a network with weights, a loss and images if it comes with them, and a data set prepared
 for it.
 """
 
@@ -28,12 +28,12 @@ LARGEST_SIZE = 2048
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, and what is known of it.
+    """A network and where it comes from.
 
-    `options` are the network's: the weights file's and those asked for. `metadata` are the weights', None without
-    weights, and `fit` is how a file's tensors fit. `own` is what a factory gave. `standardised` says whose mean and
-    deviation `data` has: the weights' or its own. `head` is the classifier in place of the file's, if another was asked
-    for.
+    `options` are the network's options: the weights file's and the user's. `metadata` are the weights', None without
+    weights, and `fit` says how a file's tensors fit. `own` is what a user's factory returned. `standardised` says whose
+    mean and standard deviation `data` are normalised with: the weights' or the data's own. `head` is the classifier
+    that replaces the file's, if asked for.
     """
 
     network: nn.Module
@@ -55,8 +55,8 @@ class Subject:
         asked: Asked | None = None,
         like: Dataset | None = None,
     ) -> Self:
-        """Return a network with these weights, of a file or by a word for others' trained ones, or a fresh one; its
-        classes and channels are those of `like` where nothing else says them.
+        """Return a network with these weights (a file, or the name of published ones), or a fresh one. Its classes and
+        channels are those of `like` unless something else determines them.
 
         Raises:
             UserError: if there is no such network, or the weights do not fit it.
@@ -81,7 +81,7 @@ class Subject:
         return cls(network, own, told, read.metadata, fit, head=asked.head)
 
     def seeing(self, data: Dataset, size: int | None = None) -> tuple[Self, Dataset]:
-        """Return the same with a data set as the weights want it, and that data set.
+        """Return the same with a data set prepared as the weights require, and that data set.
 
         Raises:
             UserError: if weights, network and images do not go together.
@@ -95,13 +95,13 @@ class Subject:
         told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
-                f"the weights distinguish {told_apart} classes, and {data.name} has {data.num_classes}; give the "
-                "--data that they were trained on"
+                f"the weights have {told_apart} classes, and {data.name} has {data.num_classes}; give the --data that "
+                "they were trained on"
             )
         return replace(self, data=seen, standardised=standardised), seen
 
     def _classes(self, otherwise: int) -> int:
-        """Return how many classes the weights distinguish apart, as they say or as their classifier has it."""
+        """Return the number of classes of the weights, from their metadata or their classifier."""
         said: dict[str, int] = (self.metadata or {}).get("card", {"made_for": {}})["made_for"]
         if "num_classes" in said:
             return said["num_classes"]
@@ -111,10 +111,10 @@ class Subject:
 
 
 def without(network: nn.Module, blocks: Sequence[str]) -> nn.Module:
-    """Return a network without the branches of some blocks, in evaluation mode; it takes images of the same shape.
+    """Return a network without the branches of some blocks, in evaluation mode, for images of the same shape.
 
     Raises:
-        UserError: if there is no such block, or one cannot be taken out.
+        UserError: if there is no such block, or one cannot be removed.
     """
     shape = zoo.input_shape(network)
     smaller = view(network.eval(), torch.zeros(2, *shape)).without(*blocks)
@@ -123,7 +123,7 @@ def without(network: nn.Module, blocks: Sequence[str]) -> nn.Module:
 
 
 def whole(read: WeightFile, model: str, options: Mapping[str, Any]) -> WeightFile:
-    """Return a file of a network with blocks taken out as one of the whole network, in which those blocks are zeros
+    """Return the weights of a network without some blocks as those of the whole network, with zeros for these blocks
     that take no memory.
 
     Raises:
@@ -146,21 +146,21 @@ def whole(read: WeightFile, model: str, options: Mapping[str, Any]) -> WeightFil
 def prepared_for(
     network: nn.Module, data: Dataset, kept: Mapping[str, Any], size: int | None
 ) -> tuple[Dataset, Literal["weights", "data"]]:
-    """Return the data set seen as a weights file's `preprocessing` says, and whether mean and deviation are the
-    weights' or the data's.
+    """Return the data set prepared as the `preprocessing` of a weights file says, and whether mean and standard
+    deviation are the weights' or the data's.
 
-    Labels are those that the classes have in the file, by their names.
+    Labels are those of the file, matched by class name.
 
     Raises:
-        UserError: if the file's are for another number of channels or other classes, or the size is out of range.
+        UserError: if the file is for another number of channels or other classes, or the size is out of range.
     """
-    if kept.get("classes"):  # files of others, and our old ones, name none
+    if kept.get("classes"):  # other people's files and reslab's old ones name none
         known = len(kept["classes"])
         places, by = match(data.classes, kept["classes"])
         if data.num_classes < known:
             warnings.warn(
                 f"{data.name} has {data.num_classes} of the {known} classes that the weights distinguish, matched by "
-                f"{by}; an answer is right where the class is the likeliest of all {known}",
+                f"{by}; an answer is right if its class is the likeliest of all {known}",
                 stacklevel=2,
             )
         data = data.labelled(kept["classes"], places)
@@ -179,7 +179,7 @@ def prepared_for(
     if not len(mean) == len(std) == data.in_channels:
         trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
         raise MismatchError(
-            f"the weights{trained_on} take images of {len(mean)} channels, and those of {data.name} have "
+            f"the weights{trained_on} take images with {len(mean)} channels, and those of {data.name} have "
             f"{data.in_channels}; give other --data"
         )
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"

@@ -1,4 +1,4 @@
-"""A trained network, asked: how often it is wrong on a data set, and what it says of images."""
+"""Trained networks: their errors on a data set, and their predictions for images."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ View = Literal["single", "ten-crop", "multi-scale"]
 
 
 class Evaluation(dict[str, Any]):
-    """The errors of trained weights on a part of a data set, and how the images were prepared; it shows itself."""
+    """The errors of trained weights on a part of a data set, and how the images were prepared; prints as a table."""
 
     def __repr__(self) -> str:
         """Return both in words."""
@@ -49,16 +49,15 @@ class Evaluation(dict[str, Any]):
         channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
         whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
         return (
-            f"{self['model']} on the {self['part']} part of {self['data']} ({self['images']:,} images), "
-            f"{self['view']} view at {size}:\n"
-            f"top-1 error {100 * self['top1_error']:.2f} %, top-5 error {100 * self['top5_error']:.2f} %, loss {loss}\n"
-            f"mean ({channels[0]}) and standard deviation ({channels[1]}) from {whose}; BatchNorm statistics: "
-            f"{self['batchnorm']}"
+            f"{self['model']} on the {self['part']} part of {self['data']} ({self['images']:,} images), {self['view']} "
+            f"view at {size}:\ntop-1 error {100 * self['top1_error']:.2f} %, top-5 error "
+            f"{100 * self['top5_error']:.2f} %, loss {loss}\nmean ({channels[0]}) and standard deviation "
+            f"({channels[1]}) from {whose}; BatchNorm statistics: {self['batchnorm']}"
         )
 
 
 class Predictions(list[dict[str, Any]]):
-    """For each image its likeliest classes and their probabilities; it shows itself."""
+    """The likeliest classes of each image and their probabilities; prints as a table."""
 
     def __repr__(self) -> str:
         """Return the classes of each image, the likeliest first."""
@@ -85,28 +84,28 @@ def evaluate(
     progress: Progress = silent,
     **options: Any,
 ) -> Evaluation:
-    """Return the errors of trained weights on a part of a data set, as `reslab evaluate … --json` gives them; or those
-    of one's own network.
+    """Return the errors of trained weights on a part of a data set, as `reslab evaluate … --json` prints them; or
+    those of one's own network.
 
     Args:
         model: the network's name, or any network as it is, which takes `data` and `loss` alone, and `part`.
-        weights: of a named network: a file, or a word for trained ones: "digits", "torchvision", "pretrained",
+        weights: of a named network: a file, or the name of trained ones: "digits", "torchvision", "pretrained",
             "hf:microsoft/resnet-50".
         data: a data set, or its name as `load_data` takes it; for one's own network also a loader, whose batches are
             pairs, triples or dicts of images and labels.
         loss: of outputs and labels, a mean over the images, for one's own network; the mean cross-entropy where there
             is none. Errors are None where outputs are no classes.
-        part: choices are made on "heldout"; "test" is read at the end.
+        part: "heldout" for choices, "test" for final figures.
         view: "single", "ten-crop" or "multi-scale".
-        size: the side that the network sees; by default that of the weights' metadata, else of the network's paper.
-        batchnorm: "true-average" takes BatchNorm's statistics from all training images, in place of the file's.
-        zero_pad: where the file's option A puts its zero channels, for files that are not this lab's.
-        raw: of weights and their average in one file, take the weights.
-        download: download the data set if it is not there.
+        size: image size in pixels; by default that of the weights' metadata, else of the network's paper.
+        batchnorm: "true-average" computes BatchNorm's statistics from all training images, in place of the file's.
+        zero_pad: where the file's option A puts its zero channels; only for files from elsewhere.
+        raw: if a file holds both weights and their average, use the weights.
+        download: download the data set if it is missing.
         progress: notified of the images done.
         options: of the network.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> found = reslab.evaluate("resnet20", "digits", part="heldout")
         >>> found["images"], found["top1_error"] < 0.1
@@ -117,7 +116,7 @@ def evaluate(
         163
 
     Raises:
-        UserError: if weights, network and images do not go together.
+        UserError: if weights, network and images do not fit together.
     """
     if isinstance(data, str):
         data = load_data(data, download=download, progress=progress)
@@ -132,7 +131,7 @@ def evaluate(
         )
     chosen = weights if is_word(weights) else locate(weights, model)
     subject, data = Subject.of(model, chosen, options, asked=Asked(zero_pad, raw=raw), like=data).seeing(data, size)
-    network = subject.network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+    network = subject.network.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
     start = perf_counter()
     if batchnorm == "true-average":
         true_average(network, _told(data.shuffled(), progress, "averaging BatchNorm statistics", len(data.labels)))
@@ -216,19 +215,19 @@ def predict(
     zero_pad: ZeroPadSide | None = None,
     **options: Any,
 ) -> Predictions:
-    """Return, for each image that can be decoded, its `image` and the likeliest `classes` with their `probability`, as
-    `reslab predict … --json` gives them.
+    """Return for each image that can be decoded its `image` and the likeliest `classes` with their `probability`, as
+    `reslab predict … --json` prints them.
 
     Args:
         model: the network's name.
-        images: an image's file, or several; each is prepared as the weights say, by itself.
+        images: one image file or several, each prepared as the weights' metadata say.
         weights: as for `evaluate`.
         top: how many classes.
-        size: the side that the network sees; by default the one that the weights say.
+        size: image size in pixels; by default that of the weights' metadata.
         zero_pad: as for `evaluate`.
         options: of the network.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> from PIL import Image
         >>> Image.new("L", (8, 8)).save("dark.png")
@@ -237,7 +236,8 @@ def predict(
         ('dark.png', 2)
 
     Raises:
-        UserError: if an image is missing or none can be decoded, or network, weights and images do not go together.
+        UserError: if an image is missing or none can be decoded, or network, weights and images do not fit
+            together.
     """
     paths = [Path(path) for path in ([images] if isinstance(images, str | PathLike) else images)]
     if absent := [str(path) for path in paths if not path.is_file()]:
@@ -248,7 +248,7 @@ def predict(
     names = kept.pop("classes", None)
     if not {"mean", "std"} <= kept.keys():
         raise MissingError(
-            f"nothing in {weights} says how images are prepared; `reslab weights` writes a file that does, with "
+            f"{weights} does not state how images are normalised; write a file that does with `reslab weights`, "
             "--mean and --std"
         )
     mode = "L" if len(kept["mean"]) == 1 else "RGB"
@@ -263,7 +263,7 @@ def predict(
             data, _ = prepared_for(subject.network, _alone(pixels, kept, subject.network), kept, size)
             scores = logits_of(subject.network(data.test[0]))
             if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
-                raise UnseenError(f"{model} gives no scores of classes for an image")
+                raise UnseenError(f"{model} does not return class scores for an image")
             shares = scores.float().softmax(1)[0]
             best = shares.topk(min(top, len(shares)))
             said = [
@@ -279,8 +279,8 @@ def predict(
 
 
 def _alone(pixels: Tensor, kept: Mapping[str, Any], network: nn.Module) -> Dataset:
-    """Return an image as a test part by itself: as it is, if the weights say no size and it is no larger than the
-    network's own, so that it is not blown up.
+    """Return an image as a data set of its own. Without a size from the weights, an image no larger than the network's
+    input is not enlarged.
     """
     own = zoo.input_shape(network)[1]
     as_it_is = kept.get("size") is None and max(pixels.shape[1:]) <= own

@@ -124,7 +124,7 @@ def test_another_trials_checkpoint_is_not_used(
 ) -> None:
     shutil.copy(Run(run.path.parent, tiny_trial(1, epochs=3)).checkpoint, run.checkpoint)
     assert finish(run, monkeypatch) == 11
-    assert "is another trial's" in capsys.readouterr().err and same_end(run, trained)
+    assert "belongs to another trial" in capsys.readouterr().err and same_end(run, trained)
 
 
 @DAMAGE

@@ -177,6 +177,45 @@ def test_both_languages_show_the_same(name: str) -> None:
     assert rows[0] == rows[1]
 
 
+ENGLISH_ONLY = {"CONTRIBUTING.md", "docs/support-matrix.md"}
+
+
+def test_every_page_is_in_both_languages() -> None:
+    english = {name for name in DOCUMENTS if name not in KOREAN}
+    assert {name.replace(".ko.md", ".md") for name in KOREAN} == english - ENGLISH_ONLY
+
+
+PLAIN = {
+    r"\b(one|five|three|\d+) (seeds?|images?|blocks?|layers?) an? (network|stage|class|block|trial)\b": "per",
+    r"\bin a process of its own\b": "in a separate process",
+    r"\b(comes?|came) with the lab\b": "bundled",
+    r"\bis there already\b|\bthat is not there\b": "exists, is missing",
+    r"\bare not to be had\b|\bis no (file|directory|network|number|tensor|notebook|chain)\b": "is not a",
+    r"\b(small letters|of it there (is|are))\b": "lower case",
+    r"\bOf (it|these|them) there (is|are)\b|\b(Asked for|Written|Kept) (is|are)\b": "the usual order of words",
+}
+"""Turns of phrase that read as translated, and what to say."""
+
+
+def read_texts() -> dict[str, str]:
+    """Return what people read in English: documents, help, and the package's own words."""
+    package = [path for path in (ROOT / "reslab").rglob("*") if path.suffix in (".py", ".js", ".j2")]
+    words = [*(ROOT / "reslab").rglob("*.toml"), *(ROOT / "reslab").rglob("*.en.md")]
+    documents = [ROOT / name for name in DOCUMENTS if name not in KOREAN]
+    paths = [*documents, ROOT / "tests" / "help.txt", *package, *words]
+    return {path.relative_to(ROOT).as_posix(): " ".join(path.read_text(encoding="utf-8").split()) for path in paths}
+
+
+def test_the_english_is_plain() -> None:
+    found = {
+        (name, match[0]): better
+        for name, text in read_texts().items()
+        for pattern, better in PLAIN.items()
+        for match in re.finditer(pattern, text)
+    }
+    assert found == {}
+
+
 OTHERS = ["CHANGELOG.md", "PROMISES.md", "THIRD_PARTY.md", "reslab/README.md", "reslab/README.en.md"]
 LOGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "log").glob("*.md"))
 

@@ -77,6 +77,7 @@ RESERVED = {
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},
     "pydantic": {
+        "bench",
         "ledger",
         "files",
         "shapes",

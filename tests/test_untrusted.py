@@ -340,7 +340,7 @@ def test_a_checkpoint_that_is_none_is_named_and_nothing_is_built_on_it(
     if change == {"step": 10**6}:  # of another length: it is set aside, as one that is damaged
         assert not failures and (run.path / "checkpoint.pt.damaged").exists()
     else:
-        assert "checkpoint.pt is whole and yet no checkpoint" in failures[0].reason and not run.finished
+        assert "checkpoint.pt is intact, but not a checkpoint" in failures[0].reason and not run.finished
 
 
 # --- What is no file --------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_pipes_and_devices_in_the_place_of_a_runs_files_are_not_waited_for(name:
         (run.path / name).unlink(missing_ok=True)
         put(run.path / name)
         (failure,) = [failure for failure in [attempt(run.config, run.path.parent)] if failure]
-        assert f"{name} is no regular file" in failure.reason
+        assert f"{name} is not a regular file" in failure.reason
         assert run.latest_metrics() in ({}, next(run.metrics(), {}) if name != "metrics.jsonl" else {})
         assert reslab_here("ship", run.path, "--out", tmp_path / "out").returncode == 2
         assert read_directory(tmp_path / "study").notes

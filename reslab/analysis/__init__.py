@@ -1,5 +1,5 @@
-"""Analyses of residual networks: one question a file, each a function that returns a dataclass and leaves the network
-as it found it. Its public names are in `__init__.pyi`.
+"""Analyses of residual networks, one question per file. Each is a function that returns a dataclass and leaves the
+network unchanged. Its public names are in `__init__.pyi`.
 """
 
 from reslab.lazily import public

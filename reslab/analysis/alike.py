@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 BATCH = 128
 SMALLEST = 4
-"""Images that the unbiased estimator needs."""
+"""Images that the unbiased estimator needs at least."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alike(Result):
-    """Linear CKA of what each block of one network gives with what each of another, or the same, gives; NaN where one
-    of the two tells no images apart.
+    """Linear CKA between the outputs of each block of one network and of each block of another, or of the same. NaN if
+    one of the two is constant over the images.
     """
 
     blocks: Sequence[Block]
@@ -85,20 +85,20 @@ def alike(
     batch: int = BATCH,
     progress: Progress = silent,
 ) -> Alike:
-    """Return the linear CKA between what all blocks' modules give, in evaluation mode, on the same images.
+    """Return the linear CKA between the outputs of all blocks, in evaluation mode, on the same images.
 
-    HSIC_1, the unbiased estimator (Song et al. 2012), is averaged over mini-batches before CKA is taken of it (Nguyen
-    et al. 2021). It costs two passes of each network, and memory for the Gram matrices of a mini-batch,
+    HSIC_1, the unbiased estimator (Song et al. 2012), is averaged over mini-batches before CKA is computed from it
+    (Nguyen et al. 2021). It costs two passes of each network, and memory for the Gram matrices of a mini-batch,
     `[blocks, batch, batch]`.
 
     Args:
         network: any network with blocks, residual or plain, or its view.
         images: `[B, …]`, four or more.
         other: another network on the same images: of another seed, plain, of another depth. None: the network itself.
-        batch: images per mini-batch; a rest under four is left out.
+        batch: images per mini-batch; a remainder of fewer than four is dropped.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, _ = reslab.load_data("digits").sample("test", 32)
@@ -109,11 +109,11 @@ def alike(
         True
 
     Raises:
-        UserError: if a network has no blocks, or there are fewer than four images, or so in a mini-batch.
+        UserError: if a network has no blocks, or if there are fewer than four images in all or per mini-batch.
     """
     if batch < SMALLEST or len(images) < SMALLEST:
         raise WrongValueError(
-            f"CKA needs {SMALLEST} images or more in a batch; got {len(images)}, in batches of {batch}"
+            f"CKA needs at least {SMALLEST} images per batch; got {len(images)}, in batches of {batch}"
         )
     one = as_view(network, images)
     two = one if other is None else as_view(other, images)
@@ -134,8 +134,8 @@ def alike(
 
 
 def centred_grams(view: View, x: Tensor) -> Tensor:
-    """Return the Gram matrices of what blocks give, `[n, B, B]`, centred so that their products are unbiased: without
-    diagonal (Székely & Rizzo 2014, definition 2).
+    """Return the Gram matrices of the blocks' outputs, `[n, B, B]`, centred so that their products are unbiased:
+    without diagonal (Székely & Rizzo 2014, definition 2).
     """
     grams = []
     for given in outputs(view, x):
@@ -155,7 +155,7 @@ def products(grams: Tensor, others: Tensor) -> Tensor:
 
 
 def outputs(view: View, x: Tensor) -> Iterator[Tensor]:
-    """Yield what each block's module gives, an activation after the addition included."""
+    """Yield the output of each block's module, including an activation after the addition."""
     live = view.stem(x)
     for index in range(len(view)):
         yield view.module(index, view.input(index, in_other_memory(live)).clone())

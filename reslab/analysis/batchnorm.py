@@ -30,8 +30,8 @@ MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 @dataclass(frozen=True, eq=False)
 class Smoothness(Result):
-    """The loss and the gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and
-    `gradient_norm` are where they start.
+    """Loss and gradient g after steps of `step` · g down the gradient, each `[steps]`; `loss` and `gradient_norm` are
+    those at the start.
     """
 
     loss: float
@@ -72,7 +72,7 @@ class Smoothness(Result):
         )
 
     def figure(self) -> "Figure":
-        """Return the loss, the change of the gradient and that over the distance, over the step."""
+        """Plot the loss, the change of the gradient, and the change per distance, over the step."""
         figure = new_figure(width=10)
         frame = self.to_frame()
         columns = ("loss", "gradient_change", "change_over_distance")
@@ -85,7 +85,7 @@ class Smoothness(Result):
 
 @dataclass(frozen=True)
 class LayerShift:
-    """How the gradient G of one layer becomes G' by an update of the layers before it."""
+    """How the gradient G of one layer becomes G' through an update of the layers before it."""
 
     layer: str
     gradient_norm: float  # ‖G‖
@@ -107,7 +107,7 @@ class CovariateShift(Result):
         return pd.DataFrame([vars(layer) for layer in self.layers])
 
     def figure(self) -> "Figure":
-        """Return the change and the cosine, layer by layer."""
+        """Plot the change and the cosine of each layer."""
         figure = new_figure(height=5)
         frame = self.to_frame()
         for axes, column, label in zip(
@@ -129,17 +129,17 @@ def loss_smoothness(
     loss: Loss = F.cross_entropy,
 ) -> Smoothness:
     """Return how the loss and its gradient vary along the gradient (section 3.1, Fig. 4), on one batch, for the
-    parameters that train.
+    trainable parameters.
 
     Args:
-        network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
+        network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: the step's unit.
         multiples: steps, in learning rates.
         loss: of (outputs, labels); the mean cross-entropy.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -153,7 +153,7 @@ def loss_smoothness(
     """
     if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
         raise WrongValueError(
-            f"steps must be over 0, got multiples {list(multiples)} of the learning rate {learning_rate}"
+            f"steps must be above 0, got multiples {list(multiples)} of the learning rate {learning_rate}"
         )
     network = as_network(network, images)
     start = _trained(network)
@@ -193,18 +193,18 @@ def covariate_shift(
     """Return how far one step of gradient descent by all the layers before shifts each layer's own gradient (section
     2.2, definition 2.1).
 
-    A layer is a module with a trained weight of two or more dimensions. What comes before it is every trained parameter
-    used earlier in the forward, BatchNorm's too. One forward and backward a layer.
+    A layer is a module with a trainable weight of two or more dimensions. The layers before it are all trainable
+    parameters used earlier in the forward, including BatchNorm's. It costs one forward and backward per layer.
 
     Args:
-        network: a network, or its view; its BatchNorms normalise with the batch, and all else is in evaluation mode.
+        network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: of the update.
         layers: names; none means all.
         loss: of (outputs, labels); the mean cross-entropy.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -215,11 +215,11 @@ def covariate_shift(
         True
 
     Raises:
-        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or there is no
-            layer of a name.
+        UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or a layer does
+            not exist.
     """
     if not learning_rate > 0:
-        raise WrongValueError(f"learning_rate must be over 0, got {learning_rate}")
+        raise WrongValueError(f"learning_rate must be above 0, got {learning_rate}")
     network = as_network(network, images)
     start = _trained(network)
     order = _execution_order(network, images, start)
@@ -245,7 +245,7 @@ def covariate_shift(
 def _trained(network: nn.Module) -> dict[str, Tensor]:
     trained = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
     if not trained:
-        raise UnseenError("the network has no parameter that trains: requires_grad is off for all of them")
+        raise UnseenError("the network has no trainable parameters: requires_grad is off for all of them")
     return trained
 
 

@@ -1,6 +1,6 @@
-"""What analyses there are. `reslab analyze` finds them by their decorator, `@analysis("paths", "the gradient by path
-length, exactly", needs=("chain",), images=32, trained=True)`, which is read here and not run, so that to list them
-loads no torch.
+"""The list of analyses. `reslab analyze` finds them by their decorator, `@analysis("paths", "the gradient by path
+length, exactly", needs=("chain",), images=32, trained=True)`. It is parsed here and not executed, so that listing
+analyses does not import torch.
 """
 
 import ast
@@ -14,14 +14,14 @@ __all__ = ["Analysis", "analyses"]
 
 NEEDS = {
     "blocks": "blocks of any kind",
-    "no dense layers": "blocks that are no dense layers",
+    "no dense layers": "blocks that are not dense layers",
     "sums": "residual blocks that are plain sums",
     "chain": "a chain of residual blocks",
     "convolutions": "convolutions",
-    "two images": "two images of floating-point numbers",
+    "two images": "two floating-point images",
     "logits": "logits [B, classes]",
 }
-"""What an analysis can need of a network and its input, in words."""
+"""What an analysis can require of a network and its input, in words."""
 
 
 OUTPUT = """
@@ -29,12 +29,12 @@ OUTPUT = """
 
 
 def needs_of(needs: Collection[str], parameters: Collection[str]) -> str:
-    """Return in one line what an analysis of these parameters needs."""
+    """Return in one line what an analysis with these parameters requires."""
     if "network" not in parameters:
         return "Needs nothing."
     words = [NEEDS[need] for need in needs]
     if "loss" in parameters and "logits" not in needs:
-        words.append("labels and logits [B, classes], or a loss and whatever it takes")
+        words.append("labels and logits [B, classes], or another loss and its targets")
     elif "labels" in parameters:
         words.append("labels")
     return f"Needs {'; '.join(words)}."
@@ -44,22 +44,22 @@ def with_needs(doc: str, needs: Collection[str], parameters: Collection[str]) ->
     """Return a function's docstring with what it needs after its first paragraph, and `output` among its arguments."""
     first, rest = (*doc.rstrip().split("\n\n", 1), "")[:2]
     if "network" in parameters:
-        rest = rest.replace("\n\n    Example:", f"{OUTPUT}\n\n    Example:", 1)
+        rest = rest.replace("\n\n    Examples:", f"{OUTPUT}\n\n    Examples:", 1)
     return f"{first}\n\n    {needs_of(needs, parameters)}\n\n{rest}".rstrip() + "\n    "
 
 
 class Analysis(NamedTuple):
-    """An analysis of `reslab analyze`: where it is, and what its decorator says of it."""
+    """An analysis of `reslab analyze`: its module and function, and the facts in its decorator."""
 
     module: str
     function: str
     name: str
     says: str
     parameters: tuple[str, ...]  # the function's
-    needs: tuple[str, ...] = ()  # of `NEEDS`; that it needs labels its parameters tell
-    images: int | None = None  # how many it takes unless told otherwise; None: the whole part
-    trained: bool = False  # whether it asks what training made; the others ask how a network starts, or starts to learn
-    summary: tuple[str, ...] = ()  # what its result says beside its table
+    needs: tuple[str, ...] = ()  # keys of `NEEDS`; whether it needs labels follows from its parameters
+    images: int | None = None  # the default number; None means the whole part
+    trained: bool = False  # whether it is about trained networks; the others are about initialisation or early training
+    summary: tuple[str, ...] = ()  # figures of the result that are shown beside its table
     alias: str | None = None
 
     @property
@@ -80,7 +80,7 @@ def analyses() -> dict[str, Analysis]:
 
 
 def _declared(path: Path) -> Iterator[Analysis]:
-    """Yield what the decorators in a file say, in its order."""
+    """Yield the analyses that a file declares, in order."""
     functions = (statement for statement in ast.parse(path.read_bytes()).body if isinstance(statement, ast.FunctionDef))
     for function in functions:
         for decorator in function.decorator_list:

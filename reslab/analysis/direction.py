@@ -41,9 +41,9 @@ BATCH = 125
 
 @dataclass(frozen=True, eq=False)
 class Directions(Result):
-    """Where each block's F(x) points and how long it is, image by image.
+    """The direction and length of each block's F(x), per image.
 
-    Both are NaN for a block that changes the shape, whose F(x) and x have no angle, and where one of the two is 0.
+    Both are NaN where a block changes the shape, as F(x) and x then have no angle, and where one of the two is 0.
     """
 
     blocks: Sequence[Block]
@@ -52,7 +52,7 @@ class Directions(Result):
 
     @property
     def mean(self) -> Float[Tensor, "n"]:
-        """Return each block's cosine, averaged over the images that have one, `[n]`."""
+        """Return each block's mean cosine over the images that have one, `[n]`."""
         return self.cosine.nanmean(1)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -99,19 +99,19 @@ def direction(
     """Return the cosine of every block's F(x) with the loss's negative gradient at the block's input x, image by image
     (Jastrzębski et al. 2018), and ‖F(x)‖ / ‖x‖.
 
-    The gradient is that of the network as it is, through this block and all later ones. It costs a forward and a
-    backward pass.
+    The gradient is that of the whole network, through this block and all later ones. It costs a forward and a backward
+    pass.
 
     Args:
         network: a network of residual blocks, or its view; measured in evaluation mode.
         images: `[B, …]`, run in batches.
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels; a mean over the images.
-        batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
-            which mean nothing before training.
+        batch_statistics: normalise with the statistics of these images (as constants) instead of the stored ones, which
+            are meaningless before training.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -122,21 +122,23 @@ def direction(
         ['identity', 'cosine', 'downhill', 'ratio']
 
     Raises:
-        UserError: if the network has no blocks, or one that is no sum of a shortcut and a branch, an image's answer
-            depends on the others in its batch, or images, labels and outputs do not fit.
+        UserError: if the network has no blocks, or one that is not a sum of a shortcut and a branch; if an image's
+            output depends on the rest of its batch; or if images, labels and outputs do not fit.
     """
     view = as_view(network, images)
     check_batch(images, labels, loss)
     for block, place in zip(view.blocks, view.plan.places, strict=True):
         if not place.plain:
-            raise UnseenError(f"block {block.name} is no plain sum of a shortcut and a branch, so it points nowhere")
+            raise UnseenError(
+                f"block {block.name} is not a plain sum of a shortcut and a branch, so its direction is not defined"
+            )
     found = []
     with evaluating(view, images if batch_statistics else None), torch.enable_grad():
         view.network.requires_grad_(False)
         if not answers_alone(view.whole, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so its loss "
-                "has no gradient of its own"
+                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so its "
+                "loss has no gradient of its own"
             )
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)

@@ -1,5 +1,5 @@
-"""Does a dense network use old features? The weight that each layer gives to each earlier one (Huang et al. 2017,
-section 5 and Fig. 5).
+"""Does a dense network reuse features? The weight that each layer gives to each earlier one (Huang et al. 2017, section
+5 and Fig. 5).
 """
 
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class DenseBlock(NamedTuple):
-    """A dense block: what takes its features, and from which channel on the features of each source are found.
+    """A dense block: the layers that read its features, and the channels of each source.
 
     `readers` are the first convolution of each layer, and then the convolution or classifier that follows the block.
-    `starts` are the first channels of the block's input, source 0, and of what each layer adds, sources 1, 2, …; the
-    last entry is where the last source ends.
+    `starts` are the first channel of the block's input (source 0) and of each layer's output (sources 1, 2, …); the
+    last entry is the end of the last source.
     """
 
     readers: tuple[nn.Conv2d | nn.Linear, ...]
@@ -33,8 +33,8 @@ class DenseBlock(NamedTuple):
 
 
 def dense_blocks(network: nn.Module) -> list[DenseBlock]:
-    """Return the dense blocks of a network, found from shapes: modules whose children each take all that the one before
-    took and added.
+    """Return the dense blocks of a network, found from shapes: modules in which each child's input is the previous
+    child's input and output together.
 
     Raises:
         UserError: if there are none.
@@ -54,8 +54,8 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
             found.append(DenseBlock((*(convolutions[0] for convolutions in layers), *following), starts))
     if not found:
         raise UnseenError(
-            "the network has no dense blocks: modules whose layers each take everything that came before them in "
-            "the module"
+            "the network has no dense blocks, that is, modules in which each layer takes the outputs of all earlier "
+            "layers"
         )
     return found
 
@@ -66,15 +66,15 @@ def inputs(reader: nn.Conv2d | nn.Linear) -> int:
 
 
 class Connection(NamedTuple):
-    """How a reader of a block weighs a source: the mean absolute weight of the channels, and the same over the reader's
-    mean.
+    """The weight that a reader gives to a source: the mean absolute weight of its channels, and the same relative to
+    the reader's mean.
     """
 
     block: int  # from 1
-    reader: int  # from 1; one more than the block has layers: what follows the block
+    reader: int  # from 1; the number of layers plus 1 is the layer after the block
     source: int  # 0: the block's input
     weight: float
-    relative: float  # 1: as much as if the reader spread its weight evenly
+    relative: float  # 1 if the reader's weight were spread evenly
 
     @property
     def distance(self) -> int:
@@ -89,13 +89,13 @@ class FeatureReuse(Result):
     connections: tuple[Connection, ...]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row a connection."""
+        """Return a row per connection."""
         import pandas as pd
 
         return pd.DataFrame([{**c._asdict(), "distance": c.distance} for c in self.connections])
 
     def figure(self) -> "Figure":
-        """Return a heat-map per block, as Fig. 5: a column per reader, a row per source."""
+        """Plot a heat map per block, as Fig. 5: a column per reader, a row per source."""
         blocks = sorted({c.block for c in self.connections})
         figure = new_figure(width=3.5 * len(blocks))
         for axes, block in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
@@ -116,8 +116,8 @@ def feature_reuse(network: nn.Module) -> FeatureReuse:
     """Return the mean absolute weight from each source to each reader of each dense block: over outputs, the source's
     channels and kernel.
 
-    The paper takes it as a surrogate of how much the reader depends on the source. Every input has been through the
-    reader's BatchNorm, whose scales are not counted; what is cut with `severed` shows the dependence itself.
+    The paper takes it as a surrogate for how much the reader depends on the source. The scales of the reader's
+    BatchNorm are not counted. Cutting connections with `severed` measures the dependence itself.
 
     Raises:
         UserError: if the network has NaN weights or no dense blocks.
@@ -135,7 +135,7 @@ def feature_reuse(network: nn.Module) -> FeatureReuse:
 
 @contextmanager
 def severed(network: nn.Module, distances: range) -> Iterator[None]:
-    """Cut every connection of these lengths for a while: its weights are 0, and come back afterwards, also after an
+    """Cut every connection of these lengths: its weights are 0 inside the block, and restored on exit, also after an
     error.
 
     Raises:

@@ -1,8 +1,8 @@
 """How gradients flow: the size of signals and gradients at every block, at initialisation and through training.
 
-The removal of blocks is in `removal`, the reading of torchvision's code in `torchvision_tour`; both can be had from
-here. `python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without BatchNorm, over
-depth.
+The removal of blocks is in `removal`, the reading of torchvision's code in `torchvision_tour`; both can also be
+imported from here. `python -m reslab.analysis.gradient_flow` tells the story: plain and residual, with and without
+BatchNorm, over depth.
 """
 
 import math
@@ -46,7 +46,7 @@ __all__ = [
 
 
 TINY = torch.finfo(torch.float32).tiny
-"""Stands for a gradient that vanished altogether: norms and their ratios count as no smaller."""
+"""The smallest norm, and ratio of norms, that is counted: it stands for a gradient that vanished altogether."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class GradientFlow(Result):
 
     @property
     def decades(self) -> float:
-        """Return log10 of the same; of a gradient that vanished altogether, that of `TINY`."""
+        """Return log10 of the same, at least that of `TINY`."""
         return math.log10(max(self.first_over_last, TINY))
 
     @property
@@ -83,13 +83,13 @@ class GradientFlow(Result):
 
     @property
     def growth(self) -> float:
-        """Return by what factor the gradient's norm changes per block on its way back: the slope of a line through the
-        logarithms.
+        """Return the factor per block by which the gradient's norm changes on its way back, from the slope of a line
+        through the logarithms.
         """
         return float(torch.exp(-_slope(self.backward.double().clamp(min=TINY).log())))
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row per block: what it takes in, and what its output's and its parameters' gradients are."""
+        """Return a row per block: its input, and the gradients of its output and of its parameters."""
         import pandas as pd
 
         columns = {
@@ -159,7 +159,7 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -197,7 +197,7 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
     )
 
 
-@analysis("training-flow", "the same through training", needs=("blocks",))
+@analysis("training-flow", "the same during training", needs=("blocks",))
 def through_training(
     network: nn.Module,
     images: Images,
@@ -228,7 +228,7 @@ def through_training(
         loss: of outputs and labels; the mean cross-entropy.
         progress: notified of the steps done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -264,7 +264,7 @@ def through_training(
 
 
 def _copied(live: Live) -> Live:
-    """Return the same values with a copy of the stream, which in-place activations may change."""
+    """Return the same values with a copy of the stream, as in-place activations may change it."""
     return live._replace(stream=live.stream.clone())
 
 
@@ -280,7 +280,7 @@ def _slope(values: Tensor) -> Tensor:
 
 
 def __getattr__(name: str) -> Any:
-    """Give `torchvision_tour` when it is asked for: torchvision takes as long to import as torch itself."""
+    """Import `torchvision_tour` on first use: torchvision takes as long to import as torch itself."""
     if name != "torchvision_tour":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from reslab.analysis.torchvision_tour import torchvision_tour

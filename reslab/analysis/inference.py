@@ -19,39 +19,37 @@ from reslab.state import copied
 Precision = Literal["32", "bf16"]
 
 BF16_ROUNDING = 0.1
-"""As `ROUNDING`, of bfloat16's eight bits through a deep network."""
+"""Like `ROUNDING`, for bfloat16's eight bits through a deep network."""
 
 
 _MAKERS = (nn.Conv2d, nn.BatchNorm2d)
-"""Layers whose output is in memory of its own, which others, such as dropout in evaluation mode, may share with their
-input.
-"""
+"""Layers whose output never shares memory with their input, as that of dropout in evaluation mode does."""
 
 
 class FastView(View):
     """A view of a copy, for evaluation only, that takes images in any layout and precision. Made by `fast_view`."""
 
     def stem(self, x: Any) -> Live:
-        """Return what is live before the first block, for images converted to the layout and precision of this copy."""
+        """Return the live values before the first block, for images in the layout and precision of this copy."""
         x = in_dtype(x, next(self.parameters()).dtype)
         images = isinstance(x, Tensor) and x.dim() == 4
         return super().stem(x.contiguous(memory_format=torch.channels_last) if images else x)
 
 
 def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
-    """Return a faster view with the same answers in evaluation mode, or this one, with a warning, if there is none.
+    """Return a faster view with the same outputs in evaluation mode, or this one, with a warning, if there is none.
 
-    A BatchNorm that alone takes a convolution's output is folded into the convolution in float64, and cast back;
-    float32 logits then differ by rounding. "bf16" casts everything to bfloat16 after that. Whether the copy answers as
-    the network does is seen on these images, with all blocks and without every second one: a network may share, prune
-    or hook what is folded, and much else.
+    A BatchNorm that is the only reader of a convolution's output is folded into the convolution in float64 and cast
+    back; float32 logits then differ by rounding. "bf16" casts everything to bfloat16 after that. The copy is compared
+    with the network on these images, with all blocks and without every second one, as a network may share, prune or
+    hook a folded layer.
 
     Args:
         view: of a network in evaluation mode.
         images: a batch.
         precision: "32" or "bf16".
     """
-    with suppress(Exception):  # whatever stands in the way of such a copy, the network itself is there
+    with suppress(Exception):  # whatever prevents such a copy, the network itself still works
         fast = _fast_copy(view)
         if _answers_as(fast, view, images, ROUNDING):
             if precision == "32":
@@ -61,7 +59,7 @@ def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
                 return fast
     asked = "" if precision == "32" else ", in its own precision"
     warnings.warn(
-        f"no faster copy of the network answers as it does; the network itself is run{asked}, which takes longer",
+        f"no faster copy of the network gives the same outputs; the network itself is run{asked}, which takes longer",
         stacklevel=5,
     )
     return view
@@ -82,8 +80,8 @@ def _fast_copy(view: View) -> FastView:
 
 
 def conv_bn_pairs(view: View) -> list[tuple[str, str]]:
-    """Return the (convolution, BatchNorm) paths in the network where the one's output goes into the other and nowhere
-    else.
+    """Return the (convolution, BatchNorm) paths in the network where the convolution's output goes into the BatchNorm
+    and nowhere else.
     """
     calls = _single_calls(view)
     pairs = [
@@ -113,7 +111,7 @@ def in_place_relus(view: View) -> list[str]:
 
 
 def _single_calls(view: View) -> dict[fx.Node, nn.Module]:
-    """Return the calls of modules that are called once, with the modules."""
+    """Return the calls of modules that are called exactly once, with the modules."""
     nodes = [node for node in view.plan.graph.nodes if node.op == "call_module"]
     counts = Counter(node.target for node in nodes)
     return {node: view.get_submodule(str(node.target)) for node in nodes if counts[node.target] == 1}

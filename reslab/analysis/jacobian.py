@@ -1,9 +1,9 @@
 """By how much does a block stretch a small change of its input? The singular values of its Jacobian, I + J_F for an
 identity shortcut.
 
-A singular value is the length that a unit vector of input change has after the block (to first order). The chapter's
-"∂F/∂x + 1 is always at least 1" is about a number; a block's factor is a matrix, which may stretch some directions and
-shrink others, even to nothing.
+A singular value is the length of a unit change of the input after the block (to first order). The often-heard "∂F/∂x +
+1 is always at least 1" treats the factor as a number. It is a matrix, which may stretch some directions and shrink
+others, even to zero.
 """
 
 import warnings
@@ -34,8 +34,8 @@ Map = Callable[[Tensor], Tensor]
 Method = Literal["auto", "all", "extreme"]
 
 LARGEST_DENSE = 2048
-"""With "auto", blocks with more input or output numbers than this get only their extreme singular values: all of them
-cost the cube.
+"""With "auto", only the extreme singular values are computed for blocks with more inputs or outputs than this, as all
+of them cost its cube.
 """
 
 
@@ -44,9 +44,9 @@ class BlockJacobian:
     """The Jacobian of one block at each of B images' block inputs.
 
     `values` is `[B, r]`, descending, r = min(inputs, outputs), or None where only the extremes were computed. The
-    extremes are `[B]`. A residual is 0 for a direct computation. For an iterative one a true singular value lies within
-    it of the value; whatever it is, the true largest value is at least `largest`, and the true smallest at most
-    `smallest`.
+    extremes are `[B]`. A residual is 0 for a direct computation. For an iterative one, a true singular value lies
+    within the residual of the value. In any case the true largest value is at least `largest`, and the true smallest at
+    most `smallest`.
     """
 
     name: str
@@ -62,17 +62,17 @@ class BlockJacobian:
 
     @property
     def below_one(self) -> Float[Tensor, "b"] | None:
-        """Return the share of singular values under 1, `[B]`; None where only the extremes are known."""
+        """Return the share of singular values below 1, `[B]`; None if only the extremes are known."""
         return None if self.values is None else (self.values < 1).double().mean(1)
 
     def converged(self, tolerance: float) -> Bool[Tensor, "b"]:
-        """Say for each image whether both extremes are known to within `tolerance` times the largest, `[B]`."""
+        """Return for each image whether both extremes are known to within `tolerance` times the largest, `[B]`."""
         return torch.maximum(self.largest_residual, self.smallest_residual) <= tolerance * self.largest
 
 
 @dataclass(frozen=True, eq=False)
 class Jacobians(Result):
-    """The stretch of blocks, in the order of the network."""
+    """The singular values of blocks, in the order of the network."""
 
     blocks: tuple[BlockJacobian, ...]
     tolerance: float
@@ -104,8 +104,8 @@ class Jacobians(Result):
         return pd.DataFrame(rows)
 
     def figure(self) -> "Figure":
-        """Return, for each block, the range from its smallest to its largest singular value, and 1; hollow ends did not
-        converge.
+        """Plot for each block the range from its smallest to its largest singular value, and a line at 1; hollow ends
+        did not converge.
         """
         figure = new_figure()
         axes = figure.add_subplot()
@@ -148,11 +148,10 @@ def jacobian(
     included), at each image.
 
     Args:
-        network: a network, or its view; measured in evaluation mode, so that an image's output depends on no other
-            image.
+        network: a network, or its view; measured in evaluation mode, so that images do not affect each other.
         images: `[B, C, H, W]`.
-        blocks: names, as in `view.blocks`; none means all. Dense layers have no Jacobian from input to output, and are
-            refused.
+        blocks: names, as in `view.blocks`; none means all. Dense layers concatenate, so they have no such Jacobian and
+            are rejected.
         method: "all" singular values by a dense Jacobian, the two "extreme" ones by Golub-Kahan bidiagonalisation with
             full reorthogonalisation (Golub & Van Loan, Matrix Computations, section 10.4), or "auto": all, where the
             block is small enough.
@@ -160,12 +159,12 @@ def jacobian(
         steps: of the iteration; each costs a product with J and one with its transpose, and memory for one input and
             one output.
         tolerance: an extreme value is converged if its residual is at most this, relative to the largest value.
-        batch_statistics: normalise with the statistics of these images (as constants) and not with the stored ones,
-            which mean nothing before training.
+        batch_statistics: normalise with the statistics of these images (as constants) instead of the stored ones, which
+            are meaningless before training.
         seed: of the iteration's start.
         progress: notified of the blocks done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, _ = reslab.load_data("digits").sample("test", 32)
@@ -174,9 +173,9 @@ def jacobian(
         (256, torch.Size([1, 256]))
 
     Raises:
-        UserError: if the network has NaN weights or no blocks, does not take the images, has no block of a name,
-            answers otherwise beside other images, or runs what torch cannot differentiate forward (its fused attention)
-            where only the extremes are asked for.
+        UserError: if the network has NaN weights, no blocks or no block of a given name; if it does not accept the
+            images, or its output for one depends on the others; or if it contains an operation without a forward
+            derivative (fused attention) and only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
         raise UnknownNameError(f'no method {method!r}; known: "auto", "all" and "extreme"')
@@ -190,8 +189,8 @@ def jacobian(
         exact = View(network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output)
         if not answers_alone(exact.whole, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so no block "
-                "has a Jacobian at one image"
+                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
+                "block has a Jacobian at a single image"
             )
         inputs = _inputs(exact, images)
         found = [
@@ -219,7 +218,7 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
             raise UnknownNameError(f"no block {name!r}; known: {', '.join(known)}")
         if seen.blocks[known.index(name)].kind == "concat":
             raise UnseenError(
-                f"block {name} is a dense layer, which adds nothing to its input, so it has no Jacobian I + J_F"
+                f"block {name} is a dense layer, which concatenates and does not add, so it has no Jacobian I + J_F"
             )
     return [known.index(name) for name in names]
 
@@ -265,9 +264,9 @@ def dense_jacobian(function: Map, x: Tensor) -> Tensor:
 
 
 def along(function: Map, x: Tensor, direction: Tensor) -> Tensor:
-    """Return the derivative of a function at `x` along a direction, of the shape of what it returns, taken forwards."""
+    """Return the forward-mode derivative of a function at `x` along a direction, in the shape of its output."""
     with warnings.catch_warnings(), forward_ad.dual_level(), torch.no_grad():
-        # torch's own use of it
+        # a warning of torch's own code
         warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated", category=FutureWarning)
         y, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, direction)))
         return torch.zeros_like(y) if tangent is None else tangent

@@ -65,7 +65,7 @@ class Landscape(Result):
             import numpy as np
 
             losses = np.ma.masked_invalid(self.losses.numpy().T)
-            # as linear steps, all but the corners would have one colour
+            # with linear steps, all but the corners would have one colour
             decades = losses.min() > 0 and losses.max() > 100 * losses.min()
             contours = axes.contourf(places, places, np.ma.log10(losses) if decades else losses, levels=20)
             axes.plot(0, 0, "r+")
@@ -92,18 +92,18 @@ def landscape(
 
     Args:
         network: a network, or its view; measured in evaluation mode, as in the paper.
-        images: `[B, C, H, W]`, taken in one forward a point.
+        images: `[B, C, H, W]`, one forward per point.
         labels: int64 `[B]`, or whatever the loss takes.
         dimensions: of the surface.
-        points: along each axis, an odd number, so that one is at the weights themselves.
+        points: along each axis; odd, so that one lies at the weights themselves.
         radius: the axes go from minus to plus this, in filter norms.
         seed: of the directions.
-        batch_statistics: normalise with the batch at each point and not with the stored statistics, which belong to the
+        batch_statistics: normalise with the batch at each point instead of the stored statistics, which belong to the
             centre only.
         loss: of outputs and labels; the mean cross-entropy.
         progress: notified of the points done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -117,11 +117,11 @@ def landscape(
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
     """
     if points < 3 or points % 2 == 0:
-        raise WrongValueError(f"points must be odd and at least 3, so that one is at the centre, got {points}")
+        raise WrongValueError(f"points must be odd and at least 3, so that one lies at the centre; got {points}")
     if dimensions not in (1, 2):
-        raise WrongValueError(f"a surface has 1 or 2 dimensions, got {dimensions}")
+        raise WrongValueError(f"dimensions must be 1 or 2, got {dimensions}")
     if not radius > 0:
-        raise WrongValueError(f"radius must be over 0, got {radius}")
+        raise WrongValueError(f"radius must be above 0, got {radius}")
     network = as_network(network, images)
     generator = torch.Generator().manual_seed(seed)
     directions = [filter_normalised(network, generator) for _ in range(dimensions)]
@@ -145,8 +145,8 @@ def landscape(
 def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """Return a random direction in which each filter has the norm of the network's own (Li et al. 2018, section 4).
 
-    A filter is what makes one output channel of a convolution, or one output of a linear layer, from several numbers.
-    Nothing else moves: no bias, normalisation, scale per channel, embedding or token.
+    A filter is the weights behind one output channel of a convolution, or one output of a linear layer, if there are
+    several. Nothing else moves: no bias, normalisation, scale per channel, embedding or token.
 
     Raises:
         UserError: if the network has no filters.
@@ -161,12 +161,12 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
         random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
         direction[name] = random * (_filter_norms(owners[parameter], weight) / _filter_norms(owners[parameter], random))
     if not any(step.any() for step in direction.values()):
-        raise UnseenError("the network has no filters to move: no weight of a convolution or a linear layer")
+        raise UnseenError("the network has no filters to move: it has no convolution and no linear layer")
     return direction
 
 
 _TABLES_AND_SCALES = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.PReLU)
-"""Of torch's own layers with parameters of several dimensions, those that look up or scale."""
+"""Torch's layers whose multi-dimensional parameters look up or scale, and are not filters."""
 
 
 def _holds_filters(owner: nn.Module, weight: Tensor) -> bool:
@@ -180,7 +180,7 @@ def _holds_filters(owner: nn.Module, weight: Tensor) -> bool:
 
 
 def _filter_norms(owner: nn.Module, weight: Tensor) -> Tensor:
-    """Return the norm of the filter that each number is of, in the weight's shape."""
+    """Return for each weight the norm of its filter, in the weight's shape."""
     if isinstance(owner, _ConvTransposeNd):  # [in, out / groups, …]: each group of inputs makes outputs of its own
         grouped = weight.unflatten(0, (owner.groups, -1))
         kernel = tuple(range(3, grouped.dim()))

@@ -1,5 +1,5 @@
-"""What would the network answer after each block? The classifier applied to every sum, through the shortcuts that are
-left (nostalgebraist 2020, the logit lens).
+"""What would the network answer after each block? The classifier is applied to every sum, through the remaining
+shortcuts (nostalgebraist 2020, the logit lens).
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 MOST = 0.9
-"""Share of the images whose answers are said to be settled, in the figure's title."""
+"""The share of settled images that the figure's title refers to."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lens(Result):
-    """The answers with no block, and after each: of the network in which all later branches are zero."""
+    """The logits with no block, and after each block, of the network with all later branches at zero."""
 
     blocks: Sequence[Block]
     logits: Float[Tensor, "places b classes"]
@@ -46,7 +46,7 @@ class Lens(Result):
 
     @property
     def settled(self) -> Int64[Tensor, "b"]:
-        """Return after how many blocks the answer of each image is the last one for good, `[B]`."""
+        """Return after how many blocks the answer for each image no longer changes, `[B]`."""
         answers = self.logits.argmax(2)
         other = (answers != answers[-1]).flip(0).int()
         return len(self.blocks) + 1 - other.cumsum(0).eq(0).sum(0)
@@ -89,8 +89,9 @@ class Lens(Result):
 def lens(network: nn.Module, images: Images, labels: Classes, *, progress: Progress = silent) -> Lens:
     """Return the logits with no block, and after each, with the branches of all later ones at zero.
 
-    In the last stage that is the classifier applied to the sum; before it, the sum goes on through the shortcuts, with
-    masks of its own (`split(…).lens` has those of the whole network). Every prefix is run once: n²/2 block evaluations.
+    In the last stage this is the classifier applied to the sum. In earlier stages, the sum passes through the remaining
+    shortcuts with its own ReLU masks; `split(…).lens` uses those of the whole network. Every prefix is run once: n²/2
+    block evaluations.
 
     Args:
         network: any network of logits `[B, classes]` with blocks, or its view; measured in evaluation mode.
@@ -98,7 +99,7 @@ def lens(network: nn.Module, images: Images, labels: Classes, *, progress: Progr
         labels: int64 `[B]`.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)

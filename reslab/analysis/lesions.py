@@ -1,7 +1,7 @@
-"""What a network loses without each block, with zero, the mean or another image's value in the branch's place.
+"""What a network loses without each block, when zero, the mean or another image's value replaces the branch.
 
-A zero is a value that the network may never have seen there. The mean takes away what the branch says of an image and
-leaves what it always adds; another image's value leaves its whole distribution.
+Zero is a value that the network may never have seen there. The mean removes what the branch says about an image and
+keeps what it always adds. Another image's value keeps the whole distribution.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ Kind = Literal["zero", "mean", "resample"]
 KINDS: tuple[Kind, ...] = ("zero", "mean", "resample")
 
 Metric = Callable[[Any, Labels], Float[Tensor, ""] | float]
-"""From outputs and targets to a number, a mean over the images: those of batches are averaged by the images in them."""
+"""A function of outputs and targets that returns a mean over the images; batches are weighted by their size."""
 
 
 class Readings(NamedTuple):
-    """What is read off the outputs, `[..., 4]`: the last two and the error are NaN where they mean nothing."""
+    """Readings of the outputs, `[..., 4]`; the error and the last two are NaN where they are undefined."""
 
     loss: Tensor
     error: Tensor
-    kl: Tensor  # from the whole network's distribution over classes, in nats
+    kl: Tensor  # relative to the whole network's distribution over classes, in nats
     metric: Tensor
 
 
@@ -58,37 +58,37 @@ def lesions(
 ) -> Lesions:
     """Return loss, error, KL divergence and any other metric with each block's branch replaced in turn.
 
-    Every prefix is run once: with n blocks and k kinds of replacement, k·n²/2 block evaluations and two passes; a third
-    where the mean, which is over all images, is one of the kinds. Another image is one of the same batch, the next in a
-    random circle of them.
+    Every prefix is run once: with n blocks and k kinds of replacement, k·n²/2 block evaluations and two passes, and a
+    third pass if the mean over all images is one of the kinds. "Another image" is the next in a random circle of the
+    same batch.
 
     Args:
         network: any network with blocks, or its view; in evaluation mode.
-        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        images: `[B, …]`, run in batches, or as one batch if outputs depend on it.
         labels: int64 `[B]`, or whatever the loss takes.
-        kinds: what takes the branch's place: "zero", "mean" or "resample".
+        kinds: what replaces the branch: "zero", "mean" or "resample".
         loss: of outputs and labels; a mean over the images.
-        metric: any other number of outputs and labels.
+        metric: any other function of outputs and labels that returns a number.
         precision: "32" or "bf16".
-        seed: of the images that take others' places.
+        seed: of the choice of other images.
         progress: notified of the images done.
 
     Raises:
-        UserError: if there is no such kind, one image has no other, the network has no blocks or draws random numbers,
-            or images, labels and outputs do not fit.
+        UserError: if there is no such kind, there is only one image to resample from, the network has no blocks or
+            draws random numbers, or images, labels and outputs do not fit.
     """
     for kind in kinds:
         if kind not in KINDS:
             raise UnknownNameError(f"no replacement {kind!r}; known: {', '.join(KINDS)}")
     if "resample" in kinds and len(images) < 2:
-        raise WrongValueError("one image has no other whose value could replace its own; give two or more")
+        raise WrongValueError("a value is replaced by another image's, so one image is not enough; give at least two")
     view = as_view(network, images)
     n = len(view)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision, loss)
         if "resample" in kinds and len(images) % batch == 1:
-            batch -= 1  # so that the last image has another beside it
+            batch -= 1  # so that the last batch has more than one image
         means = _means(fast, images, labels, batch) if "mean" in kinds else []
         total = torch.zeros(len(kinds) * n + 1, 4, dtype=torch.float64)
         for done, x, y in batches(images, labels, batch):
@@ -134,13 +134,13 @@ def _means(fast: View, images: Tensor, labels: Tensor, batch: int) -> list[Tenso
 
 
 def _circle(count: int, generator: torch.Generator) -> Tensor:
-    """Return for each of some images another, each once: the next in a random circle of them."""
+    """Return for each image the next in a random circle of all of them."""
     order = torch.randperm(count, generator=generator)
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
 def _read(outputs: Tensor, whole: Tensor, labels: Tensor, loss: Loss, metric: Metric | None) -> Tensor:
-    """Return loss, error, KL divergence and metric, `[4]`; NaN for those that these outputs and labels do not have."""
+    """Return loss, error, KL divergence and metric, `[4]`; NaN for those undefined for these outputs and labels."""
     value = loss_at(loss, outputs, labels)
     error = divergence = extra = float("nan")
     if loss is F.cross_entropy:

@@ -1,4 +1,4 @@
-"""The loss of a network on a batch as a function of its parameters, which the network itself need not take."""
+"""The loss of a network on a batch as a function of its parameters, which need not be set in the network."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +14,7 @@ from reslab.analysis.subject import Loss, batchnorms, check_batch, check_repeata
 def loss_of(
     network: nn.Module, images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy, *, batch_statistics: bool
 ) -> Iterator[Callable[[Mapping[str, Tensor]], Tensor]]:
-    """Give, for a while, the loss on a batch as a function of parameters by name; those not given are the network's
-    own.
+    """Give the loss on a batch as a function of parameters by name; parameters not given are the network's own.
 
     The network, one from `as_network`, is in evaluation mode; with `batch_statistics`, its BatchNorms are in training
     mode, and normalise with the batch.
@@ -39,8 +38,8 @@ def loss_of(
 
 
 def _held(network: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Yield every module's own parameters, each module once: torch puts back those of a module that has two names in
-    the wrong order.
+    """Yield every module's own parameters, each module once: torch restores those of a module with two names in the
+    wrong order.
     """
     for path, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):

@@ -2,8 +2,8 @@
 it.
 
 A path takes the branch or the shortcut at every block; its length is the number of branches. "Residual Networks Behave
-Like Ensembles of Relatively Shallow Networks" (Veit, Wilber & Belongie 2016, arXiv:1605.06431) sampled paths; here they
-are all counted.
+Like Ensembles of Relatively Shallow Networks" (Veit, Wilber & Belongie 2016, arXiv:1605.06431) sampled paths; here all
+of them are counted.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class PathSpectrum(Result):
 
     @property
     def mean_length(self) -> float:
-        """Return the length that carries the gradient: the mean over lengths, weighted by norm."""
+        """Return the mean path length, weighted by gradient norm."""
         return float((self.share.cpu() * torch.arange(len(self.norm))).sum())
 
     def to_frame(self) -> "pd.DataFrame":
@@ -58,7 +58,7 @@ class PathSpectrum(Result):
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self.norm), name="length"))
 
     def figure(self) -> "Figure":
-        """Return each length's share of the gradient over its share of the paths."""
+        """Plot each length's share of the gradient against its share of the paths."""
         from matplotlib.ticker import MaxNLocator
 
         figure = new_figure()
@@ -124,14 +124,14 @@ class SampledPaths(Result):
 
 
 class _Link(NamedTuple):
-    """One block, recorded for vector-Jacobian products: D, S and J of DESIGN's recurrence are between these tensors."""
+    """One block, recorded for vector-Jacobian products: D, S and J of the recurrence are between these tensors."""
 
     before: Tensor  # the sum before it
     shortcut: Tensor
     branches: Sequence[Tensor]
 
     def pull(self, gradient: Tensor, through: Sequence[Tensor]) -> Tensor:
-        """Return the gradient at the sum before, of one that comes in at `through`: S^T D^T g, or J^T D^T g."""
+        """Return the gradient at the previous sum, of a gradient that arrives at `through`: S^T D^T g, or J^T D^T g."""
         (pulled,) = torch.autograd.grad(through, self.before, [gradient] * len(through), retain_graph=True)
         return pulled
 
@@ -145,18 +145,18 @@ def path_spectrum(
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's
     current mode.
 
-    With G_k the gradient carried by paths of length k, going back over block i: `G_k <- S_i^T D_i^T G_k + J_i^T D_i^T
-    G_(k-1)`, where S is the Jacobian of the shortcut, J of the branch, and D of what lies between the addition before
-    and this block. That is n²/2 block products and memory linear in n.
+    With G_k the gradient carried by paths of length k, the recurrence back over block i is `G_k <- S_i^T D_i^T G_k +
+    J_i^T D_i^T G_(k-1)`, where S is the Jacobian of the shortcut, J of the branch, and D of the operations between the
+    previous addition and this block. It costs n²/2 block products, and memory linear in n.
 
     Args:
         network: a chain of residual blocks, or its view.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
-        loss: in place of the mean cross-entropy.
+        loss: of outputs and labels; the mean cross-entropy by default.
         progress: notified of the blocks done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -183,7 +183,7 @@ def path_spectrum(
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
 
 
-@analysis("sampled-paths", "Veit et al.'s estimate of it", needs=("chain",), images=32, trained=True)
+@analysis("sampled-paths", "Veit et al.'s estimate of the same", needs=("chain",), images=32, trained=True)
 def sample_paths(
     network: nn.Module,
     images: Images,
@@ -208,7 +208,7 @@ def sample_paths(
         loss: of outputs and labels; the mean cross-entropy.
         progress: notified of the lengths done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -224,7 +224,8 @@ def sample_paths(
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
         raise WrongValueError(
-            f"lengths must be from 0 to the number of blocks, {n}, and draws at least 1; got {lengths} and {draws}"
+            f"lengths must lie between 0 and the number of blocks, {n}, and draws must be at least 1; got {lengths} "
+            f"and {draws}"
         )
     generator = torch.Generator().manual_seed(seed)
     norms = []
@@ -250,13 +251,14 @@ def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:
 
 
 def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> View:
-    """Return the network's view, refused if it is no chain or the batch does not fit."""
+    """Return the network's view. Raises UserError if it is not a chain or the batch does not fit."""
     view = as_view(network, images)
     check_batch(images, labels, loss)
     if not view.is_chain:
         kinds = ", ".join(sorted({block.kind for block in view.blocks}))
         raise UnseenError(
-            f"path lengths are defined for a chain of residual blocks; this network's blocks ({kinds}) are not one"
+            f"path lengths are defined for a chain of residual blocks, and this network's blocks ({kinds}) do not "
+            "form one"
         )
     return view
 
@@ -268,7 +270,7 @@ def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[lis
     links = []
     for index in range(len(view)):
         before = live.stream.detach().requires_grad_()
-        # a copy, which in-place activations may change
+        # a copy, as in-place activations may change it
         shortcut, branches = view.sides(index, live._replace(stream=before.clone()))
         if any(branch.shape != shortcut.shape for branch in branches):
             raise UnseenError(

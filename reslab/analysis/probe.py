@@ -1,4 +1,4 @@
-"""What can a linear classifier read of each block's output? A ridge probe, fitted on half of the images and tested on
+"""What can a linear classifier read from each block's output? A ridge probe, fitted on half of the images and tested on
 the others (Alain & Bengio 2017).
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Probes(Result):
-    """The error (a fraction) of a linear classifier of each block's output, on images that it was not fitted on."""
+    """The error (a fraction) of a linear classifier on each block's output, on images that it was not fitted to."""
 
     blocks: Sequence[Block]
     error: Float[Tensor, "n"]
@@ -39,7 +39,7 @@ class Probes(Result):
         return pd.DataFrame({"error": self.error.tolist()}, index=index)
 
     def figure(self) -> "Figure":
-        """Return the errors over the depth, with two standard errors of a fraction of so many images."""
+        """Plot the errors over the depth, with two standard errors of a fraction of so many images."""
         figure = new_figure()
         axes = figure.subplots()
         spread = 2 * (self.error * (1 - self.error) / self.tested).sqrt()
@@ -53,7 +53,7 @@ class Probes(Result):
         return figure
 
 
-@analysis("probe", "what a linear classifier reads of each block", needs=("blocks",), images=1000, trained=True)
+@analysis("probe", "what a linear classifier can read from each block", needs=("blocks",), images=1000, trained=True)
 def probe(
     network: nn.Module,
     images: Images,
@@ -65,17 +65,18 @@ def probe(
 ) -> Probes:
     """Return the held-out error of a ridge regression from each block's output, averaged over pixels, onto the classes.
 
-    Features are centred, and the penalty is `ridge` times their mean variance times the images. It costs two passes.
+    Features are centred, and the penalty is `ridge` times their mean variance times the number of images. It costs two
+    passes.
 
     Args:
         network: any network with blocks, or its view; in evaluation mode.
-        images: `[B, …]`, run in batches; a random half of them is fitted on, the others tested on.
+        images: `[B, …]`, run in batches; the probe is fitted to a random half and tested on the others.
         labels: int64 `[B]`.
         ridge: of the penalty; above 0.
         seed: of the halves.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 128)
@@ -90,7 +91,7 @@ def probe(
     """
     check_batch(images, labels)
     if len(images) < 4 or ridge <= 0:
-        raise WrongValueError(f"a probe needs four images or more and a ridge over 0; got {len(images)} and {ridge}")
+        raise WrongValueError(f"a probe needs at least four images and a ridge above 0; got {len(images)} and {ridge}")
     view = as_view(network, images)
     features: list[list[Tensor]] = [[] for _ in view.blocks]
     with evaluating(view), torch.inference_mode():

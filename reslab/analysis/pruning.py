@@ -1,5 +1,5 @@
-"""How many blocks can go? Removed one after another, always the one that is missed least: ranked once, or again after
-each.
+"""How many blocks can go? The least important block is removed again and again, with a ranking made once, or anew after
+each removal.
 """
 
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ class Pruning(Result):
     """
 
     blocks: Sequence[Block]
-    greedy: Sequence[int]  # ranked again after each
-    once: Sequence[int]  # ranked in the whole network
+    greedy: Sequence[int]  # ranked anew after each removal
+    once: Sequence[int]  # ranked once, in the whole network
     losses: Float[Tensor, "2 gone"]  # greedy and once
     errors: Float[Tensor, "2 gone"]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row for each number of blocks gone."""
+        """Return a row per number of removed blocks."""
         import pandas as pd
 
         columns: dict[str, list[object]] = {}
@@ -49,7 +49,7 @@ class Pruning(Result):
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self.greedy) + 1, name="blocks gone"))
 
     def figure(self) -> "Figure":
-        """Return loss and error over the number of blocks gone."""
+        """Plot loss and error over the number of removed blocks."""
         figure = new_figure()
         last = [f"{value:.2g}" for value in self.losses[:, -1].tolist()]
         figure.suptitle(
@@ -67,7 +67,7 @@ class Pruning(Result):
         return figure
 
 
-@analysis("prune", "the blocks that are missed least, one after another", needs=("blocks",), images=250, trained=True)
+@analysis("prune", "the least important blocks, one after another", needs=("blocks",), images=250, trained=True)
 def prune(
     network: nn.Module,
     images: Images,
@@ -78,9 +78,10 @@ def prune(
     precision: Precision = "32",
     progress: Progress = silent,
 ) -> Pruning:
-    """Return the order in which blocks go if each time the loss rises least, beside that of one ranking at the start.
+    """Return the greedy order of removal, in which each step raises the loss least, and the order of a single ranking
+    at the start.
 
-    With n blocks, each step costs about n²/2 block evaluations, and memory for what is live at one place a batch.
+    With n blocks, each step costs about n²/2 block evaluations, and memory for the live values at one place per batch.
 
     Args:
         network: any network with blocks, or its view; measured in evaluation mode.
@@ -91,7 +92,7 @@ def prune(
         precision: "32" or "bf16", in which it computes.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -107,7 +108,7 @@ def prune(
     n = len(view)
     steps = max(1, n // 2) if steps is None else steps
     if not 1 <= steps <= n:
-        raise WrongValueError(f"steps must be from 1 to the number of blocks, {n}; got {steps}")
+        raise WrongValueError(f"steps must lie between 1 and the number of blocks, {n}; got {steps}")
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision, loss)
         gates = torch.ones(n, device=images.device)
@@ -125,7 +126,7 @@ def prune(
 
 
 def _losses_without(fast: View, gates: Tensor, images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
-    """Return the loss without each further block, `[n]`; infinite for those that are gone already."""
+    """Return the loss without each further block, `[n]`; infinite for those already removed."""
     total = torch.zeros(len(fast), dtype=torch.float64)
     total[gates.cpu() == 0] = torch.inf
     for _, x, y in batches(images, labels, batch):
@@ -141,7 +142,7 @@ def _losses_without(fast: View, gates: Tensor, images: Tensor, labels: Tensor, b
 
 
 def _read(fast: View, order: Sequence[int], images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
-    """Return loss and error with none of the blocks gone, one, two, …, `[k + 1, 2]`."""
+    """Return loss and error with 0, 1, 2, … blocks removed, `[k + 1, 2]`."""
     total = torch.zeros(len(order) + 1, 2, dtype=torch.float64)
     for _, x, y in batches(images, labels, batch):
         gates = torch.ones(len(fast), device=images.device)

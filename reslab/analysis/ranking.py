@@ -1,4 +1,4 @@
-"""How well one measure ranks as another does: Spearman's correlation, with its interval."""
+"""How far two measures agree in their ranking: Spearman's correlation, with its interval."""
 
 import math
 from typing import NamedTuple
@@ -16,12 +16,11 @@ class RankCorrelation(NamedTuple):
 
 
 def spearman(a: Tensor, b: Tensor) -> RankCorrelation:
-    """Return Spearman's rank correlation of two measures `[n]`, of the pairs that are finite, equal values at their
-    mean rank.
+    """Return Spearman's rank correlation of two measures `[n]` over the finite pairs; ties get their mean rank.
 
-    The interval is Fisher's, with the variance (1 + ρ²/2)/(n - 3) of ranks (Bonett & Wright 2000, eq. 4). A perfect
-    correlation counts for it as halfway to the next lower one that n ranks can have, so that few pairs do not look
-    certain.
+    The interval is Fisher's, with the variance (1 + ρ²/2)/(n - 3) of ranks (Bonett & Wright 2000, eq. 4). For the
+    interval, a perfect correlation counts as halfway to the next lower one possible with n ranks, so that a few pairs
+    do not look certain.
     """
     known = a.isfinite() & b.isfinite()
     x, y = (_ranks(values[known].double()) for values in (a, b))

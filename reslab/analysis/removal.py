@@ -1,5 +1,5 @@
-"""What a trained network loses with its blocks: one removed, k removed at random, or reordered (Veit et al. 2016,
-section 3).
+"""What a trained network loses when one block is removed, k blocks are removed at random, or blocks are reordered (Veit
+et al. 2016, section 3).
 """
 
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ class Removals(Result):
         return pd.DataFrame(rows, index=pd.Index([block.name for block in self.blocks], name="block"))
 
     def figure(self) -> "Figure":
-        """Return the error without each block; blocks that change shape are marked."""
+        """Plot the error without each block; blocks that change shape are marked."""
         figure = new_figure()
         axes = figure.subplots()
         colours = ["tab:blue" if block.identity else "tab:orange" for block in self.blocks]
@@ -62,17 +62,17 @@ class Removals(Result):
 
 @dataclass(frozen=True)
 class Damage(Result):
-    """The error rate (a fraction) under random damage of growing size: blocks removed, or pairs of blocks exchanged."""
+    """The error rate (a fraction) under increasing random damage: removed blocks, or swapped pairs of blocks."""
 
     what: str
     error: float
     amounts: Sequence[int]
     errors: Float[Tensor, "amounts draws"]
-    # Kendall's tau of the blocks' order, where they were exchanged
+    # Kendall's tau of the blocks' order, if blocks were swapped
     correlation: Float[Tensor, "amounts draws"] | None = None
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row an amount: mean and standard deviation over the draws."""
+        """Return a row per amount: mean and standard deviation over the draws."""
         import pandas as pd
 
         columns = {
@@ -84,7 +84,7 @@ class Damage(Result):
         return pd.DataFrame(columns, index=pd.Index(list(self.amounts), name=self.what))
 
     def figure(self) -> "Figure":
-        """Return the error of every draw over the amount, or over Kendall's tau."""
+        """Plot the error of every draw over the amount, or over Kendall's tau."""
         figure = new_figure()
         axes = figure.subplots()
         if self.correlation is None:
@@ -114,7 +114,7 @@ class Importance(Result):
         )
 
     def figure(self) -> "Figure":
-        """Return the gradients as bars."""
+        """Plot the gradients as bars."""
         figure = new_figure()
         axes = figure.subplots()
         axes.bar([block.name for block in self.blocks], self.gradient.tolist())
@@ -134,22 +134,21 @@ class Importance(Result):
 def remove_each(
     network: nn.Module, images: Images, labels: Classes, *, precision: Precision = "32", progress: Progress = silent
 ) -> Removals:
-    """Return the error in evaluation mode without each block in turn, every prefix run once: n²/2 block evaluations and
-    not n².
+    """Return the error in evaluation mode without each block in turn. Every prefix is run once, so that it costs n²/2
+    block evaluations instead of n².
 
-    Where it answers as the network does, a copy is used, with BatchNorms folded into the convolutions before them,
-    which moves float32 logits by about 1e-5 of their size; `precision="bf16"` computes in bfloat16, which moved trained
-    networks' error rates by less than half a point.
+    If it gives the same outputs, a copy is used with BatchNorms folded into the convolutions before them, which changes
+    float32 logits by about 1e-5 of their size. `precision="bf16"` computes in bfloat16, which changed the error rates
+    of trained networks by less than half a point.
 
     Args:
         network: any network of logits `[B, classes]` with blocks, or its view.
-        images: `[N, C, H, W]`, of any number: they are run in batches, or as one where an answer depends on the others
-            in its batch.
+        images: `[N, C, H, W]`, run in batches, or as one batch if outputs depend on it.
         labels: int64 `[N]`.
         precision: "32" or "bf16".
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -210,7 +209,7 @@ def remove_random(
         precision: "32" or "bf16", in which it computes.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -227,7 +226,8 @@ def remove_random(
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
         raise WrongValueError(
-            f"counts must be from 0 to the number of blocks, {n}, and draws at least 1; got {list(counts)} and {draws}"
+            f"counts must lie between 0 and the number of blocks, {n}, and draws must be at least 1; got "
+            f"{list(counts)} and {draws}"
         )
     generator = torch.Generator().manual_seed(seed)
     gates = torch.ones(len(counts), draws, n)
@@ -245,7 +245,7 @@ def remove_random(
     return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
 
 
-@analysis("reorder", "the error with blocks exchanged", needs=("chain", "logits"), trained=True, summary=("error",))
+@analysis("reorder", "the error with swapped blocks", needs=("chain", "logits"), trained=True, summary=("error",))
 def reorder(
     network: nn.Module,
     images: Images,
@@ -257,10 +257,10 @@ def reorder(
     precision: Precision = "32",
     progress: Progress = silent,
 ) -> Damage:
-    """Return the error after k random exchanges of two blocks of one shape, with Kendall's tau of the order (Veit et
+    """Return the error after k random swaps of two blocks of the same shape, with Kendall's tau of the order (Veit et
     al. 2016, Fig. 5b).
 
-    Blocks are exchanged within a stage, those that change shape and the network's first left in place.
+    Blocks are swapped within a stage; those that change shape and the network's first stay in place.
 
     Args:
         network: a chain of residual blocks that gives logits `[B, classes]`, or its view; measured in evaluation mode.
@@ -272,7 +272,7 @@ def reorder(
         precision: "32" or "bf16", in which it computes.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -281,14 +281,14 @@ def reorder(
         tensor([1., 1.])
 
     Raises:
-        UserError: if the network is no chain or has no two blocks that can be exchanged, gives no logits or draws
+        UserError: if the network is not a chain or has no two blocks that can be swapped, gives no logits or draws
             random numbers, or labels and images do not fit.
     """
     view = as_view(network, images)
     if not view.is_chain:
-        raise UnseenError("blocks can be exchanged in a chain of residual blocks only")
+        raise UnseenError("blocks can be swapped only in a chain of residual blocks")
     if draws < 1 or not swaps or min(swaps) < 0:
-        raise WrongValueError(f"swaps must be 0 or more, and draws at least 1; got {list(swaps)} and {draws}")
+        raise WrongValueError(f"swaps must be at least 0, and draws at least 1; got {list(swaps)} and {draws}")
     movable = [
         index
         for index, block in enumerate(view.blocks)
@@ -297,7 +297,7 @@ def reorder(
     groups = [list(group) for _, group in groupby(movable, key=lambda index: view.blocks[index].stage)]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
-        raise UnseenError("no two blocks of this network have one shape in one stage, so none can be exchanged")
+        raise UnseenError("no stage of this network has two blocks of the same shape, so none can be swapped")
     generator = torch.Generator().manual_seed(seed)
     orders = [list(range(len(view)))]
     for count in swaps:
@@ -316,8 +316,8 @@ def reorder(
 
 @analysis("importance", "dL/dg of each block's gate", needs=("blocks",), images=128, trained=True)
 def importance(network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy) -> Importance:
-    """Return dL/dg at g = 1 for every block's gate, in the network's current mode: what removing a block costs, to
-    first order, is minus that.
+    """Return dL/dg at g = 1 for every block's gate, in the network's current mode; removing a block costs minus that,
+    to first order.
 
     Args:
         network: any network with blocks, or its view.
@@ -325,7 +325,7 @@ def importance(network: nn.Module, images: Images, labels: Labels, *, loss: Loss
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels, a mean over the images; the mean cross-entropy.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -371,7 +371,7 @@ def _sweep(
     what: str,
     progress: Progress,
 ) -> list[float]:
-    """Return the error of every setting, of which the first is the network as it is; the stem is run once a batch."""
+    """Return the error of every setting, the first being the unchanged network; the stem is run once per batch."""
     wrong = torch.zeros(settings, dtype=torch.int64)
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision)

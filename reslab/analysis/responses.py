@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Response:
-    """The response of one convolution: `std` over batch, channels and pixels, of what `layer` gave."""
+    """The response of one convolution: `std` of the output of `layer` over batch, channels and pixels."""
 
     convolution: str
-    layer: str  # the BatchNorm that takes the convolution's output, or the convolution itself where none does
+    layer: str  # the BatchNorm after the convolution, or else the convolution itself
     std: float
 
 
@@ -42,7 +42,7 @@ class Responses(Result):
         return pd.DataFrame([vars(layer) for layer in self.layers])
 
     def figure(self) -> "Figure":
-        """Return both halves of Fig. 7: the standard deviations in the network's order, and sorted."""
+        """Plot both halves of Fig. 7: the standard deviations in the network's order, and sorted."""
         figure = new_figure(height=5)
         stds = [layer.std for layer in self.layers]
         for axes, values, order in zip(
@@ -53,25 +53,25 @@ class Responses(Result):
         return figure
 
 
-@analysis("responses", "what each block's layers add", needs=("convolutions",), images=128, trained=True)
+@analysis("responses", "the strength of each layer's response", needs=("convolutions",), images=128, trained=True)
 def responses(
     network: nn.Module, images: Images, *, kernel: int | None = 3, batch_statistics: bool = False
 ) -> Responses:
-    """Return the standard deviation of each convolution's response: after its BatchNorm and before what follows, a ReLU
-    or an addition.
+    """Return the standard deviation of each convolution's response: after its BatchNorm, and before the following ReLU
+    or addition.
 
-    In a v1 block that is the output of both BatchNorms. In a v2 block the BatchNorm after the first convolution counts,
-    and the second convolution has none between itself and the addition, so its own output does; the BatchNorm at a
-    block's start normalises a sum and no response.
+    In a v1 block that is the output of both BatchNorms. In a v2 block it is the BatchNorm after the first convolution,
+    and the output of the second convolution, which is added without one. The BatchNorm at the start of a v2 block
+    normalises a sum, which is not a response.
 
     Args:
         network: a network, or its view; measured in evaluation mode.
         images: `[B, C, H, W]`.
         kernel: only convolutions of this size, 3×3 as in the paper; None for all.
-        batch_statistics: normalise with the statistics of these images and not with the stored ones, which mean nothing
-            before training.
+        batch_statistics: normalise with the statistics of these images instead of the stored ones, which are
+            meaningless before training.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, _ = reslab.load_data("digits").sample("test", 32)
@@ -96,9 +96,9 @@ def responses(
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes the response of every convolution that runs under it, and of the BatchNorm that takes its output.
+    """Records the response of every convolution that runs under it, and of the BatchNorm after it.
 
-    It sees the operations themselves, and so not what a layer of its own class has behind them, such as an activation.
+    It sees operations and not modules, so an activation inside a custom layer is not part of the response.
     """
 
     def __init__(self, network: nn.Module, kernel: int | None) -> None:

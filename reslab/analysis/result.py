@@ -1,4 +1,4 @@
-"""What every analysis returns."""
+"""The base class of every analysis's result."""
 
 import io
 from abc import abstractmethod
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """A measurement that shows itself: as a table, as a figure, and in a notebook as both."""
+    """A measurement that displays itself: as a table, as a figure, and in a notebook as both."""
 
     @abstractmethod
     def to_frame(self) -> "pd.DataFrame":
@@ -26,7 +26,7 @@ class Result:
 
 
 def new_figure(width: float = 7.0, height: float = 3.5) -> "Figure":
-    """Return an empty figure that no global list of figures knows of; sizes in inches."""
+    """Return an empty figure outside pyplot's global list; sizes in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

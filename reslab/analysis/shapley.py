@@ -1,7 +1,7 @@
-"""What each block gives, alone and together with others: its Shapley value (Shapley 1953), by random permutations
-(Castro et al. 2009).
+"""What each block contributes, alone and with others: its Shapley value (Shapley 1953), by random permutations (Castro
+et al. 2009).
 
-The players are the blocks, and what a set of them is worth is minus the loss of the network in which the others'
+The players are the blocks, and the worth of a set of blocks is minus the loss of the network in which all other
 branches are zero.
 """
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ShapleyValues(Result):
-    """By how much each block lowers the loss on average over the orders in which blocks may come: they add up to what
-    all of them do.
+    """By how much each block lowers the loss, averaged over the orders in which blocks can be added. The values add up
+    to the effect of all blocks.
     """
 
     blocks: Sequence[Block]
@@ -48,7 +48,7 @@ class ShapleyValues(Result):
         return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
 
     def figure(self) -> "Figure":
-        """Return the values as bars, with two standard errors."""
+        """Plot the values as bars, with two standard errors."""
         figure = new_figure()
         axes = figure.subplots()
         names = [block.name for block in self.blocks]
@@ -63,7 +63,7 @@ class ShapleyValues(Result):
 
 @analysis(
     "shapley",
-    "what each block gives on average",
+    "each block's average contribution",
     needs=("blocks",),
     images=250,
     trained=True,
@@ -82,8 +82,8 @@ def shapley(
 ) -> ShapleyValues:
     """Return every block's Shapley value of the loss, in evaluation mode.
 
-    Blocks come one after another in a random order, and each run begins at the block that came: about n²/2 block
-    evaluations for a permutation of n blocks, and memory for what is live at n places.
+    Blocks are added in a random order, and each run starts at the added block: about n²/2 block evaluations per
+    permutation of n blocks, and memory for the live values at n places.
 
     Args:
         network: any network with blocks, or its view; measured in evaluation mode.
@@ -95,7 +95,7 @@ def shapley(
         seed: of the orders.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -128,10 +128,10 @@ def shapley(
 
 
 def _losses(fast: View, x: Tensor, y: Tensor, order: Sequence[int], loss: Loss) -> list[float]:
-    """Return the loss with no block, and after each that comes."""
+    """Return the loss with no block, and after each added block."""
     n = len(fast)
     gates = torch.zeros(n, device=x.device)
-    before: list[Live] = [fast.stem(x)] * n  # what is live before each block, in memory that is only read
+    before: list[Live] = [fast.stem(x)] * n  # the live values before each block, in memory that is only read
 
     def value(start: int) -> float:
         live = before[start]

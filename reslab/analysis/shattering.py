@@ -29,8 +29,8 @@ class Shattering(Result):
 
     gradients: Floats  # [points, numbers of an image]
     autocorrelation: Floats
-    white: Floats  # each point on its own: gradients that are shattered
-    brown: Floats  # each point is the last plus noise: gradients of a network with one hidden layer
+    white: Floats  # independent points: shattered gradients
+    brown: Floats  # each point is the previous one plus noise: gradients of a network with one hidden layer
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per lag."""
@@ -40,7 +40,7 @@ class Shattering(Result):
         return pd.DataFrame({"lag": range(len(self.autocorrelation)), **columns})
 
     def figure(self) -> "Figure":
-        """Return the autocorrelation over the lags, between the two noises."""
+        """Plot the autocorrelation over the lags, between the two noises."""
         figure = new_figure()
         axes = figure.add_subplot()
         axes.plot(self.brown, "--", color="sienna", label="brown noise")
@@ -65,8 +65,8 @@ def shattering(
     """Return the autocorrelation of the gradient of one output with respect to the input, at inputs on the line between
     two images.
 
-    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images is
-    the same for any network.
+    The paper's minimal networks take one number from -2 to 2, at initialisation (section 2); a line between images
+    generalises this to any network.
 
     Args:
         network: a network with outputs `[B, K]`, or its view; measured in evaluation mode, so that each point has a
@@ -75,11 +75,11 @@ def shattering(
         points: inputs on the line, ends included.
         lags: the largest lag, in steps between points.
         logit: which output.
-        batch_statistics: normalise with the statistics of the points (as constants) and not with the stored ones, which
-            mean nothing before training.
+        batch_statistics: normalise with the statistics of the points (as constants) instead of the stored ones, which
+            are meaningless before training.
         seed: of the two noises.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
         >>> images, _ = reslab.load_data("digits").sample("test", 2)
@@ -88,17 +88,19 @@ def shattering(
         True
 
     Raises:
-        UserError: if the network has NaN weights or no such output, answers otherwise beside other images, does not
-            take the images, or these are not two different ones.
+        UserError: if the network has NaN weights or no such output, its output for an image depends on the others, it
+            does not accept the images, or these are not two different ones.
     """
     if not 1 <= lags < points:
-        raise WrongValueError(f"lags must be from 1 to {points - 1}, one less than the {points} points, got {lags}")
+        raise WrongValueError(
+            f"lags must lie between 1 and {points - 1}, one less than the {points} points; got {lags}"
+        )
     if not isinstance(images, Tensor) or not images.is_floating_point():
         given = images.dtype if isinstance(images, Tensor) else "several inputs"
-        raise WrongValueError(f"a line lies between two images of floating-point numbers, and not between {given}")
+        raise WrongValueError(f"the ends of a line must be floating-point images, got {given}")
     if len(images) != 2 or torch.equal(images[0], images[1]):
         raise WrongValueError(
-            f"images must be two different ones, the ends of the line, of shape [2, …], got {list(images.shape)}"
+            f"expected two different images, the ends of the line, of shape [2, …]; got {list(images.shape)}"
         )
     network = as_network(network, images)
     places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(
@@ -108,7 +110,7 @@ def shattering(
     with evaluating(network, line if batch_statistics else None):
         if not answers_alone(network, images):
             raise UnseenError(
-                "an image's answer depends on the others in its batch (BatchNorm without statistics?), so that no "
+                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
                 "point has a gradient of its own"
             )
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
@@ -125,9 +127,9 @@ def autocorrelation(series: Floats, lags: int) -> Floats:
     """Return `Σ_i z_i · z_(i+k) / Σ_i z_i · z_i` for k = 0 … lags, `[lags + 1]`, of points `[T, d]`, with z the series
     less its mean over the points.
 
-    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). A sum over T - k products: even a slow series falls with
-    the lag. For a constant series, where it is 0/0, it is taken to be 1: each point tells the next one exactly.
-    Rounding counts as constant.
+    It is 1 at lag 0 and at most 1 in size (Cauchy-Schwarz). As a sum of T - k products it falls with the lag even for a
+    slow series. For a constant series, where it is 0/0, it is taken to be 1, as each point determines the next. A
+    series that varies only by rounding counts as constant.
     """
     centred = series - series.mean(0)
     power = (centred**2).sum()
@@ -144,8 +146,7 @@ def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
         if not isinstance(out, Tensor) or out.dim() != 2 or not 0 <= logit < out.shape[1]:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise MismatchError(
-                f"logit {logit} was asked for, but the network's output is {shape}, and [B, more than {logit}] was "
-                "expected"
+                f"there is no logit {logit}: the network's output is {shape}; expected [B, more than {logit}]"
             )
         (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
     return gradient.flatten(1).double().cpu().numpy()

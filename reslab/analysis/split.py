@@ -1,8 +1,8 @@
-"""What does each block say? The logits as a sum, exactly: the stem's part, one part per block, and the biases'.
+"""What does each block say? The logits as an exact sum: the stem's part, one part per block, and the biases' part.
 
-From the value that a branch adds, the logits are reached through shortcuts alone. With the masks of ReLUs, the choices
-of max-pools and the statistics of normalisations as they are for an image, that way is linear but for biases, so that
-the logits are the sum of what each branch's value becomes, and the stem's, and each bias.
+A branch's value reaches the logits through shortcuts alone. With the masks of ReLUs, the choices of max-pools and the
+statistics of normalisations fixed at an image's, that way is linear but for biases. So the logits are the sum of the
+parts of the stem, of each branch and of each bias.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 
 BATCH = 32
 MOST_NAMED = 20
-"""Classes that have room for their names."""
+"""The largest number of classes whose names fit in the figure."""
 TOLERANCE = 1e-5
-"""By how much the parts may miss the logits, of the largest logit; in float64 they miss by about 1e-14."""
+"""The tolerance between the sum of the parts and the logits, relative to the largest logit; in float64 the difference
+is about 1e-14.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Split(Result):
-    """The parts of every image's logits: they add up to these."""
+    """The parts of every image's logits, which add up to the logits."""
 
     blocks: Sequence[Block]
     classes: Sequence[int]
@@ -49,25 +51,25 @@ class Split(Result):
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the parts."""
+        """Return the names of the parts: "stem", the blocks' names, and "bias"."""
         return ["stem", *(block.name for block in self.blocks), "bias"]
 
     @property
     def lens(self) -> Float[Tensor, "places b classes"]:
-        """Return the logits of the stem alone, and after each block, through the rest as it is for the image,
-        `[n + 1, B, C]`: the parts so far, and the biases.
+        """Return the logits of the stem alone and after each block, with the masks of the whole network, `[n + 1, B,
+        C]`: the sum of the parts so far, and the biases.
         """
         return self.parts[:-1].cumsum(0) + self.parts[-1]
 
     @property
     def margins(self) -> Float[Tensor, "parts b"]:
-        """Return what each part gives to the answer over the runner-up, `[n + 2, B]`: they add up to the margin."""
+        """Return each part of the margin of the answer over the runner-up, `[n + 2, B]`; they add up to the margin."""
         answer, second = self.logits.topk(2, 1).indices.expand(len(self.parts), -1, -1).unbind(2)
         return (self.parts.gather(2, answer[..., None]) - self.parts.gather(2, second[..., None])).squeeze(2)
 
     @property
     def deciding(self) -> Int64[Tensor, "b"]:
-        """Return the number of the block that gives most to the answer over the runner-up, `[B]`."""
+        """Return the index of the block that contributes most to this margin, `[B]`."""
         return self.margins[1:-1].argmax(0)
 
     @property
@@ -76,7 +78,7 @@ class Split(Result):
         return self.parts.mean(1)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row per part: what it gives to the answer's logit and to the margin on average, and the share of the
+        """Return a row per part: its mean contribution to the answer's logit and to the margin, and the share of the
         images that it decides.
         """
         import pandas as pd
@@ -91,7 +93,7 @@ class Split(Result):
         return pd.DataFrame(columns, index=pd.Index(self.names, name="part"))
 
     def figure(self) -> "Figure":
-        """Return what each part gives to the margin, and to each class's logit on average over all images."""
+        """Plot each part's contribution to the margin, and to each class's logit on average over all images."""
         figure = new_figure(10, 4)
         left, right = figure.subplots(1, 2)
         low, high = (self.margins.quantile(share, 1) for share in (0.25, 0.75))
@@ -119,19 +121,20 @@ class Split(Result):
 def split(
     network: nn.Module, images: Images, *, classes: Sequence[int] | None = None, progress: Progress = silent
 ) -> Split:
-    """Return the parts that the stem, each block and the biases have in every image's logits, computed in float64.
+    """Return the parts of every image's logits that come from the stem, from each block and from the biases, computed
+    in float64.
 
-    It costs a forward pass, and for each class a backward pass along the shortcuts alone. That the parts add up to the
-    logits, and these are the network's, is checked at every batch.
+    It costs a forward pass, and for each class a backward pass along the shortcuts alone. Every batch is checked: the
+    parts must add up to the logits, and these must be the network's.
 
     Args:
-        network: a network of residual blocks, or its view; in evaluation mode. What normalises with an image's own
-            statistics on the way from a branch to the logits, a LayerNorm, keeps these as they are.
+        network: a network of residual blocks, or its view; in evaluation mode. A LayerNorm on the way from a branch to
+            the logits keeps each image's statistics fixed.
         images: `[B, …]`, run in batches.
         classes: the columns of the logits that are split, two or more; None means all.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, _ = reslab.load_data("digits").sample("test", 32)
@@ -142,16 +145,22 @@ def split(
         True
 
     Raises:
-        UserError: if the network is no chain of residual blocks or gives no logits, an image's answer depends on the
-            others in its batch, there is no such class, or what leads from the blocks to the logits is not linear.
+        UserError: if the network is not a chain of residual blocks or returns no logits; if an image's output depends
+            on the rest of its batch; if there is no such class; or if the way from the blocks to the logits is not
+            linear.
     """
     view = as_view(network, images)
     if not view.is_chain or not all(place.plain for place in view.plan.places):
-        raise UnseenError("logits are split over a chain of plain sums of a shortcut and branches, which this is not")
+        raise UnseenError(
+            "only a chain of blocks that each add a branch to a shortcut can be split, and this network is not one; "
+            "try a residual network, such as resnet20"
+        )
     found = []
     with evaluating(view):
         if not answers_alone(view.whole, images):
-            raise UnseenError("an image's answer depends on the others in its batch, so it has no parts of its own")
+            raise UnseenError(
+                "the output for an image depends on the rest of its batch, so it cannot be split by itself"
+            )
         exact = copied(view).double().eval().requires_grad_(False)
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
@@ -160,9 +169,7 @@ def split(
             with torch.no_grad():
                 own = view.whole(x)
             if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):
-                raise UnseenError(
-                    "the network answers otherwise in float64, so the parts would not be those of its own"
-                )
+                raise UnseenError("the network gives other outputs in float64, so the parts would not be its own")
             found.append((parts.cpu(), logits.cpu()))
             progress("split", min(start + BATCH, len(images)), len(images))
     parts, logits = (torch.cat(column, -2) for column in zip(*found, strict=True))
@@ -178,10 +185,12 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     tail = _Tail(exact)
     logits = tail.run(x, None)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        raise UnseenError("the network gives no logits [B, classes], so there is nothing to split")
+        raise UnseenError("the network does not return logits [B, classes], so there is nothing to split")
     if classes is not None:
         if len(set(classes)) < 2 or not all(0 <= each < logits.shape[1] for each in classes):
-            raise WrongValueError(f"classes must be two or more from 0 to {logits.shape[1] - 1}, got {list(classes)}")
+            raise WrongValueError(
+                f"classes must be at least two numbers from 0 to {logits.shape[1] - 1}, got {list(classes)}"
+            )
         logits = logits[:, list(classes)]
     sources = [tail.added[node] for node in tail.starts] + [made for made, _ in tail.biased]
     amounts = [source.detach() for source in sources[: len(tail.starts)]] + [offset for _, offset in tail.biased]
@@ -196,14 +205,15 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     missing = (parts.sum(0) - logits).abs().max() / logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny)
     if not missing <= TOLERANCE:
         raise UnseenError(
-            f"the parts miss the logits by {missing.item():.1g} of these: what leads from the blocks to the logits is "
-            "not linear with masks and statistics fixed, or adds what is no layer's bias"
+            f"the parts do not add up to the logits (relative error {missing.item():.1g}): with masks and statistics "
+            "fixed, the way from the blocks to the logits is not linear, or it adds something that is not a "
+            "layer's bias"
         )
     return parts, logits
 
 
 class _Tail(fx.Interpreter):
-    """Runs a view's graph so that gradients go back along the shortcuts, to the stem and to each branch's value."""
+    """Runs a view's graph so that gradients flow back along the shortcuts, to the stem and to each branch's value."""
 
     def __init__(self, view: View) -> None:
         super().__init__(view, graph=view.graph)
@@ -213,27 +223,27 @@ class _Tail(fx.Interpreter):
         self.starts = [places[0].input, *(branch for _, branch in branches)]
         self.groups = [0, *(place for place, _ in branches)]
         self.added: dict[fx.Node, Tensor] = {}
-        self.biased: list[tuple[Tensor, Tensor]] = []  # what a layer with a bias gives, and what it would give of zeros
+        self.biased: list[tuple[Tensor, Tensor]] = []  # the output of a layer with a bias, and its output for zeros
         self.on_the_way = reached([view.graph.output_node()], attrgetter("all_input_nodes"), self.starts)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node; a node that starts a part is detached from what came before."""
+        """Run a node; a node that starts a part is detached from the graph before it."""
         with torch.set_grad_enabled(n in self.on_the_way):
             value = super().run_node(n)
         if n in self.starts:
             self.added[n] = value.detach().requires_grad_()
-            return self.added[n].clone()  # which may be added to in place
+            return self.added[n].clone()  # as it may be added to in place
         if n in self.on_the_way and isinstance(value, Tensor) and value.requires_grad and n.op == "call_module":
             self._note_bias(n, value)
         return value
 
     def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a layer; a LayerNorm with the deviation that it finds as a constant."""
+        """Run a layer; for a LayerNorm, the standard deviation is treated as a constant."""
         module = self.module.get_submodule(str(target))
         if isinstance(module, nn.LayerNorm) and torch.is_grad_enabled():
             return self._layer_norm(args[0], module.normalized_shape, module.weight, module.bias, module.eps)
         out = module(*args, **kwargs)
-        # of a layer with a bias its own output is kept, and it may be overwritten in place
+        # the output of a layer with a bias is kept, and may be overwritten in place
         return out.clone() if isinstance(module, _BIASED) else out
 
     def call_function(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -250,7 +260,7 @@ class _Tail(fx.Interpreter):
         bias: Tensor | None = None,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Return what F.layer_norm gives, linear in the input but for the bias: the deviation is a constant."""
+        """Return the value of F.layer_norm with a constant standard deviation: linear in the input but for the bias."""
         dims = tuple(range(-len(normalized_shape), 0))
         deviation = (input.detach().var(dims, correction=0, keepdim=True) + eps).sqrt()
         scaled = (input - input.mean(dims, keepdim=True)) / deviation
@@ -270,4 +280,4 @@ class _Tail(fx.Interpreter):
 
 
 _BIASED = (_BatchNorm, _ConvNd, nn.Linear)
-"""Layers that give something of zeros."""
+"""Layers whose output for zeros is not zero."""

@@ -1,4 +1,4 @@
-"""What every analysis takes: a network, images, and mostly labels; how they are checked, and left as they were."""
+"""The input of every analysis: a network, images, and mostly labels. They are checked here, and left unchanged."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -36,14 +36,14 @@ Labels = Shaped[Tensor, "b ..."]
 """A class for each image, or whatever the loss takes."""
 
 Loss = Callable[[Any, Labels], Float[Tensor, ""]]
-"""From outputs, logits `[B, classes]` for most, and labels `[B]` to a number; the mean cross-entropy where nothing else
-is said.
+"""A function of outputs (mostly logits `[B, classes]`) and labels `[B]` that returns a number; the mean cross-entropy
+by default.
 """
 
 
 class Careful(Protocol[P, R]):
-    """A function of a network, to which `output` says which of the network's outputs is meant, and whose images may be
-    a dict or a tuple of what the network takes.
+    """A function of a network with an additional argument `output`, which selects one of the network's outputs. Its
+    images may also be a dict or a tuple of the network's inputs.
     """
 
     @overload
@@ -68,8 +68,8 @@ def analysis(
     summary: tuple[str, ...] = (),
     alias: str | None = None,
 ) -> Callable[[Callable[P, R]], Careful[P, R]]:
-    """Make a function an analysis of `reslab analyze`, careful of its network, and have its docstring say what it
-    needs; `reslab.analysis.Analysis` says what the arguments are.
+    """Register a function as an analysis of `reslab analyze`, make it leave its network unchanged, and add its
+    requirements to its docstring. The arguments are explained in `reslab.analysis.Analysis`.
     """
 
     def make(function: Callable[P, R]) -> Careful[P, R]:
@@ -80,8 +80,8 @@ def analysis(
 
 
 def careful(function: Callable[P, R]) -> Careful[P, R]:
-    """Have a function of a network (and images and labels) take `output` too, leave the network as it was, and say in
-    one line what it cannot do with it.
+    """Wrap a function of a network (and images and labels): it takes `output` too, leaves the network unchanged, and
+    reports in one line what it cannot do.
     """
     signature = inspect.signature(function)
     if "network" not in signature.parameters:
@@ -89,7 +89,7 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
 
     @wraps(function)
     def leaving(*args: Any, output: Output = None, **kwargs: Any) -> R:
-        given = signature.bind(*args, **kwargs)  # what does not fit the function is a TypeError, as of any function
+        given = signature.bind(*args, **kwargs)  # wrong arguments are a TypeError, as for any function
         for name in ("images", "labels"):
             if name in given.arguments:
                 given.arguments[name] = _detached(name, given.arguments[name])
@@ -111,12 +111,12 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
 
 
 def _alone(network: nn.Module) -> nn.Module:
-    """Return the network itself, of one as a whole or a view."""
+    """Return the network itself, given a wrapped network or a view."""
     return network.network if isinstance(network, Whole) else network
 
 
 def _answering(network: nn.Module, images: Any, output: Output) -> nn.Module:
-    """Return a network that takes the images in one argument, and gives the output asked for."""
+    """Return a network that takes the images in one argument and returns the chosen output."""
     if isinstance(network, View):
         if output in (None, network.output):
             return network
@@ -128,32 +128,32 @@ def _answering(network: nn.Module, images: Any, output: Output) -> nn.Module:
 
 
 def path_in(network: nn.Module, path: str) -> str:
-    """Return a module's path as the network itself has it, of its path in one from `as_network`."""
+    """Return a module's path in the original network, given its path in the result of `as_network`."""
     return path.removeprefix("network.") if isinstance(network, Whole) else path
 
 
 def _detached(name: str, values: Any) -> Any:
-    """Return images or labels without the graph that they may come from; images in a dict or a tuple as `Inputs`.
+    """Return images or labels detached from any graph; images in a dict or a tuple as `Inputs`.
 
     Raises:
-        UserError: if they are no tensor, none, not finite, or not as many in each.
+        UserError: if they are not tensors, empty, not finite, or of different lengths.
     """
     if name == "images" and isinstance(values, Mapping | tuple | Inputs):
         values = values.parts if isinstance(values, Inputs) else values
         parts = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         if not parts or len({part.shape[:1] for part in parts}) != 1:
             raise WrongValueError(
-                f"images in a {type(values).__name__} are tensors [B, …] of one B, got {shapes_of(values)}"
+                f"images in a {type(values).__name__} must be tensors [B, …] with the same B, got {shapes_of(values)}"
             )
         return Inputs(tree_map(lambda leaf: _detached("parts", leaf) if isinstance(leaf, Tensor) else leaf, values))
     if not isinstance(values, Tensor):
         raise WrongValueError(
-            f"{name} must be a tensor [B, …], got {type(values).__name__}; of a loader's batches, torch.cat makes one"
+            f"{name} must be a tensor [B, …], got {type(values).__name__}; join a loader's batches with torch.cat"
         )
     if not values.dim() or not len(values):
-        raise WrongValueError(f"{name} must be a tensor [B, …] of one or more, got {list(values.shape)}")
+        raise WrongValueError(f"{name} must be a tensor [B, …] with B at least 1, got {list(values.shape)}")
     if not values.isfinite().all():
-        raise WrongValueError(f"{name} hold NaN or infinity; finite numbers were expected")
+        raise WrongValueError(f"{name} must be finite, and contain NaN or infinity")
     return values.detach()
 
 
@@ -161,7 +161,7 @@ def as_view(network: nn.Module, images: Tensor) -> View:
     """Return the network's view, or the view itself if it is one.
 
     Raises:
-        UserError: if what the network holds is not sound, it has no blocks, or it does not take the images.
+        UserError: if its weights are not sound, it has no blocks, or it does not accept the images.
     """
     if isinstance(network, View):
         as_network(network, images)
@@ -171,10 +171,10 @@ def as_view(network: nn.Module, images: Tensor) -> View:
 
 
 def as_network(network: nn.Module, images: Tensor) -> nn.Module:
-    """Return the network, out of its view if it is one, for an analysis that needs no blocks.
+    """Return the network, or the network of a view, for an analysis that needs no blocks.
 
     Raises:
-        UserError: if what the network holds is not sound, or it does not take the images.
+        UserError: if its weights are not sound, or it does not accept the images.
     """
     network = out_of_view(network)
     check_weights(_alone(network))
@@ -188,7 +188,7 @@ def as_network(network: nn.Module, images: Tensor) -> nn.Module:
 
 
 def out_of_view(network: nn.Module) -> nn.Module:
-    """Return the network that a view is of, which takes and gives what the view does; any other itself."""
+    """Return the network of a view, with the view's inputs and outputs; any other network itself."""
     if not isinstance(network, View):
         return network
     plain = network.keys is None and network.output is None
@@ -197,25 +197,26 @@ def out_of_view(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def check_weights(network: nn.Module) -> None:
-    """Refuse a network whose numbers cannot be a trained or a fresh one's.
+    """Reject a network with unusable weights.
 
     Raises:
-        UserError: if it has none, being on the meta device, or a parameter, a BatchNorm's statistics or a buffer hold
-            what no network computes with.
+        UserError: if it is on the meta device, or a parameter, a BatchNorm's statistics or a buffer hold impossible
+            values.
     """
     for name, parameter in network.named_parameters():
         if parameter.is_meta:
-            raise UnseenError(f"parameter {name} is on the meta device, where there are shapes and no numbers")
+            raise UnseenError(
+                f"parameter {name} is on the meta device, which holds shapes without numbers; build the "
+                "network on a real device"
+            )
         if not parameter.isfinite().all():
-            raise UnseenError(f"parameter {name} holds NaN or infinity; an analysis of it would mean nothing")
+            raise UnseenError(f"parameter {name} contains NaN or infinity, so an analysis would be meaningless")
     for name, buffer in network.named_buffers():
         if buffer.isnan().any():
-            raise UnseenError(f"buffer {name} holds NaN; an analysis of it would mean nothing")
+            raise UnseenError(f"buffer {name} contains NaN, so an analysis would be meaningless")
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and not _sound(module):
-            raise UnseenError(
-                f"BatchNorm {name} has statistics that no images give: infinite ones, or a variance below 0"
-            )
+            raise UnseenError(f"BatchNorm {name} has impossible statistics: an infinite value, or a variance below 0")
 
 
 def _sound(batchnorm: _BatchNorm) -> bool:
@@ -228,8 +229,8 @@ def _sound(batchnorm: _BatchNorm) -> bool:
 
 
 def agree(answers: Any, others: Any, tolerance: float) -> bool:
-    """Return whether two outputs of a network are one but for rounding: tensor by tensor, by the norm of the difference
-    over the norm.
+    """Return whether two outputs of a network agree but for rounding: for each tensor, by the norm of the difference
+    relative to the norm.
     """
     pairs = zip(tensors_of(answers), tensors_of(others), strict=True)
     return all(one.shape == other.shape and _close(one.double(), other.double(), tolerance) for one, other in pairs)
@@ -242,25 +243,25 @@ def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
 
 
 ROUNDING = 1e-4
-"""More than a network's answers differ for having been computed in another order in float32."""
+"""Larger than any relative difference between outputs that is due to another order of sums in float32."""
 
 
 def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
-    """Refuse a network that answers otherwise when it is asked again: what changes it could not be told from chance.
+    """Reject a network with random outputs, in which effects could not be told from chance.
 
     Raises:
-        UserError: if it does, in its current mode.
+        UserError: if, in its current mode, it gives different outputs for the same input.
     """
     with torch.no_grad():
         if not agree(network(images[:32]), network(images[:32]), ROUNDING):
             raise UnseenError(
-                "the network gives other answers when it is asked again (dropout that is always on?), so that "
-                "effects cannot be told from chance"
+                "the network gives different outputs for the same input (dropout that is always on?), so effects "
+                "cannot be told from chance"
             )
 
 
 def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
-    """Return whether an image's answer, in the network's current mode, is the same whatever else is in its batch."""
+    """Return whether an image's output, in the network's current mode, is independent of the rest of its batch."""
 
     def beside_nothing(part: Any) -> Any:
         return torch.cat([part, torch.zeros_like(part)]) if isinstance(part, Tensor) else part
@@ -275,7 +276,7 @@ def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
 
 @contextmanager
 def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Iterator[None]:
-    """Put the network in evaluation mode for a while.
+    """Put the network in evaluation mode, and restore its mode on exit.
 
     With `statistics_of`, BatchNorms normalise with the mean and the biased variance over these images, as in training,
     but as constants.
@@ -312,42 +313,41 @@ def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
     """Return the loss.
 
     Raises:
-        UserError: if it is the cross-entropy and the outputs are no logits for the labels, or one's own that gives no
-            number.
+        UserError: if it is the cross-entropy and the outputs are not logits for the labels, or if a custom loss does
+            not return a number.
     """
     if loss is F.cross_entropy:
         check_logits(outputs, labels)
     value = loss(outputs, labels)
     if not isinstance(value, Tensor) or value.numel() != 1:
         given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise WrongValueError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
+        raise WrongValueError(f"a loss must return one number as a tensor; this one returned {given}")
     return value.reshape(())
 
 
 def check_logits(logits: Any, labels: Tensor) -> None:
-    """Refuse outputs that say nothing of the labels' classes.
+    """Reject outputs that do not cover the labels.
 
     Raises:
-        UserError: if they are not logits `[B, classes]`, or a label is of no class.
+        UserError: if they are not logits `[B, classes]`, or a label has no class.
     """
     if not isinstance(logits, Tensor):
         names = ", ".join(map(str, outputs_by_name(logits)))
         which = f" of {names}; output= says which is meant" if names else ""
-        raise UnseenError(f"logits [B, classes] are needed, and the network gives a {type(logits).__name__}{which}")
+        raise UnseenError(f"expected logits [B, classes], but the network returns a {type(logits).__name__}{which}")
     lowest, highest = int(labels.min()), int(labels.max())
     if logits.dim() != 2 or len(logits) != len(labels) or lowest < 0 or highest >= logits.shape[1]:
         raise MismatchError(
-            f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], the network gives "
+            f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], but the network returns "
             f"{list(logits.shape)}"
         )
 
 
 def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) -> None:
-    """Refuse labels that do not belong to the images; with a custom loss they may be anything, one per image.
+    """Reject labels that do not match the images; with a custom loss they may be anything, one per image.
 
     Raises:
-        UserError: if the labels are not `[B, …]` for images `[B, …]`, or not whole numbers `[B]` where classes are
-            meant.
+        UserError: if the labels are not `[B, …]` for images `[B, …]`, or not integers `[B]` where classes are expected.
     """
     if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != (len(images),)):
         raise MismatchError(

@@ -1,6 +1,4 @@
-"""What every sweep over settings of gates needs: a view that answers fast, batches, and memory of its own for what runs
-more than once.
-"""
+"""The common parts of sweeps over gates: a fast view, batches, and copies of values that are run more than once."""
 
 import copy
 import warnings
@@ -22,10 +20,10 @@ BATCH = 250
 def prepared(
     view: View, images: Tensor, labels: Tensor, precision: Precision = "32", loss: Loss = F.cross_entropy
 ) -> tuple[View, int]:
-    """Return what answers as the network in evaluation mode, in which it is put, and how many images are a batch.
+    """Put the network in evaluation mode, and return a fast equivalent and the batch size.
 
     Raises:
-        UserError: if the labels do not belong to the images, or effects could not be told from chance.
+        UserError: if the labels do not match the images, or effects could not be told from chance.
     """
     check_batch(images, labels, loss)
     view.network.eval()
@@ -35,26 +33,25 @@ def prepared(
 
 
 def batch_of(view: View, images: Tensor) -> int:
-    """Return how many images may be a batch: all, where a network in evaluation mode looks at several at once."""
+    """Return the batch size: all images, if a network in evaluation mode mixes them."""
     if len(images) <= BATCH or answers_alone(view.whole, images):
         return BATCH
     warnings.warn(
-        f"an image's answer depends on the others in its batch; all {len(images):,} images are one batch", stacklevel=5
+        f"the output for an image depends on its batch, so all {len(images):,} images are run as one batch",
+        stacklevel=5,
     )
     return len(images)
 
 
 def batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield how many images are done with each batch, and the batch."""
+    """Yield each batch, after the number of images done with it."""
     for start in range(0, len(labels), batch):
         stop = min(start + batch, len(labels))
         yield stop, images[start:stop], labels[start:stop]
 
 
 def in_other_memory(live: Live) -> Live:
-    """Return the values in other memory, which in-place activations may change; what was in one piece of memory still
-    is.
-    """
+    """Return a copy of the values, as in-place activations may change them; values that shared memory still do."""
     return copy.deepcopy(live)
 
 
@@ -67,10 +64,10 @@ def to_the_end(view: View, start: int, live: Live, gates: Gates = None) -> Tenso
 
 
 def wrong_answers(logits: Tensor, labels: Tensor) -> int:
-    """Return how many answers are wrong; NaN and infinity are.
+    """Return the number of wrong answers; NaN and infinity count as wrong.
 
     Raises:
-        UserError: if they are no logits for the labels.
+        UserError: if they are not logits for the labels.
     """
     check_logits(logits, labels)
     logits = logits.float()
@@ -78,10 +75,10 @@ def wrong_answers(logits: Tensor, labels: Tensor) -> int:
 
 
 def loss_at(loss: Loss, outputs: Any, labels: Tensor) -> float:
-    """Return the loss, computed in float32 at least.
+    """Return the loss, computed at least in float32.
 
     Raises:
-        UserError: if outputs and labels do not fit, or it is one's own that gives no number.
+        UserError: if outputs and labels do not fit, or a custom loss does not return a number.
     """
     if isinstance(outputs, Tensor) and outputs.is_floating_point():
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))

@@ -1,5 +1,5 @@
-"""A guided reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it out,
-and the numbers.
+"""A guided reading of the installed torchvision's ResNet: each idea of the paper beside the lines that implement it,
+with the numbers.
 """
 
 import inspect
@@ -54,7 +54,7 @@ class Tour(Result):
         return pd.DataFrame(rows).set_index("place")
 
     def figure(self) -> "Figure":
-        """Return where the stops are in the file."""
+        """Plot where the stops are in the file."""
         figure = new_figure()
         axes = figure.subplots()
         for row, stop in enumerate(self.stops):
@@ -77,12 +77,12 @@ class Tour(Result):
         return "\n\n".join(parts)
 
 
-@analysis("tour", "a reading of the installed torchvision's ResNet; it takes no MODEL")
+@analysis("tour", "a guided reading of the installed torchvision's ResNet; takes no MODEL")
 def torchvision_tour() -> Tour:
     """Return a reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it
-    out. The lines are found by what they say, so that they follow the version.
+    out. The lines are found by their content, so that they match any version.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> tour = reslab.torchvision_tour()
         >>> [stop.place for stop in tour.stops][:2]
@@ -200,7 +200,7 @@ def torchvision_tour() -> Tour:
                     "Average pooling to 1×1, whatever the image size, and one linear layer: no hidden fully connected "
                     "layers."
                 ),
-                "ko": "영상 크기와 상관없이 1×1로 평균 풀링하고 선형층 하나만 둔다. 은닉 완전연결층은 없다.",
+                "ko": "이미지 크기와 상관없이 1×1로 평균 풀링하고 선형층 하나만 둔다. 은닉 완전연결층은 없다.",
             },
             "ResNet._forward_impl",
             _lines(resnet.ResNet._forward_impl, r"avgpool|flatten|self\.fc"),

@@ -1,4 +1,4 @@
-"""The twin of a network to compare it with: the same without BatchNorm."""
+"""The twin of a network for comparison: the same without BatchNorm."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,18 +12,18 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
     """Return a copy of the network in which every BatchNorm is the identity.
 
     Raises:
-        UserError: if there is none, or one is of a class of its own, which may do more than normalise.
+        UserError: if there is none, or one is of a custom class, which may do more than normalise.
     """
     network = network.network if isinstance(network, View) else unwrapped(network)
     normalisers = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
     if not normalisers:
-        raise UnseenError("the network has no BatchNorm to take out")
+        raise UnseenError("the network has no BatchNorm to remove")
     for name, module in normalisers:
         if not type(module).__module__.startswith("torch.nn."):
             raise UnseenError(
-                f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be taken out"
+                f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be removed"
             )
-    made = nn.ModuleDict({"network": copied(network)})  # so that a network that is a BatchNorm has a place of its own
+    made = nn.ModuleDict({"network": copied(network)})  # so that a network that is itself a BatchNorm can be replaced
     for name, module in list(made.named_modules(remove_duplicate=False)):
         if isinstance(module, _BatchNorm):
             made.set_submodule(name, nn.Identity().train(module.training))

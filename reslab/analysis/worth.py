@@ -1,4 +1,6 @@
-"""What is a block worth? Every measure in one table, and how well the cheap ones rank the blocks as a lesion does."""
+"""What is a block worth? Every measure in one table, and how well the cheap ones agree with a lesion's ranking of the
+blocks.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,21 +30,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LESION = "loss, zero"
-"""The measure that the others are compared with: by how much the loss rises with the branch at zero."""
+"""The measure that the others are compared with: the rise of the loss with the branch at zero."""
 
 CHEAP = ("first order", "turn", "ratio", "parameters", "macs")
-"""Measures that no block is damaged for."""
+"""Measures that damage no block."""
 
 
 @dataclass(frozen=True, eq=False)
 class Worth(Result):
-    """A row of measures for each block; NaN where a block has none, as of an angle between different shapes.
+    """A row of measures per block; NaN where a measure is undefined, such as the angle between different shapes.
 
     - "loss, zero", "error, zero", "kl, zero" and "metric, zero": the rises with the branch at zero, and the divergence
       of the classes' probabilities (nats); likewise ", mean" and ", resample".
     - "first order": -dL/dg, what the first of these is to first order.
-    - "turn": 1 - cos of the block's input and output; "ratio": ‖F(x)‖ / ‖x‖. Both are of all of an image's values as
-      one vector, averaged over the images.
+    - "turn": 1 - cos of the block's input and output; "ratio": ‖F(x)‖ / ‖x‖. Both treat all of an image's values as one
+      vector, and are averaged over the images.
     - "shapley", and its standard error.
     - "parameters" and "macs" (multiply-adds for one image) of the block, its shortcut's included.
     """
@@ -53,24 +55,26 @@ class Worth(Result):
     error: float
 
     def agreement(self, *, with_: str = LESION) -> dict[str, RankCorrelation]:
-        """Return how every measure ranks the blocks as one of them does: Spearman's correlation with its interval."""
+        """Return the agreement of every measure with one of them in ranking the blocks: Spearman's correlation with its
+        interval.
+        """
         reference = self.measures[with_]
         others = [name for name in self.measures if name not in (with_, "shapley error")]
         return {name: spearman(self.measures[name], reference) for name in others}
 
     @property
     def turn_agreement(self) -> float:
-        """Return how 1 - cos(input, output) ranks the blocks as the lesion does."""
+        """Return the rank correlation of 1 - cos(input, output) with the lesion."""
         return self.agreement()["turn"].value
 
     @property
     def mean_agreement(self) -> float:
-        """Return how the lesion by the mean ranks the blocks as that by zero does."""
+        """Return the rank correlation of the lesion by the mean with that by zero."""
         return self.agreement()["loss, mean"].value
 
     @property
     def first_order_agreement(self) -> float:
-        """Return how -dL/dg ranks the blocks as the lesion does."""
+        """Return the rank correlation of -dL/dg with the lesion."""
         return self.agreement()["first order"].value
 
     def to_frame(self) -> "pd.DataFrame":
@@ -84,7 +88,7 @@ class Worth(Result):
         return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
 
     def figure(self) -> "Figure":
-        """Return the lesions block by block, and how every other measure ranks the blocks as that by zero does."""
+        """Plot the lesions of each block, and the rank correlation of every other measure with the lesion by zero."""
         figure = new_figure(10, 4)
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         names = [block.name for block in self.blocks]
@@ -129,9 +133,9 @@ def block_worth(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Worth:
-    """Return every measure of what each block is worth, in evaluation mode.
+    """Return every measure of each block's worth, in evaluation mode.
 
-    With n blocks: 3n²/2 block evaluations for the lesions and n²/2 a permutation for the Shapley values, where a pass
+    With n blocks: 3n²/2 block evaluations for the lesions and n²/2 per permutation for the Shapley values, where a pass
     is n; about five passes for all the rest, one of them backward.
 
     Args:
@@ -145,7 +149,7 @@ def block_worth(
         seed: of the orders, and of the images whose values take others' places.
         progress: notified of the images done.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits")
         >>> images, labels = reslab.load_data("digits").sample("test", 32)
@@ -208,7 +212,7 @@ def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
         for index, place in enumerate(view.plan.places):
             taken = view.input(index, in_other_memory(live))
             given = view.module(index, taken.clone())
-            added = given[:, :0]  # which no input is like
+            added = given[:, :0]  # a zero vector has no angle
             if place.plain:
                 added = torch.stack(list(view.sides(index, in_other_memory(live)).branches)).sum(0)
             total[:, index] += _turn_and_ratio(taken, given, added)

@@ -1,1 +1,1 @@
-"""What the commands do, as functions: the public interface's own part."""
+"""The commands as Python functions."""

@@ -1,4 +1,4 @@
-"""What is known of the claims, as the command lists it and `reslab.claims` returns it."""
+"""The state of all claims, as `reslab claims` prints it and `reslab.claims` returns it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd.DataFrame":
-    """Return what the lab claims, a row per claim by its id: its verdict, how that stands, effect and interval beside
-    the margin, the seeds and data behind it, its words and its source.
+    """Return the claims of the lab, a row per claim, indexed by id: verdict, status, effect and interval beside the
+    margin, seeds and data, statement and source.
 
     Args:
-        directories: study directories; without any, the ledger that comes with the lab.
-        section: only the claims of this section of the chapter, such as "degradation".
+        directories: study directories; without any, the bundled ledger.
+        section: only claims of this section of the chapter, such as "degradation".
 
-    Example:
+    Examples:
         >>> import reslab
         >>> known = reslab.claims(section="degradation")
         >>> known.loc["degradation.deeper-contains-shallower", "verdict"]
         'supported'
 
     Raises:
-        UserError: if there is no such section, or a directory holds no study that can be read.
+        UserError: if there is no such section, or a directory has no readable study.
     """
     import pandas as pd
 
@@ -45,7 +45,7 @@ def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd
 
 
 def row(known: Evidence) -> dict[str, object]:
-    """Return what is known of a claim in one row."""
+    """Return a claim and its evidence as one row."""
     claim, verdict = known.claim, known.headline
     scale = known.scales[0] if known.scales else None
     low, high = (verdict.interval if verdict else None) or (None, None)
@@ -77,8 +77,8 @@ def english(words: Words) -> str:
 def of_directories(
     directories: Sequence[Path], decide: bool = False, margins: Mapping[str, float] | None = None
 ) -> list[Evidence]:
-    """Return what the records of these directories say of their claims, as these are now: those of the lab's ledger as
-    they are there. With `decide` they are decided again, perhaps with another margin.
+    """Return the claims in the records of these directories, with their current statements from the ledger. With
+    `decide` they are decided again, with other margins if given.
 
     Raises:
         UserError: if a record cannot be read, or decided again.
@@ -93,5 +93,5 @@ def _again(record: Record, margins: Mapping[str, float]) -> Record:
     try:
         decided = decide_again(record.claims, margins, record.error_rate)
     except ValueError as error:
-        raise MismatchError(f"cannot decide again: {error}; run the study again") from error
+        raise MismatchError(f"these claims cannot be decided again: {error}; run the study again") from error
     return record.model_copy(update={"claims": decided})

@@ -1,4 +1,4 @@
-"""A user's own network, data and loss as a trial: known by their content, resumed as any other."""
+"""A user's own network, data and loss as a trial: identified by their content, and resumed like any other."""
 
 import copy
 import hashlib
@@ -28,11 +28,11 @@ Source = DataLoader[Any] | Indexed[Any] | tuple[Shaped[Tensor, "n ..."], Shaped[
 Loaders = tuple[Source, Source] | tuple[Source, Source, Source]
 """Training and test images, or training, held-out and test images."""
 BATCH = 128
-"""Images at a time where the source says nothing."""
+"""The batch size if the source does not set one."""
 
 
 class OwnOutcome(Outcome):
-    """What such a trial leaves; of answers that are no classes there are no errors."""
+    """The result of such a trial; without classes there are no errors."""
 
     code: str
     steps: int = Field(ge=0)
@@ -43,16 +43,16 @@ class OwnOutcome(Outcome):
 
 
 class OwnTrial(TrialConfig):
-    """A trial of what has no name: what its result depends on is known by digests."""
+    """A trial of something without a name: digests identify what its result depends on."""
 
-    outcome = OwnOutcome  # type: ignore[assignment]  # of errors that may not be
+    outcome = OwnOutcome  # type: ignore[assignment]  # errors may be absent
     network_digest: str
     data_digest: str
     loss_name: str
 
 
 class Items(NamedTuple):
-    """Images and labels by number, and how several become a batch."""
+    """Items by index, and how several are collated into a batch."""
 
     items: Any
     collate: Callable[[list[Any]], Any]
@@ -60,14 +60,18 @@ class Items(NamedTuple):
 
     @classmethod
     def of(cls, source: Source) -> "Items":
-        """Return the items of a loader, a data set, a pair of tensors, or any batches, which are read into memory.
+        """Return the items of a loader, a data set, a pair of tensors, or any iterable of batches, which is read into
+        memory.
 
         Raises:
-            UserError: if they cannot be had by number, as a run needs that is resumed.
+            UserError: if they have no indices, which a run needs to resume.
         """
         if isinstance(source, DataLoader):
             if isinstance(source.dataset, IterableDataset):
-                raise WrongValueError("training takes images by number, and an IterableDataset has none")
+                raise WrongValueError(
+                    "training needs a data set with a length and indices, and an IterableDataset "
+                    "has neither; use a map-style Dataset"
+                )
             return cls(source.dataset, source.collate_fn, source.batch_size)
         if isinstance(source, Indexed):
             return cls(source, default_collate)
@@ -75,28 +79,28 @@ class Items(NamedTuple):
             return cls(TensorDataset(*source), default_collate)
         batches = [pair(batch) for batch in source]
         if not batches:
-            raise MissingError("there are no images to train on")
+            raise MissingError("the training data are empty; expected at least ten images")
         images, labels = map(torch.cat, zip(*batches, strict=True))
         return cls(TensorDataset(images, labels), default_collate, len(batches[0][1]))
 
     def batch(self, index: Sequence[int]) -> Batch:
-        """Return the images and labels of these numbers."""
+        """Return the images and labels at these indices."""
         return pair(self.collate([self.items[number] for number in index]))
 
     def digest(self) -> str:
-        """Return a digest of how many there are, and of the first, the middle and the last."""
+        """Return a digest of the number of items, and of the first, the middle and the last."""
         count = len(self.items)
         with torch.random.fork_rng():
-            torch.manual_seed(0)  # for those that are augmented
+            torch.manual_seed(0)  # for augmented items
             some = [value for number in {0, count // 2, count - 1} for value in self.batch([number])]
         return _digest(str(count).encode(), *(_bytes(value) for value in some))
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """A user's images as the trainer takes them. Of training images without held-out ones, each tenth is held out.
+    """A user's images in the trainer's interface. Without held-out images, every tenth training image is held out.
 
-    What the items draw, as for augmentation, is of torch's generator, which each step seeds.
+    Random augmentation should draw from torch's generator, which is seeded at every step.
     """
 
     parts: dict[PartName, tuple[Items, Sequence[int]]]
@@ -104,16 +108,18 @@ class OwnData:
 
     @classmethod
     def of(cls, loaders: Loaders) -> Self:
-        """Return the parts of two or three sources.
+        """Return the parts from two or three sources.
 
         Raises:
-            UserError: if they are not so many, or one is empty or cannot be taken by number.
+            UserError: if there are not two or three, or one is empty or has no indices.
         """
         if not isinstance(loaders, tuple | list) or len(loaders) not in (2, 3):
-            raise WrongValueError("own data are (train, test) or (train, heldout, test): loaders, data sets or tensors")
+            raise WrongValueError(
+                "expected data=(train, test) or (train, heldout, test), each a loader, a data set or tensors"
+            )
         train, *_, test = found = [Items.of(source) for source in loaders]
         if not all(len(each.items) for each in found) or len(train.items) < 10:
-            raise MissingError("own data need ten training images or more, and some of each other part")
+            raise MissingError("your data need at least ten training images and at least one image in every other part")
         every = range(len(train.items))
         learned = [number for number in every if len(found) == 3 or number % 10 != 9]
         heldout = (found[1], range(len(found[1].items))) if len(found) == 3 else (train, every[9::10])
@@ -126,7 +132,7 @@ class OwnData:
 
     @property
     def training_images(self) -> int:
-        """Return how many images are learned from."""
+        """Return the number of training images."""
         return len(self.parts["train"][1])
 
     @property
@@ -136,7 +142,7 @@ class OwnData:
 
     @property
     def preprocessing(self) -> Json:
-        """Return nothing: how images are prepared is the user's to know."""
+        """Return nothing, as only the user knows how images are prepared."""
         return {}
 
     def to(self, device: torch.device) -> Self:
@@ -179,7 +185,7 @@ def _digest(*contents: bytes) -> str:
 
 
 def name_of(loss: Callable[..., Any] | None) -> str:
-    """Return what a loss is known by: its name, or, of a module, its settings."""
+    """Return the identity of a loss: its name, or a module's settings."""
     if loss is None:
         return "cross_entropy"
     return f"{loss.__module__}.{loss.__qualname__}" if hasattr(loss, "__qualname__") else repr(loss)
@@ -188,7 +194,7 @@ def name_of(loss: Callable[..., Any] | None) -> str:
 def own_trial(
     network: nn.Module, data: OwnData, loss: Callable[..., Any] | None, recipe: Recipe, seed: int, machine: Any
 ) -> OwnTrial:
-    """Return the config of a trial of a user's network; its recipe augments nothing, as the data do that themselves."""
+    """Return the config of a trial of a user's network; its recipe does not augment, as the data do that themselves."""
     return OwnTrial(
         model=f"own:{type(network).__name__}",
         data="own",
@@ -202,7 +208,7 @@ def own_trial(
 
 
 def working(network: nn.Module, data: OwnData, loss: Callable[..., Any] | None) -> Callable[[TrialConfig, Path], Json]:
-    """Return what runs the trial of a config below a root."""
+    """Return the function that runs the trial of a config below a root."""
 
     def make(config: TrialConfig) -> tuple[nn.Module, OwnData, Objective]:
         torch.manual_seed(config.seed)

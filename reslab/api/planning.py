@@ -1,4 +1,4 @@
-"""From what is asked for to a trial's config, for the command and for `reslab.train`."""
+"""From a user's request to a trial's config, for `reslab train` and for `reslab.train`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from reslab.weights.untold import ZeroPadSide
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a trial runs, which is part of its identity."""
+    """The device, precision and threads of a trial, which are part of its identity."""
 
     threads: int = 1
     device: Device = "cpu"
@@ -40,10 +40,10 @@ class Machine:
         precision: Literal["auto", "32", "bf16", "16"],
         **others: Any,
     ) -> "Machine":
-        """Return what `auto` stands for here.
+        """Return the values that `auto` stands for on this machine.
 
         Raises:
-            UserError: if there is no such device, or it does not compute so.
+            UserError: if there is no such device, or it does not support the precision.
         """
         chosen = best_device() if device == "auto" else device
         exact = best_precision(chosen).value if precision == "auto" else precision
@@ -54,7 +54,7 @@ class Machine:
 def checked_data(
     model: str, data: str | Dataset, options: Mapping[str, Any], download: bool, progress: Progress = silent
 ) -> Dataset:
-    """Return the data set, once it is seen that it can be trained on and that there is such a network for it.
+    """Return the data set, after checking that it has training images and that the network can be built for it.
 
     Raises:
         UserError: if not.
@@ -94,7 +94,7 @@ def trial(
 
 
 def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, Any]) -> Recipe:
-    """Return the named recipe, as it is for a data set, with some settings changed.
+    """Return the named recipe for a data set, with some settings changed.
 
     Raises:
         UserError: if there is no such recipe or setting, or a value is not allowed.
@@ -117,8 +117,8 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
 
 
 def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, options: Mapping[str, Any]) -> Start:
-    """Return the weights' file and the hash of its content; trained weights of others are put into a file, in the
-    user's cache directory.
+    """Return the weights file and the hash of its content. Published weights are first written to a file in the user's
+    cache directory.
 
     Raises:
         UserError: if there are no such weights.
@@ -126,12 +126,12 @@ def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, op
     file = (_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
     file = file / "weights.safetensors" if file.is_dir() else file
     if not file.is_file():
-        raise MissingError(f"no file {file}; a network starts from weights in a file")
+        raise MissingError(f"no file {file}; --start takes a file of weights")
     return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
 
 
 def _written(word: str, model: str, options: Mapping[str, Any]) -> Path:
-    """Return the file of trained weights of others, as this lab writes them."""
+    """Return published weights as a file in reslab's format."""
     from reslab.data.places import user_cache
 
     network, metadata, told = pretrained(model, word, options)
@@ -144,15 +144,15 @@ def _written(word: str, model: str, options: Mapping[str, Any]) -> Path:
 
 
 def extended(root: Path, config: TrialConfig, epochs: int) -> TrialConfig:
-    """Return the trial that trains a finished one's network for so many epochs more: it starts from all its weights,
-    and its schedule and optimiser start anew.
+    """Return the trial that trains a finished one's network for more epochs. It starts from all its weights, with a new
+    schedule and a new optimiser.
 
     Raises:
         UserError: if the trial is not finished.
     """
     run = Run(root, config)
     if not run.finished:
-        raise MissingError(f"{run.path} is not finished, and cannot be trained longer; run it to its end first")
+        raise MissingError(f"{run.path} is not finished, so it cannot be extended; finish it first")
     run.result()
     recipe = config.recipe.model_copy(update={"epochs": epochs, "iterations": None})
     start = Start(sha256=sha256(run.weights), file=run.weights.absolute(), whole=True)

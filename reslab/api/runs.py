@@ -1,4 +1,4 @@
-"""Runs as tables: a row per trial or per epoch, the config flattened."""
+"""Runs as tables: a row per trial or per epoch, with the config flattened."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,9 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
 
     found = sorted({path.parent for directory in directories for path in directory.rglob(TRIAL)})
     if not found:
-        raise MissingError(f"no runs below {', '.join(map(str, directories)) or 'nothing'}; give directories with some")
+        raise MissingError(
+            f"no runs below {', '.join(map(str, directories)) or 'nothing'}; give directories that contain runs"
+        )
     rows: list[Json] = []
     for path in found:
         about = _about(path)
@@ -33,7 +35,7 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """Return a run's name and its config; `epochs` and the like of the recipe are `recipe.epochs`."""
+    """Return a run's name and its config; fields of the recipe are named `recipe.epochs` and so on."""
     values = flat(read_record(path / TRIAL, TrialFile)["config"])
     config = {key: str(value) if isinstance(value, list) else value for key, value in values.items()}
     return {"run": path.name, "directory": str(path), **config}
@@ -50,7 +52,7 @@ def write(frame: "pd.DataFrame", out: Path, *, parquet: bool) -> None:
     """Write a table as Parquet or as CSV.
 
     Raises:
-        UserError: if what Parquet needs is not installed.
+        UserError: if the package for Parquet is not installed.
     """
     if not parquet:
         frame.to_csv(out, index=False, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`reslab.study`: what `reslab study` does, from Python, also for a user's own study file."""
+"""`reslab.study`: `reslab study` from Python, also for a user's own study file."""
 
 from dataclasses import dataclass
 from html import escape
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Study(Result):
-    """A study that has been run, in its directory: `verdicts`, `trials`, `figure(name)`, and itself in a notebook.
+    """A finished study in its directory: `verdicts`, `trials`, `figure(name)`; in a notebook it displays itself.
 
     `reslab.study` returns it; `Study(directory)` reads one that has been run before.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
         >>> again = reslab.Study(found.directory)
@@ -46,7 +46,7 @@ class Study(Result):
 
     @property
     def record(self) -> Record:
-        """Return its record, as `study.json` holds it."""
+        """Return its record, the content of `study.json`."""
         return read_study(self.directory)
 
     @property
@@ -60,7 +60,7 @@ class Study(Result):
 
     @property
     def verdicts(self) -> "pd.DataFrame":
-        """Return a row per claim, by its name in the study: its verdict, effect, interval and margin."""
+        """Return a row per claim, indexed by its name in the study: verdict, effect, interval and margin."""
         import pandas as pd
 
         rows = []
@@ -87,7 +87,7 @@ class Study(Result):
 
     @property
     def trials(self) -> "pd.DataFrame":
-        """Return a row per trial: its group, seed, and what it came to; errors are fractions."""
+        """Return a row per trial: group, seed and results; errors are fractions."""
         import pandas as pd
 
         rows = [
@@ -112,10 +112,10 @@ class Study(Result):
         return {picture.title["en"]: picture for picture in pictures(read_directory(self.directory))}
 
     def figure(self, name: str | None = None, language: Literal["en", "ko"] = "en") -> "Figure":
-        """Return a picture of the study by its title, of which a part is enough; by default the first.
+        """Return a figure of the study by its title, or a part of it; by default the first.
 
         Raises:
-            UserError: if there is none of that name.
+            UserError: if there is no such figure.
         """
         known = self.figures
         found = [title for title in known if name is None or name.lower() in title.lower()]
@@ -141,19 +141,20 @@ def study(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Study:
-    """Run what is missing of a study, decide its claims, and return it.
+    """Run the missing trials of a study, decide its claims, and return it.
 
     Args:
-        question: a study's name (`reslab.claims()` says what each decides), or one's own: a module, or the path of a
-            Python file, with `STUDY`.
-        preset: a set of settings, "default" or "smoke" (seconds, to see that everything works).
+        question: the name of a study (`reslab.claims()` lists their claims), or your own: a module or the path of a
+            Python file that defines `STUDY`.
+        preset: a set of settings, "default" or "smoke" (takes seconds, to check that everything works).
         out: the study's directory, by default `runs/NAME`, or `runs/NAME-PRESET`.
-        replace: let the record replace one that other settings gave in the same directory; trials are kept.
-        workers: trials at a time on this machine, by default as many as cores and memory allow.
-        progress: told how far this is; by default bars in a notebook or a terminal, and nothing elsewhere.
-        settings: the study's: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, as `depths=(20, 56)`.
+        replace: overwrite a record made with other settings in the same directory; trials are kept.
+        workers: parallel trials on this machine, by default as many as cores and memory allow.
+        progress: notified of the trials done; by default bars in a notebook or a terminal, and nothing elsewhere.
+        settings: of the study: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, such as `depths=(20,
+            56)`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
         >>> found.trials["group"].tolist()
@@ -191,5 +192,5 @@ def question_of(asked: str | ModuleType | PathLike[str]) -> Question:
     module = asked if isinstance(asked, ModuleType) else of_file(Path(asked))
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Question):
-        raise MissingError(f"{module.__name__} has no STUDY, which a study's module declares")
+        raise MissingError(f"{module.__name__} has no STUDY; a study's module must define one")
     return found

@@ -1,4 +1,4 @@
-"""`reslab.train`: what `reslab train` does, from Python, and also with a user's own network, data and loss."""
+"""`reslab.train`: `reslab train` from Python, also with a user's own network, data and loss."""
 
 import copy
 import os
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Run(Result):
     """A finished run of `reslab.train`, in its directory: `config`, `result`, `metrics`, `weights`, `network()`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> run = reslab.train("cifar_resnet", depth=8, epochs=1, settings={"batch_size": 256})
         >>> run.weights.name, run.metrics["epoch"].tolist()
@@ -58,7 +58,7 @@ class Run(Result):
 
     @property
     def files(self) -> runs.Run:
-        """Return the run's directory as the lab reads it."""
+        """Return the run's directory as a `Run`."""
         return runs.Run(self.directory.parent, self.config)
 
     @property
@@ -68,7 +68,7 @@ class Run(Result):
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """Return a row per epoch: step, learning rate, loss (nats, of a user's loss its own units), errors (fractions),
+        """Return a row per epoch: step, learning rate, loss (nats, or the unit of a user's loss), errors (fractions),
         seconds.
         """
         import pandas as pd
@@ -83,11 +83,13 @@ class Run(Result):
         """Return the trained network in evaluation mode; with `ema`, with the moving average of its weights.
 
         Raises:
-            UserError: if the files are not as they were, or the recipe kept no average.
+            UserError: if a file is damaged, or the recipe kept no average.
         """
         file = self.files.ema if ema else self.weights
         if not file.is_file():
-            raise MismatchError(f"{self.directory} has no moving average: settings={{'ema': 0.999}} keeps one")
+            raise MismatchError(
+                f"{self.directory} has no moving average of weights; train with settings={{'ema': 0.999}} to keep one"
+            )
         if self.own is None:
             return build_network(self.config, load_data(self.config.data), weights=file).eval()
         network = copy.deepcopy(self.own)
@@ -95,8 +97,8 @@ class Run(Result):
         return network.eval()
 
     def confusion(self, part: Literal["heldout", "test"] = "test") -> "pd.DataFrame":
-        """Return how many images of each class (rows) the network takes for each (columns), and for none, where its
-        scores are not finite.
+        """Return the confusion matrix: true classes in rows, predictions in columns, and a last column for scores that
+        are not finite.
         """
         import pandas as pd
 
@@ -105,7 +107,7 @@ class Run(Result):
         return pd.DataFrame(counts, index=pd.Index(names, name="class"), columns=[*names, "none"])
 
     def errors_by_class(self, part: Literal["heldout", "test"] = "test") -> "pd.DataFrame":
-        """Return a row per class: its images, and the fraction of them that the network takes for another."""
+        """Return a row per class: its number of images, and the fraction classified wrongly."""
         counts = self.confusion(part)
         images = counts.sum(axis=1)
         right = [counts.iloc[place, place] for place in range(len(counts))]
@@ -116,7 +118,7 @@ class Run(Result):
         return kept or [str(number) for number in range(count)]
 
     def figure(self) -> "Figure":
-        """Return loss and errors over the epochs."""
+        """Plot loss and errors over the epochs."""
         figure = new_figure()
         left, right = figure.subplots(1, 2)
         metrics = self.metrics
@@ -148,29 +150,29 @@ def train(
     progress: Progress | None = None,
     **options: Any,
 ) -> Run:
-    """Train a network, to the bits of `reslab train`, and return its run; interrupted, the same call resumes it, and
-    once it is finished, the same call returns it.
+    """Train a network, bit for bit as `reslab train` does, and return its run. The same call resumes an interrupted
+    run, and returns a finished one.
 
     Args:
-        network: a name of `list_models`, or any network, of which a copy is trained.
-        data: a data set's name, as `load_data` takes it; for one's own network, `(train_loader, test_loader)`: loaders,
+        network: a name from `list_models`, or any network; a copy of it is trained.
+        data: the name of a data set, as for `load_data`; for your own network, `(train_loader, test_loader)`: loaders,
             data sets or pairs of tensors, whose batches are pairs, triples or dicts of images and labels.
-        loss: of outputs and labels, for one's own network; the mean cross-entropy where there is none.
+        loss: of outputs and labels, for your own network; the mean cross-entropy by default.
         recipe: "fast", "paper-cifar", "paper-cifar-warmup" or "paper-imagenet".
-        epochs: length in epochs, in place of the recipe's own.
-        settings: others of the recipe's, such as `{"learning_rate": 0.03, "ema": 0.999}`.
+        epochs: length in epochs, in place of the recipe's.
+        settings: other settings of the recipe, such as `{"learning_rate": 0.03, "ema": 0.999}`.
         seed: of the initial weights (of a named network) and the order of the images.
-        start: weights to fine-tune with a new classifier, of a named network: a file or a word, as for `evaluate`.
+        start: weights to fine-tune with a new classifier, for a named network: a file or a name, as for `evaluate`.
         zero_pad: where that file's option A puts its zeros.
-        threads: CPU threads; part of the run's identity, as it changes sums.
-        device: where to train; "auto" is the fastest that is here.
-        precision: of convolutions and matrix products; "auto" is the fastest that the device computes in itself.
-        out: where run directories are made, one a configuration.
-        download: download the data set if it is not there.
-        progress: told how far this is; by default bars in a notebook or a terminal, and nothing elsewhere.
+        threads: CPU threads; part of the run's identity, as they change the order of sums.
+        device: where to train; "auto" is the fastest available.
+        precision: of convolutions and matrix products; "auto" is the fastest that the device supports natively.
+        out: the directory of run directories, one per configuration.
+        download: download the data set if it is missing.
+        progress: notified of the steps done; by default bars in a notebook or a terminal, and nothing elsewhere.
         options: of the named network, such as `depth=26`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> run = reslab.train("cifar_resnet", depth=8, epochs=1, settings={"batch_size": 256})
         >>> list(run.metrics["epoch"]), run.result["status"]
@@ -179,13 +181,13 @@ def train(
         False
 
     Raises:
-        UserError: if there is no such network, data or recipe, they do not go together, or training failed.
+        UserError: if there is no such network, data or recipe, they do not fit together, or training failed.
     """
     machine = Machine.of(device, precision, threads=threads)
     if isinstance(network, nn.Module):
         if isinstance(data, str) or options or start is not None:
             raise WrongValueError(
-                "one's own network takes one's own data, data=(train_loader, test_loader), and no options or start"
+                "your own network needs your own data, data=(train_loader, test_loader), and takes no options or start"
             )
         images = own.OwnData.of(data)
         with_batch = {"batch_size": min(images.batch_size, images.training_images), **(settings or {})}
@@ -195,7 +197,7 @@ def train(
         return finished(config, Path(out), here(own.working(network, images, loss)), progress, network)
     if not isinstance(data, str) or loss is not None:
         raise WrongValueError(
-            "own data and losses are for own networks: train(my_network, (train_loader, test_loader))"
+            "your own data and loss need your own network: train(my_network, (train_loader, test_loader))"
         )
     dataset = checked_data(network, data, options, download)
     chosen = recipe_of(recipe, data, epochs, settings or {})
@@ -207,7 +209,7 @@ def train(
 def finished(
     config: TrialConfig, root: Path, executor: Executor, progress: Progress | None, network: nn.Module | None = None
 ) -> Run:
-    """Return the run of a trial, which is run if it has not been.
+    """Return the run of a trial, after running it if necessary.
 
     Raises:
         UserError: if it fails.

@@ -1,4 +1,4 @@
-"""Benchmarks: one question of speed a file, whose `bench` measures it."""
+"""Benchmarks: one per file, measured by its function `bench`."""
 
 import pkgutil
 from functools import cache
@@ -12,7 +12,7 @@ __all__ = ["find"]
 
 @cache
 def _benchmarks() -> dict[str, ModuleType]:
-    """Return every benchmark of this package by its name: a module with `bench`."""
+    """Return the benchmarks, the modules of this package with `bench`, by name."""
     modules = {info.name: import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
     return {name: module for name, module in modules.items() if hasattr(module, "bench")}
 

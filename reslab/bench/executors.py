@@ -1,4 +1,4 @@
-"""Worker processes against one process: a set of small trials, at the same threads a trial, and whether the weights
+"""Worker processes against one process: a set of small trials with equal threads per trial, and whether the weights
 agree bit for bit.
 """
 
@@ -21,14 +21,13 @@ QUICK = {"trials": 2, "depth": 8, "epochs": 1}
 def bench(
     *, trials: int = 12, workers: int = 2, depth: int = 20, epochs: int = 7, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Return how many times as fast `workers` processes train digit networks as one process does, starting them
-    included.
+    """Return the speed-up of `workers` processes over one process in training digit networks, including their start.
 
     Raises:
         UserError: if there is nothing to compare, or a trial fails.
     """
     if workers < 2:
-        raise WrongValueError("--workers must be at least 2: they are compared with one process")
+        raise WrongValueError("--workers must be at least 2, as they are compared with one process")
     recipe = FAST.model_copy(update={"epochs": epochs})
     configs = [
         TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed)

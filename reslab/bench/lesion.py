@@ -1,5 +1,5 @@
-"""The removal of every block of resnet110, and its path spectrum, against the plain ways: ratios of time, and the
-errors beside them; and what the measures of a block's worth cost, in passes and memory.
+"""The removal of every block of resnet110 and its path spectrum against the naive versions: ratios of time and
+differences of errors; and the cost of each measure of a block's worth, in passes and memory.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ QUICK = {"model": "resnet20", "images": 8, "batch": 4, "rounds": 1, "warmup": 0}
 
 @torch.inference_mode()
 def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
-    """Return the error without each block the plain way: eager float32, one full evaluation a block."""
+    """Return the error without each block in the naive way: eager float32, one full evaluation per block."""
     n = len(gated)
     errors = []
     for removed in range(n):
@@ -56,14 +56,14 @@ def bench(
     warmup: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return what the sweep is worth, ratios as the median, the lowest and the highest round.
+    """Return the speed-ups of the sweep, ratios as the median, the lowest and the highest round.
 
     These are its speed-up in float32 and bf16 (left out where the CPU would only emulate it), the largest
     difference of any error rate in points, the time of each measure of a block's worth over that of one forward pass
     and the most memory that its tensors take, and the time of the path spectrum over that of one backward pass.
 
-    The network is untrained but for its BatchNorm statistics; the labels are its own answers, so that every error rate
-    starts at 0.
+    The network is untrained except for its BatchNorm statistics; the labels are its own answers, so that every error
+    rate starts at 0.
     """
     torch.manual_seed(0)
     x = torch.randn(images, 3, 32, 32)
@@ -108,9 +108,7 @@ def bench(
 
 
 def _worth(gated: View, x: Tensor, labels: Tensor, rounds: int, warmup: int, progress: Progress) -> dict[str, Any]:
-    """Return the forward passes of the plain network that each measure's time is worth, and its memory in MB (10^6
-    bytes).
-    """
+    """Return each measure's time in forward passes of the plain network, and its memory in MB (10^6 bytes)."""
 
     def forward() -> None:
         with torch.inference_mode():

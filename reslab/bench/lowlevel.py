@@ -100,7 +100,7 @@ def peak_memory(name: str, batch: int) -> float | None:
     except EOFError as error:
         process.join()
         raise FailedError(
-            f"the process that measures the memory of {name} died (exit code {process.exitcode})"
+            f"the process that measured the memory of {name} died (exit code {process.exitcode})"
         ) from error
     finally:
         end([process])

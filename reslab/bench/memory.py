@@ -1,4 +1,4 @@
-"""The memory of a computation, as the most bytes of tensors alive at once; it is the same on every machine."""
+"""The memory of a computation: the largest number of bytes of live tensors, which is the same on every machine."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -10,10 +10,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations in here have made and that are alive, and the most at once.
+    """Counts the bytes of live tensors made by operations inside this mode, and their peak.
 
-    What an operation takes for itself while it runs is not seen, and what was there before is not counted; where that
-    is copied by `copy.deepcopy`, it has to be named, as it looks new there.
+    Temporary memory inside an operation is not seen. Earlier tensors are not counted; those copied by `copy.deepcopy`
+    have to be named, as the copies look new.
     """
 
     def __init__(self, before: Iterable[Tensor] = ()) -> None:
@@ -26,7 +26,7 @@ class Alive(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation, and count the memory that it gives and did not take."""
+        """Run an operation, and count the memory of its new outputs."""
         taken = [leaf.untyped_storage() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for storage in taken:
             self._see(storage, 0)
@@ -51,7 +51,7 @@ class Alive(TorchDispatchMode):
 
 
 def peak_of(call: Callable[[], object], before: Iterable[Tensor] = ()) -> int:
-    """Return the most bytes of tensors that are alive at once while something is computed, beside those before."""
+    """Return the peak bytes of live tensors during a computation, without those made before."""
     with Alive(before) as alive:
         call()
     return alive.peak

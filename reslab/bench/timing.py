@@ -1,4 +1,4 @@
-"""Timing side by side: variants in turn, round after round, so that a slow moment of the machine hits all of them."""
+"""Side-by-side timing: variants take turns in each round, so that a slow moment of the machine affects all of them."""
 
 import platform
 import time
@@ -24,7 +24,7 @@ class Timing:
         return median(self.seconds)
 
     def ratio(self, other: "Timing") -> tuple[float, float, float]:
-        """Return the median, lowest and highest of the rounds' ratios to another variant's round beside it."""
+        """Return the median, lowest and highest ratio to another variant, round by round."""
         ratios = sorted(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
         return median(ratios), ratios[0], ratios[-1]
 
@@ -46,7 +46,7 @@ def side_by_side(
 
 
 def machine() -> dict[str, str | int]:
-    """Return what the figures were measured on."""
+    """Return a description of the machine."""
     return {
         "processor": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -57,7 +57,7 @@ def machine() -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """Return the processor's name, or at least its kind."""
+    """Return the name of the CPU, or at least its architecture."""
     told = Path("/proc/cpuinfo")  # Linux's
     if told.is_file():
         for line in told.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""The training loop against the ordinary script: resnet20 on 32×32 images, float32, NCHW, a DataLoader with PIL
+"""The training loop against an ordinary script: resnet20 on 32×32 images, float32, NCHW, a DataLoader with PIL
 transforms.
 """
 
@@ -32,8 +32,8 @@ QUICK = {"images": 64, "batch": 16, "steps": 1, "rounds": 1, "warmup": 0, "loade
 
 
 class PilImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Training images as PIL sees them, shifted and mirrored one by one: what torchvision's CIFAR-10 with the usual
-    transforms gives.
+    """Training images as PIL images, shifted and mirrored one by one, as torchvision's CIFAR-10 with the usual
+    transforms yields them.
     """
 
     def __init__(self, data: Dataset) -> None:
@@ -57,7 +57,7 @@ class PilImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 class Ordinary:
-    """The script that tutorials show."""
+    """The training script of many tutorials."""
 
     def __init__(self, data: Dataset, config: TrialConfig, loaders: int) -> None:
         self.loader = DataLoader(
@@ -86,7 +86,7 @@ class Ordinary:
 
 @contextmanager
 def _trainer(data: Dataset, config: TrialConfig) -> Iterator[Trainer]:
-    """Give the lab's own trainer, in a run directory that goes away."""
+    """Give reslab's trainer, in a temporary run directory."""
     with TemporaryDirectory() as where:
         run = Run(Path(where), config)
         run.create()
@@ -127,13 +127,12 @@ def bench(
     epochs: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return how many times as fast the lab's training step and epoch are (median, lowest, highest round), and its
-    precision.
+    """Return the speed-up of reslab's training step and epoch (median, lowest, highest round), and its precision.
 
-    The step starts from a loaded batch for the ordinary script, and from the images' numbers for the lab. An epoch of
-    `images` random images, or of all of a data set's where `data` names one, is timed whole, the start of the
-    DataLoader's `loaders` processes included. `epochs` trains both so long afterwards, from scratch, and compares their
-    errors on the held-out images.
+    The step starts from a loaded batch for the ordinary script, and from the images' indices for reslab. An epoch of
+    `images` random images, or of all images of `data`, is timed as a whole, including the start of the DataLoader's
+    `loaders` processes. With `epochs`, both are then trained from scratch for so many epochs, and their errors on the
+    held-out images are compared.
 
     Raises:
         UserError: if the data are not 32×32 in colour, or fewer than a batch.
@@ -142,11 +141,12 @@ def bench(
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
         raise MismatchError(
-            f"bench train needs 32×32 colour images, and {chosen.name} has others; try cifar10, or leave --data out"
+            f"bench train needs 32×32 colour images, which {chosen.name} does not have; try cifar10, or leave --data "
+            "out"
         )
     if len(pixels) < batch:
         raise MismatchError(
-            f"bench train needs at least one batch of images: {len(pixels)} are fewer than --batch {batch}"
+            f"bench train needs at least one batch: {len(pixels)} images are fewer than --batch {batch}"
         )
     precision = best_precision("cpu")
     threads = torch.get_num_threads()

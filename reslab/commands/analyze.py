@@ -129,7 +129,8 @@ def analyze(
         )
     for fresh in (each["model"] for each in (found.record, found.record.get("other", {})) if each.get("untrained")):
         print(
-            f"reslab: note: {fresh} is UNTRAINED and {name} asks what training made: these figures show chance; "
+            f"reslab: note: {fresh} is UNTRAINED, and {name} is about trained networks, so these figures show only "
+            "chance; "
             "give --weights",
             file=sys.stderr,
         )
@@ -173,15 +174,14 @@ def analyze_model(
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Found:
-    """Build the network, take the images, and run the analysis; `options` go to whichever of analysis and network knows
-    them.
+    """Build the network, read the images, and run the analysis; `options` are passed to the analysis or to the network.
 
-    Without `weights`, an analysis of what training made takes those that come with the lab, if there are any for this
-    network and data; with "none", it takes a fresh network too. `seed` decides a fresh network's weights, and what the
-    analysis draws. `other` is the network's name or the file of weights of another, for an analysis of two.
+    Without `weights`, an analysis of trained networks uses bundled ones if there are any for this network and data;
+    "none" means a fresh network. `seed` determines a fresh network's weights and the random draws. `other` is the name
+    of a second network, or its weights file, for an analysis of two.
 
     Raises:
-        UserError: if there is no such analysis, or network, weights, data and analysis do not go together.
+        UserError: if there is no such analysis, or network, weights, data and analysis do not fit together.
     """
     import torch
 
@@ -206,17 +206,17 @@ def analyze_model(
         raise MissingError(f"name a network: reslab analyze {name} resnet20")
     if asked is not None and asked.head == "none" and "labels" in known:
         raise MismatchError(
-            f"{name} needs labels and a classifier that tells them apart, which --head none takes away; these need "
+            f"{name} needs labels and a classifier, which --head none removes; these analyses need "
             f"neither: {', '.join(_without_labels())}"
         )
     if other is not None and "other" not in known:
         both = [each.name for each in dict.fromkeys(analyses().values()) if "other" in each.parameters]
-        raise MismatchError(f"{name} looks at one network; --other is for {', '.join(both)}")
+        raise MismatchError(f"{name} takes one network; --other is for {', '.join(both)}")
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     torch.manual_seed(seed)
     if "seed" in known:
         settings["seed"] = seed
-    if model.startswith(HUGGING_FACE):  # classifiers, whose logits are one of their outputs
+    if model.startswith(HUGGING_FACE):  # classifiers with logits among their outputs
         settings.setdefault("output", "logits")
     shipped_for = data if analysis.trained and not others else None
     dataset = cache(partial(load_data, data, download=download, progress=progress))
@@ -238,15 +238,15 @@ def analyze_model(
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not with_settings:
             raise
-        raise MismatchError(f"{name} cannot be computed with {with_settings}: {error}") from error
+        raise MismatchError(f"{name} cannot run with {with_settings}: {error}") from error
     return _found(name, analysis, result, {**about, "images": len(x), "data": source})
 
 
 def places(name: str, model: str | None, directory: Path) -> list[Path]:
-    """Return where an analysis's table (JSON) and figure (SVG and PNG) go.
+    """Return the paths of an analysis's table (JSON) and figure (SVG and PNG).
 
     Raises:
-        UserError: if one of them is there already.
+        UserError: if one of them exists.
     """
     stem = "-".join(word.replace("/", "-").replace(":", "-") for word in (name, model) if word)
     paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
@@ -257,7 +257,7 @@ def places(name: str, model: str | None, directory: Path) -> list[Path]:
 
 
 def write(found: Found, directory: Path) -> list[Path]:
-    """Write the table and the figure, over nothing that is there.
+    """Write the table and the figure; refuse to overwrite.
 
     Raises:
         UserError: if a file of that name exists.
@@ -290,11 +290,10 @@ def _sorted_out(
 
 
 def _of_kind(key: str, value: Any, kind: Any) -> Any:
-    """Return a setting's value as its annotation wants it: one value is a sequence of one, and a typed-in 32 may be
-    meant as text.
+    """Return a setting's value in its annotated type: a single value becomes a sequence, and 32 may become text.
 
     Raises:
-        UserError: if it is of another kind.
+        UserError: if that is impossible.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -309,7 +308,7 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 
 def _without_labels() -> list[str]:
-    """Return the analyses of networks that look at no labels."""
+    """Return the analyses of networks that need no labels."""
     known = dict.fromkeys(analyses().values())
     return [each.name for each in known if "network" in each.parameters and "labels" not in each.parameters]
 
@@ -343,7 +342,7 @@ def _cell(value: Any) -> str:
 
 
 def print_analysis(record: "Json", written: "list[Path]") -> None:
-    """Print an analysis: what was looked at, its table, and where it was written."""
+    """Print an analysis: its subject, its table, and the files written."""
     rows = record["rows"]
     if "text" in record:
         print(record["text"])

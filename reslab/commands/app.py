@@ -14,11 +14,11 @@ from reslab.commands.typed import asked_in
 
 
 class Lab(App):
-    """An app whose help for a command can depend on the argument that was typed, and on the language."""
+    """An app whose help for a command can depend on its argument and on the language."""
 
     def help_print(self, tokens: Any = None, *, console: Any = None) -> None:
-        """Print the help of a command, in Korean where it is asked for and `KOREAN` has it, and of its argument where
-        `MORE` has any.
+        """Print the help of a command, in Korean if asked for and in `KOREAN`, and of its argument if `MORE` has
+        any.
         """
         match tokens:
             case [command, *_] if command in KOREAN and asked_in(tokens) == "ko":
@@ -32,16 +32,16 @@ class Lab(App):
 
 
 MORE: dict[str, Callable[[str], str]] = {}
-"""By a command's name, what its help adds for an argument."""
+"""Additional help for an argument, by the command's name."""
 
 KOREAN: dict[str, Path] = {}
-"""By the name of a group of commands, the file with its help in Korean."""
+"""The file with Korean help, by the name of a group of commands."""
 
 
 @contextmanager
 def _reworded(group: App, file: Path) -> Iterator[None]:
-    """Have a group of commands explain themselves in a file's words, which stand for their docstrings in here: it is
-    these that cyclopts reads when it prints help.
+    """Replace the docstrings of a group of commands, which cyclopts prints as help, by a file's texts inside this
+    context.
     """
     words = tomllib.loads(file.read_text(encoding="utf-8"))
     functions = {name: group[name].default_command for name in group if not name.startswith("-")}
@@ -60,20 +60,20 @@ def _reworded(group: App, file: Path) -> Iterator[None]:
 app = Lab(
     name="reslab",
     version=__version__,
-    help="A laboratory for residual networks: build them, train them, look inside them, and test what is said about "
+    help="A laboratory for residual networks: build them, train them, look inside them, and test claims about "
     "them.\n\n"
     "Start with `reslab study degradation`: it trains plain and residual networks on real digits in two to three "
     "minutes.\n\n"
     "`--debug` after any command shows the traceback of an error.",
     help_format="markdown",
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # main says what was kept
+    suppress_keyboard_interrupt=False,  # main reports what was kept
 )
 
 Flag = Annotated[bool, Parameter(negative=())]
 Log = Literal["csv", "tensorboard", "wandb", "trackio"]
-"""Tools that metrics can be written for."""
+"""Tools that metrics can be logged to."""
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))]
-"""What torch's generators take."""
+"""The range of torch's seeds."""
 Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]
 """Threads or processes. Capped, because exceeding the system's limit kills the process without a message."""

@@ -102,7 +102,7 @@ def compare(where: Path = KEPT, /, *, json: Flag = False) -> int:
 
 
 def print_bench(figures: "Json") -> None:
-    """Print the machine, and what was measured on it as a table in Markdown."""
+    """Print the machine, and its measurements as a table in Markdown."""
     print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()), end="\n\n")
     measured = {what: values for what, values in figures.items() if what != "machine"}
     print_markdown(("measured", "figure"), list(_rows(measured)))

@@ -1,4 +1,4 @@
-"""`reslab checklist`: the chapter's checklist, and how far one is."""
+"""`reslab checklist`: the chapter's checklist, and a learner's progress."""
 
 from pathlib import Path
 from typing import Any

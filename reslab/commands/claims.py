@@ -1,4 +1,4 @@
-"""`reslab claims`: what the lab tests, and what is known of it."""
+"""`reslab claims`: the claims that the lab tests, and their evidence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +66,7 @@ def claims(
         )
     if decide_again and not directories:
         raise MissingError(
-            "--decide-again needs study directories, whose records hold the values: reslab claims DIRECTORY "
+            "--decide-again needs study directories, whose records hold the measured values: reslab claims DIRECTORY "
             "--decide-again"
         )
     if section is not None and section not in SECTIONS:
@@ -85,7 +85,7 @@ def wanted(directories: Sequence[Path], margins: tuple[str, ...]) -> dict[str, f
     """Return the margins that were typed (`ID=VALUE`), by their claims.
 
     Raises:
-        UserError: if one is no number or of no statistical claim.
+        UserError: if one is not a number, or not of a statistical claim.
     """
     from math import isfinite
 
@@ -111,7 +111,7 @@ def wanted(directories: Sequence[Path], margins: tuple[str, ...]) -> dict[str, f
 
 
 def to_json(known: "Evidence") -> "Json":
-    """Return what is known of a claim: its verdict, how that stands, and what it rests on."""
+    """Return a claim's verdict, its standing, and its evidence."""
     from reslab.ledger.record import Reason
     from reslab.ledger.verdict import undecided
     from reslab.report.records import command

@@ -1,7 +1,7 @@
-"""`reslab doctor`: what this machine is, and whether its arithmetic agrees with the lab's references.
+"""`reslab doctor`: a description of this machine, and a check of its arithmetic against the lab's references.
 
 The references come from a network whose weights and images are given by a formula, in float64, so that no random
-generator has a part in them.
+generator is involved.
 """
 
 import importlib.metadata
@@ -41,7 +41,7 @@ def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = Fals
     if networks:
         return _networks(out, json)
     if out is not None:
-        raise MissingError("--out is where --networks writes its page; add --networks")
+        raise MissingError("--out names the page that --networks writes; add --networks")
     findings, marks = [], {True: "✓", False: "✗", None: " "}
     for finding in examine():
         findings.append(finding)
@@ -53,7 +53,7 @@ def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = Fals
 
 
 def _networks(out: Path | None, json: bool) -> int:
-    """Show what is seen of others' networks. Exit code 1 if one ended in an error that is not the lab's own."""
+    """View other libraries' networks. Exit code 1 if one ended in an error that is not reslab's."""
     missing = [module for module in ("timm", "transformers") if find_spec(module) is None]
     if missing:
         raise MissingError(f"--networks needs {' and '.join(missing)}; install them with: pip install 'reslab[zoo,hf]'")
@@ -97,9 +97,7 @@ rate 0.01.
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about this machine: what was found, and whether that is as it should be (None where nothing is
-    expected).
-    """
+    """A finding about this machine, and whether it is as expected (None if nothing is expected)."""
 
     what: str
     found: str
@@ -107,7 +105,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what there is to know about this machine, the quick things first."""
+    """Yield findings about this machine, the quick ones first."""
     import torch
 
     from reslab.data.places import user_cache
@@ -138,9 +136,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _stated() -> "dict[str, SpecifierSet]":
-    """Return the releases that reslab's own metadata allow, by package; nothing where it runs without
-    being installed.
-    """
+    """Return the releases that reslab's metadata allow, by package; empty if reslab is not installed."""
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
@@ -173,7 +169,7 @@ def formula_network() -> "tuple[nn.Module, Tensor, Tensor]":
 
 
 def measure() -> dict[str, float]:
-    """Return what `REFERENCE` holds, as this machine computes it."""
+    """Return the values of `REFERENCE`, as computed on this machine."""
     import torch
     import torch.nn.functional as F
 
@@ -245,7 +241,7 @@ def _writable() -> bool:
 
 CHECKS: dict[str, Callable[[str], Finding]] = {
     "references in float64": _references,
-    "bits of two runs the same": _repeats,
+    "two runs agree bit for bit": _repeats,
     "float32 against float64": _single,
-    "a shipped network on the digits": _shipped,
+    "a bundled network on the digits": _shipped,
 }

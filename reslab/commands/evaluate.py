@@ -1,4 +1,4 @@
-"""`reslab evaluate`: a file's weights, a data set's images prepared as the file says, in one of the paper's views."""
+"""`reslab evaluate`: the errors of trained weights on a data set, in one of the paper's views."""
 
 from typing import Literal
 

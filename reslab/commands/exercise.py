@@ -114,8 +114,8 @@ def check(
 ) -> int:
     """Grade your answers: points for each task, and the likely mistake where an answer is wrong.
 
-    Your code runs in a process of its own, limited in time, memory and output; a task that is stopped costs only its
-    own points. The limits stop accidents, not malice: check only files you trust.
+    Your code runs in a separate process, limited in time, memory and output; a task that is stopped costs only its own
+    points. The limits stop accidents, not malice: check only files you trust.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ WORDS: dict[Lang, dict[str, str]] = {
 }
 
 SUPPORTED = {"statistical": "supported", "exact": "counted", "cited": "cited"}
-"""What stands before a supported claim, by its kind: what was counted or looked up is no measurement."""
+"""What stands before a supported claim, by its kind: counted or cited claims are not measurements."""
 
 COLOURS = {"supported": "green", "counted": "blue", "cited": "magenta", "refuted": "red", "inconclusive": "yellow"}
 

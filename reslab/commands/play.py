@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NETWORKS = ("resnet20", "plain20", "resnet56", "plain56")
 SMALL = NETWORKS[:2]
-"""Those that a report has room for."""
+"""Networks that fit in a report."""
 
 
 @app.command
@@ -36,16 +36,16 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     from reslab.report.playground import write_playground
 
     if out.is_dir():
-        raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'play.html'}")
+        raise WrongValueError(f"{out} is a directory; --out takes a file: --out {out / 'play.html'}")
     typed.make_writable(out.parent)
     page = write_playground(*shipped(), out)
     print(page)
     if open and not webbrowser.open(page.resolve().as_uri()):
-        print(f"reslab: note: no browser could be opened; open {page} by hand", file=sys.stderr)
+        print(f"reslab: note: no browser could be opened; open {page} yourself", file=sys.stderr)
 
 
 def shipped(names: Sequence[str] = NETWORKS) -> "tuple[dict[str, nn.Module], Images]":
-    """Return networks that come with the lab, trained on digits, and the digits' test images."""
+    """Return bundled networks trained on digits, and the digits' test images."""
     from torch import Tensor
 
     from reslab.data import load_data

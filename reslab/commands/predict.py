@@ -1,4 +1,4 @@
-"""`reslab predict`: what a trained network says of images."""
+"""`reslab predict`: a trained network's predictions for images."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""What several commands print with: JSON, tables, numbers, a warning of old results."""
+"""Printing for commands: JSON, tables, numbers, and a warning about old results."""
 
 import json
 import sys
@@ -23,15 +23,15 @@ def print_table(
 ) -> None:
     """Print a table; the columns named in `words` (by default the first) are text, the others numbers.
 
-    No number and no word is ever broken: text wraps at its spaces. Where a terminal is too narrow even so, the columns
-    are printed as several tables, each with the first column; and where there is not room for two, each row is a block
-    of lines, `column: value`. A file or a pipe gets the table in its full width.
+    Numbers and words are never broken; text wraps at spaces. If a terminal is too narrow even then, the columns are
+    split into several tables, each with the first column. If not even two columns fit, each row is a block of lines,
+    `column: value`. A file or a pipe gets the full width.
     """
     from rich.console import Console
     from rich.measure import Measurement
 
     words = columns[:1] if words is None else words
-    console = Console(markup=False, highlight=False)  # names are not for Rich to read
+    console = Console(markup=False, highlight=False)  # names are not Rich markup
     endless = console.options.update(max_width=ENDLESS)
 
     def table_of(places: Sequence[int]) -> "Table":
@@ -82,7 +82,7 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], words: Colle
 
 
 ENDLESS = 100_000
-"""Columns of a console that nothing has to be broken for."""
+"""A width at which nothing has to be broken."""
 
 
 def figure(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`reslab register`: what a study will be, fixed before its seeds are run."""
+"""`reslab register`: fixes a study before its seeds are run."""
 
 import sys
 from datetime import UTC, datetime
@@ -61,15 +61,15 @@ def register(
     config = study.configure(preset, {**typed.words(settings), "seeds": len(chosen), "first_seed": chosen.start})
     claims = [claim for claim in study.claims if claim.kind == "statistical"]
     if not claims:
-        raise MismatchError(f"study {name} has no claim that seeds decide; it needs no registration")
+        raise MismatchError(f"study {name} has no statistical claim, so there is nothing to register")
     if again := sorted(seen(claims, config.data, known_records(known)).intersection(chosen)):
         raise WrongValueError(
-            f"--seeds {seeds}: {', '.join(map(str, again))} occur in records of these claims; choose seeds that nobody "
-            "has run"
+            f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims; choose seeds that "
+            "nobody has run"
         )
     for claim in claims:
         if claim.margin_why is None:
-            print(f"reslab: note: {claim.id} does not say why its margin is {claim.margin:g}", file=sys.stderr)
+            print(f"reslab: note: {claim.id} does not explain its margin of {claim.margin:g}", file=sys.stderr)
     registration = Registration(
         study=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,7 +87,7 @@ def register(
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(registration.text())
     except FileExistsError as error:
-        raise UnusableError(f"{path} exists, and a registration is never replaced; give another --out") from error
+        raise UnusableError(f"{path} exists, and registrations are never overwritten; give another --out") from error
     except OSError as error:
         raise UnusableError(f"cannot write {path}: {error.strerror}; give another --out") from error
     print(f"{path}\nSHA-256 {registration.sha256()}")
@@ -98,7 +98,7 @@ def _seeds(text: str) -> range:
     """Return the seeds that `300:310` means."""
     first, _, past = text.partition(":")
     if not (first.isdecimal() and past.isdecimal() and 3 <= int(past) - int(first) <= 1000):
-        raise WrongValueError(f"--seeds {text}: expected FIRST:PAST of at least three seeds, such as 300:310")
+        raise WrongValueError(f"--seeds {text}: expected FIRST:PAST with at least three seeds, such as 300:310")
     return range(int(first), int(past))
 
 
@@ -107,7 +107,7 @@ def _looks(text: str | None, count: int) -> list[int]:
     parts = [str(count)] if text is None else text.split(",")
     found = [int(part) if part.isdecimal() else 0 for part in parts]
     if found != sorted(set(found)) or found[0] < 3 or found[-1] != count:
-        raise WrongValueError(f"--looks {text}: expected growing numbers of seeds, from 3 up to all {count}")
+        raise WrongValueError(f"--looks {text}: expected increasing numbers of seeds, from at least 3 to all {count}")
     return found
 
 
@@ -117,25 +117,25 @@ def _folder() -> Path:
 
 
 def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
-    """Return the records below these directories, and below `results` where there is one.
+    """Return the records below these directories, and below `results` if it exists.
 
     Raises:
-        UserError: if a directory is not there.
+        UserError: if a directory does not exist.
     """
     from reslab.report.records import read_study
 
     for directory in directories:
         if not directory.is_dir():
-            raise MissingError(f"--known {directory}: no such directory")
+            raise MissingError(f"--known {directory}: no such directory; give a directory with records")
     found = {path.parent.resolve() for root in (Path("results"), *directories) for path in root.rglob("study.json")}
     return [read_study(path) for path in sorted(found)]
 
 
 def read_registration(path: Path) -> "Registration":
-    """Return the registration that a file holds.
+    """Return the registration in a file.
 
     Raises:
-        UserError: if it holds none.
+        UserError: if it has none.
     """
     from pydantic import ValidationError
 
@@ -145,11 +145,13 @@ def read_registration(path: Path) -> "Registration":
     try:
         found = Registration.model_validate(read_json(path), strict=True)
     except FileNotFoundError as error:
-        raise MissingError(f"--registered {path}: no such file; `reslab register` writes one") from error
+        raise MissingError(f"--registered {path}: no such file; make one with `reslab register`") from error
     except ValidationError as error:
-        raise DamagedError(f"--registered {path} is no registration ({one_line(error)})") from error
+        raise DamagedError(f"--registered {path} is not a registration ({one_line(error)})") from error
     except (OSError, ValueError) as error:
         raise DamagedError(f"--registered {path} cannot be read ({error})") from error
     if found.text().encode() != path.read_bytes():
-        raise DamagedError(f"--registered {path} is not as `reslab register` wrote it")
+        raise DamagedError(
+            f"--registered {path} was changed after `reslab register` wrote it; take the original, or register again"
+        )
     return found

@@ -1,4 +1,4 @@
-"""`reslab report`: one page about studies."""
+"""`reslab report`: an HTML page about studies."""
 
 import sys
 from pathlib import Path
@@ -45,11 +45,9 @@ def report(
     from reslab.report.playground import playground
 
     if figures is not None and not directories:
-        raise MissingError(
-            "--figures needs study directories, whose pictures it writes: reslab report DIRECTORY --figures"
-        )
+        raise MissingError("--figures needs study directories: reslab report DIRECTORY --figures")
     if out.is_dir():
-        raise WrongValueError(f"{out} is a directory; --out is the page's file: --out {out / 'report.html'}")
+        raise WrongValueError(f"{out} is a directory; --out takes a file: --out {out / 'report.html'}")
     typed.make_writable(out.parent)
     with display() as progress:
 
@@ -71,4 +69,4 @@ def report(
         if written:
             print(f"{len(written)} figures in {figures}")
     if open and not webbrowser.open(page.resolve().as_uri()):
-        print(f"reslab: note: no browser could be opened; open {page} by hand", file=sys.stderr)
+        print(f"reslab: note: no browser could be opened; open {page} yourself", file=sys.stderr)

@@ -34,7 +34,7 @@ def runs(
     from reslab.api.runs import of_directories, write
 
     if csv is not None and parquet is not None:
-        raise MismatchError("give --csv or --parquet, one file")
+        raise MismatchError("give either --csv or --parquet")
     out = csv or parquet
     if out is not None and out.exists():
         raise ExistsError(f"{out} exists and is not overwritten; give another file")

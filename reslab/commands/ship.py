@@ -1,10 +1,9 @@
-"""`reslab ship`: a finished run's network, as a small file to come with the lab, and its card.
+"""`reslab ship`: makes a small weights file to be bundled, and its card, from a finished run.
 
     OUT/DATA/MODEL.safetensors    kernels and matrices in float16; the metadata hold every figure of the card
     OUT/DATA/MODEL.md             the card
 
-The errors of the network as it was trained are those that its run measured; those of what the file gives back are
-measured here.
+The errors of the trained network were measured by its run; those of the written file are measured here.
 """
 
 import json
@@ -47,10 +46,8 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
     else:
         test = shipped.facts["errors"]["test"]
         print(
-            f"wrote {shipped.weights}\nwrote {shipped.card}\n"
-            f"test error {100 * test['shipped']:.2f} % ({100 * test['trained']:.2f} "
-            ""
-            "% before rounding)"
+            f"wrote {shipped.weights}\nwrote {shipped.card}\ntest error {100 * test['shipped']:.2f} % "
+            f"({100 * test['trained']:.2f} % before rounding)"
         )
 
 
@@ -58,7 +55,7 @@ PARTS: "dict[PartName, str]" = {"train": "training", "heldout": "held-out", "tes
 
 
 class Origin(NamedTuple):
-    """Where images come from, and what may be done with them."""
+    """The origin of images, and their licence."""
 
     images: str
     source: str
@@ -67,24 +64,23 @@ class Origin(NamedTuple):
 
 ORIGINS = {
     "digits": Origin(
-        "handwritten digits, 8×8 pixels, grey, 10 classes; scikit-learn brings them (`sklearn.datasets.load_digits`)",
+        "handwritten digits, 8×8 pixels, grey, 10 classes; part of scikit-learn (`sklearn.datasets.load_digits`)",
         "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
         "1998 (its test part)",
         "CC BY 4.0, as the repository states",
     ),
     "cifar10-jpeg": Origin(
-        "CIFAR-10 as a JPEG copy of quality 75 shows it, 32×32 pixels, colour, 10 classes; not the published "
-        "pixels, so its errors are not "
-        "CIFAR-10's (`--data cifar10-jpeg75` makes such a copy of the published ones)",
+        "CIFAR-10 after JPEG compression of quality 75, 32×32 pixels, colour, 10 classes; not the published pixels, "
+        "so its errors are not CIFAR-10's (`--data cifar10-jpeg75` compresses the published images in this way)",
         "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; collected from the web",
         "none is stated by its authors; it is used for research and teaching",
     ),
 }
-"""What is known of the images that networks shipped were trained on, by the folder of `weights/`."""
+"""The origin of the training images of bundled networks, by folder of `weights/`."""
 
 
 class Shipped(NamedTuple):
-    """A file made to come with the lab, and its card."""
+    """A weights file to be bundled, and its card."""
 
     weights: Path
     card: Path
@@ -95,8 +91,8 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     """Write a finished run's network and its card below `out`; refuse to overwrite.
 
     Raises:
-        UserError: if the run is not one of a named network, finished, on data of known origin; or if its file or card
-            exists.
+        UserError: if the run is not finished, its network has no name, its data have no known origin, or its file or
+            card exists.
     """
     from reslab.data import load_data
     from reslab.files import write_atomically
@@ -110,13 +106,12 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     folder = trained_on(config.data)
     if folder not in ORIGINS:
         raise UnknownNameError(
-            f"{config.data} is not known by its origin, which a card states; known are {', '.join(ORIGINS)}"
+            f"a card states the origin of its data, and that of {config.data} is unknown; known: {', '.join(ORIGINS)}"
         )
     model = zoo.named(config.model, config.options)
     if model is None:
         raise UnknownNameError(
-            f"{config.model} {config.options or ''} has no name of its own to be found by; ship one that `reslab "
-            "models` lists"
+            f"{config.model} {config.options or ''} is not a named network; ship one that `reslab models` lists"
         )
     target = out / folder / f"{model}.safetensors"
     card_path = target.with_suffix(".md")
@@ -145,7 +140,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
         "versions": stated["packages"],
         "command": command(config),
     }
-    # the name that was trained with may be a path of this machine
+    # the data's name may contain a path of this machine
     preprocessing = {**data.preprocessing, "data": folder}
     content = to_bytes(network, model, {}, preprocessing, facts)
     write_atomically(card_path, card(model, folder, facts, len(content)))
@@ -154,7 +149,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
 
 
 def _read(run: Path) -> "tuple[TrialConfig, Json]":
-    """Return a finished run's config, and what else its card states: status, steps, errors, packages."""
+    """Return a finished run's config, and further facts for its card: status, steps, errors, packages."""
     from reslab.files import read_record
     from reslab.runs import RESULT, TRIAL, check_files
     from reslab.shapes import TrialFile
@@ -168,7 +163,7 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         stated["errors"] = {part: result[f"{part}_error"] for part in PARTS}
     except FileNotFoundError as error:
         raise MissingError(
-            f"{run} is not a finished run: it has no {Path(error.filename).name}; give a run directory of `reslab "
+            f"{run} is not a finished run, as it has no {Path(error.filename).name}; give a run directory of `reslab "
             "train`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -178,8 +173,8 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         raise MissingError(f"{run} {stated['status']}: there is no trained network to ship")
     if config.recipe.name not in RECIPES:
         raise UnknownNameError(
-            f"{run} was trained by a recipe of its own, {config.recipe.name!r}; a card states the command, which "
-            f"can name {', '.join(RECIPES)}"
+            f"{run} was trained with the recipe {config.recipe.name!r}, which no command can name, as a card must; "
+            f"known: {', '.join(RECIPES)}"
         )
     return config, stated
 
@@ -197,12 +192,12 @@ def _errors(network: "nn.Module", data: "Dataset", progress: Progress) -> "dict[
 
 
 def _called(what: str, progress: Progress) -> Progress:
-    """Return what tells of something under another name."""
+    """Return a fact under another name."""
     return lambda _, done, total, said="": progress(what, done, total, said)
 
 
 def command(config: "TrialConfig") -> str:
-    """Return the command that trains a network again; a folder of images is named without the place where it was."""
+    """Return the command that trains a network again, without the path of a folder of images."""
     from reslab.training.recipes import recipe_for
 
     kind, _, place = config.data.partition(":")
@@ -230,15 +225,11 @@ def command(config: "TrialConfig") -> str:
 def card(model: str, folder: str, facts: "Json", size: int) -> str:
     """Return the card, in Markdown."""
     origin, recipe, errors = ORIGINS[folder], facts["recipe"], facts["errors"]
-    plain = (
-        "without shortcuts, the control of its residual twin (a deep one trains badly: that is the degradation problem)"
-    )
+    plain = "without shortcuts, the control for its residual twin (deep ones train badly: the degradation problem)"
     kind = plain if model.startswith("plain") else "residual"
     rows = "\n".join(
-        f"| {PARTS[part]} | {facts['images'][part]:,} | "
-        f"{100 * errors[part]['trained']:.2f} % | {100 * errors[part]['shipped']:.2f} "
-        ""
-        "% |"
+        f"| {PARTS[part]} | {facts['images'][part]:,} | {100 * errors[part]['trained']:.2f} % | "
+        f"{100 * errors[part]['shipped']:.2f} % |"
         for part in PARTS
     )
     test = f"{100 * errors['test']['shipped']:.2f} %"
@@ -246,7 +237,7 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     sgd = ", ".join(f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay"))
     return f"""# {model}, trained on {folder}
 
-A network to look inside: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
+A network to analyse: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
 
     reslab.build("{model}", weights="{folder}")
     reslab analyze removal {model} --weights {folder}{"" if folder == "digits" else f" --data folder:PATH/{folder}"}
@@ -257,8 +248,8 @@ A network to look inside: {kind}; {facts["params"]:,} parameters, {made_for["in_
 |---|---|---|---|
 {rows}
 
-One run, one seed: no mean, and no benchmark. The file holds kernels and matrices in float16 ({size:,} bytes), which are float32 again once loaded;
-the last column was measured after that rounding. `reslab evaluate {model} --weights {folder} --part test` measures it again.
+One run with one seed: neither a mean nor a benchmark. The file stores kernels and matrices in float16 ({size:,} bytes), and they are loaded as float32.
+The last column was measured after this rounding. Measure it again with `reslab evaluate {model} --weights {folder} --part test`.
 
 ## Data
 
@@ -270,19 +261,19 @@ the last column was measured after that rounding. `reslab evaluate {model} --wei
 ## Training
 
 - Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; SGD with {sgd};
-  seed {facts["seed"]}. Nothing was chosen on the test part.
-- Made by: `{facts["command"]}`, then `reslab ship` of its run directory.
-- With {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.
+  seed {facts["seed"]}. The test part was not used for any choice.
+- Commands: `{facts["command"]}`, then `reslab ship` on its run directory.
+- Versions: {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.
 
 ## What it is not for
 
-It recognises nothing outside of its data: not handwriting, not photographs. It is small, it was trained briefly, and its errors say nothing of
-what its architecture can reach. It is there so that removing a block or splitting a gradient by path length has something trained to look at.
+It recognises only images like its data: no other handwriting, no photographs. It is small and was trained briefly, so its errors do not show
+what its architecture can reach. It exists so that analyses, such as removing a block, have a trained network to work on.
 
-The weights are under the lab's own licence (MIT).
+The weights have the lab's own licence (MIT).
 
 ## 한국어
 
-{folder} 데이터로 학습한 {model}이다. 시험 오류는 {test}이다(시드 하나, 평균이 아님). 블록을 제거하거나 기울기를 경로 길이로 나누어 볼 때 들여다볼
-학습된 신경망으로 쓰라고 넣어 둔 것이며, 이 데이터 밖의 글씨나 사진을 알아보는 데 쓸 것은 아니다.
+{folder} 데이터로 학습한 {model}입니다. 테스트 오류율은 {test}입니다(시드 하나의 결과이며 평균이 아닙니다). 블록을 제거하거나 기울기를 경로 길이별로 나누는
+분석에 쓰도록 넣어 둔 신경망이며, 이 데이터와 다른 글씨나 사진을 인식하는 용도가 아닙니다.
 """

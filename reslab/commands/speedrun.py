@@ -35,7 +35,7 @@ def speedrun(
     """Train a residual network to the most accuracy in the fewest seconds: `reslab speedrun --data cifar10 --download`.
 
     Network and recipe are in `reslab/speedrun/network.py`. `--against airbench94` also trains that recipe, alternating
-    with this one. Each run is a process of its own; the table has the time of the whole process and of the training
+    with this one. Each run is a separate process; the table has the time of the whole process and of the training
     alone. Every image is evaluated in one view. Run the command again and it does only what is missing; an interrupted
     run starts from the beginning, as its time counts.
 

@@ -183,7 +183,7 @@ MORE["study"] = help_with_settings
 
 
 def as_typed(value: object) -> str:
-    """Return a setting's value as it is typed; nothing for None."""
+    """Return a setting's value as on the command line; empty for None."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
 
 
@@ -201,7 +201,7 @@ def registered_run(
 
     found = read_registration(path)
     if [study.name for study in chosen] != [found.study]:
-        raise MismatchError(f"--registered {path} is of the study {found.study}: reslab study {found.study} …")
+        raise MismatchError(f"--registered {path} is for another study; run reslab study {found.study}")
     if settings or preset != "default":
         raise MismatchError("--registered fixes all settings; leave the others out")
     (study,) = chosen

@@ -34,8 +34,8 @@ def take(
     shipped_for: str | None,
     seed: int,
 ) -> Taken:
-    """Return a network with its weights; without any, with those that come with the lab for the data set `shipped_for`,
-    if there are such.
+    """Return a network with its weights; by default with the bundled ones for the data set `shipped_for`, if there are
+    any.
 
     Raises:
         UserError: if there is no such network, or network, weights and data do not go together.

@@ -90,8 +90,8 @@ def train(
         grid of runs. Off unless set: label_smoothing, ema (of the weights, evaluated beside them), no_vector_decay,
         mixup, cutmix, cutout, accumulate, clip_norm, optimizer (adamw or muon), schedule=cosine.
     extend
-        Train the finished run so many epochs longer: a run of its own that starts from all its weights, its schedule
-        and optimiser anew.
+        Train the finished run for so many more epochs: a new run that starts from all its weights, with a new schedule
+        and a new optimiser.
     log
         Write the metrics for another tool too, into logs/ of --out: csv, tensorboard, wandb or trackio. Never part of
         a run's identity.
@@ -153,7 +153,7 @@ def train(
 
 
 def outcome(root: Path, config: "TrialConfig", result: "Json", dataset: "Dataset") -> "Json":
-    """Return what is told of a finished run: of a short one also the errors with BatchNorm's true averages."""
+    """Return the summary of a finished run; for a short one, including the errors with BatchNorm's true averages."""
     from reslab.executors import build_network, data_for
     from reslab.runs import Run
 

@@ -101,7 +101,8 @@ def settings_of(texts: tuple[str, ...]) -> list[dict[str, Any]]:
         key, equals, typed = text.partition("=")
         if not equals or key not in Recipe.model_fields:
             raise UnknownNameError(
-                f"--set {text}: expected KEY=VALUE with a setting of the recipe{suggest(key, Recipe.model_fields)}"
+                f"--set {text}: expected KEY=VALUE, where KEY is a setting of the "
+                f"recipe{suggest(key, Recipe.model_fields)}"
             )
         read = value(typed)
         values[key] = read if isinstance(read, tuple) else (read,)

@@ -1,4 +1,4 @@
-"""`reslab weights`: a file's tensors into a network, and the networks that come with the lab."""
+"""`reslab weights`: loads a file's tensors into a network, or lists the bundled networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -79,7 +79,7 @@ def weights(
 
     if file is None:
         if as_ is not None or out is not None or options:
-            raise MissingError("name the file: reslab weights FILE --as NETWORK")
+            raise MissingError("no file was given; expected reslab weights FILE --as NETWORK")
         found = [
             {
                 "data": data,
@@ -99,17 +99,17 @@ def weights(
     if (mean is None) != (std is None):
         raise MismatchError("--mean and --std go together: give both or neither")
     if mean is not None and (out is None or out.suffix != ".safetensors"):
-        raise MismatchError("--mean and --std are kept in a file that is written: add --out NAME.safetensors")
+        raise MismatchError("--mean and --std are stored in the file that --out writes: add --out NAME.safetensors")
     prepared = {
         key: typed.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None
     }
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
-        raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and deviations over 0")
+        raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and standard deviations above 0")
     blocks = [] if without is None else [name.strip() for name in without.split(",")]
     read = read_weights(file)
     model = as_ or read.network
     if model is None:
-        raise MissingError(f"say which network the weights are for: reslab weights {file} --as NETWORK")
+        raise MissingError(f"which network are the weights for? give it: reslab weights {file} --as NETWORK")
     given = typed.words(options)
     typed.see_whose(given, weights, zoo.options(model))
     subject = Subject.of(model, read, given, asked=Asked(zero_pad, head, raw))
@@ -183,7 +183,7 @@ def print_mapping(file: Path, report: "Json") -> None:
 
 
 def print_shipped(found: "list[Json]") -> None:
-    """Print the trained networks that come with the lab."""
+    """Print the bundled networks."""
     columns = ("network", "data", "parameters", "test error (%)", "MB")
     rows = [
         (

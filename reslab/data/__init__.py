@@ -19,9 +19,7 @@ DATA: dict[str, str] = {
     "fashion_mnist": "published:fashion_mnist",
     "folder": "folder:folder",
 }
-"""Kinds of data: the module and function of each, which takes (place, download, progress) and is imported when it is
-asked for.
-"""
+"""Kinds of data: the module and function of each, which takes (place, download, progress) and is imported on demand."""
 
 
 def load_data(name: str, *, download: bool = False, progress: Progress = silent) -> Dataset:
@@ -33,7 +31,7 @@ def load_data(name: str, *, download: bool = False, progress: Progress = silent)
         download: download what is not there; nothing is downloaded otherwise.
         progress: notified of what is read.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> data = reslab.load_data("digits")
         >>> images, labels = data.test
@@ -47,7 +45,7 @@ def load_data(name: str, *, download: bool = False, progress: Progress = silent)
         kind, _, place = canonical(name).partition(":")
         module, _, function = DATA[kind].partition(":")
         loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, progress)
-    except OSError as error:  # a directory that may not be read, a link to itself, a disk that is gone
+    except OSError as error:  # an unreadable directory, a circular link, a missing disk
         raise UnusableError(
             f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         ) from error
@@ -55,10 +53,10 @@ def load_data(name: str, *, download: bool = False, progress: Progress = silent)
 
 
 def canonical(name: str) -> str:
-    """Return the name with its place as a full path, so that it means the same wherever it is used.
+    """Return the name with an absolute path, so that it means the same in every directory.
 
     Raises:
-        UserError: if there is no such data set, or it takes no place, or needs one.
+        UserError: if there is no such data set, or it takes no path, or needs one.
     """
     kind, colon, place = name.partition(":")
     if kind not in DATA:

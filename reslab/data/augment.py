@@ -1,4 +1,4 @@
-"""Augmentation, different for every image, from a generator of its own."""
+"""Augmentation, drawn for every image from a separate generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from reslab.data.images import resize_shorter
 
 @dataclass(frozen=True)
 class Augment:
-    """Shift each image by up to `shift` pixels each way (zeros come in) and, if `flip`, mirror half of them, in one
-    gather; then cut out.
+    """Shift each image by up to `shift` pixels each way, with zeros outside, and mirror half of them if `flip`, in one
+    gather; then apply cutout.
 
     For 32×32 images, `Augment(shift=4, flip=True)` is the paper's pad-4, random crop and flip (He et al. 2015, section
-    4.2). Cutout blanks a square with sides of `cutout` pixels around a place drawn from the whole image, so that part
-    of it may be outside (DeVries & Taylor 2017, arXiv:1708.04552, section 3.2); blank is 0, the mean of standardised
-    images.
+    4.2). Cutout blanks a square with sides of `cutout` pixels around a random pixel, so that part of it may lie outside
+    (DeVries & Taylor 2017, arXiv:1708.04552, section 3.2); blank is 0, the mean of standardised images.
     """
 
     shift: int
@@ -52,7 +51,7 @@ class Augment:
 
 
 def _sent(draws: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor from the CPU to the device; on a GPU, without waiting for the copy."""
+    """Move a tensor from the CPU to the device; on a GPU, asynchronously."""
     return draws.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else draws.to(device)
 
 

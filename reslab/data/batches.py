@@ -1,4 +1,4 @@
-"""Images and labels out of the batches of a user's own loader."""
+"""Images and labels from the batches of a user's loader."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 MOST_IMAGES = 10_000
-"""Of a loader that an analysis takes whole: CIFAR-10's test part; a loader may have no end."""
+"""The limit if an analysis reads a whole loader: as many as CIFAR-10's test part, as a loader may be infinite."""
 IMAGES = ("images", "image", "pixel_values", "inputs", "input", "input_ids", "x")
 LABELS = ("labels", "label", "targets", "target", "y")
-"""Names of images and labels in batches that are mappings."""
+"""Keys of images and labels in batches that are mappings."""
 
 
 def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
@@ -32,24 +32,24 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
         x, y = pair(batch)
         images.append(x)
         labels.append(y)
-        if (found := sum(map(len, images))) >= most + (count is None):  # one more tells that there are more
+        if (found := sum(map(len, images))) >= most + (count is None):  # one more, to learn whether there are more
             if count is None:
                 warnings.warn(
-                    f"the loader has {found:,} images or more; the first {most:,} are taken (--images says how many)",
+                    f"the loader has at least {found:,} images; the first {most:,} are used (change this with "
+                    "--images)",
                     stacklevel=2,
                 )
             break
     if not images:
-        raise MissingError("no images were given")
+        raise MissingError("no images were given; expected at least one")
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 
 def pair(batch: Any) -> "tuple[Tensor, Tensor]":
-    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping that are called
-    so.
+    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping by their keys.
 
     Raises:
-        UserError: if they are not to be found, or do not go together.
+        UserError: if they are not found, or do not fit together.
     """
     from torch import Tensor
 
@@ -67,6 +67,6 @@ def pair(batch: Any) -> "tuple[Tensor, Tensor]":
             f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         )
         raise WrongValueError(
-            f"a loader gives batches of images and labels, tensors of one length; this one gave {kind}"
+            f"a loader must yield batches of images and labels, tensors of the same length; this one yielded {kind}"
         )
     return found[0], found[1]

@@ -1,8 +1,8 @@
-"""Images read and decoded once, into one memory-mapped file of bytes that processes share.
+"""Images are decoded once, into one memory-mapped file that processes share.
 
-A cache is a directory named by what it was made from: the relative path, size and times of every file, and which file
-it is. Anything that differs has another name, so a cache is right or not there; it appears whole, by a rename. A copy
-of the images is of other files, and decoded again.
+A cache is a directory whose name is a hash of the relative path, size, times and identity of every file. Any change
+gives another name, so an existing cache is always right. It is written atomically, by a rename. Copies of the images
+are other files, and are decoded again.
 """
 
 import hashlib
@@ -31,17 +31,16 @@ FORMAT = "5"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 CHANGES_ARE_DATED = os.name == "posix"
-"""Whether the system dates every change of a file (st_ctime) and lets nobody set that date; elsewhere st_ctime is when
-the file was made.
+"""Whether st_ctime is the time of the last change, which nobody can set; on other systems it is the time of creation.
 """
 NAME = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32}\.tmp)?")
-"""What caches, and unfinished ones, are called: nothing else is ever removed."""
+"""Names of caches and unfinished caches; nothing else is ever removed."""
 SECONDS_A_DAY = 86_400
 
 
 class File(NamedTuple):
-    """An image file: its path below the root, its class, size in bytes, modification time in nanoseconds, and what
-    `state` says of it.
+    """An image file: its path below the root, its class, size in bytes, modification time in nanoseconds, and its
+    `state`.
     """
 
     path: str
@@ -57,8 +56,8 @@ def file(name: str, label: int, path: str | Path, status: os.stat_result) -> Fil
 
 
 def state(path: str | Path, status: os.stat_result) -> str:
-    """Return what no exchange of files of one size and time leaves as it was: which file it is and when it changed, or
-    its content's hash.
+    """Return what changes even if a file is replaced by one of the same size and time: its identity and time of change,
+    or its content's hash.
     """
     if CHANGES_ARE_DATED:
         return f"{status.st_ino} {status.st_ctime_ns}"
@@ -67,11 +66,11 @@ def state(path: str | Path, status: os.stat_result) -> str:
 
 
 class Cached(NamedTuple):
-    """What a cache holds: the images and labels of each part, the first part's statistics, the shortest side in pixels,
-    what was skipped.
+    """The content of a cache: the images and labels of each part, the first part's statistics, the shortest side in
+    pixels, the skipped files.
 
-    `classes` are the names of the classes where the cache is all there is to tell them; `fingerprint` is of all pixels,
-    sizes and labels, and is empty where there is no cache.
+    `classes` are the names of the classes if nothing else has them. `fingerprint` is of all pixels, sizes and labels,
+    and is empty without a cache.
     """
 
     parts: list[tuple[Images, Tensor]]
@@ -93,10 +92,10 @@ def digest(parts: Sequence[Sequence[File]]) -> str:
 
 
 def place(root: Path) -> Path:
-    """Return where the caches of `root` are: in it, or in the user's cache directory where it cannot be written to.
+    """Return the directory of the caches of `root`: inside it, or in the user's cache directory if it is read-only.
 
     Raises:
-        UserError: if neither can be written to.
+        UserError: if neither is writable.
     """
     inside = root / DIRECTORY
     with suppress(OSError):
@@ -108,17 +107,17 @@ def place(root: Path) -> Path:
         outside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnusableError(
-            f"decoded images can be written neither to {inside} nor to {outside} ({error.strerror}); make one of "
+            f"decoded images cannot be written to {inside} or to {outside} ({error.strerror}); make one of "
             "them writable"
         ) from error
     return outside
 
 
 def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, progress: Progress) -> Cached:
-    """Return the images of these files from their cache, which is made if it is not there.
+    """Return the images of these files from their cache, which is made if necessary.
 
     Raises:
-        UserError: naming files that cannot be decoded, unless they are to be skipped; or if the disk has no room.
+        UserError: naming files that cannot be decoded, unless they are to be skipped; or if the disk is full.
     """
     where = place(root)
     cache = where / digest(parts)
@@ -137,10 +136,10 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
 
 
 def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
-    """Return what `make` reads from the files in a directory, from its cache in the user's cache directory, which is
-    made if it is not there.
+    """Return the result of `make` for the files in a directory, from a cache in the user's cache directory, which is
+    made if necessary.
 
-    Where it cannot be written, everything stays in memory.
+    If it cannot be written, everything stays in memory.
     """
     try:
         where = (
@@ -148,7 +147,7 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
             / "published"
             / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
         )
-    except UserError:  # a user without a home
+    except UserError:  # a user without a home directory
         return make()
     files = _files_in(directory)
     if files and (cache := where / digest([files])).exists():
@@ -161,7 +160,7 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
             shapes = []
             with (temporary / "pixels.bin").open("wb") as out:
                 for images, _ in made.parts:
-                    assert isinstance(images, Tensor)  # what torchvision publishes has one size
+                    assert isinstance(images, Tensor)  # torchvision's data sets have images of one size
                     out.write(images.numpy().tobytes())
                     shapes.append(torch.tensor(images.shape[1:]).expand(len(images), -1))
             labels = [labels for _, labels in made.parts]
@@ -175,19 +174,19 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
 
 
 def _files_in(directory: Path) -> list[File]:
-    """Return the files of a directory, none if there is no such directory, as what a cache is known by."""
+    """Return the files of a directory, which identify a cache; none if there is no such directory."""
     found = sorted(path for path in directory.glob("*") if path.is_file())
     return [file(path.name, 0, path, path.stat()) for path in found]
 
 
 def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
-    """Return what a cache of so many parts holds, whose labels are of so many classes, or of those that it names.
+    """Return the content of a cache with so many parts and classes, or with the classes that it names.
 
     Raises:
-        UserError: if it is not as it was written.
+        UserError: if it is damaged.
     """
     try:
-        if not (cache / "index.pt").is_file():  # a FIFO would have us wait for ever
+        if not (cache / "index.pt").is_file():  # opening a FIFO would block
             raise ValueError
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols
@@ -195,9 +194,9 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
         if not _sound(index, parts, classes):
             raise ValueError
         found = _parts(cache, index)
-    except Exception as error:  # on damaged bytes torch raises whatever it comes to
+    except Exception as error:  # damaged bytes make torch raise any exception
         raise DamagedError(
-            f"{cache} is damaged, or not this lab's; remove it, and it is made again from the images"
+            f"{cache} is damaged or was not written by reslab; delete it, and it is made again from the images"
         ) from error
     shortest = int(index["shapes"][:, 1:].amin())
     return Cached(
@@ -211,9 +210,7 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
 
 
 def _sound(index: Any, parts: int, classes: int | None) -> bool:
-    """Return whether an index holds what `_write_index` writes: each part of its kind, in its range, and as many as
-    there have to be.
-    """
+    """Return whether an index is one that `_write_index` could have written: types, ranges and lengths."""
     shapes, labels, counts = (index[key] for key in ("shapes", "labels", "counts"))
     statistics = [torch.tensor(values) for values in index["statistics"]]
     channels = int(shapes[0, 0])
@@ -241,7 +238,7 @@ def _parts(cache: Path, index: dict[str, Any]) -> list[tuple[Images, Tensor]]:
     """Return the images and labels of each part, mapped into memory.
 
     Raises:
-        ValueError: if the pixels are not as many as there should be.
+        ValueError: if the number of pixels is wrong.
     """
     shapes, labels, path = index["shapes"], index["labels"], cache / "pixels.bin"
     size = int(shapes.prod(1).sum())
@@ -264,10 +261,10 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
     what = f"decoding {sum(map(len, parts)):,} images into {cache}"
     try:
         with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of files: those that it cannot read are named
+            warnings.simplefilter("ignore")  # warnings of Pillow; files that it cannot read are reported anyway
             mode = _mode(pool, root, parts, temporary, progress)
             kept, shapes, skipped = _write_pixels(pool, root, parts, mode, skip_broken, temporary, what, progress)
-            # what is left out decides nothing
+            # skipped files have no influence
             if skipped and (of_kept := _mode(pool, root, kept, temporary, progress)) != mode:
                 kept, shapes, more = _write_pixels(pool, root, kept, of_kept, skip_broken, temporary, what, progress)
                 skipped += more
@@ -314,18 +311,17 @@ def _write_pixels(
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
                 raise DamagedError(
-                    f"no image of {root} could be decoded in one of its parts: "
-                    f"{first_few([file.path for file in files])}"
+                    f"one part of {root} has no image that can be decoded: {first_few([file.path for file in files])}"
                 )
     return kept, shapes, skipped
 
 
 @contextmanager
 def _appearing(cache: Path) -> Iterator[Path]:
-    """Give a temporary directory that becomes `cache` by a rename, unless something goes wrong or another process was
-    first.
+    """Give a temporary directory that is renamed to `cache` at the end, unless something goes wrong or another process
+    was first.
     """
-    # in containers, processes have the numbers of killed ones
+    # in containers, process ids are reused
     temporary = cache.with_name(f"{cache.name}.{uuid4().hex}.tmp")
     try:
         temporary.mkdir()
@@ -341,8 +337,8 @@ def _appearing(cache: Path) -> Iterator[Path]:
 def _write_index(
     temporary: Path, shapes: Tensor, labels: Tensor, counts: list[int], skipped: list[str], classes: Sequence[str] = ()
 ) -> None:
-    """Write what lies where in the pixels, and the fingerprint and the first part's statistics, for which the pixels
-    are read back.
+    """Write the layout of the pixels, the fingerprint, and the first part's statistics, for which the pixels are read
+    back.
     """
     index: dict[str, Any] = {
         "shapes": shapes.contiguous(),
@@ -365,7 +361,7 @@ def _mode(
     """Return "L" if every image is grey, else "RGB", from the files' headers; check that the disk has room.
 
     Raises:
-        UserError: if it has not.
+        UserError: if it does not.
     """
     grey, area, done, total = True, 0, 0, sum(map(len, parts))
     for files in parts:
@@ -378,8 +374,8 @@ def _mode(
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
         raise UnusableError(
-            f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, where {free / 1e9:.1f} GB "
-            "are free"
+            f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, which has {free / 1e9:.1f} GB "
+            "free"
         )
     return "L" if grey else "RGB"
 
@@ -389,9 +385,9 @@ def _chunks(files: Sequence[File]) -> Iterator[Sequence[File]]:
 
 
 def _tidy(where: Path, keep: Path) -> None:
-    """Remove the caches of earlier states of the folder, and what killed processes left a day ago or more."""
+    """Remove the caches of earlier states of the folder, and leftovers of killed processes older than a day."""
     for other in where.iterdir():
-        with suppress(OSError):  # another process may be tidying too
+        with suppress(OSError):  # another process may be cleaning up too
             if (
                 other != keep
                 and NAME.fullmatch(other.name)

@@ -1,4 +1,4 @@
-"""Classes of images matched to those that weights tell apart, by their names."""
+"""Matching the classes of images to those of weights, by name."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,33 +7,33 @@ from typing import NamedTuple
 from reslab.errors import MismatchError, MissingError, first_few
 
 WNID = re.compile(r"n\d{8}")
-"""A synset of WordNet, `n01440764`: how ImageNet's folders are called."""
+"""A synset of WordNet, `n01440764`, as ImageNet's folders are named."""
 FIRST_OF_IMAGENET = "tench"
 
 
 class Match(NamedTuple):
-    """Where each class is among the weights' classes, and what was compared."""
+    """The index of each class among the weights' classes, and how it was matched."""
 
     places: list[int]
     by: str
 
 
 def match(names: Sequence[str], classes: Sequence[str]) -> Match:
-    """Return the place of each name among `classes`, each of which may be several synonyms with commas between them.
+    """Return the index of each name among `classes`, each of which may be a list of synonyms separated by commas.
 
-    Names are taken as they are; as ImageNet's synsets (`n01440764`), where these are its thousand classes; else without
-    regard to case, spaces, hyphens and underscores, also one of several synonyms for the class. All are found in one of
-    these ways, and no two are one class.
+    Names are matched exactly; as ImageNet's synsets (`n01440764`), if `classes` are its thousand classes; or ignoring
+    case, spaces, hyphens and underscores, also by any synonym. One of these ways must match all names, each to a
+    different class.
 
     Raises:
-        UserError: naming those that are not found, or that several classes have.
+        UserError: naming those that are not found or ambiguous.
     """
     if set(names) <= set(classes) and len(set(classes)) == len(classes):
         return Match([classes.index(name) for name in names], "name")
     if all(map(WNID.fullmatch, names)):
         if not _is_imagenets(classes):
             raise MismatchError(
-                f"{first_few(names)} are ImageNet's synsets, and the weights' classes are not ImageNet's thousand: "
+                f"the folders are named as ImageNet synsets ({first_few(names)}), but the weights have other classes: "
                 f"{first_few(classes)}"
             )
         known = {synset: place for place, synset in enumerate(synsets())}
@@ -48,16 +48,16 @@ def match(names: Sequence[str], classes: Sequence[str]) -> Match:
 
 
 def synsets() -> list[str]:
-    """Return the synsets of ImageNet's thousand classes, in their order.
+    """Return the synsets of ImageNet's thousand classes, in order.
 
     Raises:
-        UserError: if there is no timm, which lists them.
+        UserError: if timm, which lists them, is not installed.
     """
     try:
         from timm.data.imagenet_info import ImageNetInfo
     except ModuleNotFoundError as error:
         raise MissingError(
-            "ImageNet's synsets are known to timm; install it with: pip install 'reslab[zoo]'"
+            "the list of ImageNet's synsets comes from timm; install it with: pip install 'reslab[zoo]'"
         ) from error
     return list(ImageNetInfo("imagenet-1k").label_names())
 
@@ -81,13 +81,13 @@ WAYS: tuple[Callable[[str], list[str]], ...] = (
     lambda name: _synonyms(name)[:1],
     _synonyms,
 )
-"""What of two names is compared, the strictest first: the whole or the first synonym as it is, then in small
-letters; any synonym.
+"""Ways of comparing two names, the strictest first: the whole name or the first synonym exactly, then in lower case,
+then any synonym.
 """
 
 
 def _table(classes: Sequence[str], words: Callable[[str], list[str]]) -> dict[str, list[int]]:
-    """Return the places of the classes that have each word."""
+    """Return the indices of the classes with each word."""
     table: dict[str, list[int]] = {}
     for place, name in enumerate(classes):
         for word in set(words(name)):
@@ -100,22 +100,22 @@ def _looked_up(words: list[str], table: dict[str, list[int]]) -> list[int]:
 
 
 def _only(names: Sequence[str], classes: Sequence[str], found: Sequence[Sequence[int]]) -> list[int]:
-    """Return the one place that was found of each name.
+    """Return the only index found for each name.
 
     Raises:
-        UserError: naming those that have none, or several; or that are one.
+        UserError: naming those with none, with several, or with the same one.
     """
     if unknown := [name for name, places in zip(names, found, strict=True) if not places]:
         raise MismatchError(
-            f"not among the {len(classes):,} classes of the weights ({first_few(classes)}): {first_few(unknown)}; "
-            "name the folders as the classes are, or, of ImageNet's, as its synsets (n01440764)"
+            f"{first_few(unknown)}: not among the {len(classes):,} classes of the weights ({first_few(classes)}); name "
+            "the folders after the classes or, for ImageNet, after its synsets (n01440764)"
         )
     if several := [name for name, places in zip(names, found, strict=True) if len(places) > 1]:
         raise MismatchError(
-            f"several classes of the weights are called {first_few(several)}; name the folders by the whole name, or, "
-            "of ImageNet's, as its synsets (n02012849)"
+            f"several classes of the weights are called {first_few(several)}; name the folders by the full name or, "
+            "for ImageNet, by its synsets (n02012849)"
         )
     taken = [place for places in found for place in places]
     if twice := [name for name, place in zip(names, taken, strict=True) if taken.count(place) > 1]:
-        raise MismatchError(f"{first_few(twice)} are one class of the weights; put their images into one folder")
+        raise MismatchError(f"{first_few(twice)} are the same class of the weights; put their images into one folder")
     return taken

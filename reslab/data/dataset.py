@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the lab: images as they are stored, and standardised batches of them."""
+"""A data set: stored images, and standardised batches of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ STATISTICS_BATCH = 256
 
 
 class Part(NamedTuple):
-    """The images of a part as they are stored, and their labels."""
+    """The stored images of a part, and their labels."""
 
     images: Images
     labels: Int64[Tensor, "n"]
@@ -36,12 +36,12 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in three parts, or in the test part alone. Choices are made on `heldout`; `test` is read once, at the end.
+    """Images in three parts, or only a test part. `heldout` is for choices; `test` is read once, at the end.
 
-    Stored pixels lie between 0 and `unit`. `size` is the side that a network sees, None for images as they are, and
-    `framing` how they are brought to it where that is not the paper's way; `statistics` are the first part's, and
-    standardise all. `fingerprint` is of all images and labels, where
-    they may change: it is empty where they come with a library, or could not be kept.
+    Stored pixels lie between 0 and `unit`. `size` is the side of the network's input, None for unchanged images, and
+    `framing` how images are resized to it if not in the paper's way. `statistics` are the first part's, and standardise
+    all parts. `fingerprint` is of all images and labels that may change; it is empty if they come with a library or
+    there is no cache.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Return the number of classes."""
+        """Return the number of classes, including those without images in some part."""
         return len(self.classes)
 
     @property
@@ -73,18 +73,18 @@ class Dataset:
         """Return a part.
 
         Raises:
-            UserError: if the data set has the test part alone.
+            UserError: if the data set has only a test part.
         """
         if name not in self.parts:
             raise MissingError(
-                f"{self.name} has no {name} part, as it has a test part alone; it takes trained weights that say mean "
-                "and standard deviation (`reslab evaluate`, or --part test), or images in PATH/train/CLASS"
+                f"{self.name} has a test part only, and no {name} part; add images in PATH/train/CLASS, or use trained "
+                "weights that state mean and standard deviation (`reslab evaluate`, or --part test)"
             )
         return self.parts[name]
 
     @property
     def training_images(self) -> int:
-        """Return how many training images there are."""
+        """Return the number of training images."""
         return len(self.labels)
 
     @property
@@ -94,12 +94,12 @@ class Dataset:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """Return how a network's images are prepared, and what its outputs stand for: what a weights file keeps."""
+        """Return how a network's images are prepared and what its outputs mean, as stored in weights files."""
         mean, std = map(list, (self.statistics.mean, self.statistics.std))
         return {"data": self.name, "mean": mean, "std": std, "size": self.size, "classes": list(self.classes)}
 
     def describe(self) -> str:
-        """Return in a line what was read: classes, images, their size, and how they are split."""
+        """Return a one-line summary: classes, images, their size, and the split."""
         sizes = [f"{len(part.labels):,}" for part in self.parts.values()]
         images = next(iter(self.parts.values())).images
         size = "of several sizes" if isinstance(images, Ragged) else "×".join(map(str, images.shape[1:]))
@@ -126,36 +126,34 @@ class Dataset:
         return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._prepare(images), labels)
 
     def fitted(self, size: int) -> "Dataset":
-        """Return this data set with images that differ in size seen at `size`, shifted by an eighth; images of one size
-        stay as they are.
+        """Return this data set with images of different sizes resized to `size` and shifted by up to an eighth; images
+        of one size are unchanged.
         """
         ragged = any(isinstance(images, Ragged) for images, _ in self.parts.values())
         return replace(self, size=size, augment=Augment(shift=size // 8, flip=True)) if ragged else self
 
     def labelled(self, classes: Sequence[str], places: Sequence[int]) -> "Dataset":
-        """Return this data set with the labels that its classes, in their order, have among `classes`: their places."""
+        """Return this data set with labels that are the indices of its classes among `classes`."""
         label = torch.tensor(places)
         parts = {name: Part(images, label.to(labels.device)[labels]) for name, (images, labels) in self.parts.items()}
         return replace(self, classes=tuple(classes), parts=parts)
 
     def scale_cropped(self, shorter: tuple[int, int], crop: int, colour: float) -> "Dataset":
-        """Return this data set augmented as the paper does ImageNet, and seen at `crop`."""
+        """Return this data set with the paper's augmentation for ImageNet, and inputs of side `crop`."""
         return replace(self, size=crop, augment=ScaleCrop(shorter, crop, colour, self.statistics.covariance))
 
     def cut_out(self, side: int) -> "Dataset":
-        """Return this data set with a square of this side blanked in every training image."""
+        """Return this data set with cutout: a square of this side is blanked in every training image."""
         assert isinstance(self.augment, Augment)
         return replace(self, augment=replace(self.augment, cutout=side))
 
     def to(self, device: torch.device) -> "Dataset":
-        """Return this data set with its images of one size on the device; others go there batch by batch."""
+        """Return this data set with images of one size on the device; others are sent batch by batch."""
         parts = {name: Part(_to(images, device), labels.to(device)) for name, (images, labels) in self.parts.items()}
         return replace(self, parts=parts)
 
     def training_batch(self, index: Int64[Tensor, "n"], generator: Generator | None) -> Split:
-        """Return the training images at `index`, augmented by what the generator draws; without one, as they are
-        evaluated.
-        """
+        """Return the training images at `index`, augmented with the generator; without one, as for evaluation."""
         part = self.part("train")
         raw, labels = _take(part.images, index), part.labels[index]
         if generator is None:
@@ -165,20 +163,19 @@ class Dataset:
         return self.augment(self._single_views(raw), generator), labels
 
     def shuffled(self) -> Iterator[Split]:
-        """Yield the training images, not augmented, in batches of about 256 that mix the classes as training does."""
+        """Yield the training images, not augmented, in batches of about 256 with mixed classes."""
         order = torch.randperm(len(self.labels), generator=Generator().manual_seed(0))
         for index in order.tensor_split(-(-len(order) // STATISTICS_BATCH)):
             yield self.training_batch(index, None)
 
     def batches(self, part: PartName) -> Iterator[Split]:
-        """Yield the part in order, each image seen once: as it is, or its single view at `size`."""
+        """Yield the part in order, each image once: unchanged, or its single view at `size`."""
         return self._batches(part, torch.arange(len(self.part(part).labels)))
 
     def sample(self, part: PartName, count: int) -> Split:
-        """Return so many images of the part in the same way, or all that it has.
+        """Return `count` images of the part in the same way, or all of them.
 
-        They are the first ones, but where the images come class by class, as a folder's do, they are evenly spread over
-        the part.
+        They are the first ones, or evenly spread over the part if its images are sorted by class, as a folder's are.
         """
         labels = self.part(part).labels
         count = min(count, len(labels))
@@ -198,7 +195,7 @@ class Dataset:
         """Yield the part with the shorter side of each image at `shorter`, in batches of one shape and at most `batch`
         images.
 
-        The order depends on the images and `batch` alone, so that batches of different scales go together.
+        The order depends only on the images and `batch`, so that batches of different scales match.
         """
         images, labels = self.part(part)
         for index in _of_one_shape(images):
@@ -213,7 +210,7 @@ class Dataset:
         if isinstance(raw, Tensor):
             return self._prepare(raw if self.size is None else single_view(raw, self.size))
         if self.size is None:
-            raise MissingError(f"the images of {self.name} differ in size: give the size that the network sees")
+            raise MissingError(f"the images of {self.name} differ in size; give one with --size")
         return self._prepare(torch.stack([single_view(image, self.size) for image in raw]))
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -221,13 +218,13 @@ class Dataset:
 
     def _standardise(self, images: Tensor) -> Tensor:
         mean, std = self._mean_and_std
-        if images.device != mean.device:  # images of different sizes, which stay where they are until they are a batch
+        if images.device != mean.device:  # images of different sizes stay on the CPU until they form a batch
             images = images.to(mean.device)
         return (images - mean) / std
 
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:
-        """Return both on the data set's device: sending them with every batch would have the host wait."""
+        """Return both on the data set's device, as sending them with every batch would stall the host."""
         device = next(iter(self.parts.values())).labels.device
         return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(
             self.statistics.std, device=device
@@ -243,7 +240,7 @@ def _take(images: Images, index: Tensor) -> Raw:
 
 
 def _of_one_shape(images: Images) -> list[Tensor]:
-    """Return the places of images of each shape."""
+    """Return the indices of the images of each shape."""
     if isinstance(images, Tensor):
         return [torch.arange(len(images))]
     _, group = images.shapes.unique(dim=0, return_inverse=True)
@@ -264,7 +261,7 @@ def held_out(labels: Tensor) -> Tensor:
         places = torch.nonzero(labels == label)[:, 0]
         if len(places) < 2:
             raise MissingError(
-                f"class {int(label)} has only one training image; at least two are needed, as one is held out"
+                f"class {int(label)} has only one training image; expected at least two, as one is held out"
             )
         mask[places[9::10] if len(places) >= 10 else places[-1:]] = True
     return mask

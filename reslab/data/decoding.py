@@ -1,4 +1,4 @@
-"""One image file: opened safely, its header read, decoded upright, opaque and to eight bits a channel."""
+"""Reading one image file: opened safely, and decoded upright, opaque, with eight bits per channel."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from reslab.errors import first_few
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""How the names of image files end, in lower case: those that torchvision's folders take."""
+"""Suffixes of image files, in lower case, as in torchvision's folders."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
-"""What an image may be, whatever its name says. Pillow knows more, among them PostScript, which it has another program
-run.
+"""The formats that are read, whatever the file's name. Pillow knows more, among them PostScript, for which it starts
+another program.
 """
 TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,69 +27,67 @@ TURNS: dict[Any, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets an image upright, by the orientation that its camera noted (EXIF 2.3, section 4.6.4 A)."""
+"""The operation that turns an image upright, by its camera's orientation (EXIF 2.3, section 4.6.4 A)."""
 BACKGROUND = "white"
-"""What is seen through the transparent parts of an image, as on paper."""
+"""The background behind transparent parts: white."""
 MOST_PIXELS = 89_478_485
-"""Of one image: where Pillow warns of a decompression bomb. At twice that, half a gigabyte in memory, it refuses by
-itself.
+"""Pixels of one image, above which Pillow warns of a decompression bomb. At twice that, half a gigabyte of memory, it
+raises an error.
 """
 WHITE_IS_ZERO = 0
-"""What a TIFF's tag 262 says where its numbers grow towards black (TIFF 6.0, PhotometricInterpretation)."""
+"""The value of a TIFF's tag 262 if 0 is white (TIFF 6.0, PhotometricInterpretation)."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image that can be decoded to eight bits a channel.
+    """Open an image that can be decoded to eight bits per channel.
 
     Raises:
-        ValueError: if it is none.
-        Exception: whatever Pillow comes to on damaged bytes.
+        ValueError: if it is not one.
+        Exception: anything that Pillow raises on damaged bytes.
     """
     if not path.is_file():
-        raise ValueError("no regular file, such as a FIFO, which would have us wait for ever")
+        raise ValueError("not a regular file")
     with Image.open(path, formats=FORMATS) as image:
         if image.mode[0] in "IF" and not _of_sixteen_bits(image):
-            raise ValueError("32 bits, of which nothing says how bright they are")
+            raise ValueError("32 bits per value, with no stated range of brightness")
         if image.width * image.height > MOST_PIXELS:
             raise ValueError("too large")
         yield image
 
 
 def header(path: Path) -> tuple[bool, int]:
-    """Return whether an image is grey, and how many pixels it has; of one that cannot be decoded, nothing that decides
-    anything.
-    """
+    """Return whether an image is grey, and its number of pixels; neutral values if it cannot be decoded."""
     try:
         with opened(path) as image:
             return image.mode in GREY, image.width * image.height
-    except Exception:  # named when it is decoded
+    except Exception:  # reported when it is decoded
         return True, 0
 
 
 def decode(path: Path, mode: str) -> Tensor | None:
     """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded."""
-    # here, as torchvision takes a second to import and a cache needs none of it
+    # imported here, as torchvision takes a second and a cache does not need it
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     try:
         with opened(path) as image:
-            image.load()  # what says how it is turned may come after the pixels
+            image.load()  # the orientation may come after the pixels
             turn, seen = _turn(image), _opaque(_of_eight_bits(image)).convert(mode)
             return pil_to_tensor(seen if turn is None else seen.transpose(turn))
-    except Exception:  # on damaged bytes Pillow raises whatever it comes to
+    except Exception:  # damaged bytes make Pillow raise any exception
         return None
 
 
 def _of_sixteen_bits(image: Image.Image) -> bool:
-    """Return whether an image is grey in 16 bits: Pillow reads some of them into 32, from formats that have no more."""
+    """Return whether an image is 16-bit grey: Pillow reads some of these formats into 32 bits."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 def _of_eight_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of 16 bits in 8, where 65,535 is white; Pillow's own conversion cuts off all above 255.
+    """Return a 16-bit grey image in 8 bits, where 65,535 is white; Pillow's own conversion clips everything above 255.
 
-    The one level that is transparent, if one is, stays so.
+    A transparent grey level stays transparent.
     """
     if not _of_sixteen_bits(image):
         return image
@@ -103,15 +101,15 @@ def _of_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return how an image has to be turned and mirrored to be seen as its camera says."""
+    """Return the operation that turns an image upright."""
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # damaged notes on a sound image
+    except Exception:  # a sound image with damaged metadata
         return None
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Composite a transparent image over the background: hidden pixels differ between images that look the same."""
+    """Composite a transparent image over the background, as images that look alike may differ in hidden pixels."""
     if image.mode[-1] not in "Aa" and "transparency" not in image.info:
         return image
     seen = image.convert("RGBA")

@@ -17,7 +17,7 @@ GREY_LEVELS = 16.0
 
 
 def digits(place: str, download: bool, progress: Progress) -> Dataset:
-    """Return the digits, which are in no place of the user's."""
+    """Return the digits; they take no path."""
     return _digits()
 
 
@@ -26,8 +26,7 @@ def _digits() -> Dataset:
     """Return the digits, `[N, 1, 8, 8]`, split by position so that the split is the same everywhere.
 
     The labels mostly run 0, 1, …, 9, 0, 1, …; the period 11 shares no factor with 10, so every part holds every class
-    evenly. They are trained on as they are: a mirrored 2 is not a 2, and a shift by one of eight pixels only delays the
-    fit.
+    evenly. They are not augmented: a mirrored 2 is not a 2, and a shift by one of eight pixels only slows training.
     """
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None]  # [1797, 1, 8, 8], grey levels 0 to 16

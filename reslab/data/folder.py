@@ -1,9 +1,8 @@
-"""`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, or the latter alone, of any size,
+"""`folder:PATH`: a folder of images, `PATH/train/CLASS/…` and `PATH/test/CLASS/…`, or only the latter, of any size,
 grey or colour.
 
-They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory where PATH cannot be written to), as a
-viewer shows them: upright as the camera notes (EXIF), over white where they are transparent, grey levels of 16 bits in
-8. Of an animation or of several pages it is the first.
+They are decoded once, into `PATH/.reslab-cache` (or the user's cache directory if PATH is read-only), as a viewer shows
+them: upright (EXIF), transparent parts on white, 16-bit grey in 8 bits. Only the first frame or page is read.
 """
 
 import os
@@ -27,17 +26,17 @@ WORDS: dict[PartName, str] = {"train": "train", "heldout": "held-out", "test": "
 
 
 def folder(argument: str, download: bool, progress: Progress) -> Dataset:
-    """Return the images of `PATH` or `PATH?broken=skip`, classes in the order of their names, as numbers where all are
-    numbers, else as text; there is nothing to download.
+    """Return the images of `PATH` or `PATH?broken=skip`, classes sorted by name, numerically if all names are numbers;
+    there is nothing to download.
 
-    `val` stands for `test` where there is no `test`. The held-out part comes from `train`, so that nothing is chosen on
-    the test part. Without `train` there is the test part alone, for networks that bring their own mean and standard
-    deviation. Images of one size are a tensor; others stay as they are and are resized batch by batch. What is left
-    out, or may not be meant, is warned of.
+    `val` is used if there is no `test`. The held-out part is taken from `train`, so that nothing is chosen on the test
+    part. Without `train` there is only a test part, for networks with their own mean and standard deviation. Images of
+    one size are a tensor; others keep their size and are resized batch by batch. Skipped files and likely mistakes
+    cause a warning.
 
     Raises:
-        UserError: if something of the layout is missing or cannot be read, or an image cannot be decoded and was not to
-            be skipped.
+        UserError: if part of the layout is missing or unreadable, or an image cannot be decoded and broken ones are not
+            to be skipped.
     """
     root, skip_broken = parse(argument)
     classes, parts = _listed(root)
@@ -86,9 +85,9 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
     classes = list(directories)
     unknown = [name for name in of_test if name not in directories]
     if unknown:
-        raise MismatchError(f"{test} has classes that {train} has not: {first_few(unknown)}")
+        raise MismatchError(f"{test} has classes that {train} lacks: {first_few(unknown)}")
     if len(classes) == 1:
-        warnings.warn(f"{train} has only one class, {classes[0]}: any network is right on it", stacklevel=4)
+        warnings.warn(f"{train} has only one class, {classes[0]}, so every network will be right", stacklevel=4)
     training, loose = _files(train, directories, classes, at_least=2)
     testing, more = _files(test, of_test, classes, at_least=1)
     _tell_of_left_out(_loose(train) + loose + _loose(test) + more)
@@ -100,7 +99,7 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
 def _tell_of_left_out(paths: Sequence[str]) -> None:
     if paths:
         warnings.warn(
-            f"left out, as they are in no class or not named {', '.join(SUFFIXES)} ({len(paths):,}): "
+            f"skipped, as they are in no class or do not end in {', '.join(SUFFIXES)} ({len(paths):,}): "
             f"{first_few(paths)}",
             stacklevel=5,
         )
@@ -114,11 +113,10 @@ def _part(root: Path, *names: str) -> Path:
 
 
 def _directories(part: Path) -> dict[str, str]:
-    """Return the directory of each class by its name, in the order of names, of which each is spelt in one way
-    (Unicode's composed form).
+    """Return the directory of each class by name (in Unicode's composed form), sorted.
 
     Raises:
-        UserError: if there are none, or two for one name.
+        UserError: if there are none, or two with the same name.
     """
     found: dict[str, str] = {}
     for directory in sorted(
@@ -127,30 +125,29 @@ def _directories(part: Path) -> dict[str, str]:
         name = unicodedata.normalize("NFC", directory)
         if name in found:
             raise MismatchError(
-                f"{part} has class {name} twice, as Unicode can spell it in two ways: {found[name]!a} and "
-                f"{directory!a}; make one of them"
+                f"{part} has class {name} twice, in two Unicode spellings: {found[name]!a} and "
+                f"{directory!a}; merge them"
             )
         found[name] = directory
     if not found:
-        raise MissingError(f"{part} has no directories; expected one for each class, {part}/CLASS/IMAGE")
+        raise MissingError(f"{part} has no directories; expected one per class, {part}/CLASS/IMAGE")
     return dict(sorted(found.items(), key=_number if all(name.isdecimal() for name in found) else None))
 
 
 def _number(item: tuple[str, str]) -> tuple[int, str]:
-    """Return what places a class among others whose names are numbers."""
+    """Return the sort key of a class whose name is a number."""
     return int(item[0]), item[0]
 
 
 def _files(
     part: Path, directories: Mapping[str, str], classes: Sequence[str], at_least: int
 ) -> tuple[list[File], list[str]]:
-    """Return the image files of the classes, in the order of their names, and the paths of files that are no images by
-    theirs.
+    """Return the image files of the classes, sorted by name, and the paths of files without an image suffix.
 
     Raises:
-        UserError: if a class has fewer images than it needs.
+        UserError: if a class has too few images.
     """
-    below = len(str(part.parent)) + 1  # where the path below the root begins; slicing is faster than Path's arithmetic
+    below = len(str(part.parent)) + 1  # the start of the path below the root; slicing is faster than Path's arithmetic
     labels = {name: label for label, name in enumerate(classes)}
     images: list[File] = []
     others: list[str] = []
@@ -162,7 +159,7 @@ def _files(
                 others.append(path)
             elif entry.is_file():
                 found.append(file(path, labels[name], entry.path, entry.stat()))
-            else:  # a FIFO, say, or a link to nothing: it cannot be decoded
+            else:  # such as a FIFO or a broken link, which cannot be decoded
                 found.append(File(path, labels[name], 0, 0, ""))
         if len(found) < at_least:
             raise MissingError(
@@ -175,7 +172,7 @@ def _files(
 def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
     """Yield the files below a directory, except hidden ones.
 
-    Links to directories are followed, but to none twice, and to none that holds the link or the directory itself.
+    Links to directories are followed, but never twice, and never to a parent.
     """
     seen = {os.path.realpath(parent) for parent in Path(directory).parents}
     directories, links = [directory], list[str]()  # a directory is listed under its own path rather than under a link's
@@ -209,6 +206,6 @@ def _tell_of_lost_classes(classes: Sequence[str], parts: Mapping[PartName, Seque
         lost = {file.label for file in files} - set(labels.tolist())
         if lost:
             warnings.warn(
-                f"no {WORDS[part]} image is left of {first_few([classes[label] for label in sorted(lost)])}",
+                f"no {WORDS[part]} image is left in {first_few([classes[label] for label in sorted(lost)])}",
                 stacklevel=3,
             )

@@ -1,4 +1,4 @@
-"""Images of one size as a tensor, of any sizes as a `Ragged`; resizing and cropping them; their statistics."""
+"""Images: of one size as a tensor, of any sizes as a `Ragged`; resizing, cropping and statistics."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self, TypeAlias
@@ -11,23 +11,21 @@ from torch import Tensor
 from reslab.errors import UnusableError
 
 Raw: TypeAlias = "Tensor | list[Tensor]"
-"""Some images as they are stored: `[B, C, H, W]` where all have one size, else a list of `[C, H, W]`."""
+"""Stored images: `[B, C, H, W]` if all have one size, else a list of `[C, H, W]`."""
 
 CHUNK = 1024
 LONGEST = 16
-"""Of how many squares an image is resized at most; of a longer strip, those in its middle, so that a row of pixels fits
-in memory.
-"""
+"""The largest aspect ratio that is resized. Only the middle of longer strips is used, so that they fit in memory."""
 
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-"""Pillow's kinds of resizing; all but the nearest are antialiased."""
+"""Pillow's resampling filters; all but the nearest are antialiased."""
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How others bring an image to the `size`×`size` that their network sees: resized by Pillow so that its shorter
-    side is `resize`, or, `squashed`, both sides, and the centre cut out.
+    """How other libraries prepare an image of `size`×`size`: Pillow resizes its shorter side to `resize`, or both sides
+    if `squashed`, and the centre is cropped.
     """
 
     size: int
@@ -36,7 +34,7 @@ class Framing:
     squashed: bool = False
 
     def at(self, size: int) -> Self:
-        """Return the same for another size, everything in proportion."""
+        """Return the same for another size, in proportion."""
         return replace(self, size=size, resize=max(size, round(self.resize * size / self.size)))
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -52,12 +50,12 @@ class Framing:
         return center_crop(torch.from_numpy(np.stack(planes)), [self.size, self.size])
 
     def _side(self, side: int, other: int) -> int:
-        """Return how long a side becomes; the longer one is rounded down."""
+        """Return the new length of a side; the longer one is rounded down."""
         return self.resize * side // min(side, other)
 
 
 class Ragged:
-    """Images of any sizes, one after another in a flat tensor of bytes, which may be a memory-mapped file.
+    """Images of any sizes, concatenated in a flat tensor of bytes, which may be a memory-mapped file.
 
     `shapes` is `[N, 3]`: channels, height and width of each; all have the same channels.
     """
@@ -102,7 +100,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
     """Return the statistics of all pixels, which lie between 0 and `unit`, from sums in float64.
 
     Raises:
-        UserError: if a channel is the same everywhere, so that nothing can be divided by its standard deviation.
+        UserError: if a channel is constant, as its standard deviation is then 0.
     """
     channels = images.channels if isinstance(images, Ragged) else images.shape[1]
     count, total, products = (
@@ -124,7 +122,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
     std = covariance.diagonal().clamp(min=0).sqrt()
     if (std < 1e-6).any():
         raise UnusableError(
-            "the training images are the same everywhere in some channel; images that differ were expected"
+            "a channel of the training images has the same value everywhere; expected images that differ"
         )
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())))
 
@@ -132,7 +130,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
 def resize_shorter(images: Tensor, side: int) -> Tensor:
     """Return `[..., C, H, W]` with its shorter side of this length and its proportions kept (bilinear, antialiased).
 
-    Of an image that is longer than `LONGEST` times its shorter side, this is the middle.
+    Only the middle of an image longer than `LONGEST` times its shorter side is used.
     """
     # here, as torchvision takes a second to import and the digits need none of it
     from torchvision.transforms.v2.functional import resize
@@ -142,7 +140,7 @@ def resize_shorter(images: Tensor, side: int) -> Tensor:
 
 
 def _middle(images: Tensor) -> Tensor:
-    """Return the middle of images that are longer than `LONGEST` squares, others as they are."""
+    """Return the middle of images longer than `LONGEST` times their shorter side, others unchanged."""
     for axis in (-2, -1):
         beyond = images.shape[axis] - LONGEST * min(images.shape[-2:])
         images = images.narrow(axis, beyond // 2, images.shape[axis] - beyond) if beyond > 0 else images
@@ -150,9 +148,9 @@ def _middle(images: Tensor) -> Tensor:
 
 
 def single_view(images: Tensor, size: int) -> Tensor:
-    """Return the paper's single view: shorter side 8/7 of `size` (256 for 224), the centre `size`×`size` cut out.
+    """Return the paper's single view: shorter side 8/7 of `size` (256 for 224), a centre crop of `size`×`size`.
 
-    Images that are `size`×`size` already are left as they are.
+    Images of exactly `size`×`size` are unchanged.
     """
     if images.shape[-2:] == (size, size):
         return images

@@ -1,4 +1,4 @@
-"""Where data are looked for and kept."""
+"""The directories of data sets and caches."""
 
 import os
 import sys
@@ -8,19 +8,19 @@ from reslab.errors import MissingError, WrongValueError
 
 
 def full_path(text: str) -> Path:
-    """Return a place as a user writes it, `~` being a home, as a full path.
+    """Return a user's path, with `~` for a home directory, as an absolute path.
 
     Raises:
-        UserError: if there is no such home, or no such place can be.
+        UserError: if there is no such home directory, or the path is impossible.
     """
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise WrongValueError(f"{text!r} is no place: {str(error).rstrip('.')}; expected a path") from error
+        raise WrongValueError(f"{text!r} is not a path: {str(error).rstrip('.')}") from error
 
 
 def user_cache() -> Path:
-    """Return this user's cache directory for the lab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache.
+    """Return this user's cache directory for reslab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache.
 
     Raises:
         UserError: if none of them is set and the user has no home.
@@ -29,9 +29,7 @@ def user_cache() -> Path:
     try:
         return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
     except RuntimeError as error:
-        raise MissingError(
-            f"this user has no home directory to keep things in; set {variable} to a directory"
-        ) from error
+        raise MissingError(f"this user has no home directory; set {variable} to a directory") from error
 
 
 def data_root() -> Path:

@@ -1,4 +1,4 @@
-"""CIFAR and Fashion-MNIST through torchvision: found in a root, or downloaded when that is asked for."""
+"""CIFAR and Fashion-MNIST through torchvision: read from a root, or downloaded if asked for."""
 
 import gzip
 import io
@@ -22,7 +22,7 @@ from reslab.errors import DamagedError, FailedError, MissingError, first_few
 from reslab.progress import Progress
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist installs it."""
+"""The directory of Debian's package dataset-fashion-mnist."""
 
 
 def cifar10(place: str, download: bool, progress: Progress) -> Dataset:
@@ -36,11 +36,11 @@ def cifar100(place: str, download: bool, progress: Progress) -> Dataset:
 
 
 def cifar10_jpeg75(place: str, download: bool, progress: Progress) -> Dataset:
-    """Return CIFAR-10 as a JPEG copy of quality 75 shows it, each image encoded and decoded again."""
+    """Return CIFAR-10 after JPEG compression of quality 75: each image is encoded and decoded again."""
 
     def encode(train: _Split, test: _Split) -> None:
         total = len(train.labels) + len(test.labels)
-        for done, image in enumerate((*train.images, *test.images)):  # views: each is written over
+        for done, image in enumerate((*train.images, *test.images)):  # views, which are overwritten
             if done % 1000 == 0:
                 progress("encoding as JPEG", done, total)
             image.copy_(as_jpeg(image))
@@ -50,7 +50,7 @@ def cifar10_jpeg75(place: str, download: bool, progress: Progress) -> Dataset:
 
 
 def as_jpeg(image: Tensor) -> Tensor:
-    """Return `[C, H, W]` uint8 as it comes out of a JPEG file of Pillow's quality 75."""
+    """Return `[C, H, W]` uint8 after JPEG compression with Pillow's quality 75."""
     from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image  # here, as in _load
 
     file = io.BytesIO()
@@ -60,9 +60,7 @@ def as_jpeg(image: Tensor) -> Tensor:
 
 
 def fashion_mnist(place: str, download: bool, progress: Progress) -> Dataset:
-    """Return Fashion-MNIST, `[N, 1, 28, 28]`: 54,000 / 6,000 / 10,000 images; also where Debian's package
-    installs it.
-    """
+    """Return Fashion-MNIST, `[N, 1, 28, 28]`: 54,000 / 6,000 / 10,000 images; also from Debian's package."""
     if place or not DEBIAN.is_dir():
         return _dataset("fashion_mnist", _FASHION_MNIST, place, download)
 
@@ -83,7 +81,7 @@ def fashion_mnist(place: str, download: bool, progress: Progress) -> Dataset:
 
 
 class _Source(NamedTuple):
-    """A data set of torchvision's: its name here, its class, and the directory below the root that its files are in."""
+    """A data set of torchvision: its name here, its class, and the directory of its files below the root."""
 
     name: str
     kind: str
@@ -103,7 +101,9 @@ class _Split(NamedTuple):
 def _dataset(
     name: str, source: _Source, place: str, download: bool, change: Callable[[_Split, _Split], None] | None = None
 ) -> Dataset:
-    """Return a data set of torchvision's, its images changed in place if so asked, from its cache or from its files."""
+    """Return a data set of torchvision from its cache or its files, with its images modified in place by `change` if
+    given.
+    """
     root = full_path(place) if place else data_root().resolve()
     return _of(name, kept(name, root / source.folder, lambda: _load(source, root, download, change)))
 
@@ -127,21 +127,21 @@ def _load(
     """Return the three parts, and the names of the classes.
 
     Raises:
-        UserError: if the files are not in the root, damaged, or cannot be downloaded.
+        UserError: if the files are missing, damaged, or cannot be downloaded.
     """
     from torchvision import datasets  # here, as torchvision takes a second to import and a cache needs none of it
 
     name = source.name
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchvision's own, about how old NumPy pickled
+            warnings.simplefilter("ignore")  # a warning of torchvision about pickles of old NumPy
             splits = [getattr(datasets, source.kind)(root, train=train, download=download) for train in (True, False)]
         train, test = (_Split(_images(split.data), torch.as_tensor(split.targets).long()) for split in splits)
         if any(
             len(images) != len(labels) or labels.max() >= len(splits[0].classes) for images, labels in (train, test)
         ):
             raise ValueError("labels that are not those of the images")
-    except Exception as error:  # on damaged bytes torchvision raises whatever it comes to
+    except Exception as error:  # damaged bytes make torchvision raise any exception
         wrong = _wrong(source, root)
         damage = (
             f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove what is there, and have "
@@ -150,14 +150,13 @@ def _load(
         if download:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise FailedError(
-                f"{name} could not be downloaded into {root} ({reason}){f'; it is {damage}' if wrong else ''}"
+                f"{name} could not be downloaded to {root} ({reason}){f'; it is {damage}' if wrong else ''}"
             ) from error
         if wrong:
             raise DamagedError(f"{name} is {damage}") from error
         raise MissingError(
-            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or "
-            "`reslab evaluate`"
-            " (in Python, download=True)"
+            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab "
+            "evaluate` (in Python, download=True)"
         ) from error
     if change is not None:
         change(train, test)
@@ -168,13 +167,13 @@ def _load(
 
 
 def _wrong(source: _Source, root: Path) -> list[str]:
-    """Return the names of a data set's files that are damaged or missing, or of all where none is by itself; none if
-    none are there.
+    """Return the names of a data set's damaged or missing files, or of all if no single one is to blame; none if no
+    file exists.
     """
     from torchvision import datasets
 
     kind = getattr(datasets, source.kind)
-    if source is _FASHION_MNIST:  # whose checksums are of packed files
+    if source is _FASHION_MNIST:  # checksums are of packed files
         files = {name.removesuffix(".gz"): None for name, _ in kind.resources}
     else:
         files = dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
@@ -185,7 +184,7 @@ def _wrong(source: _Source, root: Path) -> list[str]:
 
 
 def _whole(path: Path, checksum: str | None) -> bool:
-    """Return whether a file has its checksum, or where none is known, as many bytes as it says."""
+    """Return whether a file matches its checksum or, if none is known, the length in its header."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
     from torchvision.datasets.utils import check_integrity
 

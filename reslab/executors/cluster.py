@@ -21,11 +21,10 @@ RETRIES = 3
 
 
 def on_ray(address: str | None) -> Executor:
-    """Return the executor on the Ray cluster at `address`, or on one made on this machine for the occasion if it is
-    None.
+    """Return the executor on the Ray cluster at `address`, or on a temporary cluster on this machine if it is None.
 
-    The trials' root must be on storage that all nodes share, at the same path: workers write results there and nothing
-    else comes back.
+    The trials' root must be on storage that all nodes share, at the same path: workers write results there, and return
+    nothing else.
     """
     return partial(_run, address=address)
 
@@ -59,7 +58,7 @@ def _start(config: TrialConfig, root: Path) -> Any:
 
 
 def _outcome(task: Any, config: TrialConfig, root: Path) -> Outcome:
-    """Return what became of a task; the directory decides, as it is what everybody reads."""
+    """Return the outcome of a task, as recorded in its directory."""
     import ray
 
     try:
@@ -75,8 +74,8 @@ def _outcome(task: Any, config: TrialConfig, root: Path) -> Outcome:
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
-    """Connect to the cluster; one made here goes away afterwards."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    """Connect to the cluster; a temporary one is stopped afterwards."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
     import ray
 
     heard = signal.getsignal(signal.SIGTERM)
@@ -93,7 +92,7 @@ def _cluster(address: str | None) -> Iterator[None]:
             f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head"
         ) from error
     if callable(heard) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, heard)  # Ray has put its own in its place, which ends this process on the spot
+        signal.signal(signal.SIGTERM, heard)  # Ray replaces it by a handler that ends this process at once
     try:
         yield
     finally:

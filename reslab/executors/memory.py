@@ -1,4 +1,4 @@
-"""Whether worker processes fit the machine's memory, from what a training step of each network keeps."""
+"""Whether worker processes fit in memory, estimated from the tensors of each network's training step."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -15,14 +15,12 @@ from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
 PROCESS = 400e6
-"""Bytes of a process that has imported everything and holds a small data set: about what was measured
-with torch 2.14.
-"""
+"""Bytes of a process with all imports and a small data set, measured with torch 2.14."""
 
 
 def most_that_fit(configs: Sequence[TrialConfig], workers: int) -> int:
-    """Return how many workers fit the memory that is free, where the system tells: `workers` at most, and
-    at least one.
+    """Return the number of workers that fit in free memory, from 1 to `workers`; all of them if the system does not
+    report free memory.
     """
     free = free_memory()
     fit = [count for count in range(1, workers + 1) if free is None or needed(configs, count) <= free]
@@ -30,7 +28,7 @@ def most_that_fit(configs: Sequence[TrialConfig], workers: int) -> int:
 
 
 def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
-    """Check that so many workers fit the memory that is free, where the system tells.
+    """Check that so many workers fit in free memory, if the system reports it.
 
     Raises:
         UserError: if they do not.
@@ -38,13 +36,13 @@ def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
     free = free_memory()
     if free is not None and (total := needed(configs, workers)) > free:
         raise UnusableError(
-            f"{workers} workers need about {total / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; give "
+            f"{workers} workers need about {total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; use "
             "fewer --workers"
         )
 
 
 def needed(configs: Sequence[TrialConfig], workers: int) -> float:
-    """Return about how many bytes the `workers` largest trials take together."""
+    """Return an estimate of the bytes of the `workers` largest trials together."""
     return sum(sorted((bytes_needed(config) for config in configs), reverse=True)[:workers])
 
 
@@ -61,22 +59,22 @@ def free_memory() -> int | None:
 
 
 def bytes_needed(config: TrialConfig) -> float:
-    """Return about how much main memory a trial takes: the process and, on the CPU, weights, gradients, momenta and a
+    """Return an estimate of a trial's main memory: the process and, on the CPU, weights, gradients, momenta and a
     batch's activations.
     """
     if config.device != "cpu":
         return PROCESS
     try:
         weights, activations = _footprint(config.model, tuple(sorted(config.options.items())), config.data)
-    except UserError:  # it will not train; that is for the trial itself to say
+    except UserError:  # it will not train; the trial itself reports why
         return PROCESS
     return PROCESS + 3 * weights + activations * config.recipe.batch_size / config.devices
 
 
 @cache
 def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> tuple[int, int]:
-    """Return the bytes of a network's weights, and those of everything that a forward pass makes of one image: counted
-    on two real images.
+    """Return the bytes of a network's weights, and of all tensors of a forward pass for one image, counted on two real
+    images.
 
     (Two, as BatchNorm needs more than one value per channel. Not on the meta device, where a network that compares
     numbers cannot be built.)
@@ -92,7 +90,7 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> t
 
 
 class _Bytes(TorchDispatchMode):
-    """Adds up the bytes of all tensors that are made, views and changes in place aside: `total`."""
+    """Adds up the bytes of all new tensors, without views and in-place operations: `total`."""
 
     def __init__(self) -> None:
         super().__init__()

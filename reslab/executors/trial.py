@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ElsewhereError(Exception):
-    """An exception of another process, of which only the traceback's text is left."""
+    """An exception in another process, from which only the traceback's text is left."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Failure:
     traceback: str = ""
 
     def error(self) -> UserError:
-        """Return the mistake to be told, caused by what the traceback shows."""
+        """Return the error to report, caused by the traceback."""
         error = FailedError(self.reason)
         error.__cause__ = ElsewhereError(f"\n{self.traceback}") if self.traceback else None
         return error
@@ -51,12 +51,12 @@ Outcome = Failure | None
 
 
 Executor = Callable[[Sequence[TrialConfig], Path, Progress], list[Outcome]]
-"""Runs trials, whose results go into their directories below a root, and returns what became of each."""
+"""Runs trials, writes their results to directories below a root, and returns the outcome of each."""
 
 
 def tell(progress: Progress, running: Sequence[Run], done: int, total: int) -> None:
-    """Tell how many trials are done and how far each running one is; of a single one, at which step it is and how well
-    it does.
+    """Report how many trials are done and the progress of each running one; for a single trial, its step, loss and
+    errors.
     """
     if total == 1 and running:
         now = running[0].progress()
@@ -74,36 +74,34 @@ def describe(run: Run) -> str:
 
 
 def how_far(now: Json) -> str:
-    """Return how far a trial is, how well it does, how fast, and how long it will take, from what it said last."""
+    """Return a trial's progress, metrics, speed and remaining time, from its last report."""
     if now["step"] == now["steps"]:
         return "trained; evaluating"
     left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
     heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
     return (
-        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\n"
-        f"loss {short(now['loss'])}, error {100 * now['train_error']:.1f} %{heldout}, "
-        f"{now['images_per_second']:,.0f} images/s"
+        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\nloss {short(now['loss'])}, error "
+        f"{100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
     )
 
 
 Made = tuple[nn.Module, Data, Objective]
-"""A network as it is before training, the data set as it sees it, and what it is trained for."""
+"""An untrained network, its prepared data set, and its loss."""
 
 
 def run_trial(config: TrialConfig, root: Path, data: Dataset | None = None) -> Json:
     """Train one trial, or resume it, or return its result if it is finished.
 
-    `data` is its data set where this process has loaded it already, which takes most of a second for tens of thousands
-    of files.
+    `data` is its data set if already loaded, as loading takes most of a second for tens of thousands of files.
     """
-    # other processes map it for themselves
+    # other processes map it themselves
     return run_with(config, root, partial(_made, data=data if config.devices == 1 else None))
 
 
 def run_with(config: TrialConfig, root: Path, make: Callable[[TrialConfig], Made]) -> Json:
-    """Train what is made for a config, or go on with it, or return its result if it has one already.
+    """Run or resume the trial of a config, or return its result if it has finished.
 
-    Two processes that want the same trial at once take turns, and the second finds the result of the first.
+    Two processes with the same trial take turns, and the second finds the result of the first.
     """
     run = Run(root, config)
     run.create()
@@ -114,7 +112,7 @@ def run_with(config: TrialConfig, root: Path, make: Callable[[TrialConfig], Made
 def _work(fabric: "Fabric", config: TrialConfig, run: Run, make: Callable[[TrialConfig], Made]) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
     if config.device == "cuda":
-        torch.backends.cudnn.deterministic = True  # else it may add up gradients in another order each time
+        torch.backends.cudnn.deterministic = True  # otherwise the order in which gradients are summed may vary
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):
             if fabric.is_global_zero:
@@ -140,14 +138,14 @@ def build_network(config: TrialConfig, data: Dataset, **loading: Any) -> nn.Modu
 
 
 def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
-    """Return a trial's network as it is before training, bit for bit; this seeds the process's generator."""
+    """Return a trial's untrained network, bit for bit; this seeds the process's generator."""
     torch.manual_seed(config.seed)
     if config.start is None:
         return build_network(config, data)
     file = config.start.file
     if file is None or not file.is_file() or sha256(file) != config.start.sha256:
         raise MissingError(
-            f"{file or 'the file'} is not the one that this trial starts from: {config.start.sha256[:16]}…"
+            f"{file or 'the file'} is not the file that this trial starts from, SHA-256 {config.start.sha256[:16]}…"
         )
     return build_network(
         config, data, weights=file, zero_pad=config.start.zero_pad, head=None if config.start.whole else "fresh"
@@ -155,7 +153,7 @@ def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
 
 
 def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:
-    """Return a trial's data set as its network sees it and its recipe augments it."""
+    """Return a trial's data set, prepared for its network and with its recipe's augmentation."""
     recipe = config.recipe
     if isinstance(recipe.augment, ScaleCrop):
         return data.scale_cropped(**recipe.augment.model_dump())
@@ -164,11 +162,11 @@ def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:
 
 
 Work = Callable[[TrialConfig, Path], Json]
-"""Runs one trial, whose result goes into its directory below a root."""
+"""Runs one trial and writes its result to a directory below a root."""
 
 
 def attempt(config: TrialConfig, root: Path, work: Work = run_trial) -> Outcome:
-    """Run a trial and return how it failed, if it did."""
+    """Run a trial and return its failure, if any."""
     try:
         work(config, root)
     except Exception as error:

@@ -26,19 +26,19 @@ def default_workers(threads: int) -> int:
 
 
 def local(workers: int | None) -> Executor:
-    """Return the executor on this machine: one worker is this process, more are spawned; None is as many as cores and
-    memory allow.
+    """Return the executor on this machine. One worker is this process, more are spawned; None means as many as cores
+    and memory allow.
     """
     return _serial if workers == 1 else partial(_parallel, workers=workers)
 
 
 def loaded(data: Dataset) -> Executor:
-    """Return the executor that is this process, where the data set of all the trials has been loaded already."""
+    """Return the executor in this process, for trials whose data set is already loaded."""
     return here(partial(run_trial, data=data))
 
 
 def here(work: Work) -> Executor:
-    """Return the executor that is this process, where each trial is run so."""
+    """Return the executor in this process, with the given function to run a trial."""
     return partial(_serial, work=work)
 
 
@@ -65,7 +65,7 @@ def _tell_of_one(progress: Progress, run: Run, done: int, total: int, stop: thre
 
 
 class _Worker:
-    """A process that runs one trial at a time, as told through a pipe."""
+    """A process that runs one trial at a time, received through a pipe."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -78,11 +78,11 @@ class _Worker:
 
     def start(self, config: TrialConfig, root: Path) -> None:
         self.config = config
-        with suppress(OSError):  # it has just died, as `outcome` will find
+        with suppress(OSError):  # it has just died, which `outcome` reports
             self.connection.send((config, root))
 
     def outcome(self) -> Outcome:
-        """Return what became of the trial; the pipe's end means that the process died."""
+        """Return the outcome of the trial; a closed pipe means that the process died."""
         assert self.config is not None
         try:
             outcome: Outcome = self.connection.recv()

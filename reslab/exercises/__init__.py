@@ -1,3 +1,3 @@
-"""Exercises that grade themselves: two sheets in Markdown, their graders and solutions, and what runs a
-learner's code.
+"""Self-grading exercises: two sheets in Markdown, their graders and solutions, and the confinement of learners'
+code.
 """

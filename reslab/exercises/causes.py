@@ -1,4 +1,4 @@
-"""What may be wrong with any task's answer: where no known mistake agrees, this looks at how the outcome differs."""
+"""Generic causes of a wrong answer: if no known mistake matches, they are inferred from how the outcome differs."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from torch import Tensor
 from reslab.exercises.likeness import Raised, as_tensor, near, number_kind, plain, same
 
 NEARLY = 1e-4
-"""Of its size: what is as near as this was most likely computed with too few digits."""
+"""A relative difference below which an answer was most likely computed with too few digits."""
 _SAID = {
     r"in-?place operation": "in-place",
     r"does not require grad|can't call numpy\(\) on tensor that requires": "detached",
@@ -19,11 +19,11 @@ _SAID = {
     r"must match the size|inconsistent tensor size|cannot be multiplied|size mismatch|to have \d+ channels": "sizes",
     r"shape '|expected input|not match": "sizes",
 }
-"""What PyTorch's messages are about, by what they say."""
+"""The cause of an exception, by a phrase of PyTorch's message."""
 
 
 def cause(expected: Any, came: Any, changed: bool, tolerance: float) -> str:
-    """Return the name of a cause that any task may have, under which feedback.toml explains it."""
+    """Return the name of a generic cause, under which feedback.toml explains it."""
     try:
         return _cause(expected, came, changed, tolerance)
     except Exception:  # of what cannot be looked into
@@ -39,7 +39,7 @@ def _cause(expected: Any, came: Any, changed: bool, tolerance: float) -> str:
 
 
 def _difference(expected: Any, came: Any, tolerance: float) -> str:
-    """Return how what came differs from what was expected: at the first place where it does."""
+    """Return the first difference between the outcome and what was expected."""
     if came is None:
         return "returns-nothing"
     if callable(came) and not isinstance(came, torch.nn.Module):

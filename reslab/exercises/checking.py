@@ -1,4 +1,4 @@
-"""Checking a file of answers, and what to say about the result."""
+"""Checking a file of answers, and the feedback on the result."""
 
 import ast
 import threading
@@ -13,26 +13,26 @@ from reslab.exercises import confinement, sheets
 from reslab.exercises.sheets import LANGUAGES, Language
 
 UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError)
-"""What reading and parsing a learner's file may raise; the last two are Python's words for nesting that is too deep."""
+"""Exceptions in reading and parsing a learner's file; the last two are for nesting that is too deep."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a task of a file was worth."""
+    """The result of one task of a file."""
 
     task: str
     points: int
     of: int
     parts: Sequence[dict[str, Any]]
-    failure: str | None  # what kept the whole file from being judged
+    failure: str | None  # what stopped the whole file
     detail: str
     line: int | None
     printed: str
-    in_words: bool  # whether the question in words has an answer; nobody grades it here
+    in_words: bool  # whether the question in words has an answer, which is not graded here
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON record, with what is said of each part in both languages."""
+        """Return it as a JSON record, with feedback on each part in both languages."""
         parts = [{**part, "feedback": said(self.task, part["name"], *part["mistakes"])} for part in self.parts]
         return asdict(self) | {
             "parts": parts,
@@ -48,8 +48,8 @@ def check(
     stop: threading.Event | None = None,
     host: confinement.Host | None = None,
 ) -> list[Checked]:
-    """Return what each task of a file is worth, given the seeds of their inputs. Whatever stops a part costs it and
-    nothing else.
+    """Return the result of each task of a file, given the seeds of their inputs. Whatever stops a part costs only that
+    part.
     """
     ended = confinement.run(file, tasks, hidden=hidden, stop=stop, host=host)
     return [_checked(file, task, seed, ended) for task, seed in tasks.items()]
@@ -64,7 +64,7 @@ def _checked(file: Path, task: str, seed: int, ended: confinement.Ended) -> Chec
 
 
 def words(file: Path, task: str) -> str:
-    """Return the answer in words to a task's question, the last if there are several; nothing if there is none, or the
+    """Return the answer in words to a task's question, the last if there are several; empty if there is none or the
     file cannot be parsed.
     """
     try:
@@ -88,8 +88,8 @@ def _text(value: ast.expr | None) -> str:
 
 
 def said(task: str, part: str, *mistakes: str) -> dict[Language, str] | None:
-    """Return what is said of mistakes, in both languages: the task's own words if it has some, else the general ones;
-    of two, one after the other.
+    """Return the feedback on mistakes in both languages: the task's own text if there is one, else the generic one; for
+    two mistakes, both in turn.
     """
     if not mistakes:
         return None

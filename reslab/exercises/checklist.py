@@ -1,4 +1,4 @@
-"""The chapter's checklist: what a learner should be able to do, and the tasks and claims that show it."""
+"""The chapter's checklist: the skills of a learner, and the tasks and claims behind them."""
 
 from dataclasses import dataclass
 

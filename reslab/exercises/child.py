@@ -1,9 +1,8 @@
 """The process in which learners' files are judged: `python -m reslab.exercises.child`, started by `confinement`.
 
 It reads jobs (JSON lines) and forks itself for each, so that Python and PyTorch are loaded once for a whole class;
-where the system cannot fork it does one job and ends. A job limits itself as far as the platform lets it before it runs
-the file. What it is about to do, and what came of it, it appends to a log (JSON lines), so that whoever asked for it
-knows what stopped it.
+where the system cannot fork it does one job and ends. A job limits itself, as far as the platform allows, before it
+runs the file. It appends each step and its outcome to a log (JSON lines), so that the parent knows what stopped it.
 """
 
 import importlib.util
@@ -65,7 +64,7 @@ def judge_hidden(name: str, test: Callable[..., Any], answers: ModuleType, seed:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is judged in one go: a part of a task, or a hidden test of it."""
+    """The unit of judging: a part of a task, or one of its hidden tests."""
 
     task: str
     name: str
@@ -75,7 +74,7 @@ class Unit:
 
 
 def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None, parts: bool = True) -> list[Unit]:
-    """Return what is to be judged, in order, given the seed of each task; without its own `parts` the hidden tests."""
+    """Return the units to judge, in order, given the seed of each task; without `parts`, only the hidden tests."""
     found = []
     for name, seed in tasks.items():
         task = find(name)
@@ -91,7 +90,7 @@ def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | Non
 
 
 def attempt(work: Callable[[], Any], file: Path | None = None) -> dict[str, Any]:
-    """Return what the work gives, or what stopped it, as a record; with the line, if that is in `file`."""
+    """Return the work's result, or what stopped it, as a record, with the line if it is in `file`."""
     try:
         return {"result": work()}
     except MemoryError:
@@ -112,9 +111,7 @@ def attempt(work: Callable[[], Any], file: Path | None = None) -> dict[str, Any]
 
 
 def follow(parent: int) -> None:
-    """End this process, and what it started, when there is no such parent any more; that may have been killed and could
-    not do it.
-    """
+    """End this process and its children when its parent is gone, as the parent may have been killed."""
     with suppress(psutil.NoSuchProcess):
         psutil.Process(parent).wait()
     if os.name == "posix":
@@ -157,11 +154,11 @@ def do(job: Job) -> NoReturn:
         tell(end=True)
     with suppress(Exception):
         sys.stdout.flush()
-    os._exit(0)  # whatever threads the file has left behind
+    os._exit(0)  # even if the file has left threads behind
 
 
 def main() -> None:
-    """Do the jobs that come in, each in a process of its own."""
+    """Do incoming jobs, each in a separate process."""
     import torch
 
     torch.set_num_threads(1)
@@ -173,7 +170,7 @@ def main() -> None:
             do(job)
         pid = os.fork()
         if pid == 0:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what comes next is not the file's to read
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # later jobs must not be readable by the file
             do(job)
         _, status = os.waitpid(pid, 0)
         ended = job.place / "ended.new"

@@ -1,4 +1,4 @@
-"""Grading what a class handed in: resumable, a seed of its own for every student, and a row for each."""
+"""Grading a class: resumable, with a seed per student, and a row per student."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
 
 Result = dict[str, Any]
-"""A task of a file as it was graded: `Checked.to_json()`, its student, and the answer in words."""
+"""A graded task of a file: `Checked.to_json()`, its student, and the answer in words."""
 
 
 @dataclass(eq=False)
 class Student:
-    """What came of one student: the best result of each task, and what a teacher wants to know beside it."""
+    """One student's results: the best of each task, and notes for the teacher."""
 
     name: str
     files: list[str] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
-    of: dict[str, int] = field(default_factory=dict)  # points of every task that is graded, also of those not handed in
+    of: dict[str, int] = field(default_factory=dict)  # the maximum over all graded tasks, handed in or not
     remarks: list[str] = field(default_factory=list)
     language: sheets.Language = "en"
     hints: int | None = None  # None: no record was handed in
@@ -67,9 +67,7 @@ class Student:
 
 
 def seed_of(student: str, task: str, seed: int) -> int:
-    """Return the seed of a student's inputs: another for every student and task, the same whenever it is
-    graded again.
-    """
+    """Return the seed of a student's inputs: different for every student and task, and the same when graded again."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{student}/{task}".encode()).digest()[:4], "big")
 
 
@@ -84,11 +82,11 @@ def grade(
     roster: Sequence[tuple[str, ...]] = (),
     progress: Progress = silent,
 ) -> list[Student]:
-    """Grade what is not graded yet, and return every student, those of the roster who handed in nothing among them;
-    every result goes into `details` (JSON lines).
+    """Grade what is not graded yet, and return every student, including those of the roster who handed in nothing.
+    Results are appended to `details`
 
-    A result counts again only if file, task, seed and hidden tests are the same. Of a task that a student handed in
-    several times the best result counts.
+    (JSON lines), and reused if file, task, seed and hidden tests are unchanged. If a student handed in a task several
+    times, the best result counts.
 
     Raises:
         UserError: if the hidden tests do not pass with the reference solutions, before anything is graded.
@@ -99,7 +97,7 @@ def grade(
         graded = _grade(handed.files, details, seed, hosts, hidden, progress)
     asked = [task for task in tasks.names() if not only or task in only]
     worth = {task: tasks.find(task).points + sum(extra.get(task, {}).values()) for task in asked}
-    # of a class that does one sheet, the other one counts for nobody
+    # if a class does only one sheet, the other does not count
     begun = {sheets.sheet_of(task) for each in handed.files for task in each.tasks}
     worth = {task: points for task, points in worth.items() if sheets.sheet_of(task) in begun} or worth
     students: dict[str, Student] = {}
@@ -123,7 +121,7 @@ def grade(
 
 
 def _add(student: Student, results: Sequence[Result]) -> None:
-    """Keep the better result of each task, and say what stopped a file or a part."""
+    """Keep the better result of each task, and record what stopped a file or a part."""
     failures = sorted({result["failure"] for result in results if result["failure"] is not None})
     student.remarks += [f"{failure}: {results[0]['detail']}" for failure in failures]
     for result in results:
@@ -210,7 +208,7 @@ def _grade(
     """Return the results of every file, graded now or before."""
     tests = _digest(hidden) if hidden is not None else ""
     done = {record["key"]: record for record in _lines(details)}
-    keys: dict[Submission, dict[str, str]] = {}  # what a result is known by, for every task of every submission
+    keys: dict[Submission, dict[str, str]] = {}  # the key of a result, for every task of every submission
     for each in files:
         content = _digest(each.file) if each.tasks else ""
         keys[each] = {
@@ -257,10 +255,10 @@ def _digest(file: Path) -> str:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file of JSON lines; a line that a kill tore is closed and left out.
+    """Return the records of a file of JSON lines; an unfinished last line is dropped.
 
     Raises:
-        UserError: if the file is damaged otherwise.
+        UserError: if the file is damaged elsewhere.
     """
     if not path.exists():
         return []
@@ -271,7 +269,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")
         ]
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
-            raise ValueError("not what this program wrote")
+            raise ValueError("it was not written by this program")
     except (OSError, ValueError) as error:
         raise DamagedError(*worded("grades-damaged", file=path, error=error)) from error
     if text and not text.endswith("\n"):

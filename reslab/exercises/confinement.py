@@ -1,12 +1,11 @@
-"""Running a learner's code where it can do little harm: a process of its own, limited in time, memory and output.
+"""Running a learner's code in a separate process, limited in time, memory and output.
 
-This stops accidents: an endless loop, a list that eats the memory, megabytes of printing, an early exit. It is no wall
-against ill will: the code runs as the user who checks it, and may read and write what that user may, and use the
-network. To grade strangers' files, run the whole of `reslab exercise grade` in a container or as a user who owns
-nothing.
+This stops accidents: an endless loop, a list that fills the memory, megabytes of output, an early exit. It is no
+protection against malice: the code runs with the rights of the user who checks it, and can use the network. To grade
+strangers' files, run `reslab exercise grade` in a container, or as a user without any files.
 
-The system limits what it can (POSIX: CPU time, size of written files; Linux: memory, too). The parent watches
-time, output and the memory of the whole process tree on every platform, and ends the tree.
+The system enforces what it can (POSIX: CPU time and size of written files; Linux: also memory). On every platform the
+parent watches time, output and memory of the whole process tree, and ends the tree.
 """
 
 import json
@@ -29,29 +28,29 @@ from reslab.exercises.judgement import Judgement
 
 MIB, GIB = 2**20, 2**30
 MEMORY = 2 * GIB
-"""Bytes that an answer may take beyond what Python and PyTorch take."""
+"""Bytes of memory for an answer, beyond those of Python and PyTorch."""
 OUTPUT = MIB
 """Bytes that an answer may print."""
 WRITTEN = 64 * MIB
-"""Bytes that a file may have that an answer writes, where the system limits that."""
+"""Bytes of a file that an answer may write, if the system enforces it."""
 KEPT = 10_000
-"""Bytes of that which are shown."""
+"""Bytes of the output that are shown."""
 STARTING = 60.0
-"""Seconds that Python and PyTorch may take to start."""
+"""Seconds for Python and PyTorch to start."""
 LOADING = 20.0
-"""Seconds that the file itself may take to run, before any of its functions is called."""
+"""Seconds for running the file itself, before any of its functions is called."""
 
 Failure = Literal["time", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
 WAITING = 4
-"""How much longer than its seconds of CPU time a part may take in all: other programs run, too."""
+"""The ratio of allowed wall time to CPU time, as other programs run too."""
 MARK = "RESLAB_ANSWERS"
-"""The variable by which everything that an answer has started is known, whoever its parent is by now."""
+"""The environment variable that marks all processes started by an answer, even after their parent has ended."""
 
 
 @dataclass
 class Ended:
-    """How a file ended: the parts of each task as judged; or what stopped it before any was, with its line and the
-    first of what was printed.
+    """The outcome of a file: the judged parts of each task; or what stopped it before any was judged, with the line and
+    the beginning of the output.
     """
 
     parts: dict[str, list[dict[str, Any]]]
@@ -63,7 +62,7 @@ class Ended:
 
 
 def limits() -> dict[str, str]:
-    """Return what holds each limit on this platform: the system, or the parent that watches."""
+    """Return who enforces each limit on this platform: the system, or the parent."""
     posix = os.name == "posix"
     return {
         "time": "system and parent" if posix else "parent",
@@ -74,28 +73,28 @@ def limits() -> dict[str, str]:
 
 
 def limit_this_process(seconds: float) -> None:
-    """Ask the system to limit this process; what it cannot limit, the parent watches."""
+    """Have the system limit this process; the parent watches the rest."""
     if os.name != "posix":
         return
     import resource
 
     def lower(kind: int, value: int) -> None:
-        with suppress(OSError, ValueError):  # a tighter limit is there already
+        with suppress(OSError, ValueError):  # a tighter limit is already set
             resource.setrlimit(kind, (value, value))
 
     lower(resource.RLIMIT_CPU, int(time.process_time() + 2 * seconds) + 1)
     lower(resource.RLIMIT_FSIZE, WRITTEN)
     lower(resource.RLIMIT_CORE, 0)
-    if sys.platform == "linux":  # elsewhere address space is not what is used
+    if sys.platform == "linux":  # on other systems, address space is not memory in use
         lower(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A file to judge: its tasks with the seeds of their inputs, how many parts were judged already, and the place
-    where what comes of it is written down.
+    """A file to judge: its tasks with the seeds of their inputs, the number of parts already judged, and the file for
+    the log.
 
-    Without `parts` only the teacher's hidden tests are judged. `parent` is the process whose end is this job's, too.
+    Without `parts` only the teacher's hidden tests are judged. The job ends with the process `parent`.
     """
 
     file: Path
@@ -122,7 +121,7 @@ class Host:
     """A process that has loaded Python and PyTorch, and does one job after another, each in a process forked from it;
     where the system cannot fork, it is started anew for each.
 
-    What a job has started, and left to itself, is known by the host's mark among its variables, whoever its parent is.
+    Orphaned processes of a job are recognised by the host's mark in their environment.
     """
 
     def __init__(self) -> None:
@@ -151,7 +150,7 @@ class Host:
                 start_new_session=os.name == "posix",  # Ctrl-C is the parent's to handle
             )
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, which `code` tells
+        with suppress(BrokenPipeError):  # it has ended, as `code` reports
             self._process.stdin.write(job.to_json().encode())
             self._process.stdin.flush()
 
@@ -162,7 +161,7 @@ class Host:
         return self._process.poll() if self._process is not None else None
 
     def clear(self, pid: int | None = None) -> None:
-        """Kill a job's process and everything that was started from it; without one, the host's whole kin."""
+        """Kill a job's process and all its descendants; without a job, all descendants of the host."""
         if pid is not None and os.name == "posix":
             with suppress(OSError):
                 os.killpg(pid, 9)
@@ -184,11 +183,11 @@ def run(
     stop: threading.Event | None = None,
     host: Host | None = None,
 ) -> Ended:
-    """Judge tasks of a file, each with the seed of its inputs, and return how it ended.
+    """Judge tasks of a file, each with the seed of its inputs, and return the outcome.
 
-    One process works through their parts. What stops it costs the part that it was at, and another goes on with the
-    rest; but if the file cannot even be loaded, nothing can be judged. When this returns, the processes and all that
-    they started are gone, but for a host that was given.
+    One process works through their parts. Whatever stops it costs the current part, and another process continues with
+    the rest. If the file cannot be loaded, nothing is judged. On return, all processes have ended, except for a given
+    host.
     """
     if host is None:
         with Host() as own:
@@ -258,7 +257,7 @@ def _stopped(begun: Mapping[str, Any], why: str, detail: str, printed: str) -> d
 
 
 def _records(job: Job) -> list[dict[str, Any]]:
-    """Return what a job has logged so far; a line that is not finished is left out."""
+    """Return a job's log so far, without an unfinished line."""
     log = job.place / "log.jsonl"
     if not log.exists():
         return []
@@ -273,7 +272,7 @@ def _pid(records: Sequence[dict[str, Any]]) -> int | None:
 
 
 def _printed(job: Job) -> str:
-    """Return the first of what a job has printed."""
+    """Return the beginning of a job's output."""
     try:
         with (job.place / "printed").open("rb") as file:
             return file.read(KEPT).decode("utf-8", errors="ignore")  # a character may be cut
@@ -282,12 +281,12 @@ def _printed(job: Job) -> str:
 
 
 def _seconds(records: Sequence[dict[str, Any]]) -> float:
-    """Return how long what a child began last may take."""
+    """Return the time limit of a child's current step."""
     return float(next((record["seconds"] for record in reversed(records) if "seconds" in record), STARTING))
 
 
 def _environment() -> dict[str, str]:
-    """Return the child's environment: this one, with this package found as it was here, one thread, and UTF-8."""
+    """Return the child's environment: this one, with the same package, one thread, and UTF-8."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
@@ -299,7 +298,9 @@ def _environment() -> dict[str, str]:
 
 
 def _watch(job: Job, host: Host, stop: threading.Event) -> Failure | None:
-    """Wait for a job, and return which limit it broke. Time and memory count from the beginning of what it is at."""
+    """Wait for a job, and return the limit that it broke. Time and memory are counted from the start of the current
+    step.
+    """
     process: psutil.Process | None = None
     told, base, busy, seconds = 0, 0, 0.0, STARTING
     deadline = time.monotonic() + WAITING * STARTING

@@ -1,7 +1,7 @@
-"""How an answer is judged: on random inputs, against the reference solution, and against the classic mistakes.
+"""Judging answers on random inputs, against the reference solution and against known mistakes.
 
-A mistake is kept as code, too. An answer that gives what a mistake gives, whatever is observed and wherever it is
-tried, was made that way: this is how feedback names the cause, and how a test shows that it does.
+Mistakes are stored as code. If an answer agrees with a mistake in every observation on every input, the feedback names
+that mistake.
 """
 
 import copy
@@ -29,19 +29,19 @@ from reslab.exercises.showing import described_apart
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the function returns: what is compared unless a part observes something else."""
+    """Return the function's value, which is compared unless a part observes something else."""
     return function(*arguments)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One function that a task asks for, with its share of the points.
+    """One function of a task, with its share of the points.
 
-    `right` is the reference solution, whose name the answer has to have; `cases` draws arguments at random; `mistakes`
-    are wrong solutions by name. Those that are `functools.partial` of one function are tried two at a time as well.
-    What is compared is `observe(function, *arguments)`: by default what the function returns; for a block also its
-    gradient, for a direction how much it is stretched. Of what has several `items`, each that is right in every case
-    keeps its share of the points.
+    `right` is the reference solution, whose name the answer must have. `cases` draws random arguments. `mistakes` are
+    wrong solutions by name; those that are `functools.partial` of the same function are also tried in pairs. Compared
+    is `observe(function, *arguments)`: by default the function's value; for a block also its gradient, for a direction
+    how much it is stretched. If an observation has several `items`, each keeps its share of the points if it is right
+    in every case.
     """
 
     right: Callable[..., Any]
@@ -61,9 +61,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """A task's parts, the seconds that checking one of them may take, and the modules that take long to load and that
-    it needs.
-    """
+    """A task's parts, the seconds for checking one of them, and the slow modules that it needs."""
 
     id: str
     parts: Sequence[Part]
@@ -72,7 +70,7 @@ class Task:
 
     @property
     def points(self) -> int:
-        """Return what a full answer is worth."""
+        """Return the points of a full answer."""
         return sum(part.points for part in self.parts)
 
 
@@ -124,7 +122,7 @@ def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgem
 
 
 def _kept(part: Part, outcomes: Sequence[Any], wanted: Sequence[Any]) -> int:
-    """Return the points of the items that are right in every case, of an answer that is not right as a whole."""
+    """Return the points of the items that are right in every case, for an answer that is not entirely right."""
     try:
         pairs = [(part.items(came), part.items(right)) for came, right in zip(outcomes, wanted, strict=True)]
         return sum(
@@ -137,8 +135,8 @@ def _kept(part: Part, outcomes: Sequence[Any], wanted: Sequence[Any]) -> int:
 
 
 def mistakes_in(part: Part, cases: Sequence[tuple[Any, ...]], outcomes: Sequence[Any]) -> tuple[str, ...]:
-    """Return the names of the mistake, or the two at once, with which all that was observed agrees; none if there are
-    no such.
+    """Return the names of the mistake, or the two at once, that agree with every observation; none if there is no such
+    mistake.
     """
     pairs = combinations(part.mistakes.items(), 2)
     candidates: list[tuple[tuple[str, ...], Callable[..., Any]]] = [
@@ -149,7 +147,7 @@ def mistakes_in(part: Part, cases: Sequence[tuple[Any, ...]], outcomes: Sequence
 
 
 def _together(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return two mistakes as one, if both are options of one function."""
+    """Return two mistakes combined, if both are options of the same function."""
     if not (isinstance(first, partial) and isinstance(second, partial) and first.func is second.func):
         return None
     apart = not first.args and not second.args and not first.keywords.keys() & second.keywords.keys()
@@ -157,7 +155,7 @@ def _together(first: Callable[..., Any], second: Callable[..., Any]) -> Callable
 
 
 def _made(part: Part, wrong: Callable[..., Any], cases: Sequence[tuple[Any, ...]], outcomes: Sequence[Any]) -> bool:
-    """Return whether a mistake gives what the answer gave, in every case."""
+    """Return whether a mistake agrees with the answer in every case."""
     return all(
         same(came, outcome(part, wrong, copy.deepcopy(arguments)), part.tolerance)
         for arguments, came in zip(cases, outcomes, strict=True)
@@ -165,7 +163,7 @@ def _made(part: Part, wrong: Callable[..., Any], cases: Sequence[tuple[Any, ...]
 
 
 def outcome(part: Part, function: Callable[..., Any], arguments: tuple[Any, ...], file: str = "") -> Any:
-    """Return what a function is observed to give, or what it raises, with the line if that is in `file`."""
+    """Return the observation of a function, or its exception, with the line if that is in `file`."""
     calls: list[Any] = []
     watched = [_watched(each, calls) if isinstance(each, FunctionType) else each for each in arguments]
     try:
@@ -198,7 +196,7 @@ def _watched(function: Callable[..., Any], calls: list[Any]) -> Callable[..., An
 
 
 class _Heard(io.StringIO):
-    """Passes on what is printed, and keeps the beginning."""
+    """Passes on output, and keeps the beginning."""
 
     KEPT = 1000
 

@@ -1,5 +1,5 @@
-"""What a teacher takes away from grading: tables, what to give back to each student, the answers in words with their
-rubric, and the files that other graders read.
+"""The output of grading: tables, feedback for each student, the answers in words with their rubric, and exports for
+other systems.
 """
 
 import csv
@@ -22,7 +22,7 @@ EXPORTS: tuple[Export, ...] = get_args(Export)
 def write(
     students: Sequence[Student], table: Path, exports: Sequence[Export] = (), progress: Progress = silent
 ) -> None:
-    """Write the table, a row per student, and beside it a row per function (`….parts.csv`), what to give back
+    """Write the table, a row per student, and beside it a row per function (`….parts.csv`), feedback
     (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark), and the exports.
     """
     place = table.parent
@@ -66,7 +66,7 @@ def _parts(student: Student) -> Iterable[dict[str, Any]]:
 
 
 def feedback(student: Student) -> str:
-    """Return what a student is told, in the student's language (Markdown)."""
+    """Return a student's feedback, in the student's language (Markdown)."""
     korean = student.language == "ko"
     of = sum(student.of.values())
     lines = [f"# {student.name}", "", f"{student.points}/{of}{'점' if korean else ' points'}", ""]
@@ -163,7 +163,7 @@ def _nbgrader(student: Student) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table that a spreadsheet opens as UTF-8 and takes for text."""
+    """Write a CSV file that spreadsheets open as UTF-8, without evaluating formulas."""
     first = dict.fromkeys(key for row in rows for key in row)
     columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if key[0].isdigit() else ((0,), ""))
     harmless = [{key: _harmless(value) for key, value in row.items()} for row in rows]
@@ -184,5 +184,5 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """Return a cell that a spreadsheet does not take for a formula."""
+    """Return a cell that a spreadsheet does not evaluate as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

@@ -1,4 +1,4 @@
-"""What tasks draw their inputs with, and look at answers through."""
+"""Helpers that tasks use to draw inputs and to observe answers."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -44,6 +44,8 @@ def with_gradient(function: Callable[..., Tensor], x: Tensor, *rest: Any) -> dic
 
 
 def after_the_first(seen: Mapping[str, Any]) -> list[Any]:
-    """Return the items of what was seen, each but the first together with the first: they are worth nothing without."""
+    """Return the items of an observation, each but the first paired with the first, as they count only together with
+    it.
+    """
     first, *others = seen.values()
     return [first, *((first, other) for other in others)]

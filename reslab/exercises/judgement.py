@@ -1,4 +1,4 @@
-"""What a part of an answer was worth, and why, as a record."""
+"""The judgement of a part of an answer, as a record."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,11 +8,11 @@ Status = Literal["right", "wrong", "missing", "unfinished", "error", "stopped"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one part of an answer was worth, and why.
+    """The points of one part of an answer, and the reason.
 
-    `mistakes` are the names under which feedback.toml explains it. Of the first input on which it was not right,
-    `input` is the call as Python, and `expected`, `came` and `printed` what there was to see; `line` is of the answer's
-    file, `seconds` are of CPU time, the reference solution's among them.
+    `mistakes` are keys of feedback.toml. For the first wrong input, `input` is the call as Python, and `expected`,
+    `came` and `printed` are the outcomes and the output. `line` is in the answer's file; `seconds` are of CPU time,
+    including the reference solution's.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""When two outcomes are alike: of one kind first, then by value.
+"""When two outcomes are equal: first by kind, then by value.
 
-What is compared is what a value holds, never what its class says of itself, so nothing that an answer brings along can
-speak for it.
+The content of a value is compared, never through methods of its class, so that an answer cannot define its own
+equality.
 """
 
 import re
@@ -21,8 +21,8 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception in the place of a result: its line in the answer's file, and the shapes with which the functions
-    that it was given had been called until then.
+    """An exception in place of a result: its line in the answer's file, and the shapes of the calls, until then, of
+    functions that the answer received.
     """
 
     kind: str
@@ -33,17 +33,16 @@ class Raised:
 
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
-    """Return whether an outcome `a` is what `b` is: of its kind first, then by value.
+    """Return whether an outcome `a` equals `b`: first by kind, then by value.
 
-    Real numbers of any type are one kind, a tensor of no dimensions and a NumPy scalar among them; what has to be whole
-    is compared exactly, other numbers and tensors within `tolerance` of their size. Tensors of floating-point, whole,
-    complex and truth values are four kinds; a NumPy array is what a tensor of its values is. Exceptions are alike if
-    they say the same, whatever the order of the numbers in it, after the same calls. What is of a class of its own, or
-    cannot be compared, is like nothing.
+    Real numbers of any type are one kind, including tensors without dimensions and NumPy scalars. Integers are compared
+    exactly, other numbers and tensors within a relative `tolerance`. Floating-point, integer, complex and boolean
+    tensors are four kinds; a NumPy array counts as a tensor. Exceptions are equal if they have the same message, up to
+    the order of numbers in it, after the same calls. Values of custom classes, or without comparison, equal nothing.
     """
     try:
         return _same(a, b, tolerance)
-    except Exception:  # whatever an answer gave, it does not end the judging
+    except Exception:  # no answer can stop the judging
         return False
 
 
@@ -70,7 +69,7 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
 
 
 def _said(message: str) -> tuple[str, list[str]]:
-    """Return a message without its numbers, and these in order of size: `a + b` and `b + a` fail alike."""
+    """Return a message without its numbers, and the sorted numbers, as `a + b` and `b + a` fail alike."""
     message = _ADDRESS.sub("", message)
     return _NUMBER.sub("#", message), sorted(_NUMBER.findall(message))
 
@@ -83,7 +82,7 @@ def number_kind(tensor: Tensor) -> str:
 
 
 def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Return whether tensors of one shape and kind are equal within `tolerance` of the second's size; whole ones,
+    """Return whether tensors of the same shape and kind are equal within `tolerance`, relative to the second; integers
     exactly.
     """
     if number_kind(b) != "float":
@@ -94,15 +93,15 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def as_tensor(value: Any) -> Any:
-    """Return a NumPy array of numbers as a tensor; anything else as it is."""
+    """Return a NumPy array of numbers as a tensor; anything else unchanged."""
     if type(value) is not np.ndarray or value.dtype.kind not in "biufc":
         return value
-    return torch.tensor(value.copy())  # a copy, as of a reversed array torch takes none
+    return torch.tensor(value.copy())  # a copy, as torch does not accept a reversed array
 
 
 def plain(value: Any) -> Any:
-    """Return a value as Python's own kinds have it, by what it holds and not by what its class says of it; anything
-    else as it is.
+    """Return a value in Python's own types, by its content and without methods of its class; anything else
+    unchanged.
     """
     if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
         return value.item()
@@ -120,7 +119,7 @@ def plain(value: Any) -> Any:
 
 
 def kept(given: Any, original: Any) -> bool:
-    """Return whether what an answer was given is still what it was; functions and networks are not looked into."""
+    """Return whether an answer's input is unchanged; functions and networks are not inspected."""
     if isinstance(original, Tensor | bool | int | float | str | None):
         return same(given, original, 0.0)
     if isinstance(original, Mapping):

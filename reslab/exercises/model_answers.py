@@ -1,4 +1,4 @@
-"""Model answers to the sheets' questions in words, with what a marker looks for."""
+"""Model answers to the sheets' questions in words, with rubrics."""
 
 import tomllib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from reslab.exercises.sheets import Language
 
 @dataclass(frozen=True)
 class Model:
-    """A model answer with its derivation, and the rubric: what is worth a point each."""
+    """A model answer with its derivation, and the rubric, one point per item."""
 
     text: str
     rubric: tuple[str, ...]

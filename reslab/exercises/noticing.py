@@ -1,5 +1,5 @@
-"""What can be noticed of a file of answers without running it: its tasks, its language, and what a teacher may want to
-look at, imports of the solutions and files that are nearly alike.
+"""Facts about a file of answers that need no run: its tasks, its language, imports of the solutions, and similarity to
+other files.
 """
 
 import ast
@@ -11,19 +11,19 @@ from itertools import combinations
 from reslab.exercises import sheets
 
 ALIKE = 0.9
-"""The share of statements in common from which two files are told to be nearly alike."""
+"""The share of common statements from which two files count as similar."""
 LEAST = 15
-"""Statements that files need to have for it."""
+"""The smallest number of statements for a comparison."""
 OFFERED = {"drawn"}
-"""What of the exercises' own code learners are told to import."""
+"""Modules of the exercises that learners are told to import."""
 UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 _DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
-"""A function's name, in a file that Python itself may not be able to read."""
+"""A function's name, in a file that may not parse."""
 _OURS = "reslab.exercises"
 
 
 def tasks_of(text: str, only: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the tasks of every sheet of whose own functions a file has one."""
+    """Return the tasks of every sheet for which a file has at least one function."""
     defined = {name for pair in _DEFINED.findall(text) for name in pair}
     asked = {number: asked_in(number) for number in sheets.SHEETS}
     own = {
@@ -47,7 +47,7 @@ def language_of(text: str) -> sheets.Language:
 
 
 def imports_solutions(text: str) -> bool:
-    """Return whether a file imports, or names, the exercises' own code beyond what learners are told of."""
+    """Return whether a file imports or names the exercises' own code beyond what learners are told to use."""
     try:
         tree = ast.parse(text)
     except UNPARSED:
@@ -67,7 +67,7 @@ def _reaches(node: ast.AST) -> bool:
 
 
 def alike(texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return for each student of whom else's file theirs is nearly a copy, whatever the names in it are."""
+    """Return for each student whose files are nearly a copy of theirs, regardless of names."""
     statements = {student: _statements(text) for student, text in texts.items()}
     found: dict[str, list[str]] = {}
     for one, other in combinations([name for name, those in statements.items() if len(those) >= LEAST], 2):
@@ -79,7 +79,7 @@ def alike(texts: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _statements(text: str) -> set[str]:
-    """Return the statements of the functions that sheets ask for, names of their own replaced by their order."""
+    """Return the statements of the functions that sheets ask for, with local names replaced by their order."""
     try:
         tree = ast.parse(text)
     except UNPARSED:

@@ -37,24 +37,24 @@ class Record:
         return record
 
     def set_language(self, language: Language) -> None:
-        """Note the language in which the learner began."""
+        """Record the learner's language."""
         with self._changing() as record:
             record["language"] = language
 
     def open_hint(self, task: str, available: int) -> int:
-        """Note that the next hint of a task is opened, and return its index; the last stays open."""
+        """Record that the next hint of a task is opened, and return its index; after the last, that of the last."""
         with self._changing() as record:
             opened = min(record["hints"].get(task, 0) + 1, available)
             record["hints"][task] = opened
         return int(opened) - 1
 
     def open_solution(self, task: str) -> None:
-        """Note that a solution was looked at."""
+        """Record that a solution was opened."""
         with self._changing() as record:
             record["solutions"] = sorted({*record["solutions"], task})
 
     def add(self, results: list[Checked]) -> None:
-        """Note what tasks were worth: now, and at best."""
+        """Record the points of tasks: the last and the best."""
         with self._changing() as record:
             for result in results:
                 best = max(result.points, record["tasks"].get(result.task, {}).get("best", 0))
@@ -63,7 +63,7 @@ class Record:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Any]]:
-        """Give the record to change, under a lock, and write it back unless changing it failed."""
+        """Give the record under a lock, and write it back unless an error occurs."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(".progress.lock")):
             record = self.read()
@@ -87,4 +87,4 @@ def _check(record: dict[str, Any]) -> None:
         isinstance(task, dict) and isinstance(task.get("best"), int) for task in record["tasks"].values()
     )
     if not sound:
-        raise ValueError("not what this program wrote")
+        raise ValueError("it was not written by this program")

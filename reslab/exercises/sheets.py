@@ -1,4 +1,4 @@
-"""The sheets of exercises, as text: one Markdown file a sheet and language, read into tasks."""
+"""The sheets of exercises as text: one Markdown file per sheet and language, parsed into tasks."""
 
 import re
 import textwrap
@@ -13,7 +13,7 @@ from reslab.errors import UnknownNameError, suggest, worded
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 SHEETS = {"01": "01_gradient_analysis", "02": "02_ablation_study"}
-"""Sheets by number; the file of a learner's answers has the same name."""
+"""Sheets by number; a learner's file has the same name."""
 
 HEADINGS: Mapping[Language, Mapping[str, str]] = {
     "ko": {
@@ -71,7 +71,7 @@ class Sheet:
 
 
 def path(number: str, language: Language) -> Path:
-    """Return where a sheet's Markdown is."""
+    """Return the path of a sheet's Markdown."""
     return Path(__file__).with_name(f"{SHEETS[number]}{'' if language == 'ko' else f'.{language}'}.md")
 
 

@@ -1,4 +1,4 @@
-"""Outcomes and inputs as text: short, to be read; and as Python, to be pasted."""
+"""Outcomes and inputs as short text to read, and as Python to paste."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,16 @@ from torch import Tensor
 from reslab.exercises.likeness import Raised
 
 LONGEST = 300
-"""Characters that are shown of a value."""
+"""The number of characters shown of a value."""
 PASTED = 400
-"""Characters up to which an input is written out; a longer one is drawn again."""
+"""The length up to which an input is written out; a longer one is shown as the call that draws it."""
 
 
 def describe(value: Any) -> str:
-    """Return an outcome as a short text; of what cannot be shown, its kind."""
+    """Return an outcome as a short text, or its kind if it cannot be shown."""
     try:
         return _described(value)
-    except Exception:  # such as a __repr__ of an answer's own
+    except Exception:  # such as an answer's own __repr__
         return kind_of(value)
 
 
@@ -60,7 +60,9 @@ def kind_of(value: Any) -> str:
 
 
 def call(function: Callable[..., Any], arguments: Sequence[Any], drawn: str) -> str:
-    """Return a call of a function as Python; `drawn` is how to get the arguments where they cannot be written out."""
+    """Return a call of a function as Python; `drawn` is the code that draws the arguments, if they cannot be written
+    out.
+    """
     name, count = function.__name__, len(inspect.signature(function).parameters)
     written = [_literal(value) for value in arguments[:count]]
     text = f"{name}({', '.join(map(str, written))})"

@@ -1,5 +1,5 @@
-"""What a class has handed in: files and notebooks, in directories and zip files, under the names that learning
-platforms give them; and who is on the roster.
+"""Submissions of a class: files and notebooks, in directories and zip files, as named by learning platforms; and the
+roster.
 """
 
 import codecs
@@ -23,9 +23,9 @@ from reslab.files import opened, parse_json
 
 ANSWERS, NOTEBOOK, ZIP, RECORD = ".py", ".ipynb", ".zip", "progress.json"
 OF_NOBODY = ("__pycache__", "__MACOSX", "feedback")
-"""Directories beside what people hand in: the computer's, and what grading writes."""
+"""Directories that are not submissions: the system's, and the output of grading."""
 OURS = re.compile(r"grades.*|words\.(csv|md)|(otter|nbgrader)\.csv|gradescope|.*\.md")
-"""What grading writes beside them, and texts."""
+"""Files that are not submissions: the output of grading, and texts."""
 MOST = 2**22
 """Bytes that a file of answers may have."""
 FILES = 10_000
@@ -42,9 +42,9 @@ _HEADINGS = {"student", "name", "id", "email", "username", "login", "이름", "�
 
 @dataclass(frozen=True)
 class Submission:
-    """A file that a student handed in: where its Python is, its name, the tasks in it, or why there are none.
+    """A file that a student handed in: the path of its Python, its name, and its tasks or why there are none.
 
-    `aliases` are the names that the student may have on a roster.
+    `aliases` are possible names of the student on a roster.
     """
 
     student: str
@@ -57,21 +57,21 @@ class Submission:
 
 @dataclass(frozen=True)
 class Handed:
-    """What was handed in, and what learners' records of hints and solutions were with it, by student."""
+    """Submissions, and learners' records of hints and solutions, by student."""
 
     files: list[Submission]
     records: dict[str, dict[str, Any]]
 
 
 def submissions(directory: Path, work: Path, only: Sequence[str] = ()) -> Handed:
-    """Return what is in a directory, or in a zip file as a learning platform gives it.
+    """Return the submissions in a directory, or in a zip file from a learning platform.
 
     An entry is a student's: `STUDENT.py`, `.ipynb` or `.zip`, or a directory; the names of Moodle, Canvas and
-    Blackboard are understood. What has to be written out, such as a notebook's Python, is written under `work`. What
-    cannot be graded is there with its reason; what is no submission is warned of.
+    Blackboard are understood. Extracted files, such as a notebook's Python, are written under `work`. Files that cannot
+    be graded are included with the reason; files that are not submissions cause a warning.
 
     Raises:
-        UserError: if nobody handed anything in.
+        UserError: if there are no submissions.
     """
     if directory.is_file() and directory.suffix.lower() == ZIP:
         directory, problem = _unzipped(directory, work / "class")
@@ -87,7 +87,7 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = ()) -> Handed
     if not handed.files:
         raise MissingError(*worded("nothing-to-grade", directory=directory))
     if others:
-        warnings.warn(f"not graded, as they are no {ANSWERS} files: {first_few(others)}", stacklevel=2)
+        warnings.warn(f"not graded, as they are not {ANSWERS} files: {first_few(others)}", stacklevel=2)
     return handed
 
 
@@ -135,7 +135,7 @@ def _submission(
     tasks: tuple[str, ...] = ()
     problem = ""
     if not file.is_file():
-        problem = "no regular file"
+        problem = "not a regular file"
     else:
         try:
             with opened(file, MOST) as opens:
@@ -158,19 +158,21 @@ def _code(content: bytes) -> str:
     """Return the Python of a notebook's cells; its magic commands are left out.
 
     Raises:
-        ValueError: if it is no notebook.
+        ValueError: if it is not a notebook.
     """
     notebook = parse_json(content.decode("utf-8-sig"))
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
-        raise ValueError("no notebook")
+        raise ValueError("it is not a notebook")
     sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
     return "\n\n".join(re.sub(r"^([ \t]*)[%!].*$", r"\1pass", text, flags=re.MULTILINE) for text in texts) + "\n"
 
 
 def _unzipped(file: Path, place: Path) -> tuple[Path, str]:
-    """Write out the answers, records and inner zip files of a zip file; return where, or why it cannot be read."""
+    """Extract the answers, records and inner zip files of a zip file; return the directory, or why it cannot be
+    read.
+    """
     place.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -194,7 +196,7 @@ def _unzipped(file: Path, place: Path) -> tuple[Path, str]:
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """Return a member's name; one that says not how it is encoded is UTF-8 or, from a Korean Windows, CP949."""
+    """Return a member's name; without a stated encoding, it is UTF-8 or, from a Korean Windows, CP949."""
     if member.flag_bits & 0x800:
         return member.filename
     try:
@@ -210,7 +212,7 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 
 def _record(file: Path) -> dict[str, Any]:
-    """Return a learner's record of hints and solutions; nothing if it is none."""
+    """Return a learner's record of hints and solutions; empty if it is not one."""
     try:
         with opened(file, MOST) as opens:
             record = json.loads(opens.read())
@@ -227,26 +229,24 @@ def _below(directory: Path) -> Iterator[Path]:
 
 
 def _text(name: str) -> str:
-    """Return a file's name as text that can be written, whatever its bytes are."""
+    """Return a file's name as encodable text, whatever its bytes are."""
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
 def decoded(content: bytes) -> str:
-    """Return Python source as text: as Python reads it, or, where it does not, as whoever wrote it most likely meant
-    it.
-    """
+    """Return Python source as text: as Python decodes it or, if it cannot, in the most likely encoding."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-    except SyntaxError:  # it names an encoding that there is not, or is in none that it names
+    except SyntaxError:  # its declared encoding does not exist, or does not match
         encoding = "latin-1"
     return content.decode(encoding, errors="replace")
 
 
 def roster(file: Path) -> list[tuple[str, ...]]:
-    """Return who is in a class: a line per student, with any names that the student may hand in under, such as name,
-    number and login of a CSV file; its line of headings is left out.
+    """Return the students of a class: a line per student, with all names under which the student may hand in, such as
+    name, number and login; a header line is skipped.
 
     Raises:
         UserError: if it cannot be read, or is empty.
@@ -270,7 +270,5 @@ def roster(file: Path) -> list[tuple[str, ...]]:
 
 
 def key(name: str) -> str:
-    """Return a name as it is compared with others: without blanks, commas, capitals or the way its letters are put
-    together.
-    """
+    """Return a name for comparison: without blanks and commas, in lower case, in composed Unicode."""
     return re.sub(r"[\s,]", "", unicodedata.normalize("NFC", name)).casefold()

@@ -1,4 +1,4 @@
-"""What a learner is told of a checked task, in the learner's language: on the terminal and in `feedback/STUDENT.md`."""
+"""Feedback on a checked task, in the learner's language, on the terminal and in `feedback/STUDENT.md`."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +27,11 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
     },
 }
 SHOWN = 300
-"""Characters that are shown of what was printed."""
+"""The number of characters of output that are shown."""
 
 
 def lines(result: Mapping[str, Any], title: str, language: Language) -> Iterator[str]:
-    """Yield the lines that tell what a task's answer was worth and why; `result` is `Checked.to_json()`."""
+    """Yield the lines of feedback on a task: points and reasons; `result` is `Checked.to_json()`."""
     words = WORDS[language]
     mark = "✓" if result["points"] == result["of"] else "✗"
     yield f"{mark} {result['task']} {title}: {result['points']}/{result['of']}"
@@ -59,7 +59,7 @@ def _seen(part: Mapping[str, Any], language: Language) -> Iterator[str]:
 
 
 def stopped(results: Sequence[Mapping[str, Any]], language: Language) -> Iterator[str]:
-    """Yield why a file could not be judged at all, once for all of its tasks; nothing if it could."""
+    """Yield the reason why a whole file could not be judged, once for all of its tasks, if there is one."""
     failed = [result for result in results if result["failure"] is not None]
     if not failed:
         return
@@ -72,7 +72,7 @@ def stopped(results: Sequence[Mapping[str, Any]], language: Language) -> Iterato
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    """Return a text in lines of 80 columns; Korean letters take two each, so there are fewer of them in a line."""
+    """Return a text wrapped to 80 columns, in which a Korean letter counts as two."""
     wide = sum(ord(letter) > 0x1100 for letter in text) / max(1, len(text))
     return textwrap.wrap(
         text,

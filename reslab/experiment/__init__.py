@@ -1,1 +1,1 @@
-"""What a study is, and how one is run: its settings, its trials, its words, its record."""
+"""The machinery of studies: settings, trials, texts and records."""

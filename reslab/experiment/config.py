@@ -1,4 +1,4 @@
-"""The settings of a study, and kinds of settings that several have."""
+"""Settings of studies, and common types of settings."""
 
 from typing import Annotated, Any, get_origin
 
@@ -13,7 +13,7 @@ from reslab.training.recipes import RECIPES, Recipe, recipe_for
 
 
 class StudyConfig(Config):
-    """What every study can be told."""
+    """Settings common to all studies."""
 
     data: str = "digits"
     seeds: int = Field(5, ge=1, le=1000)
@@ -27,7 +27,7 @@ class StudyConfig(Config):
     @field_validator("*", mode="before")
     @classmethod
     def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
-        """Take `--depths 20` for a list of one."""
+        """Accept `--depths 20` as a list of one."""
         several = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
         return (value,) if several and isinstance(value, int | float) else value
 
@@ -102,13 +102,13 @@ def _check_cifar_depth(depth: int) -> int:
 
 
 def _check_growth(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the depths if they grow.
+    """Return the depths if they increase.
 
     Raises:
         ValueError: if not.
     """
     if list(depths) != sorted(set(depths)):
-        raise ValueError(f"depths must grow, got {', '.join(map(str, depths))}")
+        raise ValueError(f"depths must be increasing, got {', '.join(map(str, depths))}")
     return depths
 
 

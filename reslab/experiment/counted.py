@@ -1,4 +1,4 @@
-"""Exact claims that each stand above the function that counts, so that a claim and its check are in one view."""
+"""Exact claims as decorators of the functions that count, so that a claim and its check are side by side."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,10 +19,10 @@ class Counted:
         self._functions: dict[str, tuple[Callable[[], Any], Any]] = {}
 
     def claim(self, expected: Any, section: Section | None = None, **where: Any) -> Callable[[Function], Function]:
-        """Make the function below an exact claim that it returns what is expected, or what another function returns.
+        """Decorate a function as an exact claim: it must return the expected value, or the value of another function.
 
-        The claim's key is the function's name, with hyphens: `_basic_block` counts for "basic-block". What the function
-        returns is kept (`reslab.experiment.kept`), so it is plain, and annotated. `where` is as for `exact`.
+        The claim's key is the function's name with hyphens: `_basic_block` counts for "basic-block". The value is
+        cached (`reslab.experiment.kept`), so it must be plain data with a type annotation. `where` is as for `exact`.
         """
 
         def add(function: Function) -> Function:
@@ -34,7 +34,7 @@ class Counted:
         return add
 
     def measured(self, trials: Trials) -> dict[str, Exactly]:
-        """Return what each function counts, beside what it has to be."""
+        """Return the count and the expected value of each function."""
         return {
             key: Exactly(trials.measured(function), trials.measured(expected) if callable(expected) else expected)
             for key, (function, expected) in each(self._functions.items(), "counting", trials.progress)

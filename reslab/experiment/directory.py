@@ -1,4 +1,4 @@
-"""A study's directory, and what keeps one study's record from being lost to another."""
+"""A study's directory, and the checks that keep one record from overwriting another."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -18,7 +18,7 @@ class Directory(NamedTuple):
 
     @property
     def trials(self) -> Path:
-        """Return where the run directories are."""
+        """Return the path of the run directories."""
         return self.path / "trials"
 
     @property
@@ -27,10 +27,10 @@ class Directory(NamedTuple):
         return self.path / "study.json"
 
     def prepare(self, study: "Study", config: StudyConfig | None = None) -> Self:
-        """Make the directory and see that it can be written, is not another study's, and has no record made with
+        """Make the directory and check that it is writable, does not belong to another study, and has no record with
         settings other than `config`.
 
-        Without a `config`, any record of the study may be replaced; its trials stay in either case.
+        Without a `config`, any record of the study may be replaced. Trials are kept in either case.
 
         Raises:
             UserError: if it cannot be used.
@@ -40,9 +40,8 @@ class Directory(NamedTuple):
                 raise MismatchError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
             if config is not None and (changes := _changes(self._recorded("config"), config)):
                 raise MismatchError(
-                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to "
-                    "keep both, "
-                    "or --replace to put this record and report in their place (all trials are kept, and used again)"
+                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep "
+                    "both, or --replace to overwrite its record and report (finished trials are kept and reused)"
                 )
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
@@ -54,17 +53,17 @@ class Directory(NamedTuple):
         return self
 
     def _recorded(self, key: str) -> Any:
-        """Return a part of the record that is here."""
+        """Return a part of the existing record."""
         try:
             return read_json(self.record)[key]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedError(
-                f"{self.record} is damaged; delete it and run the study again, which keeps its trials"
+                f"{self.record} is damaged; delete it and run the study again (finished trials are kept and reused)"
             ) from error
 
 
 def _changes(recorded: Any, config: StudyConfig) -> str:
-    """Return in which settings a recorded config differs from another, in words; those that the record does not know
+    """Return in words the settings in which a recorded config differs from another; settings missing from the record
     have their defaults.
     """
     before = {key: field.default for key, field in type(config).model_fields.items()} | (

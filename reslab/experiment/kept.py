@@ -1,5 +1,5 @@
-"""A cache of measurements, keyed by the digest of the code that measures, so that a study that is run again measures
-only what is missing.
+"""A cache of measurements, keyed by the digest of the measuring code, so that rerunning a study measures only what is
+missing.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ Found = TypeVar("Found")
 
 
 def kept(directory: Path | None, function: Callable[..., Found], *arguments: Any, given: tuple[Any, ...] = ()) -> Found:
-    """Return `function(*given, *arguments)`, from the file in the directory that has it, or measured and kept there.
+    """Return `function(*given, *arguments)`, from its file in the directory, or computed and stored there.
 
     The file's name is a hash of the function, its arguments (numbers, texts, and lists of such), the code, and the
-    releases of torch and torchvision. What is `given` is what the directory itself stands for, such as its trial. The
-    function's annotation says what it returns: numbers, in lists, dictionaries and named tuples. A file that cannot be
-    read, or holds something else, is measured again.
+    releases of torch and torchvision. `given` is implied by the directory, such as its trial, and not hashed. The
+    function's return annotation is the type of the file's content: numbers in lists, dictionaries and named tuples. An
+    unreadable or invalid file is measured again.
     """
     module = function.__module__
-    if directory is None or module.rpartition(".")[0] not in ROOMS:  # of others' code no digest knows
+    if directory is None or module.rpartition(".")[0] not in ROOMS:  # other packages are in no digest
         return function(*given, *arguments)
     adapter: TypeAdapter[Found] = TypeAdapter(
         get_type_hints(function)["return"], config=ConfigDict(ser_json_inf_nan="strings")

@@ -1,4 +1,4 @@
-"""What a study is, and how one is run: its trials, its measurement, its verdicts, its `study.json`."""
+"""Studies, and how they are run: trials, measurement, verdicts, `study.json`."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +30,7 @@ from reslab.training.loop import TrialConfig
 
 @dataclass(frozen=True)
 class Measurement:
-    """What finished trials say: the evidence for each claim that is measured, by the claim's key, and the figures
-    behind it.
-    """
+    """A measurement of finished trials: the evidence for each measured claim, by key, and the figures behind it."""
 
     evidence: Mapping[str, Against | Exactly]
     tables: Sequence[Table] = ()
@@ -47,12 +45,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the claims that answer it, the trials and the measurement that decide them; its words and presets are
+    """A question, the claims that answer it, and the trials and the measurement that decide them; texts and presets are
     in `text`.
 
-    `grid` names groups of trials, one group per network; `measure` turns finished trials, by group, into evidence. It
-    may load the trained networks and look inside; it draws from generators seeded by each trial's seed alone, so that
-    measuring again gives the same.
+    `grid` names groups of trials, one group per network. `measure` turns finished trials, by group, into evidence. It
+    may load and inspect the trained networks. It draws only from generators seeded with each trial's seed, so that it
+    is reproducible.
     """
 
     text: StudyText
@@ -68,7 +66,7 @@ class Study:
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return its presets' settings, where they are not the config's own."""
+        """Return the settings of each preset that differ from the config's defaults."""
         return self.text.presets
 
     def configure(self, preset: str, settings: Mapping[str, Any]) -> StudyConfig:
@@ -93,13 +91,13 @@ class Study:
         """Return a verdict for each claim, in their order; the statistical ones share one error rate.
 
         Raises:
-            ValueError: if what was measured is not the evidence for each claim but the cited ones.
+            ValueError: if evidence is missing for a claim that is not cited, or there is evidence without a claim.
         """
         known = {claim.id.partition(".")[2]: claim for claim in self.claims}
         wanted = {key for key, claim in known.items() if claim.kind != "cited"}
         if differing := wanted ^ set(measured.evidence):
             raise ValueError(
-                f"{self.name}: evidence without a claim, or a claim without: {', '.join(sorted(differing))}"
+                f"{self.name}: evidence without a claim, or a claim without evidence: {', '.join(sorted(differing))}"
             )
         compared = {key: found for key, found in measured.evidence.items() if isinstance(found, Against)}
         decided = decide([Comparison(known[key], **vars(found)) for key, found in compared.items()], error_rate)
@@ -116,7 +114,7 @@ class Study:
 
 
 class Finished(NamedTuple):
-    """The record of a study, as in `study.json`, and the trials that failed."""
+    """The record of a study, as in `study.json`, and its failed trials."""
 
     record: Record
     failures: list[Failure]
@@ -136,7 +134,7 @@ def run_study(
     registration, if any.
 
     Raises:
-        UserError: if no trial of some group finished, so that nothing can be said.
+        UserError: if no trial of some group finished.
     """
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
@@ -152,7 +150,7 @@ def run_study(
                 groups[key] += [Trial(key, trial, run.result(), run)] if run.finished else []
             except DamagedError as error:
                 failures.append(Failure(trial, str(error)))
-    failures.sort(key=lambda failure: configs.index(failure.config))  # and not in the order in which they failed
+    failures.sort(key=lambda failure: configs.index(failure.config))  # not in the order of failure
     empty = [label(key) for key, trials in groups.items() if not trials]
     if empty:
         raise FailedError(
@@ -168,16 +166,16 @@ def run_study(
 
 
 def _of_other_images(data: str, groups: Mapping[Key, Sequence[Trial]]) -> int:
-    """Return how many results were made from other images than the data set has now, as far as that is known."""
+    """Return how many results were made from other images than the data set has now, as far as known."""
     seen = [trial.result["images"] for trials in groups.values() for trial in trials if "images" in trial.result]
-    with suppress(UserError):  # the data set is not here, and the results were enough
+    with suppress(UserError):  # the data set is missing, and the results were enough
         now = load_data(data).fingerprint if seen else ""
         return sum(images != now for images in seen)
     return 0
 
 
 def rounded(value: Any) -> Any:
-    """Return a record with its floats to 5 significant digits: a picture shows no more."""
+    """Return a record with floats rounded to 5 significant digits, as pictures show no more."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):
@@ -186,9 +184,7 @@ def rounded(value: Any) -> Any:
 
 
 def network_depth(config: TrialConfig) -> int:
-    """Return the depth in the network's options, or the first number in its name: a guide to how long its
-    trial takes.
-    """
+    """Return the depth in the network's options, or the first number in its name, as a guide to its training time."""
     named = re.search(r"\d+", config.model)
     return int(config.options.get("depth", named[0] if named else 0))
 
@@ -201,7 +197,7 @@ def _record(
     failures: Sequence[Failure],
     registration: Registration | None,
 ) -> Record:
-    """Return what `study.json` holds."""
+    """Return the content of `study.json`."""
     error_rate = registration.share if registration else ERROR_RATE
     trained_by = {trial.result["code"] for trials in groups.values() for trial in trials} or {code_digest()}
     return Record(

@@ -1,8 +1,6 @@
-"""The words of a study, `NAME.toml` beside `NAME.py`: both languages, by the keys that the study's code has for its
-claims, charts and tables. Its presets are there too.
-
-What several studies say is in `common.toml`: the units of effects, the names of columns and series, and the settings
-that every study has.
+"""The texts of a study, `NAME.toml` beside `NAME.py`, in both languages, by the keys of its claims, charts and tables;
+and its presets. Texts shared by studies are in `common.toml`: units of effects, names of columns and series, and common
+settings.
 """
 
 import sys
@@ -25,14 +23,14 @@ def _read(package: str, name: str) -> dict[str, Any]:
 
 
 def _read_beside(module: str) -> dict[str, Any]:
-    """Return the words of a study that is in no package, a user's own."""
+    """Return the texts of a user's own study, which is in no package."""
     words = Path(sys.modules[module].__file__ or "").with_suffix(".toml")
     if not words.is_file():
-        raise MissingError(f"no file {words}; a study's words are beside it")
+        raise MissingError(f"no file {words}; expected the study's texts beside its Python file")
     try:
         return tomllib.loads(words.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WrongValueError(f"{words} is no TOML: {error}") from error
+        raise WrongValueError(f"{words} is not valid TOML: {error}") from error
 
 
 def _common() -> dict[str, Any]:
@@ -40,10 +38,10 @@ def _common() -> dict[str, Any]:
 
 
 class StudyText:
-    """The words of one study, by key.
+    """The texts of one study, by key.
 
     Raises:
-        KeyError: where a key has no words.
+        KeyError: if a key has no text.
     """
 
     def __init__(self, module: str) -> None:
@@ -63,17 +61,17 @@ class StudyText:
 
     @property
     def presets(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of each preset; `default` has none unless the file says some."""
+        """Return the settings of each preset; `default` is empty unless the file has it."""
         return {"default": {}, **self._words.get("presets", {})}
 
     @property
     def settings(self) -> dict[str, Text]:
-        """Return what each setting is, those of every study first."""
+        """Return a description of each setting, the common ones first."""
         words = {**_common()["settings"], **self._words.get("settings", {})}
         return {key: _both(text) for key, text in words.items()}
 
     def claim(self, key: str, spec: "Spec", section: Section | None, paper: str) -> Claim:
-        """Return the claim of this key: what the code fixes of it, and what the words say."""
+        """Return the claim of this key, from the code and the texts."""
         words = self._words["claims"][key]
         unit = words.get("unit", "")
         shared = _common()["units"].get(unit) if isinstance(unit, str) else None
@@ -97,11 +95,11 @@ class StudyText:
         )
 
     def keys(self) -> list[str]:
-        """Return the keys of the claims that there are words for."""
+        """Return the keys of the claims with a text."""
         return list(self._words["claims"])
 
     def name(self, key: str, said: Mapping[str, Any] | None = None) -> Words:
-        """Return what a series, column or row is called: its words, the study's own before those in common, or the key
+        """Return the name of a series, column or row: the study's own text, else the common one, else the key
         itself.
         """
         return _words(self._words.get("names", {}).get(key) or _common()["names"].get(key) or key, said)
@@ -171,8 +169,8 @@ class StudyText:
 
 
 class Spec:
-    """What the code fixes of a claim before its seeds are run; made by `higher`, `lower`, `not_higher`, `exact` and
-    `cited`.
+    """The part of a claim that the code fixes before seeds are run; made by `higher`, `lower`, `not_higher`, `exact`
+    and `cited`.
     """
 
     def __init__(
@@ -196,19 +194,19 @@ class Spec:
 
 
 def higher(margin: float, **where: Any) -> Spec:
-    """Return a claim that the effect is over the margin; `at` is the place in the study's paper, or `source` the whole
+    """Return a claim that the effect is above the margin; `at` is the place in the study's paper, or `source` the whole
     source.
     """
     return Spec("statistical", "higher", margin, **where)
 
 
 def lower(margin: float, **where: Any) -> Spec:
-    """Return a claim that the effect is under minus the margin."""
+    """Return a claim that the effect is below minus the margin."""
     return Spec("statistical", "lower", margin, **where)
 
 
 def not_higher(margin: float, **where: Any) -> Spec:
-    """Return a claim of non-inferiority: the effect is under the margin."""
+    """Return a claim of non-inferiority: the effect is below the margin."""
     return Spec("statistical", "not higher", margin, **where)
 
 
@@ -218,18 +216,20 @@ def exact(**where: Any) -> Spec:
 
 
 def cited(decision: Decision = "supported", **where: Any) -> Spec:
-    """Return a claim that its source decides; what it found is in the words."""
+    """Return a claim that its source decides; the finding is in the texts."""
     return Spec("cited", decision=decision, **where)
 
 
 def claims(text: StudyText, paper: str, section: Section | None, specs: Mapping[str, Spec]) -> tuple[Claim, ...]:
-    """Return a study's claims, of a paper and about a section of the chapter unless they say another.
+    """Return a study's claims; `paper` and `section` are the defaults for claims that do not name their own.
 
     Raises:
-        ValueError: if the code and the words do not have the same claims.
+        ValueError: if code and texts do not have the same claims.
     """
     if differing := set(specs) ^ set(text.keys()):
-        raise ValueError(f"{text.study}: claims with words alone, or without: {', '.join(sorted(differing))}")
+        raise ValueError(
+            f"{text.study}: claims without a text, or texts without a claim: {', '.join(sorted(differing))}"
+        )
     return tuple(text.claim(key, spec, section, paper) for key, spec in specs.items())
 
 

@@ -1,4 +1,4 @@
-"""Finished trials as a study reads them: by group, with values per seed that know the group they are of."""
+"""Finished trials by group, and values per seed that know their group."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 
 Key = tuple[str | int | float, ...]
-"""What tells the groups of a study apart: `("plain", 20)`. In the record it is "plain-20"."""
+"""The key of a group of trials: `("plain", 20)`, "plain-20" in the record."""
 
 Grid = Mapping[Key, Sequence[TrialConfig]]
 """The trials of each group, one per seed."""
@@ -36,7 +36,7 @@ def label(key: Key) -> str:
 
 
 class Trial(NamedTuple):
-    """A finished trial: the group it belongs to, its config, its result, and its directory."""
+    """A finished trial: its group, config, result and directory."""
 
     key: Key
     config: TrialConfig
@@ -49,16 +49,16 @@ class Trial(NamedTuple):
         return self.config.seed
 
     def network(self, step: int | None = None) -> nn.Module:
-        """Return the trained network, or as it was after so many iterations, in evaluation mode."""
+        """Return the trained network, or the one after so many iterations, in evaluation mode."""
         weights = self.run.weights if step is None else self.run.snapshot(step)
         return build_network(self.config, load_data(self.config.data), weights=weights).eval()
 
     def fresh_network(self) -> nn.Module:
-        """Return the network as it was before training, bit for bit, in training mode."""
+        """Return the untrained network, bit for bit, in training mode."""
         return self._fresh(load_data(self.config.data))
 
     def data(self) -> Dataset:
-        """Return the data set as the network sees it."""
+        """Return the data set, prepared for the network."""
         data = load_data(self.config.data)
         return data_for(self.config, self._fresh(data), data)
 
@@ -68,8 +68,8 @@ class Trial(NamedTuple):
 
 
 class Values(dict[int, float]):
-    """A value per seed; `trained` are the training errors of the groups that they come from, by name, and `grain` the
-    least step between values: one image of N, of an error rate.
+    """A value per seed. `trained` are the training errors of the groups behind the values, by name, and `grain` is the
+    smallest step between values: for an error rate, one image of N.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Values(dict[int, float]):
         untested: Reason | None = None,
         paired: bool = False,
     ) -> "Against":
-        """Return the comparison of these values with a control's, or with one number; `paired` where the values of one
-        seed share more than the seed, such as the network.
+        """Return the comparison of these values with a control's, or with one number; `paired` if the values of a seed
+        share more than the seed, such as the network.
 
-        Unless `guard` is False, where training itself is the claim, it tests nothing if a group of either side has not
-        learned its task.
+        It is untested if a group of either side has not learned its task, unless `guard` is False because the claim is
+        about training itself.
         """
         sides = (self, control) if isinstance(control, Values) else (self,)
         groups = {name: errors for side in sides for name, errors in side.trained.items()}
@@ -117,7 +117,7 @@ class Values(dict[int, float]):
 
 
 def _grain(data: str, part: Part) -> float:
-    """Return the error of one image of a part; 0 where the data set is not here, and results were enough."""
+    """Return the error rate of a single image of a part; 0 if the data set is missing and results were enough."""
     with suppress(UserError):
         return 1 / len(load_data(data).parts[part].labels)
     return 0.0
@@ -125,7 +125,7 @@ def _grain(data: str, part: Part) -> float:
 
 @dataclass(frozen=True)
 class Against:
-    """A comparison that awaits its claim: see `reslab.ledger.comparison.Comparison`."""
+    """A comparison without its claim: see `reslab.ledger.comparison.Comparison`."""
 
     treatment: Values
     control: Values | float
@@ -139,7 +139,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Exactly:
-    """What was measured for an exact claim, and what it has to be."""
+    """The measured and the expected value of an exact claim."""
 
     measured: Any
     expected: Any
@@ -153,7 +153,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
     ) -> None:
         self._groups = groups
         self.progress = progress
-        self._kept_in = kept_in  # what is measured of no trial; what is measured of one is kept in its run directory
+        self._kept_in = kept_in  # measurements without a trial; those of a trial are in its run directory
 
     def __getitem__(self, key: Key) -> Sequence[Trial]:
         return self._groups[key]
@@ -169,11 +169,11 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         return self.of(key, {trial.seed: of(trial) for trial in self[key]})
 
     def of(self, key: Key, values: Mapping[int, float]) -> Values:
-        """Return values that were measured of a group's trials, which know that they are."""
+        """Return measured values of a group's trials as values that know their group."""
         return Values(values, self._trained(key))
 
     def figure(self, looks: Mapping[Key, Mapping[int, Found]], of: Callable[[Found], float]) -> dict[Key, Values]:
-        """Return one figure of what was seen in each network, by group."""
+        """Return one figure of each network's measurement, by group."""
         return {key: self.of(key, {seed: of(look) for seed, look in some.items()}) for key, some in looks.items()}
 
     def _trained(self, key: Key) -> dict[str, dict[int, float]]:
@@ -187,7 +187,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         }
 
     def sound(self, key: Key) -> list[Trial]:
-        """Return a group's trials whose networks can be looked into: those that did not diverge."""
+        """Return a group's trials that did not diverge, whose networks can be inspected."""
         return [trial for trial in self[key] if trial.result["status"] != "diverged"]
 
     def look(
@@ -198,10 +198,10 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         keys: Sequence[Key] | None = None,
         seeds: Collection[int] | None = None,
     ) -> dict[Key, dict[int, Found]]:
-        """Return what `function(trial, *arguments)` finds in each sound trial, or those of these groups and seeds: by
-        group and seed.
+        """Return `function(trial, *arguments)` for each sound trial, or those of these groups and seeds, by group and
+        seed.
 
-        It is measured once, and kept in the run directory: `reslab.experiment.kept`.
+        Values are cached in the run directory: `reslab.experiment.kept`.
         """
         chosen = list(self) if keys is None else keys
         found: dict[Key, dict[int, Found]] = {key: {} for key in chosen}
@@ -213,7 +213,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         return found
 
     def measured(self, function: Callable[..., Found], *arguments: Any) -> Found:
-        """Return what a function of no trial measures, such as of networks at initialisation: once, and kept in the
-        study's directory.
+        """Return a measurement that needs no trial, such as of networks at initialisation, cached in the study's
+        directory.
         """
         return kept(self._kept_in, function, *arguments)

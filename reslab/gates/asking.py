@@ -1,4 +1,4 @@
-"""What one asks of a view, by the names or numbers of its blocks: gates, and what replaces branches."""
+"""Arguments of a view, by name or number of its blocks: gates, and replacements of branches."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
@@ -20,8 +20,8 @@ Branch = Shaped[Tensor, "b ..."]
 """What a block adds, or what stands in for it."""
 
 Replacement = Branch | Literal["mean"] | Callable[[Branch], Branch]
-"""What takes a branch's place: its mean over the batch; a value, `[B, …]`, or one for all images; or, from images as
-the network takes them, what the branch gives for those; or a function of the branch's own value.
+"""A replacement for a branch: its mean over the batch; a value, `[B, …]` or for one image; other images, for which the
+branch is computed; or a function of the branch's own value.
 """
 
 
@@ -37,7 +37,7 @@ def index_of(blocks: Sequence[Block], which: Which) -> int:
             raise UnknownNameError(f"no block {which!r}{suggest(which, names)}")
         return names.index(which)
     if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(names):
-        raise UnknownNameError(f"no block {which!r}: a name, or a number from 0 to {len(names) - 1}, was expected")
+        raise UnknownNameError(f"no block {which!r}; expected a name, or a number from 0 to {len(names) - 1}")
     return which
 
 
@@ -64,8 +64,7 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
         raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
     if gates.shape != (n,) and gates.shape != (n, batch):
         raise MismatchError(
-            f"gates have shape {list(gates.shape)}; this network has {n} blocks, so [{n}] or [{n}, {batch}] "
-            "was expected"
+            f"gates have shape {list(gates.shape)}; this network has {n} blocks, so expected [{n}] or [{n}, {batch}]"
         )
     return gates
 
@@ -81,14 +80,14 @@ def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], de
         return torch.stack(torch.broadcast_tensors(*rows))
     except RuntimeError as error:
         shapes = ", ".join(sorted({str(list(row.shape)) for row in rows}))
-        raise MismatchError(f"gates are numbers or [B], all of one B; got {shapes}") from error
+        raise MismatchError(f"each gate must be a number or a tensor [B] with the same B; got {shapes}") from error
 
 
 def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
-    """Return the function from a branch's value to what takes its place.
+    """Return the function from a branch's value to its replacement.
 
     Raises:
-        UserError: if it is none of what may take its place.
+        UserError: if the replacement is of another kind.
     """
     if isinstance(what, Tensor):
         return lambda branch: what
@@ -96,4 +95,4 @@ def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
         return lambda branch: branch.mean(0, keepdim=True)
     if callable(what):
         return what
-    raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch, got {what!r}')
+    raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch; got {what!r}')

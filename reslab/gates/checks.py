@@ -1,4 +1,4 @@
-"""What is checked of a network and its view: declarations, hooks, and that the view is the network."""
+"""Checks of a network and its view: declarations, hooks, and that the view reproduces the network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,18 +20,19 @@ def adopt_constants(made: nn.Module) -> None:
 
 
 def check_hooks(opened: Mapping[str, nn.Module]) -> None:
-    """Refuse hooks on modules whose inside is run by the graph, which would pass them by."""
+    """Reject hooks on modules whose inside is run by the graph, as these hooks would not be called."""
     for name, module in opened.items():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             raise UnseenError(
-                f"{name or 'the network'} ({type(module).__name__}) has a hook, which a view would pass by, as it "
-                "runs what is inside; "
-                "remove the hook, or put it on a layer"
+                f"{name or 'the network'} ({type(module).__name__}) has a hook that a view would skip, as it runs the "
+                "module's parts; remove the hook, or put it on a layer"
             )
 
 
 def compare(expected: Any, got: Any, declarations: Declarations) -> None:
-    """Refuse a view that differs from its network: in any bit, or, for declared blocks, by more than rounding."""
+    """Reject a view whose output differs from its network's: in any bit or, for declared blocks, by more than
+    rounding.
+    """
     for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
         if one.is_meta:  # it has no values to compare
             continue
@@ -39,26 +40,26 @@ def compare(expected: Any, got: Any, declarations: Declarations) -> None:
             scale, difference = one.abs().max().item(), (one - other).abs().max().item()
             if not difference <= 1e-4 * scale:
                 raise MismatchError(
-                    f"the declared blocks are not what the network computes: it differs by {difference:.2g} (its "
+                    f"with the declared blocks the output differs from the network's by {difference:.2g} (its "
                     f"largest value is {scale:.2g}); "
-                    'what follows an addition inside a block is named third: ("branch", "shortcut", "relu")'
+                    'name what follows the addition third: ("branch", "shortcut", '
+                    '"relu")'
                 )
         elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
             raise UnseenError(
-                "the traced graph does not compute what the network does; declare its blocks with blocks={…}"
+                "the traced graph does not reproduce the network's output; declare its blocks with blocks={…}"
             )
 
 
 def check_declarations(network: nn.Module, declarations: Declarations) -> None:
-    """Refuse declarations of what the network does not have."""
+    """Reject declarations of modules that the network does not have."""
     modules = dict(network.named_modules())
     for block, names in declarations.items():
         if block not in modules:
-            raise UnknownNameError(f"declared block {block!r} is no module of the network")
+            raise UnknownNameError(f"declared block {block!r} is not a module of the network")
         if len(names) not in (2, 3):
             raise WrongValueError(
-                f'block {block!r} is declared as ("branch", "shortcut") or ("branch", "shortcut", "after"), got '
-                f"{names!r}"
+                f'block {block!r}: expected ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}'
             )
         for name in names:
             if name is not None and f"{block}.{name}" not in modules:

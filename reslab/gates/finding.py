@@ -1,4 +1,4 @@
-"""Finding the blocks in a traced graph: outermost additions, dense layers, the repeated units of a plain network."""
+"""Finding the blocks in a traced graph: outermost additions, dense layers, or the repeated units of a plain network."""
 
 import operator
 from collections import Counter
@@ -36,11 +36,13 @@ _SUBTRACTIONS = (
     torch.ops.aten.sub.Tensor,
     torch.ops.aten.sub_.Tensor,
 )
-"""A skip like additions, but for one that takes from a value its own statistics, as normalisations do."""
+"""Operations that form skips as additions do, except where a value's own statistics are subtracted, as in
+normalisations.
+"""
 _STACKED = {torch.sum: True, "sum": True, torch.mean: False, "mean": False}
-"""What adds up a stack of values along its new dimension, and whether it adds them as they are."""
+"""Operations that reduce a stack of values along its new dimension, and whether they add the values unweighted."""
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""The units of a network that has no modules of its own."""
+"""The units of a network without custom modules."""
 _OTHER_SUMS = (
     torch.stack,
     torch.lerp,
@@ -53,7 +55,7 @@ _OTHER_SUMS = (
 
 
 class NotSplit(NamedTuple):
-    """Where a skip is of which no branch can be gated, and why."""
+    """The place of a skip whose branch cannot be gated, and the reason."""
 
     where: str  # the module's path; "" is the network itself
     why: str
@@ -70,7 +72,7 @@ class Candidate(NamedTuple):
     shortcut: fx.Node
     branches: list[fx.Node]  # mostly one
     end: fx.Node  # the addition; for the other kinds, the branch itself
-    identity: bool  # whether the shortcut does nothing
+    identity: bool  # whether the shortcut is the identity
     name: str
     # whether the end is the sum of the shortcut and the branches, unweighted and none of them subtracted
     plain: bool = False
@@ -94,8 +96,8 @@ class Finder:
 
     def blocks(self) -> list[Candidate]:
         """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a
-        plain network. The skips that are none, for the two sides of the addition are equally long or there is none,
-        are in `not_split`.
+        plain network. Skips that cannot be split, for example because both sides are equally long, are listed in
+        `not_split`.
         """
         additions = self._additions()
         found = additions + self._dense_layers({block.end for block in additions})
@@ -104,7 +106,7 @@ class Finder:
         return _unique(sorted(found, key=lambda block: self.rank[block.end]))
 
     def _additions(self) -> list[Candidate]:
-        """Return the blocks at the outermost additions; what the user declared counts as outermost."""
+        """Return the blocks at the outermost additions; declared blocks count as outermost."""
         declared = set(self.traced.declared.values())
         found = []
         self.covered: set[fx.Node] = set()
@@ -130,18 +132,18 @@ class Finder:
         )
 
     def _start(self, node: fx.Node) -> fx.Node:
-        """Return the last value that all terms of an addition come from."""
+        """Return the last common ancestor of all terms of an addition."""
         return self.parent[_stacked(node) or node]
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
-        """Return whether the nodes call modules, or take parameters."""
+        """Return whether the nodes call modules or use parameters."""
         return any(
             node.op == "call_module" or any(source.op == "get_attr" for source in node.all_input_nodes)
             for node in nodes
         )
 
     def _name_other_sums(self) -> None:
-        """Name where a value is joined with one made from it, outside of the blocks, by what may be a sum."""
+        """Record where a value is joined, possibly by a sum, with one computed from it, outside of the blocks."""
         for node in self.sources:
             if (
                 node.target in _OTHER_SUMS
@@ -168,8 +170,8 @@ class Finder:
         )
 
     def _residual(self, node: fx.Node) -> Candidate | None:
-        """Tell the shortcut of an addition from its branches: the ancestor itself if it is one of the terms, else the
-        shorter of the two sides; name it if they are equally long.
+        """Distinguish the shortcut of an addition from its branches: it is the ancestor itself if that is a term, else
+        the shorter side. Record a skip whose sides are equally long.
         """
         start = self._start(node)
         terms = list(self._terms(node, start))
@@ -206,7 +208,7 @@ class Finder:
         return self._is_addition(arg) and self._start(arg) is start and len(arg.users) == 1
 
     def _is_plain(self, node: fx.Node, start: fx.Node) -> bool:
-        """Return whether a sum is of its terms as they are, unweighted and none of them subtracted."""
+        """Return whether a sum adds its terms unweighted, with none subtracted."""
         parts = [arg for arg in self._added(node) if self._is_part(arg, start)]
         plain = node.target in _PLAIN if _stacked(node) is None else _STACKED[node.target]
         return plain and "alpha" not in node.kwargs and all(self._is_plain(part, start) for part in parts)
@@ -214,7 +216,7 @@ class Finder:
     def _dense_layers(self, ends: set[fx.Node]) -> list[Candidate]:
         """Return the dense layers: values that are concatenated with their own common ancestor."""
         layers: dict[fx.Node, Candidate] = {}
-        seen: set[fx.Node] = set()  # of the layers before, which those after them take in
+        seen: set[fx.Node] = set()  # outputs of earlier layers, which later layers read
         for node in self.graph.nodes:
             concatenates = node.op == "call_function" and node.target in (torch.cat, torch.concat, torch.concatenate)
             if (
@@ -243,7 +245,7 @@ class Finder:
         )
 
     def _most_frequent(self, types: Mapping[str, type[nn.Module]]) -> list[Candidate]:
-        """Return the calls, of the most frequent class, that the parameter-free shortcut can stand in for."""
+        """Return the calls, of the most frequent class, that the parameter-free shortcut can replace."""
         counts = Counter(types.values())
         repeated = [path for path, kind in types.items() if counts[kind] > 1]
         outermost = [path for path in repeated if not any(path.startswith(f"{other}.") for other in repeated)]
@@ -275,9 +277,7 @@ class Finder:
         return self._path_of(nodes) or _scope(branches[0])
 
     def _path_of(self, nodes: set[fx.Node]) -> str:
-        """Return the path that the modules called among the nodes, and the holders of the parameters that they take,
-        have in common.
-        """
+        """Return the common path of the modules that the nodes call, and of the modules whose parameters they use."""
         modules = [str(node.target) for node in nodes if node.op == "call_module"]
         parameters = {source for node in nodes for source in node.all_input_nodes if source.op == "get_attr"}
         return _common(
@@ -286,7 +286,7 @@ class Finder:
 
 
 def _stacked(node: fx.Node) -> fx.Node | None:
-    """Return the stack that a node adds up along the dimension in which it was stacked; None if it does not."""
+    """Return the stack that a node sums along its new dimension; None if it does not."""
     if node.target not in _STACKED or not node.all_input_nodes:
         return None
     stack = node.all_input_nodes[0]
@@ -302,7 +302,7 @@ def _stacked(node: fx.Node) -> fx.Node | None:
 
 
 def _outside(path: str) -> str:
-    """Return a module's path as the network's owner knows it."""
+    """Return a module's path in the user's network."""
     return path.removeprefix("network").removeprefix(".")
 
 
@@ -313,13 +313,13 @@ def _scope(node: fx.Node) -> str:
 
 
 def _common(paths: list[str]) -> str:
-    """Return the path that begins all the paths."""
+    """Return the common beginning of all the paths."""
     levels = zip(*(path.split(".") for path in paths), strict=False)
     return ".".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _unique(found: list[Candidate]) -> list[Candidate]:
-    """Return the blocks with [0], [1], … after names that several have."""
+    """Return the blocks with [0], [1], … appended to shared names."""
     names = [block.name or "network" for block in found]
     return [
         block._replace(name=f"{name}[{names[:index].count(name)}]" if names.count(name) > 1 else name)

@@ -1,4 +1,4 @@
-"""What a graph's values come from: the images, which of its nodes they pass, and what lies between two of them."""
+"""Data flow in a graph: which values come from the images, through which nodes, and what lies between two nodes."""
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,7 +12,7 @@ from reslab.gates.inputs import part
 
 
 class Begin(NamedTuple):
-    """The input in which a flow begins; masks come after all else."""
+    """The rank of an input as the start of a flow; masks come last."""
 
     is_mask: bool
     place: int
@@ -21,7 +21,7 @@ class Begin(NamedTuple):
 def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
     """Return, for each node whose value comes from the input, the first of the network's inputs that it comes from.
 
-    Parameters, constants and sizes do not: a learned position embedding or a mask made of ones is no second path.
+    Parameters, constants and sizes do not: a learned position embedding or a mask of ones is not a second path.
     """
     parts = [node for node in graph.nodes if node.target is part]
     found: dict[fx.Node, Begin] = {}
@@ -38,8 +38,8 @@ def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
 def flows(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
     """Return, for each node whose value comes from the input, the nodes that it takes such values from.
 
-    Of several inputs, each begins a flow of its own; where they meet, the first goes on, and the others are to it what
-    a parameter is.
+    Each of several inputs starts a separate flow. Where they meet, the first continues, and the others count as
+    parameters.
     """
     begin = begins(graph)
     return {node: [source for source in node.all_input_nodes if begin.get(source) == begin[node]] for node in begin}
@@ -53,7 +53,7 @@ def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
 
 
 NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
-"""How the operations are called that take of a tensor its shape alone."""
+"""Names of operations that use only a tensor's shape."""
 
 
 def is_of_shape(node: fx.Node) -> bool:

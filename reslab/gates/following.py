@@ -1,9 +1,8 @@
-"""What is known of a graph's values while it is traced: their shapes, by which a forward may choose its way.
+"""Values that are known while a graph is traced: shapes, on which a forward may branch.
 
-The graph so far is run on fake tensors, which have a shape and no content. What comes out as a number, a size or a
-dtype is therefore known from the example's shape alone, and a forward that asks for it is followed; what it was told is
-asserted in the graph, and is checked again whenever the graph runs on another shape. What depends on content stays
-unknown.
+The graph so far is run on fake tensors, which have a shape and no content. Numbers, sizes and dtypes are therefore
+known from the example's shape alone, and a forward that branches on them can be followed. The graph asserts these
+values, and so checks them again when it runs on another shape. Whatever depends on content stays unknown.
 """
 
 import functools
@@ -60,15 +59,15 @@ def _is(leaf: object) -> bool:
 
 
 def check(value: Any, expected: Any, where: str, example: str, given: Any) -> None:
-    """Refuse an input by whose shape the network goes another way than it went for the example.
+    """Reject an input for whose shape the network would take another path than for the example.
 
     Raises:
-        UserError: if `value`, computed from the shape, is not what it was for the example.
+        UserError: if `value`, computed from the shape, differs from the example's.
     """
     if value != expected:
         raise MismatchError(
-            f"the network decides on the shape of its input{where}: the view was made for {example}, expects the same "
-            f"way and is given {given}; make a view with an example of that shape"
+            f"the network branches on the shape of its input{where}: the view was made for {example} and got {given}, "
+            "for which the network may take another path; make a view with an example of that shape"
         )
 
 
@@ -77,7 +76,7 @@ class UnknownError(Exception):
 
 
 class Known:
-    """The values of a graph's nodes as far as the shapes of an example tell them."""
+    """The values of a graph's nodes, as far as an example's shapes determine them."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, example: Any) -> None:
         self.root, self.graph, self.sketch = root, graph, example
@@ -121,7 +120,7 @@ class Known:
         """Return the shape of a node's value for two images at most, of a graph that is complete.
 
         Raises:
-            UnknownError: if it is not known, or the value is no tensor.
+            UnknownError: if it is not known, or the value is not a tensor.
         """
         if node in self._shapes:
             return self._shapes[node]
@@ -145,7 +144,7 @@ class Known:
             return {}
 
     def read(self, node: fx.Node, read: Callable[[Any], Any]) -> Any:
-        """Return what a function gives of a node's value.
+        """Return a function of a node's value.
 
         Raises:
             UnknownError: if it depends on the content of tensors.
@@ -200,7 +199,7 @@ class Known:
         return node.target(*args, **kwargs)
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Run a module; one that looks at content, on zeros, for the shape of what it gives."""
+        """Run a module; one that depends on content is run on zeros, to find the shape of its output."""
         try:
             return module(*args, **kwargs)
         except Exception:
@@ -218,7 +217,7 @@ class Known:
 
 
 def thawed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return arguments with lists of their own in the place of a graph's, since a function may write into its list."""
+    """Return arguments with copies of a graph's lists, as a function may modify its list."""
 
     def own(value: Any) -> Any:
         return [own(each) for each in value] if isinstance(value, list) else value
@@ -253,13 +252,13 @@ class _Noting(nn.Module):
 
 
 def assigned(x: Any, key: Any, value: Any) -> Any:
-    """Return `x` after `x[key] = value`: in a graph, so that what comes later is seen to come from it."""
+    """Return `x` after `x[key] = value`: in a graph, so that later uses depend on it."""
     x[key] = value
     return x
 
 
 class Followed(fx.Proxy):
-    """A value in tracing that tells its length, its parts and its number where the example's shape tells them."""
+    """A traced value with a length, parts and a number, where the example's shape determines them."""
 
     tracer: Any
 
@@ -282,7 +281,7 @@ class Followed(fx.Proxy):
         return self._told(float)
 
     def _told(self, read: Callable[[Any], Any]) -> Any:
-        """Return what the tracer knows; a length is asserted as one."""
+        """Return the known value; the graph asserts it."""
         return self.tracer.told(self, read)
 
 
@@ -291,12 +290,12 @@ class FollowedAttribute(Followed, fx.proxy.Attribute):
 
 
 FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "tensor", "tril_indices", "triu_indices", "zeros")
-"""What of torch makes a tensor from sizes, and would not take a value in tracing for one."""
+"""Torch's factories, which make tensors from sizes and would not accept a traced value as a size."""
 
 
 @contextmanager
 def recorded_factories(record: Callable[..., Any]) -> Iterator[None]:
-    """While it lasts, have torch's factories be recorded where they are given a value in tracing."""
+    """Record calls of torch's factories with a traced value in the graph."""
     originals = {name: getattr(torch, name) for name in FACTORIES}
 
     def recording(original: Callable[..., Any]) -> Callable[..., Any]:

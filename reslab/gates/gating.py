@@ -1,4 +1,4 @@
-"""What a gate is, and the blocks of a traced graph with one on every branch."""
+"""Gates, and their insertion on the branch of every block of a traced graph."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,34 +25,34 @@ class Block:
 
     name: str  # the module's path, such as "layer2.0"; with [0], [1], … where one module has several
     kind: Kind
-    identity: bool  # whether the shortcut does nothing; False where the block changes shape
+    identity: bool  # whether the shortcut is the identity; False if the block changes the shape
 
     @property
     def stage(self) -> str:
-        """Return the path of what holds the block: "layer2"."""
+        """Return the path of the block's parent: "layer2"."""
         return self.name.partition("[")[0].rpartition(".")[0]
 
 
 class Setting(NamedTuple):
-    """What a view is run under: gates, and what takes the place of some blocks' branches before these are gated."""
+    """The setting of a view's run: gates, and replacements of branches, which are applied before the gates."""
 
     gates: Float[Tensor, "n"] | Float[Tensor, "n b"] | None = None
-    replace: Mapping[int, Callable[[Tensor], Tensor]] = {}  # block -> from its branch to what stands in for it
+    replace: Mapping[int, Callable[[Tensor], Tensor]] = {}  # block -> function from its branch to the replacement
 
 
 Gates = Float[Tensor, "n"] | Float[Tensor, "n b"] | Setting | None
-"""What a gated graph takes: gates alone, these and replacements, or neither."""
+"""The additional input of a gated graph: gates, a setting, or neither."""
 
 
 class Place(NamedTuple):
-    """Where a block is in the gated graph."""
+    """The place of a block in the gated graph."""
 
     input: fx.Node
     shortcut: fx.Node
     branches: list[fx.Node]
     end: fx.Node  # the addition, the dense layer's gated features, or the bridged unit
     output: fx.Node  # of the block's module: after an activation that follows the addition
-    plain: bool  # whether the end is just the sum of shortcut and branches
+    plain: bool  # whether the end is exactly the sum of shortcut and branches
 
 
 def gated(branch: Tensor, gates: Gates, index: int) -> Tensor:
@@ -74,20 +74,18 @@ def bridged(x: Tensor, out: Tensor, gates: Gates, index: int) -> Tensor:
 
 
 def _replaced(branch: Tensor, setting: Setting, index: int) -> Tensor:
-    """Return what stands in for a branch, in memory of its own, since a sum may be made in place."""
+    """Return a copy of a branch's replacement, as the sum may be computed in place."""
     replacement = setting.replace.get(index)
     if replacement is None:
         return branch
     value = replacement(branch)
     if not fits(value, branch):
-        raise MismatchError(
-            f"block number {index} adds {list(branch.shape)}, and {list(value.shape)} cannot stand in for it"
-        )
+        raise MismatchError(f"block number {index} adds {list(branch.shape)}, which {list(value.shape)} cannot replace")
     return value.to(branch).expand_as(branch).clone()
 
 
 def fits(value: Tensor, branch: Tensor) -> bool:
-    """Return whether a value can stand in for a branch `[B, …]`: it has its shape, or is one for all images."""
+    """Return whether a value can replace a branch `[B, …]`: it has its shape, or that of one image."""
     return value.shape in (branch.shape, branch.shape[1:]) or value.shape == (1, *branch.shape[1:])
 
 
@@ -111,16 +109,16 @@ def option_a(x: Tensor, like: Tensor) -> Tensor:
     padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
     if padded.shape != like.shape:
         raise MismatchError(
-            f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do "
-            "not bridge it"
+            f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not "
+            "turn one shape into the other"
         )
     return padded
 
 
 def put_gates(traced: tracing.Traced, gates: fx.Node, found: Sequence[Candidate]) -> list[Place]:
-    """Gate every block found in the traced graph, by the graph's input `gates`; return where the blocks now are."""
+    """Put gates from the graph's input `gates` on every block found; return the places of the blocks."""
     places: list[Place] = []
-    bridges: dict[fx.Node, fx.Node] = {}  # a unit's output -> what stands in for it, which the next unit takes
+    bridges: dict[fx.Node, fx.Node] = {}  # a unit's output -> its replacement, the input of the next unit
     for index, block in enumerate(found):
         place = _gate(traced, block._replace(input=bridges.get(block.input, block.input)), gates, index)
         places.append(place)
@@ -137,7 +135,7 @@ def without_gate(node: fx.Node) -> fx.Node:
 
 
 def _gate(traced: tracing.Traced, block: Candidate, gates: fx.Node, index: int) -> Place:
-    """Gate one block; return where it is."""
+    """Gate one block, and return its place."""
     graph = traced.graph
     if block.kind == "add":
         for branch in block.branches:

@@ -1,4 +1,4 @@
-"""What cannot be traced through: whether it adds a skip out of sight, and whether only its mode stops it."""
+"""Whether a module that cannot be traced contains a hidden skip, and which modules need a graph per mode."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from reslab.state import preserve
 
 
 class Hidden(Runner):
-    """Runs a traced graph and finds the leaves that add a skip out of sight, and those that only their mode stops and
-    that are given a value for its shape alone: what such a leaf gives seems to come from that value.
+    """Runs a traced graph and finds two kinds of leaves: those with a hidden skip, and those that branch only on their
+    mode and use an input only for its shape, so that their output seems to come from it.
     """
 
     def __init__(self, root: Whole, traced: tracing.Traced) -> None:
@@ -24,7 +24,7 @@ class Hidden(Runner):
         self.apart: list[tracing.CannotSeeError] = []
 
     def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Look inside the leaves that could not be traced, by the operations that they run on this example."""
+        """Inspect the leaves that could not be traced, by the operations that they run on this example."""
         module = self.module.get_submodule(str(target))
         leaf = self.leaves.get(str(target))
         if leaf is None:
@@ -40,11 +40,11 @@ class Hidden(Runner):
 
 
 class _Additions(TorchDispatchMode):
-    """Notes whether two values that come from some tensors are added, among the operations that run meanwhile."""
+    """Detects additions of two values that come from given tensors, among the operations run inside it."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__()
-        self.come = {id(tensor): tensor for tensor in tensors}  # kept, so that no other gets the same id
+        self.come = {id(tensor): tensor for tensor in tensors}  # kept alive, so that its id is not reused
         self.found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -61,11 +61,11 @@ class _Additions(TorchDispatchMode):
 def fixed_and_hidden(
     whole: Whole, example: Any, declarations: tracing.Declarations
 ) -> tuple[frozenset[str], list[tracing.CannotSeeError]]:
-    """Return the modules whose forward branches on their mode, and which need a graph for each; and the others that
-    cannot be seen through and hide a skip.
+    """Return the modules whose forward branches on their mode, which need a graph per mode, and the other untraceable
+    modules with a hidden skip.
     """
     fixed: frozenset[str] = frozenset()
-    apart: set[str] = set()  # those in which nothing is hidden, and which stay leaves if they cannot be opened
+    apart: set[str] = set()  # modules without a hidden skip, which may stay leaves
     while True:
         try:
             with preserve(whole.network), torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a network takes and gives: one tensor, or several in a tuple or a dict, or in a class of its own."""
+"""Inputs and outputs of networks: one tensor, or several in a tuple, a dict or a custom class."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,15 +12,15 @@ from torch.utils import _pytree as pytree
 from reslab.errors import UnknownNameError
 
 Output = str | int | None
-"""Which of a network's outputs is meant, by its name or its place; None for all that it gives."""
+"""The choice of one of a network's outputs, by name or position; None for all."""
 
 Keys = tuple[int, ...] | tuple[str, ...]
-"""Of the parts of an input that a network takes as arguments of their own."""
+"""The prefix of arguments for the parts of an input."""
 
 
 class Inputs:
-    """What a network takes of a batch, by name or in order: tensors `[B, …]`, and anything else as it is. It is sliced
-    as one tensor is.
+    """A network's inputs for a batch, by name or in order: tensors `[B, …]`, and anything else unchanged. It can be
+    sliced like a tensor.
     """
 
     def __init__(self, parts: Any) -> None:
@@ -33,7 +33,7 @@ class Inputs:
         return self.parts[at]
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """Return the number of samples, B."""
         return len(tensors_of(self)[0])
 
     def __repr__(self) -> str:
@@ -80,8 +80,8 @@ def part(x: Any, key: int | str) -> Any:
 
 
 class Whole(nn.Module):
-    """A network as a part, so that it is called with its input alone, whatever else its forward could take, and gives
-    one of its outputs, or all.
+    """A wrapper that calls a network with its input alone, whatever other arguments its forward has, and returns one of
+    its outputs, or all.
     """
 
     def __init__(self, network: nn.Module, example: Any, output: Output = None) -> None:
@@ -119,25 +119,23 @@ def chosen(outputs: Any, output: Output) -> Any:
     """Return one of a network's outputs.
 
     Raises:
-        UserError: if there is none of that name or place.
+        UserError: if there is none of that name or position.
     """
     if output is None:
         return outputs
     if isinstance(outputs, fx.Proxy):  # of a module that is a leaf
-        return outputs[output]  # type: ignore[index]  # it has no __getitem__ of its own
+        return outputs[output]  # type: ignore[index]  # its class has no __getitem__
     named = outputs_by_name(outputs)
     if output in named:
         return named[output]
     if isinstance(output, int) and 0 <= output < len(named):
         return list(named.values())[output]
     known = ", ".join(map(str, named)) or f"one {type(outputs).__name__}"
-    raise UnknownNameError(f"the network has no output {output!r}; it gives {known}")
+    raise UnknownNameError(f"the network has no output {output!r}; it returns {known}")
 
 
 def outputs_by_name(outputs: Any) -> dict[str | int, Any]:
-    """Return a network's outputs by their names, or by their places where they have none; nothing where it gives one
-    alone.
-    """
+    """Return a network's outputs by name, or by position if unnamed; empty if there is only one."""
     if isinstance(outputs, tuple | list):
         outputs = outputs._asdict() if hasattr(outputs, "_asdict") else dict(enumerate(outputs))
     elif is_dataclass(outputs) and not isinstance(outputs, Mapping):

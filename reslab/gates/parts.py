@@ -1,5 +1,5 @@
-"""The view of a network whose own forward decides on values, as a detector's does: of the first of its parts that can
-be seen through, its backbone. What is around the part runs as it is.
+"""The view of a network whose forward branches on values, such as a detector: a view of the first part that can be
+traced, its backbone. The rest of the network runs unchanged.
 """
 
 import dataclasses
@@ -58,23 +58,23 @@ class PartView(View):
         return Stream(output, values)
 
     def without(self, *which: Which) -> Smaller:
-        """Refuse: what is around the part is no graph."""
-        raise UnseenError(f"{self.why}; take blocks out of the part alone: view(network.{self.part}, …).without(…)")
+        """Raise UserError, as the network around the part is not a graph."""
+        raise UnseenError(f"{self.why}; remove blocks from the part alone: view(network.{self.part}, …).without(…)")
 
     @property
     def graph(self) -> fx.Graph:
-        """Refuse: there is one of the part alone."""
+        """Raise UserError, as only the part can be viewed."""
         raise UnseenError(f"{self.why}; view its part alone: view(network.{self.part}, …)")
 
     def stem(self, x: Any) -> Live:
-        """Return what is live where the first block begins, and the network's input, with which it is run again at
+        """Return the live values before the first block, and the network's input, on which the network is run again at
         the end.
 
         Raises:
-            UserError: in training mode, since what is before the part would be run twice.
+            UserError: in training mode, as everything before the part would be run twice.
         """
         if self.network.training:
-            raise UnseenError(f"{self.why}; it is run block by block in evaluation mode only")
+            raise UnseenError(f"{self.why}; it can be run block by block only in evaluation mode")
         check_hooks(self._opened)
 
         def stop(*args: Any, **kwargs: Any) -> None:
@@ -93,16 +93,16 @@ class PartView(View):
         return after._replace(rest=(*after.rest, live.rest[-1]))
 
     def head(self, live: Live) -> Any:
-        """Return the output from what is live after the last block."""
+        """Return the output, given the live values after the last block."""
         out = self.inner.head(_inside(live))
         return self._around(live.rest[-1], lambda *args, **kwargs: out)
 
     def sides(self, index: int, live: Live) -> Sides:
-        """Return what block `index` adds up, from what is live before it."""
+        """Return the terms that block `index` adds, given the live values before it."""
         return self.inner.sides(index, _inside(live))
 
     def input(self, index: int, live: Live) -> Tensor:
-        """Return block `index`'s input, from what is live before it."""
+        """Return block `index`'s input, given the live values before it."""
         return self.inner.input(index, _inside(live))
 
     def module(self, index: int, x: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class PartView(View):
 
 
 class _ReachedError(BaseException):
-    """The network has come to its part, and takes no further step; no forward catches it."""
+    """Stops a network when it reaches its part; no forward catches it."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def _inside(live: Live) -> Live:
 
 @contextmanager
 def _standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another forward for a while, which may call the module with its own."""
+    """Replace a module's forward, and restore it on exit; the new forward may call the old one."""
     own = vars(module).get("forward")
 
     def in_its_place(*args: Any, **kwargs: Any) -> Any:
@@ -171,7 +171,7 @@ def _standing_in(module: nn.Module, forward: Callable[..., Any]) -> Iterator[Non
 
 
 def _put(module: nn.Module, forward: Callable[..., Any] | None) -> None:
-    """Give a module a forward of its own, or that of its class."""
+    """Set a module's own forward, or restore that of its class."""
     if forward is None:
         del vars(module)["forward"]
     else:
@@ -179,7 +179,7 @@ def _put(module: nn.Module, forward: Callable[..., Any] | None) -> None:
 
 
 def taken(takes: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return what a call of a module gives it, as a view takes it: one tensor, or arguments by name."""
+    """Return the arguments of a module's call as a view takes them: one tensor, or arguments by name."""
     if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
         return args[0]
     return dict(takes.bind(*args, **kwargs).arguments)
@@ -192,7 +192,7 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
         UserError: `error`, if there is none.
     """
     network = whole.network
-    calls: dict[str, list[Any]] = {}  # in the order in which they are made
+    calls: dict[str, list[Any]] = {}  # in order of construction
 
     def noting(name: str, module: nn.Module) -> Callable[..., None]:
         takes = inspect.signature(module.forward)
@@ -210,7 +210,7 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
     for name, given in [(name, *called) for name, called in calls.items() if len(called) == 1]:
         try:
             inner = view(network.get_submodule(name), given)
-        except Exception:  # also of what a part takes that is no example, such as packed sequences
+        except Exception:  # also for inputs that cannot be examples, such as packed sequences
             continue
         return PartView(network, whole.sketch, whole.output, name, inner, str(error))
     raise error

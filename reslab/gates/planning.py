@@ -14,19 +14,19 @@
 A **block** is `y = S(x) + g · F(x)`: from its input x come the shortcut S and the branch F, which meet again at its
 end, the addition.
 
-A **cut** lies right after such an end (the first one after the input of block 0). Whatever follows an addition, such as
-the ReLU of a v1 block (D in the picture), therefore belongs to the segment after it, and what follows the last one to
+A **cut** lies right after such an end (the first one after the input of block 0). Operations after an addition, such as
+the ReLU of a v1 block (D in the picture), therefore belong to the next segment, and those after the last addition to
 the head.
 
-What is **live** at a cut are the values made before it that are still used after it; all that follows can be computed
+The values that are **live** at a cut are computed before it and still used after it; everything later can be computed
 from them. The first is the `stream`; the `rest` is mostly empty. In a chain of residual blocks the stream is the latest
 sum, the only value on a path from the images to the output, and the rest at most sizes (`x.shape[0]`). A dense network
 also carries its earlier features along, a U-Net its long skips.
 
 A **segment** is everything between two cuts, node for node as the network computes it: segment 0 is the stem, segment i
-+ 1 runs block i, segment n + 1 is the head. One after another they are the network, bit for bit, whatever lies between
-its blocks. A **slice** is only what leads from some nodes to others, without gates: from what is live before a block to
-its two sides, for example.
++ 1 runs block i, segment n + 1 is the head. Run in sequence they reproduce the network, bit for bit, whatever lies
+between its blocks. A **slice** is the part of the graph that leads from some nodes to others, without gates: for
+example from the live values before a block to its two sides.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ Nodes = tuple[fx.Node, ...]
 class Live(NamedTuple):
     """The values at a cut, from which everything after it is computed."""
 
-    # the tensor that the blocks add to; of a network that is no chain, the first of those that are carried on
+    # the tensor that the blocks add to; for a network that is not a chain, the first of the live tensors
     stream: Any
     rest: tuple[Any, ...] = ()  # what else is used later: other tensors, or sizes
 
@@ -74,7 +74,7 @@ class Segment(NamedTuple):
     gives: Nodes | None  # what is live after them; None for the head, which ends with the network's output
 
     def graph(self, gates: fx.Node) -> fx.Graph:
-        """Return the segment as a graph of its own, from what it takes and the gates to `Live`."""
+        """Return the segment as a separate graph, from its inputs and the gates to `Live`."""
         graph = fx.Graph()
         copies = {node: graph.placeholder(node.name) for node in (*self.takes, gates)}
         for node in self.nodes:
@@ -112,7 +112,7 @@ class Plan:
         """
         place = self.places[index]
         if not place.plain:
-            raise UnseenError(f"block {self.blocks[index].name} is no plain sum of a shortcut and a branch")
+            raise UnseenError(f"block {self.blocks[index].name} is not a plain sum of a shortcut and a branch")
         return self._slice(self.cuts[index].live, (place.shortcut, tuple(place.branches)))
 
     def input(self, index: int) -> Function:
@@ -124,7 +124,7 @@ class Plan:
         return self._slice((self.places[index].input,), self.places[index].output)
 
     def _slice(self, takes: Nodes, gives: fx.node.Argument) -> Function:
-        """Return the function from some nodes to others, made when it is first asked for."""
+        """Return the function from some nodes to others, made on first use."""
         if (takes, gives) not in self._slices:
             self._slices[takes, gives] = tracing.function_of(slice_graph(takes, gives))
         return self._slices[takes, gives]
@@ -134,7 +134,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
     """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
 
     Raises:
-        UserError: if there are no blocks, or none of which the shortcut can be told from the branch.
+        UserError: if there are no blocks, or for none of them the shortcut can be distinguished from the branch.
     """
     finder = Finder(traced)
     found = finder.blocks()
@@ -143,7 +143,7 @@ def make_plan(traced: tracing.Traced) -> Plan:
         raise UnseenError(f"nothing is left to gate: {finder.not_split[0]}{others}")
     if not found:
         raise UnseenError(
-            "the network has no blocks: no additive skip, no dense layer and no repeated unit was found in its graph"
+            "the network has no blocks: its graph has no additive skip, no dense layer and no repeated unit"
         )
     graph = traced.graph
     with graph.inserting_after(next(iter(graph.nodes))):
@@ -173,7 +173,7 @@ def _cuts(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], ends: Sequence[
 
 
 def _is_carried(node: fx.Node, at: int, rank: Mapping[fx.Node, int], flows: Collection[fx.Node]) -> bool:
-    """Return whether a value from the images goes on to the output through something after position `at`."""
+    """Return whether a value from the images reaches the output through a node after position `at`."""
     return node in flows and any((user in flows or user.op == "output") and rank[user] > at for user in node.users)
 
 

@@ -1,4 +1,4 @@
-"""What flows through a view: the values at some nodes of its graph, kept as they were made, and by block."""
+"""Recording the values that flow through a view, at nodes of its graph and by block."""
 
 import functools
 import operator
@@ -15,10 +15,10 @@ from reslab.gates.planning import Plan
 
 
 class Recorder(Runner):
-    """Runs a graph and keeps the values of some nodes, whatever is later done to them in place.
+    """Runs a graph and keeps the values of some nodes, unaffected by later in-place operations: the graph continues
+    with a copy, through which autograd reaches the kept value.
 
-    What runs on is a copy, through which autograd goes back to what is kept; `differentiable` says that all that is
-    kept needs a gradient, also where nothing before it does.
+    With `differentiable`, every kept value requires a gradient, even if nothing before it does.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Recorder(Runner):
 
 
 class Sides(NamedTuple):
-    """What a residual block adds up, not yet gated."""
+    """The terms that a residual block adds, before gating."""
 
     shortcut: Shaped[Tensor, "b ..."]
     branches: Sequence[Shaped[Tensor, "b ..."]]  # mostly one
 
 
 class BlockValues(NamedTuple):
-    """What a block takes, what it adds up, and the sum.
+    """A block's input, the terms that it adds, and their sum.
 
-    `branch` is what the branch itself gives: before its gate, and before anything that replaces it. Of a dense layer
-    the sum is the new features as they go on, and of a unit of a plain network its output.
+    `branch` is the branch's own value, before its gate and before any replacement. For a dense layer the sum is the
+    gated new features, and for a unit of a plain network its output.
     """
 
     input: Shaped[Tensor, "b ..."]
@@ -76,7 +76,7 @@ def record(root: nn.Module, plan: Plan, x: Any, gates: Gates, indices: Sequence[
     places = {plan.blocks[index].name: plan.places[index] for index in indices}
     for name, place in places.items():
         if len(place.branches) > 1 and not place.plain:
-            raise UnseenError(f"block {name} has several branches and is no plain sum of them")
+            raise UnseenError(f"block {name} has several branches and is not a plain sum of them")
     recorder = Recorder(root, plan.graph, [node for place in places.values() for node in _nodes(place)])
     output = recorder.run(x, gates)
     return Stream(output, {name: _values(place, recorder.values) for name, place in places.items()})

@@ -1,4 +1,4 @@
-"""A network as a graph of operations, by torch.fx, true in every mode and for every setting of its
+"""Tracing a network with torch.fx to a graph that is right in training and evaluation mode, and for any mix of its
 submodules' modes.
 """
 
@@ -38,32 +38,32 @@ their sum, if anything.
 
 
 class Call(NamedTuple):
-    """What one call of a module takes and gives."""
+    """The input and output nodes of one call of a module."""
 
     input: fx.Node
     output: fx.Node
 
 
 class Leaf(NamedTuple):
-    """Why a module cannot be traced through, and whether all that stops it is that it branches on its own mode."""
+    """Why a module cannot be traced, and whether the only reason is that it branches on its own mode."""
 
     reason: str
     by_mode: bool
 
 
 class Traced(NamedTuple):
-    """The graph of a network, and where in it each module begins and ends."""
+    """The graph of a network, and where each module begins and ends in it."""
 
     graph: fx.Graph
     calls: dict[str, Call]  # modules called once, on one value
     types: dict[str, type[nn.Module]]
-    leaves: dict[str, Leaf]  # modules that cannot be seen through
+    leaves: dict[str, Leaf]  # modules that cannot be traced
     declared: dict[str, fx.Node]  # the addition of each declared block
     known: Known  # the shapes in it
 
 
-class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
-    """Tracing ran into a module that cannot be traced; it is to be a leaf."""
+class _Stopped(Exception):  # noqa: N818  # not an error: tracing restarts
+    """Tracing met a module that cannot be traced and must become a leaf."""
 
     def __init__(self, path: str, module: nn.Module, leaf: Leaf) -> None:
         super().__init__(leaf.reason)
@@ -71,7 +71,7 @@ class _Stopped(Exception):  # noqa: N818  # not an error: the trace starts again
 
 
 class _ModeBranchError(TraceError):
-    """A forward takes another way in a module's training mode, mostly its own."""
+    """A forward branches on a module's training mode, mostly its own."""
 
     def __init__(self, path: str) -> None:
         super().__init__("it takes another way in training mode (`if self.training`)")
@@ -118,7 +118,7 @@ class Tracer(fx.Tracer):
             torch.set_rng_state(rng)
         if drew:
             raise UnseenError(
-                "the network draws random numbers in a forward that is traced; draw them in a module of its own "
+                "the network draws random numbers in a forward that is traced; move this into a separate module "
                 "that reads self.training"
             )
         _give_shapes(graph)
@@ -170,7 +170,7 @@ class Tracer(fx.Tracer):
     def _declared_call(self, m: nn.Module, path: str, names: tuple[str | None, ...], args: tuple[Any, ...]) -> Any:
         branch, shortcut, *after = (None if name is None else m.get_submodule(name) for name in names)
         if branch is None or len(args) != 1:
-            raise MismatchError(f"a declared block has one input and a branch: {path.removeprefix('network.')}")
+            raise MismatchError(f"a declared block must have one input and a branch: {path.removeprefix('network.')}")
         total = (args[0] if shortcut is None else shortcut(args[0])) + branch(args[0])
         self.declared[path] = total.node
         return after[0](total) if after and after[0] is not None else total
@@ -180,8 +180,8 @@ class Tracer(fx.Tracer):
         return Followed(node, self)
 
     def create_arg(self, a: Any) -> fx.node.Argument:
-        """Write out what is made of values in tracing, such as a network's own class of outputs, so that it is made
-        again when the graph runs.
+        """Record the construction of values from traced ones, such as a network's output class, so that it is repeated
+        when the graph runs.
         """
         made = rebuilt(a)
         if made is None:
@@ -189,12 +189,12 @@ class Tracer(fx.Tracer):
                 return super().create_arg(a)
             except NotImplementedError:
                 off = "; turn it off: network.config.use_cache = False" if type(a).__name__.endswith("Cache") else ""
-                raise TraceError(f"it is given a {type(a).__name__}, which no graph holds{off}") from None
+                raise TraceError(f"it takes a {type(a).__name__}, which a graph cannot hold{off}") from None
         rebuild, leaves = made
         return self.create_node("call_function", rebuild, (super().create_arg(leaves),), {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a parameter as a node of the graph, or as it is for who looks up its shape."""
+        """Return a parameter as a node of the graph, or itself if only its shape is read."""
         return attr_val if self._is_looking else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def told(self, value: fx.Proxy, read: Callable[[Any], Any]) -> Any:
@@ -209,9 +209,7 @@ class Tracer(fx.Tracer):
         try:
             told = self.known.read(value.node, read)
         except UnknownError:
-            raise TraceError(
-                f"its way depends on a value that is only known when it runs ({value.node.name})"
-            ) from None
+            raise TraceError(f"its path depends on a value known only at run time ({value.node.name})") from None
         if self.known.from_input(value.node):
             reading = self.create_node("call_function", read, (value.node,), {})
             example = str(shapes_of(self.root.sketch))
@@ -229,19 +227,17 @@ class Tracer(fx.Tracer):
         return self.told(obj, bool)
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        """Yield the parts of a value, as many as the example's shape makes them."""
+        """Yield the parts of a value, whose number the example's shape determines."""
         return (obj[index] for index in range(self.told(obj, len)))
 
     @property
     def _is_looking(self) -> bool:
-        """Whether the graph so far is being run, to know its shapes."""
+        """Whether the graph so far is being run to find its shapes."""
         return self.known is not None and self.known.running
 
     @contextmanager
     def _live_modes(self) -> Iterator[None]:
-        """While it lasts, reading `training` of a module that is traced through gives a node that reads it
-        at run time.
-        """
+        """Inside this context, reading `training` of a traced module gives a node that reads it at run time."""
         original = nn.Module.__getattribute__
 
         def read(module: nn.Module, name: str) -> Any:
@@ -254,7 +250,7 @@ class Tracer(fx.Tracer):
                 return self.create_proxy("get_attr", f"{path}.training", (), {})
             return original(module, name)
 
-        nn.Module.__getattribute__ = read  # type: ignore[method-assign,assignment]  # put back below
+        nn.Module.__getattribute__ = read  # type: ignore[method-assign,assignment]  # restored below
         try:
             yield
         finally:
@@ -321,7 +317,7 @@ def trace(root: Whole, declarations: Declarations, fixed: Collection[str] = ()) 
 
 
 class CannotSeeError(UnseenError):
-    """A module that has to be seen through cannot be."""
+    """A module that has to be traced cannot be."""
 
     def __init__(self, path: str, module: nn.Module, leaf: Leaf) -> None:
         self.path, self.leaf = path, leaf
@@ -332,7 +328,7 @@ class CannotSeeError(UnseenError):
 
 
 def _reason(error: Exception) -> str:
-    """Return why a forward could not be traced, with the line of the network's own code that did it."""
+    """Return why a forward could not be traced, with the responsible line of the network's code."""
     frame = error.__traceback__
     lines = []
     while frame is not None:

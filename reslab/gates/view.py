@@ -1,7 +1,7 @@
 """The residual view: the blocks of any network, each behind a gate, `y = shortcut(x) + g · F(x)`.
 
-The blocks come from the graph of the network and not from the names of its classes: a block is an outermost addition of
-two values with one common ancestor; the shorter side is the shortcut, the longer the branch.
+Blocks are found in the traced graph, not by class name: a block is an outermost addition of two values with a common
+ancestor. The shorter side is the shortcut, the longer one the branch.
 """
 
 import sys
@@ -39,9 +39,9 @@ __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of
 
 
 class View(Whole):
-    """A network's own parameters behind a forward that takes one gate per block. Made by `view`.
+    """A module that shares a network's parameters and has a forward with one gate per block. Made by `view`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> network = reslab.build("resnet20", weights="digits").eval()
         >>> images, _ = reslab.load_data("digits").sample("test", 4)
@@ -71,7 +71,7 @@ class View(Whole):
         self._plans: dict[tuple[bool, ...], Plan] = {}
         self.blocks = self.plan.blocks
         self.example: Any = None  # the first two of it
-        self.shapes: dict[int, torch.Size] = {}  # of what each block adds for the example
+        self.shapes: dict[int, torch.Size] = {}  # of what each block adds, for the example
 
     def forward(
         self,
@@ -82,18 +82,16 @@ class View(Whole):
         """Return what the network returns, with each block's branch multiplied by its gate.
 
         Args:
-            x: images `[B, C, H, W]`, or whatever the network takes: several inputs in a tuple or a
-                dict.
-            gates: float `[n]` or `[n, B]`, or `{"layer2.1": 0}`, the others being 1; none means all ones, which is the
-                network bit for bit.
-            replace: what takes the place of branches, before they are gated: `{"layer3.2": "mean"}` for the mean over
-                the batch, a tensor of the branch's shape (or for one image), other images, whose branch it becomes
-                (where a tensor could be both, it is the branch's value), or a function of the branch's own value.
+            x: images `[B, C, H, W]`, or whatever the network takes; several inputs in a tuple or a dict.
+            gates: float `[n]` or `[n, B]`, or `{"layer2.1": 0}` with 1 for all others; without gates, the network bit
+                for bit.
+            replace: replacements of branches, before gating: `{"layer3.2": "mean"}` for the mean over the batch; a
+                tensor of the branch's shape (or for one image); other images, for which the branch is computed (a
+                tensor that could be either is the branch's value); or a function of the branch's own value.
 
         Raises:
-            UserError: if the gates or what replaces a branch do not fit, or a hook has come to where the view would
-                pass it by, or the network decides on the shape of its input and would go another way than for the
-                example.
+            UserError: if the gates or replacements do not fit, a hook was added that the view would skip, or the
+                network branches on the shape of its input and would take another path than for the example.
         """
         return self.whole_gated(x, self.setting(x, gates, replace))
 
@@ -112,9 +110,9 @@ class View(Whole):
         gates: AskedGates | None = None,
         replace: Mapping[Which, Replacement] | None = None,
     ) -> Stream:
-        """Return what the forward returns, and by name what blocks take in, add up and give: `run(x)["layer1.0"].sum`.
+        """Return the forward's output and, by name, the inputs, terms and sums of blocks: `run(x)["layer1.0"].sum`.
 
-        Memory: four copies of a block's values for each that is kept.
+        Memory: four copies of a block's values for each recorded block.
 
         Raises:
             UserError: as the forward; if there is no such block, or one has several branches that are weighted or
@@ -133,10 +131,10 @@ class View(Whole):
         gates: AskedGates | None,
         replace: Mapping[Which, Replacement] | None,
     ) -> Gates:
-        """Return what `forward` is given as `block` takes it.
+        """Return `forward`'s arguments as a setting for `block`.
 
         Raises:
-            UserError: if the gates do not fit, there is no such block, or nothing that can take its branch's place.
+            UserError: if the gates do not fit, there is no such block, or its replacement is invalid.
         """
         first = tensors_of(dict(x) if isinstance(x, Mapping) else x)[0]
         asked = None if gates is None else gates_of(self.blocks, gates, first.shape[0], first.device)
@@ -147,7 +145,7 @@ class View(Whole):
         )
 
     def _standing_in(self, which: Which, x: Any, what: Replacement) -> Callable[[Tensor], Tensor]:
-        """Return the function from a branch to what takes its place; for images, what the branch is for those."""
+        """Return the function from a branch to its replacement; for images, the branch computed for them."""
         if not isinstance(what, Tensor) or not isinstance(x, Tensor) or what.shape[1:] != x.shape[1:]:
             return replacing(what, f"block {which!r}")
 
@@ -157,7 +155,7 @@ class View(Whole):
         return value
 
     def gates(self, *, off: Collection[Which] = ()) -> Float[Tensor, "n"]:
-        """Return gates of 1, `[n]`, and 0 for the blocks that are off.
+        """Return gates `[n]`: 0 for the blocks that are off, 1 for the others.
 
         Raises:
             UserError: if there is no such block.
@@ -168,14 +166,14 @@ class View(Whole):
         return gates
 
     def without(self, *which: Which) -> Smaller:
-        """Return a module without the branches of these blocks: the network with their gates at 0, bit for bit in
-        evaluation, with fewer parameters and multiply-adds.
+        """Return a module without the branches of these blocks: in evaluation mode the network with their gates at 0,
+        bit for bit, but with fewer parameters and multiply-adds.
 
-        Its parameters are copies, under the names that they have in the network.
+        Its parameters are copies, with the network's names.
 
         Raises:
-            UserError: if there is no such block, one is not simply the sum of a shortcut and branches, or the network
-                without it is another than with its gate at 0.
+            UserError: if there is no such block, one is not exactly the sum of a shortcut and branches, or the network
+                without it differs from the one with its gate at 0.
         """
         return without(self, indices_of(self.blocks, which))
 
@@ -188,8 +186,8 @@ class View(Whole):
         return index_of(self.blocks, which)
 
     def __repr__(self) -> str:
-        """Return a row per block: its name, its kind, whether its shortcut is the identity, the shape of what it adds
-        for an image of the example, and its parameters.
+        """Return a row per block: name, kind, whether its shortcut is the identity, the shape of its branch for one
+        image, and its parameters.
         """
         return f"View of {type(self.network).__name__}: {len(self)} blocks\n{showing.table(self)}"
 
@@ -207,42 +205,42 @@ class View(Whole):
         return showing.html(self)
 
     def __len__(self) -> int:
-        """Return the number of blocks."""
+        """Return n, the number of blocks and gates."""
         return len(self.blocks)
 
     def stem(self, x: Any) -> Live:
-        """Return what is live where the first block begins."""
+        """Return the live values before the first block."""
         if not torch.compiler.is_compiling():
             check_hooks(self._opened)
         live: Live = self.plan.segments[0](self, x, None)
         return live
 
     def block(self, index: int, live: Live, gates: Gates = None) -> Live:
-        """Run block `index`, with whatever lies between it and the block before, under the gates, or the setting, of
-        all blocks.
+        """Run block `index`, including everything since the previous block, under the gates, or the setting, of all
+        blocks.
         """
         live = self.plan.segments[index + 1](self, live.stream, *live.rest, gates)
         return live
 
     def head(self, live: Live) -> Any:
-        """Return the output from what is live after the last block."""
+        """Return the output, given the live values after the last block."""
         return self.plan.segments[-1](self, live.stream, *live.rest, None)
 
     def sides(self, index: int, live: Live) -> Sides:
-        """Return what block `index` adds up, from what is live before it.
+        """Return the terms that block `index` adds, given the live values before it.
 
         Raises:
-            UserError: if it is not simply the sum of a shortcut and branches.
+            UserError: if it is not exactly the sum of a shortcut and branches.
         """
         return Sides(*self.plan.sides(index)(self, live.stream, *live.rest))
 
     def input(self, index: int, live: Live) -> Shaped[Tensor, "b ..."]:
-        """Return block `index`'s input, from what is live before it."""
+        """Return block `index`'s input, given the live values before it."""
         x: Tensor = self.plan.input(index)(self, live.stream, *live.rest)
         return x
 
     def module(self, index: int, x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
-        """Return block `index`'s output for its input `x`, an activation after the addition included where the block's
+        """Return block `index`'s output for its input `x`, including an activation after the addition if the block's
         module has one.
         """
         out: Tensor = self.plan.module(index)(self, x)
@@ -255,7 +253,7 @@ class View(Whole):
 
     @property
     def not_split(self) -> tuple[NotSplit, ...]:
-        """The skips that no gate is on: where they are, and why not."""
+        """The skips without a gate, and the reason for each."""
         return self.plan.not_split + self.hidden
 
     @property
@@ -285,7 +283,7 @@ class View(Whole):
         return list(found)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as the network alone, which is traced again."""
+        """Copy and pickle only the network, which is then traced again."""
         return (
             View,
             (self.network, self.sketch, self.declarations, frozenset(self.fixed), self.hidden, self.output),
@@ -294,8 +292,8 @@ class View(Whole):
 
     @property
     def plan(self) -> Plan:
-        """The gated graph in parts, for the modes that the fixed modules are in now (for most networks there are none,
-        and one plan).
+        """The gated graph in parts, for the current modes of the fixed modules. Most networks have no such modules, and
+        one plan.
         """
         modes = tuple(self.get_submodule(path).training for path in self.fixed)
         if modes not in self._plans:
@@ -310,17 +308,17 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
 
     Args:
         network: any network, also inside DataParallel, DistributedDataParallel or torch.compile, or exported by
-            torch.export; it is left as it was found.
-        example: a batch that it takes: a tensor of images or of anything else, or its arguments in a tuple or, by name,
-            in a dict. The view is checked on it against the network, bit for bit. A network that decides on the shape
-            of its input is seen as this shape has it.
-        blocks: for blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: names, within the block, of
-            the modules whose outputs are added (`None` for an identity shortcut), and as a third, what follows the
-            addition.
-        output: the name or place of the output that the view gives, of a network that gives several in a dict, a tuple
-            or a class of its own: "logits". All of them otherwise.
+            torch.export; it is not changed.
+        example: a batch for the network: a tensor, or its arguments in a tuple or, by name, in a dict. The view is
+            compared with the network on it, bit for bit. A network that branches on the shape of its input is traced
+            for this shape.
+        blocks: declarations of blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: the names, within
+            the block, of the modules whose outputs are added (`None` for an identity shortcut) and, third, of the
+            module after the addition.
+        output: the name or position of the view's output, such as "logits", for a network with several in a dict, a
+            tuple or a custom class; by default all of them.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> import torch
         >>> network = reslab.build("resnet20", weights="digits").eval()
@@ -332,7 +330,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         ['layer1.0', 'layer1.1', 'layer1.2', 'layer2.0']
 
     Raises:
-        UserError: if the network cannot be seen through, has no blocks or no such output, or is not what was declared.
+        UserError: if the network cannot be traced, has no blocks or no such output, or does not match the declarations.
     """
     network = unwrapped(network)
     declarations = dict(blocks or {})
@@ -366,7 +364,7 @@ def _eagerly() -> AbstractContextManager[Any]:
 
 
 def _made(whole: Whole, example: Any, declarations: Declarations) -> View:
-    """Return the view of a network, or of a part of it where it cannot be followed."""
+    """Return the view of a network, or of a part of it if it cannot be traced as a whole."""
     from reslab.gates.parts import part_view  # which is made of views
 
     try:
@@ -387,7 +385,7 @@ def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
 
 
 def _each_by_itself(made: View) -> dict[Which, Replacement]:
-    """Return what replaces every branch by its own value, and notes the shape."""
+    """Return replacements of every branch by its own value, which record the shape."""
 
     def noting(index: int) -> Callable[[Tensor], Tensor]:
         def noted(branch: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network with blocks taken out for good: an ordinary module, smaller by their branches."""
+"""Removing blocks from a network: the result is an ordinary module without their branches."""
 
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Smaller(nn.Module):
-    """A network that runs by a graph. Made by `View.without`; its parameters have the names that they had before.
+    """A network defined by a graph. Made by `View.without`; its parameters keep their names.
 
-    It trains, copies, pickles and exports as any module does, and has a view of its own.
+    It trains, copies, pickles and exports like any module, and can be viewed.
     """
 
     def __init__(self, parts: Mapping[str, Any], modes: Mapping[str, bool], graph: fx.Graph) -> None:
@@ -49,14 +49,14 @@ class Smaller(nn.Module):
         return self._run(self, x)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the graph as its text, and the modules that this names by their names."""
+        """Pickle the graph's source text, and the modules that it refers to by name."""
         names = {
             name: value.__name__ if isinstance(value, ModuleType) else value for name, value in self._names.items()
         }
         return {key: value for key, value in vars(self).items() if key != "_run"} | {"_names": names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the function of its text again."""
+        """Rebuild the function from its text."""
         super().__setstate__(state)
         self._names = {
             name: import_module(value) if isinstance(value, str) else value for name, value in self._names.items()
@@ -67,19 +67,21 @@ class Smaller(nn.Module):
 
 
 def without(view: "View", indices: Sequence[int]) -> Smaller:
-    """Return a copy of a view's network whose blocks `indices` are their shortcuts alone.
+    """Return a copy of a view's network in which the blocks `indices` are only their shortcuts.
 
     Raises:
-        UserError: if one of them is not simply the sum of a shortcut and branches, or the copy is not the network with
-            gates at 0.
+        UserError: if one of them is not exactly the sum of a shortcut and branches, or the copy differs from the
+            network with gates at 0.
     """
     plan = view.plan
     for index in indices:
         if not plan.places[index].plain:
             name = plan.blocks[index].name
-            raise UnseenError(f"block {name} is no plain sum of a shortcut and a branch, so it cannot be taken out")
+            raise UnseenError(f"block {name} is not a plain sum of a shortcut and a branch, so it cannot be removed")
     if view.fixed:
-        raise UnseenError(f"{first_few(view.fixed)} goes another way in training mode, so no one graph is the network")
+        raise UnseenError(
+            f"{first_few(view.fixed)} computes something else in training mode, so no single graph is the network"
+        )
     graph = _cut(plan, indices)
     twin, parts = copied(view.network), {}
     for node in graph.nodes:
@@ -95,18 +97,18 @@ def without(view: "View", indices: Sequence[int]) -> Smaller:
 
 @torch.no_grad()
 def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
-    """Refuse a copy that is not the network with gates at 0, as when a branch changes its input in place."""
+    """Reject a copy that differs from the network with gates at 0, as when a branch changes its input in place."""
     assert view.example is not None  # `view` has set it
     with preserve(view), preserve(made):
         x = _anything(view.example)
         expected, got = (tensors_of(one) for one in (view.eval()(x, view.gates(off=indices)), made.eval()(x)))
     if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(expected, got, strict=True)):
         names = first_few([view.blocks[index].name for index in indices])
-        raise UnseenError(f"a branch of {names} changes what it takes in place, so it cannot be taken out")
+        raise UnseenError(f"a branch of {names} changes its input in place, so it cannot be removed")
 
 
 def _anything(example: Any) -> Any:
-    """Return an input like the example: noise, or zeros where whole numbers are taken."""
+    """Return an input like the example: noise, or zeros for integers."""
 
     def like(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -125,10 +127,10 @@ def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
     for index in indices:
         place = plan.places[index]
         end = copies[place.end]
-        with graph.inserting_before(end):  # in memory of its own, as the sum was: what follows may be done in place
+        with graph.inserting_before(end):  # a copy, as later operations may work in place on the sum
             shortcut = graph.call_method("clone", (copies[place.shortcut],))
         end.replace_all_uses_with(shortcut)
-        copies[place.end] = shortcut  # which the next block may take
+        copies[place.end] = shortcut  # as the next block may be removed too
         _erase(graph, end)
     for node in [node for node in graph.nodes if without_gate(node) is not node]:
         node.replace_all_uses_with(without_gate(node))
@@ -139,7 +141,7 @@ def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
 
 
 def _erase(graph: fx.Graph, node: fx.Node) -> None:
-    """Erase a node, and what was computed for it alone, with the checks of its shape."""
+    """Erase a node, everything computed only for it, and the checks of its shape."""
     pending = [node]
     while pending:
         node = pending.pop()

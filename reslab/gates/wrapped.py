@@ -1,4 +1,4 @@
-"""A network out of what it may be wrapped in."""
+"""Unwrapping networks."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from reslab.gates import tracing
 
 
 def unwrapped(network: Any) -> nn.Module:
-    """Return the network that is inside DataParallel, DistributedDataParallel, torch.compile and torch.export.
+    """Return the network inside DataParallel, DistributedDataParallel, torch.compile or torch.export.
 
     Raises:
-        UserError: if it is no network, a TorchScript program, whose inside cannot be seen, or has layers without a
-            shape yet.
+        UserError: if it is not a network, is a TorchScript program, whose blocks are hidden, or has uninitialised lazy
+            layers.
     """
     if isinstance(network, torch.export.ExportedProgram):
         return _of_program(network)
     if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         raise UnseenError(
-            "the network is a TorchScript program, whose inside cannot be seen; give the module that it was made from"
+            "the network is a TorchScript program, whose blocks are hidden; give the module that it was made from"
         )
     if not isinstance(network, nn.Module):
         raise WrongValueError(
@@ -28,12 +28,12 @@ def unwrapped(network: Any) -> nn.Module:
         )
     network = tracing.within(network)
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
-        raise UnseenError("the network has lazy layers, which have no shape yet; run it once on images")
+        raise UnseenError("the network has uninitialised lazy layers; run it once on images")
     return network
 
 
 def _of_program(program: torch.export.ExportedProgram) -> nn.Module:
-    """Return an exported program as an ordinary module, which has modes, and whose graph alone checks its input."""
+    """Return an exported program as an ordinary module with modes, whose input is checked only by its graph."""
     module = program.module()
     module._forward_pre_hooks.clear()
     module._forward_hooks.clear()

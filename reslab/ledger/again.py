@@ -1,4 +1,4 @@
-"""What records alone say: claims decided again from them, and how several records agree."""
+"""Deciding claims again from records, and the agreement of several records."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Agreement(NamedTuple):
 
 
 def agreement(claims: Sequence[Verdict]) -> Agreement:
-    """Return how the verdicts of several studies agree, given all of them."""
+    """Return the agreement of several studies' verdicts."""
     verdicts: dict[str, list[str]] = {}
     for claim in claims:
         if claim.verdict is not None:
@@ -40,7 +40,7 @@ def agreement(claims: Sequence[Verdict]) -> Agreement:
 
 
 def claim_of(verdict: Verdict, margin: float | None = None) -> Claim:
-    """Return the claim that a verdict is of, perhaps with another margin, without what a claim of its kind has not."""
+    """Return the claim of a verdict, with another margin if given, without fields that its kind of claim lacks."""
     fields = {key: getattr(verdict, key) for key in Claim.__dataclass_fields__ if key in Verdict.model_fields}
     fields["margin"] = verdict.margin if margin is None else margin
     if verdict.kind != "statistical":
@@ -54,10 +54,10 @@ def claim_of(verdict: Verdict, margin: float | None = None) -> Claim:
 
 
 def comparison_of(verdict: Verdict, margin: float | None = None) -> Comparison:
-    """Return the comparison that a verdict is of, from its values per seed, perhaps with another margin.
+    """Return the comparison behind a verdict, from its values per seed, with another margin if given.
 
     Raises:
-        ValueError: if the record has no values per seed, as those of version 0.1 have none.
+        ValueError: if the record has no values per seed, as in version 0.1.
     """
     if verdict.treatment is None or verdict.control is None:
         raise ValueError(f"the record of {verdict.id} has no values per seed")
@@ -67,7 +67,7 @@ def comparison_of(verdict: Verdict, margin: float | None = None) -> Comparison:
         claim_of(verdict, margin),
         _by_seed(verdict.treatment),
         control if isinstance(control, float) else _by_seed(control),
-        # which depends on the margin, and is found again
+        # it depends on the margin, and is computed again
         None if untested and untested.code in ("no-room", "nothing-measured") else untested,
         verdict.resolution,
         verdict.room,
@@ -80,11 +80,10 @@ def comparison_of(verdict: Verdict, margin: float | None = None) -> Comparison:
 def decide_again(
     claims: Sequence[Verdict], margins: Mapping[str, float], error_rate: float = ERROR_RATE
 ) -> list[Verdict]:
-    """Return one study's claims decided again from their records alone, those that `margins` names with another margin;
-    the others as they are.
+    """Return one study's claims decided again from their records, with the margins in `margins`.
 
     Raises:
-        ValueError: if a statistical claim's record has no values per seed, as those of version 0.1 have none.
+        ValueError: if a statistical claim's record has no values per seed, as in version 0.1.
     """
     again = [comparison_of(claim, margins.get(claim.id)) for claim in claims if claim.kind == "statistical"]
     decided = {verdict.id: verdict for verdict in decide(again, error_rate)}

@@ -1,7 +1,8 @@
-"""One axis for effects of every unit: effects over margins, the claimed way to the right, the margin at 1.
+"""One axis for effects in any unit: effects divided by margins, with the claimed direction to the right and the margin
+at 1.
 
-Effects are some hundredths of a margin or some hundreds of it, so that the axis is linear near 0 and logarithmic far
-from it (asinh); what is past its ends is drawn at its end.
+Effects range from hundredths of a margin to hundreds, so the axis is linear near 0 and logarithmic far from it (asinh).
+Values beyond its ends are drawn at the ends.
 """
 
 import math
@@ -11,14 +12,14 @@ from reslab.ledger.claim import Claim
 from reslab.ledger.record import Verdict
 
 REACH = 100.0
-"""Margins from the middle of the axis to its ends."""
+"""The length of each half of the axis, in margins."""
 
 TICKS = (-10, -1, 0, 1, 10)
 
 
 class Bar(NamedTuple):
-    """Where a verdict's effect, the ends of its interval, the margin and the paper's value are on the axis, from -1 to
-    1; the interval's lower end is on the left.
+    """The positions of a verdict's effect, its interval's ends, the margin and the paper's value on the axis, from -1
+    to 1; the interval's lower end is on the left.
     """
 
     effect: float
@@ -29,14 +30,14 @@ class Bar(NamedTuple):
 
 
 def place(ratio: float) -> float:
-    """Return where an effect of so many margins is on the axis, from -1 to 1."""
+    """Return the position, from -1 to 1, of an effect in margins."""
     return max(-1.0, min(1.0, math.asinh(ratio) / math.asinh(REACH)))
 
 
 def bar(claim: Claim, verdict: Verdict) -> Bar | None:
     """Return a statistical claim's bar; None if there is no interval of finite numbers.
 
-    A claim of any effect at all has a margin of 0: its bar is in units of its own largest number.
+    A claim of any effect at all has a margin of 0; its bar is scaled by its own largest number.
     """
     if claim.margin is None or verdict.effect is None or verdict.interval is None:
         return None

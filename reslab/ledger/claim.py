@@ -1,10 +1,12 @@
-"""Claims: what is asserted, and the smallest effect that matters, fixed before anything runs."""
+"""Claims: an assertion, and the smallest effect that matters, fixed before anything runs."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-from typing_extensions import TypedDict  # which comes with pydantic, and which it asks for below Python 3.12
+from typing_extensions import (
+    TypedDict,
+)  # part of pydantic's requirements; pydantic needs this version below Python 3.12
 
 
 class Text(TypedDict):
@@ -56,18 +58,17 @@ SECTIONS: dict[Section, Text] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """An assertion that measurement can support or refute, or a source can; `section` is the chapter's that it is
-    about, if any.
+    """An assertion that a measurement or a source can support or refute; `section` is the section of the chapter, if
+    any.
 
-    Statistical claims have a direction and a margin. "higher": the effect is over `margin`. "lower": it is under
-    `-margin`. "not higher":
-    non-inferiority, it is under `margin`. `rate` says that the unit is an error rate. `corrects` says, where the
-    chapter's own sentence is another one, what that sentence says. A cited claim has its source's decision, and what
-    the source found.
+    Statistical claims have a direction and a margin. "higher": the effect is above `margin`. "lower": it is below
+    `-margin`. "not higher": non-inferiority, it is below `margin`. `rate` is true if the unit is an error rate.
+    `corrects` is the chapter's own sentence, if the claim corrects it. A cited claim has its source's decision and
+    finding.
 
-    `revision` is raised when what is compared with what changes, so that earlier records no longer count for it.
-    `margin_why` is why the margin is what it is; `published` is the paper's own effect, in the claim's unit. `same_as`
-    is the id of a claim that the same numbers decide: of the two, only that one is counted.
+    `revision` is raised when the comparison changes, so that earlier records no longer count. `margin_why` is the
+    reason for the margin; `published` is the paper's own effect, in the claim's unit. `same_as` is the id of a claim
+    decided by the same numbers: of the two, only that one is counted.
     """
 
     id: str

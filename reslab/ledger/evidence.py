@@ -1,8 +1,8 @@
-"""What is known of each claim: sets of seeds by the scale that they ran at, and the headline that they come to.
+"""The evidence for each claim: sets of seeds by the scale at which they ran, and the headline verdict.
 
-The headline is the pooled evidence of all sets that were run after the claim was fixed: those that were registered, and
-those of the lab's version 0.1 with other seeds than claims were written on. Where there is none it is the newest
-exploratory set. A set that ran before the claim was revised says nothing of the claim as it is now.
+The headline is the pooled evidence of all sets that were run after the claim was fixed: registered ones, and those of
+version 0.1 with other seeds than those on which claims were written. Without such sets it is the newest exploratory
+one. A set that ran before the claim was revised does not count for the current claim.
 """
 
 import math
@@ -19,14 +19,14 @@ from reslab.ledger.registration import SEEDS, exploratory, seeds_of
 from reslab.ledger.verdict import cite
 
 WRITTEN_ON = range(5)
-"""The seeds on which claims were written: what they say is exploratory."""
+"""The seeds on which claims were written, whose evidence is exploratory."""
 
 MACHINE = ("threads", "device")
-"""Settings that say where a study runs, and not what it is of."""
+"""Settings about where a study runs, not about what it measures."""
 
 Standing = Literal["registered", "repeated", "exploratory"]
-"""Registered before its seeds were run; of version 0.1, which knew no registrations, on seeds that nobody had seen when
-the claim was written; or neither.
+"""Registered before its seeds were run; from version 0.1, which had no registrations, on seeds unseen when the claim
+was written; or neither.
 """
 STANDINGS: tuple[Standing, ...] = ("registered", "repeated", "exploratory")
 """The best first."""
@@ -34,10 +34,10 @@ RANK: dict[str, int] = {standing: rank for rank, standing in enumerate(reversed(
 
 
 class Origin(Part):
-    """Where a set's verdicts come from: a record, without its pictures, tables and trials.
+    """The origin of a set's verdicts: a record, without its pictures, tables and trials.
 
     `steps` are the fewest and the most training steps of its trials. `registered` is the SHA-256 of its registration
-    and `date` that file's; `earlier` says that it is of version 0.1.
+    and `date` is that file's date; `earlier` is true for version 0.1.
     """
 
     study: str
@@ -56,13 +56,13 @@ class Origin(Part):
 
     @property
     def settings(self) -> dict[str, Value | list[Value]]:
-        """Return what makes its scale: the settings without seeds and machine."""
+        """Return its scale: the settings without seeds and machine."""
         return {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
 
 
 @dataclass(frozen=True)
 class SeedSet:
-    """What one set of seeds says of a claim, how that stands, and why it is no more than exploratory, if it is."""
+    """The verdict of one set of seeds on a claim, its standing, and why it is only exploratory, if it is."""
 
     origin: Origin
     verdict: Verdict
@@ -71,18 +71,18 @@ class SeedSet:
 
     @property
     def seeds(self) -> set[int]:
-        """Return the seeds of the record, and those that the verdict has values of."""
+        """Return the seeds of the record, and those with values in the verdict."""
         sides = (side for side in (self.verdict.treatment, self.verdict.control) if isinstance(side, dict))
         return {*self.origin.seeds, *(int(seed) for side in sides for seed in side)}
 
     def of(self, claim: Claim) -> bool:
-        """Return whether it is of the claim as it is now."""
+        """Return whether it is about the current revision of the claim."""
         names = ("revision", "kind", *(("direction", "margin") if claim.kind == "statistical" else ()))
         return all(getattr(self.verdict, name) == getattr(claim, name) for name in names)
 
 
 def origin_of(record: Record) -> Origin:
-    """Return where a record's verdicts come from."""
+    """Return the origin of a record's verdicts."""
     found = [(trial.result.model_extra or {}).get("steps") for trial in record.trials]
     steps = [count for count in found if isinstance(count, int)]
     return Origin(
@@ -98,7 +98,7 @@ def origin_of(record: Record) -> Origin:
 
 
 def seed_sets(records: Sequence[Record], known: Sequence[Record] | None = None) -> list[SeedSet]:
-    """Return what each record says of each of its claims, given every record that is known: by default these."""
+    """Return each record's evidence for each of its claims, given all known records, by default these."""
     return [
         _seed_set(record, origin, verdict, records if known is None else known)
         for record in records
@@ -120,11 +120,11 @@ def _seed_set(record: Record, origin: Origin, verdict: Verdict, known: Sequence[
 
 @dataclass(frozen=True)
 class AtScale:
-    """What is known of a claim at one scale: a data set and settings.
+    """The evidence for a claim at one scale: a data set and settings.
 
-    `verdict` is of the `pooled` sets, or else of the newest exploratory one; None where no set is of the claim as it is
-    now. `error` is the effect's standard error and `between` the p-value of the pooled sets' having one mean, as far as
-    they are known.
+    `verdict` is that of the `pooled` sets, or else of the newest exploratory one; None if no set is about the current
+    claim. `error` is the effect's standard error and `between` the p-value for equal means of the pooled sets, if
+    known.
     """
 
     sets: tuple[SeedSet, ...]
@@ -136,7 +136,7 @@ class AtScale:
 
     @property
     def origin(self) -> Origin:
-        """Return the origin of what leads: of the pooled sets, or of all, the last."""
+        """Return the origin of the last of the pooled sets, or of all sets."""
         return (self.pooled or self.sets)[-1].origin
 
     @property
@@ -148,8 +148,8 @@ class AtScale:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one claim: first at the scale of the headline, then at others; and what data sets say together,
-    or why they say nothing.
+    """The evidence for one claim: first at the scale of the headline, then at others; and the result over data sets, or
+    why there is none.
     """
 
     claim: Claim
@@ -168,18 +168,18 @@ class Evidence:
 
     @property
     def standing(self) -> Standing | None:
-        """Return how a statistical claim's headline stands: as the least of what was pooled does."""
+        """Return the standing of a statistical claim's headline: the lowest among the pooled sets."""
         return self.scales[0].standing if self.scales else None
 
     @property
     def standings(self) -> list[Standing]:
-        """Return how all of what the headline rests on stands, the best first."""
+        """Return the standings behind the headline, the best first."""
         found = {self.standing, *(one.standing for scale in self.scales[:1] for one in scale.pooled)}
         return [standing for standing in STANDINGS if standing in found]
 
 
 def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]:
-    """Return what sets of seeds say of each of these claims, in their order; what they say of others is left out."""
+    """Return the evidence for each of these claims, in order; evidence for other claims is ignored."""
     now = {claim.id: claim for claim in claims if claim.kind != "cited"}
     groups: dict[tuple[str, int], dict[str, list[SeedSet]]] = {}
     scales: dict[str, list[Origin]] = {}
@@ -207,7 +207,7 @@ def _scale(origin: Origin, known: list[Origin]) -> int:
 
 
 def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]) -> dict[str, AtScale]:
-    """Return what one study's sets at one scale say of each claim."""
+    """Return the evidence for each claim from one study's sets at one scale."""
     members = {id: _to_pool(claims[id], found) for id, found in sets.items()}
     rates = [one.origin.error_rate for found in members.values() for one in found]
     pooled = pool({id: [one.verdict for one in found] for id, found in members.items()}, min(rates)) if rates else {}
@@ -218,8 +218,8 @@ def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]
 
 
 def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
-    """Return the sets of a statistical claim that count, in their order: none has a seed of another's, and each has
-    values or an interval.
+    """Return the sets of a statistical claim that count, in order: they share no seeds, and each has values or an
+    interval.
     """
     fit = [one for one in sets if claim.kind == "statistical" and one.standing != "exploratory" and one.of(claim)]
     found: list[SeedSet] = []
@@ -232,7 +232,7 @@ def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
 
 
 def _says(verdict: Verdict) -> bool:
-    """Return whether a verdict can be pooled: it has values per seed, or an interval as Student's is."""
+    """Return whether a verdict can be pooled: it has values per seed, or a Student interval."""
     if verdict.margin is None or verdict.margin < 0:
         return False
     sides = [side.values() if isinstance(side, dict) else [side] for side in (verdict.treatment, verdict.control)]
@@ -251,7 +251,7 @@ def _pooled(sets: Sequence[SeedSet], members: Sequence[SeedSet], pooled: Pooled)
 
 
 def _newest(claim: Claim, sets: Sequence[SeedSet]) -> AtScale:
-    """Return what the newest set says, of those that stand best."""
+    """Return the newest of the sets with the best standing."""
     fit = [one for one in sets if one.of(claim)]
     if not fit:
         return AtScale(tuple(sets), None)
@@ -268,7 +268,7 @@ def _evidence(claim: Claim, known: list[AtScale]) -> Evidence:
 
 
 def _over_data(scales: Sequence[AtScale]) -> RandomEffects | Reason:
-    """Return what the data sets with pooled evidence say together: of each, its first scale."""
+    """Return the combined result of the data sets with pooled evidence, each at its first scale."""
     found: dict[str, tuple[float, float]] = {}
     for each in scales:
         if each.error is not None and each.verdict is not None and each.verdict.effect is not None:
@@ -280,9 +280,7 @@ def _over_data(scales: Sequence[AtScale]) -> RandomEffects | Reason:
 
 
 def current(sets: Sequence[SeedSet], known: Sequence[Claim]) -> list[Claim]:
-    """Return the claims that sets are of, in their order, as they are now: those that are known as they are known, any
-    other as it was revised last.
-    """
+    """Return the claims of these sets, in order: known claims in their current form, others in their last revision."""
     of_the_lab = {claim.id: claim for claim in known}
     found: dict[str, Claim] = {}
     for verdict in (one.verdict for one in sets):
@@ -294,7 +292,7 @@ def current(sets: Sequence[SeedSet], known: Sequence[Claim]) -> list[Claim]:
 
 
 def alone(verdict: Verdict) -> Evidence:
-    """Return what one verdict says of its claim, wherever it comes from."""
+    """Return the evidence of a single verdict for its claim."""
     return Evidence(claim_of(verdict), (AtScale((), verdict),), Reason(code="few-data-sets"))
 
 
@@ -302,8 +300,8 @@ def alone(verdict: Verdict) -> Evidence:
 
 
 class Risk(NamedTuple):
-    """How many independent tests there are, how many of them are expected to be decided although the true effect is
-    exactly on the margin, if it is in all, and the chance that any is.
+    """The number of independent tests; and, if every true effect were exactly on its margin, the expected number of
+    decided ones and the probability of at least one.
     """
 
     tests: int
@@ -312,8 +310,8 @@ class Risk(NamedTuple):
 
 
 def risk(known: Sequence[Evidence]) -> Risk:
-    """Return what the ledger as a whole risks, each headline at the share of the error rate that it was tested at; a
-    claim that has the same numbers as another is no test of its own.
+    """Return the overall error of the ledger, with each headline at its share of the error rate; claims decided by the
+    same numbers count as one test.
     """
     shares = {each.claim.id: share for each in known if (share := _share(each.headline)) is not None}
     own = [shares[each.claim.id] for each in known if each.claim.id in shares and each.claim.same_as not in shares]
@@ -321,7 +319,7 @@ def risk(known: Sequence[Evidence]) -> Risk:
 
 
 def _share(verdict: Verdict | None) -> float | None:
-    """Return the share of the error rate that a verdict was tested at; version 0.1 wrote it as the interval's level."""
+    """Return a verdict's share of the error rate; version 0.1 stored it as the interval's level."""
     if verdict is None or verdict.interval is None:
         return None
     return verdict.share if verdict.share is not None or verdict.level is None else 1 - verdict.level

@@ -1,8 +1,8 @@
-"""Records of earlier versions, read as records of today.
+"""Reading records of earlier versions as current ones.
 
-Version 0.1 of the lab wrote in sentences what is data now: the reason for a verdict, the values of an exact claim, the
-names of series, columns and units. This is the only place where sentences are read, and nothing writes them any more.
-It kept no values per seed, so what it says cannot be decided again.
+Version 0.1 stored as sentences what is data now: the reason for a verdict, the values of an exact claim, the names of
+series, columns and units. Sentences are parsed only here, and no longer written. Version 0.1 stored no values per seed,
+so its claims cannot be decided again.
 """
 
 import ast
@@ -24,7 +24,7 @@ _MEASURED = re.compile(r"measured (?P<measured>.+?)(, as claimed|, not (?P<expec
 _UNTRAINED = re.compile(r"not trained, so nothing is concluded: (?P<which>.+) \(limit (?P<limit>\S+) %\)")
 _OF_ONE = re.compile(r"(?P<name>.+) has up to (?P<error>\S+) % training error")
 LONGEST = 10_000
-"""Characters of any reason that version 0.1 wrote."""
+"""The largest length of a reason in version 0.1."""
 
 
 @cache
@@ -33,14 +33,14 @@ def _known() -> dict[str, Any]:
 
 
 def translated(text: Any) -> Any:
-    """Return a name in both languages if its Korean is known; any other as it is."""
+    """Return a name in both languages if its Korean is known; otherwise unchanged."""
     korean = _known()["korean"]
     return {"ko": korean[text], "en": text} if isinstance(text, str) and text in korean else text
 
 
 def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an earlier version's record as one of today, as far as it is what such a record was; the schema says what
-    else is wrong with it. A record of today, or of a version that there never was, is returned as it is.
+    """Return an earlier version's record in the current format, as far as it is valid; the schema reports other errors.
+    A current record, or one of an unknown version, is returned unchanged.
     """
     if record.get("version") == 2:
         claims = record.get("claims", [])
@@ -63,8 +63,8 @@ def _claim(claim: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_version_2(claim: Any) -> Any:
-    """Return a claim of version 2, which was paired wherever seeds ran on both sides, and had reasons as they are
-    now.
+    """Return a claim of version 2, which paired seeds whenever they ran on both sides, and had reasons in the current
+    form.
     """
     if not isinstance(claim, dict):
         return claim
@@ -75,7 +75,9 @@ def _of_version_2(claim: Any) -> Any:
 
 
 def _untested(claim: dict[str, Any]) -> dict[str, Any]:
-    """Return a claim with the verdict "untested" where measurements could not test it: it was "inconclusive" then."""
+    """Return a claim with the verdict "untested" if measurements could not test it, which version 2 called
+    "inconclusive".
+    """
     unable = claim.get("method") == "none" and claim["reason"]["code"] in {
         *("diverged", "no-room", "one-epoch", "outside-grid", "too-little-learned", "unequal-costs", "untrained"),
         "different-machines",
@@ -84,7 +86,7 @@ def _untested(claim: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reason(text: str) -> dict[str, Any]:
-    """Return the fields of a verdict that stand for a reason: its code and values, and what an exact claim measured."""
+    """Return the fields of a verdict for its reason: code and values, and the measured value of an exact claim."""
     if len(text) > LONGEST:
         return {"reason": {"code": "said", "values": {"text": text}}}
     if found := _MEASURED.fullmatch(text):
@@ -133,12 +135,12 @@ def _number(text: str) -> float:
 
 
 def _value(written: str) -> Any:
-    """Return a value that version 0.1 wrote as Python does; as it is written, where it is none."""
+    """Return a value that version 0.1 wrote as a Python literal; the text itself if it is not one."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # which some texts give where they are taken for Python
+            warnings.simplefilter("ignore")  # warnings that some texts cause when parsed as Python
             return _plain(ast.literal_eval(written))
-    # a text that is no literal, or a number of thousands of digits
+    # not a literal, or a number with thousands of digits
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return written
 

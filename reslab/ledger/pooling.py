@@ -1,13 +1,12 @@
-"""What several sets of seeds say together, and what several data sets do.
+"""Pooling sets of seeds, and combining data sets.
 
-Seeds of one setting are draws of one population, whatever set they ran in: sets are pooled as if they had been run at
-once (a fixed effect). Where each has its values per seed, these are put together and decided as any are. Where one has
-no more than an effect with its interval, as records of version 0.1 have, the differences of all are summed up: how
-many, their mean and the squares about it are all that Student's t asks of them, so that nothing is lost but the sign
-test, in which only known differences have a say.
+Seeds of one setting are draws from one population, whatever set they ran in, so sets are pooled as if they had been run
+at once (a fixed effect). If all have values per seed, these are joined and decided as usual. If one has only an effect
+with its interval, as in records of version 0.1, all are summarised by the number of differences, their mean and the sum
+of squares about it.
 
-Data sets are draws of another population, of which there are few: their effects are random, and so is that of the next
-one (`random_effects`).
+Student's t needs no more, and only the sign test is limited to the known differences. Data sets are a few draws from
+another population: their effects are random, and so is that of the next one (`random_effects`).
 """
 
 import math
@@ -25,13 +24,13 @@ from reslab.ledger.record import Failures, Verdict
 from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS, Tested, decide, judge
 
 SUMMARIES = "t of sums"
-"""The method of deciding where some values per seed are not known."""
+"""The method of deciding if some values per seed are unknown."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Differences summed up: how many, their mean, the sum of squares about it, and how far all of them may be off;
-    and those of them that are known one by one.
+    """A summary of differences: their number, mean, sum of squares about it, and common possible error; and the
+    individual differences that are known.
     """
 
     n: int
@@ -49,8 +48,8 @@ def of_differences(differences: Sequence[float] | Array, off: float = 0.0) -> Su
 
 
 def of_interval(effect: float, interval: tuple[float, float], level: float, n: int, off: float = 0.0) -> Summary:
-    """Return the summary of the n differences that have this effect and Student's interval, which is wider by `off` on
-    each side. Without spread each of them is known: it is the effect.
+    """Return the summary of n differences with this effect and Student interval, which is wider by `off` on each side.
+    Without spread, each difference is known to equal the effect.
     """
     half = (interval[1] - interval[0]) / 2 - off
     if half <= ROUNDING * abs(effect):
@@ -69,8 +68,8 @@ def together(parts: Sequence[Summary]) -> Summary:
 
 
 def between(parts: Sequence[Summary]) -> float | None:
-    """Return the p-value of "these sets of seeds have one mean", by the analysis of variance; None of one set, or where
-    no set has any spread.
+    """Return the p-value for equal means of these sets of seeds, by analysis of variance; None for a single set, or
+    without any spread.
     """
     whole, within = together(parts), math.fsum(part.squares for part in parts)
     df = len(parts) - 1, whole.n - len(parts)
@@ -84,8 +83,8 @@ def between(parts: Sequence[Summary]) -> float | None:
 
 
 class Pooled(NamedTuple):
-    """The verdict on one claim of several sets of seeds, the effect's standard error, and the p-value of the sets'
-    having one mean; both as far as they are known.
+    """The pooled verdict on one claim, the effect's standard error, and the p-value for equal means of the sets; None
+    if unknown.
     """
 
     verdict: Verdict
@@ -97,11 +96,11 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
     """Return the verdict on each claim of one study, given by its id with its verdicts on several sets of seeds; the
     claims share one error rate, as in `reslab.ledger.verdict.decide`.
 
-    A claim that a set could not test is untested. What has neither values per seed nor an interval says nothing, and a
-    claim of which no set says anything is left out.
+    A claim that a set could not test is untested. Sets with neither values per seed nor an interval are ignored, and
+    claims without any other set are left out.
 
     Raises:
-        ValueError: if sets of a claim have a seed in common.
+        ValueError: if sets of a claim share a seed.
     """
     pools = {id: found for id, members in sets.items() if (found := _pool(members)) is not None}
     tested = {id: Tested.of(one.comparison, one.estimate) for id, one in pools.items() if one.estimate is not None}
@@ -111,7 +110,7 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
     pooled = {}
     for id, found in pools.items():
         if found.estimate is None:
-            pooled[id] = Pooled(decide([found.comparison])[0])  # which says why
+            pooled[id] = Pooled(decide([found.comparison])[0])  # which has the reason
         else:
             pooled[id] = Pooled(judged[id], found.estimate.error, found.between)
     return pooled
@@ -119,8 +118,8 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
 
 @dataclass(frozen=True)
 class _Pool:
-    """What the sets of one claim come to: a comparison of all known values, its estimate if it can be decided, and
-    whether it takes a share of the error rate.
+    """The pooled sets of one claim: a comparison of all known values, its estimate if it can be decided, and whether it
+    takes a share of the error rate.
     """
 
     comparison: Comparison
@@ -151,8 +150,8 @@ def _has_differences(comparison: Comparison) -> bool:
 
 
 def estimated(whole: Summary, grain: float = 0.0) -> Estimate:
-    """Return the estimate of differences that are summed up. Of a typical run, only those that are known speak: in the
-    median, in whether the sign test has a say, and in that test.
+    """Return the estimate of a summary of differences. The median, the need for a sign test, and that test use only the
+    known differences.
     """
     known, rounding = np.array(whole.known), ROUNDING * max(map(abs, (whole.mean, *whole.known)))
     told = len(known) >= MINIMUM_SEEDS
@@ -173,10 +172,10 @@ def estimated(whole: Summary, grain: float = 0.0) -> Estimate:
 
 
 def merged(comparisons: Sequence[Comparison]) -> Comparison:
-    """Return the comparison of all values of several, of other seeds each; it is untested if one of them is.
+    """Return the comparison of the joined values of several comparisons; it is untested if one of them is.
 
     Raises:
-        ValueError: if two have a seed in common.
+        ValueError: if two share a seed.
     """
     first = comparisons[0]
     treatment: dict[int, float] = {}
@@ -224,13 +223,12 @@ def _of_record(verdict: Verdict, resolution: float) -> Summary:
 # --- Data sets --------------------------------------------------------------------------------------------------------
 
 LEAST_DATA_SETS = 3
-"""With fewer, nothing is known of how much data sets differ."""
+"""With fewer data sets, their spread cannot be estimated."""
 
 
 class RandomEffects(NamedTuple):
-    """The mean effect over data sets, and the effect on the next: each with its interval. `spread` is the standard
-    deviation of true effects between data sets, `share` the part of the variance that they make (I², Higgins and
-    Thompson 2002).
+    """The mean effect over data sets, and the effect on the next one, each with its interval. `spread` is the standard
+    deviation of true effects between data sets, `share` its part of the variance (I², Higgins and Thompson 2002).
     """
 
     effect: float
@@ -243,12 +241,12 @@ class RandomEffects(NamedTuple):
 
 
 def random_effects(effects: Sequence[float], errors: Sequence[float], level: float = 0.95) -> RandomEffects:
-    """Return what effects on several data sets, with their standard errors, say of data sets.
+    """Return the random-effects estimate from effects on several data sets and their standard errors.
 
     The variance between them is Paule and Mandel's (1982). The interval is Hartung and Knapp's (Statistics in Medicine
-    20, 2001), and never narrower than it would be if data sets did not differ. The prediction interval, of the next
-    data set's effect, is that of Higgins, Thompson and Spiegelhalter (2009), with the same error; it is too narrow
-    where data sets differ by less than the errors of their effects (Partlett and Riley 2017).
+    20, 2001), and never narrower than without variance between data sets. The prediction interval, of the next data
+    set's effect, is that of Higgins, Thompson and Spiegelhalter (2009), with the same error; it is too narrow if data
+    sets differ by less than the errors of their effects (Partlett and Riley 2017).
 
     Raises:
         ValueError: if there are fewer than three, or an error is negative or not finite.
@@ -260,7 +258,7 @@ def random_effects(effects: Sequence[float], errors: Sequence[float], level: flo
         raise ValueError("every effect needs a standard error, a finite number of at least 0")
     size = float(np.ptp(y)) ** 2
     variance = _between(y, variances, size)
-    if not (variance + variances).min() > 0:  # all effects are one, and some are known exactly
+    if not (variance + variances).min() > 0:  # all effects are equal, and some are exact
         exact = float(y[0])
         return RandomEffects(exact, (exact, exact), (exact, exact), level, 0.0, 0.0, k)
     weights = 1 / (variance + variances)

@@ -1,7 +1,7 @@
-"""The record of a study: the one schema of its claims, verdicts and evidence, its tables, charts and trials.
+"""The schema of a study's record: claims, verdicts, evidence, tables, charts and trials.
 
-Studies construct these, `study.json` is their dump, and reading validates it and returns them. What a verdict rests on
-is data: a reason is a code with values (`reslab.ledger.wording` puts it into words), and the values of each seed stand
+Studies construct these models, `study.json` is their dump, and reading validates it. The basis of a verdict is data: a
+reason is a code with values (`reslab.ledger.wording` turns it into words), and the values of each seed are stored
 beside it, so that anyone can decide again.
 """
 
@@ -12,14 +12,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from reslab.ledger.claim import SECTIONS, Decision, Direction, Kind, Text, Words
 
 GRIDS = ("heatmap", "contours")
-"""Kinds of pictures whose series have a value at each x and y."""
+"""Kinds of pictures whose series are grids, with a value at each x and y."""
 
 LARGEST = 1e100
-"""A larger number is no measurement, and no picture has room for it."""
+"""A larger number cannot be a measurement, and cannot be drawn."""
 
 
 class Part(BaseModel):
-    """A part of a record; what a newer lab adds to it is left out."""
+    """A part of a record; unknown fields, from newer versions, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -29,7 +29,7 @@ Value = str | int | float | None
 
 def _in_room(value: float) -> float:
     if abs(value) > LARGEST:
-        raise ValueError(f"{value} has no place in a picture")
+        raise ValueError(f"{value} is not finite, so it cannot be drawn")
     return value
 
 
@@ -40,29 +40,31 @@ Spread = Annotated[float, Field(ge=0, le=LARGEST)]
 Interval = Annotated[
     tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
-"""JSON has lists only."""
+"""JSON has only lists."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
 
 Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
-"""Below the study's directory, never out of it."""
+"""Inside the study's directory, never outside."""
 
 
 class Reason(Part):
-    """Why a verdict is what it is: a code, and the values that go with it; `said` is a text that no code stands for."""
+    """The reason for a verdict: a code and its values; `said` is a text without a code."""
 
     code: str
     values: dict[str, JsonValue] = {}
 
 
 Way = Literal["opposite", "under-margin", "no-effect", "not-as-large"]
-"""Which way a claim is refuted: the opposite holds; it holds, but by less than the margin; there is no effect as large
-as the margin, either way; or one of the first and the last.
+"""How a claim is refuted: the opposite holds; it holds, but by less than the margin; no effect is as large as the
+margin, in either direction; or one of the first and the last.
 """
 
 
 class Failures(Part):
-    """How many runs of a group did not train, of how many, and the upper bound of their rate at 95 % confidence."""
+    """The number of a group's runs that did not train, the number of runs, and the upper bound of the rate at 95 %
+    confidence.
+    """
 
     failed: Annotated[int, Field(ge=0)]
     of: Annotated[int, Field(ge=1)]
@@ -70,17 +72,18 @@ class Failures(Part):
 
 
 class Verdict(Part):
-    """A claim with its verdict and what that rests on.
+    """A claim with its verdict and evidence.
 
-    `treatment` and `control` hold a value per seed, or `control` the one number that all are compared with; `measured`
-    and `expected` are an exact claim's. `resolution` and `room` are the comparison's
-    (`reslab.ledger.comparison.Comparison`), `untested` why it decides nothing. `rate` says that the unit is an error
-    rate, which is shown in percent. A claim that was not measured has no verdict, and nothing that goes with one.
+    `treatment` and `control` have a value per seed, or `control` is the one number that all are compared with;
+    `measured` and `expected` are an exact claim's. `resolution` and `room` are the comparison's
+    (`reslab.ledger.comparison.Comparison`), and `untested` is the reason if it decides nothing. `rate` is true if the
+    unit is an error rate, which is shown in percent. A claim that was not measured has no verdict and none of its
+    fields.
 
     `interval` is simultaneous with those of the study's other claims, at `level`; `p` is adjusted by Holm's procedure,
-    and `share` the part of the error rate that decided. `signs` is the p-value of the sign test, where it had a say.
-    `way` says which way a claim is refuted, `needed` how many seeds would decide one that is inconclusive. `failed`
-    counts the runs of each group that did not train.
+    and `share` is the part of the error rate at which it was decided. `signs` is the p-value of the sign test, if it
+    was used. `way` is how a claim is refuted, and `needed` the number of seeds that would decide an inconclusive one.
+    `failed` counts the runs of each group that did not train.
     """
 
     id: str
@@ -132,14 +135,14 @@ class Verdict(Part):
         if self.kind == "statistical" and (self.direction is None or self.margin is None):
             raise ValueError("a statistical claim has a direction and a margin")
         if self.room and self.direction != "lower":
-            raise ValueError("only what is to be lower needs room for it")
+            raise ValueError("room is given only with the direction lower")
         if self.interval is not None and (self.effect is None or self.level is None):
-            raise ValueError("an interval is of an effect, at a level")
+            raise ValueError("an interval needs an effect and a level")
         return self
 
 
 class Table(Part):
-    """Measured figures for people to read, with the columns' names."""
+    """A table of measured figures, with the columns' names."""
 
     title: Text
     columns: list[Words]
@@ -148,15 +151,15 @@ class Table(Part):
     @model_validator(mode="after")
     def _rectangular(self) -> Self:
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError("a row has other columns than the table")
+            raise ValueError("a row does not have the table's columns")
         return self
 
 
 class Series(Part):
-    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` what is said of each
-    point under the mouse.
+    """One line or set of bars of a chart; `spread` is one standard deviation over seeds, `text` the tooltip of each
+    point.
 
-    `kind` is how it is drawn if not as the chart says. A series of a heat map or of contours has a value
+    `kind` overrides the chart's. A series of a heat map or of contours has a value
     `z[row][column]` at each `y` and `x`.
     """
 
@@ -170,7 +173,7 @@ class Series(Part):
 
 
 class Band(Part):
-    """A shaded part of a chart, from one `x` to another, both included, with its name above."""
+    """A shaded part of a chart, from one `x` to another, inclusive, with its name above."""
 
     name: Text
     first: Place | str
@@ -178,11 +181,11 @@ class Band(Part):
 
 
 class Chart(Part):
-    """A figure of the report, and a caption that says what to see in it.
+    """A figure of the report, with a caption.
 
-    `z` names the colours of a heat map or of contours. The series share one picture, or have a panel each, or a slider
-    shows one at a time; all panels and all places of the slider have the same axes and colours. `marks` are the `x`
-    that the caption speaks of. The heights of one with `rate` are error rates, which are shown in percent.
+    `z` names the colours of a heat map or of contours. The series share one picture, have a panel each, or are shown
+    one at a time by a slider; all panels and slider positions have the same axes and colours. `marks` are the `x` that
+    the caption refers to. With `rate`, heights are error rates, which are shown in percent.
     """
 
     title: Text
@@ -205,25 +208,25 @@ class Chart(Part):
             if any(len(part) != len(series.x) for part in (series.y, series.spread, series.text) if part is not None):
                 raise ValueError("the parts of a series differ in length")
             if any(isinstance(y, str) for y in series.y):
-                raise ValueError("a series has texts for heights")
+                raise ValueError("a series has texts as heights")
         return self
 
     @model_validator(mode="after")
     def _whole_grids(self) -> Self:
         least = 2 if self.kind == "contours" else 1
         for series in self.series if self.kind in GRIDS else []:
-            rows = series.z if series.z and any(series.z) else []  # one that is empty is not drawn
+            rows = series.z if series.z and any(series.z) else []  # an empty one is not drawn
             if rows and (
                 any(len(row) != len(series.x) for row in rows)
                 or len(rows) != len(series.y)
                 or min(len(rows), len(series.x)) < least
             ):
-                raise ValueError("a grid has no value for each x and y")
+                raise ValueError("a grid does not have one value per x and y")
         return self
 
 
 class Outcome(Part):
-    """A trial's outcome, whole, of which some figures are shown."""
+    """A trial's complete outcome."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -244,7 +247,7 @@ class Entry(Part):
 
 
 class FailedConfig(Part):
-    """The config of a trial that failed, of which some is shown."""
+    """The config of a failed trial."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -254,20 +257,20 @@ class FailedConfig(Part):
 
 
 class Failed(Part):
-    """A trial that failed, and why."""
+    """A failed trial, and the reason."""
 
     config: FailedConfig
     reason: str
 
 
 class Record(Part):
-    """What `study.json` holds; nothing in it depends on when or with how many workers the study ran.
+    """The content of `study.json`; it does not depend on the time or on the number of workers.
 
-    `code` are digests of the code that trained, measured and decided. `registration` is what was fixed before the seeds
-    were run (`reslab.ledger.registration`), and `registered` the SHA-256 of its file; `error_rate` is what the study's
-    claims share, at this look.
+    `code` has the digests of the code that trained, measured and decided. `registration` was fixed before the seeds
+    were run (`reslab.ledger.registration`), and `registered` is the SHA-256 of its file.
 
-    Records of version 0.1 of the lab name no version of the schema: `reslab.ledger.migration` reads them.
+    `error_rate` is shared by the study's claims, at this look. Records of version 0.1 have no schema version;
+    `reslab.ledger.migration` reads them.
     """
 
     version: Literal[3] = 3
@@ -289,11 +292,11 @@ class Record(Part):
     def _each_claim_once(self) -> Self:
         ids = [claim.id for claim in self.claims]
         if len(set(ids)) < len(ids):
-            raise ValueError("a claim stands in it twice")
+            raise ValueError("it has the same claim twice")
         if any(claim.verdict is None for claim in self.claims):
             raise ValueError("a claim has no verdict")
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as `study.json` holds it."""
+        """Return the record as in `study.json`."""
         return self.model_dump(mode="json")

@@ -1,7 +1,7 @@
-"""Registrations: what a study's claims, settings, seeds and code are, fixed in a small file before the seeds are run.
+"""Registrations: a study's claims, settings, seeds and code, fixed in a small file before the seeds are run.
 
-A record carries the registration that it was run by, and the SHA-256 of that file. What is known of a claim from a
-record without one, or one that departs from it, is *exploratory*: `exploratory` says why.
+A record contains its registration and the SHA-256 of that file. Evidence from a record without one, or from a record
+that departs from it, is *exploratory*; `exploratory` returns the reason.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from reslab.ledger.record import Finite, Part, Reason, Record, Value, Verdict
 from reslab.ledger.verdict import MINIMUM_SEEDS
 
 SEEDS = ("seeds", "first_seed")
-"""The settings of a study that say which seeds it runs."""
+"""The settings of a study that determine its seeds."""
 
 
 class RegisteredClaim(Part):
-    """What is fixed of a claim before its seeds are run."""
+    """The parts of a claim that are fixed before its seeds are run."""
 
     id: str
     statement: Text
@@ -36,10 +36,10 @@ class RegisteredClaim(Part):
 
 
 class Registration(Part):
-    """A study's claims, settings, seeds and looks, error rate, guards, and the digests of the code that trains, that
-    measures and that decides.
+    """A study's claims, settings, seeds and looks, error rate, guards, and the digests of the training, measuring and
+    deciding code.
 
-    `looks` are numbers of seeds: after each, claims are decided at an even part of the error rate.
+    `looks` are numbers of seeds; after each, claims are decided with an equal share of the error rate.
     """
 
     registration: Literal[1] = 1
@@ -55,7 +55,7 @@ class Registration(Part):
 
     @property
     def share(self) -> float:
-        """Return the part of the error rate that one look has."""
+        """Return the share of the error rate of one look."""
         return self.error_rate / len(self.looks)
 
     def text(self) -> str:
@@ -68,23 +68,23 @@ class Registration(Part):
 
 
 GUARDS = {"trained": TRAINED, "minimum seeds": MINIMUM_SEEDS, "skewness without sign test": SKEWED}
-"""What keeps a comparison from being decided, beside what the study's own code says."""
+"""Rules that keep a comparison from being decided, apart from the study's own."""
 
 
 def registered(claim: Claim | Verdict) -> RegisteredClaim:
-    """Return what a registration fixes of a statistical claim."""
+    """Return the parts of a statistical claim that a registration fixes."""
     return RegisteredClaim(**{name: getattr(claim, name) for name in RegisteredClaim.model_fields})
 
 
 def seeds_of(record: Record) -> set[int]:
-    """Return the seeds that a record's trials have, and those that its settings name."""
+    """Return the seeds of a record's trials, and those in its settings."""
     first, count = (record.config.get(name) for name in reversed(SEEDS))
     named = range(first, first + count) if isinstance(first, int) and isinstance(count, int) else ()
     return {*named, *(trial.seed for trial in record.trials if trial.seed is not None)}
 
 
 def seen(claims: Sequence[Claim | Verdict], data: Value | list[Value], known: Sequence[Record]) -> set[int]:
-    """Return the seeds on which records know any of these claims, as it is now, on this data set."""
+    """Return the seeds of records with the current revision of any of these claims, on this data set."""
     ours = {(claim.id, claim.revision) for claim in claims if claim.kind == "statistical"}
     return {
         seed
@@ -95,9 +95,9 @@ def seen(claims: Sequence[Claim | Verdict], data: Value | list[Value], known: Se
 
 
 def exploratory(record: Record, claim: Verdict, known: Sequence[Record] = ()) -> Reason | None:
-    """Return why what a record says of a statistical claim is exploratory; None if it is registered evidence.
+    """Return why a record's evidence for a statistical claim is exploratory; None if it is registered.
 
-    An earlier record is one of `known` that was registered earlier, or is of a lab that knew no registrations.
+    An earlier record is one of `known` that was registered earlier, or comes from a version without registrations.
     """
     if record.registration is None:
         return Reason(code="unregistered")

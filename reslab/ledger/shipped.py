@@ -1,4 +1,4 @@
-"""The ledger that comes with the lab: claims as they are, and what records said of them, without pictures and trials.
+"""The bundled ledger: the current claims and the evidence of records, without pictures and trials.
 
 `ledger.json` is made from the records in `results/` by `python tests/helpers_shipped.py`, and a test compares the two.
 """
@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("ledger.json")
 
 
 class Titles(Part):
-    """What a study is called, and what it asks."""
+    """A study's title and question."""
 
     title: Text
     question: Text | None = None
@@ -28,18 +28,18 @@ class Titles(Part):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Claims with the studies that decide them, and what sets of seeds say of them."""
+    """Claims, the studies that decide them, and the evidence of sets of seeds."""
 
     studies: Mapping[str, Titles]
     claims: Sequence[Claim]
     sets: Sequence[SeedSet]
 
     def evidence(self) -> list[Evidence]:
-        """Return what is known of each claim."""
+        """Return the evidence for each claim."""
         return evidence(self.claims, self.sets)
 
     def text(self) -> str:
-        """Return the ledger as its file holds it: of a verdict, what its claim does not say."""
+        """Return the content of the ledger's file, in which verdicts do not repeat their claims."""
         bare = {claim.id: undecided(claim).model_dump(mode="json") for claim in self.claims}
         records = [
             {**origin.model_dump(mode="json", exclude_defaults=True), "verdicts": [_stored(one, bare) for one in sets]}
@@ -54,7 +54,7 @@ class Ledger:
 
 
 def _told(claim: Claim) -> dict[str, Any]:
-    """Return a claim without what is as for any."""
+    """Return a claim without fields at their defaults."""
     usual = {field.name: field.default for field in fields(claim) if field.default is not MISSING}
     return {name: value for name, value in asdict(claim).items() if name not in usual or value != usual[name]}
 
@@ -68,7 +68,7 @@ def _stored(one: SeedSet, bare: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 
 @cache
 def shipped() -> Ledger:
-    """Return the ledger that comes with the lab."""
+    """Return the bundled ledger."""
     held = json.loads(FILE.read_text(encoding="utf-8"))
     claims = [Claim(**claim) for claim in held["claims"]]
     bare = {claim.id: asdict(claim) for claim in claims}

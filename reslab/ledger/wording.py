@@ -1,4 +1,4 @@
-"""Why a verdict is what it is, in words: a code and its values in either language, made where they are shown."""
+"""Reasons for verdicts in words: a code and its values are turned into either language when shown."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from reslab.ledger.evidence import Origin
 from reslab.ledger.record import Reason, Verdict
 
 IN_THE_UNIT = ("threshold", "margin", "mean")
-"""Values that are in the claim's unit, and are shown in percent where that is an error rate."""
+"""Values in the claim's unit, shown in percent if that is an error rate."""
 
 SIGNS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "untested": "–"}
 
@@ -26,15 +26,15 @@ def phrases() -> dict[str, Any]:
 
 
 def method(name: str | None) -> Words:
-    """Return what a method of deciding is called."""
+    """Return the name of a method of deciding."""
     known: Words = phrases()["methods"].get(name, name or "")
     return known
 
 
 def reason(verdict: Verdict, *, percent: bool = False) -> Words:
-    """Return the reason for a verdict; one that nobody foresaw, as it is.
+    """Return the reason for a verdict in words; an unknown one unchanged.
 
-    `percent` shows what is in the claim's unit in percent, where that unit is an error rate.
+    `percent` shows values in the claim's unit in percent, for error rates.
     """
     if verdict.reason is None:
         return ""
@@ -52,18 +52,18 @@ def _worded(given: Reason, where: str, scale: int = 1) -> Words:
         return _text(
             {language: form.format(**_shown(given.values, language, scale)) for language, form in known.items()}
         )
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError):  # values that are not those of the code
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError):  # values that do not match the code
         return _unforeseen(given)
 
 
 def standing(name: str | None) -> Words:
-    """Return how evidence that stands so is called."""
+    """Return the name of a standing of evidence."""
     known: Words = phrases()["standings"].get(name, name or "")
     return known
 
 
 def scale(origin: Origin) -> Text:
-    """Return a scale: the data set, and the steps of training where there is any."""
+    """Return a scale in words: the data set, and the steps of training, if any."""
     if origin.steps is None:
         return {"ko": origin.data, "en": origin.data}
     few, most = (f"{count:,}" for count in origin.steps)
@@ -90,18 +90,18 @@ def why_exploratory(given: Reason) -> Words:
 
 
 def too_few_data(given: Reason) -> Words:
-    """Return why data sets say nothing together."""
+    """Return why data sets are not combined."""
     return _worded(given, "over_data")
 
 
 def way(verdict: Verdict) -> Words:
-    """Return which way a claim is refuted; nothing for any other."""
+    """Return how a claim is refuted; empty for other verdicts."""
     known: Words = phrases()["ways"].get(verdict.way, "")
     return known
 
 
 def needed(verdict: Verdict) -> Words:
-    """Return how many seeds would decide an inconclusive claim, or that none would; nothing for any other."""
+    """Return how many seeds would decide an inconclusive claim, or that no number would; empty for other verdicts."""
     if verdict.needed is None:
         return ""
     forms = phrases()["needed"]["none" if verdict.needed == "none" else "seeds"]
@@ -109,7 +109,7 @@ def needed(verdict: Verdict) -> Words:
 
 
 def failed(verdict: Verdict) -> Words:
-    """Return how many runs of each group did not train, where any did; nothing where all did."""
+    """Return how many runs of each group did not train; empty if all did."""
     some = {name: found for name, found in verdict.failed.items() if found.failed}
     if not some:
         return ""
@@ -126,7 +126,7 @@ def failed(verdict: Verdict) -> Words:
 
 
 def _unforeseen(given: Reason) -> Words:
-    """Return a reason that there are no words for: the text that it holds, or its code and values."""
+    """Return a reason without a wording: its text, or its code and values."""
     text = given.values.get("text")
     if isinstance(text, dict) and isinstance(text.get("ko"), str) and isinstance(text.get("en"), str):
         return _text(text)

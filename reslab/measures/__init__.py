@@ -1,1 +1,1 @@
-"""What studies measure of networks and trials, one measurement a file."""
+"""Measurements of networks and trials for studies, one per file."""

@@ -1,4 +1,4 @@
-"""What one block does to the gradient: by autograd's backward pass, and by a formula whose parts are taken without it.
+"""The backward pass of one block: by autograd, and by a formula whose parts are computed without it.
 
 W_s, J_a and the mask are written down from the block's weights and signs, and J_F is differentiated forwards.
 """
@@ -23,7 +23,7 @@ BLOCKS: dict[str, tuple[str, str, str]] = {
 
 
 class Backward:
-    """One block in float64, its BatchNorm's numbers drawn at random, at one input `[16, 4, 4]`, as after a ReLU.
+    """One block in float64, with random BatchNorm parameters, at one input `[16, 4, 4]`, as after a ReLU.
 
     `gradient` `[256]` is autograd's of the loss ⟨delta, y⟩.
     """
@@ -43,7 +43,7 @@ class Backward:
         (self.gradient,) = torch.autograd.grad(self(x), x, self.delta)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what the block makes of a flat input, flat."""
+        """Return the block's output for a flat input, flat."""
         made: Tensor = self.block(_images(x))
         return made.flatten()
 
@@ -55,7 +55,7 @@ class Backward:
 
     @property
     def branch_jacobian(self) -> Tensor:
-        """Return J_F, a column a direction, each the derivative of one image of a batch of equal ones."""
+        """Return J_F, a column per direction, each the derivative for one image of a batch of equal ones."""
         n = len(self.x)
         return along(self.branch, self.x.repeat(n), torch.eye(n).double().flatten()).reshape(n, -1).T
 
@@ -84,7 +84,7 @@ class Backward:
 
     @property
     def errors(self) -> "Errors":
-        """Return how far each formula is from autograd, relative to it."""
+        """Return the relative error of each formula against autograd."""
         branch = self.branch_jacobian
         masked = self.delta if self.v2 else (self.y > 0) * self.delta
 
@@ -113,7 +113,7 @@ def rounding(relative_error: float | None) -> bool:
 
 
 def scale(norm: nn.BatchNorm2d) -> Tensor:
-    """Return what a BatchNorm multiplies each channel by in evaluation mode."""
+    """Return a BatchNorm's factor for each channel in evaluation mode."""
     assert norm.running_var is not None
     return norm.weight / (norm.running_var + norm.eps).sqrt()
 

@@ -1,4 +1,4 @@
-"""A network of the zoo, taken apart: its blocks, the layers in them, what they cost and in which order they run."""
+"""The anatomy of the zoo's networks: blocks, their layers, costs and order."""
 
 import re
 from functools import cache
@@ -59,7 +59,7 @@ class Blocks:
 
     @property
     def reshaping(self) -> list[str]:
-        """Return the blocks that give another shape than they take."""
+        """Return the blocks that change the shape."""
         paths = {block: [*self.main_path(block).values()] for block in self.names}
         return [block for block, path in paths.items() if path[0].input != path[-1].output]
 
@@ -73,7 +73,7 @@ class Blocks:
 
     @property
     def channels(self) -> dict[str, tuple[int, int, int]]:
-        """Return the channels that each bottleneck takes, has within, and gives."""
+        """Return each bottleneck's input, inner and output channels."""
         ends = {block: (self.of(block)["conv1"], self.of(block)["conv3"]) for block in self.names}
         return {block: (first.input[0], first.output[0], last.output[0]) for block, (first, last) in ends.items()}
 
@@ -83,7 +83,7 @@ class Blocks:
         return sum(layer.macs for layer in parts) // (parts[-1].output[1] * parts[-1].output[2])
 
     def operations(self, block: str) -> str:
-        """Return what runs in a block."""
+        """Return the operations in a block."""
         with Operations() as operations, torch.no_grad():
             self.network.get_submodule(block)(torch.empty(1, *self.of(block)["conv1"].input, device="meta"))
         return " ".join(operations.words)
@@ -104,14 +104,14 @@ def five() -> dict[str, Blocks]:
 
 
 def family() -> list[tuple[str, int, str, str, int, int]]:
-    """Return each of the five networks with its layers, its kind of block, the blocks of its stages, and its costs."""
+    """Return the five networks with their layers, kind of block, blocks per stage, and costs."""
     kinds = {**dict.fromkeys(BASIC, "Basic"), **dict.fromkeys(BOTTLENECK, "Bottleneck")}
     found = five().items()
     return [(name, net.depth, kinds[name], str([*net.counts]), net.params, net.macs) for name, net in found]
 
 
 def resnet50() -> list[tuple[str, str, str, int, int]]:
-    """Return each stage of ResNet-50 with what it is, its output and its costs."""
+    """Return the stages of ResNet-50 with their content, output and costs."""
     net = blocks_of("resnet50")
     found = stages(net.network, net.shape)
     return [(one.name, one.blocks, "×".join(map(str, one.output)), one.params, one.macs) for one in found]

@@ -9,8 +9,8 @@ from reslab.experiment.trials import Trial
 
 
 class Copies(NamedTuple):
-    """Training errors of a trained network and of the deeper one made of it, and on how many training images they
-    answer otherwise.
+    """Training errors of a trained network and of the deeper one built from it, and the number of training images on
+    which they differ.
     """
 
     error: float
@@ -20,7 +20,7 @@ class Copies(NamedTuple):
 
 @torch.no_grad()
 def copies(trial: Trial, depth: int) -> Copies:
-    """Return how a trained plain network and one of this depth made of it answer on all training images."""
+    """Return the answers on all training images of a trained plain network and of the deeper one built from it."""
     deeper = trial._replace(
         config=trial.config.model_copy(update={"options": {**trial.config.options, "depth": depth}})
     ).fresh_network()
@@ -35,7 +35,8 @@ def copies(trial: Trial, depth: int) -> Copies:
 
 @torch.no_grad()
 def contain(shallow: nn.Module, deep: nn.Module) -> nn.Module:
-    """Make a deep plain network compute what a shallow one of as many stages does, in evaluation mode; return it.
+    """Make a deep plain network compute the function of a shallow one with as many stages, in evaluation mode, and
+    return it.
 
     It begins every stage with the shallow one's blocks. In those that follow, both convolutions pass every channel on,
     and the BatchNorms neither shift nor scale; the ReLUs change nothing, as a stage's maps are not negative.

@@ -1,4 +1,4 @@
-"""What networks cost: parameters and multiply-adds of trials, and of the whole zoo, beside errors that others print."""
+"""Costs of networks: parameters and multiply-adds of trials and of the whole zoo, beside published errors."""
 
 from collections.abc import Mapping
 from statistics import mean
@@ -16,11 +16,11 @@ from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
 
 TOLERANCE = 0.07
-"""How far apart, relatively, two costs may be that are called equal."""
+"""The largest relative difference between costs that count as equal."""
 
 
 def unequal(network: Key, rival: Key) -> Reason:
-    """Return why networks of other cost are not compared."""
+    """Return the reason why networks of different cost are not compared."""
     return Reason(code="unequal-costs", values={"limit": TOLERANCE, "networks": [label(network), label(rival)]})
 
 
@@ -31,12 +31,12 @@ class Cost(NamedTuple):
     macs: int
 
     def apart(self, other: "Cost") -> tuple[float, float]:
-        """Return how far these costs are from the other's, relatively."""
+        """Return the relative difference from other costs."""
         return self.params / other.params - 1, self.macs / other.macs - 1
 
 
 def cost(model: str, options: Json, data: str) -> Cost:
-    """Return what a network costs on an image of a data set."""
+    """Return the cost of a network on an image of a data set."""
     loaded = load_data(data)
     with torch.device("meta"):
         network = zoo.build(model, **{"num_classes": loaded.num_classes, "in_channels": loaded.in_channels, **options})
@@ -45,7 +45,7 @@ def cost(model: str, options: Json, data: str) -> Cost:
 
 
 def costs(trials: Trials) -> dict[Key, Cost]:
-    """Return what the network of each group costs."""
+    """Return the cost of each group's network."""
     configs = {key: members[0].config for key, members in trials.items()}
     return {key: trials.measured(cost, config.model, config.options, config.data) for key, config in configs.items()}
 
@@ -56,7 +56,7 @@ def names() -> list[str]:
 
 
 def cost_charts(text: StudyText, torchvision: Printed) -> list[Chart]:
-    """Return parameters, a series per family, and the ImageNet errors that others print, against multiply-adds."""
+    """Return charts of parameters, a series per family, and of published ImageNet errors, against multiply-adds."""
     families: dict[str, list[str]] = {}
     for name in names():
         families.setdefault(zoo.family(name), []).append(name)
@@ -84,7 +84,7 @@ def _printed(source: Printed) -> Series:
 
 
 def cost_tables(text: StudyText, torchvision: Printed) -> list[Table]:
-    """Return the zoo with its costs and printed errors, and the sources of those."""
+    """Return the zoo with its costs, published errors and their sources."""
     regnets = next(printed for printed in literature.IMAGENET if printed.who == "Radosavovic et al. 2020")
     sources = [
         *(("ImageNet", printed) for printed in literature.IMAGENET),

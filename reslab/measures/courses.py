@@ -20,19 +20,19 @@ BATCH, SIDE, MOMENTUM = 32, 4, 0.9
 
 
 def wanted(function: str, x: Tensor, change: Tensor) -> Tensor:
-    """Return what a block is to give for x, with the change of size ε."""
+    """Return the target of a block for x, with a change of size ε."""
     return {"identity": x, "near-identity": (x + change).relu(), "near-zero": change.relu()}[function]
 
 
 class Course(NamedTuple):
-    """The loss in each step, as a part of x's variance, until it reached the level."""
+    """The loss in each step, as a fraction of x's variance, until it reached the level."""
 
     losses: list[float]
     reached: bool
 
 
 def course(block: str, function: str, rate: float, perturbation: float, level: float, most: int, seed: int) -> Course:
-    """Return how the loss falls when a block learns a function: a new random batch in each step of SGD."""
+    """Return the course of the loss when a block learns a function, with a new random batch in each step of SGD."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

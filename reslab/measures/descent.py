@@ -1,9 +1,9 @@
-"""What happens in a network on its way down: its training is replayed, and it is looked into where the loss has come to
-certain levels.
+"""Networks during training: the training is replayed, and the network is measured where its loss reaches certain
+levels.
 
-Networks that learn at different speeds are so compared when they have learned as much, and not one in mid-slope with
-one still on the plateau. Where a level is reached shows on the way only, so that no snapshot can be asked for
-beforehand: the trial's steps are taken again, to the same bits.
+So networks that learn at different speeds are compared when they have learned equally much, and not one in mid-slope
+with one still on the plateau. The steps at which a level is reached are not known in advance, so snapshots cannot be
+requested; instead the trial's steps are repeated, bit for bit.
 """
 
 from collections import deque
@@ -25,16 +25,16 @@ from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer
 
 LEVELS = (0.75, 0.5, 0.25)
-"""Parts of the logarithm of the number of classes, which is the loss of a guess."""
+"""Loss levels as fractions of the logarithm of the number of classes, the loss of a guess."""
 WINDOW = 10
 """Steps over which the loss is averaged."""
 EXTREME = 1e9
-"""What is measured counts as no more than this and no less than its inverse; it stands for what overflowed."""
+"""Measurements are clipped to this and its inverse, which stand for overflow and underflow."""
 
 
 class Look(NamedTuple):
-    """What one step of SGD does, in log10: how far gradients turn (1 − cosine), the gradient's change over the distance
-    (β), inputs' drift.
+    """The effect of one step of SGD, in log10: the turn of gradients (1 − cosine), the gradient's change per distance
+    (β), and the drift of inputs.
     """
 
     turned: float
@@ -43,10 +43,10 @@ class Look(NamedTuple):
 
 
 def descent(trial: Trial, rate: float) -> Look | None:
-    """Train as the trial did, look where each level is reached, and return the mean; None if the loss never comes to
-    the last level.
+    """Repeat the trial's training, measure where each level is reached, and return the mean; None if the loss never
+    reaches the last level.
 
-    Each look is at a step of learning rate `rate` on the batch that comes next.
+    Each measurement is of a step with learning rate `rate` on the next batch.
     """
     looks: list[Look] = []
     losses: deque[float] = deque(maxlen=WINDOW)
@@ -66,7 +66,7 @@ def descent(trial: Trial, rate: float) -> Look | None:
 
 
 def look(network: nn.Module, images: Tensor, labels: Tensor, rate: float) -> Look:
-    """Return what a step on this batch does; the network stays as it is."""
+    """Return the effect of a step on this batch, without changing the network."""
     beta = loss_smoothness(network, images, labels, learning_rate=rate).beta
     moved = drift(input_moments(network, images), input_moments(stepped(network, images, labels, rate), images))
     return Look(*map(bounded_log10, (turned(network, images, labels, rate), beta, moved)))
@@ -122,8 +122,8 @@ def input_moments(network: nn.Module, images: Tensor) -> Moments:
 
 
 def drift(before: Moments, after: Moments) -> float:
-    """Return how far the channels' means moved, in their standard deviations before: the mean over channels, then over
-    layers.
+    """Return the shift of the channels' means in units of their earlier standard deviations: the mean over channels,
+    then over layers.
 
     A channel that did not vary before is left out, and a layer with no other; infinity if nothing varied.
     """
@@ -143,7 +143,5 @@ def early_loss(trial: Trial) -> float:
     """
     losses = [line["loss"] for line in trial.run.metrics()][:2]
     if not losses:
-        raise DamagedError(
-            f"{trial.run.path} has no metrics of any epoch, though it finished; move it away and run again"
-        )
+        raise DamagedError(f"{trial.run.path} finished, but has no metrics; move it away and run again")
     return bounded_log10(inf if losses[-1] is None else losses[-1])

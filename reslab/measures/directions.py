@@ -1,4 +1,4 @@
-"""Which directions a block's Jacobian shrinks, and how often the loss's own gradient gets shorter."""
+"""Directions that a block's Jacobian shrinks, and how often the loss's gradient gets shorter."""
 
 from collections.abc import Sequence
 from itertools import chain, product
@@ -20,14 +20,16 @@ IMAGES = 128
 
 
 class Look(NamedTuple):
-    """What a network's blocks do: all singular values of some, by name, and how often the loss's gradient shrinks."""
+    """Measurements of a network's blocks: all singular values of some, by name, and how often the loss's gradient
+    shrinks.
+    """
 
     values: dict[str, list[float]]
     shortened: float
 
 
 def looks(trial: Trial) -> dict[str, Look]:
-    """Return what the blocks of a trial's network do before and after training."""
+    """Return the measurements of a trial's network before and after training."""
     images, labels = trial.data().sample("train", IMAGES)
     networks = {"before": trial.fresh_network(), "after": trial.network()}
     return {
@@ -37,8 +39,8 @@ def looks(trial: Trial) -> dict[str, Look]:
 
 
 def shortened(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return of which share of images the loss's gradient is shorter before a block than after it: the mean over the
-    blocks whose shortcut is the identity, with all images' statistics in BatchNorm.
+    """Return the share of images for which the loss's gradient is shorter before a block than after it: the mean over
+    the blocks whose shortcut is the identity, with all images' statistics in BatchNorm.
     """
     seen = view(network, images[:2])
     with evaluating(network, images):
@@ -56,7 +58,7 @@ def singular_values(network: nn.Module, images: Tensor, seed: int) -> dict[str, 
     """Return all singular values at the seed's image, of 8×8, of each stage's last block if its shortcut is the
     identity, by its name.
 
-    The statistics of BatchNorm are those of all the images, so that those of an untrained network mean something.
+    BatchNorm uses the statistics of all the images, so that the values of an untrained network are meaningful.
     """
     images = F.adaptive_avg_pool2d(images, 8)
     last = {block.stage: block for block in view(network, images[:2]).blocks}
@@ -71,7 +73,7 @@ WIDTH, BINS = 0.1, 32
 """The bins of the histograms, from 0 on, so that 1 is between two of them; the last holds what is larger too."""
 
 Found = dict[Key, dict[int, dict[str, Look]]]
-"""What was seen by group, seed, and before or after training."""
+"""Measurements by group, seed, and before or after training."""
 
 
 def direction_charts(text: StudyText, found: Found) -> list[Chart]:

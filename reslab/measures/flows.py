@@ -1,4 +1,6 @@
-"""The flow of gradients through the four kinds of networks of `gradient_flow`: as drawn, and on their way."""
+"""The flow of gradients through the four kinds of networks of `gradient_flow`, at initialisation and during
+training.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +47,7 @@ class Training(NamedTuple):
 
 
 def build(kind: str, depth: int, seed: int, num_classes: int, in_channels: int) -> nn.Module:
-    """Return a network of one of the four kinds, in training mode, drawn from the seed."""
+    """Return a network of one of the four kinds, in training mode, initialised from the seed."""
     model, options = KINDS[kind]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -53,7 +55,7 @@ def build(kind: str, depth: int, seed: int, num_classes: int, in_channels: int) 
 
 
 def start(data: str, kind: str, depth: int, seed: int, images: int) -> Flow:
-    """Return the flow of a batch of so many images through a network at initialisation."""
+    """Return the flow of a batch of `images` images through a network at initialisation."""
     loaded = load_data(data).fitted(32)
     network = build(kind, depth, seed, loaded.num_classes, loaded.in_channels)
     return plain(gradient_flow(network, *loaded.sample("train", images)))
@@ -68,14 +70,14 @@ def training(trial: Trial) -> Training | None:
     try:
         networks = (trial.fresh_network(), *map(trial.network, steps))
         flows = [gradient_flow(network.train(), images, labels) for network in networks]
-    except UserError:  # the weights are no longer finite: nothing else is wrong with what is measured at the start
+    except UserError:  # the weights are no longer finite; everything else was checked at the start
         return None
     finite = all(math.isfinite(flow.first_over_last) for flow in flows)
     return Training([0, *steps], list(map(plain, flows))) if finite else None
 
 
 def plain(flow: GradientFlow) -> Flow:
-    """Return the part of a flow that is recorded."""
+    """Return the recorded part of a flow."""
     return Flow(flow.backward.tolist(), flow.growth, flow.decades, flow.parameter_decades, flow.loss)
 
 

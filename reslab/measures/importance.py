@@ -1,4 +1,4 @@
-"""How well measures of a trained network's blocks agree, and how similar neighbouring blocks' outputs are."""
+"""Agreement between measures of a trained network's blocks, and similarity of neighbouring blocks."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Importance(NamedTuple):
 
 
 def importance(trial: Trial, images: int) -> Importance:
-    """Return how measures of a trial's blocks agree, on so many test images."""
+    """Return the agreement between measures of a trial's blocks, on so many test images."""
     found = block_worth(trial.network(), *trial.data().sample("test", images), permutations=0)
     same = ~found.measures["turn"].isnan()
     names = [block.name for block, keeps in zip(found.blocks, same, strict=True) if keeps]
@@ -28,7 +28,7 @@ def importance(trial: Trial, images: int) -> Importance:
 
 
 def neighbours(trial: Trial, images: int) -> list[float]:
-    """Return the linear CKA of what each block of a trial's network gives with what the next one gives, on so many test
+    """Return the linear CKA between the outputs of each block of a trial's network and of the next one, on so many test
     images.
     """
     cka: list[float] = alike(trial.network(), trial.data().sample("test", images)[0]).cka.diagonal(-1).tolist()

@@ -1,5 +1,5 @@
-"""The successors' laws, to be asked: which lines give a RegNet's stages, which φ an EfficientNet's scale, what a
-ResNeXt block sums.
+"""The successors' laws as functions: the lines behind a RegNet's stages, the φ behind an EfficientNet's scale, the sum
+in a ResNeXt block.
 """
 
 import math
@@ -23,7 +23,7 @@ DESIGNS = {f"regnet_{kind}_{size}": design for kind, designs in _KINDS for size,
 
 
 def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
-    """Return the range, its end excluded, of `wa/w0` for which a line quantised to powers of wm has these blocks a
+    """Return the range, its end excluded, of `wa/w0` for which a line quantised to powers of wm has these blocks per
     stage; None if there is none.
     """
     low, high = 0.0, math.inf
@@ -37,8 +37,8 @@ def slopes(blocks: Sequence[int], wm: float) -> tuple[float, float] | None:
 
 
 def nearest_blocks(blocks: Sequence[int], wm: float) -> tuple[list[int], float]:
-    """Return the blocks per stage of the line that comes nearest, of 2,000 slopes, and its mean absolute log-ratio of
-    widths (the paper's e_fit).
+    """Return the blocks per stage of the nearest line, of 2,000 slopes, and its mean absolute log-ratio of widths (the
+    paper's e_fit).
     """
     observed = [stage for stage, count in enumerate(blocks) for _ in range(count)]
 
@@ -105,7 +105,7 @@ def wa_range(design: regnet.Design) -> tuple[float, float]:
 
 
 def regnet_table(text: StudyText) -> Table:
-    """Return each RegNet's five numbers and what they give; then the ResNets and their nearest lines."""
+    """Return each RegNet's five numbers and the resulting stages; then the ResNets and their nearest lines."""
     rows: list[list[Value]] = []
     for name, design in DESIGNS.items():
         stages = regnet.stages(design)

@@ -1,4 +1,4 @@
-"""What a trained network loses with some of its blocks (Veit et al. 2016, sections 4.1 to 4.3)."""
+"""Lesions of trained networks (Veit et al. 2016, sections 4.1 to 4.3)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -22,7 +22,7 @@ class Curve(NamedTuple):
 
     @property
     def rises(self) -> list[float]:
-        """Return by how much the error is higher than the whole network's."""
+        """Return the rise of the error over the whole network's."""
         return [mean - self.error for mean in self.means]
 
     @property
@@ -66,7 +66,7 @@ def largest_step(curve: Curve) -> float:
 
 
 def lesions(trial: Trial, images: int, draws: int) -> Lesions:
-    """Return what a trained network loses with its blocks, on this many test images."""
+    """Return the errors of a trained network without blocks, on this many test images."""
     network, (x, y) = whole(trial.network()), trial.data().sample("test", images)
     each = remove_each(network, x, y)
     without = dict(zip([block.name for block in each.blocks], each.without.tolist(), strict=True))
@@ -74,7 +74,7 @@ def lesions(trial: Trial, images: int, draws: int) -> Lesions:
 
 
 def exchanges(trial: Trial, images: int, draws: int) -> Curve:
-    """Return what a trained network loses with pairs of its blocks exchanged, on this many test images."""
+    """Return the errors of a trained network with swapped pairs of blocks, on this many test images."""
     return _curve(reorder(whole(trial.network()), *trial.data().sample("test", images), draws=draws, seed=trial.seed))
 
 
@@ -88,7 +88,7 @@ def lesion_charts(
     found: Mapping[Key, Mapping[int, Lesions]],
     exchanged: Mapping[Key, Mapping[int, Curve]],
 ) -> list[Chart]:
-    """Return the test errors without each block, without random ones, and with some exchanged."""
+    """Return the test errors without each block, without random ones, and with swapped ones."""
     shown = {key: list(lesions.values()) for key, lesions in found.items() if lesions}
     removed = {key: [lesion.removed for lesion in lesions] for key, lesions in shown.items()}
     swapped = {key: list(curves.values()) for key, curves in exchanged.items() if curves}

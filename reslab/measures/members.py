@@ -1,4 +1,6 @@
-"""What a trained network's paths carry, and whether its blocks repair one another: members of an ensemble, or not."""
+"""Are a trained network's blocks members of an ensemble? The gradient carried by its paths, and whether later blocks
+repair the removal of earlier ones.
+"""
 
 from collections.abc import Mapping, Sequence
 from math import comb
@@ -17,7 +19,7 @@ from reslab.measures.repair import repair, stages
 
 
 class Looked(NamedTuple):
-    """What one trained network shows."""
+    """Measurements of one trained network."""
 
     share: list[float]  # of the gradient, by path length
     mean_length: float
@@ -28,7 +30,9 @@ class Looked(NamedTuple):
 
 
 def look(trial: Trial, images: int) -> Looked:
-    """Return what a trained network shows on the test images; the spectrum and the repair are of a few of them."""
+    """Return the measurements of a trained network on the test images; the spectrum and the repair use a few of
+    them.
+    """
     network, data = trial.network(), trial.data()
     (x, y), (few, their_labels) = data.test, data.sample("test", images)
     gated = view(network, x[:2])
@@ -83,8 +87,8 @@ def _error(gated: View, x: Tensor, y: Tensor, gates: Tensor) -> float:
 
 @torch.no_grad()
 def _size(gated: View, x: Tensor, gates: Tensor) -> float:
-    """Return the norm of the sum of what the blocks with a gate of 0 add in the whole network, over that of the stream
-    after the last block of their stage.
+    """Return the norm of the sum of the removed branches in the whole network, relative to that of the stream after the
+    last block of their stage.
     """
     removed = (gates == 0).nonzero()[:, 0].tolist()
     stage = gated.blocks[removed[0]].stage
@@ -100,7 +104,7 @@ def _size(gated: View, x: Tensor, gates: Tensor) -> float:
 
 
 def spectra_chart(text: StudyText, blocks: int, found: Mapping[str, Sequence[Looked]]) -> Chart:
-    """Return the gradient that paths of each length carry, by kind of network, beside how many paths there are."""
+    """Return the gradient carried by paths of each length, by kind of network, beside the number of paths."""
     lengths = [float(length) for length in range(blocks + 1)]
     carried = {
         kind: 100 * torch.tensor([looked.share for looked in looks], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Every path of a small network, followed one by one: what the spectrum by length has to add up to."""
+"""Every path of a small network, one by one; the spectrum by length must equal their sums."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -31,7 +31,7 @@ def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int
 
 
 def count_paths(family: str = "cifar_preresnet") -> dict[str, int | bool]:
-    """Return how many paths of 6 blocks have a gradient of their own, and whether these add up.
+    """Return how many paths of 6 blocks have distinct gradients, and whether these add up.
 
     They have to add up to the gradient, and by length to the spectrum.
     """

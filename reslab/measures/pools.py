@@ -9,11 +9,13 @@ from reslab.networks import zoo
 from reslab.networks.anatomy import layers
 
 POOLS = ("caffe", "padded")
-"""The release's, which pads nothing and rounds up, and torchvision's."""
+"""The release's max-pool, without padding and rounding up, and torchvision's."""
 
 
 class Pooled(NamedTuple):
-    """What the stem's max-pool gives of one image, and the rows of its input, from 0, that two of its windows cover."""
+    """The shape of the stem's max-pool's output for one image, and the rows of its input, from 0, that two of its
+    windows cover.
+    """
 
     input: tuple[int, ...]  # channels, height, width
     output: tuple[int, ...]
@@ -23,7 +25,7 @@ class Pooled(NamedTuple):
 
 @torch.no_grad()
 def pooled(pool: str) -> Pooled:
-    """Return what the max-pool of resnet50 does on an image of the paper's size; its columns are as its rows."""
+    """Return this for the max-pool of resnet50 on an image of the paper's size; columns behave like rows."""
     with torch.device("meta"):
         network = zoo.build("resnet50", pool=pool)
         shape = layers(network, zoo.input_shape(network))["conv1"].output

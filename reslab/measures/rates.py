@@ -42,8 +42,8 @@ def largest_usable(errors: Mapping[float, Mapping[int, float]]) -> Values:
 
 
 def beyond(rates: Sequence[float], limit: Mapping[str, Mapping[int, float]]) -> Reason | None:
-    """Return why limits read off a grid of rates, smallest first, cannot be compared: some may lie outside it; None if
-    none does.
+    """Return why limits read from a grid of rates, smallest first, cannot be compared, as some may lie outside it; None
+    if they can.
     """
     smallest, largest = log10(rates[0]), log10(rates[-1])
     ends = {kind: (min(limits.values()), max(limits.values())) for kind, limits in limit.items() if limits}

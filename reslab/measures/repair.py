@@ -1,4 +1,4 @@
-"""Whether later blocks put back what an earlier one, removed, would have added."""
+"""Whether later blocks restore what a removed block would have added."""
 
 from itertools import groupby
 

@@ -1,4 +1,4 @@
-"""What a trained DenseNet does with old features (Huang et al. 2017, section 5): measurement, table and charts."""
+"""A trained DenseNet's use of old features (Huang et al. 2017, section 5): measurement, table and charts."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -13,7 +13,7 @@ from reslab.training.evaluation import evaluate
 
 
 class Reuse(NamedTuple):
-    """What one trained DenseNet does with old features: its connections, those before training, and test errors."""
+    """One trained DenseNet's use of old features: its connections, those before training, and test errors."""
 
     trained: tuple[Connection, ...]
     fresh: tuple[Connection, ...]
@@ -22,7 +22,7 @@ class Reuse(NamedTuple):
 
 
 def reuse_of(trial: Trial) -> Reuse:
-    """Return what the trial's DenseNet does with old features."""
+    """Return the measurements of the trial's DenseNet."""
     network, data = trial.network(), trial.data()
     images, _ = data.sample("train", 2048)
 
@@ -40,7 +40,7 @@ def reuse_of(trial: Trial) -> Reuse:
 
 def input_and_rest(connections: Sequence[Connection]) -> tuple[float, float]:
     """Return the relative weight on the block's input and on its own features: means over layers, second block on."""
-    last = max(c.reader for c in connections)  # what follows a block is no layer of it
+    last = max(c.reader for c in connections)  # the layer after a block does not belong to it
     layers: dict[tuple[int, int], list[Connection]] = {}
     for connection in connections:
         if connection.block > 1 and 1 < connection.reader < last:

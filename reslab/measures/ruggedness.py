@@ -12,7 +12,7 @@ from reslab.experiment.trials import Key, Trial, label
 from reslab.ledger.record import Chart
 
 MOST = 1e12
-"""Far out losses overflow; they count as this."""
+"""The value of a loss that overflows far out."""
 
 
 class Surface(NamedTuple):
@@ -22,7 +22,7 @@ class Surface(NamedTuple):
 
     @property
     def ruggedness(self) -> float:
-        """Return the share of the steps in which the loss falls."""
+        """Return the share of steps in which the loss falls."""
         falls = [after < before for way in self.losses for before, after in pairwise(way)]
         return fmean(falls)
 
@@ -57,4 +57,4 @@ def outwards_chart(text: StudyText, distances: Sequence[float], found: Mapping[K
 
 
 def _log10(loss: float) -> float:
-    return log10(max(loss, 1e-6))  # of a network that knows its images by heart it underflows
+    return log10(max(loss, 1e-6))  # for a network that has memorised its images it underflows

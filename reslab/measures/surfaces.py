@@ -8,8 +8,8 @@ from reslab.experiment.trials import Trial
 SURFACE_IMAGES = 64
 
 LEAST, MOST = 1e-6, 1e12
-"""Losses are drawn as if between these: far out they overflow, and of a network that knows its images by heart they
-underflow.
+"""Losses are clipped to this range for drawing: far out they overflow, and for a network that has memorised its images
+they underflow.
 """
 
 

@@ -16,7 +16,7 @@ from reslab.state import preserve
 from reslab.training.loop import generator
 
 FAMILIES = {"residual": "cifar_resnet", "plain": "cifar_plain", "branch": "cifar_preresnet"}
-"""Whose gradients are measured, and whose branches."""
+"""The networks whose gradients are measured, and those whose branches are."""
 
 
 def twins(data: str, name: str, depth: int, seed: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a pre-activation network has beside its units' order of operations, as it runs."""
+"""Parts of a pre-activation network beyond the order of operations in its units."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from reslab.networks.anatomy import Operations
 
 
 def snippet() -> dict[str, Any]:
-    """Return what the v2 network of 56 layers has that the chapter's snippet has not, as it runs."""
+    """Return what the v2 network of 56 layers contains beyond the chapter's snippet."""
     with torch.device("meta"):
         network: Any = zoo.build("preresnet56").eval()
     blocks = [

@@ -1,4 +1,4 @@
-"""A network as its paper's table would show it: stage by stage, and where two networks differ."""
+"""The anatomy of a network: its stages, as in its paper's table, and the differences between two networks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from reslab.state import in_mode
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its blocks, the shape that leaves it `(C, H, W)`, parameters, multiply-adds for one image, receptive
-    field in pixels.
+    """One stage: its blocks, output shape `(C, H, W)`, parameters, multiply-adds for one image, and receptive field in
+    pixels.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Stage:
 
 
 def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]:
-    """Return the stages of a network that runs its direct children in order; children that do nothing are left out.
+    """Return the stages of a network that runs its direct children in order, without children that do nothing.
 
-    A child that only holds stages ("features") is shown by its own children. The network may be on the meta device. The
-    receptive field is that of the longest path: shortcuts see less.
+    A container of stages ("features") is replaced by its children. The network may be on the meta device. The receptive
+    field is that of the longest path: shortcuts see less.
     """
     rows: list[Stage] = []
     field, jump = 1, 1
@@ -61,7 +61,7 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
 
 
 class Table(NamedTuple):
-    """A network's stages, the image `(C, H, W)` that they are for, and their parameters and multiply-adds in all."""
+    """A network's stages, the image size `(C, H, W)`, and the total parameters and multiply-adds."""
 
     stages: list[Stage]
     input: tuple[int, int, int]
@@ -70,10 +70,10 @@ class Table(NamedTuple):
 
 
 def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> Table:
-    """Return a network as its paper's table would show it.
+    """Return a network as in its paper's table.
 
     Raises:
-        UserError: if its options leave nothing of the image, or ask for one that is too large.
+        UserError: if its options reduce the image to nothing, or need one that is too large.
     """
     try:
         rows = stages(network, input_shape)
@@ -84,8 +84,8 @@ def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> T
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or classifier as it runs: the shapes of what it takes and gives, without the batch, and its
-    multiply-adds for one image.
+    """One call of a convolution or classifier: input and output shape, without the batch, and multiply-adds for one
+    image.
     """
 
     module: nn.Conv2d | nn.Linear
@@ -121,7 +121,7 @@ _WORDS = {_aten.native_batch_norm: "BN", _aten.relu: "ReLU", _aten.relu_: "ReLU"
 
 
 class Operations(FlopCounter):
-    """Writes down the convolutions, BatchNorms, ReLUs and additions that run under it, in order: `["3×3", "BN", "ReLU",
+    """Records the convolutions, BatchNorms, ReLUs and additions that run inside it, in order: `["3×3", "BN", "ReLU",
     "3×3", "BN", "+"]`.
     """
 
@@ -206,7 +206,7 @@ def _convolution(layer: nn.Conv2d, bare: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """A layer that two networks do not have alike; None where one of them has no such layer."""
+    """A layer that differs between two networks; None if one of them does not have it."""
 
     layer: str
     first: str | None

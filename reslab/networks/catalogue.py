@@ -1,7 +1,7 @@
-"""What networks there are and what they measure, without building one: it loads no torch.
+"""The catalogue of networks, their parameters and multiply-adds, without building them or importing torch.
 
-`catalogue.json` keeps what was measured of the networks of each model file, under the digest of that file; what is
-measured of a file that has changed since is measured anew. `python -m reslab.networks.catalogue` writes it.
+`catalogue.json` caches the measurements of each model file under the file's digest; files that have changed are
+measured again. `python -m reslab.networks.catalogue` writes it.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from reslab.errors import UnknownNameError, suggest
 FILE = Path(__file__).with_name("catalogue.json")
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pytorch_lowlevel", "paper", "successors", "networks")
-"""Where model files are."""
+"""Packages with model files."""
 DECLARES = re.compile(rb"^MODELS\b", re.MULTILINE)
 
 
 class Reference(NamedTuple):
-    """What a network should measure, and where the figures come from."""
+    """The expected parameters and multiply-adds of a network, and their source."""
 
     params: int
     macs: int
@@ -33,7 +33,7 @@ class Reference(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What a network measures, beside its reference."""
+    """The measured parameters and multiply-adds of a network, and its reference."""
 
     name: str
     family: str
@@ -44,26 +44,26 @@ class Description(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The networks of all model files, and the options that the open families cannot be built without."""
+    """The networks of all model files, and the required options of open families."""
 
     networks: dict[str, Description]
     families: dict[str, list[str]]
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the networks that `build` makes, family by family; families of any depth, and others'
-    networks, have names beside these.
+    """Return the names of the networks of `build`, family by family. Families of any depth, and networks of
+    other libraries, are not listed.
 
     Args:
         pattern: which of them, with `*` and `?`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> reslab.list_models("resnet*2")
         ['resnet152', 'resnet32', 'resnet1202']
 
     Raises:
-        UserError: if none does; the message has the nearest.
+        UserError: if none matches; the message suggests the nearest.
     """
     names = known().networks
     found = [name for name in names if fnmatchcase(name, pattern)]
@@ -73,7 +73,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def family(name: str) -> str:
-    """Return the letters that a network's name begins with: "resnet", "wide_resnet", "regnet"."""
+    """Return the family in a network's name: "resnet", "wide_resnet", "regnet"."""
     found = re.match("(?:wide_)?[a-z]+", name.rpartition("/")[2])
     assert found is not None
     return found[0]
@@ -81,7 +81,7 @@ def family(name: str) -> str:
 
 @cache
 def known() -> Known:
-    """Return what is kept of the model files, or measured of those that have changed since."""
+    """Return the cached measurements of model files, measured again for changed files."""
     kept = json.loads(FILE.read_text(encoding="utf-8"))
     files = {file: kept.get(file, {}) for file in model_files()}
     found = [of if of.get("digest") == digest(file) else measured(file) for file, of in files.items()]
@@ -107,7 +107,7 @@ def digest(file: str) -> str:
 
 
 def measured(file: str) -> dict[str, Any]:
-    """Return what `catalogue.json` keeps of a model file, measured on its networks."""
+    """Return the entry of `catalogue.json` for a model file, measured on its networks."""
     from reslab.networks import zoo
 
     module = import_module(".".join(("reslab", *Path(file).with_suffix("").parts)))

@@ -13,7 +13,7 @@ from reslab.state import in_mode
 
 
 def count_params(module: nn.Module) -> int:
-    """Return the number of trained parameters, BatchNorm's included."""
+    """Return the number of trainable parameters, including BatchNorm's."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -21,8 +21,8 @@ _BATCH_NORM = torch.ops.aten.native_batch_norm.default
 
 
 _KEEP_SHAPE = {_BATCH_NORM, torch.ops.aten.relu.default, torch.ops.aten.silu.default, torch.ops.aten.sigmoid.default}
-"""Operations that have no multiply-adds to count and return their input's shape: torch's own meta kernels for them take
-six times as long.
+"""Operations without multiply-adds that return their input's shape: torch's own meta kernels for them take six times as
+long.
 """
 
 

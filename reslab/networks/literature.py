@@ -1,4 +1,4 @@
-"""Errors that others measured, as they print them: whose, how, and where. Nothing here was measured by this lab."""
+"""Published errors: whose, how measured, and where printed. Nothing here was measured by reslab."""
 
 from typing import NamedTuple
 

@@ -1,5 +1,5 @@
-"""Trained networks of others, by name: torchvision's, timm's and Hugging Face's, which these libraries fetch and cache;
-with their own preparation of images and names of classes.
+"""Published trained networks, by name: torchvision's, timm's and Hugging Face's, which these libraries download and
+cache, with their preparation of images and class names.
 """
 
 import math
@@ -24,7 +24,7 @@ RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 
 class Pretrained(NamedTuple):
-    """A trained network, metadata as this lab's files have them, and the options that the network was made with."""
+    """A trained network, metadata in the format of reslab's files, and the network's options."""
 
     network: nn.Module
     metadata: dict[str, Any]
@@ -35,12 +35,12 @@ TORCHVISION_OPTIONS: dict[str, dict[str, str]] = {
     **{name: {"stride_in": "3x3"} for name in ("resnet50", "resnet101", "resnet152")},
     **{name: {"rounding": "torchvision"} for name in ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8gf")},
 }
-"""With these options a network is torchvision's of the same name, which departs from the paper."""
+"""Options that make a network torchvision's of the same name, where torchvision departs from the paper."""
 
 
 def is_word(weights: object) -> bool:
-    """Return whether weights are a word for trained ones of others: `torchvision`, `torchvision:NAME`, `pretrained`, or
-    the name of a trained network, `timm/NAME[.TAG]` or `hf:ORG/NAME`.
+    """Return whether weights are the name of published ones: `torchvision`, `torchvision:NAME`, `pretrained`, or the
+    name of a trained network, `timm/NAME[.TAG]` or `hf:ORG/NAME`.
     """
     word = str(weights)
     return word == PRETRAINED or word.partition(":")[0] == TORCHVISION or _is_name(word)
@@ -56,10 +56,10 @@ def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
     `hf:ORG/NAME` or `torchvision/NAME` has trained; with the name of such a network, the same, or its weights in this
     lab's network.
 
-    What is not in the library's cache is downloaded.
+    Weights that are not in the library's cache are downloaded.
 
     Raises:
-        UserError: if there are no such weights, they are not to be had, or do not go with the options.
+        UserError: if there are no such weights, they cannot be obtained, or they do not fit the options.
     """
     if _is_name(word) and word != model:
         return _in_ours(model, word, options)
@@ -67,15 +67,15 @@ def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
         return _torchvisions(model, word.partition(":")[2], options)
     source = next((_SOURCES[prefix] for prefix in _SOURCES if model.startswith(prefix)), None)
     if source is None:
-        raise MissingError(f"{model} has no source of trained weights; give a file, or --weights torchvision")
+        raise MissingError(f"trained weights of {model} have no source; give a file, or --weights torchvision")
     if taken := sorted({"num_classes", "in_channels"} & options.keys()):
-        raise MismatchError(f"the trained {model} has its own {taken[0]}; leave it out")
+        raise MismatchError(f"the trained {model} fixes {taken[0]}; leave it out")
     return source(model, dict(options))
 
 
 def _in_ours(model: str, name: str, options: Mapping[str, Any]) -> Pretrained:
-    """Return another network with the weights of the trained one of this name, whose configuration answers what the
-    weights cannot tell.
+    """Return another network with the weights of the trained one of this name, whose configuration states what the
+    weights cannot.
     """
     trained = pretrained(name, PRETRAINED, {})
     config = getattr(trained.network, "config", None)
@@ -139,7 +139,7 @@ def _timms(name: str, options: dict[str, Any]) -> Pretrained:
     wants = resolve_model_data_config(network)
     mode, size = wants["crop_mode"], wants["input_size"][1]
     if mode not in ("center", "squash") or wants["input_size"][1] != wants["input_size"][2]:
-        raise MismatchError(f"{name} frames its images in a way that is not known here: {mode}, {wants['input_size']}")
+        raise MismatchError(f"{name} resizes and crops its images in an unknown way: {mode}, {wants['input_size']}")
     subset = infer_imagenet_subset(network)
     framing = {
         "size": size,
@@ -174,20 +174,20 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
 
 
 def _framing(images: Any) -> dict[str, Any]:
-    """Return how a processor of Hugging Face frames an image.
+    """Return how an image processor of Hugging Face resizes and crops.
 
-    Two of its kinds resize in a way of their own: ConvNeXT's crops a share below 384 and squashes from there on;
-    LeViT's resizes to 256/224 of the size.
+    Two kinds are special: ConvNeXT's crops a fraction below 384 and squashes from there on; LeViT's resizes to 256/224
+    of the size.
 
     Raises:
-        UserError: if it does so in a way that is not known here.
+        UserError: if its way is unknown here.
     """
     size, crop = dict(images.size or {}), dict(getattr(images, "crop_size", None) or {})
     size = {key: value for key, value in size.items() if value}
     side = size.get("shortest_edge") or (size.get("height") if size.get("height") == size.get("width") else None)
     scaled = math.isclose(float(images.rescale_factor), 1 / 255) if images.do_rescale else False
     if not (images.do_resize and side and scaled) or size.keys() - {"shortest_edge", "height", "width"}:
-        raise MismatchError(f"{type(images).__name__} frames its images in a way that is not known here: {size}")
+        raise MismatchError(f"{type(images).__name__} resizes and crops its images in an unknown way: {size}")
     found = {"size": side, "resize": side, "squashed": "shortest_edge" not in size}
     kind = type(images).__name__
     if kind.startswith("ConvNext"):
@@ -209,10 +209,10 @@ def _metadata(kept: dict[str, Any], classes: int) -> dict[str, Any]:
 
 
 def _fetched(what: str, make: Callable[[], Any]) -> Any:
-    """Return what is made from files of Hugging Face's hub.
+    """Return the result of a function that reads files of Hugging Face's hub.
 
     Raises:
-        UserError: if they are not to be had.
+        UserError: if they cannot be obtained.
     """
     try:
         return from_hub(make)
@@ -221,8 +221,8 @@ def _fetched(what: str, make: Callable[[], Any]) -> Any:
 
 
 def _out_of_reach(what: str, error: Exception) -> FailedError:
-    """Return in one line that weights are neither cached nor to be downloaded."""
+    """Return the error that weights are neither cached nor downloadable."""
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return FailedError(
-        f"{what} are not in its cache and could not be downloaded ({reason[:200]}); without a network, give a file"
+        f"{what} are not in the cache and could not be downloaded ({reason[:200]}); go online, or give a file"
     )

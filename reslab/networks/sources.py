@@ -1,4 +1,4 @@
-"""Networks of others, by name: torchvision's, timm's, Hugging Face's, and what a user's own factory makes."""
+"""Networks from other sources, by name: torchvision, timm, Hugging Face, and a user's own factory."""
 
 import contextlib
 import inspect
@@ -25,8 +25,8 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
         raise UnknownNameError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
     if options.pop("in_channels", 3) != 3:
         raise MismatchError(
-            f"{name} takes colour images only, and this data is grey; give others: --data cifar10 --download, or "
-            "folder:PATH"
+            f"{name} takes colour images, and these data are grey; choose others: --data cifar10 --download, or "
+            "--data folder:PATH"
         )
     # a backbone's, too
     untrained = {
@@ -34,11 +34,11 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
     }
     if trained := options.keys() & untrained:
         raise UnknownNameError(
-            f"{name} has no option {min(trained)!r}: it is made untrained, and given weights of a file, or "
-            "torchvision's"
+            f"{name} has no option {min(trained)!r}: networks are built untrained; give weights with --weights FILE or "
+            "--weights torchvision"
         )
     device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
-    # its RegNets read their widths out of tensors, which meta has not
+    # its RegNets read their widths from tensors, which have no values on the meta device
     with torch.device("cpu" if short.startswith("regnet") else device):
         network: nn.Module = get_model(short, **untrained, **options)
     return network.to(device)
@@ -54,7 +54,7 @@ def timms(name: str, options: dict[str, Any]) -> nn.Module:
         )
     if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
         raise UnknownNameError(
-            f"{name} has no option {trained[0]!r}: it is made untrained, and given weights of a file"
+            f"{name} has no option {trained[0]!r}: networks are built untrained; give weights with --weights FILE"
         )
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
@@ -66,8 +66,8 @@ HUGGING_FACE = "hf:"
 
 
 def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
-    """Return a classifier of Hugging Face's, untrained, after the configuration of `hf:ORG/NAME`, which is fetched
-    where it is not cached.
+    """Return an untrained classifier of Hugging Face with the configuration of `hf:ORG/NAME`, which is downloaded if
+    not cached.
     """
     transformers = needed("transformers", name, "hf")
     if "num_classes" in options:
@@ -80,13 +80,13 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
         network: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
     except Exception as error:  # of whatever library fetches
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FailedError(f"{name} could not be made ({reason[:200]})") from error
+        raise FailedError(f"{name} could not be built ({reason[:200]})") from error
     return network
 
 
 def from_hub(make: Callable[[], Any]) -> Any:
-    """Return what is made from files in the cache of Hugging Face's hub, else from the network, without its retries'
-    notes.
+    """Return the result of a function that reads the cache of Hugging Face's hub, else the network, without notes of
+    retries.
     """
     from huggingface_hub import constants
 
@@ -95,7 +95,9 @@ def from_hub(make: Callable[[], Any]) -> Any:
     logger.setLevel(logging.CRITICAL)
     try:
         try:
-            constants.HF_HUB_OFFLINE = True  # it asks the network even for what it has, five times where there is none
+            constants.HF_HUB_OFFLINE = (
+                True  # it accesses the network even for cached files, and retries five times offline
+            )
             with contextlib.redirect_stderr(io.StringIO()):  # bars
                 return make()
         except Exception:  # of whatever library fetches
@@ -119,7 +121,7 @@ def needed(package: str, name: str, extra: str) -> Any:
 
 
 class Own(NamedTuple):
-    """What a user's factory gives: a network, and, if it likes, batches of (images, labels) and a loss of logits and
+    """The result of a user's factory: a network and, optionally, batches of (images, labels) and a loss of logits and
     labels.
     """
 
@@ -129,7 +131,7 @@ class Own(NamedTuple):
 
 
 MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.variants": "reslab.networks.variants"}
-"""Where the factories are now that earlier runs name."""
+"""New paths of factories that earlier runs name."""
 
 
 def factory(name: str, options: dict[str, Any]) -> Own:
@@ -152,6 +154,7 @@ def factory(name: str, options: dict[str, Any]) -> Own:
     ):
         given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
         raise WrongValueError(
-            f"{name} must return a network, or a dict of 'network' and perhaps 'loader' and 'loss'; it returned {given}"
+            f"{name} must return a network, or a dict with 'network' and optionally 'loader' and 'loss'; it returned "
+            f"{given}"
         )
     return Own(**made)

@@ -1,7 +1,8 @@
-"""Which networks of others can be seen through, and what applies to them: one row of the support matrix per network.
+"""The support matrix: which other libraries' networks can be viewed, and which analyses apply to them, a row per
+network.
 
-The networks are untrained, nothing is downloaded, and each is looked at in a process of its own, with limits of time
-and memory.
+The networks are untrained, nothing is downloaded, and each is viewed in a separate process with limits of time and
+memory.
 """
 
 import contextlib
@@ -26,14 +27,14 @@ from reslab.gates.view import view
 from reslab.networks import sources
 
 SECONDS, GIGABYTES = 300, 24
-"""What looking at one network may take: of the processor's time, which others' work does not use up, and of memory."""
+"""Limits for one network: of CPU time, which does not depend on other load, and of memory."""
 HANGS = 10 * SECONDS
-"""After so long by the clock a process hangs, or the system sets no such limits."""
+"""The limit of wall time, for a process that hangs or a system without such limits."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is seen in one network, or why nothing is."""
+    """The view of one network, or why there is none."""
 
     name: str  # as `reslab` takes it
     family: str
@@ -42,7 +43,7 @@ class Row:
     chain: bool = False
     not_split: int = 0  # skips that no gate is on
     refusal: str = ""  # in one line
-    traceback: bool = False  # whether it ended in another error than the lab's own
+    traceback: bool = False  # whether it ended in an error that is not reslab's
 
 
 def look(name: str) -> Row:
@@ -86,8 +87,8 @@ def family_of(name: str) -> str:
 
 
 def names(kept: Path | None = None) -> list[str]:
-    """Return the names of the networks of the matrix: of timm a small one of each module, the one in the file `kept`,
-    if that has one, since to choose takes a second each.
+    """Return the names of the networks in the matrix: for timm a small one per module, taken from the file `kept` if
+    possible, as choosing takes a second each.
     """
     import timm
     from torchvision.models import list_models
@@ -117,12 +118,12 @@ SIZES = (
     "small",
     "_s",
 )
-"""Words by which small networks are named, the smallest first."""
+"""Words in the names of small networks, the smallest first."""
 
 
 def _smallest(candidates: Sequence[str]) -> str:
-    """Return the network of the fewest parameters among the five that are small by their names; an empty word if none
-    can be built.
+    """Return the network with the fewest parameters among the five smallest by name; an empty string if none can be
+    built.
     """
 
     def promised(name: str) -> tuple[int, int, str]:
@@ -181,7 +182,7 @@ DETECTORS = (*RESIZING, "ssd")
 
 
 def _torchvisions_example(name: str) -> Any:
-    """Return what one of torchvision's networks takes, as small as it takes it."""
+    """Return the smallest input of one of torchvision's networks."""
     if name.startswith(VIDEOS):
         size = 224 if name.startswith(("mvit", "s3d")) else 64
         return torch.randn(2, 3, 16, size, size)
@@ -202,7 +203,7 @@ LAYERS = (
     "num_temporal_layers",
     "num_self_attends_per_block",
 )
-"""What a config calls the number of equal layers, of which two show as much as many."""
+"""A config's names of the number of equal layers, of which two are enough."""
 
 
 def _huggings(kind: str) -> tuple[nn.Module, Any]:
@@ -241,7 +242,7 @@ FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
 """Hugging Face's kinds that take several images of one film."""
 
 
-# --- One after another, in a process of its own -----------------------------------------------------------------------
+# --- One after another, in a separate process -----------------------------------------------------------------------
 
 
 def read(kept: Path | None) -> list[Row]:
@@ -252,8 +253,8 @@ def read(kept: Path | None) -> list[Row]:
 
 
 def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
-    """Yield the rows of the networks of these names, in their order; those in the file `kept`, a row per line, are not
-    made again, and those that are made are added to it.
+    """Yield the rows of these networks, in order; rows in the file `kept`, one per line, are reused, and new ones are
+    added to it.
     """
     known = {row.name: row for row in read(kept)}
     worker = _Worker()
@@ -269,7 +270,7 @@ def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:
 
 
 def markdown(found: Sequence[Row], left_out: Sequence[str] = ()) -> str:
-    """Return the matrix as a page, which says how many were looked at, and at its end which were not yet."""
+    """Return the matrix as a page, with the number of networks viewed and, at its end, those still missing."""
     viewed, errors = sum(row.blocks > 0 for row in found), sum(row.traceback for row in found)
     lines = [*INTRODUCTION.splitlines(), ""]
     lines += [
@@ -294,20 +295,20 @@ def line(row: Row) -> str:
     return f"| {row.name} | {'(an error) ' if row.traceback else ''}{why.replace('|', ' ')} |"
 
 
-INTRODUCTION = """# What the gated view sees
+INTRODUCTION = """# Which networks can be viewed
 
-Made by `reslab doctor --networks --out docs/support-matrix.md`, and not by hand. The networks are untrained: all of
-torchvision's, a small one of each of timm's modules, and Hugging Face's image models by their default configs; these,
-and timm's of hundreds of millions of parameters, with two layers where all are equal. Each is viewed on a batch of two,
-where the view has to be the network bit for bit.
+Generated by `reslab doctor --networks --out docs/support-matrix.md`. The networks are untrained: all of
+torchvision's, a small one from each of timm's modules, and Hugging Face's image models with their default configs.
+Hugging Face's models, and timm's with hundreds of millions of parameters, have two layers where all are equal. Each
+network is viewed on a batch of two, on which the view must equal the network bit for bit.
 
-What is viewed can be given to `removal`, `random-removal` and `gradient-flow`, and to the analyses that need no blocks;
-a chain also to `paths`, `sampled-paths` and `reorder`. "Not split" counts the skips that no gate is on
-(`view.not_split` says where and why)."""
+A network with a view can be analysed by `removal`, `random-removal` and `gradient-flow`, and by the analyses that need
+no blocks; a chain also by `paths`, `sampled-paths` and `reorder`. "Not split" is the number of skips without a gate
+(`view.not_split` has their places and reasons)."""
 
 
 class _Worker:
-    """A process that looks at networks, and is replaced by another when it takes too long or dies."""
+    """A process that views networks, and is replaced when it takes too long or dies."""
 
     def __init__(self) -> None:
         self.process: Any = None
@@ -342,7 +343,7 @@ class _Worker:
 
 
 def _serve(pipe: Any, threads: int, seconds: int) -> None:
-    """Look at the networks of the names that come, until no more do."""
+    """View the networks whose names arrive, until there are no more."""
     torch.set_num_threads(threads)
     while True:
         try:
@@ -354,7 +355,7 @@ def _serve(pipe: Any, threads: int, seconds: int) -> None:
 
 
 def _limit(seconds: int) -> None:
-    """Have the system end this process where it takes more than looking at one network may."""
+    """Have the system end this process if it exceeds the limits for one network."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limits, macOS none that hold
         import resource
 

@@ -1,6 +1,4 @@
-"""Networks that are trained in order to be compared: without BatchNorm, and with a random choice of blocks in every
-step.
-"""
+"""Variants of networks for comparison: without BatchNorm, and with a random choice of blocks in every step."""
 
 from collections.abc import Callable
 
@@ -20,7 +18,7 @@ def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) ->
 
 
 class RandomBlocks(nn.Module):
-    """A residual network that in every training step runs some of its blocks only; in evaluation it is `network`.
+    """A residual network that runs only some of its blocks in every training step; in evaluation it is `network`.
 
     `draw` gives the gates of one step, `[n]`. Where their mean is 1, evaluation needs no rescaling: a block that is
     on with probability p has the gate 1/p (Huang et al. 2016 leave it at 1 and scale by p in evaluation; the scale is

@@ -1,5 +1,5 @@
-"""The zoo: names to networks. A model file under `paper/` or `successors/` declares `MODELS` and `REFERENCE`; the zoo
-finds it.
+"""The zoo: networks by name. Model files under `paper/` and `successors/` declare `MODELS` and `REFERENCE`, and are
+found automatically.
 """
 
 import inspect
@@ -68,9 +68,7 @@ def families() -> list[str]:
 
 
 def named(model: str, options: Mapping[str, Any]) -> str | None:
-    """Return the name that a network has in the catalogue, None if it has none: `named("cifar_resnet", {"depth": 56})`
-    is "resnet56".
-    """
+    """Return the name of a network in the catalogue, or None: `named("cifar_resnet", {"depth": 56})` is "resnet56"."""
     models, open_families, _ = _catalogue()
     if model in models:
         return None if options else model
@@ -104,18 +102,17 @@ def build(
     Args:
         name: one of `list_models`; an open family, as "cifar_resnet" with `depth=26`; or others' networks,
             "torchvision/NAME", "timm/NAME[.TAG]", "hf:ORG/NAME", "my_package.module:factory" or "my_file.py:factory".
-        weights: trained ones. "digits" takes those that come with the lab; "torchvision" or
-            "torchvision:IMAGENET1K_V2" torchvision's, and with them what torchvision does otherwise than the paper
-            (strides, widths); "pretrained" those of timm/NAME.TAG or hf:ORG/NAME; else it is a file, or a run's
-            directory. A file of this lab's brings its network's options with it, those that its data set gave too; one
-            that is not needs `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A), which its tensors cannot
-            tell.
+        weights: trained ones. "digits" are bundled; "torchvision" or "torchvision:IMAGENET1K_V2" are torchvision's, and
+            imply torchvision's departures from the paper (strides, widths); "pretrained" are those of timm/NAME.TAG or
+            hf:ORG/NAME; otherwise this is a file or the directory of a run. Reslab's files contain the network's
+            options, including those from its data set. Other files need `stride_in=` (ResNet's bottlenecks) or
+            `zero_pad=` (option A), which tensors cannot state.
         zero_pad: on which side the file's option A pads its zeros, "end" or "centred".
         head: the classifier in place of the file's, "fresh" or "none", as for networks trained without labels.
-        raw: of weights and their average in one file, take the weights.
+        raw: use the weights of a file that also holds their average.
         options: of the network, such as `num_classes=10, in_channels=1`.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> import torch
         >>> network = reslab.build("resnet56", num_classes=10, in_channels=1)
@@ -128,9 +125,7 @@ def build(
             or the weights do not fit.
     """
     if not isinstance(name, str):
-        raise WrongValueError(
-            f"a network is built by its name, such as 'resnet20', and this is of {type(name).__name__}"
-        )
+        raise WrongValueError(f"expected the name of a network, such as 'resnet20', got {type(name).__name__}")
     if weights is None:
         return fresh(name, options)
     from reslab.networks.pretrained import is_word, pretrained  # which builds through this module
@@ -148,11 +143,10 @@ def loaded(
     asked: Asked,
     otherwise: Mapping[str, Any] | None = None,
 ) -> tuple["Own", Fit, dict[str, Any]]:
-    """Return a network with a file's weights, how they fit, and the options that the file and `options` give;
-    `otherwise` are options where neither does.
+    """Return a network with a file's weights, their fit, and the options from the file and `options`; `otherwise` are
+    defaults.
 
-    What a file of this lab's says of its network is first held against its tensors, so that no memory is taken for what
-    it only claims.
+    The claims of reslab's own files are first compared with their tensors, so that a false claim allocates no memory.
 
     Raises:
         UserError: if there is no such network, or the weights do not fit it.
@@ -167,20 +161,20 @@ def loaded(
 
 
 def told_by(weights: WeightFile, name: str) -> dict[str, Any]:
-    """Return the options that a file tells of its network; where the network is another's, which takes none of them,
-    they are warned of.
+    """Return the options that a file states for its network; another library's network takes none of them, which causes
+    a warning.
     """
     told, known = weights.options(name), options(name)
     if "model" in weights.metadata:
         return told
     if untaken := {key: value for key, value in told.items() if known is None or key not in known}:
         facts = ", ".join(f"{key} {value}" for key, value in untaken.items())
-        warnings.warn(f"{weights.path} is for {facts}, and nothing tells whether {name} is so", stacklevel=2)
+        warnings.warn(f"{weights.path} is for {facts}; whether {name} is too is unknown", stacklevel=2)
     return {key: value for key, value in told.items() if key not in untaken}
 
 
 def own(name: str, options: Mapping[str, Any]) -> "Own":
-    """Return a freshly initialised network, and what its factory gives with it, if it has one.
+    """Return a freshly initialised network, and the extras of its factory, if any.
 
     Raises:
         UserError: as `fresh`.
@@ -194,8 +188,8 @@ def is_factory(name: str) -> bool:
 
 
 def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """Return a freshly initialised network of whatever kind its name says; `options` are the network's alone, so that
-    none can name a file.
+    """Return a freshly initialised network of any source; `options` are only the network's, so that none can name a
+    file.
 
     Raises:
         UserError: if there is no such name, or no such network can be built with these options.
@@ -217,7 +211,7 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
         return make(name, dict(options))
     except UserError:
         raise
-    # what builders and torch say of options that do not fit
+    # errors of builders and torch for options that do not fit
     except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise WrongValueError(f"{name}: {error}") from error
     finally:
@@ -225,7 +219,7 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 MOST_MODULES = 20_000
-"""Beyond this, a depth is a slip of the hand; resnet1202 has a quarter of it."""
+"""More modules than this mean a typo in the depth; resnet1202 has a quarter of it."""
 
 
 def _build(name: str, options: dict[str, Any]) -> nn.Module:
@@ -233,7 +227,7 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     builders = {**models, **open_families}
     if Path(name).suffix in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin"):
         raise WrongValueError(
-            f"{name} is the name of a file; give it as the weights of a network: build('resnet20', weights={name!r})"
+            f"{name} is a file name; pass it as the weights of a network: build('resnet20', weights={name!r})"
         )
     if name not in builders:
         raise UnknownNameError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
@@ -246,16 +240,14 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def options(name: str) -> list[str] | None:
-    """Return the options that a network of the catalogue takes; None for one of another name, whose options are for
-    others to know.
-    """
+    """Return the options of a network of the catalogue; None for others, whose options are unknown."""
     models, open_families, _ = _catalogue()
     builder = models.get(name) or open_families.get(name)
     return None if builder is None else list(inspect.signature(builder).parameters)
 
 
 def input_shape(network: nn.Module) -> tuple[int, int, int]:
-    """Return the (channels, height, width) that a network's paper gives it; 3×224×224 for networks that do not say."""
+    """Return the input (channels, height, width) of a network's paper; 3×224×224 by default."""
     return getattr(network, "input_shape", (3, 224, 224))
 
 
@@ -280,5 +272,5 @@ def describe(name: str) -> Description:
 
 
 def reference(name: str) -> Reference:
-    """Return what a named network should measure, without building it."""
+    """Return the reference figures of a named network, without building it."""
     return _catalogue()[2][name]

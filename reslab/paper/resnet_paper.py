@@ -73,7 +73,7 @@ def make_shortcut(
         ValueError: if there is no such option.
     """
     if option not in ("A", "B", "C"):
-        raise ValueError(f"no shortcut option {option!r}; there are 'A', 'B' and 'C' (2015, section 4.1)")
+        raise ValueError(f"no shortcut option {option!r}; known: 'A', 'B' and 'C' (2015, section 4.1)")
     changes = stride != 1 or in_channels != out_channels
     if option == "C" or (option == "B" and changes):
         return project(in_channels, out_channels, stride)
@@ -200,7 +200,7 @@ class PreActivation(nn.Module):
 
     def weights(self, a: Images) -> Maps:
         """Return the branch after its first activation."""
-        raise TypeError("a PreActivation unit is basic or bottleneck")
+        raise TypeError("a PreActivation unit must be basic or bottleneck")
 
     def forward(self, x: Images) -> Maps:
         """Return `x + F(a)`, or `shortcut(a) + F(a)` where the shape changes, with `a = relu(bn(x))`."""
@@ -351,7 +351,7 @@ IMAGENET_BLOCKS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),  # 2016 only: 152 with 16 more units on the 28×28 maps
 }
-"""Blocks a stage (2015, Table 1; 2016, section 5); basic up to 34 layers, bottlenecks beyond."""
+"""Blocks per stage (2015, Table 1; 2016, section 5); basic up to 34 layers, bottlenecks beyond."""
 
 
 def cifar_stages(depth: int, block: BlockKind) -> list[tuple[int, int]]:
@@ -417,7 +417,7 @@ def _resnet(
     if stem not in ("imagenet", "cifar"):
         raise ValueError(f"stem must be 'imagenet' or 'cifar', got {stem!r}")
     if stem == "cifar" and pool != "padded":
-        raise ValueError(f"the CIFAR stem has no pooling that could be {pool!r}")
+        raise ValueError(f"pool={pool!r} does not apply: the CIFAR stem has no pooling")
     make = _v1(depth >= 50, shortcut, stride_in)
     return ResNet(stem, make, make, imagenet_stages(depth), num_classes, in_channels, pool)
 

@@ -23,7 +23,7 @@ Tensors = dict[str, Tensor]
 StrideIn = Literal["1x1", "3x3"]
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Blocks a stage (He et al. 2015, Table 1); 18 and 34 are of basic blocks, the deeper ones of bottlenecks."""
+"""Blocks per stage (He et al. 2015, Table 1); 18 and 34 are of basic blocks, the deeper ones of bottlenecks."""
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # of the running statistics: new = 0.9 old + 0.1 batch
@@ -297,7 +297,7 @@ def from_state_dict(state: Mapping[str, Tensor], depth: int) -> tuple[Tensors, T
     wanted = param_shapes | stat_shapes
     for name in state:
         if name not in wanted:
-            raise ValueError(f"{name!r} is not an entry of a ResNet-{depth}")
+            raise ValueError(f"{name!r} does not belong to a ResNet-{depth}")
     for name, shape in wanted.items():
         if name not in state:
             raise ValueError(f"{name!r} is missing from the state dict; a ResNet-{depth} needs it")

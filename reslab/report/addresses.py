@@ -1,9 +1,9 @@
-"""Addresses within the page: a view or a claim is found under its own name, `#lesion` or `#lesion.plain-breaks`."""
+"""Addresses within the page: a view or a claim is addressed by its name, `#lesion` or `#lesion.plain-breaks`."""
 
 import re
 
 VIEWS = ("start", "ledger", "explorer", "tour", "chapter", "play", "main", "contents")
-"""What no study can be called."""
+"""Names that studies cannot have."""
 
 
 class Addresses:
@@ -17,7 +17,7 @@ class Addresses:
         return name in self._taken
 
     def take(self, name: str) -> str:
-        """Return the address of what has this name: the name itself, or, if it is taken, with a number."""
+        """Return an address for a name: the name itself or, if it is taken, with a number."""
         plain = re.sub(r"[^\w.-]+", "-", name.lower()).strip("-") or "study"
         address, number = plain, 1
         while address in self._taken:

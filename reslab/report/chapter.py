@@ -1,5 +1,5 @@
-"""The chapter as a section of the page: Markdown to HTML, with every claim's id a link to its evidence, its pictures in
-it, and what it folds away folded.
+"""The chapter as a section of the page: Markdown is turned into HTML with embedded pictures and folded parts, and every
+claim's id links to its evidence.
 """
 
 import re
@@ -18,13 +18,13 @@ CHAPTERS = {
 
 FOLD = re.compile(r"<p>&lt;details&gt;&lt;summary&gt;(.*?)&lt;/summary&gt;</p>\n")
 FOLD_END = "<p>&lt;/details&gt;</p>\n"
-"""What folds a part of the chapter away: of all HTML, only this passes the Markdown."""
+"""HTML that folds a part of the chapter, the only HTML allowed in its Markdown."""
 
 
 @dataclass
 class Chapter:
-    """The chapter in one language: its HTML, its sections' addresses and titles, and its pictures' SVG by the names
-    that the HTML has for them.
+    """The chapter in one language: its HTML, its sections' addresses and titles, and its pictures' SVG by their names
+    in the HTML.
     """
 
     html: Markup = field(default_factory=Markup)
@@ -33,11 +33,11 @@ class Chapter:
 
 
 def chapter(evidence: Mapping[str, str]) -> dict[str, Chapter]:
-    """Return the chapter in every language, given where in the page the claims' evidence is: claim id -> anchor.
+    """Return the chapter in every language, given the anchor of each claim's evidence.
 
-    The page has a heading of its own over it, so its title goes and its headings are one level lower. The page travels
-    alone: links within the project go, too, and pictures come into it, as far as they are there (those of the results
-    are no part of an installed package: their descriptions stand in their places).
+    The page adds its own heading, so the chapter's title is removed and its headings are one level lower. The page must
+    be self-contained: links within the project are removed, and pictures are embedded if present. Pictures of results
+    are not part of an installed package, and are replaced by their descriptions.
     """
     return {
         language: rendered(path.read_text(encoding="utf-8"), language, evidence) for language, path in CHAPTERS.items()
@@ -88,7 +88,7 @@ def rendered(text: str, language: str, evidence: Mapping[str, str]) -> Chapter:
 
 
 def _only_links(tokens: list[Token]) -> bool:
-    """Return whether a paragraph has links and nothing but dots between them: the chapter's ways to other files."""
+    """Return whether a paragraph consists of links with dots between them: the chapter's links to other files."""
     depth, outside = 0, ""
     for token in tokens:
         depth += token.nesting if token.type.startswith("link_") else 0
@@ -97,7 +97,7 @@ def _only_links(tokens: list[Token]) -> bool:
 
 
 def _without_local_links(tokens: list[Token]) -> list[Token]:
-    """Return inline tokens without the links that lead nowhere outside of the project; their texts stay."""
+    """Return inline tokens without links within the project; their texts stay."""
     kept, local = [], False
     for token in tokens:
         if token.type == "link_open":

@@ -1,4 +1,4 @@
-"""Which colour a network has: the same one in every picture, safe for colour-blind eyes."""
+"""The colours of networks: the same in every picture, and safe for colour-blind readers."""
 
 import re
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ COLOURS = (
     "#8C5A2B",
     "#747C85",
 )
-"""Colours that stay apart for colour-blind eyes: those of Okabe & Ito (2008), the light ones darkened so that a line is
-seen on paper (3 to 1, WCAG 1.4.11), then four for pictures of more than eight series; dashes and marks tell curves
-apart too. The seventh, black, is the ink.
+"""Colours that stay apart for colour-blind eyes: those of Okabe & Ito (2008), the light ones darkened so that lines are
+visible on white (3 to 1, WCAG 1.4.11), then four for pictures with more than eight series; dashes and marks distinguish
+curves too. The seventh, black, is the text's colour.
 """
 
 FAMILIES = {
@@ -31,11 +31,13 @@ FAMILIES = {
     r"plain": (1, 4),
     r"residual|\bresnet\b|\bv1\b": (0, 5),
 }
-"""The colours of a family of networks, by a pattern in its English name: the first of a picture has the first."""
+"""The colours of a family of networks, by a pattern in its English name; the first series of a picture has the
+first.
+"""
 
 
 OTHERS = (6, 3, 10, 11, 8, 7, 9, 2, 4, 5, 1, 0)
-"""The colours of series that are no network's, the first of a picture first; those of networks come last."""
+"""The colours of series that are not networks, in order of use; networks' colours come last."""
 
 
 def colours(names: Sequence[str]) -> list[int]:
@@ -50,7 +52,7 @@ def colours(names: Sequence[str]) -> list[int]:
 
 
 def palette() -> list[tuple[str, str]]:
-    """Return each colour as it is on light and on dark ground, where it is lighter; the ink is the text's."""
+    """Return each colour for light and for dark backgrounds, where it is lighter; black is the text's colour."""
     return [("#1c2126", "#e4e7ea") if colour == "#000000" else (colour, _lighter(colour)) for colour in COLOURS]
 
 

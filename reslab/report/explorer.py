@@ -1,4 +1,4 @@
-"""The network explorer's data: every network it offers, as layers from which the page computes shapes, parameters and
+"""The network explorer's data: the layers of every network, from which the page computes shapes, parameters and
 multiply-adds at any size.
 
 `python -m reslab.report.explorer` measures the zoo again and writes `explorer.json`, which the page embeds: building
@@ -28,8 +28,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "shortcut": ("A", "B", "C"),
     "stride_in": ("1x1", "3x3"),
 }
-"""The options that change a network's layers, with their values; a network offers those that its builder takes, only a
-family its block.
+"""The options that change a network's layers, with their values; a network offers those of its builder, and only a
+family offers its block.
 """
 
 FAMILIES = ("cifar_resnet", "cifar_plain", "cifar_preresnet")
@@ -61,13 +61,13 @@ def offered() -> list[str]:
 
 
 class _Tables:
-    """What designs share: each distinct block, row and design once, by number."""
+    """Tables shared by designs: each distinct block, row and design once, by number."""
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, int]] = {"blocks": {}, "rows": {}, "designs": {}}
 
     def number(self, table: str, value: Any) -> int:
-        """Return the value's number in a table, into which it goes if it is new."""
+        """Return the value's number in a table, after adding it if it is new."""
         known = self._tables[table]
         return known.setdefault(json.dumps(value, ensure_ascii=False), len(known))
 
@@ -150,7 +150,7 @@ def _rows(network: "nn.Module", tables: _Tables) -> list[tuple[str, str, list[li
 
 
 def _blocks(stage: "nn.Module") -> "Iterator[nn.Module]":
-    """Yield the blocks of a stage; one that is no sequence of blocks is one itself."""
+    """Yield the blocks of a stage; a stage that is not a sequence of blocks is a block itself."""
     from torch import nn
 
     if isinstance(stage, nn.Sequential) and not any(isinstance(layer, nn.Conv2d | nn.Linear) for layer in stage):
@@ -191,17 +191,13 @@ def _side(size: Any) -> int:
 
 
 def _path(name: str) -> str:
-    """Return which images a convolution sees: those on the main path, the block's input (side), or their mean
-    (squeeze).
-    """
+    """Return the input of a convolution: the main path, the block's input (side), or the mean (squeeze)."""
     parts = name.split(".")
     return "side" if {"downsample", "proj"} & set(parts) else "squeeze" if {"fc1", "fc2"} & set(parts) else "main"
 
 
 def _shortcut(block: "nn.Module") -> str:
-    """Return what adds a block's input to its branch: identity, padding (option A) or projection; nothing, or the
-    features that are appended.
-    """
+    """Return the kind of a block's shortcut: identity, padding (option A), projection, none, or concatenation."""
     from torch import nn
 
     shortcut = getattr(block, "downsample", getattr(block, "proj", None))

@@ -104,7 +104,7 @@ def draw(picture: Chart, language: str) -> "Figure":
 
 
 def _finish(axes: "Axes", picture: Chart, language: str, *, first: bool) -> None:
-    """Draw what a panel has besides its series: scales, bands and marks."""
+    """Draw a panel's scales, bands and marks."""
     if picture.log_x:
         axes.set_xscale("log")
     if picture.kind in GRIDS:
@@ -121,7 +121,7 @@ def _finish(axes: "Axes", picture: Chart, language: str, *, first: bool) -> None
     def at(x: Any, reach: float = 0.0) -> float:
         return names.index(x) + reach if isinstance(x, str) else x
 
-    def placed(*ends: Any) -> bool:  # a name that is none of the picture's has no place in it
+    def placed(*ends: Any) -> bool:  # names that are not in the picture are skipped
         return all(x in names for x in ends if isinstance(x, str))
 
     above: Json = {"transform": axes.get_xaxis_transform(), "ha": "center", "fontsize": 8}
@@ -214,5 +214,5 @@ def _bars(axes: "Axes", picture: Chart, series: Series, y: list[float], style: J
 
 
 def _plain(text: str) -> str:
-    """Return a text whose dollars are dollars: matplotlib reads mathematics between two of them."""
+    """Return a text with escaped dollars, as matplotlib reads mathematics between two of them."""
     return text.replace("$", r"\$")

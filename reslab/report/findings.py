@@ -1,4 +1,4 @@
-"""A picture's heading: what it shows, where the ledger bears it out, and else what it is a picture of."""
+"""A picture's heading: its finding if the ledger supports it, and otherwise its title."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ FILE = Path(__file__).parent / "findings.toml"
 
 @cache
 def findings() -> list[dict[str, Any]]:
-    """Return every finding: its study, its chart's beginning, the verdicts that it rests on, and its words."""
+    """Return every finding: study, beginning of the chart's title, required verdicts, and text."""
     known: list[dict[str, Any]] = tomllib.loads(FILE.read_text(encoding="utf-8"))["findings"]
     return known
 
 
 def finding(study: str, chart: Chart, verdicts: Mapping[str, str | None]) -> Text | None:
-    """Return what a study's chart shows, given the claims' verdicts by their ids; None where they are others."""
+    """Return the finding of a study's chart, given the claims' verdicts by id; None if the verdicts differ."""
     return finding_of(study, chart.title["en"], verdicts)
 
 

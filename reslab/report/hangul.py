@@ -1,4 +1,6 @@
-"""Hangul for machines that have none: a font in the package, of which a page carries the characters that it uses."""
+"""Hangul for machines without a Korean font: a font in the package, from which a page embeds the characters that it
+uses.
+"""
 
 import base64
 import io
@@ -16,7 +18,7 @@ _HANGUL = re.compile("[\u3131-\u318e\uac00-\ud7a3]")
 
 
 def font_face(page: str) -> str:
-    """Return the CSS rule that carries the font's part that a page uses, or nothing for a page without Hangul."""
+    """Return the CSS rule that embeds the characters of a page, empty for a page without Hangul."""
     from fontTools import subset
     from fontTools.ttLib import TTFont
 
@@ -40,7 +42,7 @@ def font_face(page: str) -> str:
 
 @contextmanager
 def matplotlib_draws_hangul() -> Iterator[None]:
-    """Draw Hangul with the package's font while it lasts, and the text of SVG as shapes, so that it reads anywhere."""
+    """Draw Hangul with the package's font, and the text of SVG as shapes, so that it is readable everywhere."""
     import matplotlib
     from matplotlib.font_manager import fontManager
 

@@ -1,4 +1,4 @@
-"""The ledger on the page: what is known of each claim, as a forest plot per section of the chapter."""
+"""The ledger on the page: the evidence for each claim, as a forest plot per section of the chapter."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from reslab.report.records import StudyRecord
 from reslab.report.units import claim_in_percent, effect_and_interval
 
 BEYOND: Text = {"ko": "이 장 밖의 주장", "en": "Beyond the chapter"}
-"""What claims of no section stand under."""
+"""The heading of claims without a section."""
 
 WIDTH, TOP, STEP = 320, 14, 9
-"""Of a claim's picture: how wide it is, where the diamond's middle is, and how far below it each set of seeds is."""
+"""Measures of a claim's picture: its width, the height of the diamond, and the distance to each set of seeds below."""
 
 
 def sections(known: Sequence[Evidence], anchors: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the ledger's sections in the chapter's order: a title, and a row per claim, given where in the page the
-    claims' evidence is.
+    """Return the ledger's sections in the chapter's order: a title, and a row per claim, given the address of each
+    claim's evidence.
     """
     titles: list[tuple[str | None, Text]] = [*SECTIONS.items(), (None, BEYOND)]
     found = [
@@ -34,7 +34,7 @@ def sections(known: Sequence[Evidence], anchors: Mapping[str, str]) -> list[dict
 
 
 def row(known: Evidence, anchors: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the ledger shows of a claim."""
+    """Return the ledger's row for a claim."""
     verdict = known.headline or undecided(known.claim)
     return {
         "claim": claim_in_percent(verdict),
@@ -50,12 +50,12 @@ def row(known: Evidence, anchors: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _date(known: Evidence) -> str:
-    """Return the day on which the newest of a headline's sets of seeds was registered; none of these, nothing."""
+    """Return the date of registration of the newest set behind a headline; empty if none is registered."""
     return max((one.origin.date[:10] for scale in known.scales[:1] for one in scale.pooled), default="")
 
 
 def _scales(known: Evidence) -> list[tuple[Text, str]]:
-    """Return the scales that a claim was measured at, and what was found at those beside the headline's."""
+    """Return the scales at which a claim was measured, and the findings at those other than the headline's."""
     if known.claim.kind != "statistical":
         return []
     found = [(wording.scale(scale.origin), scale) for scale in known.scales if scale.sets]
@@ -64,8 +64,8 @@ def _scales(known: Evidence) -> list[tuple[Text, str]]:
 
 
 def forest(known: Evidence) -> dict[str, Any] | None:
-    """Return where the parts of a statistical claim's picture are: the headline's diamond, its sets of seeds under it,
-    zero, the margin and the paper's effect; None where nothing has an interval.
+    """Return the positions in a statistical claim's picture: the headline's diamond, its sets of seeds below, zero, the
+    margin and the paper's effect; None if nothing has an interval.
     """
     found = bar(known.claim, known.headline) if known.headline and known.claim.kind == "statistical" else None
     if found is None or known.headline is None:
@@ -123,8 +123,8 @@ def said_of(verdict: Verdict, more: Sequence[Words] = ()) -> list[Words]:
 def of_record(
     record: Record, known: Sequence[Evidence], sets: Sequence[SeedSet], addresses: Addresses
 ) -> list[dict[str, Any]]:
-    """Return what a study's view shows of each of its record's claims: its address, the headline of all that is known,
-    and, where that is another, what the record itself says.
+    """Return a study's view of each of its claims: its address, the headline of all evidence, and the record's own
+    verdict if it differs.
     """
     by_id = {each.claim.id: each for each in known}
     own = {one.verdict.id: one for one in sets if any(one.verdict is claim for claim in record.claims)}
@@ -136,7 +136,7 @@ def _of_claim(verdict: Verdict, known: Evidence, own: SeedSet | None, addresses:
     badge = next((wording.scale(scale.origin) for scale in known.scales if scale.sets), None)
     alike = all(getattr(verdict, name) == getattr(headline, name) for name in ("verdict", "effect", "interval", "n"))
     return {
-        "first": verdict.id if verdict.id in addresses else None,  # where another record of the study has it already
+        "first": verdict.id if verdict.id in addresses else None,  # if another record of the study has it already
         "address": addresses.take(verdict.id),
         "claim": claim_in_percent(headline),
         "reason": wording.reason(headline, percent=True),
@@ -155,14 +155,14 @@ def _said(verdict: Verdict, more: Sequence[Words]) -> list[Words]:
 
 
 def _stands(one: SeedSet, now: Claim) -> list[Words]:
-    """Return how a set's verdict stands, given the claim as it is now."""
+    """Return the standing of a set's verdict for the current claim."""
     stands = [] if one.verdict.kind != "statistical" else [wording.standing(one.standing)]
     stands += [] if one.why is None else [wording.why_exploratory(one.why)]
     return stands if one.of(now) else [*stands, wording.standing("changed")]
 
 
 def studies_of(ledger: Ledger, known: Sequence[Evidence]) -> list[StudyRecord]:
-    """Return a ledger's studies, whose claims are the headlines; nothing else of them is known."""
+    """Return a ledger's studies with the headlines as their claims, as nothing else is known of them."""
     return [
         StudyRecord(
             Record(

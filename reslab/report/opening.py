@@ -17,7 +17,7 @@ RESULTS = (
     "degradation.residual-trains-better",
     "gradient_flow.skips-alone-keep-gradients",
 )
-"""The claims that tell the story: deeper is worse, shortcuts mend it, but not all by themselves."""
+"""The claims of the story: deeper is worse, shortcuts help, but not alone."""
 
 KINDS: dict[str, Text] = {
     "statistical": {"ko": "잰 주장", "en": "measured"},
@@ -43,7 +43,7 @@ def start(studies: Sequence[StudyRecord], known: Sequence[Evidence], anchors: Ma
 
 
 def results(known: Sequence[Evidence]) -> list[Evidence]:
-    """Return three measured claims that are decided: those of the story, and then those whose evidence stands best."""
+    """Return three decided statistical claims: those of the story, then those with the best evidence."""
     decided = [
         each
         for each in known
@@ -55,9 +55,7 @@ def results(known: Sequence[Evidence]) -> list[Evidence]:
 
 
 def counts(known: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Return how many claims of each kind there are that have a verdict, and how many of each came to what, those that
-    have none last.
-    """
+    """Return the number of claims with a verdict of each kind, and of each verdict; those without a verdict last."""
     found = []
     for kind, word in KINDS.items():
         members = [each.headline or undecided(each.claim) for each in known if each.claim.kind == kind]

@@ -1,4 +1,4 @@
-"""What a page carries deflated, since it is large and not looked at first: `templates/packed.js` unpacks it."""
+"""Compression of large parts of a page that are not shown first; `templates/packed.js` decompresses them."""
 
 import base64
 import zlib

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from reslab.analysis.torchvision_tour import Tour
 
 BESIDE = "play.html"
-"""The playground's own page, which a page without a playground leads to if it is beside it."""
+"""The playground's page, to which a page without a playground links if it is beside it."""
 
 _FONT = "/* the page's Hangul */"
 
@@ -45,12 +45,11 @@ def write_report(
     tour: "Callable[[], Tour] | None" = None,
     play: Json | None = None,
 ) -> Path:
-    """Write the page for these study directories to `out` and return its path; given a tour of torchvision, with that
-    and the whole chapter; given a playground (`reslab.report.playground.playground`), with that. Without directories it
-    is of the ledger that comes with the lab.
+    """Write the page for these study directories to `out` and return its path. With a tour of torchvision it includes
+    that and the whole chapter; with a playground (`reslab.report.playground.playground`) it includes that.
 
-    What the lab's own ledger knows of the studies' claims counts too: a claim's headline is of all that is known.
-    Studies stand in the chapter's order, whatever order they are given in.
+    Without directories it shows the bundled ledger. The bundled ledger's evidence counts too: a claim's headline is
+    about all of it. Studies are shown in the chapter's order.
 
     Raises:
         UserError: if a directory holds neither a readable `study.json` nor trials.
@@ -116,8 +115,8 @@ def _environment() -> Environment:
 
 
 def _found(directories: Sequence[Path]) -> tuple[list[StudyRecord], list[SeedSet]]:
-    """Return the directories' studies, and the sets of seeds that are known of their claims: the lab's own and theirs,
-    each once.
+    """Return the directories' studies, and the sets of seeds for their claims: the bundled ones and theirs, each
+    once.
     """
     if not directories:
         return [], list(shipped().sets)
@@ -129,7 +128,7 @@ def _found(directories: Sequence[Path]) -> tuple[list[StudyRecord], list[SeedSet
 
 
 def place_in_chapter(study: StudyRecord) -> int:
-    """Return the place in the chapter of the section that most of a study's claims are in; a study without any comes
+    """Return the position in the chapter of the section of most of a study's claims; a study without claims comes
     last.
     """
     order = list(SECTIONS)
@@ -144,9 +143,7 @@ def section(
     sets: Sequence[SeedSet],
     addresses: Addresses,
 ) -> dict[str, Any]:
-    """Return what the page shows of one of its studies: its record, notes, pictures, final errors, claims, and the
-    small print.
-    """
+    """Return a study's part of the page: record, notes, pictures, final errors, claims and footnotes."""
     record = study.record
     first = next((trial.config for trial in study.trials if trial.config), {})
     details = [
@@ -173,6 +170,6 @@ def section(
 
 
 def dedent(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return numbered lines of code without the indentation that all of them have."""
+    """Return numbered lines of code without their common indentation."""
     common = min((len(line) - len(line.lstrip()) for _, line in lines), default=0)
     return [(number, line[common:]) for number, line in lines]

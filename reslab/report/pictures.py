@@ -18,13 +18,11 @@ from reslab.report.records import StudyRecord, Trial
 from reslab.report.units import chart_in_percent
 
 MOST = 12
-"""Curves in one picture: with more, none can be told from another."""
+"""The largest number of curves in one picture, as more cannot be distinguished."""
 
 
 def pictures(study: StudyRecord) -> list[Chart]:
-    """Return a study's pictures: those that its record holds, then the training curves and the final errors if it
-    trained.
-    """
+    """Return a study's pictures: those in its record, then training curves and final errors if it trained."""
     found = list(study.record.charts)
     curves, rows = _curves(study.trials), study.rows()
     if curves:
@@ -35,9 +33,7 @@ def pictures(study: StudyRecord) -> list[Chart]:
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
-    """Return the lines of metrics of each group's trials; of those that did not finish only where none of the group
-    did.
-    """
+    """Return the metrics of each group's trials; unfinished trials only if none of the group finished."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.metrics:
@@ -65,7 +61,7 @@ def _training(curves: dict[str, list[list[Json]]]) -> Chart:
                     "멈추는지 볼 것."
                 ),
                 "en": "The line is the mean over seeds, the band one standard deviation, "
-                "measured on the batches as they are learned from. "
+                "measured on the batches during training. "
                 "See which line ends lower.",
             },
             len(curves),
@@ -80,7 +76,7 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     shown = rows[:MOST]
     names: dict[str, Text] = {
         "train_error": {"ko": "훈련", "en": "training"},
-        "test_error": {"ko": "시험", "en": "test"},
+        "test_error": {"ko": "테스트", "en": "test"},
     }
     series = []
     for split, name in names.items():
@@ -110,7 +106,7 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
 
 
 def _shortened(caption: Text, count: int) -> Text:
-    """Return a caption that says if not every group is drawn."""
+    """Return a caption that states if not every group is drawn."""
     if count <= MOST:
         return caption
     return {
@@ -120,7 +116,7 @@ def _shortened(caption: Text, count: int) -> Text:
 
 
 def _clean(value: Any) -> Any:
-    """Return a value with None for every number that is not finite: JSON and charts have no other word for it."""
+    """Return a value with None for every number that is not finite, as JSON has no such numbers."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -154,8 +150,8 @@ def places(picture: Chart) -> list[Any]:
 
 
 def data_rows(picture: Chart) -> Iterator[tuple[Words, str, list[str]]]:
-    """Yield the rows of the table behind a picture: a series' name or none, an x, and for every series what it has
-    there; of a grid, a y.
+    """Yield the rows of the table behind a picture: an x and every series' value there; for a grid, the series' name, a
+    y and the value at every x.
     """
     if picture.kind in GRIDS:
         for series in picture.series:
@@ -177,9 +173,7 @@ def data_rows(picture: Chart) -> Iterator[tuple[Words, str, list[str]]]:
 
 
 def number_columns(table: Table) -> list[bool]:
-    """Return which of a table's columns are of numbers, perhaps with empty cells: head and cells of these are aligned
-    on the right.
-    """
+    """Return which columns of a table hold numbers, possibly with empty cells; they are aligned on the right."""
     return [any(isinstance(row[column], int | float) for row in table.rows) for column in range(len(table.columns))]
 
 
@@ -207,8 +201,8 @@ def embedded(value: Any) -> Markup:
 
 
 def marks(claim: Verdict) -> dict[str, float] | None:
-    """Return where a statistical claim's interval, effect, margin and zero are, on an axis from 0 to 300; None if it
-    has no interval.
+    """Return the positions of a statistical claim's interval, effect, margin and zero on an axis from 0 to 300; None if
+    it has no interval.
     """
     if claim.interval is None or claim.margin is None or claim.effect is None:
         return None

@@ -1,7 +1,7 @@
-"""The playground, in which trained networks run, with a gate on every block: a self-contained page of its own, or a
+"""The playground, in which trained networks run in the browser with a gate on every block: a self-contained page, or a
 view of the report.
 
-Its programs are the files of `play/`, one job each; here their networks and images are put into it.
+Its programs are the files of `play/`; here their networks and images are embedded.
 """
 
 import base64
@@ -33,7 +33,7 @@ MODULES = (
     "inside",
     "play",
 )
-"""The page's programs, each after those that it calls."""
+"""The page's programs, in order of dependency."""
 
 STEPS = (
     "#net={first}&image=0",
@@ -42,7 +42,7 @@ STEPS = (
     "#net={deepest}&off=layer1.2,layer2.2,layer3.2",
     "#net={first}&swap=layer2.1,layer2.2",
 )
-"""What there is to try, as links into the page, in the first network and the one of most blocks."""
+"""Suggested experiments as links into the page, for the first network and the one with most blocks."""
 
 _FONT = "/* the page's Hangul */"
 
@@ -50,8 +50,8 @@ LOADER = ChoiceLoader([PackageLoader("reslab.report"), PackageLoader("reslab.rep
 
 
 class Images(NamedTuple):
-    """Square grey images as they are stored, `[N, 1, H, H]` with levels from 0 to `levels`; their labels `[N]`; and the
-    mean and deviation that standardise what lies between 0 and 1.
+    """Stored square grey images, `[N, 1, H, H]` with levels from 0 to `levels`; their labels `[N]`; and the mean and
+    standard deviation that normalise values between 0 and 1.
     """
 
     stored: "Tensor"
@@ -67,7 +67,7 @@ def write_playground(networks: "Mapping[str, nn.Module]", images: Images, out: P
     Args:
         networks: by name, in pairs of a residual and a plain one whose blocks have the same names: CIFAR's networks of
             basic blocks, option A, one image channel, in the zoo's layout.
-        images: at the size that the networks see.
+        images: in the networks' input size.
         out: the page.
     """
     environment = Environment(loader=LOADER, autoescape=True, undefined=StrictUndefined)
@@ -80,7 +80,7 @@ def write_playground(networks: "Mapping[str, nn.Module]", images: Images, out: P
 
 
 def playground(networks: "Mapping[str, nn.Module]", images: Images) -> Json:
-    """Return what the templates of `play/` show of these networks and images."""
+    """Return the data of these networks and images for the templates of `play/`."""
     data = _data(networks, images)
     residual = [network for network in data["networks"] if network["residual"]]
     deepest = max(residual, key=lambda network: len(network["blocks"]))["name"]
@@ -120,7 +120,7 @@ def describe(network: "nn.Module") -> Json:
     """Return a network as `play/engine.js` reads it: its layers as `[inputs, outputs, stride]`, kernels and the
     classifier as float16, and what normalises each channel as a scale and a shift in float32.
 
-    Kernels are not scaled here: a network's weights come as float16, and would be rounded a second time.
+    Kernels are not scaled here, as the bundled float16 weights would be rounded a second time.
     """
     import torch
     from torch import nn

@@ -1,4 +1,4 @@
-"""What a study directory holds, read so that what is missing or broken is said and the rest is shown."""
+"""Reading a study directory: missing or broken files are reported, and the rest is shown."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,15 +26,16 @@ RESULTS_ONLY: Text = {
         "없다."
     ),
     "en": (
-        "Only the study's results (study.json) are here, and not the trials' own files (trial.json, metrics.jsonl): "
-        "there are no training curves."
+        "Only the study's results (study.json) are available, without the trials' own files (trial.json, "
+        "metrics.jsonl), "
+        "so there are no training curves."
     ),
 }
-"""The note of a study that came without its trials' directories."""
+"""The note for a study without its trials' directories."""
 
 
 class Line(shapes.Line):
-    """A line of a trial's metrics, as far as it is drawn."""
+    """The fields of a trial's metrics that are drawn."""
 
     epoch: Number
     train_error: float | None
@@ -42,7 +43,7 @@ class Line(shapes.Line):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as far as it got: its group, its lines of metrics, its `trial.json`, and its result if it has one."""
+    """One trial, finished or not: its group, metrics, `trial.json`, and result if any."""
 
     group: str
     metrics: list[Json]
@@ -52,7 +53,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study's record, its trials, and what is to be said of what is not there."""
+    """A study's record, its trials, and notes about missing parts."""
 
     record: Record
     trials: list[Trial]
@@ -68,7 +69,7 @@ class StudyRecord:
 
 
 def read_study(directory: Path) -> Record:
-    """Return a study's record, be it of today or of an earlier version.
+    """Return a study's record, of the current or an earlier version.
 
     Raises:
         UserError: if there is none, or it cannot be read.
@@ -76,24 +77,24 @@ def read_study(directory: Path) -> Record:
     try:
         record = read_json(directory / "study.json")
     except FileNotFoundError as error:
-        raise MissingError(f"{directory} holds no study.json; give the --out directory of a `reslab study`") from error
+        raise MissingError(f"{directory} has no study.json; give the --out directory of a `reslab study`") from error
     except (OSError, ValueError) as error:
         raise DamagedError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
-        raise DamagedError(f"{directory / 'study.json'} is no study's record; run the study again")
+        raise DamagedError(f"{directory / 'study.json'} is not the record of a study; run the study again")
     try:
         return Record.model_validate(migrated(record), strict=True)
     except ValidationError as error:
         raise DamagedError(
-            f"{directory / 'study.json'} is no study's record ({one_line(error)}); run the study again"
+            f"{directory / 'study.json'} is not the record of a study ({one_line(error)}); run the study again"
         ) from error
 
 
 def read_directory(directory: Path) -> StudyRecord:
-    """Return what a study's directory holds, be it finished or interrupted.
+    """Return the content of a study's directory, finished or interrupted.
 
     Raises:
-        UserError: if it holds neither a study nor trials, or its `study.json` cannot be read.
+        UserError: if it has neither a study nor trials, or its `study.json` cannot be read.
     """
     if (directory / "study.json").exists():
         return _finished(directory, read_study(directory))
@@ -131,7 +132,7 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
         notes.append(
             {
                 "ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.",
-                "en": f"{count} trials failed; the small print says why.",
+                "en": f"{count} trials failed; the reasons are under Details.",
             },
         )
     diverged = sum(trial.result is not None and trial.result.status == "diverged" for trial in trials)
@@ -143,8 +144,9 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
                     "들어 있다."
                 ),
                 "en": (
-                    f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with the "
-                    "errors of the network then."
+                    f"{diverged} trials diverged: they stopped when the loss was no longer finite, and count with "
+                    "their "
+                    "errors at that point."
                 ),
             }
         )
@@ -162,7 +164,7 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
         "아래는 지금까지의 기록이다. 같은 명령을 다시 실행하면 빠진 것만 마저 잰다.",
         "en": f"There is no study.json: the study stopped before its claims were decided. "
         f"{done} trials had finished and {started} had begun. "
-        "Below is what there is; the same command, run again, does only what is missing.",
+        "The records so far are below; run the same command again to complete the study.",
     }
     name = directory.resolve().name
     title: Text = {"ko": f"{name} (중단됨)", "en": f"{name} (interrupted)"}
@@ -170,7 +172,7 @@ def _interrupted(directory: Path, paths: list[Path]) -> StudyRecord:
 
 
 def read_trial(path: Path, group: str | None = None, result: Outcome | None = None) -> Trial:
-    """Return what a trial's directory holds; its group and its result as they are given, or else as the files say."""
+    """Return a trial from its directory; its group and result as given, or else from the files."""
     config = _read(path / TRIAL, TrialFile)
     if group is None:
         settings = config.get("config", {})

@@ -1,7 +1,7 @@
 """The page's first picture: four networks, plain and residual, shallow and deep, as they train.
 
-`python -m reslab.report.story TRIALS DATE` makes `story.json` of finished trials' directories and the day they ran, and
-the page embeds it; a page of a study that trained the four itself shows the reader's own.
+`python -m reslab.report.story TRIALS DATE` writes `story.json` from finished trials' directories and their date, and
+the page embeds it. The page of a study that trained the four networks shows that study's curves.
 """
 
 import json
@@ -26,10 +26,10 @@ NETWORKS = {
     "resnet-20": ("cifar_resnet", 20),
     "resnet-56": ("cifar_resnet", 56),
 }
-"""The four, with the models and depths that they are."""
+"""The four networks, with their models and depths."""
 
 DASHES = {"plain-20": "7 4", "resnet-20": "7 4"}
-"""The shallow ones' lines, so that colour is not all that tells them apart."""
+"""The line style of the shallow ones, so that colour is not the only difference."""
 
 
 class Size(NamedTuple):
@@ -43,13 +43,11 @@ SIZES = {"wide": Size(700, 330), "narrow": Size(345, 300)}
 LEFT, RIGHT, TOP, BOTTOM = 46, 132, 12, 40
 """Room around the curves: for the error's numbers, the names, and the epochs."""
 APART = 19
-"""How far apart the names are at least, so that none covers another."""
+"""The smallest distance between names, so that none covers another."""
 
 
 def story(studies: Sequence[StudyRecord]) -> Json:
-    """Return the curves of the four networks: of the first study that trained all four, else those that come with the
-    lab.
-    """
+    """Return the curves of the four networks: from the first study that trained all four, else the bundled ones."""
     for study in studies:
         found = curves(study.trials)
         if found is not None:
@@ -59,8 +57,8 @@ def story(studies: Sequence[StudyRecord]) -> Json:
 
 
 def curves(trials: Iterable[Trial]) -> Json | None:
-    """Return the mean and standard deviation over seeds, in %, of each network's training error by epoch, and what was
-    trained on what and when; None where not all four were trained to the end, all of them alike, and measured.
+    """Return the mean and standard deviation over seeds, in %, of each network's training error by epoch, and the data
+    and date; None unless all four were trained to the end, in the same way, with metrics.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -82,7 +80,9 @@ def curves(trials: Iterable[Trial]) -> Json | None:
 
 
 def _name(config: Json) -> str | None:
-    """Return what a trial's network is called here; None of any other, be it another in one option alone."""
+    """Return the name of a trial's network among the four; None for any other, even if it differs in a single
+    option.
+    """
     options = {"block": "basic", **(config.get("options") or {})}
     known = {name: (model, {"block": "basic", "depth": depth}) for name, (model, depth) in NETWORKS.items()}
     return next((name for name, each in known.items() if each == (config.get("model"), options)), None)
@@ -98,7 +98,7 @@ def _summary(trials: Sequence[Trial]) -> Json:
 
 
 def drawing(told: Json, size: Size) -> Markup:
-    """Return a story as SVG, its names beside the curves' ends; both languages are in it, and the page shows one."""
+    """Return a story as SVG, with names beside the curves' ends; it contains both languages, and the page shows one."""
     epochs = told["epochs"]
     first, last = min(epochs), max(epochs)
 
@@ -151,7 +151,7 @@ def _grid(size: Size, x: Any, y: Any, epochs: Sequence[float]) -> str:
 
 
 def dodged(places: dict[str, float], lowest: float) -> dict[str, float]:
-    """Return heights of names near these, at least `APART` from one another and none below the lowest."""
+    """Return heights for names near these, at least `APART` from each other, and none below the lowest."""
     found: dict[str, float] = {}
     floor = lowest
     for name, place in sorted(places.items(), key=lambda each: -each[1]):

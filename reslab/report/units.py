@@ -1,6 +1,4 @@
-"""How a reader sees a record's numbers: error rates in %, though records hold fractions, and effects with as many
-digits as mean something.
-"""
+"""Units for display: error rates in %, while records store fractions, and effects with their significant digits."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +8,8 @@ from reslab.ledger.record import Chart, Series, Table, Value, Verdict
 
 
 def claim_in_percent(claim: Verdict) -> Verdict:
-    """Return a claim about error rates with its effect, interval and margin in percentage points; any
-    other as it is.
+    """Return a claim about error rates with its effect, interval and margin in percentage points; any other
+    unchanged.
     """
     if not claim.rate:
         return claim
@@ -28,7 +26,7 @@ def claim_in_percent(claim: Verdict) -> Verdict:
 
 
 def chart_in_percent(chart: Chart) -> Chart:
-    """Return a chart whose heights are error rates with them in %; any other as it is."""
+    """Return a chart of error rates in %; any other unchanged."""
     if not chart.rate:
         return chart
     y = {"ko": f"{chart.y['ko']} (%)", "en": f"{chart.y['en']} (%)"}
@@ -36,13 +34,13 @@ def chart_in_percent(chart: Chart) -> Chart:
 
 
 RATES = {"training error": "%", "test error": "%", "test − training error": "points"}
-"""Columns of tables that hold error rates as fractions, with the unit that they are shown in; any that holds percent
-says so in its name.
+"""Columns of tables that hold error rates as fractions, with their unit for display; columns in percent have it in
+their name.
 """
 
 
 def table_in_percent(table: Table) -> Table:
-    """Return a table with its columns of error rates in percent; any other as it is."""
+    """Return a table with its columns of error rates in percent; other columns unchanged."""
     units = [RATES.get(column if isinstance(column, str) else column["en"]) for column in table.columns]
     if not any(units):
         return table
@@ -73,8 +71,8 @@ def _hundredfold(value: float | None) -> float | None:
 
 
 def effect_and_interval(effect: float, interval: Sequence[float] | None) -> list[str]:
-    """Return an effect and the ends of its interval with decimals down to a hundredth of the interval's width; alone,
-    to a hundredth of itself.
+    """Return an effect and its interval with decimals down to a hundredth of the interval's width; an effect alone, to
+    a hundredth of itself.
     """
     values = [effect, *(interval or ())]
     size = max(values) - min(values) or abs(effect)

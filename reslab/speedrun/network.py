@@ -1,10 +1,9 @@
-"""A residual network, and the recipe that trains it, for the most accuracy in the fewest seconds of an ordinary
-processor.
+"""A residual network, and the recipe that trains it, for the highest accuracy in the shortest time on an ordinary CPU.
 
 What it takes from others: whitened patches (D. Page 2019, "How to train your ResNet" 8); BatchNorm with fast statistics
 and no scale, label smoothing, mirroring every other epoch, the scale of the logits, Muon and the other rates (K. Jordan
-2024, arXiv:2404.00498, and airbench94_muon.py in github.com/KellerJordan/cifar10-airbench); fewer multiplications a
-convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is its own. log/ has what was tried, and what it gave on
+2024, arXiv:2404.00498, and airbench94_muon.py in github.com/KellerJordan/cifar10-airbench); fewer multiplications per
+convolution (Lavin, Gray 2016, arXiv:1509.09308). The network is new. log/ lists what was tried, with the results on
 held-out images.
 """
 
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 BATCH_SIZE = 250
 EPOCHS = 11.0
 WIDTHS = (64, 256, 256)
-FILTER_RATE = 0.085  # by how much a step turns a filter, at first; all rates fall to 0 in a straight line
+FILTER_RATE = 0.085  # the initial turn of a filter per step; all rates fall linearly to 0
 FILTER_MOMENTUM = 0.6
 BIAS_RATE, HEAD_RATE, MOMENTUM = 0.053, 0.67, 0.85  # for gradients summed over the batch
-WEIGHT_DECAY = 2e-6  # an image, of biases and head
+WEIGHT_DECAY = 2e-6  # per image, of biases and head
 LABEL_SMOOTHING = 0.2
-WHITENING_BIAS = 0.375  # the part of the training in which the whitened patches' bias learns
+WHITENING_BIAS = 0.375  # the fraction of training in which the whitening layer's bias learns
 
 
 class SpeedResNet(Sprinter):
@@ -101,7 +100,9 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
 def descend(
     network: Sprinter, filter_rate: float, batches: Batches, fabric: "Fabric", epochs: float, report: Report
 ) -> None:
-    """Train a network: the filters of its convolutions by Muon, what else learns by SGD with Nesterov's momentum."""
+    """Train a network: the filters of its convolutions with Muon, all other parameters with SGD and Nesterov
+    momentum.
+    """
     filters = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     decay = WEIGHT_DECAY * batches.batch_size

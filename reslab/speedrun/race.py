@@ -1,4 +1,4 @@
-"""Sprints, each in a process of its own, one after another in turn, and timed from outside and from inside."""
+"""Races: sprints of the contenders in alternation, each in a separate process, timed from outside and from inside."""
 
 import multiprocessing
 import time
@@ -42,8 +42,8 @@ CONTENDERS = {"speedrun": speedrun.CONTENDER, "airbench94": airbench.SGD, "airbe
 
 
 def run(config: SprintConfig, root: Path, progress: Progress) -> Json:
-    """Return the result of a sprint, which is run now if it has none yet. One that was interrupted starts again, as its
-    time counts.
+    """Return the result of a sprint, after running it if necessary. An interrupted one starts from the beginning, as
+    its time counts.
 
     Raises:
         UserError: if its process ends with an error.
@@ -61,7 +61,7 @@ def run(config: SprintConfig, root: Path, progress: Progress) -> Json:
 
 
 def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
-    """Return what a new process makes of the sprint, once it has ended."""
+    """Run the sprint in a new process, and return its outcome."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, config, place), daemon=True)
@@ -83,7 +83,7 @@ def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
 
 
 def _outcome(connection: Connection, place: Run, label: str, progress: Progress) -> Json | None:
-    """Return what the process sends, and watch how far it is until then; None if it dies."""
+    """Return the process's result, and report its progress until then; None if it dies."""
     try:
         while not connection.poll(0.5):
             if at := place.latest_metrics():
@@ -98,7 +98,7 @@ def _outcome(connection: Connection, place: Run, label: str, progress: Progress)
 
 @following_parent
 def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
-    """Be the process of one sprint."""
+    """Run in the process of one sprint."""
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
     try:
@@ -130,7 +130,7 @@ def sprint(config: SprintConfig, place: Run) -> Json:
             scores = evaluate(network, evaluated.in_order())
         here = machine() | {"device": device_name(fabric.device), "precision": config.precision}
     error = scores["error"]
-    assert error is not None  # only a loss can be
+    assert error is not None  # only a loss can be infinite
     options = {"num_classes": data.num_classes, "in_channels": data.in_channels}
     write_atomically(place.weights, to_bytes(network, contender.model, options, data.preprocessing))
     return {
@@ -147,7 +147,9 @@ def sprint(config: SprintConfig, place: Run) -> Json:
 
 
 class Metrics:
-    """A report that writes a line of metrics at most once a second: each makes a GPU wait. Its clock starts now."""
+    """A report that writes a line of metrics at most once a second, as each makes a GPU wait. Its clock starts at
+    construction.
+    """
 
     def __init__(self, place: Run) -> None:
         self.place, self.start, self.written, self.step, self.finite = place, time.perf_counter(), -1.0, 0, True
@@ -174,7 +176,7 @@ class Metrics:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a time depends on: the model of a GPU, else the kind of device."""
+    """Return the identity of the hardware behind a time: the model of a GPU, else the kind of device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -186,14 +188,14 @@ def check(data: Dataset) -> None:
     """
     if any(isinstance(images, Ragged) for images, _ in data.parts.values()) or not isinstance(data.augment, Augment):
         raise MismatchError(
-            f"a speedrun needs images of one size, and those of {data.name} differ; try cifar10, or digits"
+            f"a speedrun needs images of one size, and those of {data.name} differ in size; try cifar10 or digits"
         )
     if len(data.labels) < 2:
         raise MissingError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")
 
 
 def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixels]:
-    """Return the images to train on, in an order that mixes the classes, and those to be evaluated on."""
+    """Return the training images, in an order that mixes the classes, and the images for evaluation."""
     training = _pixels(data, "train") if part == "heldout" else _pixels(data, "train", "heldout")
     order = torch.randperm(len(training), generator=generator(0, "images", 0)).to(training.labels.device)
     return replace(training, images=training.images[order], labels=training.labels[order]), _pixels(data, part)
@@ -238,10 +240,10 @@ AS_ACCURATE = Claim(
 
 
 def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
-    """Return the ratio of the times, ours over the anchor's, of each seed (median, lowest, highest), and whether it is
-    sooner and as accurate.
+    """Return the ratio of the times per seed, reslab's over the anchor's (median, lowest, highest), and whether
+    reslab's is faster and equally accurate.
 
-    Runs of different machines, which a directory that was moved may hold, decide nothing.
+    Runs from different machines, as in a directory that was moved, decide nothing.
     """
     machines = [result["machine"] for side in (ours, theirs) for result in side.values()]
     untested = None if all(machine == machines[0] for machine in machines) else Reason(code="different-machines")
@@ -254,7 +256,7 @@ def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
         mine, others = ({seed: value(result) for seed, result in side.items()} for side in (ours, theirs))
         return Comparison(claim, mine, others, untested, paired=paired)
 
-    # the two runs of a seed follow one another, and share the state that the machine is in
+    # the two runs of a seed follow each other, and share the state of the machine
     sooner = comparison(SOONER, lambda result: log(result["training_seconds"]), paired=True)
     as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])
     return {
@@ -264,7 +266,7 @@ def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
 
 
 def summary(results: Mapping[int, Json]) -> Json:
-    """Return the mean and the standard deviation over seeds (None of one seed) of what is measured."""
+    """Return the mean and the standard deviation over seeds (None for one seed) of each measurement."""
 
     def spread(key: str) -> tuple[float, float | None]:
         values = [result[key] for result in results.values()]

@@ -1,5 +1,5 @@
-"""A sprint: training that is over in a few epochs, with every image in memory. What all contenders share; the recipe is
-each one's own.
+"""Sprints: training in a few epochs, with every image in memory. This is the part that contenders share; each has its
+own recipe.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 LEAST_STEPS = 10
-"""Steps that an epoch has, however few the images."""
+"""The smallest number of steps per epoch."""
 WHITENING_IMAGES = 5000
 
 
@@ -32,14 +32,14 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SprintLine(Line):
-    """How far a sprint is."""
+    """The progress of a sprint."""
 
     step: int
     steps: int
 
 
 class SprintOutcome(Outcome):
-    """What a sprint leaves."""
+    """The result of a sprint."""
 
     code: str
     accuracy: Share
@@ -51,13 +51,13 @@ class SprintOutcome(Outcome):
 
 
 class SprintConfig(Config):
-    """Everything that a sprint's result depends on, its images and the machine aside."""
+    """Everything that a sprint's result depends on, except the images and the machine."""
 
     line = SprintLine
     outcome = SprintOutcome
     made_by = digests.RACE
     contender: str
-    against: str = Field("", description="what it races: a race has runs of its own, one beside the other")
+    against: str = Field("", description="the opponent of a race; races have separate runs")
     data: str
     part: Literal["heldout", "test"] = Field(
         description="what it is evaluated on; for test, it is trained on the held-out images too"
@@ -75,14 +75,12 @@ class SprintConfig(Config):
 
 
 Report = Callable[[int, int, Tensor], None]
-"""Called by a contender with the step just done, from 1, the number of all, and the mean loss of its batch."""
+"""Called by a contender with the finished step, from 1, the number of steps, and the mean loss of the batch."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images as they are stored, `[N, C, H, W]`, and their labels `[N]`; mean and standard deviation of stored values,
-    `[C, 1, 1]`.
-    """
+    """Stored images, `[N, C, H, W]`, and labels `[N]`; mean and standard deviation of stored values, `[C, 1, 1]`."""
 
     images: Tensor
     labels: Tensor
@@ -97,18 +95,18 @@ class Pixels:
         return ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def in_order(self, size: int = 500) -> Iterator[Split]:
-        """Yield all images once, as they are."""
+        """Yield all images once, unchanged."""
         for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
             yield self.standardised(images), labels
 
 
 class Batches:
-    """Training images without end, each once an epoch: in a new order, shifted by up to `shift` pixels with the edge
-    reflected, and mirrored.
+    """An endless stream of training images, each once per epoch: in a new order, shifted by up to `shift` pixels with
+    reflected edges, and mirrored.
 
     Half of the images, drawn once, are mirrored in even epochs and the other half in odd ones, so that two epochs show
-    both sides of each image (Jordan 2024, arXiv:2404.00498, section 3.6). The last images of an epoch that are less
-    than a batch are left out.
+    both sides of each image (Jordan 2024, arXiv:2404.00498, section 3.6). An incomplete last batch of an epoch is
+    dropped.
     """
 
     def __init__(self, pixels: Pixels, batch_size: int, *, shift: int, flip: bool, seed: int) -> None:
@@ -116,7 +114,7 @@ class Batches:
         self.batch_size = max(2, min(batch_size, len(pixels) // LEAST_STEPS))
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch."""
+        """Return the number of batches per epoch."""
         return len(self.pixels) // self.batch_size
 
     def __iter__(self) -> Iterator[Split]:
@@ -136,7 +134,7 @@ def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tenso
     """Return the images at `index`, `[B]` and on their device, shifted by `shifts` (down and right, `[2, B]`) pixels
     and mirrored where `flips`.
 
-    It is one gather. What comes in at an edge is the reflection of what is there.
+    It is one gather. Pixels beyond an edge are reflected.
     """
     (h, w), device = images.shape[2:], images.device
     # [B, H] and [B, W]
@@ -149,7 +147,7 @@ def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tenso
 
 
 def reflected(places: Tensor, side: int) -> Tensor:
-    """Return places a little outside 0 … side-1 reflected into it: -1 becomes 1."""
+    """Return indices with those slightly outside 0 … side-1 reflected: -1 becomes 1."""
     inside = places.abs()
     return (side - 1) - ((side - 1) - inside).abs()
 

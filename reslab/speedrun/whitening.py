@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 SMALLEST_SIDE = 16
-"""Pixels that smaller images are enlarged to: a 2×2 convolution without padding and three poolings leave
-one of them.
+"""The side to which smaller images are enlarged: a 2×2 convolution without padding and three poolings reduce it to one
+pixel.
 """
 CHUNK = 500
 
@@ -41,7 +41,7 @@ class Whitening(nn.Module):
 
 
 def enlarged(images: Float[Tensor, "b c h w"]) -> Tensor:
-    """Return images whose shorter side has at least 16 pixels: smaller ones a whole number of times as large
+    """Return images whose shorter side has at least 16 pixels; smaller ones are enlarged by an integer factor
     (bilinear).
     """
     factor = -(-SMALLEST_SIDE // min(images.shape[2:]))
@@ -53,8 +53,8 @@ def whitening_filters(images: Float[Tensor, "n c h w"], side: int, eps: float = 
     the largest component first.
 
     There are c·side² of them, each an eigenvector of the patches' second moments over the root of its eigenvalue; `eps`
-    keeps components that are all but absent from being blown up. Their signs are arbitrary, so that a network wants
-    each filter and its negative.
+    keeps negligible components from being amplified. Signs are arbitrary, so a network needs each filter and its
+    negative.
     """
     moments, count = torch.zeros(()), 0
     for some in images.split(CHUNK):

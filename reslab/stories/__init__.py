@@ -1,1 +1,1 @@
-"""What the chapter's three files tell at the terminal when they are run."""
+"""The stories that the chapter's three files print when run."""

@@ -1,4 +1,4 @@
-"""The story of Level 2 at the terminal: shapes through a block, the two gradient terms, agreement with torch."""
+"""The story of Level 2: shapes through a block, the two gradient terms, agreement with torch."""
 
 from collections.abc import Mapping
 
@@ -68,7 +68,9 @@ def _agreement(
     params, stats = (
         {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()} for tensors in (params, stats)
     )
-    from torchvision.models import resnet18  # here, as the catalogue of networks imports every file of this package
+    from torchvision.models import (
+        resnet18,
+    )  # imported here, as the catalogue of networks imports every file of that package
 
     network = resnet18(num_classes=10).double()
     network.load_state_dict(params | stats)

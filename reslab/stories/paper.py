@@ -1,4 +1,4 @@
-"""The story of Level 3 at the terminal: the family, its tables, and how to run the comparison of shortcuts."""
+"""The story of Level 3: the family, its tables, and how to compare shortcuts."""
 
 import torch
 from torch import nn

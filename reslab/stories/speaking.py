@@ -1,4 +1,4 @@
-"""The language in which a story is told, and its words in it."""
+"""The language of a story, and its texts."""
 
 import tomllib
 from argparse import ArgumentParser
@@ -17,7 +17,7 @@ def tell(story: Callable[..., None]) -> None:
 
 
 def words(story: str, spoken: Language) -> Mapping[str, str]:
-    """Return what a story says, by name, in a language."""
+    """Return a story's texts, by name, in a language."""
     texts = tomllib.loads(Path(__file__).with_name(f"{story}.toml").read_text(encoding="utf-8"))
     return {name: each[spoken] for name, each in texts.items()}
 

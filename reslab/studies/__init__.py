@@ -1,4 +1,4 @@
-"""Studies: one question a file, with its claims, its grid of trials and its measurement."""
+"""Studies: one question per file, with its claims, its grid of trials and its measurement."""
 
 import pkgutil
 from functools import cache
@@ -18,7 +18,7 @@ def _studies() -> dict[str, Study]:
 
 
 def names() -> list[str]:
-    """Return the names of the studies."""
+    """Return the names of the studies, as `reslab study` takes them."""
     return list(_studies())
 
 

@@ -85,7 +85,7 @@ class BatchnormRoleConfig(StudyConfig):
     @classmethod
     def _growing(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if list(values) != sorted(set(values)):
-            raise ValueError(f"must grow, got {', '.join(f'{value:g}' for value in values)}")
+            raise ValueError(f"must be increasing, got {', '.join(f'{value:g}' for value in values)}")
         return values
 
     @model_validator(mode="after")

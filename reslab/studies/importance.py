@@ -1,4 +1,4 @@
-"""What tells beforehand which blocks a trained network needs, and are neighbouring blocks alike?
+"""Which blocks does a trained network need, can one tell without removing them, and are neighbouring blocks alike?
 
 A lesion costs a pass over the images for every block. 1 − cos of a block's input and output costs one for all of them,
 and ranks the layers of language models well enough to prune by (Men et al. 2024, "block influence"); −dL/dg, the first

@@ -113,7 +113,7 @@ def initialise(network: nn.Module) -> None:
 # --- Builders ---------------------------------------------------------------------------------------------------------
 
 IMAGENET_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Blocks a stage: ResNet's (Table 1)."""
+"""Blocks per stage: ResNet's (Table 1)."""
 
 
 def resnext(depth: int, cardinality: int, base_width: int, *, num_classes: int = 1000, in_channels: int = 3) -> ResNeXt:

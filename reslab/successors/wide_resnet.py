@@ -164,7 +164,7 @@ def initialise(network: nn.Module) -> None:
 # --- Builders and names -----------------------------------------------------------------------------------------------
 
 IMAGENET_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-"""Blocks a stage: ResNet's."""
+"""Blocks per stage: ResNet's."""
 
 
 def wide_resnet(depth: int, width: int, *, num_classes: int = 1000, in_channels: int = 3) -> WideBottleneckNet:

@@ -22,7 +22,7 @@ class _Moments:
         self.squares = torch.zeros(1, dtype=torch.double)
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Take in what a BatchNorm layer is about to normalise: `[B, C, …]`."""
+        """Add a BatchNorm layer's input: `[B, C, …]`."""
         values = inputs[0].detach().transpose(0, 1).flatten(1).double()  # [C, B·H·W]
         count = values.shape[1]
         variance, mean = torch.var_mean(values, 1, correction=0)
@@ -34,14 +34,13 @@ class _Moments:
 
 
 def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
-    """Replace each BatchNorm layer's running statistics by those of all its inputs, the weights fixed; return the
+    """Replace each BatchNorm layer's running statistics by those of all its inputs, with fixed weights; return the
     number of layers.
 
     The original release did so "with a sufficiently large training batch" instead of keeping moving averages. Every
     batch is normalised by its own statistics, as in training; the mean and the unbiased variance of each layer's inputs
-    are then those over all batches together, the variance between batches included. With one batch of all the images
-    they are exactly what that batch was normalised by. The network's mode and the state of the random numbers are left
-    as they were.
+    are then those over all batches together, including the variance between batches. With one batch of all images they
+    are exactly that batch's statistics. The network's mode and the random generators are unchanged.
 
     Raises:
         UserError: if the network has no BatchNorm layers that keep running statistics.
@@ -52,7 +51,7 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
     ]
     if not layers:
-        raise UnseenError("this network has no BatchNorm layers that keep running statistics")
+        raise UnseenError("this network has no BatchNorm layer with running statistics")
     moments = [_Moments() for _ in layers]
     hooks: list[Any] = [layer.register_forward_pre_hook(moment) for layer, moment in zip(layers, moments, strict=True)]
     seen = [layer.num_batches_tracked.clone() if layer.num_batches_tracked is not None else None for layer in layers]

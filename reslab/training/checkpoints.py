@@ -1,4 +1,4 @@
-"""Checkpoints of a trial: written sealed, and read back only if they are whole, its own, and in step with its
+"""Checkpoints of a trial: sealed with a hash, and used only if they are intact, belong to the trial, and match its
 metrics.
 """
 
@@ -17,7 +17,7 @@ from reslab.runs import METRICS, Mark, Run
 
 
 class Checkpoint(Shape):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     network: dict[str, Tensor]
@@ -41,16 +41,16 @@ def write(run: Run, state: Json) -> None:
 
 
 def read(path: Path, device: torch.device) -> Json:
-    """Return what a checkpoint holds, its tensors on the device.
+    """Return the content of a checkpoint, with its tensors on the device.
 
     Raises:
-        DamagedError: if it is not as it was sealed.
-        UserError: if it is, and is no checkpoint of a trial: somebody else's, on which nothing is built.
+        DamagedError: if its hash does not match.
+        UserError: if it is intact, but not a checkpoint of a trial.
     """
     content = read_sealed(path)
     try:
         state: Json = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except Exception as error:  # of as many kinds as there are ways to be no such file
+    except Exception as error:  # any exception, as a foreign file can fail in any way
         raise no_checkpoint(path, f"{type(error).__name__}: {error}") from error
     if complaint := wrong(Checkpoint, state):
         raise no_checkpoint(path, complaint)
@@ -58,8 +58,8 @@ def read(path: Path, device: torch.device) -> Json:
 
 
 def newest(run: Run, images: str, steps: int) -> Path | None:
-    """Return the newest checkpoint that is whole, this run's, of these images, and in step with the metrics; one that
-    is not is named and set aside.
+    """Return the newest valid checkpoint: intact, of this run and these images, and matching the metrics. Invalid ones
+    are reported and set aside.
     """
     for path in (run.checkpoint, run.previous_checkpoint):
         if not path.exists():
@@ -67,16 +67,14 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
         try:
             state = read(path, torch.device("cpu"))
             if state["trial"] != run.config.digest():
-                raise DamagedError(f"{path} is another trial's")
+                raise DamagedError(f"{path} belongs to another trial")
             if state.get("images") not in (None, images):
                 data = run.config.model_dump().get("data")
-                raise DamagedError(f"{path} is of other images than {data} has now")
+                raise DamagedError(f"{path} was written for other images than {data} has now")
             if state["step"] > steps:
-                raise DamagedError(f"{path} is of step {state['step']} of {steps}")
+                raise DamagedError(f"{path} is at step {state['step']} of {steps}")
             if not run.holds(Mark(*state["metrics"])):
-                raise DamagedError(
-                    f"{run.path / METRICS} is damaged: it does not begin as it did when {path.name} was written"
-                )
+                raise DamagedError(f"{run.path / METRICS} is damaged: it has changed since {path.name} was written")
         except DamagedError as error:
             print(
                 f"reslab: {error}; it is kept as {set_aside(path).name}, and the run resumes from before it",
@@ -88,8 +86,8 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
 
 
 def no_checkpoint(path: Path, why: str) -> UserError:
-    """Return the mistake that a file is no checkpoint of the trial."""
+    """Return the error for a file that is not a checkpoint of the trial."""
     return MismatchError(
-        f"{path} is whole and yet no checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the "
-        "run begins without it"
+        f"{path} is intact, but not a checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run "
+        "starts without it"
     )

@@ -1,4 +1,4 @@
-"""What the machine offers: its device, its precision, its processes. With the loop, all that knows Lightning Fabric."""
+"""The machine's devices, precisions and processes. Only this module and the loop use Lightning Fabric."""
 
 import ctypes
 import multiprocessing
@@ -16,7 +16,7 @@ import torch
 from reslab.errors import MismatchError, UnusableError
 from reslab.processes import end, following_parent
 
-# it imports torch's compiler, which takes seconds and which commands that do not train can do without
+# it imports torch's compiler, which takes seconds and is only needed for training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric as Fabric
 
@@ -39,7 +39,9 @@ Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["32", "bf16", "16"]
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for one another, as they do while process 0 evaluates. One that died is noticed at once."""
+"""The time-out of processes that wait for one another, for example while process 0 evaluates. A dead process is noticed
+at once.
+"""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -51,7 +53,7 @@ _FABRICS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 
 class Choice(NamedTuple):
-    """What `auto` takes on this machine, and why."""
+    """The choice of `auto` on this machine, and the reason."""
 
     value: Precision
     why: str
@@ -70,16 +72,16 @@ class Placement(Protocol):
 
     @property
     def devices(self) -> int:
-        """Return the number of processes, each with a device of its own."""
+        """Return the number of processes, one per device."""
 
 
 def best_device() -> Device:
-    """Return the fastest kind of device that is here."""
+    """Return the fastest kind of device on this machine."""
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def best_precision(device: Device) -> Choice:
-    """Return the fastest precision that the device computes in itself, and why."""
+    """Return the fastest precision that the device supports natively, and the reason."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bf16", "this GPU multiplies bfloat16")
@@ -92,10 +94,10 @@ def best_precision(device: Device) -> Choice:
 
 
 def has_bf16() -> bool:
-    """Return whether the CPU multiplies bfloat16 itself (x86: AMX or AVX512-BF16), and oneDNN may use that
+    """Return whether the CPU supports bfloat16 natively (x86: AMX or AVX512-BF16), and oneDNN may use it
     (ONEDNN_MAX_CPU_ISA).
     """
-    # Apple's builds are without oneDNN
+    # Apple's builds do not have oneDNN
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):  # where oneDNN's own answer includes emulation
@@ -104,7 +106,7 @@ def has_bf16() -> bool:
 
 
 def check(device: Device, precision: Precision) -> None:
-    """Check that the device is here and computes in the precision.
+    """Check that the device exists and supports the precision.
 
     Raises:
         UserError: if not.
@@ -112,14 +114,16 @@ def check(device: Device, precision: Precision) -> None:
     if (device == "cuda" and not torch.cuda.is_available()) or (
         device == "mps" and not torch.backends.mps.is_available()
     ):
-        raise UnusableError(f"--device {device}: there is none on this machine; {best_device()} is")
+        raise UnusableError(f"--device {device}: this machine has none; use {best_device()}")
     if device == "cpu" and precision == "16":
         raise UnusableError("--precision 16 needs a GPU; on a CPU use bf16 or 32")
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads for a while; they are part of a result's identity, as they change sums."""
+    """Compute with `count` threads, and restore the number on exit. It is part of a result's identity, as it changes
+    the order of sums.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -129,10 +133,9 @@ def threads(count: int) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep what is freed for the next step, in place of giving it back to the system and having each
-    page made anew.
+    """Keep glibc from returning freed memory to the system, which saves page faults in the next step.
 
-    Under Linux's glibc; elsewhere nothing is done. Results stay the same; the process may hold more memory.
+    Without glibc it does nothing. Results do not change; the process may hold more memory.
     """
     with suppress(AttributeError):  # other C libraries have no mallopt
         if sys.platform == "linux":
@@ -142,12 +145,12 @@ def keep_freed_memory() -> None:
 
 
 def is_main_process() -> bool:
-    """Return whether this process is the one that speaks: under torchrun, process 0."""
+    """Return whether this process prints: under torchrun, only process 0 does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def fabric_here(where: Placement) -> "Fabric":
-    """Return the fabric of a trial that is this process alone."""
+    """Return the fabric of a trial in this process alone."""
     from lightning_fabric import Fabric
 
     return Fabric(accelerator=where.device, devices=1, precision=_FABRICS[where.precision])
@@ -156,11 +159,11 @@ def fabric_here(where: Placement) -> "Fabric":
 def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     """Call `work(fabric, *args)` once, or in each of the trial's processes, and return when all have ended.
 
-    Under torchrun the processes are there already, on one host or several, and each of them calls this; else they are
-    spawned. If one dies, the others end with an error.
+    Under torchrun the processes already exist, on one host or several, and each calls this; otherwise they are spawned.
+    If one dies, the others end with an error.
 
     Raises:
-        UserError: if torchrun started another number of processes than the trial's.
+        UserError: if torchrun started another number of processes than the trial needs.
     """
     check(where.device, where.precision)
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ

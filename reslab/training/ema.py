@@ -7,10 +7,10 @@ from torch import nn
 
 
 class Average:
-    """A network whose weights are an exponential moving average of another's, BatchNorm's statistics among them.
+    """A network whose weights are an exponential moving average of another's, including BatchNorm's statistics.
 
-    The decay grows to its value, `min(decay, (1 + step) / (10 + step))`, so that the first weights, which are not
-    trained, are soon forgotten in a short run too.
+    The decay grows to its value, `min(decay, (1 + step) / (10 + step))`, so that the untrained first weights are soon
+    forgotten, even in a short run.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -19,7 +19,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after so many steps."""
+        """Add the weights after so many steps to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
             if mine.is_floating_point():

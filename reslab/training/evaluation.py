@@ -1,4 +1,4 @@
-"""How well a network does: in one view of each image, in ten, or at several scales (He et al. 2015, section 3.4)."""
+"""Evaluation of a network: in one view of each image, in ten, or at several scales (He et al. 2015, section 3.4)."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,22 +14,21 @@ from reslab.state import in_mode
 
 Split = tuple[Tensor, Tensor]
 SCALES = (224, 256, 384, 480, 640)
-"""The paper's shorter sides, for a network that sees 224×224."""
+"""The paper's shorter sides, for a network with 224×224 inputs."""
 
 
 def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | None]:
     """Return `error` and `top5_error` (fractions) and the mean cross-entropy `loss` (nats; None if not finite) in
     evaluation mode.
 
-    The batches hold each image once. A network that answers with NaN or infinity is wrong. The network's mode is
-    restored.
+    The batches contain each image once. An output with NaN or infinity counts as wrong. The network's mode is restored.
     """
     with in_mode(network, training=False), torch.no_grad():
         return tally((_scores(network, images), labels) for images, labels in _at(network, batches))
 
 
 class Answers(NamedTuple):
-    """What each image is, and what it is taken for, `[N]` each in order; -1 where the scores are not finite."""
+    """The label and the prediction of each image, `[N]` each, in order; -1 if the scores are not finite."""
 
     labels: Tensor
     taken_for: Tensor
@@ -41,8 +40,8 @@ class Answers(NamedTuple):
         return self.taken_for != self.labels
 
     def confusion(self) -> list[list[int]]:
-        """Return how many images of each class are taken for each, `[classes][classes]`, and in a last column for
-        none, as their scores are not finite.
+        """Return the confusion matrix, a row per true class; a last column counts images whose scores are not
+        finite.
         """
         columns = torch.where(self.taken_for < 0, self.classes, self.taken_for)
         counts = torch.bincount(self.labels * (self.classes + 1) + columns, minlength=self.classes * (self.classes + 1))
@@ -51,7 +50,7 @@ class Answers(NamedTuple):
 
 
 def evaluate_each(network: nn.Module, batches: Iterable[Split]) -> tuple[dict[str, float | None], Answers]:
-    """Return the same, and what each image is taken for, in order."""
+    """Return the same, and the prediction for each image, in order."""
     found: list[Split] = []
     classes = 0
 
@@ -73,10 +72,10 @@ def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -
     """Return the same for the mean of the softmax over ten crops: four corners and the centre, `size`×`size`, each also
     mirrored.
 
-    The batches hold whole images; the paper resizes their shorter side to 256 for crops of 224.
+    The batches contain whole images; the paper resizes their shorter side to 256 for crops of 224.
     """
 
-    # here, as torchvision takes a second to import and training needs none of it
+    # imported here, as torchvision takes a second and training does not need it
     from torchvision.transforms.v2.functional import ten_crop
 
     def answer(images: Tensor) -> Tensor:
@@ -92,11 +91,11 @@ def evaluate_multi_scale(network: nn.Module, scales: Sequence[Iterable[Split]]) 
     images.
 
     `scales` are the same images in the same order, at each size. Fully convolutional: the classifier, as a 1×1
-    convolution, gives scores at every place of the last maps, and the scores (before the softmax) are averaged over the
-    places, as in the work that the paper cites for it (Simonyan & Zisserman 2015, section 3.2). After global average
-    pooling the classifier is linear, so that mean is the network's own output for the larger image, which is what is
-    computed; the mean of each place's softmax would be something else. The paper averages "the scores at multiple
-    scales" and does not say on which side of the softmax; here it is the probabilities, as the ten crops do.
+    convolution, gives scores at every position of the last maps, and these scores (before the softmax) are averaged
+    over positions, as in the work that the paper cites (Simonyan & Zisserman 2015, section 3.2). As the classifier
+    after global average pooling is linear, this mean is the network's own output for the larger image, which is
+    computed here. The paper averages "the scores at multiple scales" and does not say on which side of the softmax;
+    here the probabilities are averaged, as for the ten crops.
 
     Raises:
         UserError: if the network does not end in global average pooling and a linear classifier.
@@ -119,13 +118,13 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
     labels.
 
     Raises:
-        UserError: if there are no images, or a label is of a class that has no score.
+        UserError: if there are no images, or a label has no score.
     """
     loss, wrong, wrong5, n = 0.0, 0, 0, 0
     for scores, labels in answers:
         if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
             raise MismatchError(
-                f"label {highest} needs outputs for {highest + 1} classes or more; the network gives {scores.shape[1]}"
+                f"label {highest} needs at least {highest + 1} outputs; the network returns {scores.shape[1]}"
             )
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
@@ -134,25 +133,24 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         wrong += int(misses(scores, labels).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
     if not n:
-        raise MissingError("there are no images to measure an error on")
+        raise MissingError("there are no images to evaluate")
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
 
 
 def misses(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return which answers are wrong, `[B]`, from scores `[B, classes]`; one with NaN or infinity is."""
+    """Return which answers are wrong, `[B]`, from scores `[B, classes]`; NaN and infinity count as wrong."""
     return (scores.argmax(1) != labels) | ~scores.isfinite().all(1)
 
 
 def mean_of_softmax(logits: Tensor) -> Tensor:
-    """Return the logarithm of the mean, over the first of `[V, B, classes]`, of the softmax; a probability of 0 counts
-    as the smallest number.
+    """Return the logarithm of the softmax's mean over the first dimension of `[V, B, classes]`; a probability of 0
+    counts as the smallest positive number.
     """
     return logits.float().softmax(2).mean(0).clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def check_pools_globally(network: nn.Module, images: Tensor) -> None:
-    """Check that the network ends in global average pooling and a linear classifier, from what it computes and not from
-    its names.
+    """Check that the network ends in global average pooling and a linear classifier, by its values and not by names.
 
     Raises:
         UserError: if it does not.
@@ -163,7 +161,7 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     except RuntimeError as error:
         side = "×".join(map(str, images.shape[2:]))
         raise UnseenError(
-            f"this network cannot be applied fully convolutionally: a {side} image is refused "
+            f"this network cannot be applied fully convolutionally: it rejects a {side} image "
             f"({str(error).splitlines()[0]})"
         ) from error
     if means.last is None or not any(
@@ -171,13 +169,12 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     ):
         raise UnseenError(
             "this network cannot be applied fully convolutionally: it does not end in global average pooling and a "
-            "linear classifier; "
-            "use --view single or ten-crop"
+            "linear classifier; use --view single or ten-crop"
         )
 
 
 def _linear(network: nn.Module, features: Tensor) -> Iterator[Tensor]:
-    """Yield what each linear map in the network's parameters makes of `[B, F]` features."""
+    """Yield the output of each linear map among the network's parameters for features `[B, F]`."""
     parameters = [parameter for parameter in network.parameters() if parameter.ndim <= 2]
     for weight in parameters:
         if weight.ndim == 2 and weight.shape[1] == features.shape[1]:
@@ -186,7 +183,7 @@ def _linear(network: nn.Module, features: Tensor) -> Iterator[Tensor]:
 
 
 class _GlobalMeans(TorchDispatchMode):
-    """Keeps the last average of maps over all places: `last`, `[B, C]`, None where there is none."""
+    """Records the last average of maps over all positions: `last`, `[B, C]`, or None."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,8 +197,8 @@ class _GlobalMeans(TorchDispatchMode):
 
 
 def logits_of(answer: Any) -> Any:
-    """Return what a network gives, or its logits where it gives them by name among other things, as Hugging Face's
-    classifiers do.
+    """Return a network's output, or its logits if they are named among several outputs, as for Hugging Face's
+    classifiers.
     """
     return getattr(answer, "logits", answer)
 
@@ -210,12 +207,12 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
     """Return the network's scores `[B, classes]` in float32.
 
     Raises:
-        UserError: if it gives anything else.
+        UserError: if it returns anything else.
     """
     scores = logits_of(network(images))
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise UnseenError(f"an error is counted of scores [{len(images)}, classes], and the network gives {found}")
+        raise UnseenError(f"expected class scores [{len(images)}, classes]; the network returns {found}")
     return scores.float()
 
 

@@ -1,7 +1,7 @@
-"""Metrics for other tools, through Fabric's loggers: what runs append to `metrics.jsonl` is passed on as it comes.
+"""Metrics for other tools, through Fabric's loggers: new lines of `metrics.jsonl` are passed on.
 
-A log is made of the run directory alone, so that it is the same wherever the trial runs, it is no part of a trial's
-identity, and a resumed run's begins with what was measured before.
+A log is made only from the run directory. So it does not depend on where the trial runs, it is not part of a trial's
+identity, and the log of a resumed run starts with its earlier metrics.
 """
 
 import shutil
@@ -17,13 +17,13 @@ from reslab.runs import Run
 
 Tool = Literal["csv", "tensorboard", "wandb", "trackio"]
 SECONDS = 1.0
-"""Between two looks at what has come."""
+"""Seconds between two checks for new lines."""
 NEEDED = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 
 
 @contextmanager
 def logging(tool: Tool | None, runs: Sequence[Run], directory: Path) -> Iterator[None]:
-    """Pass on what these runs measure, for a while and what is there at its end; nothing without a tool.
+    """Pass on the metrics of these runs inside the block and at its end; do nothing without a tool.
 
     Raises:
         UserError: if the tool is not installed.
@@ -59,7 +59,7 @@ def logging(tool: Tool | None, runs: Sequence[Run], directory: Path) -> Iterator
 
 
 class _Followed:
-    """A run whose lines are passed on, each once."""
+    """A run whose lines are passed on once each."""
 
     def __init__(self, run: Run, tool: Tool, directory: Path) -> None:
         self.run, self.tool, self.directory = run, tool, directory
@@ -67,8 +67,8 @@ class _Followed:
         self.logger: Any = None
 
     def look(self) -> None:
-        """Pass on what has come since."""
-        with suppress(OSError, UserError):  # which the run itself tells
+        """Pass on new lines."""
+        with suppress(OSError, UserError):  # which the run itself reports
             for line in list(self.run.metrics())[self.lines :]:
                 if self.logger is None:
                     self.logger = _logger(self.tool, self.directory, self.run)
@@ -132,7 +132,7 @@ def _tracked(tool: Tool, directory: Path, run: Run) -> Any:
             begun.log(dict(metrics), step=step)
 
         def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-            """Nothing: the run began with them."""
+            """Do nothing: the run was created with them."""
 
         def finalize(self, status: str) -> None:
             begun.finish()

@@ -1,8 +1,8 @@
-"""The training loop: one network, one data set, one recipe, into one run directory.
+"""The training loop: one network, one data set and one recipe, into one run directory.
 
-With several processes, each takes its share of every batch, normalised by its share's own statistics, and gradients are
-averaged over the processes: the step of one process that accumulates the shares. BatchNorm's running statistics are
-those of process 0, which alone evaluates and writes.
+With several processes, each takes its share of every batch, which BatchNorm normalises by the share's own statistics,
+and gradients are averaged over the processes. It is the step of one process that accumulates the shares. BatchNorm's
+running statistics are those of process 0, which alone evaluates and writes.
 """
 
 import hashlib
@@ -37,20 +37,20 @@ PartName = Literal["train", "heldout", "test"]
 PARTS: tuple[PartName, ...] = ("train", "heldout", "test")
 CHECKPOINT_SECONDS = 20.0
 PROGRESS_SECONDS = 1.0
-"""Between two words on how far a trial is; each has the host wait for the device once."""
+"""Seconds between two progress reports; each makes the host wait for the device."""
 STEPS_TO_AGREE = 10
-"""Processes agree on whether to save only every so many steps, as agreeing takes a message."""
+"""Steps between agreements of the processes on whether to save, as each takes a message."""
 
 
 class TrialLine(Line):
-    """What a trial records of an epoch, as far as it is read back."""
+    """The fields of an epoch's metrics that are read back."""
 
     epoch: Number = 0.0
     loss: Number | None
 
 
 class TrialOutcome(Outcome):
-    """What a trial leaves."""
+    """The result of a trial."""
 
     code: str
     steps: int = Field(ge=0)
@@ -61,7 +61,9 @@ class TrialOutcome(Outcome):
 
 
 class TrialConfig(Started):
-    """Everything that a trial's result depends on, the images of a data set aside; its hash names the run directory."""
+    """Everything that a trial's result depends on, except the images of a data set; its hash names the run
+    directory.
+    """
 
     line = TrialLine
     outcome = TrialOutcome
@@ -82,32 +84,32 @@ class TrialConfig(Started):
 
 
 class Data(Protocol):
-    """What the loop needs of a data set: standardised batches, `[B, C, H, W]` with labels `[B]`."""
+    """The loop's interface to a data set: standardised batches, `[B, C, H, W]` with labels `[B]`."""
 
     @property
     def training_images(self) -> int:
-        """Return how many training images there are."""
+        """Return the number of training images."""
 
     @property
     def fingerprint(self) -> str:
-        """Return what changes with the images and labels; empty where they cannot change."""
+        """Return a hash of the images and labels; empty if they cannot change."""
 
     @property
     def preprocessing(self) -> Json:
-        """Return how images are prepared, for the weights file."""
+        """Return the preparation of images, for the weights file."""
 
     def to(self, device: torch.device) -> Self:
-        """Return the data set with what fits on the device there."""
+        """Return the data set, on the device if it fits."""
 
     def training_batch(self, index: Tensor, generator: Generator | None) -> tuple[Any, Tensor]:
         """Return the training images at `index`, augmented from the generator if there is one."""
 
     def batches(self, part: PartName) -> Iterator[tuple[Any, Tensor]]:
-        """Yield a part in order; `heldout` is for choices, `test` is read once at the end."""
+        """Yield a part in order; `heldout` is for choices, `test` is read once, at the end."""
 
 
 def generator(seed: int, purpose: str, index: int) -> Generator:
-    """Return a generator that depends on these three alone, so that a resumed run needs no generator states."""
+    """Return a generator that depends only on these three numbers, so that a resumed run needs no generator state."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
@@ -131,7 +133,7 @@ class Trainer:
         self.batch_size = min(self.recipe.batch_size, self.images)
         if self.batch_size % fabric.world_size:
             raise MismatchError(
-                f"a batch of {self.batch_size} images cannot be shared equally among {fabric.world_size} processes"
+                f"a batch of {self.batch_size} images cannot be split equally among {fabric.world_size} processes"
             )
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
@@ -144,7 +146,7 @@ class Trainer:
         self.seconds = 0.0
         # loss and errors of this epoch, summed over this process's images
         self.sums = torch.zeros(2, device=fabric.device)
-        self.told = -math.inf  # when it was last said how far this is
+        self.told = -math.inf  # the time of the last progress report
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; resume from the checkpoint if there is one."""
@@ -167,8 +169,8 @@ class Trainer:
         return self._outcome("finished")
 
     def _tell(self) -> None:
-        """Say now and then, and at the last step, how far this is; loss and error are those of this process's share of
-        the last batch.
+        """Report progress occasionally, and at the last step; loss and error are those of this process's share of the
+        last batch.
         """
         if not self.fabric.is_global_zero or (
             self.seconds - self.told < PROGRESS_SECONDS and self.step < self.total_steps
@@ -191,8 +193,8 @@ class Trainer:
         )
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield the training images of every step that is left, `[B]`, in an order that depends on the seed and the
-        epoch.
+        """Yield the indices of the training images of every remaining step, `[B]`, in an order that depends on the seed
+        and the epoch.
         """
         for epoch, steps in groupby(range(self.step, self.total_steps), key=lambda step: step // self.steps_per_epoch):
             order = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(
@@ -233,14 +235,14 @@ class Trainer:
             self.ema.update(self.network, self.step)
 
     def _generator(self, purpose: str) -> Generator:
-        """Return what this process draws from at this step."""
+        """Return this process's generator for this step."""
         return generator(self.config.seed, f"{purpose}/{self.fabric.global_rank}", self.step)
 
     def _learn(
         self, part: Tensor, share: float, draws: Generator | None, mixing: Generator | None, last: bool
     ) -> Tensor:
-        """Add the gradient of a part of the batch, which is such a share of it; return its loss and errors, summed
-        over its images.
+        """Add the gradient of a part of the batch, weighted by its share; return its loss and errors, summed over its
+        images.
         """
         images, labels = placed(self.data.training_batch(part, draws), self.fabric.device)
         others, own = labels, 1.0
@@ -256,13 +258,13 @@ class Trainer:
             return torch.stack([loss.detach() * len(labels), self.objective.wrong(outputs, labels)])
 
     def _agreed(self, due: bool) -> bool:
-        """Return whether process 0 finds that something is due, at steps where the processes agree on such things."""
+        """Return whether process 0 decides that something is due, at steps at which the processes agree."""
         if self.fabric.world_size == 1:
             return due
         return self.step % STEPS_TO_AGREE == 0 and bool(self.fabric.broadcast(due))
 
     def _collect(self) -> None:
-        """Bring the sums of all processes together in process 0."""
+        """Add the sums of all processes in process 0."""
         if self.fabric.world_size > 1:
             total: Any = self.fabric.all_reduce(self.sums, reduce_op="sum")
             self.sums = total if self.fabric.is_global_zero else torch.zeros_like(self.sums)
@@ -281,7 +283,7 @@ class Trainer:
                     "epoch": self.step / self.steps_per_epoch,
                     "learning_rate": self.recipe.rate(self.step - 1, self.total_steps),
                     "loss": loss if finite else None,
-                    # of the augmented batches as they were learned from
+                    # on the augmented batches of training
                     "train_error": error if math.isfinite(error) else None,
                     "heldout_error": self._evaluate("heldout")["error"],
                     **({"ema_heldout_error": self._evaluate("heldout", average)["error"]} if average else {}),
@@ -298,7 +300,7 @@ class Trainer:
         return to_bytes(network or self.network, self.config.model, self.config.options, self.data.preprocessing)
 
     def _outcome(self, status: str) -> Json:
-        """Return the result, which is process 0's to know: elsewhere an empty one."""
+        """Return the result in process 0, and an empty one in the others."""
         if not self.fabric.is_global_zero:
             return {}
         average: Json = {}
@@ -337,7 +339,7 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Write everything needed to resume to the checkpoint."""
+        """Write a checkpoint with everything needed to resume."""
         self._collect()
         if not self.fabric.is_global_zero:
             return
@@ -360,7 +362,9 @@ class Trainer:
         checkpoints.write(self.run, state)
 
     def restore(self) -> None:
-        """Go back to the newest whole checkpoint, or to the start where there is none, and cut the metrics to match."""
+        """Return to the newest valid checkpoint, or to the start if there is none, and truncate the metrics to
+        match.
+        """
         path = None
         if self.fabric.is_global_zero:
             path = checkpoints.newest(self.run, self.data.fingerprint, self.total_steps)
@@ -383,6 +387,6 @@ class Trainer:
             if self.fabric.is_global_zero:
                 self.sums = state["sums"]
             length = state["metrics"][0]
-        self.fabric.barrier()  # every process has read what is there before process 0 goes on and writes
+        self.fabric.barrier()  # every process has read the files before process 0 writes
         if self.fabric.is_global_zero:
             self.run.cut_metrics(length)

@@ -1,6 +1,4 @@
-"""Pairs of training images made into one: mixup, which adds them, and cutmix, which sets a part of one into the
-other.
-"""
+"""Mixing pairs of training images: mixup adds them, and cutmix pastes a part of one into the other."""
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +15,7 @@ def mixed(
 
     Mixup (Zhang et al. 2018, arXiv:1710.09412, eq. 1) adds the images in these shares; cutmix (Yun et al. 2019,
     arXiv:1905.04899, section 3.1 and eq. 2) takes a rectangle of the other, of that share of the area before it is cut
-    off at the border. A recipe with both has one or the other for each batch, evenly.
+    off at the border. With both in a recipe, each batch gets one or the other with equal probability.
     """
     others = torch.randperm(len(images), generator=generator).to(images.device)
     cut = bool(recipe.cutmix) and (not recipe.mixup or bool(torch.randint(2, (), generator=generator)))

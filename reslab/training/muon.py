@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Jordan's coefficients of x → a·x + b·x³ + c·x⁵. They climb from 0 as steeply as they can, and stop near 1 rather than
-at it.
+"""Jordan's coefficients of x → a·x + b·x³ + c·x⁵, which rises from 0 as steeply as possible and ends near 1, not
+exactly at 1.
 """
 
 TINY = 1e-7
@@ -19,9 +19,8 @@ class Muon(torch.optim.Optimizer):
     """Nesterov's momentum, orthogonalised, for the weights of convolutions, `[out, in, h, w]`, each seen as a matrix
     `[out, in·h·w]`.
 
-    Every step first gives each weight the Frobenius norm √out, so that `lr` is by how much a step turns it, whatever
-    its size; that also takes the place of weight decay. It suits layers that a normalisation follows, whose size does
-    not matter.
+    Every step first gives each weight the Frobenius norm √out, so that `lr` is how far a step turns it, whatever its
+    size; this also replaces weight decay. It suits layers followed by a normalisation, whose size does not matter.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float) -> None:
@@ -29,7 +28,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is called
-        """Take one step with the gradients that are there."""
+        """Take one step with the current gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -45,7 +44,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Float[Tensor, "m n"], iterations: int = 3) -> Float[Tensor, "m n"]:
-    """Return the matrix with its singular values brought near 1 and its singular vectors kept, by a Newton-Schulz
+    """Return the matrix with its singular vectors unchanged and its singular values near 1, by a Newton-Schulz
     iteration.
 
     "Near" is from about a half to one and a half after five iterations. Three, with which the CIFAR-10 record does (K.

@@ -1,4 +1,4 @@
-"""What a network is trained for, and how well it does: a class for each image, or a user's own loss."""
+"""The objective of training: a class for each image, or a user's own loss; and the errors."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -17,19 +17,19 @@ Batch = tuple[Any, Tensor]
 
 
 class Objective(Protocol):
-    """A loss, and how often its network is wrong."""
+    """A loss and an error rate."""
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the mean loss of a batch, `[]`."""
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Return how many of a batch's answers are wrong, `[]`; NaN where there is no such thing."""
+        """Return the number of wrong answers in a batch, `[]`; NaN if it is undefined."""
 
     def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
-        """Return `error` and `loss` over all batches, None for what there is not."""
+        """Return `error` and `loss` over all batches; None if undefined."""
 
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
-        """Return the same, and the answer to each image, where answers are classes."""
+        """Return the same, and the prediction for each image if outputs are classes."""
 
 
 class Classes(NamedTuple):
@@ -42,7 +42,7 @@ class Classes(NamedTuple):
         return F.cross_entropy(logits_of(outputs), labels, label_smoothing=self.label_smoothing)
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Return how many images have another class as the likeliest."""
+        """Return the number of images whose likeliest class is wrong."""
         return (logits_of(outputs).argmax(1) != labels).sum()
 
     def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
@@ -50,7 +50,7 @@ class Classes(NamedTuple):
         return evaluate(network, batches)
 
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
-        """Return the same, and what each image is taken for."""
+        """Return the same, and the prediction for each image."""
         return evaluate_each(network, batches)
 
 
@@ -65,22 +65,22 @@ class OwnLoss(NamedTuple):
         """Return the loss.
 
         Raises:
-            UserError: if it gives no number.
+            UserError: if it does not return a number.
         """
         value = self.function(outputs, labels)
         if not isinstance(value, Tensor) or value.numel() != 1:
             given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise WrongValueError(f"a loss of outputs and labels gives one number as a tensor; this one gave {given}")
+            raise WrongValueError(f"a loss must return one number as a tensor; this one returned {given}")
         return value.reshape(())
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Return how many answers are wrong, where answers are classes."""
+        """Return the number of wrong answers, if outputs are classes."""
         if _are_classes(outputs, labels):
             return (outputs.argmax(1) != labels).sum()
         return torch.tensor(float("nan"), device=labels.device)
 
     def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
-        """Return the mean loss, and the error where there is one."""
+        """Return the mean loss, and the error if defined."""
         total, wrong, count = 0.0, 0.0, 0
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         with in_mode(network, training=False), torch.no_grad():
@@ -90,11 +90,11 @@ class OwnLoss(NamedTuple):
                 wrong += float(self.wrong(outputs, labels))
                 count += len(labels)
         if not count:
-            raise MissingError("there are no images to measure a loss on")
+            raise MissingError("there are no images to evaluate")
         return {"error": _finite(wrong / count), "loss": _finite(total / count)}
 
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
-        """Return the same, and no answers."""
+        """Return the same, without predictions."""
         return self.evaluate(network, batches), None
 
 
@@ -111,7 +111,7 @@ def _placed_each(batches: Iterable[Batch], device: torch.device) -> Iterator[Bat
 
 
 def placed(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on the device, images `[B, C, H, W]` in the layout that convolutions are fastest in."""
+    """Return a batch on the device, images `[B, C, H, W]` in the fastest layout for convolutions."""
 
     def there(value: Any) -> Any:
         if not isinstance(value, Tensor):

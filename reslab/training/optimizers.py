@@ -1,4 +1,4 @@
-"""What takes the steps: SGD as in the papers, or what a recipe says in its place."""
+"""Optimisers: SGD as in the papers, or another one from the recipe."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,8 +14,8 @@ AFTER = 0.999
 
 
 def optimizers_of(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Return the optimisers of a network's parameters: one, or, where Muon takes the filters of convolutions, SGD for
-    the rest too.
+    """Return the optimisers of a network's parameters: one, or Muon for the filters of convolutions and SGD for the
+    rest.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if recipe.optimizer == "adamw":
@@ -48,7 +48,7 @@ def _sgd(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimize
 
 
 def _decayed(parameters: list[nn.Parameter], recipe: Recipe) -> Iterable[Any]:
-    """Return the parameters, or those that decay and those that do not as two groups."""
+    """Return the parameters, or two groups: with and without weight decay."""
     if not recipe.no_vector_decay:
         return parameters
     groups = [[each for each in parameters if (each.dim() > 1) is decays] for decays in (True, False)]

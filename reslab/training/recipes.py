@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from reslab.runs import Config
 
 WARMUP_PART = 10
-"""A warm-up is no longer than one part in so many of the run, so that a short run leaves it too. The papers' 400 of
-64,000 are far from it.
+"""A warm-up takes at most this fraction (one in so many) of the run, so that it also ends in a short run. The papers'
+400 of 64,000 iterations are far below it.
 """
 
 
@@ -81,16 +81,13 @@ class ScaleCrop(Config):
     def _crop_fits(self) -> Self:
         low, high = self.shorter
         if not self.crop <= low <= high:
-            raise ValueError(
-                f"the crop must fit the shorter side and that range must grow: {self.crop} <= {low} <= {high} does "
-                "not hold"
-            )
+            raise ValueError(f"crop and sides must satisfy crop <= low <= high; got {self.crop}, {low}, {high}")
         return self
 
 
 class Recipe(Config):
-    """SGD with momentum and weight decay, its length and its learning-rate schedule; and what may be added to them,
-    which is part of a recipe's identity only where it is set.
+    """SGD with momentum and weight decay, its length and its learning-rate schedule; and optional additions, which are
+    part of a recipe's identity only if set.
     """
 
     later = (
@@ -145,7 +142,7 @@ class Recipe(Config):
     @field_validator("schedule", mode="before")
     @classmethod
     def _named_schedule(cls, schedule: Any) -> Any:
-        """Take `--set schedule=cosine` for one with its usual settings."""
+        """Accept `--set schedule=cosine` as a cosine with its default settings."""
         return {"kind": schedule} if isinstance(schedule, str) else schedule
 
     @field_validator("optimizer", mode="before")
@@ -156,7 +153,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _cutout_augments(self) -> Self:
         if self.cutout and self.augment is not True:
-            raise ValueError("cutout goes with augment=true, which shifts and mirrors")
+            raise ValueError("cutout needs augment=true, which shifts and mirrors")
         return self
 
     @model_validator(mode="after")
@@ -199,7 +196,7 @@ PAPER_IMAGENET = Recipe(
 )
 """He et al. 2015, section 3.4: batch 256, rate 0.1, at most 60×10⁴ iterations, divided by 10 "when the error plateaus".
 
-A plateau is no rule that a step alone can follow. The milestones are those of He et al. 2016 (arXiv:1603.05027,
+A plateau cannot be detected from the step alone, so the milestones are those of He et al. 2016 (arXiv:1603.05027,
 appendix), epochs 30 and 60 of ImageNet's 1.28 million images at batch 256: 5,005 iterations per epoch, rounded.
 """
 
@@ -211,18 +208,16 @@ FAST = Recipe(
     epochs=7,
     schedule=OneCycle(),
 )
-"""A short one-cycle run: answers in seconds on the digits, on whose held-out images the rate was chosen."""
+"""A short one-cycle run: seconds on the digits, on whose held-out images the rate was chosen."""
 
 FAST_CIFAR = FAST.model_copy(update={"learning_rate": 0.1, "weight_decay": 5e-4, "epochs": 16})
-"""The same for tens of thousands of images, chosen on held-out images of CIFAR-10: there a warm-up has steps enough for
-twice the rate.
+"""The same for tens of thousands of images, chosen on held-out images of CIFAR-10: there the warm-up has enough steps
+for twice the rate.
 """
 
 RECIPES = {recipe.name: recipe for recipe in (FAST, PAPER_CIFAR, PAPER_CIFAR_WARMUP, PAPER_IMAGENET)}
 
 
 def recipe_for(data: str, name: str) -> Recipe:
-    """Return the named recipe as it is for a data set: `fast` is one thing for the digits and another for all that is
-    larger.
-    """
+    """Return the named recipe for a data set; `fast` differs between the digits and larger data."""
     return FAST_CIFAR if name == FAST.name and data != "digits" else RECIPES[name]

@@ -1,4 +1,4 @@
-"""The weights that a trial starts from, where it does not start fresh."""
+"""The weights that a trial starts from, unless it starts fresh."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -9,7 +9,7 @@ from reslab.runs import Config
 
 
 class Start(Config):
-    """Weights that a trial starts from, known by their content; where they lie is not part of its identity."""
+    """Initial weights, identified by their content; their path is not part of the trial's identity."""
 
     later = ("whole",)
     sha256: str
@@ -19,7 +19,7 @@ class Start(Config):
 
 
 class Started(Config):
-    """A config that may have a start."""
+    """A config with optional initial weights."""
 
     later: ClassVar[tuple[str, ...]] = ("start",)
     start: Start | None = Field(None, description="weights that it starts from, by default but for a new classifier")

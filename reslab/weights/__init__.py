@@ -1,1 +1,1 @@
-"""Weights in and out: this lab's files, torchvision's, third parties'; and those that come with the lab."""
+"""Reading and writing weights: reslab's files, torchvision's, other libraries'; and the bundled ones."""

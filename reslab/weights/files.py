@@ -1,4 +1,4 @@
-"""Weights in files: what any file holds, and this lab's own, whose metadata say what its tensors cannot."""
+"""Weights files: of any origin, and reslab's own, whose metadata state what tensors cannot."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ METADATA_KEY = "reslab"
 
 
 class WeightFile(NamedTuple):
-    """The sets of tensors in a file, under its own names, by the keys that lead to them; its metadata, which say the
-    network if the file is ours; and what the kind of another's tells.
+    """A file's sets of tensors, under its own names, by the keys that lead to them; its metadata, which name the
+    network if the file is reslab's; and facts that follow from the kind of another file.
     """
 
     path: Path
@@ -30,20 +30,20 @@ class WeightFile(NamedTuple):
 
     @property
     def without(self) -> list[str]:
-        """Return the blocks that are taken out of the network."""
+        """Return the removed blocks."""
         return list(self.metadata.get("without", []))
 
     @property
     def network(self) -> str | None:
-        """Return the network that the file says it is for; None for one of a factory, which a user may name to be
-        called, but no file.
+        """Return the network that the file is for; None for a factory's, as only users may name a factory to call, not
+        files.
         """
         named: str | None = self.metadata.get("model")
         return None if named is None or ":" in named else named
 
     def options(self, model: str) -> dict[str, Any]:
-        """Return the options that the file's own metadata, or its kind, give for a network, its data set's among them;
-        none if the metadata are another's.
+        """Return the options of a network from the file's metadata or kind, including its data set's; none if the
+        metadata are for another network.
         """
         if "model" not in self.metadata:
             return dict(self.facts.options)
@@ -59,11 +59,11 @@ class WeightFile(NamedTuple):
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a file of weights (see `tensorfiles.read`); of a run directory, those in it. Nothing of a file is run.
+    """Read a file of weights (see `tensorfiles.read`); of a run directory, those in it. Nothing in a file is executed.
 
     Raises:
-        UserError: if there is no such file, it is damaged or something else, or its metadata are not such as `to_bytes`
-            writes.
+        UserError: if there is no such file, it is damaged or something else, or its metadata are not in the format of
+            `to_bytes`.
     """
     content = tensorfiles.read(path)
     metadata = _metadata(content.metadata.get(METADATA_KEY, "{}"), path)
@@ -76,17 +76,17 @@ def read_weights(path: Path) -> WeightFile:
 
 
 def _metadata(text: str, path: Path) -> dict[str, Any]:
-    """Return our metadata: either nothing, or facts of the kinds that `to_bytes` writes.
+    """Return reslab's metadata: none, or facts in the format of `to_bytes`.
 
     Raises:
-        UserError: if they are anything else.
+        UserError: for anything else.
     """
 
     def numbers(values: Any) -> bool:
         return isinstance(values, list) and all(isinstance(value, int | float) and isfinite(value) for value in values)
 
     def constant(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     try:
         facts = json.loads(text, parse_constant=constant)
@@ -108,15 +108,13 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:
-        raise DamagedError(
-            f"{path} has damaged metadata under {METADATA_KEY!r}; take the file from where it came again"
-        )
+        raise DamagedError(f"{path} has damaged metadata under {METADATA_KEY!r}; get the file from its source again")
     return dict(facts)
 
 
 def halved(state: Mapping[str, Tensor]) -> State:
-    """Return the state with its kernels and matrices, nearly all of it, in float16; BatchNorm's vectors, of many
-    magnitudes, stay in float32.
+    """Return the state with kernels and matrices, nearly all of it, in float16; BatchNorm's vectors, whose magnitudes
+    vary widely, stay in float32.
     """
     return {
         name: tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor
@@ -132,10 +130,10 @@ def to_bytes(
     card: Mapping[str, Any] | None = None,
     without: Sequence[str] = (),
 ) -> bytes:
-    """Return the network as a safetensors file whose metadata say the model, its options, how its images are prepared,
-    and which of its blocks are taken out.
+    """Return the network as a safetensors file whose metadata state the model, its options, the preparation of images,
+    and removed blocks.
 
-    With a card, which then is in the metadata too, it is a small file to come with the lab: `halved`.
+    With a card, which is also stored in the metadata, it is a small file to be bundled: `halved`.
     """
     facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""A file's tensors under a network's names, recognised by keys and shapes, never by the file's name."""
+"""Matching a file's tensors to a network's names, by keys and shapes, never by the file's name."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,10 +20,10 @@ Complaints = dict[str, list[str]]
 
 
 class Fit(NamedTuple):
-    """How a file's tensors fit a network: its whole state, and what became of the file's names.
+    """The fit of a file's tensors to a network: the network's state, and the changes.
 
-    `renamed` are names of the file and the network's for them; `dropped` the file's that the network has no place for,
-    `added` the network's that the file lacks; `converted` counts the tensors whose kind of number changes.
+    `renamed` maps names of the file to names of the network; `dropped` are names that the network does not have,
+    `added` names that the file lacks; `converted` counts tensors whose number type changes.
     """
 
     state: State
@@ -48,7 +48,7 @@ class _Attempt(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Return how unlikely it is that this part is meant, where several fit."""
+        """Return a sort key: how unlikely this part is meant, if several fit."""
         words = self.root.split(".")[:-1]
         return PLACES.index(self.place) if self.place in PLACES else len(PLACES), len(words)
 
@@ -58,12 +58,12 @@ class _Attempt(NamedTuple):
 
 
 def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Head | None = None) -> Fit:
-    """Return a file's tensors under the network's names, if the network takes them exactly.
+    """Return a file's tensors under the network's names, if they fit exactly.
 
-    Names are kept where they fit as they are, else what wraps them is left out and as few rules as make them fit are
-    used; counts of batches, which old files lack, are added as 0. Of an average of weights beside the weights
-    themselves the average is taken, or with `raw` the others. With `head`, the file's classifier is left out, and the
-    network's, if it has one, stays as it is.
+    Names are kept if they fit; otherwise prefixes of wrappers are removed, and as few renaming rules as possible are
+    used. Counts of batches, which old files lack, are added as 0. If a file holds both weights and their average, the
+    average is used, or with `raw` the weights. With `head`, the file's classifier is dropped, and the network's, if it
+    has one, is kept.
 
     Raises:
         UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ; or the sets, if
@@ -88,7 +88,7 @@ def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Hea
     if chosen.fit.dropped:
         notes.append(f"left out what the network has no place for: {first_few(list(chosen.fit.dropped))}")
     if weights.unread:
-        notes.append(f"left unread what is no tensor: {first_few(list(weights.unread))}")
+        notes.append(f"not read, as they are not tensors: {first_few(list(weights.unread))}")
     if wrong := _not_numbers(chosen.fit.state):
         notes.append(f"these are not all numbers that a network can have: {first_few(wrong)}")
     return chosen.fit._replace(notes=tuple(f"{weights.path}: {text}" for text in (*weights.facts.notes, *notes)))
@@ -101,24 +101,24 @@ def classifier(network: nn.Module) -> str | None:
 
 
 def _chosen(weights: WeightFile, fitting: list[_Attempt], raw: bool) -> tuple[_Attempt, _Attempt | None]:
-    """Return which of several parts that fit is meant, and, if it is an average, the weights themselves.
+    """Return the intended one of several parts that fit and, if it is an average, the weights themselves.
 
     Raises:
-        UserError: if that cannot be known.
+        UserError: if that is ambiguous.
     """
     ranked = sorted(fitting, key=lambda attempt: attempt.rank)
     averages = [attempt for attempt in ranked if _is_average(attempt, weights)]
     others = [attempt for attempt in ranked if attempt not in averages]
     if raw and not others:
         raise MismatchError(
-            f"{weights.path} holds an average of weights only, under {first_few([one.where for one in averages])}; "
+            f"{weights.path} holds averaged weights only, under {first_few([one.where for one in averages])}; "
             "leave --raw out"
         )
     chosen, *rest = others if raw or not averages else averages
     if alike := [one.where for one in rest if one.rank == chosen.rank]:
         raise MismatchError(
             f"{weights.path} holds several sets of weights that fit, under {first_few([chosen.where, *alike])}; save "
-            "the one that is meant alone"
+            "the one you mean in a file by itself"
         )
     return chosen, others[0] if others and chosen in averages else None
 
@@ -136,7 +136,7 @@ def _is_average(attempt: _Attempt, weights: WeightFile) -> bool:
 
 
 def _roots(names: list[str]) -> list[str]:
-    """Return what may stand before a network's names: nothing, and every chain of wrappers that the names have."""
+    """Return the possible prefixes of a network's names: none, and every chain of wrappers among the names."""
     roots = [""]
     for root in roots:  # which grows
         firsts = {name[len(root) :].partition(".")[0] for name in names if name.startswith(root)}
@@ -147,9 +147,9 @@ def _roots(names: list[str]) -> list[str]:
 
 
 def _attempt(state: State, place: str, root: str, wanted: State, kept: str | None, headless: bool) -> _Attempt:
-    """Return how the tensors after a root fit best, the least changed of such, and what is wrong with them still.
+    """Return the best fit of the tensors after a prefix, with the fewest changes, and its remaining problems.
 
-    `kept` is a layer of the network that stays as it is; if `headless`, a classifier in the file is left out.
+    `kept` is a layer of the network that is not loaded; if `headless`, a classifier in the file is dropped.
     """
     body = {name: value for name, value in wanted.items() if kept is None or not name.startswith(f"{kept}.")}
     ends = {name.rpartition(".")[2] for name in wanted}
@@ -191,8 +191,8 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
 
 
 def _candidates(names: list[str], wanted: list[str]) -> Iterator[list[str]]:
-    """Yield a file's names as they are, then as the network has them by ever more rules, of one source at the most;
-    never two names as one.
+    """Yield a file's names unchanged, and then renamed by more and more rules, from at most one source; never two names
+    as one.
     """
     yield names
     seen = [names]
@@ -215,8 +215,8 @@ def _candidates(names: list[str], wanted: list[str]) -> Iterator[list[str]]:
 
 
 def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints:
-    """Return what keeps a network from taking a state, by kind; `elsewhere` are names of the network's that the file
-    has in another place.
+    """Return the problems of loading a state, by kind; `elsewhere` are names of the network that the file has under
+    another prefix.
     """
     shared = [(name, state[name], value) for name, value in wanted.items() if name in state]
     found = {
@@ -235,8 +235,8 @@ def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints
 
 
 def _takes(wanted: Tensor, given: Tensor) -> bool:
-    """Return whether a tensor's numbers mean the same in another's type: integers in place of fractions are quantised
-    values, which do not.
+    """Return whether a tensor can be converted to another's type; integers in place of floats cannot, as they are
+    quantised.
     """
     return (
         given.layout == torch.strided
@@ -268,7 +268,7 @@ def _refusal(weights: WeightFile, network: nn.Module, best: _Attempt, head: Head
 
 
 def _advice(weights: WeightFile, network: nn.Module, head: Head | None) -> str:
-    """Return what to do where only the classifier is missing or other, or the images have other channels."""
+    """Return a hint if only the classifier is missing or different, or the images have other channels."""
     name = classifier(network)
     if head is not None or name is None:
         return ""

@@ -1,4 +1,4 @@
-"""A file's weights into a network that is there already."""
+"""Loading a file's weights into an existing network."""
 
 from os import PathLike
 from pathlib import Path
@@ -21,18 +21,18 @@ def load_weights(
     head: Head | None = None,
     raw: bool = False,
 ) -> Fit:
-    """Put the weights of a file into a network, whatever the file calls its tensors, and return what became of their
-    names: `renamed`, `dropped`, `added`, `converted`, `notes`.
+    """Load the weights of a file into a network, whatever names the file uses, and return a report: `renamed`,
+    `dropped`, `added`, `converted`, `notes`.
 
     Args:
-        network: any network, this lab's or one's own, with the file's layers.
+        network: any network with the file's layers, reslab's or your own.
         weights: safetensors, a saved state dict, Keras' .h5, Detectron's .pkl, or a run's directory.
-        stride_in: where the file's bottlenecks have their stride, "1x1" or "3x3", which its tensors cannot tell.
-        zero_pad: on which side the file's option A pads its zeros, "end" or "centred", which they cannot tell either.
+        stride_in: where the file's bottlenecks stride, "1x1" or "3x3", if the file does not state it.
+        zero_pad: on which side the file's option A pads its zeros, "end" or "centred", if the file does not state it.
         head: the network's classifier in place of the file's, "fresh" or "none".
-        raw: of weights and their average in one file, take the weights.
+        raw: if a file holds both weights and their average, use the weights.
 
-    Example:
+    Examples:
         >>> import reslab
         >>> import torch
         >>> network = reslab.build("cifar_resnet", depth=8)
@@ -44,12 +44,13 @@ def load_weights(
         True
 
     Raises:
-        UserError: if the tensors do not fit, or something that they cannot tell is missing or contradicted.
+        UserError: if the tensors do not fit, or `stride_in` or `zero_pad` is needed and missing, or contradicts the
+            file.
     """
     read = read_weights(Path(weights))
     strides = {str(module.stride_in) for module in network.modules() if hasattr(module, "stride_in")}
     if stride_in is not None and strides - {stride_in}:
-        raise MismatchError(f"the network has its strides in the {' and '.join(strides)} convolutions, not {stride_in}")
+        raise MismatchError(f"the network strides in its {' and '.join(strides)} convolutions, not in {stride_in}")
     known = strides if "model" in read.metadata else {stride_in} - {None}
     options = {"stride_in": next(iter(known))} if known else {}
     return load(network, read, read.network or type(network).__name__, options, Asked(zero_pad, head, raw))

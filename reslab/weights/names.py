@@ -1,22 +1,20 @@
-"""Names in the wild: one table per source of weights, and the words that tools put around a network's names."""
+"""Names in other sources' files: one table per source of weights, and the prefixes that tools add."""
 
 import re
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 
 Rule = Callable[[list[str]], list[str]]
-"""Other names for the same tensors. It is used on a file's names and on the network's alike, and those that become
-equal belong together.
-"""
+"""A renaming rule. It is applied to a file's names and to the network's; names that become equal match."""
 
 # --- What stands around a network's names -----------------------------------------------------------------------------
 
 PLACES = ("", "state_dict", "model_state_dict", "model", "net", "network")
-"""The keys under which a network's weights are, the likeliest first, where a file holds several sets that fit it."""
+"""Keys of a network's weights, the likeliest first, for files with several sets that fit."""
 AVERAGES = frozenset(
     {"ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema_model_state_dict", "net_ema", "teacher"}
 )
-"""Keys and prefixes of an average of the weights over training steps, which is what its authors evaluate."""
+"""Keys and prefixes of an average of the weights over training steps, which the authors of such files evaluate."""
 WRAPPERS = (
     "module",  # DataParallel, DistributedDataParallel, averages of weights
     "_orig_mod",  # torch.compile
@@ -31,9 +29,9 @@ WRAPPERS = (
     "student",
     *sorted(AVERAGES),
 )
-"""Attributes by which others hold a network: they stand before its names, in any order and number."""
+"""Attributes in which wrappers hold a network: prefixes of its names, in any order and number."""
 LEFT_BY_TOOLS = ("n_averaged", "total_ops", "total_params")
-"""Ends of names that are no weights: the count of an average of weights, and what profilers leave in every module."""
+"""Endings of names that are not weights: the counter of averaged weights, and leftovers of profilers."""
 HEADS = (
     "fc",
     "linear",
@@ -50,14 +48,14 @@ HEADS = (
     "pred_w",
     "pred_b",
 )
-"""The first part of a classifier's names, or of those that self-supervised training has in its place."""
+"""The first part of the names of a classifier, or of its replacement in self-supervised training."""
 
 
 # --- Spellings that occur in files of any source ----------------------------------------------------------------------
 
 
 def _without_common_prefix(names: list[str]) -> list[str]:
-    """Leave out what all names begin with: what a module that holds the network adds."""
+    """Remove the common prefix of all names, which an enclosing module adds."""
     levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
     depth = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
     return [name.split(".", depth)[-1] for name in names]
@@ -89,7 +87,7 @@ KINDS = {
     "rm": "running_mean",
     "riv": "running_var",
 }
-"""What sources call a layer's tensors, and what PyTorch does."""
+"""Names of a layer's tensors in other libraries, and in PyTorch."""
 _PARTS = {"stage": r"\d", "block": r"\d+", "which": r"\w", "kind": "|".join(KINDS), "rest": ".+"}
 
 

@@ -1,4 +1,4 @@
-"""Arrays in files that PyTorch did not write, Keras' HDF5 and pickles of NumPy's arrays, read without running
+"""Reading arrays from files that PyTorch did not write, Keras' HDF5 and pickles of NumPy arrays, without executing
 anything.
 """
 
@@ -23,7 +23,7 @@ NUMBERS = {
     "i4": torch.int32,
     "i8": torch.int64,
 }
-"""What NumPy calls its numbers, and torch."""
+"""NumPy's names of number types, and torch's types."""
 
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ NUMBERS = {
 def read_hdf5(path: Path) -> dict[str, Tensor]:
     """Return the arrays of a file of Keras' weights, as `LAYER.VARIABLE`: `conv1_conv.kernel`.
 
-    No link that leads elsewhere is followed, and no more is read than the file's own size.
+    External links are not followed, and no more than the file's own size is read.
 
     Raises:
         UserError: if h5py is not installed, or the file is damaged or something else.
@@ -51,19 +51,19 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
             room = path.stat().st_size
             for place, array in _arrays(top, h5py):
                 if array.is_virtual or array.external or array.nbytes > room:
-                    raise DamagedError(f"{path}: {place} is not in this file, or promises more than the file holds")
+                    raise DamagedError(f"{path}: {place} is missing, or larger than the file")
                 room -= array.nbytes
                 *_, layer, variable = ("", *place.split("/"))
                 name = f"{layer}.{variable.partition(':')[0]}"
                 if array.dtype.str[1:] not in NUMBERS or name in found:
                     raise WrongValueError(
-                        f"{path}: {place} is no weight of a layer of its own; expected Keras' weights"
+                        f"{path}: {place} is not the weight of a layer; expected weights saved by Keras"
                     )
                 found[name] = torch.from_numpy(array[()].astype(array.dtype.newbyteorder("="))).clone()
             return found
     except UserError:
         raise
-    except Exception as error:  # on damaged bytes h5py raises whatever it comes to
+    except Exception as error:  # damaged bytes make h5py raise any exception
         raise DamagedError(f"{path} is not a readable HDF5 file: {error}") from error
 
 
@@ -89,7 +89,7 @@ def _arrays(top: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _StandsIn:
-    """Stands in for a class or function that a pickle names: calls one of ours, and takes no state."""
+    """A stand-in for a class or function that a pickle names: it calls one of ours, and accepts no state."""
 
     __slots__ = ("_make",)
 
@@ -100,7 +100,7 @@ class _StandsIn:
         return self._make(*args)
 
     def __setstate__(self, _: object) -> None:
-        raise ValueError("state of a class")
+        raise ValueError("the state of an object")
 
 
 class _Kind:
@@ -114,7 +114,7 @@ class _Kind:
 
 
 class _Array:
-    """Stands in for a NumPy array, and knows what its pickle says of it."""
+    """A stand-in for a NumPy array, with the facts from its pickle."""
 
     def __init__(self, *_: object) -> None:
         self.state: tuple[Any, ...] = ()
@@ -126,16 +126,16 @@ class _Array:
         """Return the array as a tensor.
 
         Raises:
-            ValueError: if it is not one of numbers, or its bytes are not as many as its shape says.
+            ValueError: if it does not hold numbers, or its size does not match its shape.
         """
         _, shape, kind, by_columns, data = self.state
         if not isinstance(kind, _Kind) or kind.code not in NUMBERS or kind.order not in "<=|":
-            raise ValueError("an array of something else than numbers")
+            raise ValueError("an array of something other than numbers")
         data = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had no bytes
         sides = [int(side) for side in shape]
         dtype = NUMBERS[kind.code]
         if min(sides, default=0) < 0 or not isinstance(data, bytes) or len(data) != prod(sides) * dtype.itemsize:
-            raise ValueError("an array of other bytes than its shape says")
+            raise ValueError("an array whose size does not match its shape")
         if not data:
             return torch.empty(sides, dtype=dtype)
         flat = torch.frombuffer(bytearray(data), dtype=dtype)
@@ -167,12 +167,12 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "__builtin__.bytes": lambda: b"",
     "collections.OrderedDict": lambda *_: {},
 }
-"""All that such a pickle may name, and what is called in its place: nothing of NumPy's, and nothing of the file's."""
+"""All names that such a pickle may use, and their stand-ins: nothing of NumPy or of the file is called."""
 
 
 class _Reader(pickle._Unpickler):
-    """Reads a pickle in Python, whose memory is in proportion to the file's; pickle's own in C allots what it is
-    told.
+    """Reads a pickle in Python, with memory in proportion to the file; the C implementation allocates whatever the file
+    says.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -187,7 +187,7 @@ class _Reader(pickle._Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """Return what a pickle holds, with tensors in the place of arrays; a mapping that has some has nothing else.
+    """Return the content of a pickle, with tensors in place of arrays; a mapping with tensors has nothing else.
 
     Raises:
         UserError: if it holds more than arrays, is damaged, or is too large.
@@ -201,11 +201,11 @@ def read_pickle(path: Path) -> Any:
         return _with_tensors(content, [size], 0)
     except UserError as error:
         raise WrongValueError(
-            f"{path} is a pickle that torch.save did not write and holds more than arrays, and reading it could run "
-            f"code: {error}; save its tensors by torch.save(network.state_dict(), FILE)"
+            f"{path} is a pickle not written by torch.save that holds more than arrays, so reading it could run code: "
+            f"{error}; save its tensors with torch.save(network.state_dict(), FILE)"
         ) from error
-    except Exception as error:  # on damaged bytes pickle raises whatever it comes to
-        raise DamagedError(f"{path} is a damaged pickle ({error}); take it from where it came again") from error
+    except Exception as error:  # damaged bytes make pickle raise any exception
+        raise DamagedError(f"{path} is a damaged pickle ({error}); get it from its source again") from error
 
 
 def _with_tensors(content: Any, room: list[int], depth: int) -> Any:
@@ -218,5 +218,5 @@ def _with_tensors(content: Any, room: list[int], depth: int) -> Any:
             tensors[name] = value.tensor()
             room[0] -= tensors[name].nbytes
             if room[0] < 0:
-                raise ValueError("more bytes in its arrays than in the file")
+                raise ValueError("its arrays have more bytes than the file")
     return tensors or {name: _with_tensors(value, room, depth + 1) for name, value in content.items()}

@@ -10,14 +10,14 @@ from reslab.state import in_mode
 
 
 def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
-    """Return the network, in evaluation mode, as an ONNX model of any batch size, and of any image size where the
-    network takes any.
+    """Return the network, in evaluation mode, as an ONNX model with any batch size and, if the network allows it, any
+    image size.
 
     Raises:
         UserError: if the packages that export needs are not installed.
     """
     try:
-        import onnx  # noqa: F401  # torch needs both, and says so less clearly
+        import onnx  # noqa: F401  # torch needs both, and its own message is less clear
         import onnxscript  # noqa: F401  # likewise
     except ModuleNotFoundError as error:
         raise MissingError(
@@ -27,7 +27,7 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     with in_mode(network, training=False):
         try:
             return _exported(network, input_shape, {**batch, **sides})
-        except Exception:  # one of torch's many ways to say that the network fixes a size
+        except Exception:  # one of torch's many errors for a network with a fixed size
             return _exported(network, input_shape, batch)
 
 

@@ -1,6 +1,6 @@
-"""What the kind of a file tells of its network beyond the tensors, and how its numbers become PyTorch's.
+"""What the kind of a file reveals about its network beyond the tensors, and the conversion to PyTorch.
 
-Two kinds hold the weights that the authors of ResNet trained: Keras' (`ResNet50`, `ResNet101`, `ResNet152`; not the
+Two kinds contain the weights that the authors of ResNet trained: Keras' (`ResNet50`, `ResNet101`, `ResNet152`; not the
 later `V2`) and Detectron's pickles of MSRA's. Both are of the paper's own networks, with the stride in the first 1×1,
 and take images in Caffe's way: blue first, 0 to 255, less a mean per channel.
 """
@@ -23,7 +23,7 @@ LARGEST_CONFIG = 2**20
 
 
 class Facts(NamedTuple):
-    """What is known of a file's network: options, how images are prepared, and in which eps its variances are used."""
+    """Facts about a file's network: options, the preparation of images, and BatchNorm's eps."""
 
     options: Mapping[str, Any] = MappingProxyType({})
     preprocessing: Mapping[str, Any] = MappingProxyType({})
@@ -37,7 +37,7 @@ FLIPPED = "the first convolution's blue, green, red turned to red, green, blue; 
 
 
 def understood(state: State, path: Path) -> tuple[State, Facts]:
-    """Return a file's tensors as PyTorch would have them, under the file's own names, and what its kind tells.
+    """Return a file's tensors in PyTorch's format, under the file's own names, and the facts that follow from its kind.
 
     Raises:
         UserError: if a configuration beside the file is damaged.
@@ -92,10 +92,10 @@ def _msra(state: State) -> tuple[State, Facts]:
 
 
 def _hugging_face(config: Path) -> Facts:
-    """Return what the configuration beside a file of Hugging Face says.
+    """Return the facts in the configuration beside a file of Hugging Face, if any.
 
     Raises:
-        UserError: if it is there and is not such a configuration.
+        UserError: if it is not such a configuration.
     """
     if not config.is_file():
         return Facts()
@@ -104,12 +104,12 @@ def _hugging_face(config: Path) -> Facts:
             return configured(json.loads(file.read(LARGEST_CONFIG)), config.name)
     except (ValueError, AttributeError, RecursionError, OSError):
         raise DamagedError(
-            f"{config} is no configuration of a ResNet; take it from where the weights came again"
+            f"{config} is not the configuration of a ResNet; get it from the source of the weights again"
         ) from None
 
 
 def configured(told: Mapping[str, Any], source: str) -> Facts:
-    """Return what a configuration of Hugging Face's says of a ResNet: where its bottlenecks have their stride.
+    """Return the facts about a ResNet in a configuration of Hugging Face: where its bottlenecks stride.
 
     transformers, models/resnet/configuration_resnet.py: `downsample_in_bottleneck` is the stride in the first 1×1.
 

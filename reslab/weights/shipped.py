@@ -1,6 +1,4 @@
-"""The trained networks that come with the lab, `DATA/MODEL.safetensors` in this package, each with its
-card beside it.
-"""
+"""The bundled trained networks, `DATA/MODEL.safetensors` in this package, each with its card beside it."""
 
 from pathlib import Path
 
@@ -8,40 +6,36 @@ from reslab.errors import UnknownNameError, WrongValueError, suggest
 
 SHIPPED = Path(__file__).parent
 TRAINED_ON = {"digits": "digits", "cifar10-jpeg75": "cifar10-jpeg", "folder:cifar10-jpeg": "cifar10-jpeg"}
-"""Data sets, and the folder of `weights/` with networks trained on their images. A folder of images is known by its
+"""Data sets, and the folder of `weights/` with networks trained on them. A folder of images is identified by its
 name.
 """
 
 
 def shipped() -> dict[tuple[str, str], Path]:
-    """Return the files that come with the lab, by data and network."""
+    """Return the bundled files, by data and network."""
     return {(path.parent.name, path.stem): path for path in sorted(SHIPPED.glob("*/*.safetensors"))}
 
 
 def trained_on(data: str) -> str | None:
-    """Return the folder of `weights/` for a data set, `digits` or `folder:PATH/cifar10-jpeg`; None if there can be
-    none.
-    """
+    """Return the folder of `weights/` for a data set, `digits` or `folder:PATH/cifar10-jpeg`; None if there is none."""
     kind, _, place = data.partition(":")
     return TRAINED_ON.get(f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind)
 
 
 OF_OTHERS = ("torchvision", "pretrained")
-"""Words for trained weights of others."""
+"""Names of published weights."""
 
 
 def locate(weights: str | Path, model: str) -> Path:
-    """Return the file that is meant: the one that comes with the lab where `weights` is a word such as "digits", else
-    `weights` itself.
+    """Return the file of weights: a bundled one for a name such as "digits", else `weights` itself.
 
     Raises:
-        UserError: if networks trained on that data come with the lab, but not this one; or if it is neither a word for
-            weights nor a file.
+        UserError: if there are bundled networks for that data, but not this one; or if it is neither a name nor a file.
     """
     if not isinstance(weights, str | Path):
         raise WrongValueError(
-            f"weights are a file, or a word for trained ones, and not {type(weights).__name__}; tensors are for a "
-            "network's load_state_dict"
+            f"weights must be a file or the name of trained weights, got {type(weights).__name__}; load tensors with "
+            "the network's load_state_dict"
         )
     path, words = Path(weights), {data for data, _ in shipped()}
     if weights not in words:
@@ -53,5 +47,7 @@ def locate(weights: str | Path, model: str) -> Path:
         return path
     if (str(weights), model) not in shipped():
         models = [name for data, name in shipped() if data == weights]
-        raise UnknownNameError(f"no {model} trained on {weights} comes with the lab; there are {', '.join(models)}")
+        raise UnknownNameError(
+            f"there are no bundled weights of {model} trained on {weights}; bundled: {', '.join(models)}"
+        )
     return shipped()[str(weights), model]

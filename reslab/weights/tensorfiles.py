@@ -1,4 +1,4 @@
-"""Files of tensors as people have them: read without running anything that is in them, or refused by what they are."""
+"""Reading files of tensors without executing anything in them; other files are rejected with a reason."""
 
 import pickle
 import re
@@ -22,13 +22,13 @@ from reslab.weights.numpyfiles import read_hdf5, read_pickle
 State = dict[str, Tensor]
 
 IN_A_DIRECTORY = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")
-"""The weights of a run, and of a directory of Hugging Face's."""
+"""Weights files in the directory of a run, or of Hugging Face."""
 DEEPEST = 5
 MOST_CLASSES = 100
 WHERE_CLASSES_END = re.compile(r"GLOBAL (\S+) was not an allowed global")
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""What torch.save wrote first until version 1.6, after the two bytes that name pickle's protocol."""
+"""The beginning of a file of torch.save until version 1.6, after the two bytes of pickle's protocol."""
 SOMETHING_ELSE = (
     (b"<", "a web page or a server's message, saved in place of the file; download the file again"),
     (b"version https://git-lfs", "a Git-LFS pointer and not the file that it stands for; get that by `git lfs pull`"),
@@ -38,14 +38,14 @@ SOMETHING_ELSE = (
         for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
     ),
 )
-"""How files begin that are taken for weights, and what they are. Looked at last, as a safetensors file begins with a
-number.
+"""The first bytes of files that are mistaken for weights, and their kinds. Checked last, as a safetensors file begins
+with a number.
 """
 
 
 class Content(NamedTuple):
-    """What a file holds: the file itself, sets of tensors by the keys that lead to them, its metadata, and the classes
-    of objects that were left unread.
+    """The content of a file: its path, sets of tensors by the keys that lead to them, its metadata, and the classes of
+    objects that were not read.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Content(NamedTuple):
 def read(path: Path) -> Content:
     """Read a safetensors file, one of torch.save or of Keras, or a pickle of arrays; of a directory, the weights in it.
 
-    Nothing of a file is run: where it holds objects beside its tensors, their classes are not imported.
+    Nothing in a file is executed: if it holds objects beside its tensors, their classes are not imported.
 
     Raises:
         UserError: if there is no such file, it is damaged or something else, or no set of tensors can be read from it.
@@ -69,19 +69,19 @@ def read(path: Path) -> Content:
             return Content(path, {"": tensors}, file.metadata() or {}, ())
     except SafetensorError:
         content, unread = _content(path)
-    except Exception as error:  # on damaged bytes the readers raise whatever they come to
+    except Exception as error:  # damaged bytes make the readers raise any exception
         raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
     sets = dict(_sets(content, (), set()))
     if not sets:
         raise WrongValueError(
-            f"{path} holds no state dict, names with tensors, but {_described(content)}; save one by "
+            f"{path} does not hold a state dict (names and tensors), but {_described(content)}; save one with "
             "torch.save(network.state_dict(), FILE)"
         )
     return Content(path, sets, {}, unread)
 
 
 def _regular(path: Path) -> Path:
-    """Return the regular file that is meant.
+    """Return the path of a regular file.
 
     Raises:
         UserError: if there is none.
@@ -94,19 +94,17 @@ def _regular(path: Path) -> Path:
         inside = [path / name for name in IN_A_DIRECTORY if (path / name).is_file()]
         if not inside:
             raise MissingError(
-                f"{path} is a directory without {', '.join(IN_A_DIRECTORY)}; give a file of weights, or the directory "
-                "of a run that ended"
+                f"{path} is a directory without {' or '.join(IN_A_DIRECTORY)}; give a weights file, or the directory "
+                "of a finished run"
             )
         return inside[0]
     if not stat.S_ISREG(mode):
-        raise WrongValueError(f"{path} is no regular file; expected a file of weights")
+        raise WrongValueError(f"{path} is not a regular file; expected a weights file")
     return path
 
 
 class Unread:
-    """Stands in for an object that a file holds beside its tensors; each class of these is made here, under the name of
-    the object's own.
-    """
+    """A stand-in for an object beside a file's tensors; a subclass is made for each class, under its name."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -145,14 +143,14 @@ VALUES = {
     "functools.partial",
     *("set", "frozenset", "complex", "range", "slice", "bytearray", "dict", "list", "tuple", "int", "float", "str"),
 }
-"""Modules and classes of Python's whose objects only hold values."""
+"""Modules and classes of Python's standard library whose objects only hold values."""
 
 
 def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return what a file that is not safetensors holds, and the classes in it that stay unread.
+    """Return the content of a file that is not safetensors, and the classes in it that were not read.
 
     Raises:
-        UserError: if it is of no kind that is known, or cannot be read without running code.
+        UserError: if its kind is unknown, or reading it would execute code.
     """
     try:
         with path.open("rb") as file:
@@ -168,18 +166,20 @@ def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _unpickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return what torch.save has written, and the classes in it that stay unread.
+    """Return the content of a file of torch.save, and the classes in it that were not read.
 
     Raises:
-        UserError: if it cannot be read without running code.
+        UserError: if reading it would execute code.
     """
     unread: dict[str, type] = {}
     while True:
         try:
             with torch.serialization.safe_globals(list(unread.values())), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error
+                warnings.simplefilter(
+                    "ignore"
+                )  # a warning about pickle protocols; unreadable files raise an error anyway
                 return torch.load(path, map_location="cpu", weights_only=True), tuple(unread)
-        except Exception as error:  # on damaged bytes torch raises whatever it comes to
+        except Exception as error:  # damaged bytes make torch raise any exception
             wanted = WHERE_CLASSES_END.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
             if wanted is None or wanted[1] in unread or len(unread) == MOST_CLASSES or not _harmless(wanted[1]):
                 raise _refusal(path, error, unread) from error
@@ -189,9 +189,10 @@ def _unpickled(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _harmless(name: str) -> bool:
-    """Return whether an object of this name may lie beside tensors: of Python's own, those that hold values only.
+    """Return whether an object of this name may accompany tensors: from Python's standard library, only those that hold
+    values; from other packages, any.
 
-    Others' classes may, as theirs are not known; nothing that a file names is imported or called either way.
+    In either case nothing that a file names is imported or called.
     """
     module, _, kind = name.rpartition(".")
     module = IMPORT_MAPPING.get(module, module) or "builtins"  # torch.save writes Python 2's names of modules
@@ -204,18 +205,18 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     """Return why a file of torch.save cannot be read."""
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
     if not isinstance(error, pickle.UnpicklingError) or not named:
-        return DamagedError(f"{path} is damaged, or no weights file; expected safetensors or a saved state dict")
+        return DamagedError(f"{path} is damaged or not a weights file; expected safetensors or a saved state dict")
     return WrongValueError(
-        f"{path} holds more than tensors, and reading it could run code: {first_few(list(dict.fromkeys(named)))}; "
-        "save the tensors alone, by torch.save(network.state_dict(), FILE)"
+        f"{path} holds more than tensors, so reading it could run code: {first_few(list(dict.fromkeys(named)))}; save "
+        "only the tensors, with torch.save(network.state_dict(), FILE)"
     )
 
 
 def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
-    """Check that a file, which starts so, is one that torch.save has written, as far as that shows without reading it.
+    """Check by its first bytes that a file was written by torch.save.
 
     Raises:
-        UserError: saying what it is, if it is something else.
+        UserError: stating its kind, if it is something else.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -239,16 +240,17 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
     names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
         raise WrongValueError(
-            f"{path} is a TorchScript program; save its tensors by torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+            f"{path} is a TorchScript program; save its tensors with torch.save(torch.jit.load(FILE).state_dict(), "
+            "OTHER)"
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise WrongValueError(
-            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it, and give the weights in it"
+            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it and give the weights inside"
         )
-    # it may be of any size once unpacked
+    # its unpacked size is unlimited
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
         raise WrongValueError(
-            f"{path} is compressed, which torch.save does not do; unpack it, and save its tensors again"
+            f"{path} is compressed, which torch.save never does; unpack it, and save its tensors again"
         )
 
 
@@ -261,12 +263,12 @@ def _sets(content: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tupl
         yield ".".join(place), dict(content)
         return
     for key, value in content.items():
-        if isinstance(key, str):  # an optimiser numbers what it keeps
+        if isinstance(key, str):  # an optimiser uses numbers as keys
             yield from _sets(value, (*place, key), seen)
 
 
 def _described(content: Any) -> str:
-    """Return what a file holds in the place of tensors, in a few words."""
+    """Return a short description of a file's content without tensors."""
 
     def kind(value: Any) -> str:
         return (

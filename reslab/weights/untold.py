@@ -1,7 +1,7 @@
-"""What tensors cannot tell, and weights put into a network once it has been told.
+"""Facts that tensors cannot state, and loading weights once they are known.
 
-Two things change what a network computes and cannot be read from its tensors: where a bottleneck has its stride, and on
-which side option A pads its zeros. Our files say both in their metadata; for any other file the user must.
+Two facts change a network's function but not its tensors: where a bottleneck strides, and on which side option A pads
+its zeros. Reslab's files state both in their metadata; for other files the user must.
 """
 
 import warnings
@@ -19,8 +19,8 @@ ZeroPadSide = Literal["end", "centred"]
 
 
 class Asked(NamedTuple):
-    """What a user says of a file: where its option A pads zeros; which classifier the network gets in place of the
-    file's, a fresh one or none; and that of weights and their average the weights are meant.
+    """A user's statements about a file: where its option A pads zeros; whether the network gets a fresh classifier or
+    none in place of the file's; and whether to use the weights rather than their average.
     """
 
     zero_pad: ZeroPadSide | None = None
@@ -31,11 +31,10 @@ class Asked(NamedTuple):
 def settle(
     weights: WeightFile, model: str, network: nn.Module, options: Mapping[str, Any], zero_pad: ZeroPadSide | None
 ) -> ZeroPadSide:
-    """Return where the file's zero channels are, once everything that its tensors cannot tell has been told.
+    """Return the position of the file's zero channels, after checking all facts that its tensors cannot state.
 
     Raises:
-        UserError: if a fact is missing (the message names the flag that gives it) or contradicts the file's own
-            metadata.
+        UserError: if a fact is missing (the message names its flag) or contradicts the file's metadata.
     """
     if "model" in weights.metadata:
         theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
@@ -47,22 +46,21 @@ def settle(
         return "end"
     known = weights.facts.options.get("stride_in")
     if known is not None and options.get("stride_in", known) != known:
-        raise MismatchError(f"{weights.path} is for stride_in {known}, not {options['stride_in']}")
+        raise MismatchError(f"{weights.path} was made for stride_in {known}, not {options['stride_in']}")
     if has_stride_choice(network) and "stride_in" not in options:
         raise MissingError(
-            "nothing in the file tells where its bottlenecks have their stride: add --stride-in 1x1 (the paper) or "
+            "the file does not state where its bottlenecks stride: add --stride-in 1x1 (the paper) or "
             "3x3 (torchvision, v1.5)"
         )
     if _padded_blocks(network) and zero_pad is None:
         raise MissingError(
-            "nothing in the file tells where its option A pads zero channels: add --zero-pad end or centred (both "
-            "sides)"
+            "the file does not state where its option A pads zero channels: add --zero-pad end or centred (both sides)"
         )
     return zero_pad or "end"
 
 
 def has_stride_choice(network: nn.Module) -> bool:
-    """Return whether a network has bottlenecks whose stride may be in either of two places; such modules say so by
+    """Return whether a network has bottlenecks whose stride may be in either of two convolutions; such modules have
     `stride_in`.
     """
     return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(
@@ -83,12 +81,12 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     """Return the state of the same function with zero channels at the end, from one that pads them on both sides.
 
     Centred padding puts e/2 channels of zeros before the old ones and e/2 behind. Sorting the channels of the sum, old
-    ones first, in every tensor that writes or reads it, changes no value, only their order.
+    ones first, in every tensor that writes or reads it changes only their order.
     """
     state = dict(state)
     if hasattr(network, "bn_last"):
         raise MismatchError(
-            "centred zero channels are understood in v1 networks only, where the BatchNorms of a block see its own "
+            "centred zero channels are supported for v1 networks only, where the BatchNorms of a block see its own "
             "channels"
         )
     padded = _padded_blocks(network)
@@ -117,32 +115,31 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
 
 
 def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
-    """Return how a file's tensors fit a network, from which the classifier is taken if none is asked for.
+    """Return the fit of a file's tensors to a network; with head "none", the network's classifier is removed.
 
     Raises:
-        UserError: if they do not fit, or a classifier is asked for where there is none.
+        UserError: if they do not fit, or a head is asked for and there is no classifier.
     """
     if weights.without:
         blocks = ", ".join(map(repr, weights.without))
         raise MismatchError(
-            f"{weights.path} is of a network with blocks taken out, whose tensors load_state_dict of "
-            f"reslab.view(network, images).without({blocks}) takes"
+            f"{weights.path} is of a network without some blocks; load its tensors with load_state_dict of "
+            f"reslab.view(network, images).without({blocks})"
         )
     if asked.head is not None:
         name = classifier(network)
         if name is None:
-            raise MismatchError(f"the network has no classifier that --head {asked.head} could be about; leave it out")
+            raise MismatchError(f"the network has no classifier for --head {asked.head} to change; leave it out")
         if asked.head == "none":
             network.set_submodule(name, nn.Identity())
     return fit(weights, network, raw=asked.raw, head=asked.head)
 
 
 def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], asked: Asked) -> Fit:
-    """Put a file's weights into a network of the zoo, and return how they fit; what was left out or chosen is warned
-    of.
+    """Load a file's weights into a network of the zoo, and return the fit; dropped tensors and choices cause a warning.
 
     Raises:
-        UserError: if they do not fit, or something that the tensors cannot tell is missing or contradicted.
+        UserError: if they do not fit, or a fact is missing or contradicted.
     """
     side = settle(weights, model, network, options, asked.zero_pad)
     found = fitted(network, weights, asked)
@@ -156,9 +153,7 @@ def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[s
 
 
 def _for_own_eps(state: Mapping[str, Tensor], network: nn.Module, eps: float) -> State:
-    """Return the variances that, with the network's own eps, are what the file's are with another: in evaluation both
-    divide by the root of `variance + eps`.
-    """
+    """Return variances adjusted to the network's eps, so that `variance + eps` is the same as in the file."""
     return {
         f"{name}.running_var": (state[f"{name}.running_var"].double() + (eps - module.eps)).float()
         for name, module in network.named_modules()
@@ -167,9 +162,7 @@ def _for_own_eps(state: Mapping[str, Tensor], network: nn.Module, eps: float) ->
 
 
 def assumed(network: nn.Module) -> list[str]:
-    """Return what a network computes with that is in no file's tensors, and is therefore assumed: settings of its
-    layers, in words.
-    """
+    """Return in words the settings of layers that no file's tensors contain, and that are therefore assumed."""
     found: dict[str, set[str]] = {}
     for module in network.modules():
         name = type(module).__name__

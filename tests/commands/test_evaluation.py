@@ -265,7 +265,7 @@ def test_images_that_have_changed_since_are_noticed(
     write_image(root / "train" / "b c" / "00.png", (32, 32), "RGB", seed=99)
     monkeypatch.setattr(Trainer, "iterate", iterate)
     result = run_trial(config, tmp_path / "runs")
-    assert "is of other images than folder:" in capsys.readouterr().err
+    assert "was written for other images than folder:" in capsys.readouterr().err
     assert timeless(result) == timeless(run_trial(config, tmp_path / "fresh"))
 
     words = (

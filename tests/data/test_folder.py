@@ -170,7 +170,7 @@ def test_images_are_seen_upright(tmp_path: Path, kind: str) -> None:
             file, exif=exif, **({"quality": 100} if kind == "jpg" else {"lossless": True})
         )
     shutil.rmtree(root / "train" / "b c")
-    with pytest.warns(UserWarning, match="only one class, 가: any network is right on it"):
+    with pytest.warns(UserWarning, match="only one class, 가, so every network will be right"):
         images = load_data(f"folder:{root}").parts["test"].images[torch.arange(8)]
     assert all(torch.equal(image > 127, (torch.from_numpy(corner) > 127).expand(3, -1, -1)) for image in images)
 
@@ -288,8 +288,8 @@ def test_classes_that_lose_their_last_image_of_a_part_are_named(tmp_path: Path) 
         warnings.simplefilter("always")
         load_data(f"folder:{root}?broken=skip")
     assert [str(note.message) for note in notes][1:] == [
-        "no held-out image is left of 가",
-        "no test image is left of b c",
+        "no held-out image is left in 가",
+        "no test image is left in b c",
     ]
 
 
@@ -301,7 +301,7 @@ def test_files_that_are_no_images_by_their_names_are_said_to_be_left_out(tmp_pat
     write_image(root / "train" / "loose.png", (8, 8))
     with pytest.warns(
         UserWarning,
-        match=r"left out, as they are in no class or not named \.jpg.* \(3\): "
+        match=r"skipped, as they are in no class or do not end in \.jpg.* \(3\): "
         r"train/loose\.png, train/b c/deep/x\.gif, test/가/notes",
     ):
         data = load_data(f"folder:{root}")

@@ -153,7 +153,7 @@ def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
         "nothing/notes.txt": "no .py file",
         "torn.ipynb": "cannot be read",
         "rotten.zip": "cannot be read",
-        "pipe.py": "no regular file",
+        "pipe.py": "not a regular file",
     }
     folder = tmp_path / "class"
     for name in (*read, *unread, "roster.xlsx", ".DS_Store", "__MACOSX/plain.py", "__pycache__/plain.py"):

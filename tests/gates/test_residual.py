@@ -294,7 +294,7 @@ def test_a_sum_in_any_spelling_is_a_block(written: Callable[[Tensor, Tensor, Ten
     try:  # what is not just the shortcut plus the branches has no sides
         shortcut, branches = gated.sides(0, gated.stem(x))
     except UserError as error:
-        assert "is no plain sum" in str(error)
+        assert "is not a plain sum" in str(error)
     else:
         assert torch.allclose(sum(branches, shortcut), network(x))
 

@@ -241,7 +241,7 @@ def test_a_trained_network_by_name_is_what_a_trial_starts_from(tmp_path: Path, m
     network = reslab.build("resnet18", weights=start.file, num_classes=7, head="fresh")
     assert torch.equal(network.get_submodule("layer4.1.conv2").weight, theirs.layer4[1].conv2.weight)  # type: ignore[arg-type]  # a parameter
     assert network.get_submodule("fc").weight.shape == (7, 512)  # type: ignore[union-attr]  # likewise
-    with refused(FailedError, "network"):
+    with refused(FailedError, "cache"):
         start_from("pretrained", "timm/resnet18.a1_in1k", None, {})
 
 
@@ -259,7 +259,7 @@ def test_without_network_and_cache_it_is_one_line(tmp_path: Path, model: str, we
     image = tmp_path / "a.png"
     write_image(image, (8, 8))
     named = weights if weights.startswith("hf:") else model
-    assert_refused(reslab_here("predict", model, image, "--weights", weights), named, "network")
+    assert_refused(reslab_here("predict", model, image, "--weights", weights), named, "cache")
 
 
 def test_names_that_are_not_there_are_told() -> None:

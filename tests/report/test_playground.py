@@ -288,7 +288,7 @@ def test_a_link_restores_what_is_shown_and_the_worker_counts_errors_again(chrome
         "resnet20", 5, "layer1.2", [["layer2.1", 0]],
     ]  # fmt: skip
     assert chrome.run("document.querySelectorAll('.block.off').length") == 1
-    assert chrome.run("document.querySelector('.look[aria-pressed=true]').ariaLabel") == "Look into layer1.2"
+    assert chrome.run("document.querySelector('.look[aria-pressed=true]').ariaLabel") == "Inspect layer1.2"
     bent, broken = (see_that_answers_agree(chrome, name, ["layer2.1"]) for name in ("resnet20", "plain20"))
     assert bent < 0.15 and broken > 0.5
     assert chrome.run("document.querySelectorAll('#curve .point.now').length") == 2

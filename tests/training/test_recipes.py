@@ -46,7 +46,7 @@ def test_the_papers_imagenet_recipe() -> None:
     assert isinstance(augment, ScaleCrop) and (augment.shorter, augment.crop, augment.colour) == ((256, 480), 224, 0.1)
     assert (PAPER_IMAGENET.batch_size, PAPER_IMAGENET.momentum, PAPER_IMAGENET.weight_decay) == (256, 0.9, 1e-4)
     assert PAPER_IMAGENET.total_iterations(5_004) == 600_000
-    with pytest.raises(ValidationError, match="the crop must fit"):
+    with pytest.raises(ValidationError, match="crop and sides"):
         ScaleCrop(shorter=(200, 480))
 
 
@@ -68,7 +68,7 @@ def test_recipes_are_frozen_and_refuse_contradictions() -> None:
         FAST.learning_rate = 1.0  # type: ignore[misc]  # frozen
     with pytest.raises(ValidationError, match="exactly one"):
         Recipe(**{**FAST.model_dump(), "iterations": 5})
-    with pytest.raises(ValidationError, match="cutout goes with augment=true"):
+    with pytest.raises(ValidationError, match="cutout needs augment=true"):
         Recipe(**{**FAST.model_dump(), "augment": False, "cutout": 8})
     with pytest.raises(ValidationError, match="Extra inputs"):
         Recipe(**{**FAST.model_dump(), "lr": 5})
