@@ -1,7 +1,7 @@
 """Trained networks: their errors on a data set, and their predictions for images."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -9,13 +9,15 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.data import Augment, Dataset, load_data
+from reslab.data.batches import pair
 from reslab.data.dataset import BATCH_PIXELS, Part, PartName, Split
 from reslab.data.decoding import decode, left_out
 from reslab.data.images import Images, Ragged, Statistics
-from reslab.errors import DamagedError, MissingError, UnseenError, first_few
+from reslab.errors import DamagedError, MissingError, UnseenError, WrongValueError, first_few
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word
 from reslab.progress import Progress, silent
@@ -24,6 +26,7 @@ from reslab.subject import Subject, prepared_for
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import SCALES, evaluate_multi_scale, evaluate_ten_crop, logits_of
 from reslab.training.evaluation import evaluate as errors_of
+from reslab.training.objective import Batch, Classes, OwnLoss
 from reslab.weights.shipped import locate
 from reslab.weights.untold import Asked, ZeroPadSide
 
@@ -35,6 +38,11 @@ class Evaluation(dict[str, Any]):
 
     def __repr__(self) -> str:
         """Return both in words."""
+        if "preprocessing" not in self:  # of one's own network, whose images were prepared already
+            figures = {f"top-{best}": self[f"top{best}_error"] for best in (1, 5)}
+            errors = [f"{name} error {100 * error:.2f} %" for name, error in figures.items() if error is not None]
+            loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
+            return f"{self['model']} on {self['images']:,} images: {', '.join([*errors, f'loss {loss}'])}"
         how = self["preprocessing"]
         size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
         loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
@@ -61,10 +69,11 @@ class Predictions(list[dict[str, Any]]):
 
 
 def evaluate(
-    model: str,
-    weights: str | Path,
-    data: str | Dataset = "digits",
+    model: str | nn.Module,
+    weights: str | Path | None = None,
+    data: str | Dataset | Iterable[Any] = "digits",
     *,
+    loss: Callable[[Any, Any], Float[Tensor, ""]] | None = None,
     part: PartName = "test",
     view: View = "single",
     size: int | None = None,
@@ -75,12 +84,17 @@ def evaluate(
     progress: Progress = silent,
     **options: Any,
 ) -> Evaluation:
-    """Return the errors of trained weights on a part of a data set, as `reslab evaluate … --json` prints them.
+    """Return the errors of trained weights on a part of a data set, as `reslab evaluate … --json` prints them; or
+    those of one's own network.
 
     Args:
-        model: the network's name.
-        weights: a file, or the name of trained ones: "digits", "torchvision", "pretrained", "hf:microsoft/resnet-50".
-        data: a data set, or its name as `load_data` takes it.
+        model: the network's name, or any network as it is, which takes `data` and `loss` alone, and `part`.
+        weights: of a named network: a file, or the name of trained ones: "digits", "torchvision", "pretrained",
+            "hf:microsoft/resnet-50".
+        data: a data set, or its name as `load_data` takes it; for one's own network also a loader, whose batches are
+            pairs, triples or dicts of images and labels.
+        loss: of outputs and labels, a mean over the images, for one's own network; the mean cross-entropy where there
+            is none. Errors are None where outputs are no classes.
         part: "heldout" for choices, "test" for final figures.
         view: "single", "ten-crop" or "multi-scale".
         size: image size in pixels; by default that of the weights' metadata, else of the network's paper.
@@ -91,11 +105,30 @@ def evaluate(
         progress: notified of the images done.
         options: of the network.
 
+    Examples:
+        >>> import reslab
+        >>> found = reslab.evaluate("resnet20", "digits", part="heldout")
+        >>> found["images"], found["top1_error"] < 0.1
+        (163, True)
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> loader = [reslab.load_data("digits").heldout]  # batches, as of a DataLoader
+        >>> reslab.evaluate(network, data=loader)["images"]
+        163
+
     Raises:
         UserError: if weights, network and images do not fit together.
     """
     if isinstance(data, str):
         data = load_data(data, download=download, progress=progress)
+    if isinstance(model, nn.Module):
+        if weights is not None or options:
+            raise WrongValueError("a network of one's own is evaluated as it is, and takes no weights and no options")
+        return _own(model, data.batches(part) if isinstance(data, Dataset) else map(pair, data), loss)
+    if weights is None or loss is not None or not isinstance(data, Dataset):
+        raise WrongValueError(
+            "a network by its name takes weights and a data set; own loaders and losses are for own networks: "
+            "evaluate(my_network, data=loader)"
+        )
     chosen = weights if is_word(weights) else locate(weights, model)
     subject, data = Subject.of(model, chosen, options, asked=Asked(zero_pad, raw=raw), like=data).seeing(data, size)
     network = subject.network.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
@@ -122,6 +155,27 @@ def evaluate(
             "size": data.size,
             "framing": None if data.framing is None else asdict(data.framing),
         },
+        seconds=round(perf_counter() - start, 3),
+    )
+
+
+def _own(network: nn.Module, batches: Iterable[Batch], loss: Callable[[Any, Any], Tensor] | None) -> Evaluation:
+    images = 0
+
+    def counted() -> Iterator[Batch]:
+        nonlocal images
+        for batch in batches:
+            yield batch
+            images += len(batch[1])
+
+    start = perf_counter()
+    figures = (Classes() if loss is None else OwnLoss(loss)).evaluate(network, counted())
+    return Evaluation(
+        model=type(network).__name__,
+        images=images,
+        top1_error=figures["error"],
+        top5_error=figures.get("top5_error"),
+        loss=figures["loss"],
         seconds=round(perf_counter() - start, 3),
     )
 
@@ -172,6 +226,14 @@ def predict(
         size: image size in pixels; by default that of the weights' metadata.
         zero_pad: as for `evaluate`.
         options: of the network.
+
+    Examples:
+        >>> import reslab
+        >>> from PIL import Image
+        >>> Image.new("L", (8, 8)).save("dark.png")
+        >>> (said,) = reslab.predict("resnet20", "dark.png", "digits", top=2)
+        >>> said["image"], len(said["classes"])
+        ('dark.png', 2)
 
     Raises:
         UserError: if an image is missing or none can be decoded, or network, weights and images do not fit

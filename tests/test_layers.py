@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "state": set(),
     "processes": set(),
     "lazily": set(),
+    "importing": set(),
     "digests": set(),
     "files": set(),
     "shapes": {"files"},
@@ -61,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"shapes", "digests", "experiment", "studies", "ledger", "report", "analysis", "weights", *RUNNING},
     "__init__": set(),  # its stub says where its names are
 }
-LEAVES = {"errors", "progress", "state", "processes", "lazily"}
+LEAVES = {"errors", "progress", "state", "processes", "lazily", "importing"}
 # outside packages that some layers must not know, and the layers that may
 RESERVED = {
     "lightning_fabric": {"training"},
@@ -69,10 +70,10 @@ RESERVED = {
     "jinja2": {"report"},
     "cyclopts": {"cli", "commands"},
     "rich": {"progress", "commands"},
-    "matplotlib": {"analysis", "api", "report", "exercises"},
+    "matplotlib": {"analysis", "api", "gates", "report", "exercises"},
     "ray": {"executors"},
     "submitit": {"executors"},
-    "pandas": {"analysis", "api", "commands"},
+    "pandas": {"analysis", "api", "commands", "gates"},
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},

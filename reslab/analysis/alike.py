@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_view, evaluating
+from reslab.analysis.subject import Images, analysis, as_view, evaluating
 from reslab.analysis.sweeping import in_other_memory
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -34,7 +35,7 @@ class Alike(Result):
 
     blocks: Sequence[Block]
     others: Sequence[Block]
-    cka: Tensor  # [n, m]
+    cka: Float[Tensor, "n m"]
 
     @property
     def adjacent(self) -> float:
@@ -78,7 +79,7 @@ class Alike(Result):
 )
 def alike(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     *,
     other: nn.Module | None = None,
     batch: int = BATCH,
@@ -96,6 +97,16 @@ def alike(
         other: another network on the same images: of another seed, plain, of another depth. None: the network itself.
         batch: images per mini-batch; a remainder of fewer than four is dropped.
         progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.alike(network, images)
+        >>> found.to_frame().shape
+        (9, 9)
+        >>> bool(found.cka[1, 0] > found.cka[8, 0])  # a block is more like the next than like the last
+        True
 
     Raises:
         UserError: if a network has no blocks, or if there are fewer than four images in all or per mini-batch.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_network, evaluating, path_in
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network, evaluating, path_in
 from reslab.analysis.twin import without_batchnorm as without_batchnorm
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 
@@ -35,9 +36,9 @@ class Smoothness(Result):
 
     loss: float
     gradient_norm: float
-    step: Tensor
-    losses: Tensor
-    gradient_change: Tensor  # ‖g(after) − g‖
+    step: Float[Tensor, "steps"]
+    losses: Float[Tensor, "steps"]
+    gradient_change: Float[Tensor, "steps"]  # ‖g(after) − g‖
 
     @property
     def loss_range(self) -> tuple[float, float]:
@@ -120,8 +121,8 @@ class CovariateShift(Result):
 @analysis("smoothness", "how the loss and its gradient vary along the gradient", images=128)
 def loss_smoothness(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     learning_rate: float = 0.1,
     multiples: Sequence[float] = MULTIPLES,
@@ -137,6 +138,14 @@ def loss_smoothness(
         learning_rate: the step's unit.
         multiples: steps, in learning rates.
         loss: of (outputs, labels); the mean cross-entropy.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.loss_smoothness(network, images, labels, multiples=[1, 2])
+        >>> found.to_frame().columns.tolist()
+        ['step', 'loss', 'gradient_change', 'change_over_distance']
 
     Raises:
         UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do
@@ -174,8 +183,8 @@ def loss_smoothness(
 @analysis("covariate-shift", "how far other layers' steps shift each layer's gradient", images=128)
 def covariate_shift(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     learning_rate: float = 0.1,
     layers: Sequence[str] | None = None,
@@ -194,6 +203,16 @@ def covariate_shift(
         learning_rate: of the update.
         layers: names; none means all.
         loss: of (outputs, labels); the mean cross-entropy.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.covariate_shift(network, images, labels, layers=["conv1", "fc"])
+        >>> found.layers[0].change  # nothing comes before it
+        0.0
+        >>> found.layers[1].change > 0
+        True
 
     Raises:
         UserError: if the network has NaN weights or nothing to train, the images or labels do not fit, or a layer does

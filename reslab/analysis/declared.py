@@ -24,6 +24,10 @@ NEEDS = {
 """What an analysis can require of a network and its input, in words."""
 
 
+OUTPUT = """
+        output: which of the network's outputs is meant, by its name or place, where it gives several."""
+
+
 def needs_of(needs: Collection[str], parameters: Collection[str]) -> str:
     """Return in one line what an analysis with these parameters requires."""
     if "network" not in parameters:
@@ -37,8 +41,10 @@ def needs_of(needs: Collection[str], parameters: Collection[str]) -> str:
 
 
 def with_needs(doc: str, needs: Collection[str], parameters: Collection[str]) -> str:
-    """Return a function's docstring with what it needs after its first paragraph."""
+    """Return a function's docstring with what it needs after its first paragraph, and `output` among its arguments."""
     first, rest = (*doc.rstrip().split("\n\n", 1), "")[:2]
+    if "network" in parameters:
+        rest = rest.replace("\n\n    Examples:", f"{OUTPUT}\n\n    Examples:", 1)
     return f"{first}\n\n    {needs_of(needs, parameters)}\n\n{rest}".rstrip() + "\n    "
 
 

@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, answers_alone, as_view, check_batch, evaluating, loss_value
+from reslab.analysis.subject import (
+    Images,
+    Labels,
+    Loss,
+    analysis,
+    answers_alone,
+    as_view,
+    check_batch,
+    evaluating,
+    loss_value,
+)
 from reslab.errors import UnseenError
 from reslab.gates.gating import Block
 from reslab.gates.recording import Recorder
@@ -36,11 +47,11 @@ class Directions(Result):
     """
 
     blocks: Sequence[Block]
-    cosine: Tensor  # [n, B], of F(x) with -∂L/∂x
-    ratio: Tensor  # [n, B], ‖F(x)‖ / ‖x‖
+    cosine: Float[Tensor, "n b"]  # of F(x) with -∂L/∂x
+    ratio: Float[Tensor, "n b"]  # ‖F(x)‖ / ‖x‖
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, "n"]:
         """Return each block's mean cosine over the images that have one, `[n]`."""
         return self.cosine.nanmean(1)
 
@@ -78,8 +89,8 @@ class Directions(Result):
 @analysis("direction", "whether each block goes down the loss's gradient", needs=("sums",), images=250, trained=True)
 def direction(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     loss: Loss = F.cross_entropy,
     batch_statistics: bool = False,
@@ -99,6 +110,16 @@ def direction(
         batch_statistics: normalise with the statistics of these images (as constants) instead of the stored ones, which
             are meaningless before training.
         progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.direction(network, images, labels)
+        >>> found.cosine.shape  # blocks and images
+        torch.Size([9, 32])
+        >>> found.to_frame().columns.tolist()
+        ['identity', 'cosine', 'downhill', 'ratio']
 
     Raises:
         UserError: if the network has no blocks, or one that is not a sum of a shortcut and a branch; if an image's

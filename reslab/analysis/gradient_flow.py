@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value, out_of_view
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value, out_of_view
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -57,9 +58,9 @@ class GradientFlow(Result):
     """
 
     blocks: Sequence[Block]
-    forward: Tensor  # [n+1]
-    backward: Tensor  # [n+1]
-    parameters: Tensor  # [n]
+    forward: Float[Tensor, "places"]
+    backward: Float[Tensor, "places"]
+    parameters: Float[Tensor, "places-1"]
     loss: float
 
     @property
@@ -149,14 +150,24 @@ class TrainingFlow(Result):
     images=128,
     summary=("loss", "first_over_last", "growth"),
 )
-def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> GradientFlow:
-    """Return the flow of one batch, in the network's current mode.
+def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy) -> GradientFlow:
+    """Return the size of signals and gradients at every block, on one batch, in the network's current mode.
 
     Args:
         network: any network with blocks or repeated units, or its view.
         images: `[B, C, H, W]`.
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.gradient_flow(network, images, labels)
+        >>> len(found.blocks), len(found.backward)  # before the first block and after each
+        (3, 4)
+        >>> found.to_frame().columns.tolist()
+        ['forward rms', 'gradient norm', 'parameter gradient norm']
 
     Raises:
         UserError: if the network has no blocks, or labels and images do not fit.
@@ -189,8 +200,8 @@ def gradient_flow(network: nn.Module, images: Tensor, labels: Tensor, *, loss: L
 @analysis("training-flow", "the same during training", needs=("blocks",))
 def through_training(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     steps: int = 100,
     every: int = 10,
@@ -201,11 +212,34 @@ def through_training(
     loss: Loss = F.cross_entropy,
     progress: Progress = silent,
 ) -> TrainingFlow:
-    """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the
-    network stays as it is.
+    """Return the size of signals and gradients at every block before every `every`-th of `steps` steps of SGD, and
+    after the last. A copy is trained; the network stays as it is.
+
+    Args:
+        network: any network with blocks or repeated units.
+        images: `[B, …]`, which the batches are drawn from.
+        labels: int64 `[B]`, or whatever the loss takes.
+        steps: of SGD, with the mean gradient of a batch.
+        every: so many steps the flow is taken.
+        batch_size: images a step.
+        learning_rate: of SGD.
+        momentum: of SGD.
+        seed: of the batches.
+        loss: of outputs and labels; the mean cross-entropy.
+        progress: notified of the steps done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.through_training(network, images, labels, steps=2, every=1, batch_size=16)
+        >>> found.to_frame().index.tolist()
+        [0, 1, 2]
+        >>> [flow.loss > 0 for flow in found.flows]
+        [True, True, True]
 
     Raises:
-        UserError: as `gradient_flow`; or if there is no step to take.
+        UserError: if the network has no blocks, labels and images do not fit, or there is no step to take.
     """
     if min(steps, every, batch_size) < 1:
         raise WrongValueError(f"steps, every and batch_size must be at least 1, got {steps}, {every} and {batch_size}")

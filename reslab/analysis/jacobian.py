@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import jacrev, vjp
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, answers_alone, as_view, evaluating
+from reslab.analysis.subject import Images, analysis, answers_alone, as_view, evaluating
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 from reslab.gates.following import sketched
 from reslab.gates.inputs import in_dtype
@@ -52,19 +53,19 @@ class BlockJacobian:
     identity: bool  # whether the shortcut is the identity
     inputs: int
     outputs: int
-    largest: Tensor
-    smallest: Tensor
-    largest_residual: Tensor
-    smallest_residual: Tensor
-    zero_rows: Tensor  # [B], share of outputs that no small change of the input moves
-    values: Tensor | None
+    largest: Float[Tensor, "b"]
+    smallest: Float[Tensor, "b"]
+    largest_residual: Float[Tensor, "b"]
+    smallest_residual: Float[Tensor, "b"]
+    zero_rows: Float[Tensor, "b"]  # share of outputs that no small change of the input moves
+    values: Float[Tensor, "b r"] | None
 
     @property
-    def below_one(self) -> Tensor | None:
+    def below_one(self) -> Float[Tensor, "b"] | None:
         """Return the share of singular values below 1, `[B]`; None if only the extremes are known."""
         return None if self.values is None else (self.values < 1).double().mean(1)
 
-    def converged(self, tolerance: float) -> Tensor:
+    def converged(self, tolerance: float) -> Bool[Tensor, "b"]:
         """Return for each image whether both extremes are known to within `tolerance` times the largest, `[B]`."""
         return torch.maximum(self.largest_residual, self.smallest_residual) <= tolerance * self.largest
 
@@ -132,7 +133,7 @@ class Jacobians(Result):
 @analysis("jacobian", "how much each block stretches and shrinks", needs=("no dense layers",), images=2, trained=True)
 def jacobian(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     blocks: Sequence[str] | None = None,
     *,
     method: Method = "auto",
@@ -162,6 +163,14 @@ def jacobian(
             are meaningless before training.
         seed: of the iteration's start.
         progress: notified of the blocks done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.jacobian(network, images[:1], ["layer3.2"])
+        >>> found.blocks[0].inputs, found.blocks[0].values.shape
+        (256, torch.Size([1, 256]))
 
     Raises:
         UserError: if the network has NaN weights, no blocks or no block of a given name; if it does not accept the

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_network
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network
 from reslab.errors import UnseenError, WrongValueError
 from reslab.progress import Progress, each, silent
 
@@ -29,8 +30,8 @@ class Landscape(Result):
     Far out it may be infinite or NaN.
     """
 
-    coordinates: Tensor
-    losses: Tensor
+    coordinates: Float[Tensor, "points"]
+    losses: Float[Tensor, "points"] | Float[Tensor, "points points"]
     seed: int
 
     @property
@@ -76,8 +77,8 @@ class Landscape(Result):
 @analysis("landscape", "the loss around the weights", images=128, trained=True)
 def landscape(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     dimensions: Literal[1, 2] = 2,
     points: int = 25,
@@ -101,6 +102,16 @@ def landscape(
             centre only.
         loss: of outputs and labels; the mean cross-entropy.
         progress: notified of the points done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.landscape(network, images, labels, points=3, radius=0.5)
+        >>> found.losses.shape
+        torch.Size([3, 3])
+        >>> found.centre == found.losses.min()  # the weights are in a valley
+        tensor(True)
 
     Raises:
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_view, check_logits
+from reslab.analysis.subject import Classes, Images, analysis, as_view, check_logits
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
@@ -29,22 +30,22 @@ class Lens(Result):
     """The logits with no block, and after each block, of the network with all later branches at zero."""
 
     blocks: Sequence[Block]
-    logits: Tensor  # [n + 1, B, C]
-    labels: Tensor  # [B]
+    logits: Float[Tensor, "places b classes"]
+    labels: Int64[Tensor, "b"]
 
     @property
-    def error(self) -> Tensor:
+    def error(self) -> Float[Tensor, "places"]:
         """Return the error (a fraction) at each depth, `[n + 1]`."""
         return (self.logits.argmax(2) != self.labels).double().mean(1)
 
     @property
-    def loss(self) -> Tensor:
+    def loss(self) -> Float[Tensor, "places"]:
         """Return the mean cross-entropy at each depth, `[n + 1]`, in nats."""
         likely = self.logits.double().log_softmax(2)
         return -likely.gather(2, self.labels.expand(len(likely), -1)[..., None]).mean((1, 2))
 
     @property
-    def settled(self) -> Tensor:
+    def settled(self) -> Int64[Tensor, "b"]:
         """Return after how many blocks the answer for each image no longer changes, `[B]`."""
         answers = self.logits.argmax(2)
         other = (answers != answers[-1]).flip(0).int()
@@ -85,15 +86,32 @@ class Lens(Result):
     images=250,
     trained=True,
 )
-def lens(network: nn.Module, images: Tensor, labels: Tensor, *, progress: Progress = silent) -> Lens:
+def lens(network: nn.Module, images: Images, labels: Classes, *, progress: Progress = silent) -> Lens:
     """Return the logits with no block, and after each, with the branches of all later ones at zero.
 
     In the last stage this is the classifier applied to the sum. In earlier stages, the sum passes through the remaining
     shortcuts with its own ReLU masks; `split(…).lens` uses those of the whole network. Every prefix is run once: n²/2
-    block evaluations. Args are those of `remove_each`.
+    block evaluations.
+
+    Args:
+        network: any network of logits `[B, classes]` with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.lens(network, images, labels)
+        >>> found.to_frame().index[:3].tolist()
+        ['stem', 'layer1.0', 'layer1.1']
+        >>> bool(found.error[0] > found.error[-1])
+        True
 
     Raises:
-        UserError: as `remove_each`.
+        UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
+            fit.
     """
     view = as_view(network, images)
     n = len(view)

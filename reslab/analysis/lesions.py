@@ -5,14 +5,15 @@ keeps what it always adds. Another image's value keeps the whole distribution.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.inference import Precision
-from reslab.analysis.subject import Loss, as_view, careful
+from reslab.analysis.subject import Images, Labels, Loss, as_view, careful
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
 from reslab.errors import UnknownNameError, WrongValueError
 from reslab.gates.gating import Gates, Setting
@@ -22,7 +23,7 @@ from reslab.progress import Progress, silent
 Kind = Literal["zero", "mean", "resample"]
 KINDS: tuple[Kind, ...] = ("zero", "mean", "resample")
 
-Metric = Callable[[Tensor, Tensor], Tensor | float]
+Metric = Callable[[Any, Labels], Float[Tensor, ""] | float]
 """A function of outputs and targets that returns a mean over the images; batches are weighted by their size."""
 
 
@@ -45,8 +46,8 @@ class Lesions(NamedTuple):
 @careful
 def lesions(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     kinds: Sequence[Kind] = KINDS,
     loss: Loss = F.cross_entropy,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 class PathSpectrum(Result):
     """The gradient at the first block's input by path length, of the mean cross-entropy."""
 
-    gradient: Tensor  # [n+1, *shape of the first block's input]; its sum over lengths is the gradient itself
-    norm: Tensor  # [n+1], the L2 norm of each image's part, averaged over the batch
+    gradient: Float[Tensor, "lengths b ..."]  # at the first block's input; its sum over lengths is the gradient itself
+    norm: Float[Tensor, "lengths"]  # the L2 norm of each image's part, averaged over the batch
 
     @property
     def paths(self) -> list[int]:
@@ -40,7 +41,7 @@ class PathSpectrum(Result):
         return [comb(n, length) for length in range(n + 1)]
 
     @property
-    def share(self) -> Tensor:
+    def share(self) -> Float[Tensor, "lengths"]:
         """Return each length's norm over the sum of all lengths' norms `[n+1]`."""
         return self.norm / self.norm.sum()
 
@@ -87,11 +88,11 @@ class SampledPaths(Result):
     """
 
     lengths: Sequence[int]
-    norm: Tensor  # [len(lengths)], of one path, averaged over draws and batch
+    norm: Float[Tensor, "lengths"]  # of one path, averaged over draws and batch
     paths: Sequence[int]
 
     @property
-    def total(self) -> Tensor:
+    def total(self) -> Float[Tensor, "lengths"]:
         """Return norm × number of paths, as in their Fig. 6 (c): an upper bound on the norm of the paths' sum, up to
         sampling.
         """
@@ -139,7 +140,7 @@ class _Link(NamedTuple):
     "paths", "the gradient by path length, exactly", needs=("chain",), images=32, trained=True, summary=("mean_length",)
 )
 def path_spectrum(
-    network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy, progress: Progress = silent
+    network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy, progress: Progress = silent
 ) -> PathSpectrum:
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's
     current mode.
@@ -154,6 +155,16 @@ def path_spectrum(
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels; the mean cross-entropy by default.
         progress: notified of the blocks done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.path_spectrum(network, images, labels)
+        >>> found.paths  # of each length, through none to all of nine blocks
+        [1, 9, 36, 84, 126, 126, 84, 36, 9, 1]
+        >>> found.mean_length < 9 / 2 + 2
+        True
 
     Raises:
         UserError: if the blocks are not a chain, or the batch does not fit.
@@ -175,8 +186,8 @@ def path_spectrum(
 @analysis("sampled-paths", "Veit et al.'s estimate of the same", needs=("chain",), images=32, trained=True)
 def sample_paths(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     lengths: Sequence[int] | None = None,
     draws: int = 10,
@@ -184,10 +195,29 @@ def sample_paths(
     loss: Loss = F.cross_entropy,
     progress: Progress = silent,
 ) -> SampledPaths:
-    """Return Veit et al.'s sampled estimate of the same: random single paths of each length (2016, section 4.2).
+    """Return Veit et al.'s estimate of the gradient by path length: random single paths of each length (2016, section
+    4.2), which `path_spectrum` has exactly.
+
+    Args:
+        network: a chain of residual blocks, or its view.
+        images: `[B, …]`.
+        labels: int64 `[B]`, or whatever the loss takes.
+        lengths: of the paths; by default all, from 0 to the number of blocks.
+        draws: paths of each length.
+        seed: of the paths.
+        loss: of outputs and labels; the mean cross-entropy.
+        progress: notified of the lengths done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.sample_paths(network, images, labels, lengths=[0, 3], draws=2)
+        >>> found.paths
+        [1, 84]
 
     Raises:
-        UserError: as `path_spectrum`, and for lengths that no path has.
+        UserError: if the blocks are not a chain, the batch does not fit, or no path has such a length.
     """
     view = _chain(network, images, labels, loss)
     n = len(view)

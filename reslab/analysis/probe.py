@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.alike import BATCH, outputs
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_view, check_batch, evaluating
+from reslab.analysis.subject import Classes, Images, analysis, as_view, check_batch, evaluating
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
@@ -27,7 +28,7 @@ class Probes(Result):
     """The error (a fraction) of a linear classifier on each block's output, on images that it was not fitted to."""
 
     blocks: Sequence[Block]
-    error: Tensor  # [n]
+    error: Float[Tensor, "n"]
     tested: int
 
     def to_frame(self) -> "pd.DataFrame":
@@ -55,8 +56,8 @@ class Probes(Result):
 @analysis("probe", "what a linear classifier can read from each block", needs=("blocks",), images=1000, trained=True)
 def probe(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     ridge: float = 1e-3,
     seed: int = 0,
@@ -74,6 +75,16 @@ def probe(
         ridge: of the penalty; above 0.
         seed: of the halves.
         progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 128)
+        >>> found = reslab.probe(network, images, labels)
+        >>> found.tested
+        64
+        >>> found.to_frame()["error"].idxmin().startswith("layer3")  # a late block tells the most
+        True
 
     Raises:
         UserError: if the network has no blocks, labels and images do not fit, or there are fewer than four images.

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -33,8 +34,8 @@ class Pruning(Result):
     blocks: Sequence[Block]
     greedy: Sequence[int]  # ranked anew after each removal
     once: Sequence[int]  # ranked once, in the whole network
-    losses: Tensor  # [2, k + 1], greedy and once
-    errors: Tensor  # [2, k + 1]
+    losses: Float[Tensor, "2 gone"]  # greedy and once
+    errors: Float[Tensor, "2 gone"]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per number of removed blocks."""
@@ -69,8 +70,8 @@ class Pruning(Result):
 @analysis("prune", "the least important blocks, one after another", needs=("blocks",), images=250, trained=True)
 def prune(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     steps: int | None = None,
     loss: Loss = F.cross_entropy,
@@ -82,11 +83,26 @@ def prune(
 
     With n blocks, each step costs about n²/2 block evaluations, and memory for the live values at one place per batch.
 
-    Args are those of `lesions`, and the number of `steps`, each of which removes a block; by default half of the
-    blocks.
+    Args:
+        network: any network with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        steps: how many blocks go; by default half of them.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+        precision: "32" or "bf16", in which it computes.
+        progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.prune(network, images, labels, steps=1)
+        >>> found.greedy == found.once  # of one block; of more, each is ranked again after the one before
+        True
 
     Raises:
-        UserError: as `lesions`, and for fewer blocks than `steps`.
+        UserError: if the network has no blocks, or fewer than `steps`, or draws random numbers, or images, labels and
+            outputs do not fit.
     """
     view = as_view(network, images)
     n = len(view)

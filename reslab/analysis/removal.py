@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import Classes, Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end, wrong_answers
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.gating import Block
@@ -31,7 +32,7 @@ class Removals(Result):
 
     blocks: Sequence[Block]
     error: float
-    without: Tensor  # [n]
+    without: Float[Tensor, "n"]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
@@ -66,9 +67,9 @@ class Damage(Result):
     what: str
     error: float
     amounts: Sequence[int]
-    errors: Tensor  # [len(amounts), draws]
-    # Kendall's tau of the blocks' order, [len(amounts), draws], if blocks were swapped
-    correlation: Tensor | None = None
+    errors: Float[Tensor, "amounts draws"]
+    # Kendall's tau of the blocks' order, if blocks were swapped
+    correlation: Float[Tensor, "amounts draws"] | None = None
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per amount: mean and standard deviation over the draws."""
@@ -102,7 +103,7 @@ class Importance(Result):
     """Each block's first-order importance: dL/dg of its gate at 1, of the mean cross-entropy, in nats."""
 
     blocks: Sequence[Block]
-    gradient: Tensor  # [n]
+    gradient: Float[Tensor, "n"]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
@@ -131,7 +132,7 @@ class Importance(Result):
     alias="lesion",
 )
 def remove_each(
-    network: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision = "32", progress: Progress = silent
+    network: nn.Module, images: Images, labels: Classes, *, precision: Precision = "32", progress: Progress = silent
 ) -> Removals:
     """Return the error in evaluation mode without each block in turn. Every prefix is run once, so that it costs n²/2
     block evaluations instead of n².
@@ -146,6 +147,14 @@ def remove_each(
         labels: int64 `[N]`.
         precision: "32" or "bf16".
         progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.remove_each(network, images, labels)
+        >>> found.to_frame()["increase"].idxmax()
+        'layer1.0'
 
     Raises:
         UserError: if the network has no blocks, gives no logits or draws random numbers, or labels and images do not
@@ -178,8 +187,8 @@ def remove_each(
 )
 def remove_random(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     counts: Sequence[int] | None = None,
     draws: int = 5,
@@ -190,8 +199,27 @@ def remove_random(
     """Return the error with k blocks removed at random, for every k in `counts`, by default up to ten of 1 … n (Veit et
     al. 2016, Fig. 5a).
 
+    Args:
+        network: any network of logits `[B, classes]` with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        counts: of blocks removed at once.
+        draws: sets of blocks for each count.
+        seed: of the sets.
+        precision: "32" or "bf16", in which it computes.
+        progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.remove_random(network, images, labels, counts=[0, 4], draws=2)
+        >>> found.to_frame()["error"].is_monotonic_increasing
+        True
+
     Raises:
-        UserError: as `remove_each`, and for counts below 0 or above the number of blocks.
+        UserError: if the network has no blocks, gives no logits or draws random numbers, labels and images do not fit,
+            or a count is below 0 or above the number of blocks.
     """
     view = as_view(network, images)
     n = len(view)
@@ -220,8 +248,8 @@ def remove_random(
 @analysis("reorder", "the error with swapped blocks", needs=("chain", "logits"), trained=True, summary=("error",))
 def reorder(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Classes,
     *,
     swaps: Sequence[int] = (1, 2, 4, 8),
     draws: int = 5,
@@ -234,8 +262,27 @@ def reorder(
 
     Blocks are swapped within a stage; those that change shape and the network's first stay in place.
 
+    Args:
+        network: a chain of residual blocks that gives logits `[B, classes]`, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`.
+        swaps: exchanges, one after another.
+        draws: orders for each number of exchanges.
+        seed: of the exchanges.
+        precision: "32" or "bf16", in which it computes.
+        progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.reorder(network, images, labels, swaps=[0, 4], draws=2)
+        >>> found.correlation[0]  # no exchange, and the order is as it was
+        tensor([1., 1.])
+
     Raises:
-        UserError: as `remove_each`; for a network that is not a chain, or has no two blocks that can be swapped.
+        UserError: if the network is not a chain or has no two blocks that can be swapped, gives no logits or draws
+            random numbers, or labels and images do not fit.
     """
     view = as_view(network, images)
     if not view.is_chain:
@@ -268,12 +315,26 @@ def reorder(
 
 
 @analysis("importance", "dL/dg of each block's gate", needs=("blocks",), images=128, trained=True)
-def importance(network: nn.Module, images: Tensor, labels: Tensor, *, loss: Loss = F.cross_entropy) -> Importance:
+def importance(network: nn.Module, images: Images, labels: Labels, *, loss: Loss = F.cross_entropy) -> Importance:
     """Return dL/dg at g = 1 for every block's gate, in the network's current mode; removing a block costs minus that,
     to first order.
 
+    Args:
+        network: any network with blocks, or its view.
+        images: `[B, …]`, taken as one batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.importance(network.eval(), images, labels)
+        >>> found.gradient.shape, found.to_frame().columns.tolist()
+        (torch.Size([9]), ['dL/dg'])
+
     Raises:
-        UserError: as `remove_each`.
+        UserError: if the network has no blocks, or labels, images and outputs do not fit.
     """
     view = as_view(network, images)
     check_batch(images, labels, loss)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, as_network, evaluating, path_in
+from reslab.analysis.subject import Images, analysis, as_network, evaluating, path_in
 from reslab.errors import UnseenError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Responses(Result):
 
 @analysis("responses", "the strength of each layer's response", needs=("convolutions",), images=128, trained=True)
 def responses(
-    network: nn.Module, images: Tensor, *, kernel: int | None = 3, batch_statistics: bool = False
+    network: nn.Module, images: Images, *, kernel: int | None = 3, batch_statistics: bool = False
 ) -> Responses:
     """Return the standard deviation of each convolution's response: after its BatchNorm, and before the following ReLU
     or addition.
@@ -70,6 +70,14 @@ def responses(
         kernel: only convolutions of this size, 3×3 as in the paper; None for all.
         batch_statistics: normalise with the statistics of these images instead of the stored ones, which are
             meaningless before training.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.responses(network, images)
+        >>> [(each.convolution, each.layer) for each in found.layers[:2]]
+        [('conv1', 'bn1'), ('layer1.0.conv1', 'layer1.0.bn1')]
 
     Raises:
         UserError: if the network has NaN weights, does not take the images, or has no such convolution.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Loss, analysis, as_view
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -34,8 +35,8 @@ class ShapleyValues(Result):
     """
 
     blocks: Sequence[Block]
-    values: Tensor  # [n]
-    standard_error: Tensor  # [n], over the permutations; NaN of one
+    values: Float[Tensor, "n"]
+    standard_error: Float[Tensor, "n"]  # over the permutations; NaN of one
     none: float  # the loss without any block
     whole: float  # the loss of the network
 
@@ -70,8 +71,8 @@ class ShapleyValues(Result):
 )
 def shapley(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     *,
     permutations: int = 16,
     loss: Loss = F.cross_entropy,
@@ -82,11 +83,29 @@ def shapley(
     """Return every block's Shapley value of the loss, in evaluation mode.
 
     Blocks are added in a random order, and each run starts at the added block: about n²/2 block evaluations per
-    permutation of n blocks, and memory for the live values at n places. Args are those of `lesions`, and how many
-    `permutations` are drawn.
+    permutation of n blocks, and memory for the live values at n places.
+
+    Args:
+        network: any network with blocks, or its view; measured in evaluation mode.
+        images: `[B, …]`, run in batches, or as one where an answer depends on the others in its batch.
+        labels: int64 `[B]`, or whatever the loss takes.
+        permutations: orders of the blocks that are drawn.
+        loss: of outputs and labels, a mean over the images; the mean cross-entropy.
+        precision: "32" or "bf16", in which it computes.
+        seed: of the orders.
+        progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, labels = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.shapley(network, images, labels, permutations=2)
+        >>> bool(abs(found.values.sum() - (found.none - found.whole)) < 1e-3)  # they add up to what all blocks do
+        True
 
     Raises:
-        UserError: as `lesions`, and for no permutation.
+        UserError: if the network has no blocks or draws random numbers, images, labels and outputs do not fit, or there
+            is no permutation.
     """
     if permutations < 1:
         raise WrongValueError(f"permutations must be at least 1, got {permutations}")

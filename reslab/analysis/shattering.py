@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import analysis, answers_alone, as_network, evaluating
+from reslab.analysis.subject import Images, analysis, answers_alone, as_network, evaluating
 from reslab.errors import MismatchError, UnseenError, WrongValueError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Shattering(Result):
 @analysis("shattering", "how fast gradients change along a line of inputs", needs=("two images", "logits"), images=2)
 def shattering(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     *,
     points: int = 256,
     lags: int = 15,
@@ -78,6 +78,14 @@ def shattering(
         batch_statistics: normalise with the statistics of the points (as constants) instead of the stored ones, which
             are meaningless before training.
         seed: of the two noises.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("cifar_resnet", depth=8, in_channels=1)
+        >>> images, _ = reslab.load_data("digits").sample("test", 2)
+        >>> found = reslab.shattering(network, images, points=64, batch_statistics=True)
+        >>> bool(found.autocorrelation[1] > found.white[1])  # neighbours have like gradients
+        True
 
     Raises:
         UserError: if the network has NaN weights or no such output, its output for an image depends on the others, it

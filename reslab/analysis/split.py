@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import ROUNDING, agree, analysis, answers_alone, as_view, evaluating
+from reslab.analysis.subject import ROUNDING, Images, agree, analysis, answers_alone, as_view, evaluating
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.flow import reached
 from reslab.gates.gating import Block
@@ -45,8 +46,8 @@ class Split(Result):
 
     blocks: Sequence[Block]
     classes: Sequence[int]
-    parts: Tensor  # [n + 2, B, C]: the stem's, the blocks', the biases'
-    logits: Tensor  # [B, C]
+    parts: Float[Tensor, "parts b classes"]  # the stem's, the blocks', the biases'
+    logits: Float[Tensor, "b classes"]
 
     @property
     def names(self) -> list[str]:
@@ -54,25 +55,25 @@ class Split(Result):
         return ["stem", *(block.name for block in self.blocks), "bias"]
 
     @property
-    def lens(self) -> Tensor:
+    def lens(self) -> Float[Tensor, "places b classes"]:
         """Return the logits of the stem alone and after each block, with the masks of the whole network, `[n + 1, B,
         C]`: the sum of the parts so far, and the biases.
         """
         return self.parts[:-1].cumsum(0) + self.parts[-1]
 
     @property
-    def margins(self) -> Tensor:
+    def margins(self) -> Float[Tensor, "parts b"]:
         """Return each part of the margin of the answer over the runner-up, `[n + 2, B]`; they add up to the margin."""
         answer, second = self.logits.topk(2, 1).indices.expand(len(self.parts), -1, -1).unbind(2)
         return (self.parts.gather(2, answer[..., None]) - self.parts.gather(2, second[..., None])).squeeze(2)
 
     @property
-    def deciding(self) -> Tensor:
+    def deciding(self) -> Int64[Tensor, "b"]:
         """Return the index of the block that contributes most to this margin, `[B]`."""
         return self.margins[1:-1].argmax(0)
 
     @property
-    def per_class(self) -> Tensor:
+    def per_class(self) -> Float[Tensor, "parts classes"]:
         """Return each part of each class's logit, averaged over the images, `[n + 2, C]`."""
         return self.parts.mean(1)
 
@@ -118,7 +119,7 @@ class Split(Result):
 
 @analysis("split", "the logits as a sum over the blocks, exactly", needs=("chain", "logits"), images=128, trained=True)
 def split(
-    network: nn.Module, images: Tensor, *, classes: Sequence[int] | None = None, progress: Progress = silent
+    network: nn.Module, images: Images, *, classes: Sequence[int] | None = None, progress: Progress = silent
 ) -> Split:
     """Return the parts of every image's logits that come from the stem, from each block and from the biases, computed
     in float64.
@@ -132,6 +133,16 @@ def split(
         images: `[B, …]`, run in batches.
         classes: the columns of the logits that are split, two or more; None means all.
         progress: notified of the images done.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits")
+        >>> images, _ = reslab.load_data("digits").sample("test", 32)
+        >>> found = reslab.split(network, images)
+        >>> found.names[:2], found.parts.shape
+        (['stem', 'layer1.0'], torch.Size([11, 32, 10]))
+        >>> bool((found.parts.sum(0) - found.logits).abs().max() < 1e-6)
+        True
 
     Raises:
         UserError: if the network is not a chain of residual blocks or returns no logits; if an image's output depends

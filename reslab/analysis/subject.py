@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
@@ -22,7 +23,19 @@ from reslab.state import preserve
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 
-Loss = Callable[[Any, Tensor], Tensor]
+if TYPE_CHECKING:
+    Images = Shaped[Tensor, "b ..."]
+else:
+    Images = Shaped[Tensor, "b ..."] | Inputs
+"""What a network takes of a batch; several inputs, in a dict or a tuple, are one `Inputs` inside of an analysis."""
+
+Classes = Int64[Tensor, "b"]
+"""A class for each image."""
+
+Labels = Shaped[Tensor, "b ..."]
+"""A class for each image, or whatever the loss takes."""
+
+Loss = Callable[[Any, Labels], Float[Tensor, ""]]
 """A function of outputs (mostly logits `[B, classes]`) and labels `[B]` that returns a number; the mean cross-entropy
 by default.
 """

@@ -79,7 +79,15 @@ class Tour(Result):
 
 @analysis("tour", "a guided reading of the installed torchvision's ResNet; takes no MODEL")
 def torchvision_tour() -> Tour:
-    """Return the tour of the installed version; lines are found by their content, so that they match any version."""
+    """Return a reading of the installed torchvision's ResNet: each idea of the paper beside the lines that carry it
+    out. The lines are found by their content, so that they match any version.
+
+    Examples:
+        >>> import reslab
+        >>> tour = reslab.torchvision_tour()
+        >>> [stop.place for stop in tour.stops][:2]
+        ['BasicBlock.forward', 'Bottleneck.__init__']
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         basic, deep, zero = resnet18(), resnet50(), resnet18(zero_init_residual=True)

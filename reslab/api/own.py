@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
+from jaxtyping import Shaped
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
@@ -23,7 +24,7 @@ from reslab.training.loop import PartName, TrialConfig
 from reslab.training.objective import Batch, Classes, Objective, OwnLoss
 from reslab.training.recipes import Recipe
 
-Source = DataLoader[Any] | Indexed[Any] | tuple[Tensor, Tensor] | Iterable[Any]
+Source = DataLoader[Any] | Indexed[Any] | tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]] | Iterable[Any]
 Loaders = tuple[Source, Source] | tuple[Source, Source, Source]
 """Training and test images, or training, held-out and test images."""
 BATCH = 128

@@ -1,7 +1,5 @@
 """`reslab.study`: `reslab study` from Python, also for a user's own study file."""
 
-import importlib.util
-import sys
 from dataclasses import dataclass
 from html import escape
 from os import PathLike
@@ -12,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab import studies
 from reslab.analysis.result import Result, drawn
 from reslab.api.claims import english
-from reslab.errors import ExistsError, MissingError, UnknownNameError, WrongValueError, suggest, told
+from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggest
 from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import Study as Question
 from reslab.experiment.study import run_study
+from reslab.importing import of_file
 from reslab.ledger.record import Chart, Record
 from reslab.progress import Progress, shown
 from reslab.report.figures import draw
@@ -31,7 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Study(Result):
-    """A finished study in its directory: `verdicts`, `trials`, `figure(name)`; in a notebook it displays itself."""
+    """A finished study in its directory: `verdicts`, `trials`, `figure(name)`; in a notebook it displays itself.
+
+    `reslab.study` returns it; `Study(directory)` reads one that has been run before.
+
+    Examples:
+        >>> import reslab
+        >>> found = reslab.study("degradation", preset="smoke", depths=(8, 14), seeds=1, surface=1, workers=1)
+        >>> again = reslab.Study(found.directory)
+        >>> again.verdicts.equals(found.verdicts), len(again.trials)
+        (True, 4)
+    """
 
     directory: Path
 
@@ -205,28 +214,8 @@ def question_of(asked: str | ModuleType | PathLike[str]) -> Question:
     """
     if isinstance(asked, str) and not asked.endswith(".py"):
         return studies.find(asked)
-    module = asked if isinstance(asked, ModuleType) else _imported(Path(asked))
+    module = asked if isinstance(asked, ModuleType) else of_file(Path(asked))
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Question):
         raise MissingError(f"{module.__name__} has no STUDY; a study's module must define one")
     return found
-
-
-def _imported(file: Path) -> ModuleType:
-    """Return the module of a file, named after the file, as are its texts (NAME.toml beside it)."""
-    if not file.is_file():
-        raise MissingError(f"no file {file}; expected a Python file that defines STUDY")
-    known = sys.modules.get(file.stem)
-    if known is not None and Path(known.__file__ or "").resolve() != file.resolve():
-        raise ExistsError(f"a module named {file.stem} is already imported; rename {file}")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # so that its texts are found beside it
-    try:
-        with told(f"{file} cannot be imported"):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[file.stem]
-        raise
-    return module

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab import runs
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Run(Result):
-    """A finished run of `reslab.train`, in its directory: `config`, `result`, `metrics`, `weights`, `network()`."""
+    """A finished run of `reslab.train`, in its directory: `config`, `result`, `metrics`, `weights`, `network()`.
+
+    Examples:
+        >>> import reslab
+        >>> run = reslab.train("cifar_resnet", depth=8, epochs=1, settings={"batch_size": 256})
+        >>> run.weights.name, run.metrics["epoch"].tolist()
+        ('weights.safetensors', [1.0])
+        >>> run.errors_by_class().columns.tolist()
+        ['images', 'error']
+    """
 
     directory: Path
     config: TrialConfig
@@ -125,7 +135,7 @@ def train(
     network: str | nn.Module,
     data: str | own.Loaders = "digits",
     *,
-    loss: Callable[[Any, Any], Tensor] | None = None,
+    loss: Callable[[Any, Any], Float[Tensor, ""]] | None = None,
     recipe: str = "fast",
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,

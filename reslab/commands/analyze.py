@@ -72,8 +72,8 @@ def analyze(
         The analysis.
     model
         The network: a name (see `reslab models`), torchvision/NAME, timm/NAME, hf:ORG/NAME, or your own:
-        package.module:factory, which returns a network, or a dict of `network` and perhaps `loader` (batches of images
-        and labels) and `loss`.
+        package.module:factory or file.py:factory, which returns a network, or a dict of `network` and perhaps `loader`
+        (batches of images and labels) and `loss`.
     weights
         Its weights: any file that `reslab weights` reads; digits, or another word that `reslab weights` lists;
         torchvision, torchvision:IMAGENET1K_V2, pretrained or hf:ORG/NAME, as for `reslab evaluate`; or none, a fresh

@@ -23,9 +23,20 @@ DATA: dict[str, str] = {
 
 
 def load_data(name: str, *, download: bool = False, progress: Progress = silent) -> Dataset:
-    """Return a data set: `digits`, `cifar10`, `cifar10:ROOT`, `folder:PATH`, ….
+    """Return a data set in its three parts, of training, held-out and test images.
 
-    Nothing is downloaded unless `download` asks for it.
+    Args:
+        name: "digits", which needs no file; "cifar10", "cifar100" or "fashion_mnist", or with the directory that they
+            are in, "cifar10:ROOT"; or a directory of images by class, "folder:PATH".
+        download: download what is not there; nothing is downloaded otherwise.
+        progress: notified of what is read.
+
+    Examples:
+        >>> import reslab
+        >>> data = reslab.load_data("digits")
+        >>> images, labels = data.test
+        >>> images.shape, labels.shape, data.num_classes
+        (torch.Size([327, 1, 8, 8]), torch.Size([327]), 10)
 
     Raises:
         UserError: if there is no such data set (the message suggests the nearest), or its files are missing or damaged.

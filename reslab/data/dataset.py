@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float32, Int64
 from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
@@ -13,8 +14,8 @@ from reslab.data.images import Framing, Images, Ragged, Raw, Statistics, resize_
 from reslab.errors import MissingError
 
 PartName = Literal["train", "heldout", "test"]
-Split = tuple[Tensor, Tensor]
-"""Standardised images `[N, C, H, W]` float32 and labels `[N]` int64."""
+Split = tuple[Float32[Tensor, "n c h w"], Int64[Tensor, "n"]]
+"""Standardised images and their labels."""
 
 BATCH_PIXELS = 128 * 32 * 32
 BATCH_IMAGES = 512
@@ -24,10 +25,10 @@ STATISTICS_BATCH = 256
 
 
 class Part(NamedTuple):
-    """The stored images of a part, and their labels `[N]` int64."""
+    """The stored images of a part, and their labels."""
 
     images: Images
-    labels: Tensor
+    labels: Int64[Tensor, "n"]
 
     def __repr__(self) -> str:
         return f"Part of {len(self.labels):,} images"  # and not their pixels
@@ -87,7 +88,7 @@ class Dataset:
         return len(self.labels)
 
     @property
-    def labels(self) -> Tensor:
+    def labels(self) -> Int64[Tensor, "n"]:
         """Return the training labels."""
         return self.part("train").labels
 
@@ -151,7 +152,7 @@ class Dataset:
         parts = {name: Part(_to(images, device), labels.to(device)) for name, (images, labels) in self.parts.items()}
         return replace(self, parts=parts)
 
-    def training_batch(self, index: Tensor, generator: Generator | None) -> Split:
+    def training_batch(self, index: Int64[Tensor, "n"], generator: Generator | None) -> Split:
         """Return the training images at `index`, augmented with the generator; without one, as for evaluation."""
         part = self.part("train")
         raw, labels = _take(part.images, index), part.labels[index]

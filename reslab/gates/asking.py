@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest
@@ -12,10 +13,13 @@ from reslab.gates.gating import Block
 Which = str | int
 """A block, by its name or its number."""
 
-AskedGates = Tensor | Mapping[Which, Tensor | float]
+AskedGates = Float[Tensor, "n"] | Float[Tensor, "n b"] | Mapping[Which, Float[Tensor, ""] | Float[Tensor, "b"] | float]
 """Gates of all blocks, or of some."""
 
-Replacement = Tensor | Literal["mean"] | Callable[[Tensor], Tensor]
+Branch = Shaped[Tensor, "b ..."]
+"""What a block adds, or what stands in for it."""
+
+Replacement = Branch | Literal["mean"] | Callable[[Branch], Branch]
 """A replacement for a branch: its mean over the batch; a value, `[B, …]` or for one image; other images, for which the
 branch is computed; or a function of the branch's own value.
 """
@@ -92,19 +96,3 @@ def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
     if callable(what):
         return what
     raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch; got {what!r}')
-
-
-def table(blocks: Sequence[Block], shapes: Mapping[int, torch.Size], parameters: Sequence[int]) -> str:
-    """Return a row per block: its name, its kind, its shortcut, the shape of what it adds for one image, and how many
-    parameters it has.
-    """
-    rows = [("block", "kind", "shortcut", "adds", "parameters")]
-    for index, block in enumerate(blocks):
-        shape = "×".join(map(str, shapes[index][1:])) if index in shapes else "?"
-        rows.append(
-            (block.name, block.kind, "identity" if block.identity else "changes", shape, f"{parameters[index]:,}")
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, fx
 
 from reslab.errors import MismatchError
@@ -35,11 +36,11 @@ class Block:
 class Setting(NamedTuple):
     """The setting of a view's run: gates, and replacements of branches, which are applied before the gates."""
 
-    gates: Tensor | None = None  # [n] or [n, B]
+    gates: Float[Tensor, "n"] | Float[Tensor, "n b"] | None = None
     replace: Mapping[int, Callable[[Tensor], Tensor]] = {}  # block -> function from its branch to the replacement
 
 
-Gates = Tensor | Setting | None
+Gates = Float[Tensor, "n"] | Float[Tensor, "n b"] | Setting | None
 """The additional input of a gated graph: gates, a setting, or neither."""
 
 

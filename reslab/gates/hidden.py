@@ -1,4 +1,4 @@
-"""Whether a module that cannot be traced contains a hidden skip."""
+"""Whether a module that cannot be traced contains a hidden skip, and which modules need a graph per mode."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reslab.gates import flow, tracing
 from reslab.gates.following import Runner
 from reslab.gates.inputs import Whole, tensors_of
+from reslab.state import preserve
 
 
 class Hidden(Runner):
@@ -55,3 +56,32 @@ class _Additions(TorchDispatchMode):
         if given and not str(func).removeprefix("aten.").startswith(flow.NEW):
             self.come |= {id(tensor): tensor for tensor in tensors_of(out)}
         return out
+
+
+def fixed_and_hidden(
+    whole: Whole, example: Any, declarations: tracing.Declarations
+) -> tuple[frozenset[str], list[tracing.CannotSeeError]]:
+    """Return the modules whose forward branches on their mode, which need a graph per mode, and the other untraceable
+    modules with a hidden skip.
+    """
+    fixed: frozenset[str] = frozenset()
+    apart: set[str] = set()  # modules without a hidden skip, which may stay leaves
+    while True:
+        try:
+            with preserve(whole.network), torch.no_grad():
+                whole.network.eval()
+                run = Hidden(whole, tracing.trace(whole, declarations, fixed))
+                run.run(example)
+            stopped, opening = run.found, {error.path for error in run.apart} - apart
+        except tracing.CannotSeeError as error:
+            if error.path in fixed & apart:
+                fixed -= {error.path}
+                continue
+            if not error.leaf.by_mode or error.path in fixed:
+                raise
+            stopped, opening = [error], set()
+        apart |= opening
+        by_mode = {error.path for error in stopped if error.leaf.by_mode} - fixed
+        if not by_mode | opening:
+            return fixed, stopped
+        fixed |= by_mode | opening

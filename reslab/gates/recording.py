@@ -5,6 +5,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxtyping import Shaped
 from torch import Tensor, fx, nn
 
 from reslab.errors import UnseenError
@@ -38,6 +39,13 @@ class Recorder(Runner):
         return value.clone() if isinstance(value, Tensor) else value
 
 
+class Sides(NamedTuple):
+    """The terms that a residual block adds, before gating."""
+
+    shortcut: Shaped[Tensor, "b ..."]
+    branches: Sequence[Shaped[Tensor, "b ..."]]  # mostly one
+
+
 class BlockValues(NamedTuple):
     """A block's input, the terms that it adds, and their sum.
 
@@ -45,10 +53,10 @@ class BlockValues(NamedTuple):
     gated new features, and for a unit of a plain network its output.
     """
 
-    input: Tensor
-    shortcut: Tensor
-    branch: Tensor
-    sum: Tensor
+    input: Shaped[Tensor, "b ..."]
+    shortcut: Shaped[Tensor, "b ..."]
+    branch: Shaped[Tensor, "b ..."]
+    sum: Shaped[Tensor, "b ..."]
 
 
 class Stream(dict[str, BlockValues]):

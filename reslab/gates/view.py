@@ -8,40 +8,51 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from reslab.errors import MismatchError, UnseenError, told
-from reslab.gates import flow, tracing
-from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing, table
+from reslab.gates import flow, showing, tracing
+from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing
 from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
 from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.gating import Block, Gates, Setting, fits, option_a
-from reslab.gates.hidden import Hidden
+from reslab.gates.hidden import fixed_and_hidden
 from reslab.gates.inputs import Output, Whole, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
-from reslab.gates.recording import Stream, record
+from reslab.gates.recording import Sides, Stream, record
 from reslab.gates.tracing import Declarations
 from reslab.gates.without import Smaller, without
 from reslab.gates.wrapped import unwrapped
 from reslab.state import preserve
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 __all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
 
 
-class Sides(NamedTuple):
-    """The terms that a residual block adds, before gating."""
-
-    shortcut: Tensor
-    branches: Sequence[Tensor]  # mostly one
-
-
 class View(Whole):
-    """A module that shares a network's parameters and has a forward with one gate per block. Made by `view`."""
+    """A module that shares a network's parameters and has a forward with one gate per block. Made by `view`.
+
+    Examples:
+        >>> import reslab
+        >>> network = reslab.build("resnet20", weights="digits").eval()
+        >>> images, _ = reslab.load_data("digits").sample("test", 4)
+        >>> gated = reslab.view(network, images)
+        >>> gated(images, gates={"layer1.0": 0}).shape  # the network without one block
+        torch.Size([4, 10])
+        >>> gated.run(images, ["layer1.0"])["layer1.0"].branch.shape  # what the block adds
+        torch.Size([4, 16, 8, 8])
+        >>> gated.to_frame().loc["layer2.0", "shortcut"]
+        'changes'
+    """
 
     def __init__(
         self,
@@ -143,7 +154,7 @@ class View(Whole):
 
         return value
 
-    def gates(self, *, off: Collection[Which] = ()) -> Tensor:
+    def gates(self, *, off: Collection[Which] = ()) -> Float[Tensor, "n"]:
         """Return gates `[n]`: 0 for the blocks that are off, 1 for the others.
 
         Raises:
@@ -178,10 +189,20 @@ class View(Whole):
         """Return a row per block: name, kind, whether its shortcut is the identity, the shape of its branch for one
         image, and its parameters.
         """
-        parameters = [sum(map(Tensor.numel, self.parameters_of(index))) for index in range(len(self))]
-        return (
-            f"View of {type(self.network).__name__}: {len(self)} blocks\n{table(self.blocks, self.shapes, parameters)}"
-        )
+        return f"View of {type(self.network).__name__}: {len(self)} blocks\n{showing.table(self)}"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row per part, the stem, each block and the head: its kind, its shortcut, the shape of what it gives
+        for an image of the example, and its parameters.
+        """
+        return showing.frame(self)
+
+    def figure(self) -> "Figure":
+        """Return a drawing of the blocks."""
+        return showing.figure(self)
+
+    def _repr_html_(self) -> str:
+        return showing.html(self)
 
     def __len__(self) -> int:
         """Return n, the number of blocks and gates."""
@@ -213,12 +234,12 @@ class View(Whole):
         """
         return Sides(*self.plan.sides(index)(self, live.stream, *live.rest))
 
-    def input(self, index: int, live: Live) -> Tensor:
+    def input(self, index: int, live: Live) -> Shaped[Tensor, "b ..."]:
         """Return block `index`'s input, given the live values before it."""
         x: Tensor = self.plan.input(index)(self, live.stream, *live.rest)
         return x
 
-    def module(self, index: int, x: Tensor) -> Tensor:
+    def module(self, index: int, x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
         """Return block `index`'s output for its input `x`, including an activation after the addition if the block's
         module has one.
         """
@@ -297,6 +318,17 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         output: the name or position of the view's output, such as "logits", for a network with several in a dict, a
             tuple or a custom class; by default all of them.
 
+    Examples:
+        >>> import reslab
+        >>> import torch
+        >>> network = reslab.build("resnet20", weights="digits").eval()
+        >>> images, _ = reslab.load_data("digits").sample("test", 4)
+        >>> gated = reslab.view(network, images)
+        >>> torch.equal(gated(images), network(images))
+        True
+        >>> [block.name for block in gated.blocks][:4]
+        ['layer1.0', 'layer1.1', 'layer1.2', 'layer2.0']
+
     Raises:
         UserError: if the network cannot be traced, has no blocks or no such output, or does not match the declarations.
     """
@@ -344,7 +376,7 @@ def _made(whole: Whole, example: Any, declarations: Declarations) -> View:
 
 
 def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
-    fixed, hidden = _fixed(whole, example, declarations)
+    fixed, hidden = fixed_and_hidden(whole, example, declarations)
     names = [NotSplit(error.name, error.why) for error in hidden]
     try:
         return View(whole.network, whole.sketch, declarations, fixed, names, whole.output)
@@ -363,32 +395,3 @@ def _each_by_itself(made: View) -> dict[Which, Replacement]:
         return noted
 
     return {index: noting(index) for index in range(len(made))}
-
-
-def _fixed(
-    whole: Whole, example: Any, declarations: Declarations
-) -> tuple[frozenset[str], list[tracing.CannotSeeError]]:
-    """Return the modules whose forward branches on their mode, which need a graph per mode, and the other untraceable
-    modules with a hidden skip.
-    """
-    fixed: frozenset[str] = frozenset()
-    apart: set[str] = set()  # modules without a hidden skip, which may stay leaves
-    while True:
-        try:
-            with preserve(whole.network), torch.no_grad():
-                whole.network.eval()
-                run = Hidden(whole, tracing.trace(whole, declarations, fixed))
-                run.run(example)
-            stopped, opening = run.found, {error.path for error in run.apart} - apart
-        except tracing.CannotSeeError as error:
-            if error.path in fixed & apart:
-                fixed -= {error.path}
-                continue
-            if not error.leaf.by_mode or error.path in fixed:
-                raise
-            stopped, opening = [error], set()
-        apart |= opening
-        by_mode = {error.path for error in stopped if error.leaf.by_mode} - fixed
-        if not by_mode | opening:
-            return fixed, stopped
-        fixed |= by_mode | opening

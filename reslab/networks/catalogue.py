@@ -51,8 +51,11 @@ class Known(NamedTuple):
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the networks of `build` that match a pattern with `*` and `?`, family by family. Families of
-    any depth and other libraries' networks are not listed.
+    """Return the names of the networks of `build`, family by family. Families of any depth, and networks of
+    other libraries, are not listed.
+
+    Args:
+        pattern: which of them, with `*` and `?`.
 
     Examples:
         >>> import reslab

@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import io
 import logging
-import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, WrongValueError, suggest, told
+from reslab.importing import of_file, of_name
 
 
 def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
@@ -135,21 +135,16 @@ MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.v
 
 
 def factory(name: str, options: dict[str, Any]) -> Own:
-    """Call `package.module:factory`, which returns a network, or a dict with `network` and perhaps `loader` and `loss`.
-
-    Modules in the current directory are found.
+    """Call `package.module:factory` or `path/to/file.py:factory`, which returns a network, or a dict with `network` and
+    perhaps `loader` and `loss`. Modules in the current directory are found.
 
     Raises:
-        UserError: if there is no such module or factory, or it returns something else.
+        UserError: if there is no such module or factory, it fails, or it returns something else.
     """
-    module_name, _, attribute = name.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        made = getattr(import_module(MOVED.get(module_name, module_name)), attribute)(**options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?" if module_name.endswith(".py") else ""
-        raise FailedError(f"{name} could not be called: {error}{hint}") from error
+    where, _, attribute = name.rpartition(":")
+    with told(f"{name} could not be called"):
+        module = of_file(Path(where)) if where.endswith(".py") else of_name(MOVED.get(where, where))
+        made = getattr(module, attribute)(**options)
     if isinstance(made, nn.Module):
         return Own(made)
     if (

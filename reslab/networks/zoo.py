@@ -97,15 +97,28 @@ def build(
     raw: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """Return a network: `build("resnet56", num_classes=10, in_channels=1)`, freshly initialised unless `weights` are
-    given.
+    """Return a network by its name, freshly initialised unless `weights` are given.
 
-    `weights="torchvision"` or "torchvision:IMAGENET1K_V2" are torchvision's trained ones, and imply torchvision's
-    departures from the paper (strides, widths); "pretrained" are those of timm/NAME.TAG or hf:ORG/NAME; "digits" are
-    bundled ones; otherwise `weights` is a file or the directory of a run. Reslab's files contain the network's options,
-    including those from its data set. Other files need `stride_in=` (ResNet's bottlenecks) or `zero_pad=` (option A),
-    which tensors cannot state. `head` is the classifier in place of the file's, "fresh" or "none", as for networks
-    trained without labels. `raw` uses the weights of a file that also holds their average.
+    Args:
+        name: one of `list_models`; an open family, as "cifar_resnet" with `depth=26`; or others' networks,
+            "torchvision/NAME", "timm/NAME[.TAG]", "hf:ORG/NAME", "my_package.module:factory" or "my_file.py:factory".
+        weights: trained ones. "digits" are bundled; "torchvision" or "torchvision:IMAGENET1K_V2" are torchvision's, and
+            imply torchvision's departures from the paper (strides, widths); "pretrained" are those of timm/NAME.TAG or
+            hf:ORG/NAME; otherwise this is a file or the directory of a run. Reslab's files contain the network's
+            options, including those from its data set. Other files need `stride_in=` (ResNet's bottlenecks) or
+            `zero_pad=` (option A), which tensors cannot state.
+        zero_pad: on which side the file's option A pads its zeros, "end" or "centred".
+        head: the classifier in place of the file's, "fresh" or "none", as for networks trained without labels.
+        raw: use the weights of a file that also holds their average.
+        options: of the network, such as `num_classes=10, in_channels=1`.
+
+    Examples:
+        >>> import reslab
+        >>> import torch
+        >>> network = reslab.build("resnet56", num_classes=10, in_channels=1)
+        >>> network(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 10])
+        >>> trained = reslab.build("resnet20", weights="digits")
 
     Raises:
         UserError: if there is no such name (the message suggests the nearest), the builder does not take the options,
@@ -170,7 +183,7 @@ def own(name: str, options: Mapping[str, Any]) -> "Own":
 
 
 def is_factory(name: str) -> bool:
-    """Return whether a name is that of a user's own factory, `package.module:factory`."""
+    """Return whether a name is that of a user's own factory, `package.module:factory` or `file.py:factory`."""
     return ":" in name and not name.startswith(HUGGING_FACE)
 
 

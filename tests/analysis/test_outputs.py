@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import refused
 from test_analysis_subject import Block, X, Y, tower
 from torch import Tensor, nn
@@ -165,6 +166,25 @@ def test_token_ids_and_their_mask_are_analysed(name: str) -> None:
     network = Tokens()
     inputs = {"input_ids": torch.randint(20, (6, 5)), "attention_mask": torch.tensor([[1, 1, 1, 0, 0]] * 6)}
     assert len(analysed(name, network, inputs, output="logits"))
+
+
+@pytest.mark.parametrize("name", [each.name for each in KNOWN.values() if "loss" in each.parameters])
+def test_an_own_loss_is_used(name: str) -> None:
+    """A loss that is no cross-entropy, of labels that are no classes where the analysis asks for none."""
+    calls: list[Tensor] = []
+
+    def own(outputs: Tensor, targets: Tensor) -> Tensor:
+        calls.append(outputs)
+        wanted = F.one_hot(targets, 10).float() if targets.dim() == 1 else targets
+        return F.mse_loss(outputs, wanted)
+
+    found = analysed(name, One(), X, loss=own)
+    assert calls
+    with pytest.raises(AssertionError):
+        assert_same(found, analysed(name, One(), X))
+    if "logits" not in KNOWN[name].needs:
+        images, labels, settings = X, torch.rand(6, 10), SETTINGS.get(name, {})
+        assert len(KNOWN[name].load()(One(), images, labels, loss=own, **settings).to_frame())
 
 
 # --- What does not apply ----------------------------------------------------------------------------------------------

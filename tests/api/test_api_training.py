@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,3 +118,48 @@ def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
     with refused(MissingError, "ten"):
         reslab.train(linear(), (digits(5), digits(5)), out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_own_networks_are_evaluated_on_pairs_triples_and_dicts_alike() -> None:
+    images, labels = digits()
+    network = linear()
+    wrong = (network(images).argmax(1) != labels).double().mean().item()
+    sources = [
+        DataLoader(TensorDataset(images, labels), batch_size=50),
+        [(images[:50], labels[:50], ["name"] * 50), [images[50:], labels[50:], None]],
+        [{"index": 3, "image": images, "label": labels}],
+    ]
+    for source in sources:
+        found = reslab.evaluate(network, data=source)
+        assert found["images"] == 200 and found["top1_error"] == pytest.approx(wrong)
+        assert "top-5 error" in repr(found)
+    goal = labels.float()
+
+    def own(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return (outputs.sum(1) - wanted).square().mean()
+
+    found = reslab.evaluate(network, data=[(images, goal)], loss=own)
+    assert found["loss"] == pytest.approx(own(network(images), goal).item(), rel=1e-5)
+    assert found["top1_error"] is None and "error" not in repr(found)
+    assert reslab.evaluate(network, data="digits", part="heldout")["images"] == 163
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [(("resnet20",), {}), (("resnet20", "digits", []), {}), (("resnet20", "digits"), {"loss": len})],
+)
+def test_a_named_network_is_evaluated_with_weights_on_a_data_set(
+    arguments: tuple[Any, ...], settings: dict[str, Any]
+) -> None:
+    with refused(WrongValueError):
+        reslab.evaluate(*arguments, **settings)
+
+
+def test_an_own_network_is_evaluated_as_it_is_and_on_some_images() -> None:
+    with refused(WrongValueError):
+        reslab.evaluate(linear(), "digits")
+    with refused(MissingError):
+        reslab.evaluate(linear(), data=[])
+    with refused(WrongValueError, "picture"):
+        reslab.evaluate(linear(), data=[{"picture": torch.zeros(2)}])

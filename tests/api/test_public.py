@@ -3,19 +3,26 @@
 `python tests/api/test_public.py` writes the snapshot anew, which is on purpose alone, with a line in CHANGELOG.md.
 """
 
+import dataclasses
 import doctest
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 import reslab
 import reslab.analysis
 from reslab.analysis import Analysis, analyses
+from reslab.data import Dataset
+from reslab.gates.recording import BlockValues
+from reslab.gates.view import Sides
 
 SNAPSHOT = Path(__file__).with_name("public.txt")
 NAMES = [name for name in reslab.__all__ if name != "__version__"]
@@ -68,17 +75,63 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [test for test in doctest.DocTestFinder(recurse=False).find(value, name, module=False) if test.examples]
 
 
-SLOW = {"study"}  # trains four networks
-SHOWN = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES if examples(name)]
+SLOW = {"Run", "Study", "block_worth", "jacobian", "lens", "prune", "remove_each", "remove_random", "reorder"}
+SLOW |= {"sample_paths", "shapley", "split", "study", "torchvision_tour", "train"}
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
 def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for test in examples(name):
-        test.globs = {}
-        failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
-        assert tried and not failed
+    (test,) = examples(name)
+    test.globs = {}
+    failed, tried = doctest.DocTestRunner().run(test)
+    assert tried and not failed
+
+
+def test_every_name_has_an_example_and_says_what_it_takes() -> None:
+    for name in NAMES:
+        text = inspect.getdoc(getattr(reslab, name)) or ""
+        assert examples(name), name
+        if inspect.isfunction(getattr(reslab, name)):
+            parameters = inspect.signature(getattr(reslab, name)).parameters
+            unsaid = [each for each in parameters if f"    {each}: " not in text]
+            assert not unsaid, (name, unsaid)
+
+
+def hints(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the type hints of a function, or of a class, its properties and methods, by where they are."""
+    if inspect.isclass(value):
+        fields = getattr(value, "__annotations__", {}) if value.__module__.startswith("reslab") else {}
+        yield from ((f"{value.__name__}.{name}", hint) for name, hint in fields.items())
+        for name, member in vars(value).items():
+            function = member.fget if isinstance(member, property) else member
+            if not name.startswith("_") and inspect.isfunction(function):
+                yield from ((f"{value.__name__}.{where}", hint) for where, hint in hints(function))
+    else:
+        signature = inspect.signature(value)
+        taken = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        yield from ((f"{value.__name__}({name})", hint) for name, hint in taken.items())
+        yield value.__name__, signature.return_annotation
+
+
+def public() -> Iterator[Any]:
+    """Yield the public functions and classes, and the classes that they give."""
+    for name in NAMES:
+        value = getattr(reslab, name)
+        yield value
+        given = value if inspect.isclass(value) else inspect.signature(value).return_annotation
+        if dataclasses.is_dataclass(given):
+            yield given
+    yield from (Dataset, BlockValues, Sides)
+
+
+def test_every_public_tensor_has_its_shape_written_on_it() -> None:
+    from helpers_shapes import bare, shaped  # which this file, run as a program, does not find
+
+    found = dict(pair for value in public() for pair in hints(value))
+    assert [where for where, hint in found.items() if bare(hint)] == []
+    assert shaped(found["remove_each(images)"]) and shaped(found["Lens.settled"]) and len(found) > 200
+    assert bare(dict[str, Tensor | None]) and bare(Callable[[Tensor], int]) and not bare(nn.Module)
 
 
 if __name__ == "__main__":
