@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reslab.analysis import Analysis, analyses
 from reslab.training.recipes import RECIPES, recipe_for
@@ -32,8 +32,11 @@ PAGES = {
     "README.ko.md": "index.ko.md",
     "reslab/README.en.md": "explanation/chapter.md",
     "reslab/README.md": "explanation/chapter.ko.md",
-    "notebooks/gates.en.ipynb": "tutorials/gates.md",
-    "notebooks/gates.ko.ipynb": "tutorials/gates.ko.md",
+    **{
+        f"notebooks/{name}.{language}.ipynb": f"tutorials/{name}{end}.md"
+        for name in ("learner", "engineer", "researcher", "gates")
+        for language, end in (("en", ""), ("ko", ".ko"))
+    },
 }
 """Files outside this folder, and the pages of the site that are made of them or stand for them."""
 
@@ -115,7 +118,7 @@ def assemble(pages: Path) -> None:
     shutil.copy(HANGUL, pages / "hangul.ttf")  # site.css names it
     for name, place in PAGES.items():
         path = ROOT / name
-        if path.name.startswith("gates"):
+        if path.suffix == ".ipynb":
             page(path, from_notebook(path), Path(place))
         elif "/" in name:
             page(path, path.read_text(encoding="utf-8"), Path(place))
@@ -124,10 +127,21 @@ def assemble(pages: Path) -> None:
 
 
 def from_notebook(path: Path) -> str:
-    """Return a notebook's text and code as Markdown."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
-    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in texts) + "\n"
+    """Return a notebook's text, code and outputs as Markdown."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+        parts += map(_output, cell.get("outputs", []))
+    return "\n\n".join(parts) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """Return what a cell gave as Markdown: HTML on one line, as a line that is empty would end it."""
+    data = output.get("data", {"text/plain": output.get("text")})
+    if "text/html" in data:
+        return f'<div class="output">{" ".join("".join(data["text/html"]).split())}</div>'
+    return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
 
 
 def commands() -> str:

@@ -62,6 +62,7 @@ TRIAL = "trial.json"
 RESULT = "result.json"
 WRONG = "wrong.json"
 CONFUSION = "confusion.json"
+WEIGHTS = "weights.safetensors"
 EMA = "ema.safetensors"
 SUMS = "SHA256SUMS"
 LINE_BYTES = 4096
@@ -159,7 +160,7 @@ class Run:
         self.config = config
         self.checkpoint = self.path / "checkpoint.pt"
         self.previous_checkpoint = self.path / "checkpoint.previous.pt"
-        self.weights = self.path / "weights.safetensors"
+        self.weights = self.path / WEIGHTS
         self._metrics = self.path / METRICS
         self._result = self.path / RESULT
         self._wrong = self.path / WRONG

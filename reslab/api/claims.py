@@ -35,16 +35,21 @@ def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd
     Raises:
         UserError: if there is no such section, or a directory has no readable study.
     """
-    import pandas as pd
-
     if section is not None and section not in SECTIONS:
         raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
     known = of_directories(list(map(Path, directories))) if directories else shipped().evidence()
-    rows = [row(each) for each in known if section in (None, each.claim.section)]
-    return pd.DataFrame(rows, columns=list(row(known[0])) if known else None).set_index("id")
+    return table(known, section).set_index("id")
 
 
-def row(known: Evidence) -> dict[str, object]:
+def table(known: Sequence[Evidence], section: str | None) -> "pd.DataFrame":
+    """Return claims and their evidence, a row each, or those of a section."""
+    import pandas as pd
+
+    rows = [_row(each) for each in known if section in (None, each.claim.section)]
+    return pd.DataFrame(rows, columns=list(_row(known[0])) if known else ["id"])
+
+
+def _row(known: Evidence) -> dict[str, object]:
     """Return a claim and its evidence as one row."""
     claim, verdict = known.claim, known.headline
     scale = known.scales[0] if known.scales else None

@@ -46,18 +46,3 @@ def _result(path: Path) -> dict[str, Any]:
         return {"status": "unfinished"}
     values = flat(read_record(path / RESULT, Outcome))
     return {f"result.{key}" if key in ("device", "precision") else key: value for key, value in values.items()}
-
-
-def write(frame: "pd.DataFrame", out: Path, *, parquet: bool) -> None:
-    """Write a table as Parquet or as CSV.
-
-    Raises:
-        UserError: if the package for Parquet is not installed.
-    """
-    if not parquet:
-        frame.to_csv(out, index=False, encoding="utf-8")
-        return
-    try:
-        frame.to_parquet(out, index=False)
-    except ImportError as error:
-        raise MissingError("--parquet needs pyarrow; install it with: pip install pyarrow") from error

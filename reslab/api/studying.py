@@ -93,6 +93,30 @@ class Study(Result):
         ]
         return pd.DataFrame(rows)
 
+    def confusion(self, group: str) -> "pd.DataFrame":
+        """Return how many test images of each class (rows) a group's networks take for each (columns), and for none,
+        over all seeds.
+
+        Raises:
+            UserError: if there is no such group, or its trials kept none.
+        """
+        import pandas as pd
+
+        known = read_directory(self.directory).confusions()
+        if group not in known:
+            raise UnknownNameError(f"no confusion of the group {group!r}{suggest(group, known)}")
+        names = list(known[group].classes)
+        return pd.DataFrame(known[group].counts, index=pd.Index(names, name="class"), columns=[*names, "none"])
+
+    def errors_by_class(self) -> "pd.DataFrame":
+        """Return a row per class and a column per group: the fraction of the class's test images that the group's
+        networks take for another, over all seeds.
+        """
+        import pandas as pd
+
+        known = read_directory(self.directory).confusions()
+        return pd.DataFrame({group: pd.Series(each.errors(), index=each.classes) for group, each in known.items()})
+
     def to_frame(self) -> "pd.DataFrame":
         """Return the verdicts, a row per claim."""
         return self.verdicts
@@ -160,16 +184,17 @@ def study(
     config = chosen.configure(preset, settings)
     if workers is not None and workers < 1:
         raise WrongValueError(f"workers must be at least 1, got {workers}")
-    path = (
-        Path(out)
-        if out is not None
-        else Path("runs") / (chosen.name if preset == "default" else f"{chosen.name}-{preset}")
-    )
+    path = usual_place(chosen.name, preset) if out is None else Path(out)
     directory = Directory(path).prepare(chosen, None if replace else config)
     with shown(progress) as tell:
         run_study(chosen, config, directory, local(workers), tell)
     write_report([path], path / "report.html")
     return Study(path)
+
+
+def usual_place(name: str, preset: str) -> Path:
+    """Return the directory of a study that is given none."""
+    return Path("runs") / (name if preset == "default" else f"{name}-{preset}")
 
 
 def question_of(asked: str | ModuleType | PathLike[str]) -> Question:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reslab.analysis.declared import Analysis, analyses
-from reslab.commands import printing, typed
+from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, Seed, app
 from reslab.errors import (
     ExistsError,
@@ -25,6 +25,8 @@ from reslab.errors import (
 from reslab.progress import Progress, display, short, silent
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from reslab.analysis.result import Result
     from reslab.data.dataset import PartName
     from reslab.files import Json
@@ -47,6 +49,8 @@ def analyze(
     raw: Flag = False,
     other: str | None = None,
     out: Path | None = None,
+    csv: Path | None = None,
+    parquet: Path | None = None,
     download: Flag = False,
     lang: Literal["ko", "en"] | None = None,
     json: Flag = False,
@@ -94,6 +98,10 @@ def analyze(
         file), or a weights file, for example of the same network from another seed.
     out
         Directory for the table (JSON) and the figure (SVG and PNG).
+    csv
+        A CSV file to write the table to, UTF-8 as spreadsheets know it.
+    parquet
+        A Parquet file to write the table to; it needs pyarrow. What was looked at is in its metadata.
     download
         Download the data set if it is missing.
     lang
@@ -112,6 +120,7 @@ def analyze(
     if out is not None:
         typed.make_writable(out)
         places(name, model, out)  # before the work, and not after it
+    files = tables.places(csv, parquet)
     with display() as progress:
         found = analyze_model(
             name,
@@ -134,7 +143,8 @@ def analyze(
             "give --weights",
             file=sys.stderr,
         )
-    written = write(found, out) if out is not None else []
+    written = [f"wrote {path}" for path in write(found, out)] if out is not None else []
+    written += tables.write(found.table, files)
     if hasattr(found.result, "text") and not json:
         found.record["text"] = found.result.text(typed.language(lang))
     printing.print_json(found.record) if json else print_analysis(found.record, written)
@@ -153,10 +163,11 @@ analyze.__doc__ = _listed(analyze.__doc__ or "")
 
 @dataclass(frozen=True)
 class Found:
-    """A result, and the same as plain data."""
+    """A result, the same as plain data, and its table, which knows in `attrs` what it is of."""
 
     result: "Result"
     record: dict[str, Any]
+    table: "pd.DataFrame"
 
 
 def analyze_model(
@@ -318,15 +329,11 @@ def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any
     frame = frame.reset_index(drop=frame.index.name is None)
     values = {key: getattr(result, key) for key in analysis.summary}
     summary = {key: value if isfinite(value) else None for key, value in values.items()}  # JSON has no word for 0/0
-    record: dict[str, Any] = {
-        "analysis": name,
-        **about,
-        "summary": summary,
-        "rows": jsonlib.loads(frame.to_json(orient="records")),
-    }
+    frame.attrs = {"analysis": name, **about, "summary": summary}
+    record: dict[str, Any] = {**frame.attrs, "rows": jsonlib.loads(frame.to_json(orient="records"))}
     if hasattr(result, "text"):
         record["text"] = result.text()
-    return Found(result, record)
+    return Found(result, record, frame)
 
 
 def _told(network: "Json") -> str:
@@ -341,8 +348,8 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if whole and not isinstance(value, bool) else short(value)
 
 
-def print_analysis(record: "Json", written: "list[Path]") -> None:
-    """Print an analysis: its subject, its table, and the files written."""
+def print_analysis(record: "Json", written: "list[str]") -> None:
+    """Print an analysis: its subject, its table, and what is said of the files written."""
     rows = record["rows"]
     if "text" in record:
         print(record["text"])
@@ -357,5 +364,5 @@ def print_analysis(record: "Json", written: "list[Path]") -> None:
         printing.print_table(columns, [tuple(_cell(row[column]) for column in columns) for row in rows], words)
     for key, value in record["summary"].items():
         print(f"{key}: {_cell(value)}")
-    for path in written:
-        print(f"wrote {path}")
+    for line in written:
+        print(line)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands import printing, typed
+from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.ledger import print_ledger
 from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggest
@@ -25,6 +25,8 @@ def claims(
     margin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     lang: Literal["en", "ko"] | None = None,
     schema: Flag = False,
+    csv: Path | None = None,
+    parquet: Path | None = None,
     json: Flag = False,
 ) -> None:
     """List the claims the lab tests, by section of the chapter, each with its evidence: the pooled verdict of all seeds
@@ -48,10 +50,14 @@ def claims(
         Language of the list, by default the system's; JSON has both.
     schema
         Print the JSON schema of study.json, and nothing else.
+    csv
+        A CSV file to write, UTF-8 as spreadsheets know it: a row per claim, as `reslab.claims()` has them.
+    parquet
+        A Parquet file to write; it needs pyarrow.
     json
         Print JSON: the claims, with the same keys whether decided or not, and the ledger's overall error rate.
     """
-    from reslab.api.claims import of_directories
+    from reslab.api.claims import of_directories, table
     from reslab.ledger.claim import SECTIONS
     from reslab.ledger.evidence import risk
     from reslab.ledger.record import Record
@@ -71,12 +77,16 @@ def claims(
         )
     if section is not None and section not in SECTIONS:
         raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
+    places = tables.places(csv, parquet)
     known = shipped().evidence()
     if directories:
         known = of_directories(directories, decide_again, wanted(directories, margin))
     chosen = [each for each in known if section in (None, each.claim.section)]
+    written = tables.write(table(known, section), places) if places else []
     if json:
         printing.print_json({"claims": [to_json(each) for each in chosen], "risk": risk(known)._asdict()})
+    elif written:
+        print("\n".join(written))
     else:
         print_ledger(chosen, risk(known), typed.language(lang), pool=pool)
 

@@ -1,5 +1,6 @@
 """`reslab exercise`: for those who learn with the exercises, and for those who teach with them."""
 
+import ast
 import inspect
 import os
 import random
@@ -226,9 +227,20 @@ def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) ->
     text = sheets.task(task, chosen)
     Record(dir).open_solution(task)
     print(f"# {text.id} {text.title}\n")
-    print("\n\n".join(inspect.getsource(part.right) for part in tasks.find(task).parts))
+    sources = [inspect.getsource(part.right) for part in tasks.find(task).parts]
+    print("\n\n".join(sources if chosen == "en" else map(_without_docstring, sources)))
     print(f"# {sheets.HEADINGS[chosen]['words']}: {model(task, chosen).text}\n")
     print(f"# {' '.join(text.reading.split())}")
+
+
+def _without_docstring(source: str) -> str:
+    """Return a function's code without its docstring, which is in English."""
+    function = ast.parse(source).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    docstring = function.body[0]
+    assert docstring.end_lineno is not None
+    lines = source.splitlines(keepends=True)
+    return "".join(lines[: docstring.lineno - 1] + lines[docstring.end_lineno :])
 
 
 @exercise.command

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from reslab.commands import printing
+from reslab.commands import printing, tables
 from reslab.commands.app import Flag, app
-from reslab.errors import ExistsError, MismatchError
 
 
 @app.command
@@ -23,7 +22,7 @@ def runs(
     directories
         Directories that runs are in at any depth, such as the --out of `reslab train` or `reslab study`.
     csv
-        A CSV file to write, UTF-8.
+        A CSV file to write, UTF-8 as spreadsheets know it.
     parquet
         A Parquet file to write; it needs pyarrow.
     epochs
@@ -31,19 +30,15 @@ def runs(
     json
         Print JSON.
     """
-    from reslab.api.runs import of_directories, write
+    from reslab.api.runs import of_directories
 
-    if csv is not None and parquet is not None:
-        raise MismatchError("give either --csv or --parquet")
-    out = csv or parquet
-    if out is not None and out.exists():
-        raise ExistsError(f"{out} exists and is not overwritten; give another file")
+    places = tables.places(csv, parquet)
     frame = of_directories(directories, epochs)
-    if out is not None:
-        write(frame, out, parquet=parquet is not None)
-        print(f"wrote {out}: {len(frame):,} rows, {len(frame.columns)} columns")
-    elif json:
+    written = tables.write(frame, places)
+    if json:
         print(frame.to_json(orient="records", indent=2, force_ascii=False))
+    elif written:
+        print("\n".join(written))
     else:
         columns = [name for name in SHOWN if name in frame.columns]
         rows = [tuple(map(str, row)) for row in frame[columns].itertuples(index=False)]

@@ -13,6 +13,7 @@ from reslab.errors import MismatchError, MissingError, WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
+    from reslab.executors import Executor
     from reslab.experiment.config import StudyConfig
     from reslab.experiment.study import Study
     from reslab.files import Json
@@ -31,8 +32,9 @@ def study(
     fresh: Flag = False,
     replace: Flag = False,
     workers: int | None = None,
-    executor: Literal["local", "ray"] = "local",
+    executor: Literal["local", "ray", "slurm"] = "local",
     address: str | None = None,
+    slurm: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     registered: Path | None = None,
     until: Literal["decided"] | None = None,
     log: Log | None = None,
@@ -62,9 +64,12 @@ def study(
     workers
         Trials to run in parallel on this machine (default: as many as cores and memory allow); never changes a result.
     executor
-        Where trials run: local, or ray, a cluster whose nodes share the storage that --out is on.
+        Where trials run: local, or ray or slurm, a cluster whose nodes share the storage that --out is on.
     address
         The address of an existing Ray cluster (default: a temporary one on this machine).
+    slurm
+        An option of sbatch for `--executor slurm`, `--slurm partition=gpu`; repeatable. time is in minutes (default:
+        60), after which a job is queued again and resumes.
     registered
         A registration of the study (`reslab register`), which says its settings, seeds and looks.
     until
@@ -81,8 +86,7 @@ def study(
         its own, such as `--depths 20,56`; `reslab study NAME --help` says what they are.
     """
     from reslab import studies
-    from reslab.executors import local
-    from reslab.executors.cluster import on_ray
+    from reslab.api.studying import question_of, usual_place
     from reslab.experiment.directory import Directory
     from reslab.experiment.study import run_study
     from reslab.report.page import write_report
@@ -92,12 +96,8 @@ def study(
 
     if (name is None) == (from_ is None):
         raise MissingError("name a study, or give the file of your own: reslab study --from my_study.py")
-    if from_ is not None:
-        from reslab.api.studying import question_of
-
-        chosen = [question_of(from_)]
-    else:
-        chosen = list(map(studies.find, studies.names() if name == "all" else [name or ""]))
+    asked = studies.names() if name == "all" else [from_ or name or ""]
+    chosen = list(map(question_of, asked))
     names = [each.name for each in chosen]
     configs = [each.configure(preset, typed.words(settings)) for each in chosen]
     registration = None
@@ -105,16 +105,9 @@ def study(
         registration, configs = registered_run(registered, chosen, preset, settings)
     if until is not None and (registration is None or len(registration.looks) < 2):
         raise MismatchError("--until decided needs --registered, and a registration of several looks")
-    if workers is not None and workers < 1:
-        raise WrongValueError(f"--workers must be at least 1, got {workers}")
-    if address is not None and executor != "ray":
-        raise MismatchError("--address is for a Ray cluster; add --executor ray")
-    if workers is not None and executor == "ray":
-        raise MismatchError(
-            "--workers applies to this machine; on Ray, the cluster's CPUs and GPUs decide how many trials run"
-        )
+    runner = executor_of(executor, workers, address, slurm)
     if out is None:
-        paths = [Path("runs") / (each if preset == "default" else f"{each}-{preset}") for each in names]
+        paths = [usual_place(each, preset) for each in names]
     else:
         paths = [out / each for each in names] if name == "all" else [out]
     directories = [
@@ -125,7 +118,6 @@ def study(
     ]
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
-        runner = on_ray(address) if executor == "ray" else local(workers)
         trials = [Run(directory.trials, trial) for trials in each.grid(config).values() for trial in trials]
         with display() as progress, logging(log, trials, directory.path / "logs"):
             for look in registration.looks if registration and until else [config.seeds]:
@@ -160,6 +152,40 @@ def study(
     if json:
         printing.print_json(records if name == "all" else records[0])
     return 1 if failed else 0
+
+
+def executor_of(
+    kind: Literal["local", "ray", "slurm"], workers: int | None, address: str | None, options: tuple[str, ...]
+) -> "Executor":
+    """Return the executor that was asked for.
+
+    Raises:
+        UserError: if an option is of another, or what it needs is not here.
+    """
+    from reslab.executors import local
+    from reslab.executors.ray import on_ray
+    from reslab.executors.slurm import on_slurm
+
+    if address is not None and kind != "ray":
+        raise MismatchError("--address is for a Ray cluster; add --executor ray")
+    if options and kind != "slurm":
+        raise MismatchError("--slurm is for a Slurm cluster; add --executor slurm")
+    if kind != "local" and workers is not None:
+        raise MismatchError(
+            f"--workers applies to this machine; with --executor {kind}, the cluster decides how many trials run"
+        )
+    if workers is not None and workers < 1:
+        raise WrongValueError(f"--workers must be at least 1, got {workers}")
+    match kind:
+        case "ray":
+            return on_ray(address)
+        case "slurm":
+            wrong = [option for option in options if not all(option.partition("="))]
+            if wrong:
+                raise WrongValueError(f"--slurm {wrong[0]}: expected KEY=VALUE, an option of sbatch")
+            return on_slurm({key: value for key, _, value in (option.partition("=") for option in options)})
+        case "local":
+            return local(workers)
 
 
 def help_with_settings(name: str) -> str:

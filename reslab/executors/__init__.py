@@ -1,4 +1,4 @@
-"""Executors run trials in this process, in worker processes, or on a Ray cluster. The choice never changes a result."""
+"""Executors run trials in this process, in worker processes, or on Ray or Slurm. The choice never changes a result."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -153,6 +153,7 @@ def section(
     ]
     verdicts = {each.claim.id: each.headline.verdict for each in known if each.headline}
     drawn = pictures.pictures(study)
+    by_class = pictures.by_class(study)
     twice = sum(other.record.study == record.study for other in studies) > 1
     return {
         "anchor": addresses.take(record.study),
@@ -163,7 +164,7 @@ def section(
         "results_only": RESULTS_ONLY in study.notes,
         "pictures": [(picture, finding(record.study, picture, verdicts)) for picture in drawn],
         "rows": study.rows(),
-        "tables": [table_in_percent(table) for table in record.tables],
+        "tables": [*map(table_in_percent, record.tables), *([by_class] if by_class else [])],
         "command": command(record) if record.config else None,
         "details": [json.dumps(part, ensure_ascii=False, indent=2) for part in details if part],
     }

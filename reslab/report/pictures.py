@@ -14,21 +14,29 @@ from reslab.files import Json
 from reslab.ledger.claim import Text, Words
 from reslab.ledger.record import GRIDS, Chart, Part, Series, Table, Verdict
 from reslab.report.colours import colours
+from reslab.report.confusion import Confusion
 from reslab.report.records import StudyRecord, Trial
 from reslab.report.units import chart_in_percent
 
 MOST = 12
 """The largest number of curves in one picture, as more cannot be distinguished."""
+CLASSES = 20
+"""The largest number of classes shown: with more, neither picture nor table is legible, and both are large."""
 
 
 def pictures(study: StudyRecord) -> list[Chart]:
-    """Return a study's pictures: those in its record, then training curves and final errors if it trained."""
+    """Return a study's pictures: those in its record, then training curves, final errors and confusions if it
+    trained.
+    """
     found = list(study.record.charts)
     curves, rows = _curves(study.trials), study.rows()
     if curves:
         found.append(_training(curves))
     if rows:
         found.append(_final(rows))
+    confusions = study.confusions()
+    if confusions and len(next(iter(confusions.values())).classes) <= CLASSES:
+        found.append(_mistakes(confusions))
     return [Chart(**_clean(chart_in_percent(chart).model_dump())) for chart in found]
 
 
@@ -102,6 +110,59 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
         y={"ko": "오류 (%)", "en": "error (%)"},
         series=series,
         kind="bars",
+    )
+
+
+def _mistakes(confusions: dict[str, Confusion]) -> Chart:
+    series = []
+    for group, found in list(confusions.items())[:MOST]:
+        columns = [*found.classes, *(["–"] if found.counts[:, -1].any() else [])]
+        shares = 100 * found.mistakes()[:, : len(columns)]
+        series.append(Series(name=group, x=columns, y=list(found.classes), z=np.round(shares, 2).tolist()))
+    return Chart(
+        title={"ko": "어느 클래스를 어느 클래스로 착각하나", "en": "Which class is taken for which"},
+        caption=_shortened(
+            {
+                "ko": (
+                    "혼동 행렬. 행은 테스트 이미지의 클래스, 열은 신경망의 답이고, 값은 그 클래스의 이미지 가운데 "
+                    "그렇게 잘못 답한 비율이다. 맞힌 칸은 비워 두었고, 모든 시드를 합쳤다. 서로 헷갈리는 짝을 "
+                    "찾아볼 것."
+                ),
+                "en": "The confusion matrix: a row per class of the test images, a column per answer, and the share of "
+                "the class's images that get this wrong answer, over all seeds. Right answers are left out. See which "
+                "two are taken for each other.",
+            },
+            len(confusions),
+        ),
+        x={"ko": "신경망의 답", "en": "taken for"},
+        y={"ko": "클래스", "en": "class"},
+        z={"ko": "이미지 (%)", "en": "images (%)"},
+        series=series,
+        kind="heatmap",
+        arrangement="slider",
+    )
+
+
+def by_class(study: StudyRecord) -> Table | None:
+    """Return a table of each group's test error on each class, of many classes on the worst, in percent; None where
+    that was not kept.
+    """
+    confusions = dict(list(study.confusions().items())[:MOST])
+    if not confusions:
+        return None
+    first = next(iter(confusions.values()))
+    errors = 100 * np.array([found.errors() for found in confusions.values()]).T
+    order = np.argsort(-np.nan_to_num(errors).mean(1), kind="stable")[:CLASSES]
+    shown = sorted(order) if len(errors) <= CLASSES else order
+    rows = [[first.classes[place], *np.round(errors[place], 2).tolist()] for place in shown]
+    left = len(errors) - len(rows)
+    return Table(
+        title={
+            "ko": f"클래스별 테스트 오류 (%){f': 가장 큰 {len(rows)}개' if left else ''}",
+            "en": f"Test error by class (%){f': the {len(rows)} largest' if left else ''}",
+        },
+        columns=[{"ko": "클래스", "en": "class"}, *confusions],
+        rows=_clean(rows),
     )
 
 

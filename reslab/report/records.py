@@ -16,6 +16,7 @@ from reslab.ledger.claim import Text
 from reslab.ledger.evidence import Origin
 from reslab.ledger.migration import migrated
 from reslab.ledger.record import Outcome, Record
+from reslab.report.confusion import Confusion, of_groups, read_confusion
 from reslab.runs import METRICS, RESULT, TRIAL, check_files, read_metrics
 from reslab.shapes import Number, TrialFile
 from reslab.shapes import Outcome as TrialOutcome
@@ -43,12 +44,15 @@ class Line(shapes.Line):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial, finished or not: its group, metrics, `trial.json`, and result if any."""
+    """One trial, finished or not: its group, metrics, `trial.json`, result if any, and what it takes the test images of
+    each class for, if that was kept.
+    """
 
     group: str
     metrics: list[Json]
     config: Json
     result: Outcome | None
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,12 @@ class StudyRecord:
     record: Record
     trials: list[Trial]
     notes: list[Text] = field(default_factory=list)
+
+    def confusions(self) -> dict[str, Confusion]:
+        """Return what each group's networks take the test images for, over its seeds; nothing where that was not
+        kept.
+        """
+        return of_groups((trial.group, trial.confusion) for trial in self.trials)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row per group of trials that have a result: how many, and their final errors."""
@@ -181,7 +191,7 @@ def read_trial(path: Path, group: str | None = None, result: Outcome | None = No
     if result is None:
         found = _read(path / RESULT, TrialOutcome)
         result = Outcome(**found) if found else None
-    return Trial(group, list(_metrics(path)), config, result)
+    return Trial(group, list(_metrics(path)), config, result, read_confusion(path))
 
 
 def _damaged(path: Path) -> bool:

@@ -47,10 +47,18 @@ def test_a_users_own_study_is_run_and_read(tmp_path: Path) -> None:
     assert study.verdicts.loc["has-trials", "verdict"] == "supported"
     assert study.trials[["group", "seed"]].values.tolist() == [["plain-8", 0]]
     assert "+" in study.record.code["measures"] and study.report.is_file()
+    counts, errors = study.confusion("plain-8"), study.errors_by_class()["plain-8"]
+    images = counts.sum(axis=1)
+    assert (errors * images).sum() / images.sum() == pytest.approx(study.trials.loc[0, "test_error"])
+    assert errors["3"] == pytest.approx(1 - counts.loc["3", "3"] / images["3"])
+    page = study.report.read_text(encoding="utf-8")
+    assert "Which class is taken for which" in study.figures and "클래스별 테스트 오류 (%)" in page
     html = study._repr_html_()
     assert "My own" in html and html.count("<svg") == len(study.figures) > 0
     with refused(UnknownNameError, "'nothing'"):
         study.figure("nothing")
+    with refused(UnknownNameError, "'plain-9'", "plain-8"):
+        study.confusion("plain-9")
     settings = ("--out", out, "--seeds", "1", "--epochs", "1", "--workers", "1")
     done = reslab_here("study", "--from", file, *settings)
     assert done.returncode == 0, done.stderr

@@ -1,11 +1,13 @@
 """`reslab analyze`: every analysis by name, on any network."""
 
+import codecs
 import contextlib
 import inspect
 import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from helpers import assert_refused, reslab_here, snapshot
@@ -33,15 +35,38 @@ def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: P
     arguments = SMALL.get(name, [])
     depth = [] if "--depth" in arguments else ["--depth", "8"]
     count = [] if "--images" in arguments else ["--images", "8"]
-    done = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path, "--json")
+    files = {kind: tmp_path / "tables" / f"table.{kind}" for kind in ("csv", "parquet")}
+    asked = [word for kind, file in files.items() for word in (f"--{kind}", file)]
+    done = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path, *asked, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["analysis"] == name and record["rows"] and set(record["summary"]) == set(analyses()[name].summary)
-    written = {path.suffix: path for path in tmp_path.iterdir()}
+    written = {path.suffix: path for path in tmp_path.iterdir() if path.is_file()}
     assert set(written) == {".json", ".svg", ".png"}
     assert json.loads(written[".json"].read_text(encoding="utf-8"))["rows"] == record["rows"]
+    frame = pd.read_parquet(files["parquet"])
+    assert json.loads(frame.to_json(orient="records")) == record["rows"] and frame.attrs["model"] == "cifar_resnet"
+    assert files["csv"].read_bytes().startswith(codecs.BOM_UTF8)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(files["csv"]), frame.mask(frame.eq("")), check_dtype=False, rtol=1e-13, atol=0
+    )
     again = reslab_here("analyze", name, "cifar_resnet", *depth, *count, *arguments, "--out", tmp_path)
     assert_refused(again, tmp_path, "--out")
+
+
+def test_a_file_that_exists_or_cannot_be_made_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("analyze", "tour")
+    taken = tmp_path / "taken.csv"
+    taken.write_text("mine", encoding="utf-8")
+    monkeypatch.setattr("reslab.commands.analyze.analyze_model", None)  # which is not called
+    assert_refused(reslab_here(*words, "--csv", taken), taken)
+    assert_refused(reslab_here(*words, "--csv", tmp_path / "a", "--parquet", tmp_path / "a"), tmp_path / "a")
+    assert_refused(reslab_here(*words, "--parquet", taken / "table"), taken)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert_refused(reslab_here(*words, "--parquet", tmp_path / "a"), "--parquet", "pyarrow")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.csv"] and taken.read_text(encoding="utf-8") == "mine"
 
 
 BATCHES = {"jacobian": 1, "shattering": 2}

@@ -241,7 +241,8 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reslab.executors.run_trials", enough)  # training, for `train` …
     monkeypatch.setattr("reslab.experiment.study.run_trials", enough)  # … and for `study`
     monkeypatch.setattr("reslab.speedrun.race.run", enough)
-    monkeypatch.setattr("reslab.executors.cluster.on_ray", enough)  # a cluster
+    monkeypatch.setattr("reslab.executors.ray.on_ray", enough)  # clusters
+    monkeypatch.setattr("reslab.executors.slurm.on_slurm", enough)
     monkeypatch.setattr("reslab.trained.look", enough)  # forward passes over a whole part
     monkeypatch.setattr("reslab.trained.true_average", enough)  # likewise
     monkeypatch.setattr("reslab.training.batchnorm.true_average", enough)

@@ -7,11 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers import reslab_here
 from helpers_ledger import CLAIMS, CLEAR, NEAR, a_record
 from rich.cells import cell_len
 
+from reslab.api.claims import claims
 from reslab.commands import ledger
 from reslab.commands.ledger import Lang
 from reslab.files import write_json
@@ -63,6 +65,17 @@ def test_every_claim_of_the_lab_is_an_entry_with_all_its_keys() -> None:
     assert [claim["id"] for claim in found["claims"]] == [claim.id for claim in shipped().claims]
     assert len({tuple(claim) for claim in found["claims"]}) == 1
     assert 0 < found["risk"]["expected"] < found["risk"]["tests"] and 0 < found["risk"]["chance"] < 1
+
+
+def test_the_claims_of_a_section_are_a_table_of_its_own_for_other_tools(tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "parquet")}
+    done = reslab_here("claims", "--section", "degradation", "--csv", files["csv"], "--parquet", files["parquet"])
+    assert done.returncode == 0 and str(files["csv"]) in done.stdout, done.stderr
+    expected = claims(section="degradation").reset_index()
+    pd.testing.assert_frame_equal(pd.read_parquet(files["parquet"]), expected, check_dtype=False, check_exact=True)
+    read = pd.read_csv(files["csv"])
+    read["unit"] = read["unit"].fillna("")
+    pd.testing.assert_frame_equal(read, expected, check_dtype=False, rtol=1e-13, atol=0)
 
 
 def test_json_says_what_a_verdict_rests_on(directories: list[Path]) -> None:

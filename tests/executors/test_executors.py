@@ -111,7 +111,7 @@ def test_the_memory_of_every_network_that_a_study_trains_is_known() -> None:
 @pytest.mark.slow  # starts a cluster: half a minute
 def test_a_ray_cluster_gives_the_serial_weights_also_when_a_worker_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs reslab[cluster]")
-    from reslab.executors.cluster import on_ray
+    from reslab.executors.ray import on_ray
 
     killed: list[int] = []
 

@@ -172,6 +172,9 @@ def test_hints_open_one_after_another_and_are_recorded(tmp_path: Path) -> None:
     assert "def batch_norm(" in shown
     record = Record(tmp_path).read()
     assert (record["hints"], record["solutions"]) == ({"1.3": 3}, ["1.3"])
+    korean = reslab_here("exercise", "solution", "1.3", "--lang", "ko", "--dir", str(tmp_path)).stdout
+    assert '"""' in shown and '"""' not in korean  # the docstring is in English
+    assert "mean, var = running_mean, running_var" in korean
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
-from helpers import refused, reslab_here
+from helpers import refused, reslab_here, sum_up
 from helpers_report import (
     EVIL,
     TEXT,
@@ -66,6 +67,48 @@ def test_a_hostile_study_gives_a_safe_and_readable_page(tmp_path: Path) -> None:
     for embedded in re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL):
         json.loads(embedded, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert len(page) < 8_000_000
+
+
+def confused(directory: Path, entry: dict[str, Any], counts: list[list[int]]) -> None:
+    """Have a trial's directory say what its network takes the test images for."""
+    path = directory / entry["directory"]
+    (path / "confusion.json").write_text(json.dumps({"test": counts}), encoding="utf-8")
+    sum_up(path)
+
+
+def test_mistakes_are_counted_over_seeds_by_class(tmp_path: Path) -> None:
+    entries = [a_trial(tmp_path, number, "plain") for number in range(2)]
+    confused(tmp_path, entries[0], [[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0]])
+    confused(tmp_path, entries[1], [[4, 0, 0, 0], [0, 3, 0, 1], [0, 0, 0, 0]])
+    study = records.read_directory(a_study(tmp_path, trials=entries))
+    table = pictures.by_class(study)
+    assert table and table.rows == [["0", 12.5], ["1", 37.5], ["2", None]]
+    (series,) = pictures.pictures(study)[-1].series
+    assert series.x == ["0", "1", "2", "–"] and series.y == ["0", "1", "2"]
+    assert series.z == [[None, 12.5, 0, 0], [0, None, 25, 12.5], [None] * 4]
+    page = without_scripts(write_report([tmp_path], tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Which class is taken for which" in page and "Test error by class (%)" in page
+    (tmp_path / entries[1]["directory"] / "confusion.json").write_text("{}", encoding="utf-8")  # not as it was
+    table = pictures.by_class(records.read_directory(tmp_path))
+    assert table and table.rows == [["0", 25], ["1", 50], ["2", None]]
+
+
+@pytest.mark.parametrize("counts", [[[1, 2, 3]], [[1, 2, 0], [1, 2]], [[1, -1, 0], [0, 1, 0]], [], "all"])
+def test_counts_that_are_of_no_classes_are_left_out(tmp_path: Path, counts: Any) -> None:
+    entry = a_trial(tmp_path, 0, "plain")
+    confused(tmp_path, entry, counts)
+    study = records.read_directory(a_study(tmp_path, trials=[entry]))
+    assert study.confusions() == {} and pictures.by_class(study) is None
+
+
+def test_of_many_classes_the_worst_are_listed_and_nothing_is_drawn(tmp_path: Path) -> None:
+    entry = a_trial(tmp_path, 0, "plain")
+    counts = [[*row, 100 - sum(row)] for row in np.diag(100 - np.arange(100)).tolist()]
+    confused(tmp_path, entry, counts)
+    study = records.read_directory(a_study(tmp_path, trials=[entry]))
+    table = pictures.by_class(study)
+    assert table and table.rows == [[str(place), float(place)] for place in range(99, 79, -1)]
+    assert not any(chart.kind == "heatmap" for chart in pictures.pictures(study))
 
 
 def test_an_interrupted_study_says_what_is_missing_and_shows_the_rest(tmp_path: Path) -> None:

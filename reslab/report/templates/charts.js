@@ -76,10 +76,13 @@ const charts = (() => {
     return panels + (isTurned(record) ? 60 : 0);
   }
 
+  const named = (values) => values.length > 0 && values.every((value) => typeof value === "string"); // also where the names are digits
+  const kindOfAxis = (logarithmic, values) => (logarithmic ? "log" : named(values) ? "category" : undefined);
+
   function layout(record, panels) {
     const side = sideBySide(record);
     const axis = (title, logarithmic, from, values) => ({
-      title: { text: plain(words(title)), standoff: 8 }, type: logarithmic ? "log" : undefined, rangemode: from, automargin: true,
+      title: { text: plain(words(title)), standoff: 8 }, type: kindOfAxis(logarithmic, values), rangemode: from, automargin: true,
       exponentformat: logarithmic || Math.max(...values.filter(Number.isFinite)) < 0.01 ? "power" : "B", // 1.2M, but 5×10⁻⁴ and not 500μ
       gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), tickcolor: css("--line"),
     });

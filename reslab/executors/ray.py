@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reslab.errors import MissingError
+from reslab.executors.remote import seen
 from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
 from reslab.progress import Progress
 from reslab.runs import Run
@@ -65,11 +66,7 @@ def _outcome(task: Any, config: TrialConfig, root: Path) -> Outcome:
         outcome: Outcome = ray.get(task)
     except ray.exceptions.RayError as error:
         outcome = Failure(config, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
-    if outcome is None and not Run(root, config).finished:
-        return Failure(
-            config, f"a worker finished it, but {root} shows no result here: is it storage that all nodes share?"
-        )
-    return outcome
+    return seen(outcome, config, root)
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""Tables as files for other programs: CSV that spreadsheets take for UTF-8, and Parquet."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from reslab.commands import typed
+from reslab.errors import ExistsError, MismatchError, MissingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Places = Mapping[Literal["csv", "parquet"], Path]
+"""Where a table goes, by the kind of file."""
+
+
+def places(csv: Path | None, parquet: Path | None) -> Places:
+    """Return where a table goes, seen before the work that it is made by.
+
+    Raises:
+        UserError: if one of the files exists or cannot be written, or what Parquet needs is not installed.
+    """
+    if csv is not None and csv == parquet:
+        raise MismatchError(f"--csv and --parquet both name {csv}; give two files")
+    if parquet is not None and find_spec("pyarrow") is None:
+        raise MissingError("--parquet needs pyarrow; install it with: pip install pyarrow")
+    asked: dict[Literal["csv", "parquet"], Path | None] = {"csv": csv, "parquet": parquet}
+    found: Places = {kind: path for kind, path in asked.items() if path is not None}
+    for path in found.values():
+        if path.exists():
+            raise ExistsError(f"{path} exists and is not overwritten; give another file")
+        typed.make_writable(path.parent)
+    return found
+
+
+def write(frame: "pd.DataFrame", places: Places) -> list[str]:
+    """Write a table there and return what to say of it."""
+    from reslab.files import write_atomically
+
+    for kind, path in places.items():
+        write_atomically(path, _csv(frame) if kind == "csv" else _parquet(frame))
+    return [f"wrote {path}: {len(frame):,} rows, {len(frame.columns)} columns" for path in places.values()]
+
+
+def _csv(frame: "pd.DataFrame") -> bytes:
+    """Return a table as CSV behind the mark by which spreadsheets know UTF-8."""
+    return frame.to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
+
+
+def _parquet(frame: "pd.DataFrame") -> bytes:
+    """Return a table as Parquet, whose columns are each of one kind: one of several, such as a setting that is a number
+    here and a word there, as text.
+    """
+    from pandas.api.types import infer_dtype
+
+    mixed = [name for name in frame if infer_dtype(frame[name]) in ("mixed", "mixed-integer")]
+    texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
+    return frame.assign(**texts).to_parquet(index=False)

@@ -1,0 +1,16 @@
+"""What executors on other machines have in common."""
+
+from pathlib import Path
+
+from reslab.executors.trial import Failure, Outcome
+from reslab.runs import Run
+from reslab.training.loop import TrialConfig
+
+
+def seen(outcome: Outcome, config: TrialConfig, root: Path) -> Outcome:
+    """Return what became of a trial; its directory decides, as it is what everybody reads."""
+    if outcome is None and not Run(root, config).finished:
+        return Failure(
+            config, f"a worker finished it, but {root} shows no result here: is it storage that all nodes share?"
+        )
+    return outcome
