@@ -202,7 +202,7 @@ def through_training(
     progress: Progress = silent,
 ) -> TrainingFlow:
     """Return the flow before every `every`-th of `steps` steps of SGD, and after the last. A copy is trained; the
-    network stays as it is.
+    network is not changed.
 
     Raises:
         UserError: as `gradient_flow`; or if there is no step to take.
