@@ -115,6 +115,8 @@ def test_a_command_too_large_for_a_test_comes_to_its_work(
     if arguments[0] not in WORK:
         check_command(shlex.join(words))
         return
+    if "slurm" in arguments:  # on a node of no cluster
+        monkeypatch.setattr("reslab.executors.slurm.shutil.which", lambda program: program)
     work = Mock(side_effect=ReachedError)
     monkeypatch.setattr(WORK[arguments[0]], work)
     if "slurm" in arguments and os.name != "posix":

@@ -213,15 +213,15 @@ def through_training(
     progress: Progress = silent,
 ) -> TrainingFlow:
     """Return the size of signals and gradients at every block before every `every`-th of `steps` steps of SGD, and
-    after the last. A copy is trained; the network stays as it is.
+    after the last. A copy is trained; the network is not changed.
 
     Args:
         network: any network with blocks or repeated units.
         images: `[B, …]`, which the batches are drawn from.
         labels: int64 `[B]`, or whatever the loss takes.
         steps: of SGD, with the mean gradient of a batch.
-        every: so many steps the flow is taken.
-        batch_size: images a step.
+        every: steps from one flow to the next.
+        batch_size: images per step.
         learning_rate: of SGD.
         momentum: of SGD.
         seed: of the batches.

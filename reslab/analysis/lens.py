@@ -69,7 +69,7 @@ class Lens(Result):
         figure = new_figure()
         names = ["stem", *(block.name for block in self.blocks)]
         depth = int(self.settled.double().quantile(MOST, interpolation="higher"))
-        figure.suptitle(f"{100 * MOST:.0f} % of the answers stay as they are from {names[depth]} on")
+        figure.suptitle(f"{100 * MOST:.0f} % of the answers no longer change from {names[depth]} on")
         for axes, values, label in zip(
             figure.subplots(1, 2), (100 * self.error, self.loss), ("error (%)", "loss (nats)"), strict=True
         ):

@@ -43,7 +43,7 @@ class Measured(Shape):
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return what two runs must share to be compared: the benchmark, its settings, and the processor."""
+        """Return what two runs must share to be compared: the benchmark, its settings, and the CPU."""
         machine = self.figures.get("machine", {})
         places = (str(machine.get(key)) for key in ("processor", "capability", "threads"))
         return self.bench, *(f"--{key} {value}" for key, value in sorted(self.settings.items())), *places

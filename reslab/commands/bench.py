@@ -76,9 +76,9 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
 def compare(where: Path = KEPT, /, *, json: Flag = False) -> int:
     """Compare the newest run of each benchmark with the one before it: what has become slower?
 
-    Only runs with the same settings on the same processor are compared, and only ratios within one run, as seconds
-    drift on a shared machine. A ratio has changed where the rounds of the two runs do not overlap. Exit code 1 if one
-    has become slower.
+    Only runs with the same settings on the same CPU are compared, and only ratios within one run, as seconds drift on a
+    shared machine. A ratio has changed where the rounds of the two runs do not overlap. Exit code 1 if one has become
+    slower.
 
     Parameters
     ----------

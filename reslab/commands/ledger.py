@@ -27,7 +27,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "The chapter says",
         "source": "Source",
         "paper": "The paper's effect: {:+g}.",
-        "how": "Not measured as it is now: reslab study {}",
+        "how": "Not measured in its current form: reslab study {}",
         "pooled": "pooled, {} seeds of {} set{} (fixed effect)",
         "between": "{}; that all sets have one mean: p = {:.2g}",
         "over data": "{} data sets: {:+.3g} [{:+.3g}, {:+.3g}]; the effect on the next one [{:+.3g}, {:+.3g}] (95 %)",

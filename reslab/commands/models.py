@@ -114,7 +114,7 @@ def show_network(
     with torch.device("meta"):
         networks = {name: zoo.fresh(name, options)}
         if other is not None:
-            networks[other if other != name else f"{other} (as it is)"] = zoo.fresh(other, {})
+            networks[other if other != name else f"{other} (default)"] = zoo.fresh(other, {})
     tables = {label: anatomy.table(label, network, zoo.input_shape(network)) for label, network in networks.items()}
     found = anatomy.differences(*networks.values()) if other is not None else []
     if as_json:

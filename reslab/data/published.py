@@ -144,7 +144,7 @@ def _load(
     except Exception as error:  # damaged bytes make torchvision raise any exception
         wrong = _wrong(source, root)
         damage = (
-            f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove what is there, and have "
+            f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove these files, and have "
             "it downloaded again"
         )
         if download:

@@ -8,7 +8,7 @@ from reslab.training.loop import TrialConfig
 
 
 def seen(outcome: Outcome, config: TrialConfig, root: Path) -> Outcome:
-    """Return what became of a trial; its directory decides, as it is what everybody reads."""
+    """Return the outcome of a trial, as recorded in its directory."""
     if outcome is None and not Run(root, config).finished:
         return Failure(
             config, f"a worker finished it, but {root} shows no result here: is it storage that all nodes share?"

@@ -1,4 +1,4 @@
-"""Trials as jobs of Slurm, by submitit: each gets its CPUs and GPUs, and is queued again where its time is up."""
+"""Trials as Slurm jobs, through submitit: each gets its CPUs and GPUs, and is queued again when its time is up."""
 
 import shutil
 import time
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 REQUEUES = 100
-"""How often a job is queued again after its time was up; it resumes from its checkpoint."""
+"""How often a job is queued again after its time is up; it resumes from its checkpoint."""
 MINUTES = 60
-"""A job's time where none is given."""
+"""A job's time by default."""
 SECONDS = 0.5
-"""Between two looks at what has ended."""
+"""Seconds between two checks for finished jobs."""
 
 
 def on_slurm(options: Mapping[str, str], cluster: Literal["slurm", "local", "debug"] = "slurm") -> Executor:
@@ -32,7 +32,7 @@ def on_slurm(options: Mapping[str, str], cluster: Literal["slurm", "local", "deb
     The trials' root must be on storage that all nodes share, at the same path; jobs' files are in `slurm/` there.
 
     Raises:
-        UserError: if submitit or Slurm is not here, or the time is no number of minutes.
+        UserError: if submitit or Slurm is missing, or the time is not a number of minutes.
     """
     try:
         import submitit  # noqa: F401
@@ -42,7 +42,9 @@ def on_slurm(options: Mapping[str, str], cluster: Literal["slurm", "local", "deb
         ) from error
     absent = [program for program in ("sbatch", "srun") if cluster == "slurm" and shutil.which(program) is None]
     if absent:
-        raise MissingError(f"--executor slurm needs {absent[0]}, which is not here; run it on a node of the cluster")
+        raise MissingError(
+            f"--executor slurm needs {absent[0]}, which is missing here; run this on a node of the cluster"
+        )
     others = {key.replace("-", "_"): value for key, value in options.items()}
     minutes = others.pop("time", str(MINUTES))
     if not minutes.isdecimal() or int(minutes) == 0:
@@ -51,13 +53,13 @@ def on_slurm(options: Mapping[str, str], cluster: Literal["slurm", "local", "deb
 
 
 class _Attempt:
-    """A trial as a job, which is submitted again as it is when its time is up."""
+    """A trial as a job, which is submitted again unchanged when its time is up."""
 
     def __call__(self, config: TrialConfig, root: Path) -> Outcome:
         return attempt(config, root)
 
     def checkpoint(self, config: TrialConfig, root: Path) -> "DelayedSubmission":
-        """Return what is queued in place of a job that Slurm ends."""
+        """Return the submission that replaces a job ended by Slurm."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, config, root)
@@ -106,11 +108,11 @@ def _submitted(
     try:
         return executor.map_array(_Attempt(), todo, [root] * len(todo))
     except FailedJobError as error:
-        raise FailedError(f"sbatch refused the jobs: {str(error).strip().splitlines()[-1]}") from error
+        raise FailedError(f"sbatch rejected the jobs: {str(error).strip().splitlines()[-1]}") from error
 
 
 def _outcome(job: Any, config: TrialConfig, root: Path) -> Outcome:
-    """Return what became of a job."""
+    """Return the outcome of a job."""
     error = job.exception()
     if error is None:
         return seen(job.result(), config, root)

@@ -163,7 +163,12 @@ def _nbgrader(student: Student) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV file that spreadsheets open as UTF-8, without evaluating formulas."""
+    """Write a CSV file that spreadsheets open as UTF-8, without evaluating formulas.
+
+    Its rows are numbered in the first column: a program that does not know the mark before it takes that for a part of
+    the first name, and still finds all others.
+    """
+    rows = [{"number": number, **row} for number, row in enumerate(rows, 1)]
     first = dict.fromkeys(key for row in rows for key in row)
     columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if key[0].isdigit() else ((0,), ""))
     harmless = [{key: _harmless(value) for key, value in row.items()} for row in rows]

@@ -78,5 +78,5 @@ def _changes(recorded: Any, config: StudyConfig) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a setting's value as it is typed."""
+    """Return a setting's value as on the command line."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

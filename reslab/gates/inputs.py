@@ -15,7 +15,7 @@ Output = str | int | None
 """The choice of one of a network's outputs, by name or position; None for all."""
 
 Keys = tuple[int, ...] | tuple[str, ...]
-"""The prefix of arguments for the parts of an input."""
+"""The keys of the parts of an input that the network takes as separate arguments."""
 
 
 class Inputs:

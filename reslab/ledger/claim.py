@@ -103,4 +103,4 @@ class Claim:
         if self.revision < 1:
             raise ValueError(f"claim {self.id!r}: revisions are counted from 1, got {self.revision}")
         if self.same_as == self.id:
-            raise ValueError(f"claim {self.id!r}: a claim is no alias of itself")
+            raise ValueError(f"claim {self.id!r}: a claim cannot be an alias of itself")

@@ -148,7 +148,7 @@ def _measured(verdict: Verdict) -> Text:
 
 
 def _shown(values: Mapping[str, Any], language: str, scale: int) -> dict[str, str]:
-    """Return a reason's values as they are read."""
+    """Return a reason's values for display."""
     found = {}
     for key, value in values.items():
         if key in IN_THE_UNIT:

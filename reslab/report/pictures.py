@@ -102,7 +102,7 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
                     "오류만 높은지 볼 것."
                 ),
                 "en": "Measured in evaluation mode: bars are means over seeds, whiskers one standard deviation. "
-                "See whether both errors are high, or the test error alone.",
+                "Check whether both errors are high, or only the test error.",
             },
             len(rows),
         ),
@@ -239,7 +239,7 @@ def number_columns(table: Table) -> list[bool]:
 
 
 def figure(value: Any) -> str:
-    """Return a table's cell as it is read: fractions with four digits, whole numbers with commas, true minus signs,
+    """Return a table's cell for display: fractions with four digits, whole numbers with commas, true minus signs,
     nothing for None.
     """
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):

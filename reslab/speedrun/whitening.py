@@ -18,7 +18,7 @@ class Whitening(nn.Module):
     """A convolution, without padding, by fixed filters for `side`×`side` patches and by their negatives; only its bias
     learns.
 
-    Until `fit`, the filters give the patch as it is.
+    Until `fit`, the filters return the patch unchanged.
     """
 
     filters: Tensor

@@ -12,13 +12,13 @@ of that:
 
 That removal and reordering are survived, that the mean correction is small, and that the accuracy grows from block to
 block, both readings predict; so these cannot tell them apart, and are not used here. Repair is measured as the part of
-a removed block's output that is there again at the end of its stage: `1 − ⟨h − h', F_i⟩ / ‖F_i‖²`, h and h' the state
+a removed block's output that is restored at the end of its stage: `1 − ⟨h − h', F_i⟩ / ‖F_i‖²`, h and h' the state
 there with and without block i: 0 if the others do not mind, 1 if all is made good, and below 0 if they add to what is
 missing.
 
 Measured on the digits, neither reading holds in its pure form: the early half of a stage is worth far more than the
-late half, as refinement has it and equal members have not; but nothing is repaired, as independent members have it and
-refinement has not. That the short paths carry the gradient holds, whichever reading is right.
+late half, as refinement predicts and equal members do not; but nothing is repaired, as independent members predict and
+refinement does not. That the short paths carry the gradient holds, whichever reading is right.
 
 The claims are about pre-activation networks, as Veit's were, where `h = x + ΣF` holds exactly; the table has both
 versions (in the first, the ReLU after an addition also takes away part of what is missing, which counts as repaired).

@@ -1,9 +1,9 @@
 """Which way does the gradient go through a deep network, and by how much a block? Plain and residual, with and without
 BatchNorm.
 
-Measured is the L2 norm of the loss's gradient before the first block and after each, at initialisation over depth, and
-through the first steps of training. (He et al. 2015, section 4.1, which finds "healthy norms"; Yang et al. 2019, who
-derive that BatchNorm makes plain networks explode)
+The measured quantity is the L2 norm of the loss's gradient before the first block and after each, at initialisation
+over depth, and through the first steps of training. (He et al. 2015, section 4.1, which finds "healthy norms"; Yang et
+al. 2019, who derive that BatchNorm makes plain networks explode)
 """
 
 from collections.abc import Callable

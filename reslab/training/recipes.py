@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from reslab.runs import Config
 
 WARMUP_PART = 10
-"""A warm-up takes at most this fraction (one in so many) of the run, so that it also ends in a short run. The papers'
-400 of 64,000 iterations are far below it.
+"""A warm-up takes at most one in so many iterations of the run, so that it also ends in a short run. The papers' 400 of
+64,000 iterations are far below it.
 """
 
 

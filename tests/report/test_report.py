@@ -257,7 +257,7 @@ WORDED = [
     (
         {"code": "interval-around", "values": {"threshold": 0.5}},
         {},
-        "구간이 기준(0.5)을 품고 있다",
+        "구간이 기준(0.5)을 포함한다",
         "the interval contains 0.5",
     ),
     (
@@ -295,7 +295,7 @@ WORDED = [
     (
         {"code": "no-room", "values": {"margin": 0.01, "mean": 0.002}},
         {},
-        "0.01만큼 작아질 자리가 없다: 견줄 대상의 평균이 0.002이다",
+        "0.01만큼 작아질 여지가 없다: 비교 대상의 평균이 0.002이다",
         "no room to be lower by 0.01: the mean of what is compared with is 0.002",
     ),
     (
@@ -353,15 +353,15 @@ WORDED = [
         {"code": "not-a-number"},
         {"measured": "NaN", "expected": 1},
         "잰 값: NaN (수가 아닌 NaN이 있다. 주장은 1)",
-        "measured: NaN (NaN, which is no number; claimed: 1)",
+        "measured: NaN (NaN is not a number; claimed: 1)",
     ),
     (
         {"code": "too-deep", "values": {"depth": 1202}},
         {},
         "이 주장은 천 층이 안 되는 신경망의 것이다(1,202층)",
-        "the claim is of networks under a thousand layers (1,202 layers)",
+        "the claim is about networks with fewer than a thousand layers (1,202 layers)",
     ),
-    ({"code": "different-machines"}, {}, "실행들이 서로 다른 기계에서 나왔다", "the runs are of different machines"),
+    ({"code": "different-machines"}, {}, "실행들이 서로 다른 기계에서 나왔다", "the runs come from different machines"),
 ]
 
 

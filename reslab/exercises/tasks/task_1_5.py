@@ -90,7 +90,7 @@ def _ratio(measure: Callable[[Tensor], Tensor], first: int = 0) -> Callable[...,
 
 
 def _dot_grad(*tower: Any) -> float:
-    """The attribute `grad` of what is no leaf, which nothing is kept in."""
+    """The attribute `grad` of a tensor that is not a leaf, which stays empty."""
     signals, loss = _signals(*tower)
     loss.backward()
     first, last = signals[0].grad, signals[-1].grad

@@ -27,7 +27,7 @@ def diagnose(
 
 
 def identity_convolution(channels: int) -> Tensor:
-    """Return the weight `[C, C, 3, 3]` of the 3×3 convolution that leaves its input as it is."""
+    """Return the weight `[C, C, 3, 3]` of the 3×3 convolution that leaves its input unchanged."""
     weight = torch.zeros(channels, channels, 3, 3)
     weight[range(channels), range(channels), 1, 1] = 1
     return weight

@@ -43,7 +43,7 @@ const link = (() => {
     };
   }
 
-  /** Say whether two blocks take and give maps of one shape: they are in one stage, and neither begins it, or it is the first. */
+  /** Return whether two blocks have the same input and output shape: they are in the same stage, and neither begins it, unless it is the first. */
   function alike(one, other) {
     const [stage, place] = one.split(".");
     const [same, another] = other.split(".");

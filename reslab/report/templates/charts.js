@@ -113,7 +113,7 @@ const charts = (() => {
     return found;
   }
 
-  /** Add what is to be seen of bands and marks in a panel. */
+  /** Add the visible parts of bands and marks to a panel. */
   function mark(found, record, panel) {
     const names = [...new Set(record.series.flatMap((series) => series.x))];
     const at = (x) => (typeof x === "number" ? x : names.indexOf(x));
