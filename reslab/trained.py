@@ -6,7 +6,7 @@ from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,9 @@ from reslab.training.evaluation import evaluate as errors_of
 from reslab.training.objective import Batch, Classes, OwnLoss
 from reslab.weights.shipped import locate
 from reslab.weights.untold import Asked, ZeroPadSide
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 View = Literal["single", "ten-crop", "multi-scale"]
 
@@ -55,6 +58,15 @@ class Evaluation(dict[str, Any]):
             f"({channels[1]}) from {whose}; BatchNorm statistics: {self['batchnorm']}"
         )
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the errors and all settings as one row."""
+        import pandas as pd
+
+        return pd.json_normalize(dict(self))
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().T.to_html(header=False))
+
 
 class Predictions(list[dict[str, Any]]):
     """The likeliest classes of each image and their probabilities; prints as a table."""
@@ -66,6 +78,16 @@ class Predictions(list[dict[str, Any]]):
             lines.append(one["image"])
             lines += [f"  {100 * said['probability']:6.2f} %  {said['class']}" for said in one["classes"]]
         return "\n".join(lines)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row per image and class: `image`, `label`, `class`, `probability`, the likeliest class first."""
+        import pandas as pd
+
+        rows = [{"image": one["image"], **said} for one in self for said in one["classes"]]
+        return pd.DataFrame(rows, columns=["image", "label", "class", "probability"])
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False))
 
 
 def evaluate(

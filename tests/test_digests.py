@@ -17,6 +17,7 @@ from reslab.training.loop import TrialConfig
 APART = {
     "reslab.progress",
     "reslab",
+    "reslab.importing",  # a user's own files
     "reslab.lazily",
     "reslab.digests",
     "reslab.errors",

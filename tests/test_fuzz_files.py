@@ -134,7 +134,7 @@ def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_few_images")
-@sizes(30, 300)
+@sizes(15, 300)
 def test_weights_files(inputs: Any) -> None:
     @inputs
     @given(content=weights(), command=st.sampled_from(("read", "evaluate", "weights", "analyze")))
@@ -260,7 +260,7 @@ def plain(seed: int) -> bytes:
     return file.getvalue()
 
 
-@sizes(15, 150)
+@sizes(6, 150)
 def test_folders_of_images(inputs: Any) -> None:
     @inputs
     @given(files=folders(), skip=st.booleans())

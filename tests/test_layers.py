@@ -73,7 +73,7 @@ RESERVED = {
     "matplotlib": {"analysis", "api", "gates", "report", "exercises"},
     "ray": {"executors"},
     "submitit": {"executors"},
-    "pandas": {"analysis", "api", "commands", "gates"},
+    "pandas": {"analysis", "api", "commands", "gates", "trained"},
     "sklearn": {"data"},
     "scipy": {"ledger", "exercises"},
     "psutil": {"exercises"},

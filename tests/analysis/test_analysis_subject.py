@@ -241,7 +241,7 @@ def test_images_whose_answers_depend_on_one_another_are_one_batch() -> None:
     network, images = without_statistics(), torch.randn(251, 1, 4, 4)
     with torch.no_grad():
         own = network(images).argmax(1)
-    with pytest.warns(UserWarning, match="all 251 images are one batch"):
+    with pytest.warns(UserWarning, match="all 251 images"):
         assert remove_each(network, images, own).error == 0
     for analyse in ("jacobian", "shattering"):
         with refused(UnseenError, "BatchNorm"):

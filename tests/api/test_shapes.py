@@ -31,7 +31,7 @@ def analysed(names: list[str]) -> None:
     from jaxtyping import TypeCheckError
 
     sys.path.insert(0, HERE)
-    from test_results import result
+    from test_results_shown import result
 
     from reslab.analysis.removal import Importance, Removals
 

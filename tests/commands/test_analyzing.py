@@ -217,7 +217,7 @@ def test_loaders_of_triples_and_mappings_and_without_an_end(tmp_path: Path, monk
     monkeypatch.setattr("reslab.data.batches.MOST_IMAGES", 6)
     for name in ("triples", "mappings"):
         assert analyze_model("importance", f"my_own:{name}", images=5).record["images"] == 5
-    with pytest.warns(UserWarning, match="the loader has 8 images or more; the first 6 are taken"):
+    with pytest.warns(UserWarning, match="the first 6 are used"):
         assert analyze_model("removal", "my_own:triples").record["images"] == 6
     nowhere = analyze_model("paths", "my_own:silent", images=4).record  # no gradient comes back from a head of zeros
     assert nowhere["summary"] == {"mean_length": None} and nowhere["rows"][0]["share"] is None

@@ -1,6 +1,7 @@
 """`reslab train --from`, and `reslab predict` of this lab's own weights."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,21 @@ def test_images_are_predicted_each_on_its_own(tmp_path: Path) -> None:
     text = reslab_here("predict", "resnet20", files[0], "--weights", "digits").stdout
     assert text.count("%") == 5
     assert repr(reslab.predict("resnet20", files[0], "digits")) == text.rstrip("\n")
-    assert reslab.predict("resnet20", files, "digits", top=3) == found
+    predictions = reslab.predict("resnet20", files, "digits", top=3)
+    assert predictions == found == pickle.loads(pickle.dumps(predictions))
+    frame = predictions.to_frame()
+    assert list(frame) == ["image", "label", "class", "probability"] and len(frame) == 3 * len(files)
+    assert frame["class"][0] == found[0]["classes"][0]["class"]
+    assert predictions._repr_html_().count("<tr") == len(frame) + 1
 
 
 def test_an_evaluation_from_python_is_the_commands() -> None:
     words = ("evaluate", "resnet20", "--weights", "digits")
     found, told = reslab.evaluate("resnet20", "digits"), json.loads(reslab_here(*words, "--json").stdout)
     assert {**found, "seconds": 0} == {**told, "seconds": 0}
+    frame = found.to_frame()
+    assert len(frame) == 1 and frame["top1_error"][0] == found["top1_error"]
+    assert frame["preprocessing.size"][0] == found["preprocessing"]["size"] and "top1_error" in found._repr_html_()
     assert repr(found) == reslab_here(*words).stdout.rstrip("\n")
 
 

@@ -274,7 +274,7 @@ def _offline(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("_no_work")
-@sizes(60, 1000)
+@sizes(30, 1000)
 def test_command_lines(inputs: Any) -> None:
     @inputs
     @given(words=lines())

@@ -164,7 +164,7 @@ def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
     (folder / "pipe.py").unlink()
     os.mkfifo(folder / "pipe.py")
     (folder / "nothing" / "loop").symlink_to(folder)
-    with pytest.warns(UserWarning, match=r"not graded, as they are no \.py files: roster\.xlsx$"):
+    with pytest.warns(UserWarning, match=r"not graded, .*: roster\.xlsx$"):
         files = handed_in(folder, ("1.2", "2.1")).files
     found = {each.student: each.tasks for each in files if each.name != "second.py" and each.tasks}
     assert set(found) == {name.split("/")[0].partition(".")[0] for name in read}

@@ -99,6 +99,7 @@ def test_he_initialisation_is_fan_out() -> None:
     assert not network.fc.bias.any()
 
 
+@pytest.mark.slow
 @given(st.integers(1, 12))
 def test_any_depth_6n_plus_2_has_the_layers_it_says(n: int) -> None:
     with torch.device("meta"):

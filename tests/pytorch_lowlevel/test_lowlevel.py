@@ -80,6 +80,7 @@ def test_gradients_by_hand_are_autograds(depth: int) -> None:
     assert relative(step.g_images, images.grad) < 1e-9
 
 
+@pytest.mark.slow
 def test_v1_gradients_too() -> None:
     _, params, stats = twin(50, torch.float64)
     images, labels = torch.randn(2, 3, 64, 64, dtype=torch.float64), torch.randint(1000, (2,))
@@ -279,7 +280,7 @@ def test_pure_functions_work_under_grad_vmap_and_compile() -> None:
     [
         ("layer1.0.bn2.weight", None, "'layer1.0.bn2.weight' is missing"),
         ("fc.bias", None, "'fc.bias' is missing"),
-        ("layer9.weight", torch.zeros(1), "'layer9.weight' is not an entry of a ResNet-18"),
+        ("layer9.weight", torch.zeros(1), "'layer9.weight' does not belong to a ResNet-18"),
         (
             "layer1.0.conv1.weight",
             torch.zeros(3, 3),

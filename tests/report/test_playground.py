@@ -409,6 +409,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_report_has_room_for_the_small_networks(report: Path, tmp_path: Path) -> None:
     without = write_report([a_study(tmp_path / "study")], tmp_path / "page.html")
     text, bare = report.read_text(encoding="utf-8"), without.read_text(encoding="utf-8")

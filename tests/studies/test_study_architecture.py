@@ -31,7 +31,10 @@ def measured(place: Path) -> Measurement:
     return architecture.measure(StudyConfig(), Trials({}, kept_in=place))
 
 
-@pytest.mark.parametrize(("study", "shown"), [(architecture.STUDY, "25,557,032"), (history.STUDY, "7.61 %")])
+@pytest.mark.parametrize(
+    ("study", "shown"),
+    [(architecture.STUDY, "25,557,032"), pytest.param(history.STUDY, "7.61 %", marks=pytest.mark.slow)],
+)
 def test_every_count_is_as_claimed_and_the_report_shows_it(
     study: Study, shown: str, measured: Measurement, tmp_path: Path
 ) -> None:

@@ -426,7 +426,7 @@ def test_torchvisions_own_networks_take_their_weights_also_from_the_command_line
     assert_refused(done, "1,000", "tench")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_timms_weights_load_and_compute_the_same(tmp_path: Path, name: str) -> None:
     network = lived_in(pytest.importorskip("timm").create_model(name, pretrained=False, num_classes=10), 64)
     torch.save(network.state_dict(), tmp_path / "timm.pth")

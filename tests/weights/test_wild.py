@@ -291,6 +291,7 @@ def keras_layer(name: str) -> str:
     return f"conv{int(stage) + 1}_block{int(block) + 1}_{number}_{kind}"
 
 
+@pytest.mark.slow  # networks of 50 layers
 @pytest.mark.filterwarnings("ignore")  # of what was made of the file
 def test_msras_pickle_gives_the_releases_logits(bottlenecks: nn.Module, tmp_path: Path) -> None:
     arrays = msra(bottlenecks.state_dict())
