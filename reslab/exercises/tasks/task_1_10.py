@@ -124,4 +124,8 @@ TASK = Task(
             },
         ),
     ],
+    loads=(
+        "reslab.networks.zoo",
+        "reslab.gates.parts",
+    ),
 )

@@ -202,5 +202,5 @@ TASK = Task(
         ),
     ],
     seconds=60,
-    loads=("sklearn.datasets",),
+    loads=("reslab.data.digits", "reslab.networks.zoo"),
 )

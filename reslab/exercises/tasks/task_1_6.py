@@ -105,4 +105,5 @@ TASK = Task(
             observe=_quality,
         ),
     ],
+    loads=("torch.fx.experimental.symbolic_shapes",),  # which autograd.functional imports
 )

@@ -163,5 +163,5 @@ TASK = Task(
         ),
     ],
     seconds=60,
-    loads=("sklearn.datasets", "torch._dynamo"),
+    loads=("reslab.data.digits", "reslab.networks.zoo", "torch._dynamo"),
 )

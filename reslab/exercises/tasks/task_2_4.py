@@ -226,5 +226,5 @@ TASK = Task(
         ),
     ],
     seconds=90,
-    loads=("sklearn.datasets", "torch._dynamo"),
+    loads=("reslab.data.digits", "reslab.networks.zoo", "torch._dynamo"),
 )

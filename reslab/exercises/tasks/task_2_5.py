@@ -154,4 +154,8 @@ TASK = Task(
             observe=_seen,
         ),
     ],
+    loads=(
+        "reslab.networks.zoo",
+        "reslab.gates.parts",
+    ),
 )
