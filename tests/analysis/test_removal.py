@@ -45,7 +45,7 @@ def test_the_sweep_is_the_plain_loop(trained: tuple[nn.Module, Tensor, Tensor]) 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("torchvision/resnet18", {}),
+        pytest.param("torchvision/resnet18", {}, marks=pytest.mark.slow),
         pytest.param("torchvision/densenet121", {}, marks=pytest.mark.slow),
         ("cifar_plain", {"depth": 8}),
         ("cifar_preresnet", {"depth": 8}),

@@ -204,6 +204,7 @@ def be_a_study(place: Path) -> None:
     main(COMMANDS["study"].words.split())
 
 
+@pytest.mark.slow
 def test_a_study_with_workers_stops(tmp_path: Path) -> None:
     process = start(tmp_path, be_a_study, tmp_path)
     pid = process.pid

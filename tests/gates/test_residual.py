@@ -27,7 +27,6 @@ FAST = [
     "plain20",
     "preresnet20",
     "preresnet18",
-    "lowlevel/resnet18",
     "torchvision/resnet18",
     "torchvision/mobilenet_v3_small",
 ]

@@ -529,7 +529,7 @@ def test_a_size_out_of_range_is_said_and_the_tables_fit_a_laptop(explored: Brows
 # --- Readers of all kinds ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_everything_has_a_name_and_contrast(opened: Browser, dark: bool) -> None:
     opened.dark(dark)
     opened.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")

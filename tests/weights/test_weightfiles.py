@@ -90,6 +90,7 @@ def test_what_tensors_cannot_tell_must_be_told(tmp_path: Path) -> None:
     reslab.build("resnet50", num_classes=2, stride_in="3x3", weights=tmp_path / "b.pt")
 
 
+@pytest.mark.slow
 def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) -> None:
     network = lived_in(reslab.build("resnet50", num_classes=2, stride_in="3x3"), 32)
     path = tmp_path / "ours.safetensors"

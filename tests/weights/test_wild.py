@@ -175,7 +175,8 @@ def test_labels_need_a_classifier(tmp_path: Path) -> None:
 # --- Hugging Face: the network itself, and its configuration ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.filterwarnings("ignore")  # of what the configuration says
 def test_hugging_faces_configuration_answers_where_the_stride_is(first: bool, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
