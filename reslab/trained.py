@@ -41,14 +41,13 @@ class Evaluation(dict[str, Any]):
 
     def __repr__(self) -> str:
         """Return both in words."""
+        loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
         if "preprocessing" not in self:  # of one's own network, whose images were prepared already
             figures = {f"top-{best}": self[f"top{best}_error"] for best in (1, 5)}
             errors = [f"{name} error {100 * error:.2f} %" for name, error in figures.items() if error is not None]
-            loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
             return f"{self['model']} on {self['images']:,} images: {', '.join([*errors, f'loss {loss}'])}"
         how = self["preprocessing"]
         size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
-        loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
         channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
         whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
         return (

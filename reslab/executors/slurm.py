@@ -35,7 +35,7 @@ def on_slurm(options: Mapping[str, str], cluster: Literal["slurm", "local", "deb
         UserError: if submitit or Slurm is missing, or the time is not a number of minutes.
     """
     try:
-        import submitit  # noqa: F401
+        import submitit  # noqa: F401  # only to see that it is there
     except ModuleNotFoundError as error:
         raise MissingError(
             "--executor slurm needs submitit; install it with: pip install 'reslab[cluster]', in reslab's environment"
