@@ -134,7 +134,7 @@ def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_few_images")
-@sizes(15, 300)
+@sizes(8, 300)
 def test_weights_files(inputs: Any) -> None:
     @inputs
     @given(content=weights(), command=st.sampled_from(("read", "evaluate", "weights", "analyze")))

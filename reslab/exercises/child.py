@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,11 @@ import psutil
 from reslab.exercises.confinement import GIB, LOADING, MEMORY, Job, limit_this_process
 from reslab.exercises.grading import judge_part
 from reslab.exercises.judgement import Judgement
+from reslab.exercises.sheets import read, sheet_of
 from reslab.exercises.tasks import find
+
+HIDDEN = 600.0
+"""Seconds of CPU time for all of a teacher's hidden tests with the reference solutions."""
 
 
 def load(path: Path) -> ModuleType:
@@ -77,11 +81,14 @@ def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | Non
     """Return the units to judge, in order, given the seed of each task; without `parts`, only the hidden tests."""
     found = []
     for name, seed in tasks.items():
+        hidden = hidden_tests(tests, name) if tests is not None else {}
+        if not parts and not hidden:
+            continue
         task = find(name)
         for part in task.parts if parts else ():
             work = partial(judge_part, task, part, answers, seed)
             found.append(Unit(name, part.name, part.points, task.seconds, work))
-        for test_name, test in hidden_tests(tests, name).items() if tests is not None else ():
+        for test_name, test in hidden.items():
             points = getattr(test, "points", 1)
             found.append(
                 Unit(name, test_name, points, task.seconds, partial(judge_hidden, test_name, test, answers, seed))
@@ -136,7 +143,8 @@ def do(job: Job) -> NoReturn:
         os.dup2(printed, stream.fileno())
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # they are files
     threading.Thread(target=follow, args=(job.parent,), daemon=True).start()
-    limit_this_process(2 * LOADING + sum(len(task.parts) * task.seconds for task in map(find, job.tasks)))
+    judging = sum(len(task.parts) * task.seconds for task in map(find, job.tasks)) if job.parts else HIDDEN
+    limit_this_process(2 * LOADING + judging)
     tell(pid=os.getpid(), seconds=LOADING)
     hidden = job.hidden
     tests = attempt(lambda: load(hidden) if hidden is not None else None, hidden)
@@ -157,6 +165,14 @@ def do(job: Job) -> NoReturn:
     os._exit(0)  # even if the file has left threads behind
 
 
+def get_ready(tasks: Iterable[str]) -> None:
+    """Import what judging the tasks needs and what their sheets' files begin with, once for all jobs."""
+    for sheet in {sheet_of(name) for name in tasks}:
+        exec(read(sheet, "en").preamble, {})
+    for module in {module for name in tasks for module in find(name).loads}:
+        import_module(module)
+
+
 def main() -> None:
     """Do incoming jobs, each in a separate process."""
     import torch
@@ -164,8 +180,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for line in sys.stdin:
         job = Job.from_json(line)
-        for module in {module for name in job.tasks if job.parts for module in find(name).loads}:
-            import_module(module)
+        if job.parts:
+            get_ready(job.tasks)
         if not hasattr(os, "fork"):
             do(job)
         pid = os.fork()
@@ -175,7 +191,7 @@ def main() -> None:
         _, status = os.waitpid(pid, 0)
         ended = job.place / "ended.new"
         with suppress(OSError):  # nobody waits for it any more
-            ended.write_text(str(os.waitstatus_to_exitcode(status)))
+            ended.write_text(str(os.waitstatus_to_exitcode(status)), encoding="ascii")
             ended.rename(job.place / "ended")
 
 

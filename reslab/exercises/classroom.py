@@ -3,7 +3,6 @@
 import hashlib
 import json
 import queue
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,6 +19,7 @@ from reslab.exercises.submissions import Handed, Submission, decoded, key
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
 
+SOLUTIONS = Path(__file__).with_name("solutions.py")
 Result = dict[str, Any]
 """A graded task of a file: `Checked.to_json()`, its student, and the answer in words."""
 
@@ -96,7 +96,7 @@ def grade(
         extra = hidden_points(hidden, seed, hosts[0]) if hidden is not None else {}
         graded = _grade(handed.files, details, seed, hosts, hidden, progress)
     asked = [task for task in tasks.names() if not only or task in only]
-    worth = {task: tasks.find(task).points + sum(extra.get(task, {}).values()) for task in asked}
+    worth = {task: sheets.task(task, "en").points + sum(extra.get(task, {}).values()) for task in asked}
     # if a class does only one sheet, the other does not count
     begun = {sheets.sheet_of(task) for each in handed.files for task in each.tasks}
     worth = {task: points for task, points in worth.items() if sheets.sheet_of(task) in begun} or worth
@@ -172,11 +172,8 @@ def hidden_points(hidden: Path, seed: int, host: confinement.Host | None = None)
     Raises:
         UserError: if their file cannot be run, or one of them does not pass with the reference solutions.
     """
-    with tempfile.TemporaryDirectory(prefix="reslab-") as place:
-        file = Path(place) / "solutions.py"
-        file.write_text("".join(map(_import, tasks.names())), encoding="utf-8")
-        seeds = {task: seed_of("", task, seed) for task in tasks.names()}
-        ended = confinement.run(file, seeds, hidden=hidden, parts=False, host=host)
+    seeds = {task: seed_of("", task, seed) for task in tasks.names()}
+    ended = confinement.run(SOLUTIONS, seeds, hidden=hidden, parts=False, host=host)
     if ended.failure is not None:
         raise DamagedError(
             *worded(
@@ -190,11 +187,6 @@ def hidden_points(hidden: Path, seed: int, host: confinement.Host | None = None)
                     *worded("hidden-test-fails", name=part["name"], why=part["came"] or part["mistakes"][0])
                 )
     return {task: {part["name"]: part["of"] for part in parts} for task, parts in ended.parts.items() if parts}
-
-
-def _import(task: str) -> str:
-    names = ", ".join(part.name for part in tasks.find(task).parts)
-    return f"from reslab.exercises.tasks.task_{task.replace('.', '_')} import {names}\n"
 
 
 def _grade(

@@ -157,7 +157,7 @@ class Host:
     def code(self, job: Job) -> int | None:
         """Return the exit code of a job; None while it is at work."""
         if (job.place / "ended").exists():
-            return int((job.place / "ended").read_text())
+            return int((job.place / "ended").read_text(encoding="ascii"))
         return self._process.poll() if self._process is not None else None
 
     def clear(self, pid: int | None = None) -> None:

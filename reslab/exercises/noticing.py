@@ -37,8 +37,7 @@ def tasks_of(text: str, only: Sequence[str] = ()) -> tuple[str, ...]:
 @cache
 def asked_in(sheet: str) -> set[str]:
     """Return the names of the functions that a sheet asks for."""
-    stubs = [ast.parse(task.stub).body for task in sheets.read(sheet, "en").tasks.values()]
-    return {node.name for body in stubs for node in body if isinstance(node, ast.FunctionDef)}
+    return {name for task in sheets.read(sheet, "en").tasks.values() for name in task.functions}
 
 
 def language_of(text: str) -> sheets.Language:

@@ -1,5 +1,6 @@
 """The sheets of exercises as text: one Markdown file per sheet and language, parsed into tasks."""
 
+import ast
 import re
 import textwrap
 from collections.abc import Mapping
@@ -57,6 +58,11 @@ class TaskText:
     words: str
     hints: tuple[str, ...]
     reading: str
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Return the names of the functions that are asked for."""
+        return tuple(node.name for node in ast.parse(self.stub).body if isinstance(node, ast.FunctionDef))
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def _offline(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("_no_work")
-@sizes(30, 1000)
+@sizes(15, 1000)
 def test_command_lines(inputs: Any) -> None:
     @inputs
     @given(words=lines())
@@ -336,7 +336,7 @@ def values_for(draw: DrawFn, fields: Any) -> dict[str, Any]:
     return draw(st.dictionaries(st.sampled_from(sorted(fields)) | TEXTS, ANYTHING, max_size=4))
 
 
-@sizes(60, 500)
+@sizes(30, 500)
 def test_configs(inputs: Any) -> None:
     @inputs
     @given(kind=st.sampled_from(list(SOUND)), data=st.data())

@@ -213,6 +213,20 @@ def test_from_start_to_full_points(tmp_path: Path, number: str, language: sheets
     assert mine and all(task["points"] == task["of"] for task in mine) and all(item["claims"] for item in items)
 
 
+@pytest.mark.slow  # 15 s each
+@pytest.mark.parametrize("number", sheets.SHEETS)
+def test_what_is_slow_to_import_is_imported_once_for_a_class(host: Host, tmp_path: Path, number: str) -> None:
+    names = list(sheets.read(number, "en").tasks)
+    seen = "{name.partition('.')[0] for name in set(sys.modules) - BEFORE}"
+    test = f"def test_{names[-1].replace('.', '_')}(answers, seed):\n    assert False, sorted({seen})\n"
+    hidden = write(tmp_path / "hidden.py", f"import sys\n\nBEFORE = set(sys.modules)\n\n\n{test}")
+    file = write(tmp_path / "answers.py", solved(number))
+    (*_, last) = checking.check(file, dict.fromkeys(names, 0), hidden=hidden, host=host)
+    imported = last.parts[-1]["came"]
+    slow = {"matplotlib", "numpy", "pydantic", "scipy", "torch", "torchvision"}  # of sklearn only the digits are read
+    assert "answers" in imported and not {name for name in slow if f"'{name}'" in imported}
+
+
 def test_answers_in_words_are_read_in_whatever_encoding_python_reads(tmp_path: Path) -> None:
     for name, content in (
         ("bom", "IN_WORDS_1_1 = '답'".encode("utf-8-sig")),

@@ -73,7 +73,7 @@ def studies(seed: int, count: int) -> None:
 
 
 def test_an_independent_reckoning_agrees() -> None:
-    studies(0, 400)
+    studies(0, 150)
 
 
 @pytest.mark.slow  # more of the same

@@ -57,7 +57,7 @@ FAST = ((18, torch.float32), (50, torch.float64))
 @pytest.mark.parametrize("training", [True, False])
 def test_logits_are_torchvisions(depth: int, training: bool, dtype: torch.dtype, tolerance: float) -> None:
     network, params, stats = twin(depth, dtype, disturbed=not training)
-    images = torch.randn(4, 3, 96, 96, dtype=dtype)
+    images = torch.randn(3, 3, 64, 64, dtype=dtype)
     with torch.no_grad():
         ours, _ = lowlevel.forward(params, stats, images, training=training)
         assert relative(ours, network.train(training)(images)) < tolerance
@@ -127,7 +127,7 @@ def test_training_steps_are_those_of_torch_optim_sgd(dtype: torch.dtype, base_ra
     optimizer = torch.optim.SGD(network.parameters(), lr=base_rate, momentum=0.9, weight_decay=1e-4)
     momenta = None
     for number in range(steps):
-        images, labels = torch.randn(8, 3, 32, 32, dtype=dtype), torch.randint(1000, (8,))
+        images, labels = torch.randn(4, 3, 32, 32, dtype=dtype), torch.randint(1000, (4,))
         rate = base_rate / (number + 1)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()

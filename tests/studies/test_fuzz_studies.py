@@ -286,7 +286,7 @@ COMMANDS = {
 
 
 @pytest.mark.usefixtures("_page_alone")
-@sizes(15, 300)
+@sizes(8, 300)
 def test_study_directories(inputs: Any) -> None:
     @inputs
     @given(changed=changes(), command=st.sampled_from(sorted(COMMANDS)))
@@ -358,7 +358,7 @@ def _no_children(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_children")
-@sizes(20, 150)
+@sizes(10, 150)
 def test_answers_and_their_records(inputs: Any) -> None:
     code = (
         damaged(ANSWERS)

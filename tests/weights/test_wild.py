@@ -22,6 +22,7 @@ from wild import AVERAGED, WITH_CLASSIFIER, WITHOUT_CLASSIFIER, State, half, ker
 import reslab
 from reslab.errors import DamagedError, MismatchError, MissingError, WrongValueError
 from reslab.paper.resnet_paper import cifar_resnet
+from reslab.weights import numpyfiles
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, fit
 from reslab.weights.names import WRAPPERS
@@ -443,8 +444,9 @@ def test_arrays_that_share_their_bytes_are_no_way_to_more_memory(tmp_path: Path)
         read_weights(tmp_path / "a.pkl")
 
 
-def test_hdf5_is_read_within_its_own_bounds(tmp_path: Path) -> None:
+def test_hdf5_is_read_within_its_own_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr(numpyfiles, "MOST_OBJECTS", 500)
     path, secret = tmp_path / "a.h5", tmp_path / "secret.h5"
     with h5py.File(secret, "w") as made:
         made["x"] = ARRAY

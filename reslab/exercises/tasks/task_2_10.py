@@ -19,8 +19,8 @@ OPTIONS = ("none", "A", "B", "C")
 
 # the solution
 def shortcut_errors(seed: int) -> dict[str, float]:
-    """Return each shortcut's training error, a fraction, after three epochs on 64 digits at depth 8."""
-    images, labels = (part[:64] for part in reslab.load_data("digits").train)
+    """Return each shortcut's training error, a fraction, after three epochs on 32 digits at depth 8."""
+    images, labels = (part[:32] for part in reslab.load_data("digits").train)
     images, errors = images.double(), {}
     for option in ("none", "A", "B", "C"):
         torch.manual_seed(seed)
@@ -30,7 +30,7 @@ def shortcut_errors(seed: int) -> dict[str, float]:
             network = reslab.build("cifar_resnet", depth=8, num_classes=10, in_channels=1, shortcut=option).double()
         optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
         for _ in range(3):
-            for batch in torch.randperm(64).split(32):
+            for batch in torch.randperm(32).split(16):
                 optimiser.zero_grad()
                 F.cross_entropy(network(images[batch]), labels[batch]).backward()
                 optimiser.step()
@@ -66,7 +66,7 @@ def _built(kind: str) -> nn.Module:
 @cache
 def _trained(seed: int, *, once: bool = False, always: str | None = None, epochs: int = 3) -> Mapping[str, nn.Module]:
     """The networks that are trained, with a way to go wrong for every option."""
-    images, labels = (part[:64] for part in reslab.load_data("digits").train)
+    images, labels = (part[:32] for part in reslab.load_data("digits").train)
     networks = {}
     for option in OPTIONS:
         if option == "none" or not once:
@@ -75,7 +75,7 @@ def _trained(seed: int, *, once: bool = False, always: str | None = None, epochs
         network = networks[option] = _built(kind).double()
         optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
         for _ in range(epochs):
-            for batch in torch.randperm(64).split(32):
+            for batch in torch.randperm(32).split(16):
                 optimiser.zero_grad()
                 F.cross_entropy(network(images[batch].double()), labels[batch]).backward()
                 optimiser.step()
@@ -92,7 +92,7 @@ def _measured(
     epochs: int = 3,
 ) -> dict[str, float]:
     images, labels = getattr(reslab.load_data("digits"), part)
-    images, labels = (images[:64], labels[:64]) if part == "train" else (images, labels)
+    images, labels = (images[:32], labels[:32]) if part == "train" else (images, labels)
     errors = {}
     for option, network in _trained(seed, once=once, always=always, epochs=epochs).items():
         with torch.no_grad():

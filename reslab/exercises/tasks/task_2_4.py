@@ -30,15 +30,15 @@ def prediction() -> list[str]:
 
 
 def run(seed: int) -> dict[str, float]:
-    """Return each network's training error, a fraction, after three epochs on 64 digits."""
-    images, labels = (part[:64] for part in reslab.load_data("digits").train)
+    """Return each network's training error, a fraction, after three epochs on 32 digits."""
+    images, labels = (part[:32] for part in reslab.load_data("digits").train)
     images, errors = images.double(), {}
     for name, (family, depth) in NETWORKS.items():
         torch.manual_seed(seed)
         network = reslab.build(family, depth=depth, num_classes=10, in_channels=1).double()
         optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
         for _ in range(3):
-            for batch in torch.randperm(64).split(32):
+            for batch in torch.randperm(32).split(16):
                 optimiser.zero_grad()
                 F.cross_entropy(network(images[batch]), labels[batch]).backward()
                 optimiser.step()
@@ -93,7 +93,7 @@ def _trained(
     precision: torch.dtype = torch.float64,
 ) -> Mapping[str, nn.Module]:
     """The networks that `run` trains, with a way to go wrong for every option."""
-    images, labels = (part[:64] for part in reslab.load_data("digits").train)
+    images, labels = (part[:32] for part in reslab.load_data("digits").train)
     networks = {}
     for index, (name, (family, depth)) in enumerate(NETWORKS.items()):
         if index == 0 or not once:
@@ -101,7 +101,7 @@ def _trained(
         network = networks[name] = reslab.build(family, depth=depth, num_classes=10, in_channels=1).to(precision)
         optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
         for _ in range(3):
-            for batch in (torch.randperm(64) if shuffled else torch.arange(64)).split(32):
+            for batch in (torch.randperm(32) if shuffled else torch.arange(32)).split(16):
                 if zeroed:
                     optimiser.zero_grad()
                 F.cross_entropy(network(images[batch].to(precision)), labels[batch]).backward()
@@ -110,7 +110,7 @@ def _trained(
 
 
 def _measured(
-    networks: Mapping[str, nn.Module], part: str = "train", evaluate: bool = False, only: int = 64
+    networks: Mapping[str, nn.Module], part: str = "train", evaluate: bool = False, only: int = 32
 ) -> dict[str, float]:
     images, labels = (tensor[:only] for tensor in getattr(reslab.load_data("digits"), part))
     with torch.no_grad():
