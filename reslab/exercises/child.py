@@ -165,12 +165,23 @@ def do(job: Job) -> NoReturn:
     os._exit(0)  # even if the file has left threads behind
 
 
-def get_ready(tasks: Iterable[str]) -> None:
-    """Import what judging the tasks needs and what their sheets' files begin with, once for all jobs."""
+def import_once(tasks: Iterable[str]) -> None:
+    """Import what judging the tasks needs and what their sheets' files begin with."""
     for sheet in {sheet_of(name) for name in tasks}:
         exec(read(sheet, "en").preamble, {})
     for module in {module for name in tasks for module in find(name).loads}:
         import_module(module)
+
+
+def compute_once(tasks: Mapping[str, int]) -> None:
+    """Call the solutions that keep their results, so that all later jobs with the same inputs have them."""
+    import torch
+
+    for name, seed in tasks.items():
+        for part in find(name).parts:
+            if hasattr(part.right, "cache_info"):
+                for arguments in part.cases(torch.Generator().manual_seed(seed)):
+                    part.right(*arguments)
 
 
 def main() -> None:
@@ -178,10 +189,12 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for line in sys.stdin:
+    for count, line in enumerate(sys.stdin):
         job = Job.from_json(line)
         if job.parts:
-            get_ready(job.tasks)
+            import_once(job.tasks)
+        if job.parts and count:  # the first may be the only one, with nothing answered yet
+            compute_once(job.tasks)
         if not hasattr(os, "fork"):
             do(job)
         pid = os.fork()

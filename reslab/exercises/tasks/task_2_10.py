@@ -54,7 +54,8 @@ def shortcut_intervals(results: Sequence[Mapping[str, float]], level: float) -> 
 
 
 def _seeds(generator: Generator) -> Cases:
-    yield (whole(generator, 0, 999),)
+    """One of a few seeds, so that in a class most answers are compared with networks that are trained already."""
+    yield (whole(generator, 0, 4),)
 
 
 def _built(kind: str) -> nn.Module:
@@ -138,7 +139,7 @@ TASK = Task(
     "2.10",
     [
         Part(
-            shortcut_errors,
+            cache(shortcut_errors),
             points=5,
             cases=_seeds,
             mistakes={

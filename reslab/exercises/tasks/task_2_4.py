@@ -80,7 +80,8 @@ def _completeness(answer: Callable[[], Sequence[str]]) -> str:
 
 
 def _seeds(generator: Generator) -> Cases:
-    yield (whole(generator, 0, 999),)
+    """One of a few seeds, so that in a class most answers are compared with networks that are trained already."""
+    yield (whole(generator, 0, 4),)
 
 
 @cache
@@ -191,7 +192,7 @@ TASK = Task(
             observe=_completeness,
         ),
         Part(
-            run,
+            cache(run),
             points=6,
             cases=_seeds,
             mistakes={
