@@ -37,7 +37,20 @@ class FastView(View):
 
 
 def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
-    """Return a faster view with the same outputs in evaluation mode, or this one, with a warning, if there is none.
+    """Return a faster view with the same outputs in evaluation mode, or this one, with a warning, if there is none."""
+    fast = faster(view, images, precision)
+    if fast is not None:
+        return fast
+    asked = "" if precision == "32" else ", in its own precision"
+    warnings.warn(
+        f"no faster copy of the network gives the same outputs; the network itself is run{asked}, which takes longer",
+        stacklevel=5,
+    )
+    return view
+
+
+def faster(view: View, images: Tensor, precision: Precision = "32") -> FastView | None:
+    """Return a faster view with the same outputs in evaluation mode; None if there is none.
 
     A BatchNorm that is the only reader of a convolution's output is folded into the convolution in float64 and cast
     back; float32 logits then differ by rounding. "bf16" casts everything to bfloat16 after that. The copy is compared
@@ -57,12 +70,7 @@ def fast_view(view: View, images: Tensor, precision: Precision = "32") -> View:
             fast.to(torch.bfloat16)
             if _answers_as(fast, view, images, BF16_ROUNDING):
                 return fast
-    asked = "" if precision == "32" else ", in its own precision"
-    warnings.warn(
-        f"no faster copy of the network gives the same outputs; the network itself is run{asked}, which takes longer",
-        stacklevel=5,
-    )
-    return view
+    return None
 
 
 def _fast_copy(view: View) -> FastView:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reslab.analysis.inference import faster
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.errors import UnseenError, WrongValueError
@@ -147,7 +148,8 @@ def path_spectrum(
 
     With G_k the gradient carried by paths of length k, the recurrence back over block i is `G_k <- S_i^T D_i^T G_k +
     J_i^T D_i^T G_(k-1)`, where S is the Jacobian of the shortcut, J of the branch, and D of the operations between the
-    previous addition and this block. It costs n²/2 block products, and memory linear in n.
+    previous addition and this block. It costs n²/2 block products, and memory linear in n. In evaluation mode it is
+    done on a copy whose BatchNorms are folded into the convolutions, where there is one with the same outputs.
 
     Args:
         network: a chain of residual blocks, or its view.
@@ -170,6 +172,9 @@ def path_spectrum(
         UserError: if the blocks are not a chain, or the batch does not fit.
     """
     view = _chain(network, images, labels, loss)
+    if not any(module.training for module in view.network.modules()):
+        with torch.no_grad():
+            view = faster(view, images[:2]) or view
     with torch.enable_grad():
         links, gradient = _record(view, images, labels, loss)
         by_length = [gradient]
