@@ -255,6 +255,7 @@ def grade(
     roster: Path | None = None,
     out: Path | None = None,
     export: Annotated[tuple[Literal["gradescope", "otter", "nbgrader"], ...], Parameter(negative=())] = (),
+    lang: Language | None = None,
     json: Flag = False,
 ) -> None:
     """Grade a class: one row per student. Run again, it grades only what is new or changed.
@@ -284,6 +285,8 @@ def grade(
         The table (default: grades.csv beside the submissions).
     export
         gradescope (a results.json per student), otter or nbgrader (a CSV file); repeatable.
+    lang
+        ko or en: your language, and that of students whose files show none (default: the system's).
     json
         Print the rows as JSON.
     """
@@ -299,9 +302,11 @@ def grade(
     if hidden is not None and not hidden.is_file():
         raise MissingError(*worded("no-hidden-tests", file=hidden))
     listed = handing_in.roster(roster) if roster is not None else []
+    chosen = typed.language(lang)
+    table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
+    written = (table, table.with_suffix(".parts.csv"), table.with_suffix(".jsonl"))
     with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
-        handed = handing_in.submissions(directory, Path(work), task)
-        table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
+        handed = handing_in.submissions(directory, Path(work), task, [*filter(None, [roster, hidden]), *written])
         typed.make_writable(table.parent)
         students = classroom.grade(
             handed,
@@ -311,10 +316,11 @@ def grade(
             jobs=jobs or os.cpu_count() or 1,
             hidden=hidden,
             roster=listed,
+            language=chosen,
             progress=progress,
         )
-        handing_back.write(students, table, export)
-    rows = [student.row() for student in students]
+        handing_back.write(students, table, export, chosen)
+    rows = [student.row(chosen) for student in students]
     if json:
         printing.print_json(rows)
         return
