@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from reslab.exercises.likeness import Raised
+from reslab.exercises.likeness import OfAnotherKind, Raised
 
 LONGEST = 300
 """The number of characters shown of a value."""
@@ -45,6 +45,8 @@ def _shortened(text: str) -> str:
 
 def described_apart(expected: Any, came: Any) -> tuple[str, str]:
     """Return both as short texts, each with its kind where the kinds differ."""
+    if isinstance(came, OfAnotherKind):
+        return came.wanted, _shortened(f"{kind_of(came.came)} {describe(came.came)}")
     texts, kinds = (describe(expected), describe(came)), (kind_of(expected), kind_of(came))
     if isinstance(came, Raised) or kinds[0] == kinds[1]:
         return texts

@@ -116,6 +116,11 @@ def test_a_file_that_cannot_be_loaded_says_why(
     assert child.attempt(lambda: child.load(file), file) == {"failed": failure, "detail": detail, "line": line}
 
 
+@pytest.mark.parametrize("name", ["HONG.PY", "answers.py.txt", "answers"])
+def test_a_file_is_loaded_whatever_its_suffix(tmp_path: Path, name: str) -> None:
+    assert child.load(write(tmp_path / name, "x = 2")).x == 2
+
+
 @pytest.mark.parametrize("content", ["x = '가'".encode("cp949"), "x = 1".encode("utf-16"), b"# coding: nonsense\n"])
 def test_a_file_in_another_encoding_says_so(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "answers.py"
