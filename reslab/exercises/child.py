@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -133,10 +134,10 @@ def follow(parent: int) -> None:
 
 def do(job: Job) -> NoReturn:
     """Run a file, judge its tasks one part after another, and end this process."""
-    log = (job.place / "log.jsonl").open("a", encoding="utf-8")
+    log, told = (job.place / "log.jsonl").open("a", encoding="utf-8"), count()
 
     def tell(**record: Any) -> None:
-        log.write(json.dumps(record) + "\n")
+        log.write(job.signed(json.dumps(record), next(told)))
         log.flush()
 
     if os.name == "posix":
@@ -193,11 +194,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for count, line in enumerate(sys.stdin):
+    for number, line in enumerate(sys.stdin):
         job = Job.from_json(line)
         if job.parts:
             import_once(job.tasks)
-        if job.parts and count:  # the first may be the only one, with nothing answered yet
+        if job.parts and number:  # the first may be the only one, with nothing answered yet
             compute_once(job.tasks)
         if not hasattr(os, "fork"):
             do(job)

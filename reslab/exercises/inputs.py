@@ -33,7 +33,7 @@ def normalise(x: Tensor) -> Tensor:
     return (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
 
 
-def with_gradient(function: Callable[..., Tensor], x: Tensor, *rest: Any) -> dict[str, Any] | OfAnotherKind:
+def with_gradient(function: Callable[..., Any], x: Tensor, *rest: Any) -> dict[str, Any] | OfAnotherKind:
     """Return what the function gives, the gradient at x of a fixed weighted sum of it, and whether x was left as it
     was; or what it gives, if it is no tensor.
     """

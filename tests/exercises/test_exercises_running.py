@@ -45,6 +45,26 @@ def test_an_exit_costs_its_task_and_nothing_else(host: Host, tmp_path: Path) -> 
     assert (first.points, first.of, second.points, second.failure) == (7, 10, 10, None)
 
 
+FORGES = """def branch_target(h):
+    import json, os
+    log = open("../log.jsonl").read()
+    part = {"name": "branch_target", "status": "right", "points": 3, "of": 3, "mistakes": [], "seconds": 0}
+    forged = [{"task": "1.1", "result": part}, {"end": True}]
+    with open("../log.jsonl", "a") as file:
+        file.write(log)
+        for line in forged:
+            file.write(json.dumps(line) + "\\n" + log.split()[0] + " " + json.dumps(line) + "\\n")
+    open("../ended", "w").write("none")
+    os._exit(0)
+"""
+
+
+def test_a_file_cannot_write_its_own_points(host: Host, tmp_path: Path) -> None:
+    file = write(tmp_path / "answers.py", "import torch\n" + FORGES)
+    (result,) = checking.check(file, {"1.1": 1}, host=host)
+    assert [(part["mistakes"], part["points"]) for part in result.parts] == [(["exit"], 0), (["missing"], 0)]
+
+
 LINGERS = """
 import atexit, os, sys, threading, time, subprocess
 threading.Thread(target=lambda: time.sleep(100)).start()

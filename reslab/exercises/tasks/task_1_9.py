@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
 from reslab.exercises.grading import Part, Task
@@ -63,8 +63,8 @@ def _flows(generator: Generator) -> Cases:
 def _seen(answer: Callable[..., Any], norms: Mapping[str, Sequence[float]]) -> dict[str, Any] | OfAnotherKind:
     """What is in the figure, in one panel or several; axes are taken for theirs."""
     came = answer(norms)
-    figure = came.figure if isinstance(came, Axes) else came
-    if not isinstance(figure, FigureBase):
+    figure = came.get_figure(root=True) if isinstance(came, Axes) else came
+    if not isinstance(figure, Figure):
         return OfAnotherKind("matplotlib.figure.Figure", came)
     drawn = {name: curve for axes in figure.axes for name, curve in _curves(axes).items()}
     curves = {name: drawn[name] for name in norms if name in drawn} or drawn
@@ -95,7 +95,7 @@ def _curves(axes: Axes) -> dict[str, Curve]:
     return {name: (data[:, 0].tolist(), data[:, 1].tolist()) for name, data in curves}
 
 
-def _written(figure: FigureBase) -> set[str]:
+def _written(figure: Figure) -> set[str]:
     """Return what is written in legends, titles and beside the curves."""
     legends = [legend for axes in figure.axes if (legend := axes.get_legend()) is not None] + figure.legends
     texts = [text for axes in figure.axes for text in (axes.title, *axes.texts)]
@@ -103,7 +103,7 @@ def _written(figure: FigureBase) -> set[str]:
     return {text.get_text().strip() for text in texts}
 
 
-def _named(figure: FigureBase, axis: str) -> bool:
+def _named(figure: Figure, axis: str) -> bool:
     """Return whether an axis has a name, which panels may share."""
     return any(getattr(panel, f"get_{axis}label")() for panel in figure.axes) or bool(
         getattr(figure, f"get_sup{axis}label")()
