@@ -165,6 +165,8 @@ def test_failed_runs_are_counted_with_the_exact_bound_of_their_rate() -> None:
     (verdict,) = decide([comparison])
     assert verdict.failed == found and decide_again([verdict], {}) == [verdict]
     assert failed(verdict) != "" and "2" in failed(verdict)["en"] and "resnet" not in failed(verdict)["en"]
+    none = failed(verdict.model_copy(update={"failed": {"resnet": found["resnet"]}}))
+    assert "0 of 5" in none["en"] and "45 %" in none["en"] and failed(verdict.model_copy(update={"failed": {}})) == ""
 
 
 def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> None:
