@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from reslab.ledger.again import claim_of
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import TRAINED
 from reslab.ledger.estimate import MOST_SEEDS
 from reslab.ledger.pooling import LEAST_DATA_SETS, Pooled, RandomEffects, pool, random_effects
 from reslab.ledger.record import LARGEST, Part, Reason, Record, Value, Verdict
@@ -20,6 +21,11 @@ from reslab.ledger.verdict import cite
 
 WRITTEN_ON = range(5)
 """The seeds on which claims were written, whose evidence is exploratory."""
+
+UNGUARDED = {"successors.compound-scaling-beats-width": ("efficientnet-compound", "efficientnet-wider")}
+"""Claims of which version 0.1 asked only one side whether it was trained, with the groups of both. A set in which one
+was not is exploratory.
+"""
 
 MACHINE = ("threads", "device")
 """Settings about where a study runs, not about what it measures."""
@@ -123,7 +129,14 @@ def _seed_set(record: Record, origin: Origin, verdict: Verdict, known: Sequence[
     if why is None:
         return SeedSet(origin, verdict, "registered")
     unseen = origin.earlier and not set(origin.seeds) & set(WRITTEN_ON)
-    return SeedSet(origin, verdict, "repeated" if unseen else "exploratory", why)
+    counts = unseen and not _untrained(record, verdict)
+    return SeedSet(origin, verdict, "repeated" if counts else "exploratory", why)
+
+
+def _untrained(record: Record, verdict: Verdict) -> bool:
+    """Return whether a claim of `UNGUARDED` compares a network that was not trained."""
+    errors = [trial.result.train_error for trial in record.trials if trial.group in UNGUARDED.get(verdict.id, ())]
+    return any(error is None or not error <= TRAINED for error in errors)
 
 
 # --- Of one claim -----------------------------------------------------------------------------------------------------

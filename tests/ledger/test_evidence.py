@@ -12,7 +12,7 @@ from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check
 from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
 from reslab.ledger.pooling import RandomEffects
-from reslab.ledger.record import Reason, Record, Verdict
+from reslab.ledger.record import Outcome, Reason, Record, Verdict
 from reslab.ledger.verdict import check
 
 WRITTEN = a_record(range(5), earlier=True)
@@ -163,3 +163,12 @@ def test_the_ledgers_risk_counts_each_test_once() -> None:
     of_0_1 = evidence(CLAIMS, seed_sets([WRITTEN]))
     assert risk(of_0_1).expected == pytest.approx(sum(1 - (one.level or 0) for one in WRITTEN.claims))
     assert risk([]) == (0, 0, 0)
+
+
+def test_a_set_of_version_0_1_whose_network_was_not_trained_is_exploratory() -> None:
+    claim = replace(CLEAR, id="successors.compound-scaling-beats-width")
+    for error, standing in ((0.19, "repeated"), (0.21, "exploratory"), (None, "exploratory")):
+        record = a_record(range(100, 105), (claim,), earlier=True)
+        outcome = Outcome(train_error=error)
+        trials = [one.model_copy(update={"group": "efficientnet-wider", "result": outcome}) for one in record.trials]
+        assert known(record.model_copy(update={"trials": trials}), claims=(claim,)).standing == standing
