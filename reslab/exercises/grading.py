@@ -25,8 +25,8 @@ from reslab.exercises.causes import cause
 from reslab.exercises.judgement import Judgement
 from reslab.exercises.likeness import OfAnotherKind, Raised, kept, same
 from reslab.exercises.settings import Settings, held
+from reslab.exercises.showing import IN_KOREAN, described_apart
 from reslab.exercises.showing import call as call_as_text
-from reslab.exercises.showing import described_apart
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -117,7 +117,7 @@ def _judge_part(task: Task, part: Part, answers: ModuleType, seed: int, theirs: 
     index, expected, came, changed, heard = failed
     known = () if isinstance(came, OfAnotherKind) else mistakes_in(part, cases, outcomes)
     raised = isinstance(came, Raised)
-    shown = described_apart(expected, came)
+    shown, korean = described_apart(expected, came), described_apart(expected, came, IN_KOREAN)
     drawn = f'drawn("{task.id}", "{part.name}", seed={seed}, case={index})'
     return Judgement(
         part.name,
@@ -129,6 +129,7 @@ def _judge_part(task: Task, part: Part, answers: ModuleType, seed: int, theirs: 
         line=came.line if raised else None,
         input=call_as_text(part.right, cases[index], drawn),
         printed=heard,
+        in_korean=korean if korean != shown else (),
         seconds=round(time.process_time() - started, 3),
     )
 

@@ -42,11 +42,13 @@ class Settings:
 
     def set(self) -> None:
         """Put them in force."""
+        now = Settings.now()
         torch.set_default_dtype(self.dtype)
-        if str(torch.get_default_device()) != self.device:  # every call of PyTorch is slower once it is set
+        if now.device != self.device:  # every call of PyTorch is slower once it is set
             torch.set_default_device(self.device)
         torch.set_grad_enabled(self.gradients)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)
+        if (now.deterministic, now.warns_only) != (self.deterministic, self.warns_only):  # this imports a compiler
+            torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)
         torch.autograd.set_detect_anomaly(self.detects_anomalies)
         np.seterr(**dict(self.float_errors))
 

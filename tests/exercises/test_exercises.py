@@ -21,13 +21,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reslab.errors import UnknownNameError
-from reslab.exercises import checking, sheets, tasks
+from reslab.exercises import checking, sheets, tasks, telling
 from reslab.exercises.causes import cause
+from reslab.exercises.checking import Checked
 from reslab.exercises.checklist import CHECKLIST
-from reslab.exercises.grading import Part
+from reslab.exercises.grading import Part, call
 from reslab.exercises.judgement import Judgement
 from reslab.exercises.likeness import Raised, same
 from reslab.exercises.settings import Settings, held
+from reslab.exercises.showing import IN_KOREAN
 
 ALL = tasks.names()
 PARTS = [(name, part) for name in ALL for part in tasks.find(name).parts]
@@ -342,7 +344,7 @@ def test_what_was_asked_printed_and_raised_is_shown() -> None:
     [
         lambda: torch.set_grad_enabled(False),
         lambda: torch.set_default_dtype(torch.float64),
-        lambda: torch.use_deterministic_algorithms(True),
+        pytest.param(lambda: torch.use_deterministic_algorithms(True), marks=pytest.mark.slow),  # imports a compiler
         lambda: torch.autograd.set_detect_anomaly(True),
         lambda: torch.set_default_device("meta"),
         lambda: np.seterr(all="raise"),
@@ -413,6 +415,25 @@ def test_a_result_in_which_there_is_nothing_to_observe_is_told_by_its_kind(
     (one,) = (each for each in tasks.find(task).parts if each.name == function)
     found = judged(one, answer)
     assert (found.status, found.expected, found.came, found.line) == ("wrong", *shown, None)
+
+
+OBSERVED = [each for _, each in PARTS if each.observe is not call and each.name not in LONG]
+
+
+@pytest.mark.parametrize("each", OBSERVED, ids=lambda each: each.name)
+def test_what_is_observed_has_a_korean_name(each: Part) -> None:
+    arguments = next(each.cases(torch.Generator().manual_seed(0)))
+    seen = each.observe(each.right, *arguments)
+    names = list(seen) if isinstance(seen, dict) else [seen] if isinstance(seen, str) else []
+    assert set(names) <= IN_KOREAN.keys()
+
+
+def test_what_was_observed_is_told_in_korean() -> None:
+    (block,) = tasks.find("1.4").parts
+    found = judged(block, lambda x, *_: 2 * x)
+    result = Checked("1.4", 0, 12, [found.to_json()], None, "", None, "", True, 0).to_json()
+    korean, english = (list(telling.lines(result, "", language))[-2:] for language in sheets.LANGUAGES)
+    assert all("{출력: " in line for line in korean) and all("{output: " in line for line in english)
 
 
 def smallest(values: list[float]) -> float:
