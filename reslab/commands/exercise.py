@@ -72,25 +72,30 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
 
 
 @exercise.command
-def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
+def start(sheet: str, /, *, notebook: Flag = False, dir: Path = HERE, lang: Language | None = None) -> None:
     """Write the file to fill in: the sheet's text and a stub for every function. An existing file is never changed.
 
     Parameters
     ----------
     sheet
         01 or 02.
+    notebook
+        Write a notebook (.ipynb) instead of a Python file.
     dir
         Where to write it.
     lang
         Language of the text: ko or en.
     """
-    from reslab.exercises import sheets
+    from reslab.exercises import notebooks, sheets
     from reslab.exercises.record import Record
 
     sheet, chosen = sheet.zfill(2), language_for(lang, dir)
-    text = sheets.starter(sheet, chosen)
+    text = (notebooks if notebook else sheets).starter(sheet, chosen)
     typed.make_writable(dir)
-    file = dir / f"{sheets.SHEETS[sheet]}.py"
+    for begun in _files_of(sheet, dir):
+        if begun.exists():  # of both, one would be checked and the other perhaps filled in
+            raise ExistsError(*worded("answers-exist", file=begun))
+    file = _files_of(sheet, dir)[notebook]
     try:
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
@@ -132,7 +137,9 @@ def check(
     json
         Print one JSON object.
     """
-    from reslab.exercises import checking, confinement, sheets, telling
+    from tempfile import TemporaryDirectory
+
+    from reslab.exercises import checking, confinement, notebooks, sheets, telling
     from reslab.exercises.record import Record
 
     sheet, chosen = sheet.zfill(2), language_for(lang, dir)
@@ -141,12 +148,14 @@ def check(
         sheets.task(each, chosen)  # an unknown name is told
         if each not in known:
             raise MismatchError(*worded("of-another-sheet", task=each, sheet=sheet, other=sheets.sheet_of(each)))
-    file = dir / f"{sheets.SHEETS[sheet]}.py"
-    if not file.is_file():
+    file, notebook = _files_of(sheet, dir)
+    if not (file.is_file() or notebook.is_file()):
         raise MissingError(*worded("no-answers", file=file, sheet=sheet, there=_there(dir)))
     drawn = random.randrange(2**31) if seed is None else seed
-    with display() as progress:
+    with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
         progress("checking", 0, 1)
+        if not file.is_file():
+            file = notebooks.as_python(notebook, Path(work) / file.name)
         results = checking.check(file, dict.fromkeys(task or known, drawn))
         progress("checking", 1, 1)
     Record(dir).add(results)
@@ -327,6 +336,13 @@ def grade(
     columns = ("student", "points", "of", "in words", "remarks")
     printing.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
     print(table)
+
+
+def _files_of(sheet: str, directory: Path) -> tuple[Path, Path]:
+    """Return the Python file and the notebook that a learner may fill in."""
+    from reslab.exercises.sheets import SHEETS
+
+    return directory / f"{SHEETS[sheet]}.py", directory / f"{SHEETS[sheet]}.ipynb"
 
 
 def _there(directory: Path) -> str:

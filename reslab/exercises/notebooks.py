@@ -1,10 +1,15 @@
-"""Notebooks as Python: the code of their cells, without what only IPython understands."""
+"""Notebooks to fill in, and notebooks as Python: the code of their cells, without what only IPython understands."""
 
 import io
 import re
 import tokenize
+from pathlib import Path
+from typing import Any
 
-from reslab.files import parse_json
+from reslab.errors import DamagedError, worded
+from reslab.exercises import sheets
+from reslab.exercises.unpacking import MOST
+from reslab.files import json_text, opened, parse_json
 
 PYTHON_CELLS = {"capture", "memit", "prun", "time", "timeit"}
 """Cell magics below which is Python that runs in the notebook; below others are files, and other languages."""
@@ -17,6 +22,39 @@ _COMMAND = re.compile(
     )""",
     re.VERBOSE,
 )
+
+
+def starter(number: str, language: sheets.Language) -> str:
+    """Return the notebook that a learner fills in: as `sheets.starter`, each task's text above its cells."""
+    sheet = sheets.read(number, language)
+    cells = [_cell("markdown", f"# {sheet.title}\n\n{sheet.introduction}"), _cell("code", sheet.preamble.strip())]
+    for each in sheet.tasks.values():
+        cells += [
+            _cell("markdown", f"## {sheets.head(each, language)}\n\n{sheets.body(each, language)}"),
+            _cell("code", f"# {each.id} {each.title}\n\n{each.stub.strip()}"),
+            _cell("code", sheets.in_words(each)),
+        ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return json_text({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 4})
+
+
+def _cell(kind: str, source: str) -> dict[str, Any]:
+    own = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True)} | own
+
+
+def as_python(notebook: Path, file: Path) -> Path:
+    """Write the Python of a notebook to a file, and return that.
+
+    Raises:
+        UserError: if it cannot be read as a notebook.
+    """
+    try:
+        with opened(notebook, MOST) as opens:
+            file.write_text(code(opens.read()), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DamagedError(*worded("answers-unreadable", file=notebook, error=error)) from error
+    return file
 
 
 def code(content: bytes) -> str:

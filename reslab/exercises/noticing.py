@@ -75,7 +75,10 @@ def language_of(text: str) -> sheets.Language | None:
     """Return the language in which a file was begun; None if it shows neither Korean nor a sheet's English text."""
     if re.search("[가-힣]", text):
         return "ko"
-    return "en" if f"\n# {sheets.HEADINGS['en']['aim']}: " in text else None
+    titles = (
+        f"{task.id} {task.title}" for number in sheets.SHEETS for task in sheets.read(number, "en").tasks.values()
+    )
+    return "en" if any(title in text for title in titles) else None
 
 
 def remarks_on(text: str, file: str) -> list[Remark]:

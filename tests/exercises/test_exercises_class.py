@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -403,6 +404,19 @@ def test_a_student_is_told_in_the_language_begun_in() -> None:
     assert noticing.language_of(RIGHT) is None
     assert "점" in handing_back.feedback(Student("가", language="ko", of={"1.1": 10}))
     assert handing_back.file_name("a/b:c?") == "a_b_c_" and handing_back.file_name("..") == "_"
+
+
+def test_a_student_whose_files_show_no_language_is_told_in_the_teachers(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "kim.rar", b"0")
+    handed = handed_in(tmp_path / "class")
+    told = {}
+    for language in sheets.LANGUAGES:
+        students = classroom.grade(handed, tmp_path / "grades.jsonl", roster=[("lee",)], language=language)
+        told[language] = [handing_back.feedback(student) for student in students]
+        assert handing_back.marking_sheet(students, language) and students[1].row(language)["student"] == "kim"
+    assert all(re.search("[가-힣]", text) for text in told["ko"])
+    assert not any(re.search("[가-힣]", text) for text in told["en"])
+    assert "kim.rar" in told["ko"][1]
 
 
 def test_every_question_in_words_has_a_model_answer_and_a_rubric() -> None:

@@ -13,7 +13,7 @@ from helpers import assert_refused, refused, reslab, reslab_here
 from helpers_exercises import solved
 
 from reslab.errors import DamagedError
-from reslab.exercises import checking, child, sheets, telling
+from reslab.exercises import checking, child, noticing, sheets, telling
 from reslab.exercises.confinement import Host
 from reslab.exercises.record import Record
 
@@ -188,6 +188,33 @@ def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path, monke
     assert_refused(again, file, "--dir")
     assert file.read_text(encoding="utf-8") == "mine"
     assert "연습 1" in reslab_here("exercise", "list", "--dir", str(file.parent)).stdout
+
+
+@pytest.mark.parametrize("language", sheets.LANGUAGES)
+def test_a_notebook_may_be_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: sheets.Language
+) -> None:
+    begun = reslab_here("exercise", "start", "01", "--notebook", "--lang", language, "--dir", tmp_path)
+    file = tmp_path / "01_gradient_analysis.ipynb"
+    assert begun.returncode == 0 and begun.stdout.startswith(str(file))
+    assert_refused(reslab_here("exercise", "start", "01", "--dir", tmp_path), file)
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    for task in sheets.read("01", language).tasks.values():
+        assert any(task.title in text and task.task in text and task.words in text for text in texts)
+    seen: list[str] = []
+
+    def checked(python: Path, tasks: object) -> list[object]:
+        seen.append(python.read_text(encoding="utf-8"))
+        return []
+
+    monkeypatch.setattr(checking, "check", checked)
+    assert reslab_here("exercise", "check", "01", "--dir", tmp_path).returncode == 0
+    names: dict[str, object] = {}
+    exec(seen[0], names)
+    assert noticing.asked_in("01") <= names.keys() and noticing.language_of(seen[0]) == language
+    write(file, "{")
+    assert_refused(reslab_here("exercise", "check", "01", "--dir", tmp_path), file)
 
 
 def test_hints_open_one_after_another_and_are_recorded(tmp_path: Path) -> None:
