@@ -39,7 +39,7 @@ def starter(number: str, language: sheets.Language) -> str:
 
 
 def _cell(kind: str, source: str) -> dict[str, Any]:
-    own = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    own: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
     return {"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True)} | own
 
 
