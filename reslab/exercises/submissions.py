@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import MissingError, UnusableError, first_few, worded
+from reslab.errors import MissingError, UnusableError, worded
 from reslab.exercises import notebooks
 from reslab.exercises.noticing import parsed, tasks_of
 from reslab.exercises.remarks import Remark, remark
@@ -129,7 +129,8 @@ def _take(entry: Path, unpacking: Unpacking, only: Sequence[str], handed: Handed
             others.append(name)
     problems = unpacking.problems
     if not answers and not problems:
-        problems = [remark("not-answers", came=first_few(others)) if others else remark("empty")]
+        came = ", ".join([*others[:5], "…"] if len(others) > 5 else others)
+        problems = [remark("not-answers", came=came) if others else remark("empty")]
     handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
 
 
