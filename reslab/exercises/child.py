@@ -20,7 +20,7 @@ from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 import psutil
@@ -36,9 +36,16 @@ HIDDEN = 600.0
 """Seconds of CPU time for all of a teacher's hidden tests with the reference solutions."""
 
 
+class _Source(SourceFileLoader):
+    """Runs a file of whatever suffix, without bytecode: `kim.py` and `kim.txt` would share it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load(path: Path) -> ModuleType:
     """Run a Python file and return it as a module."""
-    loader = SourceFileLoader(path.stem, str(path))  # whatever its suffix is
+    loader = _Source(path.stem, str(path))
     spec = importlib.util.spec_from_loader(path.stem, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

@@ -85,7 +85,7 @@ def feedback(student: Student) -> str:
     if not results:
         lines += ["채점할 답이 없다." if korean else "There were no answers to grade.", ""]
     lines += [f"- {problem.text(student.language)}" for problem in student.problems]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def natural(task: str) -> tuple[int, ...]:

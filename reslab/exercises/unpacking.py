@@ -30,7 +30,7 @@ class Unpacking:
     files: int = FILES
     size: int = EXTRACTED
     problems: list[Remark] = field(default_factory=list)
-    _archives: int = 0
+    _archives: int = field(default=0, init=False)
 
     def found(self, entry: Path, name: str, depth: int = 0) -> Iterator[tuple[str, Path]]:
         """Yield each file of an entry at any depth, with its name; hidden ones are left out."""

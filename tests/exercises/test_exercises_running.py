@@ -139,6 +139,8 @@ def test_a_file_that_cannot_be_loaded_says_why(
 @pytest.mark.parametrize("name", ["HONG.PY", "answers.py.txt", "answers"])
 def test_a_file_is_loaded_whatever_its_suffix(tmp_path: Path, name: str) -> None:
     assert child.load(write(tmp_path / name, "x = 2")).x == 2
+    assert child.load(write((tmp_path / name).with_suffix(".other"), "x = 3")).x == 3
+    assert len([*tmp_path.iterdir()]) == 2  # there is no bytecode
 
 
 @pytest.mark.parametrize("content", ["x = '가'".encode("cp949"), "x = 1".encode("utf-16"), b"# coding: nonsense\n"])
