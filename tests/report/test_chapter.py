@@ -17,6 +17,7 @@ from helpers_commands import check_command
 from reslab import studies
 from reslab.commands.ledger import WORDS, Lang
 from reslab.exercises.checklist import CHECKLIST
+from reslab.exercises.sheets import Language
 from reslab.ledger.claim import SECTIONS
 
 HERE = Path(__file__).parents[2] / "reslab"
@@ -190,14 +191,12 @@ def test_its_commands_are_right(command: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "language"), [(KOREAN, "ko"), (ENGLISH, "en")])
-def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: str) -> None:
-    items = [
-        set(TASK.findall(line))
-        for part in parts(name)
-        for line in part.prose().splitlines()
-        if line.startswith("- [ ] ")
-    ]
-    assert items == [set(item.tasks) for item in CHECKLIST]
+def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: Language) -> None:
+    text = "".join(part.prose() for part in parts(name))
+    listed = re.findall(r"^- \[ \] (.+): (?:과제|task) (.+)$", text, re.MULTILINE)
+    items = [tuple(tasks.split(", ")) for _, tasks in listed]
+    assert [said.replace("**", "") for said, _ in listed] == [item.text[language] for item in CHECKLIST]
+    assert items == [item.tasks for item in CHECKLIST]
     of_section = {part.name: set(TASK.findall(part.last_line())) for part in leaves(name)}
     assert all(set(item.tasks) <= of_section[SECTIONS[item.section][language]] for item in CHECKLIST)
     assert set().union(*of_section.values()) == set().union(*items)
