@@ -235,10 +235,17 @@ def test_the_files_that_it_names_are_there() -> None:
 SNIPPETS = {part.name: part.fences("python") for part in parts(ENGLISH) if part.fences("python")}
 
 
+STEPS = ("STEPS = 200", "STEPS = 1")
+"""The training steps of a snippet, of which a test takes one."""
+
+
 @pytest.mark.parametrize("snippets", SNIPPETS.values(), ids=SNIPPETS)
-def test_its_snippets_run(snippets: list[str]) -> None:
+def test_its_snippets_run(snippets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a section one after another, as they are read."""
+    monkeypatch.chdir(tmp_path)
     known: dict[str, object] = {"__name__": "chapter"}
     with contextlib.redirect_stdout(io.StringIO()):
         for code in snippets:
-            exec(compile(code, "chapter", "exec"), known)
+            exec(compile(code.replace(*STEPS), "chapter", "exec"), known)
+    saved = re.findall(r'savefig\("(.+?)"\)', "".join(snippets))
+    assert all(Path(picture).stat().st_size for picture in saved)
