@@ -16,6 +16,7 @@ from helpers_commands import check_command
 
 from reslab import studies
 from reslab.commands.ledger import WORDS, Lang
+from reslab.exercises import sheets
 from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.sheets import Language
 from reslab.ledger.claim import SECTIONS
@@ -200,6 +201,13 @@ def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language:
     of_section = {part.name: set(TASK.findall(part.last_line())) for part in leaves(name)}
     assert all(set(item.tasks) <= of_section[SECTIONS[item.section][language]] for item in CHECKLIST)
     assert set().union(*of_section.values()) == set().union(*items)
+
+
+@pytest.mark.parametrize(("language", "named"), [("ko", "장의 「([^」]+)」"), ("en", '[Cc]hapter\'s "([^"]+)"')])
+def test_the_sheets_of_exercises_lead_to_its_sections(language: Language, named: str) -> None:
+    read = [text.reading for number in sheets.SHEETS for text in sheets.read(number, language).tasks.values()]
+    found = [title for each in read for title in re.findall(named, each)]
+    assert len(found) > 10 and set(found) <= {title[language] for title in SECTIONS.values()}
 
 
 LINKS = sorted(
