@@ -1,6 +1,4 @@
-"""The chapter's drawings: `python docs/drawings.py` writes each in both languages, with what they show counted on the
-networks.
-"""
+"""The chapter's drawings: `python docs/drawings.py` writes each in both languages, with the networks' own numbers."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -54,11 +52,7 @@ def drawing(title: Words, width: int, height: int, language: str, parts: Iterato
 
 def text(x: float, y: float, said: str, kind: str = "") -> str:
     """Return a text; its kind places it and gives it its colour."""
-    return (
-        f'<text class="{kind}" x="{x:g}" y="{y:g}">{said}</text>'
-        if kind
-        else f'<text x="{x:g}" y="{y:g}">{said}</text>'
-    )
+    return f'<text class="{kind}" x="{x:g}" y="{y:g}">{said}</text>'
 
 
 def box(x: float, y: float, width: float, height: float, kind: str, said: str = "") -> str:
@@ -76,26 +70,21 @@ TWO_NETWORKS = Words(
 )
 
 
+SKIP = Words("스킵 연결", "skip connection")
+
+
 def skip_connections(language: str) -> str:
     """Return the picture of a plain network beside its residual twin."""
     return drawing(TWO_NETWORKS, 640, 230, language, _two_networks(language))
 
 
 def _two_networks(language: str) -> Iterator[str]:
-    layers, plain, residual, skip = (
-        each.of(language)
-        for each in (
-            Words("층들", "layers"),
-            Words("일반 신경망", "plain network"),
-            Words("잔차 신경망", "residual network"),
-            Words("스킵 연결", "skip connection"),
-        )
-    )
-    yield text(12, 24, plain, "h a")
+    layers = Words("층들", "layers").of(language)
+    yield text(12, 24, Words("일반 신경망", "plain network").of(language), "h a")
     yield from (box(100 + 160 * i, 44, 100, 28, "c", layers) for i in range(3))
     yield '<path class="l" d="M40 58 H100 M200 58 H260 M360 58 H420 M520 58 H600"/>'
     yield text(26, 63, "x") + text(614, 63, "y")
-    yield text(12, 112, residual, "h a")
+    yield text(12, 112, Words("잔차 신경망", "residual network").of(language), "h a")
     yield '<path class="s" d="M40 150 H600"/>'
     for i in range(3):
         start = 74 + 172 * i
@@ -103,7 +92,7 @@ def _two_networks(language: str) -> Iterator[str]:
         yield box(start + 14, 180, 90, 28, "c", f"{layers} F{'₁₂₃'[i]}")
         yield f'<circle class="p" cx="{start + 118}" cy="150" r="12"/>' + text(start + 118, 155, "+", "h")
     yield text(26, 155, "x") + text(614, 155, "y")
-    yield text(320, 132, skip, "t")
+    yield text(320, 132, SKIP.of(language), "t")
 
 
 # --- The residual block -----------------------------------------------------------------------------------------------
@@ -114,8 +103,9 @@ TWO_BLOCKS = Words(
     "nothing after it",
 )
 CONVOLUTION = Words("3×3 합성곱", "3×3 convolution")
-ORDERS = {"v1": ("", "BN", "ReLU", "", "BN"), "v2": ("BN", "ReLU", "", "BN", "ReLU", "")}
-"""What a branch does, in its order; a convolution where nothing is said."""
+V1 = Words("사후 활성화 (v1, 2015)", "Post-activation (v1, 2015)"), ("", "BN", "ReLU", "", "BN")
+V2 = Words("사전 활성화 (v2, 2016)", "Pre-activation (v2, 2016)"), ("BN", "ReLU", "", "BN", "ReLU", "")
+"""A block's name, and what its branch does, in its order; a convolution where nothing is said."""
 
 
 def residual_block(language: str) -> str:
@@ -124,12 +114,7 @@ def residual_block(language: str) -> str:
 
 
 def _two_blocks(language: str) -> Iterator[str]:
-    skip = Words("스킵 연결", "skip connection").of(language)
-    v1, v2 = (
-        Words("사후 활성화 (v1, 2015)", "Post-activation (v1, 2015)"),
-        Words("사전 활성화 (v2, 2016)", "Pre-activation (v2, 2016)"),
-    )
-    for x, title, order in ((110, v1, ORDERS["v1"]), (430, v2, ORDERS["v2"])):
+    for x, title, order in ((110, *V1), (430, *V2)):
         yield text(x + 50, 24, title.of(language), "h") + text(x, 52, "x")
         y, above = 88, 58
         for said in order:
@@ -137,7 +122,7 @@ def _two_blocks(language: str) -> Iterator[str]:
             yield box(x - 65, y, 130, 26, "n" if said else "c", said or CONVOLUTION.of(language))
             y, above = y + 35, y + 26
         yield f'<path class="l" d="M{x} {above} V306"/><path class="s" d="M{x} 70 H{x + 105} V318 H{x + 12}"/>'
-        yield text(x + 112, 196, skip, "t a")
+        yield text(x + 112, 196, SKIP.of(language), "t a")
         yield f'<circle class="p" cx="{x}" cy="318" r="12"/>' + text(x, 323, "+", "h")
     yield '<path class="l" d="M110 330 V340 M110 366 V382 M430 330 V382"/>' + box(45, 340, 130, 26, "n", "ReLU")
     yield text(110, 400, "y = ReLU(x + F(x))") + text(430, 400, "y = x + F(x)")
