@@ -35,7 +35,7 @@ def normalise(x: Tensor) -> Tensor:
 
 def with_gradient(function: Callable[..., Any], x: Tensor, *rest: Any) -> dict[str, Any] | OfAnotherKind:
     """Return what the function gives, the gradient at x of a fixed weighted sum of it, and whether x was left as it
-    was; or what it gives, if it is no tensor.
+    was; or what it gives, if it is not a tensor.
     """
     leaf = x.clone().requires_grad_()
     seen = leaf.clone()
