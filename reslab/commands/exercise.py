@@ -240,7 +240,7 @@ def solution(task: str, /, *, dir: Path = HERE, lang: Language | None = None) ->
     sources = [inspect.getsource(part.right) for part in tasks.find(task).parts]
     print("\n\n".join(sources if chosen == "en" else map(_without_docstring, sources)))
     print(f"# {sheets.HEADINGS[chosen]['words']}: {model(task, chosen).text}\n")
-    print(f"# {' '.join(text.reading.split())}")
+    print(f"# {sheets.HEADINGS[chosen]['reading']}: {' '.join(text.reading.split())}")
 
 
 def _without_docstring(source: str) -> str:

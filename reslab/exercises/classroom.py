@@ -4,10 +4,11 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reslab.exercises.checking import check, words
 from reslab.exercises.noticing import alike, language_of, remarks_on
 from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.submissions import Handed, Submission, decoded, key
+from reslab.exercises.telling import WORDS
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
 
@@ -101,7 +103,7 @@ def grade(
     with ExitStack() as stack:
         hosts = [stack.enter_context(confinement.Host()) for _ in range(jobs)]
         extra = hidden_points(hidden, seed, hosts[0]) if hidden is not None else {}
-        graded = _grade(handed.files, details, seed, hosts, hidden, progress)
+        graded = _grade(handed.files, details, seed, hosts, hidden, partial(progress, WORDS[language]["grading"]))
     asked = [task for task in tasks.names() if not only or task in only]
     worth = {task: sheets.task(task, "en").points + sum(extra.get(task, {}).values()) for task in asked}
     # if a class does only one sheet, the other does not count
@@ -206,7 +208,7 @@ def _grade(
     seed: int,
     hosts: Sequence[confinement.Host],
     hidden: Path | None,
-    progress: Progress,
+    progress: Callable[[int, int], object],
 ) -> dict[Submission, list[Result]]:
     """Return the results of every file, graded now or before."""
     tests = _digest(hidden) if hidden is not None else ""
@@ -245,7 +247,7 @@ def _grade(
                     done[record["key"]] = record
                     log.write(json.dumps(record, ensure_ascii=False) + "\n")
                 log.flush()
-                progress("grading", count, len(futures))
+                progress(count, len(futures))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -36,7 +36,7 @@ def write(
     (place / "feedback").mkdir(exist_ok=True)
     for count, student in enumerate(students, 1):
         write_atomically(place / "feedback" / f"{file_name(student.name)}.md", feedback(student))
-        progress("feedback", count, len(students))
+        progress(telling.WORDS[language]["feedback"], count, len(students))
     write_atomically(place / "words.md", marking_sheet(students, language))
     _write_csv(place / "words.csv", list(_marks(students)))
     if "gradescope" in exports:

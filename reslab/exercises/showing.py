@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from reslab.exercises.likeness import OfAnotherKind, Raised
+from reslab.exercises.likeness import OfAnotherKind, Raised, plain
 
 LONGEST = 300
 """The number of characters shown of a value."""
+SHOWN = 4
+"""The number of values shown of a tensor."""
 PASTED = 400
 """The length up to which an input is written out; a longer one is shown as the call that draws it."""
 
@@ -46,31 +48,48 @@ IN_KOREAN: Mapping[Any, str] = {
 """What parts observe, by its name."""
 
 
-def describe(value: Any, names: Mapping[Any, str] = MappingProxyType({})) -> str:
-    """Return an outcome as a short text, or its kind if it cannot be shown; what was observed may have other names."""
+def describe(value: Any, names: Mapping[Any, str] = MappingProxyType({}), beside: Any = None) -> str:
+    """Return an outcome as a short text, or its kind if it cannot be shown; what was observed may have other names. A
+    tensor is shown from where it differs from the one `beside` it.
+    """
     try:
-        return _described(value, names)
+        return _described(value, names, plain(beside))
     except Exception:  # such as an answer's own __repr__
-        return kind_of(value)
+        return kind_of(value) if beside is None else describe(value, names)
 
 
-def _described(value: Any, names: Mapping[Any, str]) -> str:
+def _described(value: Any, names: Mapping[Any, str], beside: Any) -> str:
     if isinstance(value, Raised):
         return f"{value.kind}: {value.message}"
     if isinstance(value, Tensor):
         if value.ndim == 0:
             return f"{value.item():.6g}"
-        first = ", ".join(f"{number:.4g}" for number in value.detach().flatten()[:4].tolist())
-        return f"[{', '.join(map(str, value.shape))}] {first}{', …' if value.numel() > 4 else ''}"
+        start = _first_apart(value, beside)
+        shown = [f"{number:.4g}" for number in value.detach().flatten()[start : start + SHOWN].tolist()]
+        shown = ["…"] * (start > 0) + shown + ["…"] * (start + SHOWN < value.numel())
+        return f"[{', '.join(map(str, value.shape))}] {', '.join(shown)}"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return _shortened(
-            "{" + ", ".join(f"{names.get(key, key)}: {describe(item)}" for key, item in value.items()) + "}"
-        )
+        others = beside if isinstance(beside, dict) else {}
+        items = [f"{names.get(key, key)}: {describe(item, beside=others.get(key))}" for key, item in value.items()]
+        return _shortened("{" + ", ".join(items) + "}")
     if isinstance(value, tuple | list):
-        return _shortened("(" + ", ".join(map(describe, value)) + ")")
+        pairs = zip(value, beside if isinstance(beside, list) else (), strict=False)
+        shown = [describe(item, beside=other) for item, other in pairs]
+        return _shortened("(" + ", ".join([*shown, *map(describe, value[len(shown) :])]) + ")")
     return _shortened(repr(names.get(value, value) if isinstance(value, str) else value))
+
+
+def _first_apart(value: Tensor, beside: Any) -> int:
+    """Return the place of the first number that reads otherwise than the one beside it; 0 if that is among the first
+    shown, or there is none.
+    """
+    if not isinstance(beside, Tensor) or beside.shape != value.shape:
+        return 0
+    pairs = enumerate(zip(value.detach().flatten().tolist(), beside.detach().flatten().tolist(), strict=True))
+    place = next((place for place, (a, b) in pairs if a != b and f"{a:.4g}" != f"{b:.4g}"), 0)
+    return place if place >= SHOWN else 0
 
 
 def _shortened(text: str) -> str:
@@ -78,10 +97,11 @@ def _shortened(text: str) -> str:
 
 
 def described_apart(expected: Any, came: Any, names: Mapping[Any, str] = MappingProxyType({})) -> tuple[str, str]:
-    """Return both as short texts, each with its kind where the kinds differ."""
+    """Return both as short texts, from where they differ, each with its kind where the kinds differ."""
     if isinstance(came, OfAnotherKind):
         return came.wanted, _shortened(f"{kind_of(came.came)} {describe(came.came)}")
-    texts, kinds = (describe(expected, names), describe(came, names)), (kind_of(expected), kind_of(came))
+    texts = describe(expected, names, came), describe(came, names, expected)
+    kinds = kind_of(expected), kind_of(came)
     if isinstance(came, Raised) or kinds[0] == kinds[1]:
         return texts
     return _shortened(f"{kinds[0]} {texts[0]}"), _shortened(f"{kinds[1]} {texts[1]}")

@@ -8,6 +8,8 @@ from reslab.exercises.sheets import Language
 
 WORDS: Mapping[Language, Mapping[str, str]] = {
     "ko": {
+        "grading": "채점",
+        "feedback": "피드백",
         "input": "입력",
         "expected": "기대한 값",
         "came": "나온 값",
@@ -17,6 +19,8 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
         "drawn": "drawn은 여기에 있다: from reslab.exercises.tasks import drawn",
     },
     "en": {
+        "grading": "grading",
+        "feedback": "feedback",
         "input": "input",
         "expected": "expected",
         "came": "came",

@@ -29,7 +29,7 @@ from reslab.exercises.grading import Part, call
 from reslab.exercises.judgement import Judgement
 from reslab.exercises.likeness import Raised, same
 from reslab.exercises.settings import Settings, held
-from reslab.exercises.showing import IN_KOREAN
+from reslab.exercises.showing import IN_KOREAN, described_apart
 
 ALL = tasks.names()
 PARTS = [(name, part) for name in ALL for part in tasks.find(name).parts]
@@ -417,6 +417,20 @@ def test_a_result_in_which_there_is_nothing_to_observe_is_told_by_its_kind(
     assert (found.status, found.expected, found.came, found.line) == ("wrong", *shown, None)
 
 
+def test_tensors_are_shown_from_where_they_differ() -> None:
+    zeros, last = torch.zeros(2, 5), torch.zeros(2, 5)
+    last[1, 3] = 1
+    assert described_apart(zeros, last) == ("[2, 5] …, 0, 0", "[2, 5] …, 1, 0")
+    assert described_apart((zeros, {"output": zeros}), [zeros, {"output": last}]) == (
+        "tuple ([2, 5] 0, 0, 0, 0, …, {output: [2, 5] …, 0, 0})",
+        "list ([2, 5] 0, 0, 0, 0, …, {output: [2, 5] …, 1, 0})",
+    )
+    early = torch.tensor([1.0, 2, 3, 4, 5])
+    assert described_apart(early, -early) == ("[5] 1, 2, 3, 4, …", "[5] -1, -2, -3, -4, …")
+    assert described_apart(early, early.to("meta"))[0] == "[5] 1, 2, 3, 4, …"
+    assert described_apart(early, early[:4]) == ("[5] 1, 2, 3, 4, …", "[4] 1, 2, 3, 4")
+
+
 OBSERVED = [each for _, each in PARTS if each.observe is not call and each.name not in LONG]
 
 
@@ -477,6 +491,8 @@ def test_what_is_right_of_several_items_keeps_its_points() -> None:
         ("1.9", "linear-axis", 7),
         ("1.9", "counted-from-one", 7),
         ("1.9", "logarithms-drawn", 0),
+        pytest.param("1.10", "left-evaluating", 5, marks=pytest.mark.slow),
+        pytest.param("1.10", "squared", 0, marks=pytest.mark.slow),
     ],
 )
 def test_what_is_right_beside_a_right_first_item_keeps_its_points(task: str, mistake: str, points: int) -> None:

@@ -239,6 +239,9 @@ def test_hints_open_one_after_another_and_are_recorded(tmp_path: Path) -> None:
     assert (record["hints"], record["solutions"]) == ({"1.3": 3}, ["1.3"])
     korean = reslab_here("exercise", "solution", "1.3", "--lang", "ko", "--dir", str(tmp_path)).stdout
     assert '"""' in shown and '"""' not in korean  # the docstring is in English
+    for text, language in zip((korean, shown), sheets.LANGUAGES, strict=True):
+        reading = sheets.task("1.3", language).reading
+        assert text.splitlines()[-1] == f"# {sheets.HEADINGS[language]['reading']}: {' '.join(reading.split())}"
     assert "mean, var = running_mean, running_var" in korean
 
 

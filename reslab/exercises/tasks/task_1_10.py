@@ -9,7 +9,8 @@ from torch import Generator, Tensor, nn
 
 import reslab
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, normal
+from reslab.exercises.inputs import Cases, after_the_first, normal
+from reslab.exercises.likeness import OfAnotherKind
 from reslab.residual import preserve
 
 
@@ -64,12 +65,12 @@ def _dissected(answer: Callable[[], Any]) -> str:
 
 
 def _networks(generator: Generator) -> Cases:
-    for family in ("cifar_resnet", "cifar_preresnet"):
+    for family, training in (("cifar_resnet", True), ("cifar_preresnet", False)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(10_000, (), generator=generator)))
             network = reslab.build(family, depth=8, num_classes=10, in_channels=1).double()
         images = normal(generator, 6, 1, 6, 6) * torch.arange(1, 7)[:, None, None, None]
-        yield network.train(), images
+        yield network.train(training), images
 
 
 def _shares(
@@ -81,22 +82,27 @@ def _shares(
     together: bool = False,
     evaluate: bool = True,
     root: bool = True,
+    mode_left: bool | None = None,
 ) -> dict[str, float]:
     """The shares with a way to go wrong for every option."""
     with preserve(network), torch.no_grad():
-        stream = reslab.view(network.eval(), images).run(images) if evaluate else _in_training(network, images)
+        stream = reslab.view(network.eval() if evaluate else network, images).run(images)
         found = {}
         for name, block in stream.items():
             below = block.sum if of_the_sum else block.shortcut
             norm = torch.Tensor.norm if together else _norms
             found[name] = float(((norm(block.branch) / norm(below)) ** (power if root else 2 * power)).mean())
+    if mode_left is not None:
+        network.train(mode_left)
     return found
 
 
-def _in_training(network: nn.Module, images: Tensor) -> Any:
-    gated = reslab.view(network, images)
-    network.train()
-    return gated.run(images)
+def _measured(answer: Callable[..., Any], network: nn.Module, images: Tensor) -> dict[str, Any] | OfAnotherKind:
+    training = network.training
+    shares = answer(network, images)
+    if not isinstance(shares, dict):
+        return OfAnotherKind("dict[str, float]", shares)
+    return {"values": shares, "mode kept": network.training == training}
 
 
 TASK = Task(
@@ -125,7 +131,12 @@ TASK = Task(
                 "whole-batch": partial(_shares, together=True),
                 "training-mode": partial(_shares, evaluate=False),
                 "squared": partial(_shares, root=False),
+                "left-evaluating": partial(_shares, mode_left=False),
+                "left-training": partial(_shares, mode_left=True),
             },
+            observe=_measured,
+            shares=(5, 2),  # the shares, the mode kept
+            items=after_the_first,
         ),
     ],
     loads=(

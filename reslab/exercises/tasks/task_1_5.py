@@ -1,6 +1,7 @@
 """Task 1.5: gradient norms over depth, and the rate a block."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,26 +137,29 @@ def _networks(generator: Generator) -> Cases:
         yield name, batchnorm, (8, 14), images[chosen], labels[chosen], seed
 
 
-def _ignoring_batchnorm(name: str, batchnorm: bool, *rest: Any) -> float:
-    return measured_rate(name, True, *rest)
-
-
-def _a_layer(name: str, batchnorm: bool, *rest: Any) -> float:
-    return float(measured_rate(name, batchnorm, *rest) ** 0.5)
-
-
-def _seeded_once(name: str, batchnorm: bool, depths: Sequence[int], images: Tensor, labels: Tensor, seed: int) -> float:
-    torch.manual_seed(seed)
-    ratios = []
+def _measured(
+    name: str,
+    batchnorm: bool,
+    depths: Sequence[int],
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
+    *,
+    seeded_once: bool = False,
+    removing: bool = True,
+    layers: bool = False,
+    towards_the_end: bool = False,
+) -> float:
+    """The measured rate with a way to go wrong for every option."""
+    ratios: list[float] = []
     for depth in depths:
+        if not (seeded_once and ratios):
+            torch.manual_seed(seed)
         network = reslab.build(name, depth=depth, num_classes=10, in_channels=1)
-        network = network if batchnorm else without_batchnorm(network)
+        network = without_batchnorm(network) if removing and not batchnorm else network
         ratios.append(gradient_flow(network.train(), images, labels).first_over_last)
-    return rate([(depth - 2) // 2 for depth in depths], ratios)
-
-
-def _towards_the_end(*arguments: Any) -> float:
-    return 1 / measured_rate(*arguments)
+    factor = rate([depth - 2 if layers else (depth - 2) // 2 for depth in depths], ratios)
+    return 1 / factor if towards_the_end else factor
 
 
 TASK = Task(
@@ -193,10 +197,10 @@ TASK = Task(
             points=5,
             cases=_networks,
             mistakes={
-                "batchnorm-left-in": _ignoring_batchnorm,
-                "a-layer-not-a-block": _a_layer,
-                "seeded-once": _seeded_once,
-                "upside-down": _towards_the_end,
+                "batchnorm-left-in": partial(_measured, removing=False),
+                "a-layer-not-a-block": partial(_measured, layers=True),
+                "seeded-once": partial(_measured, seeded_once=True),
+                "upside-down": partial(_measured, towards_the_end=True),
             },
             tolerance=1e-3,
         ),
