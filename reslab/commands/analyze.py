@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab.analysis.declared import Analysis, analyses
 from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, Seed, app
+from reslab.commands.korean import COMPLETED
 from reslab.errors import (
     ExistsError,
     MismatchError,
@@ -150,15 +151,32 @@ def analyze(
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 
+def _known() -> list[Analysis]:
+    """Return the analyses, each once."""
+    return list(dict.fromkeys(analyses().values()))
+
+
 def _listed(text: str) -> str:
     """Return a docstring with the analyses in it."""
-    known = dict.fromkeys(analyses().values())
-    lines = [f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}. {each.needed}" for each in known]
-    *others, last = [each.name for each in known if each.trained]
+    lines = [
+        f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}. {each.needed}" for each in _known()
+    ]
+    *others, last = [each.name for each in _known() if each.trained]
     return text.replace("ANALYSES", "\n    ".join(lines)).replace("TRAINED", f"{', '.join(others)} and {last}")
 
 
+def _listed_in_korean(text: str) -> str:
+    """Return the Korean text with the analyses in it."""
+    lines = []
+    for each in _known():
+        shows, needs = each.in_korean()
+        lines.append(f"- {each.name}{f' (또는 {each.alias})' if each.alias else ''}: {shows}. 필요한 것: {needs}.")
+    trained = ", ".join(each.name for each in _known() if each.trained)
+    return text.replace("ANALYSES", "\n".join(lines)).replace("TRAINED", trained)
+
+
 analyze.__doc__ = _listed(analyze.__doc__ or "")
+COMPLETED["analyze"] = _listed_in_korean
 
 
 @dataclass(frozen=True)
@@ -221,7 +239,7 @@ def analyze_model(
             f"neither: {', '.join(_without_labels())}"
         )
     if other is not None and "other" not in known:
-        both = [each.name for each in dict.fromkeys(analyses().values()) if "other" in each.parameters]
+        both = [each.name for each in _known() if "other" in each.parameters]
         raise MismatchError(f"{name} takes one network; --other is for {', '.join(both)}")
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     torch.manual_seed(seed)
@@ -320,8 +338,7 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 def _without_labels() -> list[str]:
     """Return the analyses of networks that need no labels."""
-    known = dict.fromkeys(analyses().values())
-    return [each.name for each in known if "network" in each.parameters and "labels" not in each.parameters]
+    return [each.name for each in _known() if "network" in each.parameters and "labels" not in each.parameters]
 
 
 def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any]) -> Found:

@@ -188,7 +188,7 @@ def executor_of(
             return local(workers)
 
 
-def help_with_settings(name: str) -> str:
+def help_with_settings(name: str, language: typed.Language) -> str:
     """Return the settings of a study with their defaults and meanings, its own last; nothing if there is none of this
     name.
     """
@@ -199,10 +199,11 @@ def help_with_settings(name: str) -> str:
     chosen = studies.find(name)
     config = chosen.configure("default", {})
     lines = [
-        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words[typed.language()]}"
+        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words[language]}"
         for key, words in chosen.text.settings.items()
     ]
-    return "\n".join([f"Settings of {name}, with their defaults:", *lines])
+    head = {"ko": f"{name}의 설정과 기본값:", "en": f"Settings of {name}, with their defaults:"}[language]
+    return "\n".join([head, *lines])
 
 
 MORE["study"] = help_with_settings
