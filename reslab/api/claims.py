@@ -89,7 +89,7 @@ def of_directories(
         UserError: if a record cannot be read, or decided again.
     """
     records = [read_study(directory) for directory in directories]
-    sets = seed_sets([_again(record, margins or {}) for record in records] if decide else records)
+    sets = seed_sets([_again(record, margins or {}) for record in records] if decide else records, shipped().ran())
     known = current(sets, shipped().claims)
     return evidence([replace(claim, margin=(margins or {}).get(claim.id, claim.margin)) for claim in known], sets)
 

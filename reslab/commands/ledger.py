@@ -27,6 +27,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "The chapter says",
         "source": "Source",
         "paper": "The paper's effect: {:+g}.",
+        "why": "The margin",
         "how": "Not measured in its current form: reslab study {}",
         "pooled": "pooled, {} seeds of {} set{} (fixed effect)",
         "between": "{}; that all sets have one mean: p = {:.2g}",
@@ -67,6 +68,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "chapter": "이 장의 말",
         "source": "출처",
         "paper": "논문의 효과: {:+g}.",
+        "why": "기준의 까닭",
         "how": "지금의 주장으로는 아직 재지 않았다: reslab study {}",
         "pooled": "시드 {}개, 묶음 {}개를 합침(고정 효과)",
         "between": "{}. 묶음들의 평균이 모두 같은가: p = {:.2g}",
@@ -190,6 +192,8 @@ def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool
             text.append(_sets(known, scale, lang) + "\n", "dim")
     if pool and claim.kind == "statistical":
         text.append("".join(f"{line}\n" for line in _pooling(known, words, lang)), "dim")
+    if claim.margin_why:
+        text.append(f"{words['why']}: {claim.margin_why[lang]}\n", "dim")
     text.append(f"{words['source']}: {claim.source}\n", "dim")
     return text
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from reslab.ledger.registration import Registration
 
 
+RECORDS = (Path("results"), Path("runs"))
+"""Where studies' records are kept: those of a clone of the lab, and one's own."""
+
+
 @app.command
 def register(
     name: str,
@@ -36,7 +40,8 @@ def register(
     name
         The study.
     seeds
-        The seeds, first and one past the last: 300:310. None may occur in a known record of the study's claims.
+        The seeds, first and one past the last: 300:310. None may occur in a record of the study's claims: in the
+        bundled ledger, below results or runs, or in --known.
     looks
         Numbers of seeds after which claims are decided, each with an equal share of the error rate: 5,10 (default:
         once, at the end).
@@ -52,7 +57,8 @@ def register(
     """
     from reslab import studies
     from reslab.experiment.study import code_of
-    from reslab.ledger.registration import GUARDS, Registration, registered, seen
+    from reslab.ledger.registration import GUARDS, Registration, ran, registered, seen
+    from reslab.ledger.shipped import shipped
     from reslab.ledger.verdict import ERROR_RATE
 
     study = studies.find(name)
@@ -62,7 +68,8 @@ def register(
     claims = [claim for claim in study.claims if claim.kind == "statistical"]
     if not claims:
         raise MismatchError(f"study {name} has no statistical claim, so there is nothing to register")
-    if again := sorted(seen(claims, config.data, known_records(known)).intersection(chosen)):
+    shown = [*map(ran, known_records(known)), *shipped().ran()]
+    if again := sorted(seen(claims, config.data, shown).intersection(chosen)):
         raise WrongValueError(
             f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims; choose seeds that "
             "nobody has run"
@@ -117,7 +124,7 @@ def _folder() -> Path:
 
 
 def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
-    """Return the records below these directories, and below `results` if it exists.
+    """Return the records below these directories, and below `results` and `runs` if they exist.
 
     Raises:
         UserError: if a directory does not exist.
@@ -127,7 +134,7 @@ def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
     for directory in directories:
         if not directory.is_dir():
             raise MissingError(f"--known {directory}: no such directory; give a directory with records")
-    found = {path.parent.resolve() for root in (Path("results"), *directories) for path in root.rglob("study.json")}
+    found = {path.parent.resolve() for root in (*RECORDS, *directories) for path in root.rglob("study.json")}
     return [read_study(path) for path in sorted(found)]
 
 

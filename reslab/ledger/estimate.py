@@ -72,8 +72,7 @@ class Estimate:
         """Return the two-sided p-value of "a typical run's effect equals the threshold": the largest of those of the
         mean, of the median as far from the threshold as it is, and, where differences are doubtful, of the sign test.
         """
-        over = self.effect > threshold
-        distance = min((middle - threshold) * (1 if over else -1) for middle in (self.effect, self.median)) - self.off
+        distance = self._distance(threshold)
         if distance <= self.rounding:
             return 1.0
         student = float(2 * special.stdtr(self.df, -distance / self.error)) if self.error else 0.0
@@ -83,24 +82,35 @@ class Estimate:
         """Return the two-sided p-value of the exact sign test: how many of the differences are past the threshold, on
         the effect's side, beyond what they may be off.
         """
-        way = 1 if self.effect > threshold else -1
-        past = int(((self.differences - threshold) * way > self.off + self.rounding).sum())
-        n = len(self.differences)
+        past, n = self._past(threshold), len(self.differences)
         return min(1.0, 2 * float(special.bdtrc(past - 1, n, 0.5))) if past else 1.0
+
+    def _distance(self, threshold: float) -> float:
+        """Return how far both the mean and the median are past the threshold, on the mean's side."""
+        way = 1 if self.effect > threshold else -1
+        return min((middle - threshold) * way for middle in (self.effect, self.median)) - self.off
+
+    def _past(self, threshold: float) -> int:
+        """Return how many differences are past the threshold, on the mean's side, beyond what they may be off."""
+        way = 1 if self.effect > threshold else -1
+        return int(((self.differences - threshold) * way > self.off + self.rounding).sum())
 
     def seeds_needed(self, threshold: float, share: float) -> int | None:
         """Return how many seeds on each side would decide with a power of 80 %, if the effect and spread were those of
         these seeds, at this error rate; None where none would, as the effect lies on the threshold.
 
-        The power is that of the two-sided t test (noncentral t); where the sign test has a say there are at least as
-        many seeds as it needs.
+        The power is that of the two-sided t test (noncentral t), and where the sign test has a say, also of that, with
+        the share of these differences that are past the threshold.
         """
-        distance = abs(self.effect - threshold) - self.off
-        if distance <= self.rounding or (self.median > threshold) != (self.effect > threshold):
+        distance = self._distance(threshold)
+        if distance <= self.rounding:
             return None
+        past = self._past(threshold) / max(1, len(self.differences))
         least = max(3, self.n + 1, math.ceil(1 + math.log2(1 / share)) if self.doubtful else 0)
 
         def decides(n: int) -> bool:
+            if self.doubtful and len(self.differences) and sign_power(n, past, share) < POWER:
+                return False
             if not self.error:
                 return True
             df = self.df_per_seed * (n - 1)
@@ -160,6 +170,13 @@ def estimate(comparison: Comparison) -> Estimate:
         differences=np.ldexp(differences, unit),
         df_per_seed=df_per_seed,
     )
+
+
+def sign_power(n: int, past: float, share: float) -> float:
+    """Return the power of the two-sided sign test of n differences, each past the threshold with this probability."""
+    counts = np.arange(n // 2, n + 1)
+    enough = counts[2 * special.bdtrc(counts - 1, n, 0.5) <= share]
+    return float(special.bdtrc(enough[0] - 1, n, past)) if len(enough) else 0.0
 
 
 def skewness(values: Array) -> float:

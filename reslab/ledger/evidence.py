@@ -7,22 +7,31 @@ one. A set that ran before the claim was revised does not count for the current 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from reslab.ledger.again import claim_of
 from reslab.ledger.claim import Claim
+from reslab.ledger.comparison import TRAINED
 from reslab.ledger.estimate import MOST_SEEDS
 from reslab.ledger.pooling import LEAST_DATA_SETS, Pooled, RandomEffects, pool, random_effects
 from reslab.ledger.record import LARGEST, Part, Reason, Record, Value, Verdict
-from reslab.ledger.registration import SEEDS, exploratory, seeds_of
+from reslab.ledger.registration import SEEDS, Ran, exploratory, ran, seeds_of
 from reslab.ledger.verdict import cite
 
 WRITTEN_ON = range(5)
 """The seeds on which claims were written, whose evidence is exploratory."""
 
+UNGUARDED = {"successors.compound-scaling-beats-width": ("efficientnet-compound", "efficientnet-wider")}
+"""Claims of which version 0.1 asked only one side whether it was trained, with the groups of both. A set in which one
+was not is exploratory.
+"""
+
 MACHINE = ("threads", "device")
 """Settings about where a study runs, not about what it measures."""
+
+WORDS = ("section", "statement", "source", "unit", "rate", "corrects", "margin_why", "published", "same_as")
+"""The parts of a claim that decide nothing, and may be put better without another revision."""
 
 Standing = Literal["registered", "repeated", "exploratory"]
 """Registered before its seeds were run; from version 0.1, which had no registrations, on seeds unseen when the claim
@@ -80,6 +89,13 @@ class SeedSet:
         names = ("revision", "kind", *(("direction", "margin") if claim.kind == "statistical" else ()))
         return all(getattr(self.verdict, name) == getattr(claim, name) for name in names)
 
+    def in_the_words_of(self, claim: Claim) -> "SeedSet":
+        """Return this set with the claim's current words if it is about the current revision, and itself otherwise."""
+        if not self.of(claim):
+            return self
+        words = {name: getattr(claim, name) for name in WORDS}
+        return replace(self, verdict=self.verdict.model_copy(update=words))
+
 
 def origin_of(record: Record) -> Origin:
     """Return the origin of a record's verdicts."""
@@ -97,22 +113,30 @@ def origin_of(record: Record) -> Origin:
     )
 
 
-def seed_sets(records: Sequence[Record], known: Sequence[Record] | None = None) -> list[SeedSet]:
-    """Return each record's evidence for each of its claims, given all known records, by default these."""
+def seed_sets(records: Sequence[Record], known: Sequence[Ran] = ()) -> list[SeedSet]:
+    """Return each record's evidence for each of its claims, given what these records and others have shown."""
+    shown = [*map(ran, records), *known]
     return [
-        _seed_set(record, origin, verdict, records if known is None else known)
+        _seed_set(record, origin, verdict, shown)
         for record in records
         if (origin := origin_of(record))
         for verdict in record.claims
     ]
 
 
-def _seed_set(record: Record, origin: Origin, verdict: Verdict, known: Sequence[Record]) -> SeedSet:
+def _seed_set(record: Record, origin: Origin, verdict: Verdict, known: Sequence[Ran]) -> SeedSet:
     why = exploratory(record, verdict, known) if verdict.kind == "statistical" else None
     if why is None:
         return SeedSet(origin, verdict, "registered")
     unseen = origin.earlier and not set(origin.seeds) & set(WRITTEN_ON)
-    return SeedSet(origin, verdict, "repeated" if unseen else "exploratory", why)
+    counts = unseen and not _untrained(record, verdict)
+    return SeedSet(origin, verdict, "repeated" if counts else "exploratory", why)
+
+
+def _untrained(record: Record, verdict: Verdict) -> bool:
+    """Return whether a claim of `UNGUARDED` compares a network that was not trained."""
+    errors = [trial.result.train_error for trial in record.trials if trial.group in UNGUARDED.get(verdict.id, ())]
+    return any(error is None or not error <= TRAINED for error in errors)
 
 
 # --- Of one claim -----------------------------------------------------------------------------------------------------
@@ -181,12 +205,12 @@ class Evidence:
 def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]:
     """Return the evidence for each of these claims, in order; evidence for other claims is ignored."""
     now = {claim.id: claim for claim in claims if claim.kind != "cited"}
+    sets = [one.in_the_words_of(now[one.verdict.id]) for one in sets if one.verdict.id in now]
     groups: dict[tuple[str, int], dict[str, list[SeedSet]]] = {}
     scales: dict[str, list[Origin]] = {}
     for one in sets:
-        if one.verdict.id in now:
-            group = one.origin.study, _scale(one.origin, scales.setdefault(one.origin.study, []))
-            groups.setdefault(group, {}).setdefault(one.verdict.id, []).append(one)
+        group = one.origin.study, _scale(one.origin, scales.setdefault(one.origin.study, []))
+        groups.setdefault(group, {}).setdefault(one.verdict.id, []).append(one)
     known: dict[str, list[AtScale]] = {}
     for members in groups.values():
         for id, found in _at_scale(now, members).items():
@@ -310,8 +334,10 @@ class Risk(NamedTuple):
 
 
 def risk(known: Sequence[Evidence]) -> Risk:
-    """Return the overall error of the ledger, with each headline at its share of the error rate; claims decided by the
-    same numbers count as one test.
+    """Return the overall error of the ledger; claims decided by the same numbers count as one test.
+
+    Where every effect is on its margin, Holm's procedure decides first at the level of the simultaneous intervals, and
+    rarely goes on.
     """
     shares = {each.claim.id: share for each in known if (share := _share(each.headline)) is not None}
     own = [shares[each.claim.id] for each in known if each.claim.id in shares and each.claim.same_as not in shares]
@@ -319,7 +345,5 @@ def risk(known: Sequence[Evidence]) -> Risk:
 
 
 def _share(verdict: Verdict | None) -> float | None:
-    """Return a verdict's share of the error rate; version 0.1 stored it as the interval's level."""
-    if verdict is None or verdict.interval is None:
-        return None
-    return verdict.share if verdict.share is not None or verdict.level is None else 1 - verdict.level
+    """Return a verdict's part of the error rate: that of its interval."""
+    return None if verdict is None or verdict.interval is None or verdict.level is None else 1 - verdict.level

@@ -6,8 +6,9 @@ that departs from it, is *exploratory*; `exploratory` returns the reason.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Annotated, Literal
+import math
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -83,21 +84,35 @@ def seeds_of(record: Record) -> set[int]:
     return {*named, *(trial.seed for trial in record.trials if trial.seed is not None)}
 
 
-def seen(claims: Sequence[Claim | Verdict], data: Value | list[Value], known: Sequence[Record]) -> set[int]:
-    """Return the seeds of records with the current revision of any of these claims, on this data set."""
-    ours = {(claim.id, claim.revision) for claim in claims if claim.kind == "statistical"}
-    return {
-        seed
-        for record in known
-        if record.config.get("data") == data and ours & {(claim.id, claim.revision) for claim in record.claims}
-        for seed in seeds_of(record)
-    }
+class Ran(NamedTuple):
+    """What a record has shown to whoever writes or registers claims: their ids, whatever their revision, and the seeds
+    and data set on which they were measured; and the SHA-256 and the date of its registration, if it has one.
+    """
+
+    claims: frozenset[str]
+    data: Value | list[Value]
+    seeds: frozenset[int]
+    registered: str | None = None
+    date: str = ""
 
 
-def exploratory(record: Record, claim: Verdict, known: Sequence[Record] = ()) -> Reason | None:
+def ran(record: Record) -> Ran:
+    """Return what a record has shown."""
+    ids = frozenset(claim.id for claim in record.claims)
+    date = str((record.registration or {}).get("date", ""))
+    return Ran(ids, record.config.get("data"), frozenset(seeds_of(record)), record.registered, date)
+
+
+def seen(claims: Sequence[Claim | Verdict], data: Value | list[Value], known: Iterable[Ran]) -> set[int]:
+    """Return the seeds on which any of these claims was measured, on this data set."""
+    ours = {claim.id for claim in claims if claim.kind == "statistical"}
+    return {seed for one in known if one.data == data and ours & one.claims for seed in one.seeds}
+
+
+def exploratory(record: Record, claim: Verdict, known: Iterable[Ran] = ()) -> Reason | None:
     """Return why a record's evidence for a statistical claim is exploratory; None if it is registered.
 
-    An earlier record is one of `known` that was registered earlier, or comes from a version without registrations.
+    What is not registered counts as earlier, as a record does not say when it was made.
     """
     if record.registration is None:
         return Reason(code="unregistered")
@@ -107,23 +122,20 @@ def exploratory(record: Record, claim: Verdict, known: Sequence[Record] = ()) ->
         return Reason(code="registration-changed")
     if given.sha256() != record.registered:
         return Reason(code="registration-changed")
-    if differing := sorted(part for part in given.code if given.code[part] != record.code.get(part)):
-        return Reason(code="other-code", values={"parts": [*differing]})
+    if not given.code or given.code != record.code:
+        parts = sorted(part for part, _ in given.code.items() ^ record.code.items())
+        return Reason(code="other-code", values={"parts": [*dict.fromkeys(parts)]})
     if registered(claim) not in given.claims:
         return Reason(code="other-claim")
     settings = {name: value for name, value in record.config.items() if name not in SEEDS}
     if settings != {name: value for name, value in given.config.items() if name not in SEEDS}:
         return Reason(code="other-settings")
-    ran = seeds_of(record)
-    if given.study != record.study or not any(ran == set(given.seeds[:look]) for look in given.looks):
+    if not math.isclose(record.error_rate, given.share):
+        return Reason(code="other-settings")
+    seeds = seeds_of(record)
+    if given.study != record.study or not any(seeds == set(given.seeds[:look]) for look in given.looks):
         return Reason(code="other-seeds")
-    earlier = [other for other in known if other is not record and _earlier(other, given)]
-    if again := sorted(ran & seen([claim], record.config.get("data"), earlier)):
+    earlier = [one for one in known if one.registered != record.registered and one.date <= given.date]
+    if again := sorted(seeds & seen([claim], record.config.get("data"), earlier)):
         return Reason(code="seen-seeds", values={"seeds": [*again]})
     return None
-
-
-def _earlier(record: Record, than: Registration) -> bool:
-    if record.registration is None:
-        return not record.code  # which version 3 knows
-    return str(record.registration.get("date", "")) < than.date

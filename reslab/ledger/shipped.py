@@ -14,6 +14,7 @@ from typing import Any
 from reslab.ledger.claim import Claim, Text
 from reslab.ledger.evidence import Evidence, Origin, SeedSet, evidence
 from reslab.ledger.record import Part, Reason, Verdict
+from reslab.ledger.registration import Ran
 from reslab.ledger.verdict import undecided
 
 FILE = Path(__file__).with_name("ledger.json")
@@ -37,6 +38,20 @@ class Ledger:
     def evidence(self) -> list[Evidence]:
         """Return the evidence for each claim."""
         return evidence(self.claims, self.sets)
+
+    def ran(self) -> list[Ran]:
+        """Return what its records have shown."""
+        groups = groupby(self.sets, key=lambda one: one.origin)
+        return [
+            Ran(
+                frozenset(one.verdict.id for one in sets),
+                origin.config.get("data"),
+                frozenset(origin.seeds),
+                origin.registered,
+                origin.date,
+            )
+            for origin, sets in groups
+        ]
 
     def text(self) -> str:
         """Return the content of the ledger's file, in which verdicts do not repeat their claims."""

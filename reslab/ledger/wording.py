@@ -109,10 +109,14 @@ def needed(verdict: Verdict) -> Words:
 
 
 def failed(verdict: Verdict) -> Words:
-    """Return how many runs of each group did not train; empty if all did."""
+    """Return how many runs of the groups did not train, with a bound of the rate; empty if that was not counted."""
+    if not verdict.failed:
+        return ""
     some = {name: found for name, found in verdict.failed.items() if found.failed}
     if not some:
-        return ""
+        least = min(verdict.failed.values(), key=lambda found: found.of)
+        said = {"of": least.of, "bound": f"{100 * least.bound:.0f}"}
+        return _text({language: form.format(**said) for language, form in phrases()["none_failed"].items()})
     one = phrases()["failed"]
     return _text(
         {

@@ -121,7 +121,7 @@ def _found(directories: Sequence[Path]) -> tuple[list[StudyRecord], list[SeedSet
     if not directories:
         return [], list(shipped().sets)
     studies = [read_directory(directory) for directory in directories]
-    own = seed_sets([study.record for study in studies])
+    own = seed_sets([study.record for study in studies], shipped().ran())
     names, held = {study.record.study for study in studies}, [(one.origin, one.verdict.id) for one in own]
     others = [one for one in shipped().sets if one.origin.study in names and (one.origin, one.verdict.id) not in held]
     return studies, [*others, *own]

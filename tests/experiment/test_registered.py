@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from reslab import studies
 from reslab.experiment.study import code_of
 from reslab.files import read_json
 from reslab.ledger.record import Record
-from reslab.ledger.registration import Registration, exploratory
+from reslab.ledger.registration import Registration, exploratory, ran
 from reslab.ledger.wording import phrases
 from reslab.report.records import read_study
 
@@ -48,7 +49,7 @@ def file(place: Path) -> Path:
 
 def standing(record: Record, known: tuple[Record, ...] = ()) -> set[str | None]:
     """Return the codes of why the record's statistical claims are exploratory."""
-    reasons = [exploratory(record, claim, known) for claim in record.claims if claim.kind == "statistical"]
+    reasons = [exploratory(record, claim, map(ran, known)) for claim in record.claims if claim.kind == "statistical"]
     assert all(reason is None or reason.code in phrases()["exploratory"] for reason in reasons)
     return {reason and reason.code for reason in reasons}
 
@@ -85,6 +86,7 @@ def test_a_record_carries_its_registration_and_is_no_longer_exploratory(record: 
         ({"registered": "0" * 64}, "registration-changed"),
         ({"code": {"trains": "0", "measures": "0", "decides": "0"}}, "other-code"),
         ({"code": {}}, "other-code"),
+        ({"error_rate": 0.05}, "other-settings"),  # and not that of one of two looks
         ({"config": {"epochs": 2}}, "other-settings"),
         ({"config": {"first_seed": 901}}, "other-seeds"),
         ({"config": {"seeds": 5}}, "other-seeds"),
@@ -114,13 +116,17 @@ def test_another_claim_than_the_registered_is_exploratory(change: dict[str, Any]
 def test_seeds_of_an_earlier_record_are_seen(record: Record) -> None:
     before = record.model_copy(update={"registration": None, "registered": None, "code": {}})
     assert standing(record, (record, before)) == {"seen-seeds"}
-    later = record.model_copy(update={"registration": None, "registered": None})  # which version 3 wrote
-    elsewhere = before.model_copy(update={"config": {**before.config, "data": "cifar10"}})
+    assert record.registration is not None and record.registered is not None
+    undated = record.model_copy(update={"registration": None, "registered": None})  # it may have been before
+    assert standing(record, (undated,)) == {"seen-seeds"}
     claims = [claim.model_copy(update={"revision": claim.revision + 1}) for claim in before.claims]
-    assert standing(record, (later, elsewhere, before.model_copy(update={"claims": claims}))) == {None}
-    assert record.registration is not None
-    earlier = record.model_copy(update={"registration": {**record.registration, "date": "2001-01-01"}})
-    assert standing(record, (earlier,)) == {"seen-seeds"}
+    assert standing(record, (before.model_copy(update={"claims": claims}),)) == {"seen-seeds"}  # whatever was claimed
+    elsewhere = before.model_copy(update={"config": {**before.config, "data": "cifar10"}})
+    others = before.model_copy(update={"claims": []})
+    assert standing(record, (record, elsewhere, others)) == {None}
+    for date, code in (("2001-01-01", "seen-seeds"), (record.registration["date"], "seen-seeds"), ("9999", None)):
+        other = {"registered": "1" * 64, "registration": {**record.registration, "date": date}}
+        assert standing(record, (record.model_copy(update=other),)) == {code}, date
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
@@ -138,6 +144,17 @@ def test_seeds_that_a_record_has_are_refused(place: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "r.json").exists()
     assert reslab_here(*words, "--seeds", "904:907").returncode == 0
     assert_refused(reslab_here("register", "shortcuts", "--seeds", "1:9", "--known", tmp_path / "none"), "none")
+
+
+def test_seeds_of_the_bundled_ledger_and_of_ones_own_runs_are_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory of one's own, where `reslab study` writes into runs/."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "run", tmp_path / "runs" / "shortcuts", ignore=shutil.ignore_patterns("trials"))
+    for seeds, first in (("0:5", 0), ("104:107", 104), ("901:904", 901)):
+        assert_refused(reslab_here("register", "shortcuts", "--seeds", seeds), first)
+    assert reslab_here("register", "shortcuts", "--seeds", "904:907").returncode == 0
 
 
 @pytest.mark.parametrize("seeds", ["300", "300:", "300:302", "310:300", "a:b", ":5", "0:5000", "-1:9"])

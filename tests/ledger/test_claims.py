@@ -165,6 +165,8 @@ def test_failed_runs_are_counted_with_the_exact_bound_of_their_rate() -> None:
     (verdict,) = decide([comparison])
     assert verdict.failed == found and decide_again([verdict], {}) == [verdict]
     assert failed(verdict) != "" and "2" in failed(verdict)["en"] and "resnet" not in failed(verdict)["en"]
+    none = failed(verdict.model_copy(update={"failed": {"resnet": found["resnet"]}}))
+    assert "0 of 5" in none["en"] and "45 %" in none["en"] and failed(verdict.model_copy(update={"failed": {}})) == ""
 
 
 def test_what_was_read_off_a_grid_may_be_off_by_a_step_in_all_seeds_alike() -> None:
@@ -275,6 +277,27 @@ def test_as_many_seeds_as_are_said_would_decide(paired: bool, share: float) -> N
     assert below < 0.8 <= enough
     (verdict,) = decide([comparison], share)
     assert verdict.needed == n
+
+
+def test_where_signs_disagree_as_many_seeds_as_the_sign_test_needs_too() -> None:
+    """Of ten differences without outliers but one, nine are past the margin; the tenth asks for the sign test."""
+    values = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98, 1.0, 1.03, -0.4]
+    share = 0.00625
+    found = estimate(Comparison(claim("higher", 0.2), dict(enumerate(values)), dict.fromkeys(range(10), 0.0)))
+    n = found.seeds_needed(0.2, share)
+    assert found.doubtful and n is not None and n > 11
+
+    def power(m: int) -> float:
+        critical = next(k for k in range(m + 1) if stats.binomtest(k, m).pvalue <= share and k > m / 2)
+        return float(stats.binom.sf(critical - 1, m, 0.9))
+
+    assert power(n) >= 0.8 > power(n - 1)
+
+
+def test_the_nearer_of_mean_and_median_decides_how_many_seeds_are_needed() -> None:
+    far = [5.0, 5.2, 4.9, 5.1, 0.31, 0.32, 0.3, 0.29, 0.31, 0.33]
+    near = estimate(Comparison(claim("higher", 0.3), dict(enumerate(far)), dict.fromkeys(range(10), 0.0)))
+    assert near.median < near.effect and (near.seeds_needed(0.3, 0.05) or 10_000) > 100
 
 
 def test_no_number_of_seeds_decides_where_the_effect_lies_on_the_margin() -> None:

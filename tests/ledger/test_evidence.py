@@ -12,7 +12,7 @@ from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check
 from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
 from reslab.ledger.pooling import RandomEffects
-from reslab.ledger.record import Reason, Record, Verdict
+from reslab.ledger.record import Outcome, Reason, Record, Verdict
 from reslab.ledger.verdict import check
 
 WRITTEN = a_record(range(5), earlier=True)
@@ -53,6 +53,21 @@ def test_what_ran_before_the_claim_changed_says_nothing_of_it(change: dict[str, 
     found = known(REPEATED, claims=(replace(CLEAR, **change), NEAR))
     assert found.headline is None and len(found.scales[0].sets) == 1 and found.standing is None
     assert known(claims=CLAIMS).scales == ()
+
+
+def test_what_is_known_of_a_claim_is_told_in_its_current_words() -> None:
+    current = replace(CLEAR, statement={"ko": "나", "en": "b"}, source="there", published=None)
+    found = known(REGISTERED, claims=(current, NEAR)).headline
+    assert found is not None and found.effect == REGISTERED.claims[0].effect
+    assert (found.statement["en"], found.source, found.published) == ("b", "there", None)
+    revised = known(REPEATED, claims=(replace(current, revision=2), NEAR)).scales[0].sets
+    assert [one.verdict.source for one in revised] == ["here"]
+
+
+def test_seeds_that_were_seen_without_registration_are_not_registered_later() -> None:
+    looked = a_record(range(300, 310))
+    for records in ((looked, REGISTERED), (REGISTERED, looked)):
+        assert known(*records).standing == "exploratory"
 
 
 def test_no_seed_counts_twice() -> None:
@@ -142,8 +157,18 @@ def test_the_ledgers_risk_counts_each_test_once() -> None:
     again = a_record(range(300, 310), (same,), date="2026-01-01")
     found = evidence([*CLAIMS, same], seed_sets([REGISTERED, again.model_copy(update={"study": "other"})]))
     assert [one.headline is not None for one in found] == [True] * 3
-    shares = [one.share for one in REGISTERED.claims]
-    assert risk(found) == (2, pytest.approx(sum(shares)), pytest.approx(1 - (1 - shares[0]) * (1 - shares[1])))
+    # of the two claims' common 5 %, each has half, though Holm's procedure left all of it for the first
+    assert [one.share for one in REGISTERED.claims] == [0.05, 0.025]
+    assert risk(found) == (2, pytest.approx(0.05), pytest.approx(1 - 0.975**2))
     of_0_1 = evidence(CLAIMS, seed_sets([WRITTEN]))
     assert risk(of_0_1).expected == pytest.approx(sum(1 - (one.level or 0) for one in WRITTEN.claims))
     assert risk([]) == (0, 0, 0)
+
+
+def test_a_set_of_version_0_1_whose_network_was_not_trained_is_exploratory() -> None:
+    claim = replace(CLEAR, id="successors.compound-scaling-beats-width")
+    for error, standing in ((0.19, "repeated"), (0.21, "exploratory"), (None, "exploratory")):
+        record = a_record(range(100, 105), (claim,), earlier=True)
+        outcome = Outcome(train_error=error)
+        trials = [one.model_copy(update={"group": "efficientnet-wider", "result": outcome}) for one in record.trials]
+        assert known(record.model_copy(update={"trials": trials}), claims=(claim,)).standing == standing

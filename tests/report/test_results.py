@@ -1,5 +1,6 @@
 """The results that come with the lab: they are the ledger's, and the READMEs quote them rightly."""
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from reslab.files import Json, read_json
 from reslab.ledger.again import agreement
 from reslab.ledger.claim import Words
 from reslab.ledger.record import Record
+from reslab.ledger.registration import exploratory, ran
 from reslab.ledger.wording import reason
 from reslab.networks import zoo
 from reslab.report.records import read_study, summary_rows
@@ -20,6 +22,7 @@ from reslab.speedrun import race
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "results" / "studies").glob("*/study.json"))
 OTHER_SEEDS = sorted((ROOT / "results" / "seeds").glob("*/*/study.json"))
+REGISTERED = sorted((ROOT / "results" / "registered").glob("*/study.json"))
 LOG = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "log").glob("2*.md")))
 RACES = sorted((ROOT / "results" / "speedrun").glob("*.json"))
 
@@ -52,6 +55,16 @@ def test_a_result_for_other_seeds_is_the_default_study_with_those(path: Path) ->
     assert [(claim.id, claim.margin) for claim in record.claims] == [
         (claim.id, claim.margin) for claim in default.claims
     ]
+
+
+@pytest.mark.parametrize("path", REGISTERED, ids=lambda path: path.parent.name)
+def test_a_registered_result_is_that_of_a_registration_which_is_there(path: Path) -> None:
+    record = read_study(path.parent)
+    files = [file.read_bytes() for file in (ROOT / "results" / "registrations").glob(f"{record.study}-*.json")]
+    assert record.registered in {hashlib.sha256(file).hexdigest() for file in files}
+    known = [ran(read_study(path.parent)) for path in (*RESULTS, *OTHER_SEEDS, *REGISTERED)]
+    why = {claim.id: exploratory(record, claim, known) for claim in record.claims if claim.kind == "statistical"}
+    assert why and not any(why.values())
 
 
 @pytest.mark.parametrize(
