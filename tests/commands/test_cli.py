@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+from cyclopts import CycloptsError
 from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up
 from helpers_help import SNAPSHOTS, commands, help_of_all
 from helpers_help import words as words_of
@@ -18,8 +19,9 @@ from reslab import errors
 from reslab.cli import main
 from reslab.commands.app import app
 from reslab.commands.korean import texts, translated
+from reslab.commands.misuse import misuse
 from reslab.commands.typed import Language, value, words
-from reslab.errors import FailedError, UnknownNameError
+from reslab.errors import FailedError, UnknownNameError, worded
 from reslab.networks import zoo
 
 
@@ -72,10 +74,10 @@ def named_in(text: str) -> set[str]:
 
 
 def test_messages_take_the_same_values_in_both_languages() -> None:
-    """But for what a near name is, which only English says: Korean says all that there are."""
+    """But for what a near name is, in whose place Korean may say all that there are."""
     for name, said in tomllib.loads(Path(errors.__file__).with_suffix(".toml").read_text(encoding="utf-8")).items():
         english, korean = ({field for _, field, _, _ in Formatter().parse(said[key]) if field} for key in ("en", "ko"))
-        assert english - {"near"} == korean - {"known"}, name
+        assert english - {"near"} == korean - {"near", "known"}, name
 
 
 @pytest.mark.parametrize("language", SNAPSHOTS)
@@ -143,6 +145,38 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     done = reslab_here(*arguments)
     assert_refused(done, *values)
     assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        (["modles"], ["'modles'", "'models'"]),
+        (["exercise", "strat"], ["'exercise strat'", "'start'"]),
+        (["claims", "--sectio", "gradient"], ["claims", "--sectio", "'--section'"]),
+        (["doctor", "now"], ["'now'", "reslab doctor --help"]),
+        (["exercise", "start"], ["SHEET", "reslab exercise start --help"]),
+        (["train", "resnet20", "--depth"], ["--depth", "reslab train --help"]),
+        (["train", "resnet20", "--seed", "1", "--seed", "2"], ["--seed"]),
+        (["train", "resnet20", "--seed", "one"], ["--seed", "'one'"]),
+        (["train", "resnet20", "--device", "gpu"], ["--device", "'gpu'", "auto, cpu, cuda, mps"]),
+        (["train", "resnet20", "--threads", "1025"], ["--threads", 1, 1024, 1025]),
+        (["speedrun", "--epochs", "-0.5"], ["--epochs", 0, -0.5]),
+        (["study", "\ud800"], ["'\\ud800'"]),
+    ],
+)
+def test_what_cannot_be_read_of_a_command_line_is_told_in_both_languages(
+    arguments: list[str], values: list[object], language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", {"en": "C.UTF-8", "ko": "ko_KR.UTF-8"}[language])
+    done = reslab_here(*arguments)
+    assert_refused(done, *values)
+    assert hangul(done.stderr) == (language == "ko")
+
+
+def test_what_cyclopts_refuses_is_told_in_both_languages_whatever_it_is() -> None:
+    told = misuse(CycloptsError(msg="odd", command_chain=("train",)))
+    assert str(told) == "odd" and "reslab train --help" in str(told.korean)
 
 
 @pytest.mark.slow  # 15 s
@@ -295,5 +329,20 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reslab.executors.run_trials", interrupted)
-    done = reslab_here("train", "resnet20", "--out", tmp_path)
-    assert done.returncode == 130 and "finished work is kept" in done.stderr
+    for system, korean in (("C.UTF-8", False), ("ko_KR.UTF-8", True)):
+        monkeypatch.setenv("LC_ALL", system)
+        done = reslab_here("train", "resnet20", "--out", tmp_path)
+        (line,) = done.stderr.split("\n")[-2:-1]
+        assert done.returncode == 130 and line == worded("stopped").said_in("ko" if korean else "en")
+
+
+def test_a_missing_package_is_told_in_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError(name="plotly")
+
+    monkeypatch.setattr("reslab.networks.catalogue.known", lacking)
+    for system, korean in (("C.UTF-8", False), ("ko_KR.UTF-8", True)):
+        monkeypatch.setenv("LC_ALL", system)
+        done = reslab_here("models")
+        assert_refused(done, "plotly", "pip install 'reslab[lab]'")
+        assert hangul(done.stderr) == korean
