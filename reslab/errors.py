@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Words(NamedTuple):
+class Wording(NamedTuple):
     """What is said in both languages."""
 
     english: str
@@ -104,16 +104,16 @@ def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
         raise kind(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
 
 
-def worded(name: str, /, **values: Any) -> Words:
-    """Return a message of errors.toml with these values filled in, of which `Words` are said in each language."""
+def worded(name: str, /, **values: Any) -> Wording:
+    """Return a message of errors.toml with these values filled in, of which `Wording` are said in each language."""
     words = _messages()[name]
     english, korean = (
         words[language].format(
-            **{key: value.said_in(language) if isinstance(value, Words) else value for key, value in values.items()}
+            **{key: value.said_in(language) if isinstance(value, Wording) else value for key, value in values.items()}
         )
         for language in ("en", "ko")
     )
-    return Words(english, korean)
+    return Wording(english, korean)
 
 
 @cache
@@ -134,7 +134,7 @@ def explained(error: Exception, language: str = "en") -> str | None:
     return words.said_in(language) if words is not None else None
 
 
-def _explained(error: Exception) -> Words | None:
+def _explained(error: Exception) -> Wording | None:
     match error:
         case FileNotFoundError(filename=None):
             return worded("directory-gone", reason=error.strerror)
@@ -157,13 +157,18 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return suggested(name, known).english
 
 
-def suggested(name: str, known: Iterable[str]) -> Words:
+def suggested(name: str, known: Iterable[str]) -> Wording:
     """Return what `suggest` does in both languages, to follow what was wrong."""
     known = list(known)
     if near := get_close_matches(name, known, n=1, cutoff=0.6):
-        return Words(f"; did you mean {near[0]!r}?", f". 비슷한 것: {near[0]!r}")
+        return meant(repr(near[0]))
     names = ", ".join(known)
-    return Words(f"; known: {names}", f". 있는 것: {names}")
+    return Wording(f"; known: {names}", f". 있는 것: {names}")
+
+
+def meant(name: str) -> Wording:
+    """Return the question whether this was meant, to follow what was wrong."""
+    return Wording(f"; did you mean {name}?", f". 비슷한 것: {name}")
 
 
 def first_few(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from reslab.data import Dataset, canonical, load_data
-from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggested, worded
 from reslab.files import one_line, sha256, write_atomically
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
@@ -100,11 +100,11 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
         UserError: if there is no such recipe or setting, or a value is not allowed.
     """
     if name not in RECIPES:
-        raise UnknownNameError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+        raise UnknownNameError(*worded("no-recipe", name=name, near=suggested(name, RECIPES)))
     values = recipe_for(data, name).model_dump()
     for key, value in settings.items():
         if key not in Recipe.model_fields:
-            raise UnknownNameError(f"a recipe has no setting {key!r}{suggest(key, Recipe.model_fields)}")
+            raise UnknownNameError(*worded("no-recipe-setting", key=key, near=suggested(key, Recipe.model_fields)))
         values[key] = value
         if key in ("epochs", "iterations"):
             values["iterations" if key == "epochs" else "epochs"] = None

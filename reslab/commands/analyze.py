@@ -21,7 +21,8 @@ from reslab.errors import (
     UnknownNameError,
     UserError,
     WrongValueError,
-    suggest,
+    suggested,
+    worded,
 )
 from reslab.progress import Progress, display, short, silent
 
@@ -219,20 +220,20 @@ def analyze_model(
     from reslab.networks.sources import HUGGING_FACE
 
     if name not in analyses():
-        raise UnknownNameError(f"no analysis {name!r}{suggest(name, analyses())}")
+        raise UnknownNameError(*worded("no-analysis", name=name, near=suggested(name, analyses())))
     analysis = analyses()[name]
     function = analysis.load()
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
     with_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
     if images is not None and images < 1:
-        raise WrongValueError(f"--images must be at least 1, got {images}")
+        raise WrongValueError(*worded("too-few-asked-for", images=images))
     if "network" not in known:
         if model is not None or others:
-            raise MismatchError(f"{name} takes no network: reslab analyze {name}")
+            raise MismatchError(*worded("takes-no-network", name=name))
         return _found(name, analysis, function(**settings), {})
     if model is None:
-        raise MissingError(f"name a network: reslab analyze {name} resnet20")
+        raise MissingError(*worded("no-network-named", name=name))
     if asked is not None and asked.head == "none" and "labels" in known:
         raise MismatchError(
             f"{name} needs labels and a classifier, which --head none removes; these analyses need "
@@ -281,7 +282,7 @@ def places(name: str, model: str | None, directory: Path) -> list[Path]:
     paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
     for path in paths:
         if path.exists():
-            raise ExistsError(f"{path} exists and is not overwritten; give another --out")
+            raise ExistsError(*worded("exists", path=path))
     return paths
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.ledger import print_ledger
-from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggest, suggested, worded
 
 if TYPE_CHECKING:
     from reslab.files import Json
@@ -76,7 +76,7 @@ def claims(
             "--decide-again"
         )
     if section is not None and section not in SECTIONS:
-        raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
+        raise UnknownNameError(*worded("no-section", name=section, near=suggested(section, SECTIONS)))
     places = tables.places(csv, parquet)
     known = shipped().evidence()
     if directories:

@@ -20,23 +20,23 @@ from reslab.errors import (
     MissingError,
     UnknownNameError,
     UserError,
-    Words,
+    Wording,
     WrongValueError,
     suggested,
     worded,
 )
 
-KINDS: dict[object, Words] = {
-    int: Words("a whole number", "정수"),
-    float: Words("a number", "수"),
-    bool: Words("true or false", "true 또는 false"),
+KINDS: dict[object, Wording] = {
+    int: Wording("a whole number", "정수"),
+    float: Wording("a number", "수"),
+    bool: Wording("true or false", "true 또는 false"),
 }
 """What an option of a type expects."""
 BOUNDS = {
-    "gte": Words("at least {}", "{} 이상"),
-    "gt": Words("more than {}", "{} 초과"),
-    "lte": Words("at most {}", "{} 이하"),
-    "lt": Words("less than {}", "{} 미만"),
+    "gte": Wording("at least {}", "{} 이상"),
+    "gt": Wording("more than {}", "{} 초과"),
+    "lte": Wording("at most {}", "{} 이하"),
+    "lt": Wording("less than {}", "{} 미만"),
 }
 """What an option expects by the fields of its `Number`."""
 
@@ -75,23 +75,23 @@ def _name(argument: Argument) -> str:
     return argument.name if argument.name.startswith("--") else argument.name.upper()
 
 
-def _expected(kind: object) -> Words:
+def _expected(kind: object) -> Wording:
     """Return what an option of a type expects."""
     if get_origin(kind) is not Literal:
-        return KINDS.get(kind, Words(str(kind), str(kind)))
+        return KINDS.get(kind, Wording(str(kind), str(kind)))
     choices = ", ".join(map(str, get_args(kind)))
-    return Words(f"one of {choices}", f"{choices} 중 하나")
+    return Wording(f"one of {choices}", f"{choices} 중 하나")
 
 
-def _bounds(argument: Argument) -> Words | None:
+def _bounds(argument: Argument) -> Wording | None:
     """Return the range that an option's value must be in; None if it has none."""
     validators = argument.parameter.validator
     ranges = [each for each in validators if isinstance(each, Number)] if isinstance(validators, tuple) else []
     limits = [
-        Words(words.english.format(limit), words.korean.format(limit))
+        Wording(words.english.format(limit), words.korean.format(limit))
         for each in ranges
         for key, words in BOUNDS.items()
         if (limit := getattr(each, key)) is not None
     ]
     english, korean = " and ".join(each.english for each in limits), " ".join(each.korean for each in limits)
-    return Words(english, korean) if limits else None
+    return Wording(english, korean) if limits else None

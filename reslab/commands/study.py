@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from reslab.commands import printing, typed
 from reslab.commands.app import MORE, Flag, Log, app
 from reslab.commands.ledger import print_claims
-from reslab.errors import MismatchError, MissingError, WrongValueError
+from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def study(
     from reslab.training.logs import logging
 
     if (name is None) == (from_ is None):
-        raise MissingError("name a study, or give the file of your own: reslab study --from my_study.py")
+        raise MissingError(*worded("no-study-named"))
     asked = studies.names() if name == "all" else [from_ or name or ""]
     chosen = list(map(question_of, asked))
     names = [each.name for each in chosen]

@@ -16,7 +16,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from reslab.errors import DamagedError, MissingError, UnusableError, UserError, WrongValueError, first_few
+from reslab.errors import (
+    DamagedError,
+    MissingError,
+    UnusableError,
+    UserError,
+    Wording,
+    WrongValueError,
+    first_few,
+    worded,
+)
 from reslab.weights.numpyfiles import read_hdf5, read_pickle
 
 State = dict[str, Tensor]
@@ -70,7 +79,7 @@ def read(path: Path) -> Content:
     except SafetensorError:
         content, unread = _content(path)
     except Exception as error:  # damaged bytes make the readers raise any exception
-        raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
+        raise DamagedError(*worded("damaged-safetensors", path=path, reason=error)) from error
     sets = dict(_sets(content, (), set()))
     if not sets:
         raise WrongValueError(
@@ -89,17 +98,15 @@ def _regular(path: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # the latter of names that no file has
-        raise MissingError(f"no file {path}") from error
+        raise MissingError(*worded("no-file", path=path)) from error
     if stat.S_ISDIR(mode):
         inside = [path / name for name in IN_A_DIRECTORY if (path / name).is_file()]
         if not inside:
-            raise MissingError(
-                f"{path} is a directory without {' or '.join(IN_A_DIRECTORY)}; give a weights file, or the directory "
-                "of a finished run"
-            )
+            names = Wording(" or ".join(IN_A_DIRECTORY), ", ".join(IN_A_DIRECTORY))
+            raise MissingError(*worded("directory-without-weights", path=path, names=names))
         return inside[0]
     if not stat.S_ISREG(mode):
-        raise WrongValueError(f"{path} is not a regular file; expected a weights file")
+        raise WrongValueError(*worded("not-a-regular-file", path=path))
     return path
 
 
@@ -205,11 +212,9 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     """Return why a file of torch.save cannot be read."""
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
     if not isinstance(error, pickle.UnpicklingError) or not named:
-        return DamagedError(f"{path} is damaged or not a weights file; expected safetensors or a saved state dict")
-    return WrongValueError(
-        f"{path} holds more than tensors, so reading it could run code: {first_few(list(dict.fromkeys(named)))}; save "
-        "only the tensors, with torch.save(network.state_dict(), FILE)"
-    )
+        return DamagedError(*worded("damaged-weights", path=path))
+    names = first_few(list(dict.fromkeys(named)))
+    return WrongValueError(*worded("more-than-tensors", path=path, names=names))
 
 
 def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
@@ -229,7 +234,7 @@ def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
     if start[2:].startswith(OLD_MAGIC):
         return None
     if not start:
-        raise DamagedError(f"{path} is empty; expected safetensors or a saved state dict")
+        raise DamagedError(*worded("empty-weights", path=path))
     what = next((what for magic, what in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
     if what is None:
         raise DamagedError(f"{path} is not a readable weights file; expected safetensors or a saved state dict")
