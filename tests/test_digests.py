@@ -19,6 +19,7 @@ APART = {
     "reslab",
     "reslab.importing",  # a user's own files
     "reslab.lazily",
+    "reslab.cache",
     "reslab.digests",
     "reslab.errors",
     "reslab.executors",  # where trials run

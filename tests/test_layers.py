@@ -21,6 +21,7 @@ RUNNING = {"training", "executors", "networks", "data", "files", "runs"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
+    "cache": set(),
     "state": set(),
     "processes": set(),
     "lazily": set(),
@@ -62,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"shapes", "digests", "experiment", "studies", "ledger", "report", "analysis", "weights", *RUNNING},
     "__init__": set(),  # its stub says where its names are
 }
-LEAVES = {"errors", "progress", "state", "processes", "lazily", "importing"}
+LEAVES = {"errors", "progress", "cache", "state", "processes", "lazily", "importing"}
 # outside packages that some layers must not know, and the layers that may
 RESERVED = {
     "lightning_fabric": {"training"},

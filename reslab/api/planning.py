@@ -132,7 +132,7 @@ def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, op
 
 def _written(word: str, model: str, options: Mapping[str, Any]) -> Path:
     """Return published weights as a file in reslab's format."""
-    from reslab.data.places import user_cache
+    from reslab.cache import user_cache
 
     network, metadata, told = pretrained(model, word, options)
     content = to_bytes(network, model, told, metadata["preprocessing"])

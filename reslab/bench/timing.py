@@ -4,12 +4,12 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
 
 from reslab.progress import Progress, each
+from reslab.training.speed import processor
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,9 @@ def side_by_side(
 def machine() -> dict[str, str | int]:
     """Return a description of the machine."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "system": platform.platform(),
     }
-
-
-def _processor() -> str:
-    """Return the name of the CPU, or at least its architecture."""
-    told = Path("/proc/cpuinfo")  # Linux's
-    if told.is_file():
-        for line in told.read_text(encoding="utf-8").splitlines():
-            what, _, name = line.partition(":")
-            if what.strip() == "model name":
-                return name.strip()
-    return platform.processor() or platform.machine()

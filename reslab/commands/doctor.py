@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
-from reslab.errors import MissingError
+from reslab.errors import MismatchError, MissingError
 from reslab.files import write_atomically
 from reslab.progress import display
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
 
 @app.command
-def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = False) -> int:
+def doctor(*, speed: Flag = False, networks: Flag = False, out: Path | None = None, json: Flag = False) -> int:
     """Describe this machine and check its arithmetic against the lab's references. Exit code 1 if a check fails.
 
     Parameters
     ----------
+    speed
+        Instead, measure for half a minute what this machine does fastest (precision, layout of images, threads, what
+        becomes of freed memory), and keep it: `--precision auto` and the speedrun then choose by it.
     networks
         Instead, view every network of torchvision, timm and Hugging Face that can be built without a download, and list
         its blocks. This takes hours. With --out, an interrupted run leaves a page that says what is missing, and the
@@ -38,6 +42,10 @@ def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = Fals
     json
         Print the findings as JSON.
     """
+    if speed and (networks or out is not None):
+        raise MismatchError("--speed measures this machine alone; give it without --networks and --out")
+    if speed:
+        return _speed(json)
     if networks:
         return _networks(out, json)
     if out is not None:
@@ -50,6 +58,35 @@ def doctor(*, networks: Flag = False, out: Path | None = None, json: Flag = Fals
     if json:
         printing.print_json([asdict(finding) for finding in findings])
     return 1 if any(finding.fine is False for finding in findings) else 0
+
+
+def _speed(json: bool) -> int:
+    """Measure what this machine does fastest, keep it, and print it with what `auto` now stands for."""
+    from reslab.bench.choices import BATCH, measure
+    from reslab.bench.timing import machine
+    from reslab.commands.bench import print_bench
+    from reslab.training import speed
+    from reslab.training.devices import best_device, best_precision
+
+    device = best_device()
+    with display(quiet=json) as progress:
+        found = measure(device, progress=progress)
+    freed = {name: median(seconds) for name, seconds in found.freed_memory.items()}
+    file = speed.keep(device, found.seconds(), freed)
+    chosen = best_precision(device)
+    times = {
+        f"seconds of a training step of resnet20, {BATCH} images": {
+            f"{what} {name}": timing.median
+            for what, timings in (("precision", found.precision), ("layout", found.layout), ("threads", found.threads))
+            for name, timing in timings.items()
+        }
+        | {f"freed memory {name}": seconds for name, seconds in freed.items()},
+        "precision auto": f"{chosen.value}: {chosen.why}",
+        "kept": str(file),
+    }
+    figures = {"machine": machine() | {"device": device}, **times}
+    printing.print_json(figures) if json else print_bench(figures)
+    return 0
 
 
 def _networks(out: Path | None, json: bool) -> int:
@@ -108,7 +145,7 @@ def examine() -> Iterator[Finding]:
     """Yield findings about this machine, the quick ones first."""
     import torch
 
-    from reslab.data.places import user_cache
+    from reslab.cache import user_cache
     from reslab.training.devices import best_device, best_precision
 
     stated = _stated()
@@ -227,7 +264,7 @@ def _shipped(what: str) -> Finding:
 
 
 def _writable() -> bool:
-    from reslab.data.places import user_cache
+    from reslab.cache import user_cache
 
     try:
         user_cache().mkdir(parents=True, exist_ok=True)

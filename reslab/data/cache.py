@@ -21,9 +21,9 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
+from reslab.cache import user_cache
 from reslab.data.decoding import MOST_PIXELS, decode, header, left_out, undecodable
 from reslab.data.images import Images, Ragged, Statistics, measure
-from reslab.data.places import user_cache
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
 from reslab.progress import Progress
 

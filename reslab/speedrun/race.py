@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import isfinite, log
+from math import inf, isfinite, log
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -33,6 +33,7 @@ from reslab.runs import Run
 from reslab.speedrun import airbench
 from reslab.speedrun import network as speedrun
 from reslab.speedrun.sprint import Batches, Pixels, SprintConfig
+from reslab.training import speed
 from reslab.training.devices import fabric_here, keep_freed_memory, threads
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import generator
@@ -99,7 +100,9 @@ def _outcome(connection: Connection, place: Run, label: str, progress: Progress)
 @following_parent
 def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
     """Run in the process of one sprint."""
-    keep_freed_memory()
+    measured = speed.kept("cpu")
+    if measured is None or measured.freed_memory.get("kept", 0.0) <= measured.freed_memory.get("given back", inf):
+        keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
     try:
         outcome = sprint(config, place)

@@ -15,6 +15,7 @@ import torch
 
 from reslab.errors import MismatchError, UnusableError, worded
 from reslab.processes import end, following_parent
+from reslab.training import speed
 
 # it imports torch's compiler, which takes seconds and is only needed for training
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "is_main_process",
     "keep_freed_memory",
     "launch",
+    "native_precision",
 ]
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -80,8 +82,24 @@ def best_device() -> Device:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+FASTER = 0.95
+"""Half precision is chosen if a step takes at most this share of float32's time."""
+
+
 def best_precision(device: Device) -> Choice:
-    """Return the fastest precision that the device supports natively, and the reason."""
+    """Return the fastest precision, and the reason: measured by `reslab doctor --speed`, or else what is native."""
+    measured = speed.kept(device)
+    if measured is None or "32" not in measured.precision:
+        return native_precision(device)
+    fastest = min(measured.precision, key=measured.precision.__getitem__)
+    share = measured.precision[fastest] / measured.precision["32"]
+    chosen: Precision = fastest if share <= FASTER else "32"
+    times = ", ".join(f"{name} {1000 * seconds:.3g}" for name, seconds in sorted(measured.precision.items()))
+    return Choice(chosen, f"measured on {measured.date}, milliseconds a training step: {times}")
+
+
+def native_precision(device: Device) -> Choice:
+    """Return the half precision that the device supports natively, or float32, and the reason."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bf16", "this GPU multiplies bfloat16")

@@ -1,0 +1,20 @@
+"""The user's cache directory."""
+
+import os
+import sys
+from pathlib import Path
+
+from reslab.errors import MissingError
+
+
+def user_cache() -> Path:
+    """Return this user's cache directory for reslab: under XDG_CACHE_HOME, LOCALAPPDATA (Windows) or ~/.cache.
+
+    Raises:
+        UserError: if none of them is set and the user has no home.
+    """
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    try:
+        return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
+    except RuntimeError as error:
+        raise MissingError(f"this user has no home directory; set {variable} to a directory") from error

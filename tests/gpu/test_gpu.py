@@ -1,0 +1,148 @@
+"""What is promised on the CPU, on a GPU: `pytest -m gpu`, in some minutes; skipped where there is none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import tiny_trial
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from reslab.analysis.jacobian import jacobian
+from reslab.analysis.paths import path_spectrum
+from reslab.analysis.removal import remove_each
+from reslab.data import load_data
+from reslab.executors import run_trial
+from reslab.networks import zoo
+from reslab.residual import view
+from reslab.runs import Run
+from reslab.speedrun import race
+from reslab.speedrun.sprint import SprintConfig
+from reslab.training import loop
+from reslab.training.devices import Precision, native_precision
+from reslab.training.loop import Trainer, TrialConfig
+
+DEVICE = "cuda"
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+
+NETWORKS = ["resnet20", "preresnet20", "resnet50", "cifar_densenet", "torchvision/resnet18", "regnet_y_400mf"]
+
+
+def network_and_images(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a network of this name with running statistics of its own, images and labels, on the CPU."""
+    torch.manual_seed(0)
+    network = zoo.build(name).train()
+    with torch.no_grad():
+        network(torch.randn(8, 3, 64, 64))
+    return network.to(dtype).eval(), torch.randn(4, 3, 32, 32, dtype=dtype), torch.randint(10, (4,))
+
+
+def moved(network: nn.Module, *tensors: Tensor) -> tuple[Any, ...]:
+    return network.to(DEVICE), *(tensor.to(DEVICE) for tensor in tensors)
+
+
+# --- Analyses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_view_is_the_network_bit_for_bit(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    network, images = moved(*network_and_images(name, dtype)[:2])
+    gated = view(network, images[:2])
+    with torch.no_grad():
+        assert torch.equal(gated(images), network(images))
+        gates = torch.ones(len(gated), device=DEVICE)
+        assert torch.equal(gated(images, gates), network(images))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "preresnet20", "torchvision/resnet18"])
+def test_analyses_are_those_of_the_cpu(name: str) -> None:
+    here = network_and_images(name)
+    expected = path_spectrum(*here)
+    errors = remove_each(*here)
+    network, images, labels = moved(*here)
+    found = path_spectrum(network, images, labels)
+    assert torch.allclose(found.norm.cpu(), expected.norm, rtol=1e-8)
+    assert torch.equal(remove_each(network, images, labels).without.cpu(), errors.without)
+
+
+def test_jacobians_are_those_of_the_cpu() -> None:
+    network, images, _ = network_and_images("preresnet20")
+    expected = jacobian(network, images[:1], ["layer1.0", "layer3.2"]).to_frame()
+    network, images = moved(network, images)
+    found = jacobian(network, images[:1], ["layer1.0", "layer3.2"]).to_frame()
+    numbers = expected.select_dtypes("number").columns
+    assert ((found[numbers] - expected[numbers]).abs() <= 1e-5 * expected[numbers].abs() + 1e-9).all().all()
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    pass
+
+
+def trial(precision: Precision, epochs: int = 3) -> TrialConfig:
+    return tiny_trial(epochs=epochs).model_copy(update={"device": DEVICE, "precision": precision})
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16", "16"])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float16 with the state of the loss's scaler."""
+    if precision == "bf16" and native_precision("cuda").value != "bf16":
+        pytest.skip("this GPU does not multiply bfloat16")
+    config = trial(precision)
+    whole = run_trial(config, tmp_path / "whole")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    iterate = Trainer.iterate
+
+    def until_7(self: Trainer, index: Tensor) -> None:
+        if self.step == 7:
+            raise StoppedError
+        iterate(self, index)
+
+    monkeypatch.setattr(Trainer, "iterate", until_7)
+    with pytest.raises(StoppedError):
+        run_trial(config, tmp_path / "broken")
+    monkeypatch.setattr(Trainer, "iterate", iterate)
+    resumed = run_trial(config, tmp_path / "broken")
+    weights = [load_file(Run(tmp_path / place, config).weights) for place in ("whole", "broken")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert resumed["train_error"] == whole["train_error"] < 0.5  # where nine in ten is chance
+
+
+def test_a_step_is_that_of_the_cpu(tmp_path: Path) -> None:
+    """One step in float32, up to the order of sums."""
+    data = load_data("digits")
+    found = []
+    for device in ("cpu", DEVICE):
+        config = tiny_trial(epochs=None, iterations=1, augment=False).model_copy(update={"device": device})
+        run_trial(config, tmp_path / device)
+        found.append(load_file(Run(tmp_path / device, config).weights))
+    assert data.labels is not None
+    for name, tensor in found[0].items():
+        assert torch.allclose(tensor.float(), found[1][name].float(), rtol=1e-3, atol=1e-4), name
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_processes_train_as_one_network(tmp_path: Path) -> None:
+    result = run_trial(trial("32").model_copy(update={"devices": 2}), tmp_path)
+    assert result["status"] == "finished" and result["train_error"] < 0.5
+
+
+@pytest.mark.parametrize("contender", list(race.CONTENDERS))
+def test_the_speedruns_contenders_learn(contender: str, tmp_path: Path) -> None:
+    precision: Any = "32" if native_precision("cuda").value == "16" else native_precision("cuda").value
+    config = SprintConfig(
+        contender=contender, data="digits", part="test", epochs=2, seed=0, threads=1, device=DEVICE, precision=precision
+    )
+    place = Run(tmp_path, config)
+    place.create()
+    result = race.sprint(config, place)
+    assert result["status"] == "finished" and result["accuracy"] > 0.7
+    assert result["machine"]["device"] == race.device_name(torch.device(DEVICE))
