@@ -166,6 +166,11 @@ def suggested(name: str, known: Iterable[str]) -> Wording:
     return Wording(f"; known: {names}", f". 있는 것: {names}")
 
 
+def at_least(least: int) -> Wording:
+    """Return that a number may not be smaller."""
+    return Wording(f"at least {least}", f"{least} 이상")
+
+
 def meant(name: str) -> Wording:
     """Return the question whether this was meant, to follow what was wrong."""
     return Wording(f"; did you mean {name}?", f". 비슷한 것: {name}")

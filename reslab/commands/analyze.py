@@ -21,6 +21,7 @@ from reslab.errors import (
     UnknownNameError,
     UserError,
     WrongValueError,
+    at_least,
     suggested,
     worded,
 )
@@ -227,7 +228,7 @@ def analyze_model(
     settings, others = _sorted_out(dict(options or {}), known)
     with_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
     if images is not None and images < 1:
-        raise WrongValueError(*worded("too-few-asked-for", images=images))
+        raise WrongValueError(*worded("out-of-range", option="--images", typed=images, bounds=at_least(1)))
     if "network" not in known:
         if model is not None or others:
             raise MismatchError(*worded("takes-no-network", name=name))
@@ -235,13 +236,10 @@ def analyze_model(
     if model is None:
         raise MissingError(*worded("no-network-named", name=name))
     if asked is not None and asked.head == "none" and "labels" in known:
-        raise MismatchError(
-            f"{name} needs labels and a classifier, which --head none removes; these analyses need "
-            f"neither: {', '.join(_without_labels())}"
-        )
+        raise MismatchError(*worded("needs-a-classifier", name=name, others=", ".join(_without_labels())))
     if other is not None and "other" not in known:
         both = [each.name for each in _known() if "other" in each.parameters]
-        raise MismatchError(f"{name} takes one network; --other is for {', '.join(both)}")
+        raise MismatchError(*worded("takes-one-network", name=name, both=", ".join(both)))
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     torch.manual_seed(seed)
     if "seed" in known:
@@ -268,7 +266,7 @@ def analyze_model(
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not with_settings:
             raise
-        raise MismatchError(f"{name} cannot run with {with_settings}: {error}") from error
+        raise MismatchError(*worded("cannot-run-with", name=name, settings=with_settings, reason=error)) from error
     return _found(name, analysis, result, {**about, "images": len(x), "data": source})
 
 

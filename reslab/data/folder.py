@@ -161,8 +161,10 @@ def _files(
             else:  # such as a FIFO or a broken link, which cannot be decoded
                 found.append(File(path, labels[name], 0, 0, ""))
         if len(found) < at_least:
-            about = {"directory": part / directory, "count": len(found), "least": at_least}
-            raise MissingError(*worded("too-few-images", **about, suffixes=", ".join(SUFFIXES)))
+            where, kinds = part / directory, ", ".join(SUFFIXES)
+            raise MissingError(
+                *worded("too-few-images", directory=where, count=len(found), least=at_least, suffixes=kinds)
+            )
         images += sorted(found)
     return images, sorted(others)
 

@@ -39,16 +39,13 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The beginning of a file of torch.save until version 1.6, after the two bytes of pickle's protocol."""
 SOMETHING_ELSE = (
-    (b"<", "a web page or a server's message, saved in place of the file; download the file again"),
-    (b"version https://git-lfs", "a Git-LFS pointer and not the file that it stands for; get that by `git lfs pull`"),
-    (b"\x93NUMPY", "a NumPy array; expected safetensors or a saved state dict"),
-    *(
-        (magic, "a packed archive; unpack it, and give the weights in it")
-        for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
-    ),
+    (b"<", "a-web-page"),
+    (b"version https://git-lfs", "a-pointer"),
+    (b"\x93NUMPY", "a-numpy-array"),
+    *((magic, "a-packed-archive") for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")),
 )
-"""The first bytes of files that are mistaken for weights, and their kinds. Checked last, as a safetensors file begins
-with a number.
+"""The first bytes of files that are mistaken for weights, and the messages about them. Checked last, as a safetensors
+file begins with a number.
 """
 
 
@@ -235,10 +232,10 @@ def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
         return None
     if not start:
         raise DamagedError(*worded("empty-weights", path=path))
-    what = next((what for magic, what in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
-    if what is None:
-        raise DamagedError(f"{path} is not a readable weights file; expected safetensors or a saved state dict")
-    raise WrongValueError(f"{path} is {what}")
+    said = next((name for magic, name in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
+    if said is None:
+        raise DamagedError(*worded("unreadable-weights", path=path))
+    raise WrongValueError(*worded(said, path=path))
 
 
 def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> None:
@@ -249,9 +246,8 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
             "OTHER)"
         )
     if not any(name.endswith("data.pkl") for name in names):
-        raise WrongValueError(
-            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it and give the weights inside"
-        )
+        inside = first_few(names) or Wording("nothing", "빈 파일")
+        raise WrongValueError(*worded("a-zip-archive", path=path, inside=inside))
     # its unpacked size is unlimited
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
         raise WrongValueError(
