@@ -98,7 +98,7 @@ def _with_threads(count: int, take: Callable[[], None]) -> Callable[[], None]:
 
 
 def _in_a_process(keep: bool, precision: Precision, batch: int, rounds: int) -> float:
-    """Return the median seconds of a step in a process of its own."""
+    """Return the median seconds of a step in a separate process."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(there, keep, precision, batch, rounds, torch.get_num_threads()))
