@@ -208,7 +208,7 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
         raise
     # errors of builders and torch for options that do not fit
     except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-        raise WrongValueError(f"{name}: {error}") from error
+        raise WrongValueError(*worded("cannot-be-built", name=name, reason=error)) from error
     finally:
         handle.remove()
 
