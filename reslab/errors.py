@@ -178,4 +178,10 @@ def meant(name: str) -> Wording:
 
 def first_few(names: Sequence[str]) -> str:
     """Return the first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return few(names).english
+
+
+def few(names: Sequence[str]) -> Wording:
+    """Return what `first_few` does in both languages."""
+    shown, more = ", ".join(names[:5]), len(names) - 5
+    return Wording(f"{shown} and {more} more", f"{shown} 외 {more}개") if more > 0 else Wording(shown, shown)

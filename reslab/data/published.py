@@ -18,7 +18,7 @@ from reslab.data.cache import Cached, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
 from reslab.data.places import data_root, full_path
-from reslab.errors import DamagedError, FailedError, MissingError, Wording, first_few, worded
+from reslab.errors import DamagedError, FailedError, MissingError, Wording, few, worded
 from reslab.progress import Progress
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -143,7 +143,7 @@ def _load(
             raise ValueError("labels that are not those of the images")
     except Exception as error:  # damaged bytes make torchvision raise any exception
         wrong = _wrong(source, root)
-        damage = worded("damaged-data", name=name, place=root / source.folder, files=first_few(wrong))
+        damage = worded("damaged-data", name=name, place=root / source.folder, files=few(wrong))
         if download:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             more = Wording(f"; {damage.english}", f". {damage.korean}") if wrong else ""

@@ -23,6 +23,7 @@ from reslab.errors import (
     UserError,
     Wording,
     WrongValueError,
+    few,
     first_few,
     worded,
 )
@@ -210,7 +211,7 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
     if not isinstance(error, pickle.UnpicklingError) or not named:
         return DamagedError(*worded("damaged-weights", path=path))
-    names = first_few(list(dict.fromkeys(named)))
+    names = few(list(dict.fromkeys(named)))
     return WrongValueError(*worded("more-than-tensors", path=path, names=names))
 
 
@@ -246,7 +247,7 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
             "OTHER)"
         )
     if not any(name.endswith("data.pkl") for name in names):
-        inside = first_few(names) or Wording("nothing", "빈 파일")
+        inside = few(names) if names else Wording("nothing", "없음")
         raise WrongValueError(*worded("a-zip-archive", path=path, inside=inside))
     # its unpacked size is unlimited
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
