@@ -265,6 +265,13 @@ def test_what_is_generated_is_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == loaded("build").WRITTEN[name]()
 
 
+@pytest.mark.parametrize("name", list(loaded("drawings").WRITTEN))
+def test_the_chapters_drawings_are_up_to_date(name: str) -> None:
+    """`python docs/drawings.py` draws them anew."""
+    drawings = loaded("drawings")
+    assert (drawings.FOLDER / name).read_text(encoding="utf-8") == drawings.WRITTEN[name]()
+
+
 @pytest.mark.parametrize("end, misread", [("md", "## How it is misread"), ("ko.md", "## 잘못 읽기 쉬운 점")])
 @pytest.mark.parametrize("name", sorted({each.name for each in analyses().values()}))
 def test_an_analysis_has_a_page_with_its_picture_and_its_command(name: str, end: str, misread: str) -> None:

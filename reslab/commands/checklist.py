@@ -7,6 +7,7 @@ from reslab.commands import printing
 from reslab.commands.app import Flag, app
 from reslab.commands.exercise import HERE, language_for
 from reslab.exercises.sheets import Language
+from reslab.ledger.claim import SECTIONS
 
 
 @app.command
@@ -55,7 +56,8 @@ def checklist(*, dir: Path = HERE, lang: Language | None = None, json: Flag = Fa
 def _print_checklist(items: list[dict[str, Any]], language: Language) -> None:
     names = {"ko": ("절", "과제", "주장"), "en": ("section", "tasks", "claims")}[language]
     for item in items:
-        print(f"[{'x' if item['complete'] else ' '}] {item['item'][language]}  ({names[0]}: {item['section']})")
+        title = SECTIONS[item["section"]][language]
+        print(f"[{'x' if item['complete'] else ' '}] {item['item'][language]}  ({names[0]}: {title})")
         for task in item["tasks"]:
             print(f"      {task['task']} {task['title']}: {task['points']}/{task['of']}")
         print(f"      {names[2]} ({len(item['claims'])}): reslab claims --section {item['section']}")

@@ -144,10 +144,11 @@ def check(
     if not file.is_file():
         raise MissingError(*worded("no-answers", file=file, sheet=sheet, there=_there(dir)))
     drawn = random.randrange(2**31) if seed is None else seed
+    doing = {"ko": "채점", "en": "checking"}[chosen]
     with display() as progress:
-        progress("checking", 0, 1)
+        progress(doing, 0, 1)
         results = checking.check(file, dict.fromkeys(task or known, drawn))
-        progress("checking", 1, 1)
+        progress(doing, 1, 1)
     Record(dir).add(results)
     points, of = sum(result.points for result in results), sum(result.of for result in results)
     if json:

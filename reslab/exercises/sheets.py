@@ -20,7 +20,7 @@ HEADINGS: Mapping[Language, Mapping[str, str]] = {
     "ko": {
         "aim": "목표",
         "task": "할 일",
-        "right": "맞는 답은",
+        "right": "정답의 조건",
         "words": "말로 답하기",
         "hints": "힌트",
         "reading": "더 읽기",

@@ -14,8 +14,10 @@ from helpers_exercises import solved
 
 from reslab.errors import DamagedError
 from reslab.exercises import checking, child, sheets, telling
+from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.confinement import Host
 from reslab.exercises.record import Record
+from reslab.ledger.claim import SECTIONS
 
 EXIT = "def branch_target(h):\n    import os\n    os._exit(0)\n"
 FOREVER = "def numerical_jacobian(function, x, step):\n    while True:\n        pass\n"
@@ -163,6 +165,15 @@ def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path, monke
     assert_refused(again, file, "--dir")
     assert file.read_text(encoding="utf-8") == "mine"
     assert "연습 1" in reslab_here("exercise", "list", "--dir", str(file.parent)).stdout
+
+
+@pytest.mark.parametrize("language", sheets.LANGUAGES)
+def test_the_checklist_has_the_titles_of_the_chapters_sections(tmp_path: Path, language: sheets.Language) -> None:
+    lines = reslab_here("checklist", "--dir", str(tmp_path), "--lang", language).stdout.splitlines()
+    heads = [line for line in lines if line.startswith("[ ] ")]
+    assert len(heads) == len(CHECKLIST)
+    for line, item in zip(heads, CHECKLIST, strict=True):
+        assert item.text[language] in line and line.endswith(f": {SECTIONS[item.section][language]})")
 
 
 def test_hints_open_one_after_another_and_are_recorded(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from helpers_commands import check_command
 
 from reslab import studies
 from reslab.commands.ledger import WORDS, Lang
+from reslab.exercises import sheets
 from reslab.exercises.checklist import CHECKLIST
+from reslab.exercises.sheets import Language
 from reslab.ledger.claim import SECTIONS
 
 HERE = Path(__file__).parents[2] / "reslab"
@@ -190,17 +192,22 @@ def test_its_commands_are_right(command: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "language"), [(KOREAN, "ko"), (ENGLISH, "en")])
-def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: str) -> None:
-    items = [
-        set(TASK.findall(line))
-        for part in parts(name)
-        for line in part.prose().splitlines()
-        if line.startswith("- [ ] ")
-    ]
-    assert items == [set(item.tasks) for item in CHECKLIST]
+def test_its_checklist_and_tasks_are_those_of_the_exercises(name: str, language: Language) -> None:
+    text = "".join(part.prose() for part in parts(name))
+    listed = re.findall(r"^- \[ \] (.+): (?:과제|task) (.+)$", text, re.MULTILINE)
+    items = [tuple(tasks.split(", ")) for _, tasks in listed]
+    assert [said.replace("**", "") for said, _ in listed] == [item.text[language] for item in CHECKLIST]
+    assert items == [item.tasks for item in CHECKLIST]
     of_section = {part.name: set(TASK.findall(part.last_line())) for part in leaves(name)}
     assert all(set(item.tasks) <= of_section[SECTIONS[item.section][language]] for item in CHECKLIST)
     assert set().union(*of_section.values()) == set().union(*items)
+
+
+@pytest.mark.parametrize(("language", "named"), [("ko", "장의 「([^」]+)」"), ("en", '[Cc]hapter\'s "([^"]+)"')])
+def test_the_sheets_of_exercises_lead_to_its_sections(language: Language, named: str) -> None:
+    read = [text.reading for number in sheets.SHEETS for text in sheets.read(number, language).tasks.values()]
+    found = [title for each in read for title in re.findall(named, each)]
+    assert len(found) > 10 and set(found) <= {title[language] for title in SECTIONS.values()}
 
 
 LINKS = sorted(
@@ -236,10 +243,17 @@ def test_the_files_that_it_names_are_there() -> None:
 SNIPPETS = {part.name: part.fences("python") for part in parts(ENGLISH) if part.fences("python")}
 
 
+STEPS = ("STEPS = 200", "STEPS = 1")
+"""The training steps of a snippet, of which a test takes one."""
+
+
 @pytest.mark.parametrize("snippets", SNIPPETS.values(), ids=SNIPPETS)
-def test_its_snippets_run(snippets: list[str]) -> None:
+def test_its_snippets_run(snippets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a section one after another, as they are read."""
+    monkeypatch.chdir(tmp_path)
     known: dict[str, object] = {"__name__": "chapter"}
     with contextlib.redirect_stdout(io.StringIO()):
         for code in snippets:
-            exec(compile(code, "chapter", "exec"), known)
+            exec(compile(code.replace(*STEPS), "chapter", "exec"), known)
+    saved = re.findall(r'savefig\("(.+?)"\)', "".join(snippets))
+    assert all(Path(picture).stat().st_size for picture in saved)
