@@ -71,25 +71,30 @@ def list_exercises(*, lang: Language | None = None, dir: Path = HERE, json: Flag
 
 
 @exercise.command
-def start(sheet: str, /, *, dir: Path = HERE, lang: Language | None = None) -> None:
+def start(sheet: str, /, *, notebook: Flag = False, dir: Path = HERE, lang: Language | None = None) -> None:
     """Write the file to fill in: the sheet's text and a stub for every function. An existing file is never changed.
 
     Parameters
     ----------
     sheet
         01 or 02.
+    notebook
+        Write a notebook (.ipynb) instead of a Python file.
     dir
         Where to write it.
     lang
         Language of the text: ko or en.
     """
-    from reslab.exercises import sheets
+    from reslab.exercises import notebooks, sheets
     from reslab.exercises.record import Record
 
     sheet, chosen = sheet.zfill(2), language_for(lang, dir)
-    text = sheets.starter(sheet, chosen)
+    text = (notebooks if notebook else sheets).starter(sheet, chosen)
     typed.make_writable(dir)
-    file = dir / f"{sheets.SHEETS[sheet]}.py"
+    for begun in _files_of(sheet, dir):
+        if begun.exists():  # of both, one would be checked and the other perhaps filled in
+            raise ExistsError(*worded("answers-exist", file=begun))
+    file = _files_of(sheet, dir)[notebook]
     try:
         with file.open("x", encoding="utf-8", newline="\n") as new:
             new.write(text)
@@ -131,7 +136,9 @@ def check(
     json
         Print one JSON object.
     """
-    from reslab.exercises import checking, confinement, sheets, telling
+    from tempfile import TemporaryDirectory
+
+    from reslab.exercises import checking, confinement, notebooks, sheets, telling
     from reslab.exercises.record import Record
 
     sheet, chosen = sheet.zfill(2), language_for(lang, dir)
@@ -140,13 +147,15 @@ def check(
         sheets.task(each, chosen)  # an unknown name is told
         if each not in known:
             raise MismatchError(*worded("of-another-sheet", task=each, sheet=sheet, other=sheets.sheet_of(each)))
-    file = dir / f"{sheets.SHEETS[sheet]}.py"
-    if not file.is_file():
+    file, notebook = _files_of(sheet, dir)
+    if not (file.is_file() or notebook.is_file()):
         raise MissingError(*worded("no-answers", file=file, sheet=sheet, there=_there(dir)))
     drawn = random.randrange(2**31) if seed is None else seed
     doing = {"ko": "채점", "en": "checking"}[chosen]
-    with display() as progress:
+    with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
         progress(doing, 0, 1)
+        if not file.is_file():
+            file = notebooks.as_python(notebook, Path(work) / file.name)
         results = checking.check(file, dict.fromkeys(task or known, drawn))
         progress(doing, 1, 1)
     Record(dir).add(results)
@@ -255,6 +264,7 @@ def grade(
     roster: Path | None = None,
     out: Path | None = None,
     export: Annotated[tuple[Literal["gradescope", "otter", "nbgrader"], ...], Parameter(negative=())] = (),
+    lang: Language | None = None,
     json: Flag = False,
 ) -> None:
     """Grade a class: one row per student. Run again, it grades only what is new or changed.
@@ -284,6 +294,8 @@ def grade(
         The table (default: grades.csv beside the submissions).
     export
         gradescope (a results.json per student), otter or nbgrader (a CSV file); repeatable.
+    lang
+        ko or en: your language, and that of students whose files show none (default: the system's).
     json
         Print the rows as JSON.
     """
@@ -299,9 +311,11 @@ def grade(
     if hidden is not None and not hidden.is_file():
         raise MissingError(*worded("no-hidden-tests", file=hidden))
     listed = handing_in.roster(roster) if roster is not None else []
+    chosen = typed.language(lang)
+    table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
+    written = (table, table.with_suffix(".parts.csv"), table.with_suffix(".jsonl"))
     with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
-        handed = handing_in.submissions(directory, Path(work), task)
-        table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
+        handed = handing_in.submissions(directory, Path(work), task, [*filter(None, [roster, hidden]), *written])
         typed.make_writable(table.parent)
         students = classroom.grade(
             handed,
@@ -311,16 +325,24 @@ def grade(
             jobs=jobs or os.cpu_count() or 1,
             hidden=hidden,
             roster=listed,
+            language=chosen,
             progress=progress,
         )
-        handing_back.write(students, table, export)
-    rows = [student.row() for student in students]
+        handing_back.write(students, table, export, chosen)
+    rows = [student.row(chosen) for student in students]
     if json:
         printing.print_json(rows)
         return
     columns = ("student", "points", "of", "in words", "remarks")
     printing.print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
     print(table)
+
+
+def _files_of(sheet: str, directory: Path) -> tuple[Path, Path]:
+    """Return the Python file and the notebook that a learner may fill in."""
+    from reslab.exercises.sheets import SHEETS
+
+    return directory / f"{SHEETS[sheet]}.py", directory / f"{SHEETS[sheet]}.ipynb"
 
 
 def _there(directory: Path) -> str:

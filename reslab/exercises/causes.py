@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reslab.exercises.likeness import Raised, as_tensor, near, number_kind, plain, same
+from reslab.exercises.likeness import OfAnotherKind, Raised, as_tensor, near, number_kind, plain, same
 
 NEARLY = 1e-4
 """A relative difference below which an answer was most likely computed with too few digits."""
@@ -35,6 +35,8 @@ def _cause(expected: Any, came: Any, changed: bool, tolerance: float) -> str:
         return next((name for said, name in _SAID.items() if re.search(said, came.message, re.IGNORECASE)), "raised")
     if changed:
         return "changes-its-input"
+    if isinstance(came, OfAnotherKind):
+        return _difference(None, came.came, tolerance)
     return _difference(expected, came, tolerance)
 
 

@@ -14,11 +14,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 import psutil
@@ -26,6 +28,7 @@ import psutil
 from reslab.exercises.confinement import GIB, LOADING, MEMORY, Job, limit_this_process
 from reslab.exercises.grading import judge_part
 from reslab.exercises.judgement import Judgement
+from reslab.exercises.settings import Settings, held
 from reslab.exercises.sheets import read, sheet_of
 from reslab.exercises.tasks import find
 
@@ -33,13 +36,21 @@ HIDDEN = 600.0
 """Seconds of CPU time for all of a teacher's hidden tests with the reference solutions."""
 
 
+class _Source(SourceFileLoader):
+    """Runs a file of whatever suffix, without bytecode: `kim.py` and `kim.txt` would share it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load(path: Path) -> ModuleType:
     """Run a Python file and return it as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    loader = _Source(path.stem, str(path))
+    spec = importlib.util.spec_from_loader(path.stem, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 
@@ -57,7 +68,8 @@ def judge_hidden(name: str, test: Callable[..., Any], answers: ModuleType, seed:
     """Return the judgement of a hidden test, which is worth its `.points` or 1."""
     points = getattr(test, "points", 1)
     try:
-        test(answers, seed)
+        with held(replace(Settings.now(), gradients=True)):
+            test(answers, seed)
     except MemoryError:
         raise
     except Exception as error:
@@ -129,10 +141,10 @@ def follow(parent: int) -> None:
 
 def do(job: Job) -> NoReturn:
     """Run a file, judge its tasks one part after another, and end this process."""
-    log = (job.place / "log.jsonl").open("a", encoding="utf-8")
+    log, told = (job.place / "log.jsonl").open("a", encoding="utf-8"), count()
 
     def tell(**record: Any) -> None:
-        log.write(json.dumps(record) + "\n")
+        log.write(job.signed(json.dumps(record), next(told)))
         log.flush()
 
     if os.name == "posix":
@@ -189,11 +201,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for count, line in enumerate(sys.stdin):
+    for number, line in enumerate(sys.stdin):
         job = Job.from_json(line)
         if job.parts:
             import_once(job.tasks)
-        if job.parts and count:  # the first may be the only one, with nothing answered yet
+        if job.parts and number:  # the first may be the only one, with nothing answered yet
             compute_once(job.tasks)
         if not hasattr(os, "fork"):
             do(job)

@@ -14,7 +14,8 @@ from typing import Any
 from reslab.errors import DamagedError, FailedError, worded
 from reslab.exercises import confinement, sheets, tasks
 from reslab.exercises.checking import check, words
-from reslab.exercises.noticing import alike, imports_solutions, language_of
+from reslab.exercises.noticing import alike, language_of, remarks_on
+from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.submissions import Handed, Submission, decoded, key
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
@@ -26,13 +27,14 @@ Result = dict[str, Any]
 
 @dataclass(eq=False)
 class Student:
-    """One student's results: the best of each task, and notes for the teacher."""
+    """One student's results: the best of each task, problems with what was handed in, and notes for the teacher."""
 
     name: str
     files: list[str] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
     of: dict[str, int] = field(default_factory=dict)  # the maximum over all graded tasks, handed in or not
-    remarks: list[str] = field(default_factory=list)
+    problems: list[Remark] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     language: sheets.Language = "en"
     hints: int | None = None  # None: no record was handed in
     solutions: tuple[str, ...] = ()
@@ -42,8 +44,12 @@ class Student:
         """Return what was earned."""
         return sum(result["points"] for result in self.results.values())
 
-    def row(self) -> dict[str, Any]:
-        """Return the student's line of the table."""
+    def remarked(self, language: sheets.Language) -> str:
+        """Return all problems and notes in the teacher's language."""
+        return "; ".join(each.text(language) for each in [*self.problems, *self.remarks])
+
+    def row(self, language: sheets.Language = "en") -> dict[str, Any]:
+        """Return the student's line of the table, its remarks in the teacher's language."""
         total = sum(self.of.values())
         parts = {
             f"{task} {part['name']}": part["points"]
@@ -60,7 +66,7 @@ class Student:
             "hints": "" if self.hints is None else self.hints,
             "solutions": " ".join(self.solutions),
             "seconds": round(sum(part["seconds"] for each in self.results.values() for part in each["parts"]), 1),
-            "remarks": "; ".join(self.remarks),
+            "remarks": self.remarked(language),
             **{task: self.results.get(task, {"points": 0})["points"] for task in self.of},
             **parts,
         }
@@ -80,13 +86,14 @@ def grade(
     jobs: int = 2,
     hidden: Path | None = None,
     roster: Sequence[tuple[str, ...]] = (),
+    language: sheets.Language = "en",
     progress: Progress = silent,
 ) -> list[Student]:
     """Grade what is not graded yet, and return every student, including those of the roster who handed in nothing.
-    Results are appended to `details`
 
-    (JSON lines), and reused if file, task, seed and hidden tests are unchanged. If a student handed in a task several
-    times, the best result counts.
+    Results are appended to `details` (JSON lines), and reused if file, task, seed and hidden tests are unchanged. If a
+    student handed in a task several times, the best result counts. A student whose files show no language is told in
+    `language`.
 
     Raises:
         UserError: if the hidden tests do not pass with the reference solutions, before anything is graded.
@@ -103,33 +110,35 @@ def grade(
     students: dict[str, Student] = {}
     texts: dict[str, str] = {}
     for each in handed.files:
-        student = students.setdefault(each.student, Student(each.student, of=worth))
+        student = students.setdefault(each.student, Student(each.student, of=worth, language=language))
         student.files += [each.name] if each.name else []
-        student.remarks += [": ".join(filter(None, [each.name, each.problem]))] if each.problem else []
+        student.problems += [each.problem] if each.problem is not None else []
         _add(student, graded[each])
         if each.tasks:
             text = decoded(each.file.read_bytes())
             texts[each.student] = texts.get(each.student, "") + "\n" + text
-            student.language = language_of(text)
-            student.remarks += [f"imports the solutions: {each.name}"] if imports_solutions(text) else []
+            student.language = language_of(text) or student.language
+            student.remarks += remarks_on(text, each.name)
     for name, others in alike(texts).items():
-        students[name].remarks.append(f"nearly the same as {', '.join(others)}")
+        students[name].remarks.append(remark("alike", others=", ".join(others)))
     for name, record in handed.records.items():
         if name in students:
             _recorded(students[name], record)
-    return _on_roster(students, handed.files, roster, worth) if roster else list(students.values())
+    if roster:
+        return _on_roster(students, handed.files, roster, worth, language)
+    return list(students.values())
 
 
 def _add(student: Student, results: Sequence[Result]) -> None:
     """Keep the better result of each task, and record what stopped a file or a part."""
     failures = sorted({result["failure"] for result in results if result["failure"] is not None})
-    student.remarks += [f"{failure}: {results[0]['detail']}" for failure in failures]
+    student.remarks += [remark("failed", failure=failure, detail=results[0]["detail"]) for failure in failures]
     for result in results:
         kept = student.results.get(result["task"])
         if kept is None or result["points"] > kept["points"]:
             student.results[result["task"]] = result
         student.remarks += [
-            f"{result['task']} {part['name']}: {part['mistakes'][0]}"
+            remark("part-stopped", task=result["task"], part=part["name"], reason=part["mistakes"][0])
             for part in result["parts"]
             if part["status"] == "stopped"
         ]
@@ -150,6 +159,7 @@ def _on_roster(
     files: Sequence[Submission],
     roster: Sequence[tuple[str, ...]],
     worth: dict[str, int],
+    language: sheets.Language,
 ) -> list[Student]:
     """Return the students in the roster's order, then those that it does not have."""
     owners = {key(alias): each.student for each in files for alias in (each.student, *each.aliases)}
@@ -157,12 +167,13 @@ def _on_roster(
     for names in roster:
         found = next((owners[key(name)] for name in names if key(name) in owners), None)
         if found is None:
-            listed.append(Student(names[0], of=worth, remarks=["nothing handed in"]))
+            problems = [remark("nothing-handed-in")]
+            listed.append(Student(names[0], of=worth, language=language, problems=problems))
         elif students[found] not in listed:
             listed.append(students[found])
     strangers = [student for student in students.values() if student not in listed]
     for student in strangers:
-        student.remarks.append("not on the roster")
+        student.remarks.append(remark("not-on-the-roster"))
     return [*listed, *strangers]
 
 

@@ -8,8 +8,11 @@ The system enforces what it can (POSIX: CPU time and size of written files; Linu
 parent watches time, output and memory of the whole process tree, and ends the tree.
 """
 
+import hmac
 import json
 import os
+import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -18,7 +21,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -94,7 +97,8 @@ class Job:
     """A file to judge: its tasks with the seeds of their inputs, the number of parts already judged, and the file for
     the log.
 
-    Without `parts` only the teacher's hidden tests are judged. The job ends with the process `parent`.
+    Without `parts` only the teacher's hidden tests are judged. The job ends with the process `parent`. Lines of the log
+    are signed with `key`, which is nowhere in the file system, so that a file cannot write its own points.
     """
 
     file: Path
@@ -104,6 +108,11 @@ class Job:
     parts: bool = True
     skip: int = 0
     parent: int = 0
+    key: str = field(default_factory=secrets.token_hex)
+
+    def signed(self, text: str, number: int) -> str:
+        """Return a line of the log, given how many there are before it."""
+        return f"{hmac.digest(self.key.encode(), f'{number} {text}'.encode(), 'sha256').hex()} {text}\n"
 
     def to_json(self) -> str:
         """Return the job as a line of JSON."""
@@ -156,8 +165,9 @@ class Host:
 
     def code(self, job: Job) -> int | None:
         """Return the exit code of a job; None while it is at work."""
-        if (job.place / "ended").exists():
-            return int((job.place / "ended").read_text(encoding="ascii"))
+        with suppress(FileNotFoundError):
+            text = (job.place / "ended").read_text(encoding="ascii", errors="replace")
+            return int(text) if re.fullmatch(r"-?\d{1,9}", text) else 1  # it may be the file that wrote it
         return self._process.poll() if self._process is not None else None
 
     def clear(self, pid: int | None = None) -> None:
@@ -257,13 +267,16 @@ def _stopped(begun: Mapping[str, Any], why: str, detail: str, printed: str) -> d
 
 
 def _records(job: Job) -> list[dict[str, Any]]:
-    """Return a job's log so far, without an unfinished line."""
+    """Return a job's log so far, without an unfinished line and without what the judged file wrote to it."""
     log = job.place / "log.jsonl"
     if not log.exists():
         return []
-    return [
-        json.loads(line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
+    records: list[dict[str, Any]] = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        text = line.partition(" ")[2].removesuffix("\n")
+        if line == job.signed(text, len(records)):
+            records.append(json.loads(text))
+    return records
 
 
 def _pid(records: Sequence[dict[str, Any]]) -> int | None:

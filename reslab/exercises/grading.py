@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from types import FunctionType, ModuleType
@@ -23,9 +23,10 @@ from torch import Generator, Tensor
 
 from reslab.exercises.causes import cause
 from reslab.exercises.judgement import Judgement
-from reslab.exercises.likeness import Raised, kept, same
+from reslab.exercises.likeness import OfAnotherKind, Raised, kept, same
+from reslab.exercises.settings import Settings, held
+from reslab.exercises.showing import IN_KOREAN, described_apart
 from reslab.exercises.showing import call as call_as_text
-from reslab.exercises.showing import described_apart
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -80,7 +81,14 @@ def judge(task: Task, answers: ModuleType, seed: int) -> list[Judgement]:
 
 
 def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgement:
-    """Return the judgement of one part of a task."""
+    """Return the judgement of one part of a task. What the answers have set for the whole process holds for this answer
+    alone, but for gradients, which every answer may need; what this one sets ends with it.
+    """
+    with held(Settings()) as theirs:
+        return _judge_part(task, part, answers, seed, replace(theirs, gradients=True))
+
+
+def _judge_part(task: Task, part: Part, answers: ModuleType, seed: int, theirs: Settings) -> Judgement:
     started = time.process_time()
     answer, file = getattr(answers, part.name, None), answers.__file__ or ""
     if not callable(answer):
@@ -89,9 +97,13 @@ def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgem
     outcomes, wanted = [], []
     failed: tuple[int, Any, Any, bool, str] | None = None
     for index, arguments in enumerate(cases):
-        expected = part.observe(part.right, *copy.deepcopy(arguments))
+        try:
+            expected = part.observe(part.right, *copy.deepcopy(arguments))
+        except Exception as error:  # as the file has changed PyTorch itself, say
+            came = f"{type(error).__name__}: {error}"[:300]
+            return Judgement(part.name, "stopped", 0, part.points, came=came, mistakes=("solution-fails",))
         given = copy.deepcopy(arguments)
-        with _heard() as printed:
+        with _heard() as printed, held(theirs):
             came = outcome(part, answer, given, file)
         if isinstance(came, Raised) and came.kind == "NotImplementedError" and came.own:
             return Judgement(part.name, "unfinished", 0, part.points, mistakes=("unfinished",))
@@ -103,9 +115,9 @@ def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgem
     if failed is None:
         return Judgement(part.name, "right", part.points, part.points, seconds=round(time.process_time() - started, 3))
     index, expected, came, changed, heard = failed
-    known = mistakes_in(part, cases, outcomes)
+    known = () if isinstance(came, OfAnotherKind) else mistakes_in(part, cases, outcomes)
     raised = isinstance(came, Raised)
-    shown = described_apart(expected, came)
+    shown, korean = described_apart(expected, came), described_apart(expected, came, IN_KOREAN)
     drawn = f'drawn("{task.id}", "{part.name}", seed={seed}, case={index})'
     return Judgement(
         part.name,
@@ -117,6 +129,7 @@ def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgem
         line=came.line if raised else None,
         input=call_as_text(part.right, cases[index], drawn),
         printed=heard,
+        in_korean=korean if korean != shown else (),
         seconds=round(time.process_time() - started, 3),
     )
 

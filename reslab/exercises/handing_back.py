@@ -20,26 +20,33 @@ EXPORTS: tuple[Export, ...] = get_args(Export)
 
 
 def write(
-    students: Sequence[Student], table: Path, exports: Sequence[Export] = (), progress: Progress = silent
+    students: Sequence[Student],
+    table: Path,
+    exports: Sequence[Export] = (),
+    language: sheets.Language = "en",
+    progress: Progress = silent,
 ) -> None:
     """Write the table, a row per student, and beside it a row per function (`….parts.csv`), feedback
-    (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark), and the exports.
+    (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark), and the exports; what is
+    the teacher's to read is in `language`.
     """
     place = table.parent
-    _write_csv(table, [student.row() for student in students])
+    _write_csv(table, [student.row(language) for student in students])
     _write_csv(table.with_suffix(".parts.csv"), [row for student in students for row in _parts(student)])
     (place / "feedback").mkdir(exist_ok=True)
     for count, student in enumerate(students, 1):
         write_atomically(place / "feedback" / f"{file_name(student.name)}.md", feedback(student))
         progress("feedback", count, len(students))
-    write_atomically(place / "words.md", marking_sheet(students))
+    write_atomically(place / "words.md", marking_sheet(students, language))
     _write_csv(place / "words.csv", list(_marks(students)))
     if "gradescope" in exports:
         (place / "gradescope").mkdir(exist_ok=True)
         for student in students:
             write_json(place / "gradescope" / f"{file_name(student.name)}.json", gradescope(student))
     if "otter" in exports:
-        _write_plain(place / "otter.csv", [*_points_possible(students), *map(_otter, students)])
+        _write_plain(
+            place / "otter.csv", [*_points_possible(students), *(_otter(student, language) for student in students)]
+        )
     if "nbgrader" in exports:
         _write_plain(place / "nbgrader.csv", list(map(_nbgrader, students)))
 
@@ -76,8 +83,9 @@ def feedback(student: Student) -> str:
         title = sheets.task(result["task"], student.language).title
         lines += ["```text", *telling.lines(result, title, student.language), "```", ""]
     if not results:
-        lines += ["채점할 답이 없다." if korean else "There were no answers to grade.", *student.remarks, ""]
-    return "\n".join(lines)
+        lines += ["채점할 답이 없다." if korean else "There were no answers to grade.", ""]
+    lines += [f"- {problem.text(student.language)}" for problem in student.problems]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def natural(task: str) -> tuple[int, ...]:
@@ -85,10 +93,9 @@ def natural(task: str) -> tuple[int, ...]:
     return tuple(map(int, task.split(".")))
 
 
-def marking_sheet(students: Sequence[Student]) -> str:
+def marking_sheet(students: Sequence[Student], language: sheets.Language) -> str:
     """Return the answers in words, by task, each question with its model answer and rubric (Markdown)."""
     lines: list[str] = []
-    language: sheets.Language = "ko" if any(student.language == "ko" for student in students) else "en"
     asked = sorted({task for student in students for task in student.of}, key=natural)
     for task in asked:
         text, answer = sheets.task(task, language), model(task, language)
@@ -134,9 +141,9 @@ def _points_possible(students: Sequence[Student]) -> Iterable[dict[str, Any]]:
         yield _otter_row("points-per-question", student.of, of, 1.0, "--")
 
 
-def _otter(student: Student) -> dict[str, Any]:
+def _otter(student: Student, language: sheets.Language) -> dict[str, Any]:
     """Return a student's row of otter-grader's `final_grades.csv` (otter-grader 7.0)."""
-    row = student.row()
+    row = student.row(language)
     points = {task: student.results.get(task, {"points": 0})["points"] for task in student.of}
     status = "Completed" if student.results else row["remarks"] or "nothing to grade"
     return _otter_row(_harmless(row["files"] or student.name), points, student.points, row["percent"] / 100, status)

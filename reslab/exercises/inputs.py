@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from reslab.exercises.likeness import OfAnotherKind
+
 Function = Callable[[Tensor], Tensor]
 Cases = Iterator[tuple[Any, ...]]
 
@@ -31,16 +33,27 @@ def normalise(x: Tensor) -> Tensor:
     return (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
 
 
-def with_gradient(function: Callable[..., Tensor], x: Tensor, *rest: Any) -> dict[str, Any]:
+def with_gradient(function: Callable[..., Any], x: Tensor, *rest: Any) -> dict[str, Any] | OfAnotherKind:
     """Return what the function gives, the gradient at x of a fixed weighted sum of it, and whether x was left as it
-    was.
+    was; or what it gives, if it is not a tensor.
     """
     leaf = x.clone().requires_grad_()
     seen = leaf.clone()
     y = function(seen, *rest)
+    if not isinstance(y, Tensor):
+        return OfAnotherKind("torch.Tensor", y)
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).sin().reshape(y.shape)
     (gradient,) = torch.autograd.grad((y * weights).sum(), leaf, allow_unused=True)
     return {"output": y.detach(), "gradient": gradient, "input kept": torch.equal(seen, leaf)}
+
+
+def listed(came: Any, of: str) -> list[Any] | OfAnotherKind:
+    """Return what an answer gives as a list, or as it is if it is none."""
+    try:
+        items = None if isinstance(came, str) else iter(came)
+    except TypeError:
+        items = None
+    return OfAnotherKind(f"list of {of}", came) if items is None else list(items)
 
 
 def after_the_first(seen: Mapping[str, Any]) -> list[Any]:

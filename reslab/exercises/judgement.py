@@ -10,9 +10,9 @@ Status = Literal["right", "wrong", "missing", "unfinished", "error", "stopped"]
 class Judgement:
     """The points of one part of an answer, and the reason.
 
-    `mistakes` are keys of feedback.toml. For the first wrong input, `input` is the call as Python, and `expected`,
-    `came` and `printed` are the outcomes and the output. `line` is in the answer's file; `seconds` are of CPU time,
-    including the reference solution's.
+    `mistakes` are keys of feedback.toml. For the first wrong input, `input` is the call as Python, `expected` and
+    `came` are the outcomes, `in_korean` both of them if they read otherwise, and `printed` is the output. `line` is in
+    the answer's file; `seconds` are of CPU time, including the reference solution's.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Judgement:
     line: int | None = None
     input: str = ""
     printed: str = ""
+    in_korean: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     def to_json(self) -> dict[str, Any]:

@@ -32,6 +32,14 @@ class Raised:
     own: bool = False  # raised by the answer itself, not by what it calls
 
 
+@dataclass(frozen=True)
+class OfAnotherKind:
+    """A result in which there is nothing to observe, as it is of another kind than `wanted`."""
+
+    wanted: str
+    came: Any
+
+
 def same(a: Any, b: Any, tolerance: float) -> bool:
     """Return whether an outcome `a` equals `b`: first by kind, then by value.
 

@@ -1,14 +1,16 @@
-"""Facts about a file of answers that need no run: its tasks, its language, imports of the solutions, and similarity to
-other files.
+"""Facts about a file of answers that need no run: its tasks, its language, what a teacher should look at, and
+similarity to other files.
 """
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 
 from reslab.exercises import sheets
+from reslab.exercises.remarks import Remark, remark
 
 ALIKE = 0.9
 """The share of common statements from which two files count as similar."""
@@ -17,14 +19,19 @@ LEAST = 15
 OFFERED = {"drawn"}
 """Modules of the exercises that learners are told to import."""
 UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
-_DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
-"""A function's name, in a file that may not parse."""
+_DEFINED = re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
+"""A name that a file defines, which may not parse."""
 _OURS = "reslab.exercises"
+_MODULES = ("__main__.", "ctypes.", "gc.", "importlib.", "inspect.", "sys.modules.", "torchvision.models.")
+_ATTRIBUTES = ("_exit", "_getframe", "__globals__", "f_back", "f_globals", "f_locals", "import_module")
+_CALLED = ("__import__", "eval", "exec")
+_FROM_MEMORY = re.compile(r"^def (stages)\b", re.MULTILINE)
+"""A function that a sheet asks to write without looking; elsewhere others' networks are welcome."""
 
 
 def tasks_of(text: str, only: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the tasks of every sheet for which a file has at least one function."""
-    defined = {name for pair in _DEFINED.findall(text) for name in pair}
+    defined = {name for pair in _DEFINED.findall(text) for name in pair} | _bound(text)
     asked = {number: asked_in(number) for number in sheets.SHEETS}
     own = {
         number: names.difference(*(asked[other] for other in asked if other != number))
@@ -34,24 +41,60 @@ def tasks_of(text: str, only: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(name for number in found for name in sheets.read(number, "en").tasks if not only or name in only)
 
 
+def _bound(text: str) -> set[str]:
+    """Return the names that a file imports, or assigns outside functions and classes in whatever way."""
+    names, nodes = set[str](), list[ast.AST](filter(None, [parsed(text)]))
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            nodes += ast.iter_child_nodes(node)
+    return names
+
+
+def parsed(text: str) -> ast.Module | None:
+    """Return a file's statements; None if it is no Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a learner wrote
+            return ast.parse(text)
+    except UNPARSED:
+        return None
+
+
 @cache
 def asked_in(sheet: str) -> set[str]:
     """Return the names of the functions that a sheet asks for."""
     return {name for task in sheets.read(sheet, "en").tasks.values() for name in task.functions}
 
 
-def language_of(text: str) -> sheets.Language:
-    """Return the language in which a file was begun."""
-    return "ko" if re.search("[가-힣]", text) else "en"
+def language_of(text: str) -> sheets.Language | None:
+    """Return the language in which a file was begun; None if it shows neither Korean nor a sheet's English text."""
+    if re.search("[가-힣]", text):
+        return "ko"
+    titles = (
+        f"{task.id} {task.title}" for number in sheets.SHEETS for task in sheets.read(number, "en").tasks.values()
+    )
+    return "en" if any(title in text for title in titles) else None
+
+
+def remarks_on(text: str, file: str) -> list[Remark]:
+    """Return what a teacher should look at in a file."""
+    tree = parsed(text)
+    uses = sorted({name for node in ast.walk(tree) for name in _used(node)}) if tree is not None else []
+    if not _FROM_MEMORY.search(text):
+        uses = [name for name in uses if not name.startswith("torchvision.")]
+    found = [remark("imports-solutions", file)] if imports_solutions(text) else []
+    return found + ([remark("uses", file, names=", ".join(uses))] if uses else [])
 
 
 def imports_solutions(text: str) -> bool:
     """Return whether a file imports or names the exercises' own code beyond what learners are told to use."""
-    try:
-        tree = ast.parse(text)
-    except UNPARSED:
-        return False
-    return any(_reaches(node) for node in ast.walk(tree))
+    tree = parsed(text)
+    return tree is not None and any(_reaches(node) for node in ast.walk(tree))
 
 
 def _reaches(node: ast.AST) -> bool:
@@ -63,6 +106,28 @@ def _reaches(node: ast.AST) -> bool:
             return any(each.name == "exercises" for each in node.names)
         return module.startswith(_OURS) and not {each.name for each in node.names} <= OFFERED
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(_OURS)
+
+
+def _used(node: ast.AST) -> Iterator[str]:
+    """Yield what a node uses that no task needs: ways to the grader, and others' networks in place of one's own."""
+    if isinstance(node, ast.Import):
+        yield from (each.name for each in node.names if _is_suspect(each.name))
+    elif isinstance(node, ast.ImportFrom):
+        names = [f"{node.module}.{each.name}" for each in node.names]
+        yield from (name for name in names if _is_suspect(name))
+    elif isinstance(node, ast.Name) and node.id in _CALLED:
+        yield node.id
+    elif isinstance(node, ast.Attribute) and _is_suspect(name := ast.unparse(node)):
+        yield name
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from re.findall(r"\.\./[^\s\"']*|log\.jsonl|\b_getframe\b|^reslab\.$", node.value)
+    elif isinstance(node, ast.FunctionDef) and _FROM_MEMORY.match(f"def {node.name}"):
+        inside = {each.attr if isinstance(each, ast.Attribute) else getattr(each, "id", "") for each in ast.walk(node)}
+        yield from (f"{name} in {node.name}" for name in inside & {"build"})
+
+
+def _is_suspect(name: str) -> bool:
+    return f"{name}.".startswith(_MODULES) or name.rpartition(".")[2] in _ATTRIBUTES
 
 
 def alike(texts: Mapping[str, str]) -> dict[str, list[str]]:
@@ -79,9 +144,8 @@ def alike(texts: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _statements(text: str) -> set[str]:
     """Return the statements of the functions that sheets ask for, with local names replaced by their order."""
-    try:
-        tree = ast.parse(text)
-    except UNPARSED:
+    tree = parsed(text)
+    if tree is None:
         return set()
     asked = set().union(*map(asked_in, sheets.SHEETS))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in asked]

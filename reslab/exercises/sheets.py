@@ -149,17 +149,25 @@ def starter(number: str, language: Language) -> str:
     in words.
     """
     sheet = read(number, language)
-    names = HEADINGS[language]
     lines = [f'"""{sheet.title}\n\n{sheet.introduction}\n"""', sheet.preamble.strip()]
     for each in sheet.tasks.values():
-        head = f"{each.id} {each.title}  ({_facts(each, language)})"
-        text = "\n\n".join(f"{names[key]}: {getattr(each, key)}" for key in ("aim", "task", "right", "words"))
-        lines += [
-            f"# %% {head}\n{_comment(text)}",
-            each.stub.strip(),
-            f'IN_WORDS_{each.id.replace(".", "_")} = """\n"""',
-        ]
+        lines += [f"# %% {head(each, language)}\n{_comment(body(each, language))}", each.stub.strip(), in_words(each)]
     return "\n\n\n".join(lines) + "\n"
+
+
+def head(text: TaskText, language: Language) -> str:
+    """Return a task's title, with its points, minutes and difficulty."""
+    return f"{text.id} {text.title}  ({_facts(text, language)})"
+
+
+def body(text: TaskText, language: Language) -> str:
+    """Return what a task asks for."""
+    return "\n\n".join(f"{HEADINGS[language][key]}: {getattr(text, key)}" for key in ("aim", "task", "right", "words"))
+
+
+def in_words(text: TaskText) -> str:
+    """Return the Python into which the answer in words is written."""
+    return f'IN_WORDS_{text.id.replace(".", "_")} = """\n"""'
 
 
 def _facts(text: TaskText, language: Language) -> str:

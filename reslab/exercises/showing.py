@@ -2,27 +2,59 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
-from reslab.exercises.likeness import Raised
+from reslab.exercises.likeness import OfAnotherKind, Raised
 
 LONGEST = 300
 """The number of characters shown of a value."""
 PASTED = 400
 """The length up to which an input is written out; a longer one is shown as the call that draws it."""
 
+IN_KOREAN: Mapping[Any, str] = {
+    "output": "출력",
+    "gradient": "기울기",
+    "input kept": "입력 유지",
+    "values": "값",
+    "PyTorch's own": "PyTorch 것",
+    "shape": "모양",
+    "of length 1": "길이 1",
+    "stretch": "늘어난 배율",
+    "curves": "곡선",
+    "over blocks": "가로축 값",
+    "scale": "세로축 눈금",
+    "axes named": "축 이름",
+    "legend": "범례",
+    "layers": "층 수",
+    "errors": "오류율",
+    "mode kept": "모드 유지",
+    "every network once": "모든 신경망이 한 번씩",
+    "all unknown": "모두 모르는 이름",
+    "some unknown": "모르는 이름이 있음",
+    "a network twice": "두 번 나온 신경망이 있음",
+    "some missing": "빠진 신경망이 있음",
+    "a network and its images": "신경망과 이미지",
+    "not two": "둘이 아님",
+    "no network": "신경망이 아님",
+    "one image": "이미지 한 장",
+    "images of another dtype": "이미지의 dtype이 다름",
+    "too few blocks": "블록이 모자람",
+}
+"""What parts observe, by its name."""
 
-def describe(value: Any) -> str:
-    """Return an outcome as a short text, or its kind if it cannot be shown."""
+
+def describe(value: Any, names: Mapping[Any, str] = MappingProxyType({})) -> str:
+    """Return an outcome as a short text, or its kind if it cannot be shown; what was observed may have other names."""
     try:
-        return _described(value)
+        return _described(value, names)
     except Exception:  # such as an answer's own __repr__
         return kind_of(value)
 
 
-def _described(value: Any) -> str:
+def _described(value: Any, names: Mapping[Any, str]) -> str:
     if isinstance(value, Raised):
         return f"{value.kind}: {value.message}"
     if isinstance(value, Tensor):
@@ -33,19 +65,23 @@ def _described(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return _shortened("{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}")
+        return _shortened(
+            "{" + ", ".join(f"{names.get(key, key)}: {describe(item)}" for key, item in value.items()) + "}"
+        )
     if isinstance(value, tuple | list):
         return _shortened("(" + ", ".join(map(describe, value)) + ")")
-    return _shortened(repr(value))
+    return _shortened(repr(names.get(value, value) if isinstance(value, str) else value))
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def described_apart(expected: Any, came: Any) -> tuple[str, str]:
+def described_apart(expected: Any, came: Any, names: Mapping[Any, str] = MappingProxyType({})) -> tuple[str, str]:
     """Return both as short texts, each with its kind where the kinds differ."""
-    texts, kinds = (describe(expected), describe(came)), (kind_of(expected), kind_of(came))
+    if isinstance(came, OfAnotherKind):
+        return came.wanted, _shortened(f"{kind_of(came.came)} {describe(came.came)}")
+    texts, kinds = (describe(expected, names), describe(came, names)), (kind_of(expected), kind_of(came))
     if isinstance(came, Raised) or kinds[0] == kinds[1]:
         return texts
     return _shortened(f"{kinds[0]} {texts[0]}"), _shortened(f"{kinds[1]} {texts[1]}")

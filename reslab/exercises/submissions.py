@@ -6,30 +6,27 @@ import codecs
 import csv
 import io
 import json
-import os
 import re
 import tokenize
 import unicodedata
-import warnings
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from reslab.errors import MissingError, UnusableError, first_few, worded
-from reslab.exercises.noticing import tasks_of
-from reslab.files import opened, parse_json
+from reslab.errors import MissingError, UnusableError, worded
+from reslab.exercises import notebooks
+from reslab.exercises.noticing import parsed, tasks_of
+from reslab.exercises.remarks import Remark, remark
+from reslab.exercises.sheets import SHEETS
+from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacking, text_of
+from reslab.files import opened
 
-ANSWERS, NOTEBOOK, ZIP, RECORD = ".py", ".ipynb", ".zip", "progress.json"
-OF_NOBODY = ("__pycache__", "__MACOSX", "feedback")
-"""Directories that are not submissions: the system's, and the output of grading."""
-OURS = re.compile(r"grades.*|words\.(csv|md)|(otter|nbgrader)\.csv|gradescope|.*\.md")
-"""Files that are not submissions: the output of grading, and texts."""
-MOST = 2**22
-"""Bytes that a file of answers may have."""
-FILES = 10_000
-"""Files that a zip file may have."""
+ANSWERS, NOTEBOOK, RECORD = ".py", ".ipynb", "progress.json"
+WRITTEN = {"grades.csv", "grades.parts.csv", "grades.jsonl", "words.md", "words.csv", "otter.csv", "nbgrader.csv"}
+"""Files that grading writes beside the submissions."""
+HANDED_BACK = {"feedback": ".md", "gradescope": ".json"}
+"""Directories that grading writes beside the submissions, and the suffix of all files in them."""
 _PLATFORMS = (
     # Moodle: 홍길동_12345_assignsubmission_file_…, Canvas: honggildong_LATE_123_456_…,
     # Blackboard: Lab 1_hong_attempt_DATE_…
@@ -42,7 +39,7 @@ _HEADINGS = {"student", "name", "id", "email", "username", "login", "이름", "�
 
 @dataclass(frozen=True)
 class Submission:
-    """A file that a student handed in: the path of its Python, its name, and its tasks or why there are none.
+    """A file that a student handed in: the path of its Python, its name, and its tasks, or why it is not graded.
 
     `aliases` are possible names of the student on a roster.
     """
@@ -51,7 +48,7 @@ class Submission:
     file: Path
     name: str
     tasks: tuple[str, ...]
-    problem: str = ""
+    problem: Remark | None = None
     aliases: tuple[str, ...] = ()
 
 
@@ -63,152 +60,130 @@ class Handed:
     records: dict[str, dict[str, Any]]
 
 
-def submissions(directory: Path, work: Path, only: Sequence[str] = ()) -> Handed:
+def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Collection[Path] = ()) -> Handed:
     """Return the submissions in a directory, or in a zip file from a learning platform.
 
     An entry is a student's: `STUDENT.py`, `.ipynb` or `.zip`, or a directory; the names of Moodle, Canvas and
     Blackboard are understood. Extracted files, such as a notebook's Python, are written under `work`. Files that cannot
-    be graded are included with the reason; files that are not submissions cause a warning.
+    be graded are included with the reason; left out are the output of grading, and files that are `aside`.
 
     Raises:
         UserError: if there are no submissions.
     """
+    given = directory
     if directory.is_file() and directory.suffix.lower() == ZIP:
-        directory, problem = _unzipped(directory, work / "class")
-        if problem:
-            raise UnusableError(f"{directory}: {problem}")
+        unpacking = Unpacking(work / "class", size=64 * EXTRACTED)
+        directory = unpacking.extracted(directory)
+        for problem in unpacking.problems:
+            raise UnusableError(f"{given}: {problem.text('en')}", f"{given}: {problem.text('ko')}")
     if not directory.is_dir():
         raise MissingError(*worded("no-submissions", directory=directory))
-    handed, others = Handed([], {}), list[str]()
-    for number, entry in enumerate(sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry))):
-        if entry.name.startswith(".") or entry.name in OF_NOBODY or OURS.fullmatch(entry.name):
-            continue
-        _take(entry, work / str(number), only, handed, others)
+    handed = Handed([], {})
+    for number, entry in enumerate(_entries(directory, {path.resolve() for path in aside})):
+        _take(entry, Unpacking(work / str(number)), only, handed)
     if not handed.files:
-        raise MissingError(*worded("nothing-to-grade", directory=directory))
-    if others:
-        warnings.warn(f"not graded, as they are not {ANSWERS} files: {first_few(others)}", stacklevel=2)
+        raise MissingError(*worded("nothing-to-grade", directory=given))
     return handed
 
 
-def _take(entry: Path, work: Path, only: Sequence[str], handed: Handed, others: list[str]) -> None:
-    """Add what an entry of the directory holds."""
+def _entries(directory: Path, aside: Collection[Path]) -> list[Path]:
+    """Return the students' entries of a directory or, if all it has is the directory of the class, of that."""
+    found = sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry))
+    found = [each for each in found if not each.name.startswith(".") and each.name not in OF_SYSTEMS]
+    found = [each for each in found if each.resolve() not in aside and not _written(each)]
+    return _entries(found[0], aside) if len(found) == 1 and _holds_a_class(found[0]) else found
+
+
+def _written(entry: Path) -> bool:
+    """Return whether an entry is the output of grading, rather than of a student with such a name."""
+    if not entry.is_dir():
+        return entry.name in WRITTEN
+    return entry.name in HANDED_BACK and all(each.suffix == HANDED_BACK[entry.name] for each in entry.iterdir())
+
+
+def _holds_a_class(directory: Path) -> bool:
+    """Return whether the only entry of a directory or zip file is itself a directory of students' entries, and not one
+    student's: it has no platform's name, and more in it than one file, none of them named as a sheet's.
+    """
+    if not directory.is_dir() or _of_a_platform(directory) is not None:
+        return False
+    inside = [each for each in directory.iterdir() if not each.name.startswith(".") and each.name not in OF_SYSTEMS]
+    if any(each.is_file() and (each.name == RECORD or each.stem.startswith(tuple(SHEETS.values()))) for each in inside):
+        return False
+    return len(inside) > 1 or any(each.is_dir() or _of_a_platform(each) is not None for each in inside)
+
+
+def _take(entry: Path, unpacking: Unpacking, only: Sequence[str], handed: Handed) -> None:
+    """Add what an entry of the directory holds: its answers, and why others are not graded if there are none."""
     student, aliases = _whose(entry)
-    suffix = "" if entry.is_dir() else entry.suffix.lower()
-    root, problem, files = entry.parent, "", [entry]
-    if suffix == ZIP:
-        root, problem = _unzipped(entry, work)
-        files = [] if problem else list(_below(root))
-    elif not suffix and entry.is_dir():
-        root, files = entry, list(_below(entry))
-        for zipped in [file for file in files if file.suffix.lower() == ZIP]:
-            inner, problem = _unzipped(zipped, work / zipped.stem)
-            files += [] if problem else list(_below(inner))
-    elif suffix not in (ANSWERS, NOTEBOOK):
-        others.append(_text(entry.name))
-        return
-    found = False
-    for number, file in enumerate(files):
-        if file.name == RECORD:
+    answers, others = 0, list[str]()
+    for number, (name, file) in enumerate(unpacking.found(entry, text_of(entry.name))):
+        if file.name == RECORD and file != entry:
             handed.records[student] = _record(file)
-        elif file.suffix.lower() in (ANSWERS, NOTEBOOK):
-            found = True
-            name = _text(file.relative_to(root if file.is_relative_to(root) else work).as_posix())
-            handed.files.append(_submission(student, aliases, file, name, work / f"{number}.py", only))
-    if not found:
-        handed.files.append(Submission(student, entry, "", (), problem or f"no {ANSWERS} file", aliases))
+            continue
+        each = _submission(student, aliases, file, name, unpacking.place / f"{number}.py", only)
+        if file.suffix.lower() in (ANSWERS, NOTEBOOK) or each.tasks:
+            handed.files.append(each)
+            answers += 1
+        else:
+            others.append(name)
+    problems = unpacking.problems
+    if not answers and not problems:
+        came = ", ".join([*others[:5], "…"] if len(others) > 5 else others)
+        problems = [remark("not-answers", came=came) if others else remark("empty")]
+    handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
 
 
 def _whose(entry: Path) -> tuple[str, tuple[str, ...]]:
     """Return the student of an entry, and the names that the student may have on a roster."""
-    stem = unicodedata.normalize("NFC", _text(entry.name if entry.is_dir() else entry.stem))
-    for platform in _PLATFORMS:
-        if (match := platform.fullmatch(stem)) is not None:
-            parts = [part for part in (match["name"], match.groupdict().get("id")) if part]
-            return "_".join(parts), (*parts, "_".join(parts))
-    return stem, (stem,)
+    if (match := _of_a_platform(entry)) is not None:
+        parts = [part for part in (match["name"], match.groupdict().get("id")) if part]
+        return "_".join(parts), (*parts, "_".join(parts))
+    return _stem(entry), (_stem(entry),)
+
+
+def _of_a_platform(entry: Path) -> re.Match[str] | None:
+    """Return the parts of a name that a learning platform gave."""
+    matches = (platform.fullmatch(_stem(entry)) for platform in _PLATFORMS)
+    return next((match for match in matches if match is not None), None)
+
+
+def _stem(entry: Path) -> str:
+    """Return an entry's name without the suffixes of files of answers, as in `kim.py.txt`."""
+    name = entry.name if entry.is_dir() else entry.stem.removesuffix(ANSWERS)
+    return unicodedata.normalize("NFC", text_of(name))
 
 
 def _submission(
     student: str, aliases: tuple[str, ...], file: Path, name: str, python: Path, only: Sequence[str]
 ) -> Submission:
+    """Return a file as a submission: a notebook's Python is written to `python`; a file of another kind has tasks if it
+    is Python all the same.
+    """
     tasks: tuple[str, ...] = ()
-    problem = ""
-    if not file.is_file():
-        problem = "not a regular file"
-    else:
-        try:
+    problem: Remark | None = None
+    suffix = file.suffix.lower()
+    try:
+        if not file.is_file():
+            problem = remark("not-regular", name)
+        elif file.stat().st_size > MOST:
+            problem = remark("too-large", name, size=MOST // 2**20)
+        else:
             with opened(file, MOST) as opens:
                 content = opens.read()
-            if file.suffix.lower() == NOTEBOOK:
-                content = _code(content).encode()
+            if suffix == NOTEBOOK:
+                content = notebooks.code(content).encode()
                 python.parent.mkdir(parents=True, exist_ok=True)
                 python.write_bytes(content)
                 file = python
-            tasks = tasks_of(decoded(content), only)
-            problem = "" if tasks else "no function of the exercises"
-        except OSError as error:
-            problem = f"cannot be read: {error.strerror or error}"
-        except ValueError as error:
-            problem = f"cannot be read: {error}"
+            text = decoded(content)
+            tasks = tasks_of(text, only) if suffix in (ANSWERS, NOTEBOOK) or parsed(text) is not None else ()
+            problem = None if tasks else remark("no-function", name)
+    except OSError as error:
+        problem = remark("unreadable", name, reason=error.strerror or error)
+    except ValueError as error:
+        problem = remark("unreadable", name, reason=error)
     return Submission(student, file, name, tasks, problem, aliases)
-
-
-def _code(content: bytes) -> str:
-    """Return the Python of a notebook's cells; its magic commands are left out.
-
-    Raises:
-        ValueError: if it is not a notebook.
-    """
-    notebook = parse_json(content.decode("utf-8-sig"))
-    cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    if not isinstance(cells, list):
-        raise ValueError("it is not a notebook")
-    sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
-    texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
-    return "\n\n".join(re.sub(r"^([ \t]*)[%!].*$", r"\1pass", text, flags=re.MULTILINE) for text in texts) + "\n"
-
-
-def _unzipped(file: Path, place: Path) -> tuple[Path, str]:
-    """Extract the answers, records and inner zip files of a zip file; return the directory, or why it cannot be
-    read.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if len(members) > FILES:
-                return place, f"more than {FILES} files"
-            for member in members:
-                name = PurePosixPath(_name(member).replace("\\", "/"))
-                parts = [part for part in name.parts if part not in ("/", "..", ".") and ":" not in part]
-                wanted = name.suffix.lower() in (ANSWERS, NOTEBOOK, ZIP) or name.name == RECORD
-                if member.is_dir() and parts:
-                    place.joinpath(*parts).mkdir(parents=True, exist_ok=True)
-                elif wanted and parts and member.file_size <= MOST:
-                    target = place.joinpath(*parts)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(member) as inside:
-                        target.write_bytes(inside.read(MOST))
-    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
-        return place, f"cannot be read: {error}"
-    return place, ""
-
-
-def _name(member: zipfile.ZipInfo) -> str:
-    """Return a member's name; without a stated encoding, it is UTF-8 or, from a Korean Windows, CP949."""
-    if member.flag_bits & 0x800:
-        return member.filename
-    try:
-        raw = member.filename.encode("cp437")
-    except UnicodeEncodeError:
-        return member.filename
-    for encoding in ("utf-8", "cp949"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return member.filename
 
 
 def _record(file: Path) -> dict[str, Any]:
@@ -219,18 +194,6 @@ def _record(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _below(directory: Path) -> Iterator[Path]:
-    """Yield the files below a directory at any depth, hidden ones aside; links to directories are not followed."""
-    for place, directories, files in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in OF_NOBODY)
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _text(name: str) -> str:
-    """Return a file's name as encodable text, whatever its bytes are."""
-    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
 def decoded(content: bytes) -> str:

@@ -51,9 +51,10 @@ def _seen(part: Mapping[str, Any], language: Language) -> Iterator[str]:
         yield f"      {words['input']}: {part['input']}"
     if "drawn(" in part["input"]:
         yield f"        ({words['drawn']})"
-    for each in ("expected", "came"):
-        if part[each]:
-            yield f"      {words[each]}: {part[each]}"
+    outcomes = part.get("in_korean") if language == "ko" else ()
+    for each, outcome in zip(("expected", "came"), outcomes or (part["expected"], part["came"]), strict=True):
+        if outcome:
+            yield f"      {words[each]}: {outcome}"
     if part["printed"].strip():
         yield f"      {words['printed']}: {' '.join(part['printed'].split())[:SHOWN]}"
 

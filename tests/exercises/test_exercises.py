@@ -2,7 +2,9 @@
 
 import copy
 import inspect
+import random
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -19,12 +21,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reslab.errors import UnknownNameError
-from reslab.exercises import checking, sheets, tasks
+from reslab.exercises import checking, sheets, tasks, telling
 from reslab.exercises.causes import cause
+from reslab.exercises.checking import Checked
 from reslab.exercises.checklist import CHECKLIST
-from reslab.exercises.grading import Part
+from reslab.exercises.grading import Part, call
 from reslab.exercises.judgement import Judgement
 from reslab.exercises.likeness import Raised, same
+from reslab.exercises.settings import Settings, held
+from reslab.exercises.showing import IN_KOREAN
 
 ALL = tasks.names()
 PARTS = [(name, part) for name in ALL for part in tasks.find(name).parts]
@@ -332,6 +337,103 @@ def test_what_was_asked_printed_and_raised_is_shown() -> None:
     assert found.input == 'branch_target(*drawn("0.0", "branch_target", seed=3, case=0))'
     (h,) = tasks.drawn("1.1", "branch_target", seed=3, case=0)
     assert callable(h)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: torch.set_grad_enabled(False),
+        lambda: torch.set_default_dtype(torch.float64),
+        pytest.param(lambda: torch.use_deterministic_algorithms(True), marks=pytest.mark.slow),  # imports a compiler
+        lambda: torch.autograd.set_detect_anomaly(True),
+        lambda: torch.set_default_device("meta"),
+        lambda: np.seterr(all="raise"),
+        lambda: torch.manual_seed(7),
+        lambda: np.random.seed(7),
+        lambda: random.seed(7),
+    ],
+)
+def test_what_an_answer_sets_ends_with_it(change: Callable[[], Any]) -> None:
+    def changes(x: Tensor) -> Tensor:
+        change()
+        return 3 * x
+
+    drawn = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]  # legacy
+    before = Settings.now()
+    judged(part(doubled, (torch.ones(2),)), changes)
+    assert before == Settings.now() == Settings()
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]  # legacy
+    assert torch.equal(drawn[0], after[0]) and drawn[1:] == after[1:]
+
+
+def test_what_a_file_sets_holds_for_its_answers_but_does_not_stop_them() -> None:
+    (block,) = tasks.find("1.4").parts
+    seen: list[Settings] = []
+
+    def answer(*arguments: Any) -> Any:
+        seen.append(Settings.now())
+        return block.right(*arguments)
+
+    theirs = Settings(dtype=torch.float64, gradients=False)
+    with held(theirs):
+        assert judged(block, answer).status == "right" and Settings.now() == theirs
+    assert set(seen) == {Settings(dtype=torch.float64)} and Settings.now() == Settings()
+
+
+def test_a_failing_reference_solution_is_not_the_answers_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    (norm,) = (each for each in tasks.find("1.9").parts if each.name == "block_norms")
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", None)
+    found = judged(norm, lambda *tower: [])
+    assert (found.status, found.mistakes, found.points, found.came.partition(":")[0]) == (
+        "stopped",
+        ("solution-fails",),
+        0,
+        "TypeError",
+    )
+    assert checking.said("1.9", "block_norms", *found.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("task", "function", "answer", "shown"),
+    [
+        (
+            "1.4",
+            "basic_block",
+            lambda *_: print,
+            ("torch.Tensor", "builtin_function_or_method <built-in function print>"),
+        ),
+        ("1.6", "most_shrunk", lambda *_: 0.5, ("torch.Tensor", "float 0.5")),
+        ("1.9", "draw_flow", lambda norms: (1, 2), ("matplotlib.figure.Figure", "tuple (1, 2)")),
+        ("2.1", "deeper", lambda *_: 1, ("list of torch.Tensor", "int 1")),
+        ("2.4", "prediction", lambda: 1, ("list of str", "int 1")),
+        ("1.1", "branch_target", lambda h: 1, ("function", "int 1")),
+    ],
+)
+def test_a_result_in_which_there_is_nothing_to_observe_is_told_by_its_kind(
+    task: str, function: str, answer: Any, shown: tuple[str, str]
+) -> None:
+    (one,) = (each for each in tasks.find(task).parts if each.name == function)
+    found = judged(one, answer)
+    assert (found.status, found.expected, found.came, found.line) == ("wrong", *shown, None)
+
+
+OBSERVED = [each for _, each in PARTS if each.observe is not call and each.name not in LONG]
+
+
+@pytest.mark.parametrize("each", OBSERVED, ids=lambda each: each.name)
+def test_what_is_observed_has_a_korean_name(each: Part) -> None:
+    arguments = next(each.cases(torch.Generator().manual_seed(0)))
+    seen = each.observe(each.right, *arguments)
+    names = list(seen) if isinstance(seen, dict) else [seen] if isinstance(seen, str) else []
+    assert set(names) <= IN_KOREAN.keys()
+
+
+def test_what_was_observed_is_told_in_korean() -> None:
+    (block,) = tasks.find("1.4").parts
+    found = judged(block, lambda x, *_: 2 * x)
+    result = Checked("1.4", 0, 12, [found.to_json()], None, "", None, "", True, 0).to_json()
+    korean, english = (list(telling.lines(result, "", language))[-2:] for language in sheets.LANGUAGES)
+    assert all("{출력: " in line for line in korean) and all("{output: " in line for line in english)
 
 
 def smallest(values: list[float]) -> float:

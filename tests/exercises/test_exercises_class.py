@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -15,11 +16,12 @@ from helpers import assert_refused, refused, reslab_here
 from helpers_exercises import solved
 
 from reslab.errors import DamagedError, FailedError, MissingError
-from reslab.exercises import classroom, handing_back, noticing, sheets, submissions, tasks
+from reslab.exercises import classroom, handing_back, notebooks, noticing, sheets, submissions, tasks, unpacking
 from reslab.exercises.classroom import Student
 from reslab.exercises.confinement import Host
 from reslab.exercises.model_answers import model
 from reslab.exercises.submissions import Handed
+from reslab.exercises.unpacking import Unpacking
 
 WRONG = {"numerical_jacobian": "def numerical_jacobian(f, x, step):\n    return x\n"}
 NBGRADER = ["assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"]
@@ -41,7 +43,7 @@ def notebook(*cells: str) -> str:
     return json.dumps({"cells": [{"cell_type": "markdown", "source": "# 1"}, *code], "nbformat": 4})
 
 
-def zipped(**files: str) -> bytes:
+def zipped(**files: str | bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in files.items():
@@ -82,7 +84,7 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
             roster=submissions.roster(roster),
             progress=lambda *step: told.append(step),
         )
-        handing_back.write(students, out, handing_back.EXPORTS)
+        handing_back.write(students, out, handing_back.EXPORTS, "ko")
         return students
 
     out.parent.mkdir()
@@ -111,7 +113,7 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
     assert list(nbgrader) == NBGRADER and list(nbgrader["max_score"]) == [15] * 4
     assert list(otter) == ["file", "1.2", *OTTER] and next(iter(otter["file"])) == "points-per-question"
     assert list(otter["1.2"]) == [15, 0, 15, 0, 5] and list(otter["percent_correct"])[2] == 1.0
-    assert list(otter["grading_status"])[:3] == ["--", "nothing handed in", "Completed"]
+    assert list(otter["grading_status"])[:3] == ["--", "낸 것이 없다", "Completed"]
     details = out.with_suffix(".jsonl")
     details.write_text(details.read_text(encoding="utf-8") + '{"torn', encoding="utf-8")
     told.clear()
@@ -144,6 +146,10 @@ def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
         "torn.py": f"{text}\ndef broken(:\n".encode(),
         "async.py": text.replace("\ndef ", "\nasync def ").encode(),
         "CAPITALS.PY": text.encode(),
+        "text.txt": text.encode(),
+        "hidden.py.txt": text.encode(),
+        "bare": text.encode(),
+        "words/01_gradient_analysis.py.txt": text.encode(),
         "lambdas.py": b"numerical_jacobian = lambda f, x, step: x\n",
         "both/deep/answers.py": f"{text}\n{sheets.starter('02', 'ko')}".encode(),
         "both/second.py": text.encode(),
@@ -152,31 +158,164 @@ def test_everybody_who_handed_something_in_has_a_row(tmp_path: Path) -> None:
         "inner/all.zip": zipped(**{"01.py": text}),
     }
     unread = {
-        "empty.py": "no function",
-        "nothing/notes.txt": "no .py file",
-        "torn.ipynb": "cannot be read",
-        "rotten.zip": "cannot be read",
-        "pipe.py": "not a regular file",
+        "empty.py": "no-function",
+        "nothing/notes.txt": "not-answers",
+        "torn.ipynb": "unreadable",
+        "rotten.zip": "unreadable",
+        "pipe.py": "not-regular",
+        "packed.rar": "not-answers",
+        "report.pdf": "not-answers",
     }
     folder = tmp_path / "class"
-    for name in (*read, *unread, "roster.xlsx", ".DS_Store", "__MACOSX/plain.py", "__pycache__/plain.py"):
+    for name in (*read, *unread, ".DS_Store", "__MACOSX/plain.py", "__pycache__/plain.py"):
         write(folder / name, read.get(name, b""))
     (folder / "pipe.py").unlink()
     os.mkfifo(folder / "pipe.py")
     (folder / "nothing" / "loop").symlink_to(folder)
-    with pytest.warns(UserWarning, match=r"not graded, .*: roster\.xlsx$"):
-        files = handed_in(folder, ("1.2", "2.1")).files
+    files = handed_in(folder, ("1.2", "2.1")).files
     found = {each.student: each.tasks for each in files if each.name != "second.py" and each.tasks}
     assert set(found) == {name.split("/")[0].partition(".")[0] for name in read}
     assert found["both"] == ("1.2", "2.1") and found["utf16"] == ("1.2",)
-    problems = {each.student: each.problem for each in files if not each.tasks}
-    for name, problem in unread.items():
-        student = name.split("/")[0].partition(".")[0]
-        assert problem in problems[student] or student in read
+    problems = [(each.student, each.problem.name) for each in files if each.problem is not None]
+    assert set(problems) == {(name.split("/")[0].partition(".")[0], problem) for name, problem in unread.items()}
     empty = Handed([each for each in files if not each.tasks], {})
     students = classroom.grade(empty, tmp_path / "grades.jsonl", only=["1.2"])
     assert [(student.points, sum(student.of.values())) for student in students] == [(0, 10)] * len(students)
-    assert all(student.remarks for student in students)
+    assert all(student.problems for student in students)
+
+
+def students_of(directory: Path, *aside: Path) -> dict[str, list[str]]:
+    """Return the files of each student that have tasks."""
+    found: dict[str, list[str]] = {}
+    for each in submissions.submissions(directory, directory.parent / "work", ("1.1",), aside).files:
+        found.setdefault(each.student, []).extend([each.name] if each.tasks else [])
+    return found
+
+
+def test_only_what_grading_writes_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for name in ("kim.py", "gradesmith.py", "words.md/a.py", "feedback/answers.py", "feedback/feedback/b.py"):
+        write(folder / name, RIGHT)
+    write(folder / "otter.csv", b"")
+    roster = write(folder / "class.csv", "kim\n")
+    found = students_of(folder, roster)
+    assert found == {
+        "kim": ["kim.py"],
+        "gradesmith": ["gradesmith.py"],
+        "words.md": ["a.py"],
+        "feedback": ["answers.py", "feedback/b.py"],
+    }
+    for name in ("grades.csv", "grades.parts.csv", "grades.jsonl", "words.csv", "nbgrader.csv", "gradescope/kim.json"):
+        write(folder / name, b"")
+    write(folder / "feedback" / "kim.md", b"")
+    assert students_of(folder, roster) == found
+    (folder / "feedback" / "answers.py").unlink()
+    (folder / "feedback" / "feedback" / "b.py").unlink()
+    (folder / "feedback" / "feedback").rmdir()
+    assert "feedback" not in students_of(folder, roster)
+
+
+@pytest.mark.parametrize(
+    ("names", "students"),
+    [
+        (("all/a.py", "all/b.py"), ["a", "b"]),
+        (("all/kim/01_gradient_analysis.py",), ["kim"]),
+        (("all/1/kim/a.py", "all/1/lee/a.py", "__MACOSX/x"), ["kim", "lee"]),
+        (("kim/01_gradient_analysis.py", "kim/02_ablation_study.py"), ["kim"]),
+        (("kim/a.py",), ["kim"]),
+        (("kim_7_assignsubmission_file_/a.py", "kim_7_assignsubmission_file_/b.py"), ["kim_7"]),
+        (("all/kim_7_assignsubmission_file_/a.py",), ["kim_7"]),
+    ],
+)
+def test_a_class_may_be_in_a_directory_of_its_own(tmp_path: Path, names: tuple[str, ...], students: list[str]) -> None:
+    file = write(tmp_path / "class.zip", zipped(**dict.fromkeys(names, RIGHT)))
+    assert list(students_of(file)) == students
+
+
+def test_zip_files_within_zip_files_are_extracted_within_limits(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    content = zipped(**{"answers.py": RIGHT})
+    for depth in range(1, 5):
+        write(folder / f"of{depth}.zip", content)
+        write(folder / f"in{depth}" / "all.zip", content)
+        content = zipped(**{"inner.zip": content})
+    inner = "inner.zip/answers.py"
+    assert {name: files for name, files in students_of(folder).items() if name.startswith("of")} == {
+        "of1": ["answers.py"],
+        "of2": [inner],
+        "of3": [f"inner.zip/{inner}"],
+        "of4": [],
+    }
+    assert [len(files) for name, files in students_of(folder).items() if name.startswith("in")] == [1, 1, 1, 0]
+    handed = Unpacking(tmp_path / "few", files=1)
+    assert [name for name, _ in handed.found(folder / "of2.zip", "")] == []
+    assert [problem.name for problem in handed.problems] == ["zip-too-large"]
+    small = Unpacking(tmp_path / "small", size=len(RIGHT) - 1)
+    assert [*small.found(folder / "of1.zip", "")] == [] and small.problems[0].name == "zip-too-large"
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"),
+    [
+        ("%matplotlib inline\nx = 1", "pass\nx = 1"),
+        ("%%bash\nls\nif [ 1 ]; then", "pass\n\n"),
+        ("%%writefile lib.py\nx = 1", "pass\n"),
+        ("\n%%time\nx = 1", "\npass\nx = 1"),
+        ("torch.randn?\n?print\nx??", "pass\npass\npass"),
+        ("files = !ls\nx = %timeit -o f()", "files = []\nx = []"),
+        ("y = (7\n     % 3)", "y = (7\n     % 3)"),
+        ("y = 7 \\\n    % 3", "y = 7 \\\n    % 3"),
+        ('t = """\n!not a command\n%nor this\n"""', 't = """\n!not a command\n%nor this\n"""'),
+        ("!pip install a \\\n    b\nx = 1", "pass\n\nx = 1"),
+        ("def f():\n    !ls\n    return 1", "def f():\n    pass\n    return 1"),
+        ('!echo "don\'t"\n%cd ..\nx %= 3\ny = x != 1', "pass\npass\nx %= 3\ny = x != 1"),
+    ],
+)
+def test_of_a_notebook_only_what_ipython_alone_understands_is_dropped(cell: str, code: str) -> None:
+    assert notebooks.python(cell) == code
+
+
+@pytest.mark.parametrize(
+    ("text", "defined"),
+    [
+        ("class branch_target:\n    pass", True),
+        ("from branch_lib import branch_target", True),
+        ("from lib import (a,\n    b as branch_target)", True),
+        ("branch_target, other = 1, 2", True),
+        ("if True:\n    branch_target = print", True),
+        ("class branch_target:\n    def f(:", True),
+        ("def other():\n    from lib import branch_target", False),
+        ("branch_target(1)", False),
+    ],
+)
+def test_a_function_may_be_defined_in_whatever_way(text: str, defined: bool) -> None:
+    assert noticing.tasks_of(text, ["1.1"]) == (("1.1",) if defined else ())
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("import sys\nsys._getframe(1)", "sys._getframe"),
+        ("import sys\ngetattr(sys, '_getframe')(1)", "_getframe"),
+        ("from sys import modules", "sys.modules"),
+        ("m = __import__('reslab.' + 'exercises')", "__import__, reslab."),
+        ("import importlib.util", "importlib.util"),
+        ("import os\nopen('../log.jsonl', 'a')\nos._exit(0)", "../log.jsonl, os._exit"),
+        ("from torchvision import models\ndef stages(size):\n    return models", "torchvision.models"),
+        ("def stages(size):\n    return reslab.build('resnet50')", "build in stages"),
+        ("from torchvision import models\ndef my_network():\n    return models", ""),
+        ("network.eval()\nnetwork.modules()\nmodule.gc = 1", ""),
+    ],
+)
+def test_what_a_teacher_should_look_at_is_named(text: str, names: str) -> None:
+    assert [dict(each.values)["names"] for each in noticing.remarks_on(text, "a.py") if each.name == "uses"] == (
+        [names] if names else []
+    )
+
+
+@pytest.mark.parametrize("number", sheets.SHEETS)
+def test_right_answers_give_a_teacher_nothing_to_look_at(number: str) -> None:
+    assert not noticing.remarks_on(solved(number), "a.py")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +341,7 @@ def test_a_platforms_zip_of_a_class_is_read_with_names_of_a_korean_windows(tmp_p
         assert archive.namelist()  # zipfile itself marks such a name as UTF-8
     member = zipfile.ZipInfo(name)
     member.flag_bits = 0
-    assert submissions._name(member) == "홍길동_7_assignsubmission_file_/답.py"
+    assert unpacking.name_of(member) == "홍길동_7_assignsubmission_file_/답.py"
     (each,) = submissions.submissions(file, tmp_path / "work").files
     assert each.tasks[0] == "1.1"
 
@@ -262,8 +401,22 @@ def test_files_that_are_nearly_alike_are_seen_whatever_their_names_are() -> None
 def test_a_student_is_told_in_the_language_begun_in() -> None:
     assert noticing.language_of(sheets.starter("01", "ko")) == "ko"
     assert noticing.language_of(sheets.starter("01", "en")) == "en"
+    assert noticing.language_of(RIGHT) is None
     assert "점" in handing_back.feedback(Student("가", language="ko", of={"1.1": 10}))
     assert handing_back.file_name("a/b:c?") == "a_b_c_" and handing_back.file_name("..") == "_"
+
+
+def test_a_student_whose_files_show_no_language_is_told_in_the_teachers(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "kim.rar", b"0")
+    handed = handed_in(tmp_path / "class")
+    told = {}
+    for language in sheets.LANGUAGES:
+        students = classroom.grade(handed, tmp_path / "grades.jsonl", roster=[("lee",)], language=language)
+        told[language] = [handing_back.feedback(student) for student in students]
+        assert handing_back.marking_sheet(students, language) and students[1].row(language)["student"] == "kim"
+    assert all(re.search("[가-힣]", text) for text in told["ko"])
+    assert not any(re.search("[가-힣]", text) for text in told["en"])
+    assert "kim.rar" in told["ko"][1]
 
 
 def test_every_question_in_words_has_a_model_answer_and_a_rubric() -> None:

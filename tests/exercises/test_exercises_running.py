@@ -13,7 +13,7 @@ from helpers import assert_refused, refused, reslab, reslab_here
 from helpers_exercises import solved
 
 from reslab.errors import DamagedError
-from reslab.exercises import checking, child, sheets, telling
+from reslab.exercises import checking, child, noticing, sheets, telling
 from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.confinement import Host
 from reslab.exercises.record import Record
@@ -45,6 +45,26 @@ def test_an_exit_costs_its_task_and_nothing_else(host: Host, tmp_path: Path) -> 
         ("right", [], 7),
     ]
     assert (first.points, first.of, second.points, second.failure) == (7, 10, 10, None)
+
+
+FORGES = """def branch_target(h):
+    import json, os
+    log = open("../log.jsonl").read()
+    part = {"name": "branch_target", "status": "right", "points": 3, "of": 3, "mistakes": [], "seconds": 0}
+    forged = [{"task": "1.1", "result": part}, {"end": True}]
+    with open("../log.jsonl", "a") as file:
+        file.write(log)
+        for line in forged:
+            file.write(json.dumps(line) + "\\n" + log.split()[0] + " " + json.dumps(line) + "\\n")
+    open("../ended", "w").write("none")
+    os._exit(0)
+"""
+
+
+def test_a_file_cannot_write_its_own_points(host: Host, tmp_path: Path) -> None:
+    file = write(tmp_path / "answers.py", "import torch\n" + FORGES)
+    (result,) = checking.check(file, {"1.1": 1}, host=host)
+    assert [(part["mistakes"], part["points"]) for part in result.parts] == [(["exit"], 0), (["missing"], 0)]
 
 
 LINGERS = """
@@ -93,7 +113,7 @@ def test_loops_greed_noise_and_exits_cost_their_tasks_and_nothing_else(host: Hos
         "measured_rate": ["exit"],  # it calls the learner's rate
         "stretch": ["exit"],
     }
-    assert [result.points for result in found] == [7, 0, 0, 0, 5, 8, 13, 13]
+    assert [result.points for result in found] == [7, 0, 0, 0, 5, 8, 13, 13, 14, 10]
     left = [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -116,6 +136,13 @@ def test_a_file_that_cannot_be_loaded_says_why(
 ) -> None:
     file = write(tmp_path / "unloadable.py", text)
     assert child.attempt(lambda: child.load(file), file) == {"failed": failure, "detail": detail, "line": line}
+
+
+@pytest.mark.parametrize("name", ["HONG.PY", "answers.py.txt", "answers"])
+def test_a_file_is_loaded_whatever_its_suffix(tmp_path: Path, name: str) -> None:
+    assert child.load(write(tmp_path / name, "x = 2")).x == 2
+    assert child.load(write((tmp_path / name).with_suffix(".other"), "x = 3")).x == 3
+    assert len([*tmp_path.iterdir()]) == 2  # there is no bytecode
 
 
 @pytest.mark.parametrize("content", ["x = '가'".encode("cp949"), "x = 1".encode("utf-16"), b"# coding: nonsense\n"])
@@ -165,6 +192,33 @@ def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path, monke
     assert_refused(again, file, "--dir")
     assert file.read_text(encoding="utf-8") == "mine"
     assert "연습 1" in reslab_here("exercise", "list", "--dir", str(file.parent)).stdout
+
+
+@pytest.mark.parametrize("language", sheets.LANGUAGES)
+def test_a_notebook_may_be_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: sheets.Language
+) -> None:
+    begun = reslab_here("exercise", "start", "01", "--notebook", "--lang", language, "--dir", tmp_path)
+    file = tmp_path / "01_gradient_analysis.ipynb"
+    assert begun.returncode == 0 and begun.stdout.startswith(str(file))
+    assert_refused(reslab_here("exercise", "start", "01", "--dir", tmp_path), file)
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    for task in sheets.read("01", language).tasks.values():
+        assert any(task.title in text and task.task in text and task.words in text for text in texts)
+    seen: list[str] = []
+
+    def checked(python: Path, tasks: object) -> list[object]:
+        seen.append(python.read_text(encoding="utf-8"))
+        return []
+
+    monkeypatch.setattr(checking, "check", checked)
+    assert reslab_here("exercise", "check", "01", "--dir", tmp_path).returncode == 0
+    names: dict[str, object] = {}
+    exec(seen[0], names)
+    assert noticing.asked_in("01") <= names.keys() and noticing.language_of(seen[0]) == language
+    write(file, "{")
+    assert_refused(reslab_here("exercise", "check", "01", "--dir", tmp_path), file)
 
 
 @pytest.mark.parametrize("language", sheets.LANGUAGES)

@@ -1,9 +1,13 @@
 """Task 1.1: the residual, and the gradient of y = F(x) + x."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Generator, Tensor
 
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, Function, curved, normal
+from reslab.exercises.likeness import OfAnotherKind
 
 
 # the solution
@@ -18,6 +22,11 @@ def input_gradient(jacobian: Tensor, g: Tensor) -> Tensor:
 
 
 # how it is judged
+
+
+def _at(answer: Callable[..., Any], h: Function, x: Tensor) -> Any:
+    branch = answer(h)
+    return branch(x) if callable(branch) else OfAnotherKind("function", branch)
 
 
 def _targets(generator: Generator) -> Cases:
@@ -42,7 +51,7 @@ TASK = Task(
                 "the-target-itself": lambda h: h,
                 "the-sum": lambda h: lambda x: h(x) + x,
             },
-            observe=lambda answer, h, x: answer(h)(x),
+            observe=_at,
         ),
         Part(
             input_gradient,

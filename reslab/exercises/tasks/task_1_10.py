@@ -54,8 +54,11 @@ def _dissected(answer: Callable[[], Any]) -> str:
     network, images = chosen
     if not isinstance(network, nn.Module):
         return "no network"
-    if isinstance(images, Tensor) and len(images) < 2:
+    if isinstance(images, Tensor) and images.shape[:1].numel() < 2:
         return "one image"
+    dtypes = {each.dtype for each in network.parameters() if each.is_floating_point()}
+    if isinstance(images, Tensor) and images.is_floating_point() and dtypes and images.dtype not in dtypes:
+        return "images of another dtype"
     shares = branch_shares(network, images)
     return "a network and its images" if len(shares) >= FEWEST else "too few blocks"
 
@@ -107,6 +110,7 @@ TASK = Task(
                 "network-alone": lambda: my_network()[0],
                 "class-not-a-network": lambda: (nn.Linear, my_network()[1]),
                 "one-image": lambda: (my_network()[0], my_network()[1][:1]),
+                "another-dtype": lambda: (my_network()[0], my_network()[1].double()),
                 "too-few-blocks": lambda: (reslab.build("cifar_resnet", depth=20).layer1[:2], torch.randn(2, 16, 8, 8)),  # type: ignore[index]  # a Sequential
             },
             observe=_dissected,

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, Function, normal
+from reslab.exercises.likeness import OfAnotherKind, as_tensor
 
 
 # the solution
@@ -44,10 +45,12 @@ def _directions(generator: Generator) -> Cases:
         yield branch, x, 3 * normal(generator, *x.shape)
 
 
-def _quality(answer: Callable[..., Tensor], branch: Function, x: Tensor) -> dict[str, Any]:
-    v = answer(branch, x)
+def _quality(answer: Callable[..., Tensor], branch: Function, x: Tensor) -> dict[str, Any] | OfAnotherKind:
+    v = as_tensor(answer(branch, x))
+    if not isinstance(v, Tensor):
+        return OfAnotherKind("torch.Tensor", v)
     unit = abs(float(v.norm()) - 1) < 1e-5
-    return {"shape": tuple(v.shape), "of length 1": unit, "stretch": stretch(branch, x, v.reshape(x.shape))}
+    return {"shape": tuple(v.shape), "of length 1": unit, "stretch": stretch(branch, x, v.to(x).reshape(x.shape))}
 
 
 def _singular(

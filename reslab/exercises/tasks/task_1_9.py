@@ -5,13 +5,17 @@ from functools import partial
 from math import log10
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, after_the_first, normal
+from reslab.exercises.likeness import OfAnotherKind
 from reslab.exercises.tasks.task_1_5 import _towers
 
 
@@ -56,20 +60,54 @@ def _flows(generator: Generator) -> Cases:
         yield ({name: (2 * normal(generator, blocks + 1)).exp().tolist() for name in names},)
 
 
-def _seen(answer: Callable[..., Any], norms: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
-    """What is in the figure; axes are taken for theirs."""
-    given = answer(norms)
-    if given is None:
-        return None
-    (axes,) = getattr(given, "figure", given).axes
-    lines = {str(line.get_label()): line for line in axes.get_lines()}
+def _seen(answer: Callable[..., Any], norms: Mapping[str, Sequence[float]]) -> dict[str, Any] | OfAnotherKind:
+    """What is in the figure, in one panel or several; axes are taken for theirs."""
+    came = answer(norms)
+    figure = came.get_figure(root=True) if isinstance(came, Axes) else came
+    if not isinstance(figure, Figure):
+        return OfAnotherKind("matplotlib.figure.Figure", came)
+    drawn = {name: curve for axes in figure.axes for name, curve in _curves(axes).items()}
+    curves = {name: drawn[name] for name in norms if name in drawn} or drawn
+    shown = [axes for axes in figure.axes if _curves(axes)] or figure.axes
     return {
-        "curves": {name: list(map(float, line.get_ydata())) for name, line in lines.items()},
-        "over blocks": [list(map(float, line.get_xdata())) for line in lines.values()],
-        "scale": axes.get_yscale(),
-        "axes named": bool(axes.get_xlabel()) and bool(axes.get_ylabel()),
-        "legend": axes.get_legend() is not None,
+        "curves": {name: y for name, (_, y) in curves.items()},
+        "over blocks": [x for x, _ in curves.values()],
+        "scale": next((scale for axes in shown if (scale := axes.get_yscale()) != "log"), "log"),
+        "axes named": _named(figure, "x") and _named(figure, "y"),
+        "legend": norms.keys() <= _written(figure),
     }
+
+
+Curve = tuple[list[float], list[float]]
+
+
+def _curves(axes: Axes) -> dict[str, Curve]:
+    """Return lines and points by their names, which they have themselves, or from a legend or title; lines to compare
+    with, such as `axhline`, are no curves.
+    """
+    lines = [(line, line.get_xydata()) for line in axes.get_lines() if line.get_transform() == axes.transData]
+    points = [(points, points.get_offsets()) for points in axes.collections if isinstance(points, PathCollection)]
+    curves = [(str(artist.get_label()), np.asarray(data, dtype=float)) for artist, data in [*lines, *points]]
+    legend = axes.get_legend()
+    names = [text.get_text() for text in legend.get_texts()] if legend is not None else [axes.get_title()]
+    if len(names) == len(curves) and all(name.startswith("_") for name, _ in curves):
+        curves = [(name, data) for name, (_, data) in zip(names, curves, strict=True)]
+    return {name: (data[:, 0].tolist(), data[:, 1].tolist()) for name, data in curves}
+
+
+def _written(figure: Figure) -> set[str]:
+    """Return what is written in legends, titles and beside the curves."""
+    legends = [legend for axes in figure.axes if (legend := axes.get_legend()) is not None] + figure.legends
+    texts = [text for axes in figure.axes for text in (axes.title, *axes.texts)]
+    texts += [text for legend in legends for text in legend.get_texts()]
+    return {text.get_text().strip() for text in texts}
+
+
+def _named(figure: Figure, axis: str) -> bool:
+    """Return whether an axis has a name, which panels may share."""
+    return any(getattr(panel, f"get_{axis}label")() for panel in figure.axes) or bool(
+        getattr(figure, f"get_sup{axis}label")()
+    )
 
 
 def _figure(

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, normal
+from reslab.exercises.inputs import Cases, listed, normal
+from reslab.exercises.likeness import OfAnotherKind, as_tensor
 
 
 # the solution
@@ -103,8 +104,14 @@ def _networks(generator: Generator) -> Cases:
 
 def _answers(
     answer: Callable[..., Sequence[Tensor]], weights: Sequence[Tensor], index: int, x: Tensor
-) -> dict[str, object]:
-    made = answer(weights, index)
+) -> dict[str, object] | OfAnotherKind:
+    came = answer(weights, index)
+    made = listed(came, "torch.Tensor")
+    if isinstance(made, OfAnotherKind):
+        return made
+    made = [as_tensor(weight) for weight in made]
+    if not all(isinstance(weight, Tensor) for weight in made):
+        return OfAnotherKind("list of torch.Tensor", came)
     layers = len(made)
     for weight in made:
         x = F.relu(F.conv2d(x, weight.to(x), padding=weight.shape[-1] // 2))

@@ -13,7 +13,8 @@ from torch import Generator, Tensor, nn
 
 import reslab
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, whole
+from reslab.exercises.inputs import Cases, listed, whole
+from reslab.exercises.likeness import OfAnotherKind
 
 # the solution
 NETWORKS = {
@@ -69,9 +70,12 @@ def _once(generator: Generator) -> Cases:
     yield ()
 
 
-def _completeness(answer: Callable[[], Sequence[str]]) -> str:
+def _completeness(answer: Callable[[], Sequence[str]]) -> str | OfAnotherKind:
     """Any order is worth its points: what counts is that it was made."""
-    order = list(answer())
+    came = answer()
+    order = listed(came, "str")
+    if isinstance(order, OfAnotherKind) or not all(isinstance(name, str) for name in order):
+        return OfAnotherKind("list of str", came)
     if unknown := [name for name in order if name not in NETWORKS]:
         return "all unknown" if len(unknown) == len(order) else "some unknown"
     if len(set(order)) < len(order):

@@ -8,7 +8,8 @@ from torch import Generator, Tensor, nn
 
 import reslab
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, normal, whole
+from reslab.exercises.inputs import Cases, listed, normal, whole
+from reslab.exercises.likeness import OfAnotherKind
 from reslab.residual import preserve
 
 
@@ -61,10 +62,12 @@ def _ordered(generator: Generator) -> Cases:
         yield *case, ([1, 0, 2], [2, 0], [1, 2, 0])[whole(generator, 0, 2)]
 
 
-def _seen(answer: Callable[..., Any], network: nn.Module, *rest: Any) -> dict[str, Any]:
+def _seen(answer: Callable[..., Any], network: nn.Module, *rest: Any) -> dict[str, Any] | OfAnotherKind:
     training = network.training
-    errors = answer(network, *rest)
-    return {"errors": list(errors), "mode kept": network.training == training}
+    errors = listed(answer(network, *rest), "float")
+    if isinstance(errors, OfAnotherKind):
+        return errors
+    return {"errors": errors, "mode kept": network.training == training}
 
 
 def _with_gates(gates: Callable[[int], Tensor], *, evaluate: bool = True) -> Callable[..., list[float]]:

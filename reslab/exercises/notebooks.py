@@ -1,0 +1,104 @@
+"""Notebooks to fill in, and notebooks as Python: the code of their cells, without what only IPython understands."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+from typing import Any
+
+from reslab.errors import DamagedError, worded
+from reslab.exercises import sheets
+from reslab.exercises.unpacking import MOST
+from reslab.files import json_text, opened, parse_json
+
+PYTHON_CELLS = {"capture", "memit", "prun", "time", "timeit"}
+"""Cell magics below which is Python that runs in the notebook; below others are files, and other languages."""
+_COMMAND = re.compile(
+    r"""(?P<indent>[ \t]*)(?:
+        [%!].*                                    # a magic, or a command of the system
+        | \?{1,2}[ \t]*[\w.*%]+[ \t]*             # help, asked for before a name
+        | [%\w][\w.*\[\]]*\?{1,2}[ \t]*           # or after it
+        | (?P<target>[\w.,\[\]* \t]+?=[ \t]*)[!%].*  # the output of a command, given a name
+    )""",
+    re.VERBOSE,
+)
+
+
+def starter(number: str, language: sheets.Language) -> str:
+    """Return the notebook that a learner fills in: as `sheets.starter`, each task's text above its cells."""
+    sheet = sheets.read(number, language)
+    cells = [_cell("markdown", f"# {sheet.title}\n\n{sheet.introduction}"), _cell("code", sheet.preamble.strip())]
+    for each in sheet.tasks.values():
+        cells += [
+            _cell("markdown", f"## {sheets.head(each, language)}\n\n{sheets.body(each, language)}"),
+            _cell("code", f"# {each.id} {each.title}\n\n{each.stub.strip()}"),
+            _cell("code", sheets.in_words(each)),
+        ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return json_text({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 4})
+
+
+def _cell(kind: str, source: str) -> dict[str, Any]:
+    own: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True)} | own
+
+
+def as_python(notebook: Path, file: Path) -> Path:
+    """Write the Python of a notebook to a file, and return that.
+
+    Raises:
+        UserError: if it cannot be read as a notebook.
+    """
+    try:
+        with opened(notebook, MOST) as opens:
+            file.write_text(code(opens.read()), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DamagedError(*worded("answers-unreadable", file=notebook, error=error)) from error
+    return file
+
+
+def code(content: bytes) -> str:
+    """Return the Python of a notebook's cells, as many lines as they have; magics, commands of the system and questions
+    are left out.
+
+    Raises:
+        ValueError: if it is not a notebook.
+    """
+    notebook = parse_json(content.decode("utf-8-sig"))
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list):
+        raise ValueError("it is not a notebook")
+    sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
+    texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
+    return "\n\n".join(map(python, texts)) + "\n"
+
+
+def python(cell: str) -> str:
+    """Return the Python of one cell."""
+    magic = re.match(r"\s*%%(\w+)", cell)
+    if magic is not None and magic[1] not in PYTHON_CELLS:
+        return "pass" + "\n" * cell.count("\n")
+    lines: list[str] = []
+    continues = False  # a command goes on below
+    for line in cell.split("\n"):
+        command = _COMMAND.fullmatch(line.rstrip("\r"))
+        if continues:
+            lines.append("")
+        elif command is not None and not _is_open(lines):
+            lines.append(command["indent"] + (f"{command['target']}[]" if command["target"] else "pass"))
+        else:
+            lines.append(line)
+            continue
+        continues = line.rstrip().endswith("\\")
+    return "\n".join(lines)
+
+
+def _is_open(lines: list[str]) -> bool:
+    """Return whether a bracket, a string or a statement goes on below these lines."""
+    try:
+        list(tokenize.generate_tokens(io.StringIO("".join(f"{line}\n" for line in lines)).readline))
+    except tokenize.TokenError:
+        return True
+    except SyntaxError:  # such as an indentation that fits nothing
+        return False
+    return False
