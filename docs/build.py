@@ -122,7 +122,9 @@ def assemble(pages: Path) -> None:
             page(path, from_notebook(path), Path(place))
         elif "/" in name:
             page(path, path.read_text(encoding="utf-8"), Path(place))
-    page(DOCS / "reference" / "commands.md", commands(), Path("reference/commands.md"))
+    for end in COMMANDS:
+        name = f"commands.{end}"
+        page(DOCS / "reference" / name, commands(end), Path("reference") / name)
     page(DOCS / "reference" / "api.md", api(), Path("reference/api.md"))
 
 
@@ -144,11 +146,15 @@ def _output(output: dict[str, Any]) -> str:
     return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
 
 
-def commands() -> str:
-    """Return the page of all commands, from their help."""
-    helps = (ROOT / "tests" / "help.txt").read_text(encoding="utf-8").split("$ ")[1:]
-    parts = [help.partition("\n") for help in helps]
-    return "# Commands\n\n" + "\n".join(
+COMMANDS = {"md": "Commands", "ko.md": "명령"}
+"""The heading of the page of commands, by how the name of the page in a language ends."""
+
+
+def commands(end: str) -> str:
+    """Return the page of all commands in one language, from their help."""
+    snapshot = ROOT / "tests" / f"help.{end.removesuffix('md')}txt"
+    parts = [help.partition("\n") for help in snapshot.read_text(encoding="utf-8").split("$ ")[1:]]
+    return f"# {COMMANDS[end]}\n\n" + "\n".join(
         f"## {name.removesuffix(' --help')}\n\n```text\n{text}```\n" for name, _, text in parts
     )
 
@@ -195,15 +201,6 @@ ABOUT = {
     "ko.md": ("요약", "내용", "필요한 것", "기본 이미지 수", "기본 가중치", "비용", "파이썬에서"),
 }
 """Words of the facts that follow an analysis's page, by how the names of the pages in its language end."""
-KOREAN_NEEDS = {
-    "blocks": "블록(종류는 상관없음)",
-    "no dense layers": "밀집층이 아닌 블록",
-    "sums": "스킵 연결과 가지의 단순한 합인 잔차 블록",
-    "chain": "잔차 블록이 한 줄로 이어진 신경망",
-    "convolutions": "합성곱",
-    "two images": "실수 이미지 두 장",
-    "logits": "로짓 [B, classes]",
-}
 
 
 def facts(path: Path) -> str:
@@ -233,16 +230,12 @@ def _facts(each: Analysis) -> tuple[str, str, str, str]:
 
 
 def _facts_in_korean(each: Analysis) -> tuple[str, str, str, str]:
-    needs = [KOREAN_NEEDS[need] for need in each.needs]
-    if "loss" in each.parameters and "logits" not in each.needs:
-        needs.append("레이블과 로짓 [B, classes], 또는 다른 손실과 그 정답")
-    elif "labels" in each.parameters:
-        needs.append("레이블")
+    _, needs = each.in_korean()
     images = "모두" if each.images is None else f"{each.images}장"
     weights = "신경망과 데이터에 맞는, 함께 들어 있는 가중치" if each.trained else "새로 초기화한 가중치"
     cost = _costs().get(each.name)
     counted = f"순전파 {cost['passes']:,.1f}번, 메모리는 한 번의 {cost['memory']:.1f}배" if cost else "없음"
-    return ", ".join(needs) or "없음", images if "network" in each.parameters else "없음", weights, counted
+    return needs, images if "network" in each.parameters else "없음", weights, counted
 
 
 def _costs() -> dict[str, dict[str, float]]:

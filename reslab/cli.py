@@ -16,8 +16,9 @@ import cyclopts
 
 from reslab import commands
 from reslab.commands.app import app
-from reslab.commands.typed import asked_in
-from reslab.errors import UTF8, MissingError, WrongValueError, explained
+from reslab.commands.misuse import misuse
+from reslab.commands.typed import Language, asked_in
+from reslab.errors import UTF8, MissingError, WrongValueError, explained, worded
 
 __all__ = ["app", "main"]
 
@@ -33,6 +34,7 @@ def main(typed: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if typed is None else typed)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    language = asked_in(words)
     # a Windows console may not be UTF-8; a character that it cannot show must not stop a run
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -41,25 +43,16 @@ def main(typed: Sequence[str] | None = None) -> None:
         _see_that_the_system_takes(words)
         with _stoppable(told), _noting():
             sys.exit(app(words, exit_on_error=False, print_error=False))
-    except cyclopts.CycloptsError as error:
-        _complain(str(error), debug, error)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("reslab"):
-            raise
-        _complain(
-            f"this command needs {error.name}; install it with: pip install 'reslab[lab]', in reslab's environment",
-            debug,
-            error,
-        )
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if (line := explained(error, asked_in(words))) is None:
+        if debug or (line := _line(error, language)) is None:
             raise
-        _complain(line, debug, error)
+        print(f"reslab: {line}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstopped; finished work is kept, and the same command resumes from there", file=sys.stderr)
+        print(f"\n{worded('stopped').said_in(language)}", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if told else signal.SIGINT))
 
 
@@ -112,24 +105,27 @@ def _see_that_the_system_takes(words: Sequence[str]) -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise MissingError("the current directory no longer exists; change to another") from error
+        raise MissingError(*worded("no-current-directory")) from error
     for word in words:
         try:
             taken = b"\0" not in os.fsencode(word)
         except UnicodeEncodeError:
             taken = False
         if not taken:
-            raise WrongValueError(f"{word!r} contains characters that are not allowed in a file or network name")
+            raise WrongValueError(*worded("letters-not-allowed", word=word))
         if sys.getfilesystemencoding() != "utf-8" and not word.isascii():
-            raise WrongValueError(f"{word!r} is not ASCII, which this locale requires of file names; {UTF8}")
+            raise WrongValueError(*worded("not-ascii", word=word, advice=UTF8))
 
 
-def _complain(message: str, debug: bool, error: Exception) -> None:
-    if debug:
-        raise error
-    line = " ".join(message.split())
-    print(
-        "reslab: " + "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line),
-        file=sys.stderr,
-    )
-    sys.exit(2)
+def _line(error: Exception, language: Language) -> str | None:
+    """Return what to say of an error in one line; None for one of the program itself."""
+    match error:
+        case cyclopts.CycloptsError():
+            said = explained(misuse(error), language)
+        case ModuleNotFoundError(name=str(name)) if not name.startswith("reslab"):
+            said = worded("missing-package", package=name).said_in(language)
+        case _:
+            said = explained(error, language)
+    if said is None:
+        return None
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(said.split()))

@@ -9,7 +9,18 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Wording(NamedTuple):
+    """What is said in both languages."""
+
+    english: str
+    korean: str
+
+    def said_in(self, language: str) -> str:
+        """Return the Korean for `ko`, and the English otherwise."""
+        return self.korean if language == "ko" else self.english
 
 
 class UserError(ValueError):
@@ -93,10 +104,16 @@ def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
         raise kind(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
 
 
-def worded(name: str, /, **values: Any) -> tuple[str, str]:
-    """Return a message of errors.toml in English and in Korean, with these values filled in."""
+def worded(name: str, /, **values: Any) -> Wording:
+    """Return a message of errors.toml with these values filled in, of which `Wording` are said in each language."""
     words = _messages()[name]
-    return words["en"].format(**values), words["ko"].format(**values)
+    english, korean = (
+        words[language].format(
+            **{key: value.said_in(language) if isinstance(value, Wording) else value for key, value in values.items()}
+        )
+        for language in ("en", "ko")
+    )
+    return Wording(english, korean)
 
 
 @cache
@@ -113,33 +130,58 @@ def explained(error: Exception, language: str = "en") -> str | None:
     """
     if isinstance(error, UserError):
         return " ".join(((error.korean if language == "ko" else None) or str(error)).split())
-    if isinstance(error, FileNotFoundError):
-        return (
-            f"{error.strerror}: {error.filename or 'the current directory'}; if it was removed during this run, run "
-            "the same command again"
-        )
-    if isinstance(error, OSError):  # a full disk, a read-only directory
-        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; what was finished is kept"
-    if isinstance(error, UnicodeEncodeError):
-        advice = (
-            "rename the file or directory that has it in its name"
-            if sys.getfilesystemencoding() == "utf-8"
-            else f"this locale allows only ASCII in file names: {UTF8}"
-        )
-        return f"{error.object[error.start : error.end]!r} cannot be written as {error.encoding}; {advice}"
-    # pathlib and others raise it without a subclass
-    if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "this user, or the one after a ~, has no home directory; give the full path, or set HOME"
+    words = _explained(error)
+    return words.said_in(language) if words is not None else None
+
+
+def _explained(error: Exception) -> Wording | None:
+    match error:
+        case FileNotFoundError(filename=None):
+            return worded("directory-gone", reason=error.strerror)
+        case FileNotFoundError():
+            return worded("file-gone", reason=error.strerror, file=error.filename)
+        case OSError():  # a full disk, a read-only directory
+            reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+            return worded("system-refuses", reason=reason)
+        case UnicodeEncodeError():
+            name = "unwritable-letters" if sys.getfilesystemencoding() == "utf-8" else "letters-of-another-locale"
+            letters = error.object[error.start : error.end]
+            return worded(name, letters=letters, encoding=error.encoding, advice=UTF8)
+        case RuntimeError() if "home directory" in str(error):  # pathlib and others raise it without a subclass
+            return worded("no-home")
     return None
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the known name nearest to `name`, or the list of known names if none is near."""
+    return suggested(name, known).english
+
+
+def suggested(name: str, known: Iterable[str]) -> Wording:
+    """Return what `suggest` does in both languages, to follow what was wrong."""
     known = list(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    if near := get_close_matches(name, known, n=1, cutoff=0.6):
+        return meant(repr(near[0]))
+    names = ", ".join(known)
+    return Wording(f"; known: {names}", f". 있는 것: {names}")
+
+
+def at_least(least: int) -> Wording:
+    """Return that a number may not be smaller."""
+    return Wording(f"at least {least}", f"{least} 이상")
+
+
+def meant(name: str) -> Wording:
+    """Return the question whether this was meant, to follow what was wrong."""
+    return Wording(f"; did you mean {name}?", f". 비슷한 것: {name}")
 
 
 def first_few(names: Sequence[str]) -> str:
     """Return the first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return few(names).english
+
+
+def few(names: Sequence[str]) -> Wording:
+    """Return what `first_few` does in both languages."""
+    shown, more = ", ".join(names[:5]), len(names) - 5
+    return Wording(f"{shown} and {more} more", f"{shown} 외 {more}개") if more > 0 else Wording(shown, shown)

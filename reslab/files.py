@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, WrongValueError
 
 Json = dict[str, Any]
 
@@ -44,9 +44,39 @@ def one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    value = "" if first["type"] in ("value_error", "missing") else " ".join(repr(first["input"]).split())
-    got = f", got {value[:INPUT]}{'…' if len(value) > INPUT else ''}" if value else ""
+    got = "" if first["type"] in ("value_error", "missing") else f", got {_shown(first['input'])}"
     return f"{where}: {message}{got}" if where else message
+
+
+def _shown(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text[:INPUT] + ("…" if len(text) > INPUT else "")
+
+
+EXPECTED = {
+    "greater_than": "{gt} 초과",
+    "greater_than_equal": "{ge} 이상",
+    "less_than": "{lt} 미만",
+    "less_than_equal": "{le} 이하",
+    "finite_number": "유한한 수",
+    "literal_error": "{expected}",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "정수"),
+    **dict.fromkeys(("float_type", "float_parsing"), "수"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true 또는 false"),
+    "string_type": "문자열",
+}
+"""What was expected in Korean, by the kind of a complaint of pydantic."""
+
+
+def wrong_value(error: ValidationError) -> WrongValueError:
+    """Return the first complaint of a validation error of what a user gave; in Korean too, if its kind is known."""
+    first = error.errors()[0]
+    if first["type"] not in EXPECTED:
+        return WrongValueError(one_line(error))
+    where = ".".join(str(part) for part in first["loc"])
+    expected = EXPECTED[first["type"]].format(**first.get("ctx", {})).replace(" or ", ", ")
+    korean = f"{where}에 쓸 수 없는 값이다: {_shown(first['input'])}. 쓸 수 있는 값: {expected}"
+    return WrongValueError(one_line(error), korean)
 
 
 def wrong(kind: type[Shape], value: Any) -> str | None:

@@ -14,7 +14,7 @@ from torch import nn
 from reslab.data.classes import match
 from reslab.data.dataset import Dataset
 from reslab.data.images import Framing
-from reslab.errors import MismatchError, WrongValueError
+from reslab.errors import MismatchError, WrongValueError, worded
 from reslab.networks import zoo
 from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
@@ -167,7 +167,7 @@ def prepared_for(
     own = zoo.input_shape(network)[1]
     side = size if size is not None else kept.get("size", own)
     if side is not None and not 2 <= side <= LARGEST_SIZE:
-        raise WrongValueError(f"--size must be from 2 to {LARGEST_SIZE:,}, got {side}")
+        raise WrongValueError(*worded("size-out-of-range", largest=f"{LARGEST_SIZE:,}", side=side))
     data = replace(data, size=side) if side is not None else data.fitted(own)
     if "framing" in kept:
         framing = Framing(**kept["framing"])

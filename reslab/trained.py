@@ -17,7 +17,7 @@ from reslab.data.batches import pair
 from reslab.data.dataset import BATCH_PIXELS, Part, PartName, Split
 from reslab.data.decoding import decode, left_out
 from reslab.data.images import Images, Ragged, Statistics
-from reslab.errors import DamagedError, MissingError, UnseenError, WrongValueError, first_few
+from reslab.errors import DamagedError, MissingError, UnseenError, WrongValueError, few, worded
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word
 from reslab.progress import Progress, silent
@@ -262,7 +262,7 @@ def predict(
     """
     paths = [Path(path) for path in ([images] if isinstance(images, str | PathLike) else images)]
     if absent := [str(path) for path in paths if not path.is_file()]:
-        raise MissingError(f"no image file {first_few(absent)}")
+        raise MissingError(*worded("no-image", names=few(absent)))
     chosen = weights if is_word(weights) else locate(weights, model)
     subject = Subject.of(model, chosen, options, asked=Asked(zero_pad))
     kept = dict((subject.metadata or {}).get("preprocessing", {}))
@@ -293,7 +293,7 @@ def predict(
             ]
             found.append({"image": str(path), "classes": said})
     if not found:
-        raise DamagedError(f"none of {len(paths):,} images can be decoded: {first_few(broken)}")
+        raise DamagedError(*worded("no-image-decoded", count=f"{len(paths):,}", names=few(broken)))
     if broken:
         warnings.warn(left_out(broken, len(paths)), stacklevel=2)
     return found

@@ -52,6 +52,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def _in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have errors and help in English, whatever the system speaks."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
 @pytest.fixture
 def _forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the workers that are spawned, from a process with the slow imports; test_signals.py spawns them."""

@@ -121,8 +121,9 @@ def assert_refused(done: subprocess.CompletedProcess[str], *values: object) -> N
 
 
 def _absent(values: tuple[object, ...], message: str) -> list[str]:
-    """Return the values that are not in the message as words of their own: 1 is not in 128."""
-    return [str(value) for value in values if not re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", message)]
+    """Return the values that are not in the message as words of their own: 1 is not in 128, but before a particle."""
+    words = (rf"(?<!\w){re.escape(str(value))}(?!\w)" for value in values)
+    return [str(value) for value, word in zip(values, words, strict=True) if not re.search(word, message, re.ASCII)]
 
 
 def snapshot(network: nn.Module) -> dict[str, object]:

@@ -1,6 +1,10 @@
 """The kinds of mistakes, and how what goes wrong elsewhere becomes one of them."""
 
+import ast
 import re
+import tomllib
+from pathlib import Path
+from string import Formatter
 
 import pytest
 
@@ -30,3 +34,31 @@ def test_what_others_raise_becomes_a_mistake_and_a_mistake_stays_what_it_is(kind
     with pytest.raises(DamagedError) as kept, told("the network fails", kind):
         raise mistake
     assert kept.value is mistake
+
+
+ROOT = Path(errors.__file__).parent
+MESSAGES = tomllib.loads((ROOT / "errors.toml").read_text(encoding="utf-8"))
+
+
+def fields(text: str) -> set[str]:
+    return {field for _, field, _, _ in Formatter().parse(text) if field}
+
+
+def test_messages_take_the_same_values_in_both_languages() -> None:
+    """But for what a near name is, in whose place Korean may say all that there are."""
+    for name, said in MESSAGES.items():
+        assert said.keys() == {"en", "ko"} and re.search("[가-힣]", said["ko"]), name
+        assert fields(said["en"]) - {"near"} == fields(said["ko"]) - {"near", "known"}, name
+
+
+def test_every_message_that_is_told_is_there_with_its_values_and_every_message_is_told() -> None:
+    named = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Constant):
+                named.add(node.value)
+            match node:
+                case ast.Call(func=ast.Name("worded"), args=[ast.Constant(str(name))], keywords=values):
+                    filled_in = fields(MESSAGES[name]["en"]) | fields(MESSAGES[name]["ko"])
+                    assert {value.arg for value in values} >= filled_in, name
+    assert MESSAGES.keys() <= named

@@ -4,7 +4,8 @@ analyses does not import torch.
 """
 
 import ast
-from collections.abc import Collection, Iterator
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +23,8 @@ NEEDS = {
     "logits": "logits [B, classes]",
 }
 """What an analysis can require of a network and its input, in words."""
-
+BESIDE = {"loss": "labels and logits [B, classes], or another loss and its targets", "labels": "labels"}
+"""What follows from the parameters of an analysis, likewise."""
 
 OUTPUT = """
         output: which of the network's outputs is meant, by its name or place, where it gives several."""
@@ -32,12 +34,15 @@ def needs_of(needs: Collection[str], parameters: Collection[str]) -> str:
     """Return in one line what an analysis with these parameters requires."""
     if "network" not in parameters:
         return "Needs nothing."
-    words = [NEEDS[need] for need in needs]
+    words = NEEDS | BESIDE
+    return f"Needs {'; '.join(words[need] for need in _all_of(needs, parameters))}."
+
+
+def _all_of(needs: Collection[str], parameters: Collection[str]) -> list[str]:
+    """Return the keys of what is declared to be needed, and of what follows from the parameters."""
     if "loss" in parameters and "logits" not in needs:
-        words.append("labels and logits [B, classes], or another loss and its targets")
-    elif "labels" in parameters:
-        words.append("labels")
-    return f"Needs {'; '.join(words)}."
+        return [*needs, "loss"]
+    return [*needs, "labels"] if "labels" in parameters else [*needs]
 
 
 def with_needs(doc: str, needs: Collection[str], parameters: Collection[str]) -> str:
@@ -67,6 +72,12 @@ class Analysis(NamedTuple):
         """Return in one line what it needs."""
         return needs_of(self.needs, self.parameters)
 
+    def in_korean(self) -> tuple[str, str]:
+        """Return in Korean what it shows, and what it needs."""
+        words = _korean()
+        needed = [words["needs"][need] for need in _all_of(self.needs, self.parameters)]
+        return words["shows"].get(self.name, self.says), ", ".join(needed) or "없음"
+
     def load(self) -> Any:
         """Return the function."""
         return getattr(import_module(self.module), self.function)
@@ -77,6 +88,11 @@ def analyses() -> dict[str, Analysis]:
     """Return the analyses of this package by the names that they can be called by."""
     found = [each for path in sorted(Path(__file__).parent.glob("*.py")) for each in _declared(path)]
     return {name: each for each in found for name in (each.name, each.alias) if name is not None}
+
+
+@cache
+def _korean() -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def _declared(path: Path) -> Iterator[Analysis]:

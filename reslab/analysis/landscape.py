@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network
-from reslab.errors import UnseenError, WrongValueError
+from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.progress import Progress, each, silent
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def landscape(
         UserError: if the network has NaN weights or draws random numbers, or the images, labels or settings do not fit.
     """
     if points < 3 or points % 2 == 0:
-        raise WrongValueError(f"points must be odd and at least 3, so that one lies at the centre; got {points}")
+        raise WrongValueError(*worded("points-without-centre", points=points))
     if dimensions not in (1, 2):
         raise WrongValueError(f"dimensions must be 1 or 2, got {dimensions}")
     if not radius > 0:

@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import ROUNDING, Images, agree, analysis, answers_alone, as_view, evaluating
-from reslab.errors import UnseenError, WrongValueError
+from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates.flow import reached
 from reslab.gates.gating import Block
 from reslab.gates.inputs import in_dtype
@@ -151,10 +151,7 @@ def split(
     """
     view = as_view(network, images)
     if not view.is_chain or not all(place.plain for place in view.plan.places):
-        raise UnseenError(
-            "only a chain of blocks that each add a branch to a shortcut can be split, and this network is not one; "
-            "try a residual network, such as resnet20"
-        )
+        raise UnseenError(*worded("cannot-be-split"))
     found = []
     with evaluating(view):
         if not answers_alone(view.whole, images):

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reslab.errors import MismatchError, UnknownNameError, suggest
+from reslab.errors import MismatchError, UnknownNameError, suggested, worded
 from reslab.ledger.again import decide_again
 from reslab.ledger.claim import SECTIONS, Words
 from reslab.ledger.evidence import Evidence, current, evidence, seed_sets
@@ -36,7 +36,7 @@ def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd
         UserError: if there is no such section, or a directory has no readable study.
     """
     if section is not None and section not in SECTIONS:
-        raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
+        raise UnknownNameError(*worded("no-section", name=section, near=suggested(section, SECTIONS)))
     known = of_directories(list(map(Path, directories))) if directories else shipped().evidence()
     return table(known, section).set_index("id")
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from reslab.data import Dataset, canonical, load_data
-from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggest
-from reslab.files import one_line, sha256, write_atomically
+from reslab.errors import MissingError, UnknownNameError, suggested, worded
+from reslab.files import sha256, write_atomically, wrong_value
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
 from reslab.progress import Progress, silent
@@ -90,7 +90,7 @@ def trial(
             **vars(machine),
         )
     except ValidationError as error:
-        raise WrongValueError(one_line(error)) from error
+        raise wrong_value(error) from error
 
 
 def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, Any]) -> Recipe:
@@ -100,11 +100,11 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
         UserError: if there is no such recipe or setting, or a value is not allowed.
     """
     if name not in RECIPES:
-        raise UnknownNameError(f"no recipe {name!r}{suggest(name, RECIPES)}")
+        raise UnknownNameError(*worded("no-recipe", name=name, near=suggested(name, RECIPES)))
     values = recipe_for(data, name).model_dump()
     for key, value in settings.items():
         if key not in Recipe.model_fields:
-            raise UnknownNameError(f"a recipe has no setting {key!r}{suggest(key, Recipe.model_fields)}")
+            raise UnknownNameError(*worded("no-recipe-setting", key=key, near=suggested(key, Recipe.model_fields)))
         values[key] = value
         if key in ("epochs", "iterations"):
             values["iterations" if key == "epochs" else "epochs"] = None
@@ -113,7 +113,7 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
     try:
         return Recipe(**values)
     except ValidationError as error:
-        raise WrongValueError(one_line(error)) from error
+        raise wrong_value(error) from error
 
 
 def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, options: Mapping[str, Any]) -> Start:
@@ -126,7 +126,7 @@ def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, op
     file = (_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
     file = file / "weights.safetensors" if file.is_dir() else file
     if not file.is_file():
-        raise MissingError(f"no file {file}; --start takes a file of weights")
+        raise MissingError(*worded("no-file", path=file))
     return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
 
 
@@ -152,7 +152,7 @@ def extended(root: Path, config: TrialConfig, epochs: int) -> TrialConfig:
     """
     run = Run(root, config)
     if not run.finished:
-        raise MissingError(f"{run.path} is not finished, so it cannot be extended; finish it first")
+        raise MissingError(*worded("not-finished", path=run.path))
     run.result()
     recipe = config.recipe.model_copy(update={"epochs": epochs, "iterations": None})
     start = Start(sha256=sha256(run.weights), file=run.weights.absolute(), whole=True)

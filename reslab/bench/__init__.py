@@ -5,7 +5,7 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
-from reslab.errors import UnknownNameError, suggest
+from reslab.errors import UnknownNameError, suggested, worded
 
 __all__ = ["find"]
 
@@ -24,5 +24,5 @@ def find(name: str) -> ModuleType:
         UserError: if there is none; the message suggests the nearest.
     """
     if name not in _benchmarks():
-        raise UnknownNameError(f"no benchmark {name!r}{suggest(name, _benchmarks())}")
+        raise UnknownNameError(*worded("no-benchmark", name=name, near=suggested(name, _benchmarks())))
     return _benchmarks()[name]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reslab.analysis.declared import Analysis, analyses
 from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, Seed, app
+from reslab.commands.korean import COMPLETED
 from reslab.errors import (
     ExistsError,
     MismatchError,
@@ -20,7 +21,9 @@ from reslab.errors import (
     UnknownNameError,
     UserError,
     WrongValueError,
-    suggest,
+    at_least,
+    suggested,
+    worded,
 )
 from reslab.progress import Progress, display, short, silent
 
@@ -150,15 +153,32 @@ def analyze(
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 
+def _known() -> list[Analysis]:
+    """Return the analyses, each once."""
+    return list(dict.fromkeys(analyses().values()))
+
+
 def _listed(text: str) -> str:
     """Return a docstring with the analyses in it."""
-    known = dict.fromkeys(analyses().values())
-    lines = [f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}. {each.needed}" for each in known]
-    *others, last = [each.name for each in known if each.trained]
+    lines = [
+        f"- {each.name}{f', or {each.alias}' if each.alias else ''}: {each.says}. {each.needed}" for each in _known()
+    ]
+    *others, last = [each.name for each in _known() if each.trained]
     return text.replace("ANALYSES", "\n    ".join(lines)).replace("TRAINED", f"{', '.join(others)} and {last}")
 
 
+def _listed_in_korean(text: str) -> str:
+    """Return the Korean text with the analyses in it."""
+    lines = []
+    for each in _known():
+        shows, needs = each.in_korean()
+        lines.append(f"- {each.name}{f' (또는 {each.alias})' if each.alias else ''}: {shows}. 필요한 것: {needs}.")
+    trained = ", ".join(each.name for each in _known() if each.trained)
+    return text.replace("ANALYSES", "\n".join(lines)).replace("TRAINED", trained)
+
+
 analyze.__doc__ = _listed(analyze.__doc__ or "")
+COMPLETED["analyze"] = _listed_in_korean
 
 
 @dataclass(frozen=True)
@@ -201,28 +221,25 @@ def analyze_model(
     from reslab.networks.sources import HUGGING_FACE
 
     if name not in analyses():
-        raise UnknownNameError(f"no analysis {name!r}{suggest(name, analyses())}")
+        raise UnknownNameError(*worded("no-analysis", name=name, near=suggested(name, analyses())))
     analysis = analyses()[name]
     function = analysis.load()
     known = inspect.signature(function).parameters
     settings, others = _sorted_out(dict(options or {}), known)
     with_settings = ", ".join(f"{key} {value}" for key, value in settings.items())
     if images is not None and images < 1:
-        raise WrongValueError(f"--images must be at least 1, got {images}")
+        raise WrongValueError(*worded("out-of-range", option="--images", typed=images, bounds=at_least(1)))
     if "network" not in known:
         if model is not None or others:
-            raise MismatchError(f"{name} takes no network: reslab analyze {name}")
+            raise MismatchError(*worded("takes-no-network", name=name))
         return _found(name, analysis, function(**settings), {})
     if model is None:
-        raise MissingError(f"name a network: reslab analyze {name} resnet20")
+        raise MissingError(*worded("no-network-named", name=name))
     if asked is not None and asked.head == "none" and "labels" in known:
-        raise MismatchError(
-            f"{name} needs labels and a classifier, which --head none removes; these analyses need "
-            f"neither: {', '.join(_without_labels())}"
-        )
+        raise MismatchError(*worded("needs-a-classifier", name=name, others=", ".join(_without_labels())))
     if other is not None and "other" not in known:
-        both = [each.name for each in dict.fromkeys(analyses().values()) if "other" in each.parameters]
-        raise MismatchError(f"{name} takes one network; --other is for {', '.join(both)}")
+        both = [each.name for each in _known() if "other" in each.parameters]
+        raise MismatchError(*worded("takes-one-network", name=name, both=", ".join(both)))
     fresh_head = asked is not None and asked.head == "fresh" and "labels" in known
     torch.manual_seed(seed)
     if "seed" in known:
@@ -249,7 +266,7 @@ def analyze_model(
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, UserError) or not with_settings:
             raise
-        raise MismatchError(f"{name} cannot run with {with_settings}: {error}") from error
+        raise MismatchError(*worded("cannot-run-with", name=name, settings=with_settings, reason=error)) from error
     return _found(name, analysis, result, {**about, "images": len(x), "data": source})
 
 
@@ -263,7 +280,7 @@ def places(name: str, model: str | None, directory: Path) -> list[Path]:
     paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
     for path in paths:
         if path.exists():
-            raise ExistsError(f"{path} exists and is not overwritten; give another --out")
+            raise ExistsError(*worded("exists", path=path))
     return paths
 
 
@@ -320,8 +337,7 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
 
 def _without_labels() -> list[str]:
     """Return the analyses of networks that need no labels."""
-    known = dict.fromkeys(analyses().values())
-    return [each.name for each in known if "network" in each.parameters and "labels" not in each.parameters]
+    return [each.name for each in _known() if "network" in each.parameters and "labels" not in each.parameters]
 
 
 def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any]) -> Found:

@@ -1,61 +1,33 @@
 """The app that the commands belong to."""
 
-import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from reslab import __version__
-from reslab.commands.typed import asked_in
+from reslab.commands.korean import in_korean
+from reslab.commands.typed import Language, asked_in
 
 
 class Lab(App):
-    """An app whose help for a command can depend on its argument and on the language."""
+    """An app whose help speaks the user's language, and can depend on a command's argument."""
 
     def help_print(self, tokens: Any = None, *, console: Any = None) -> None:
-        """Print the help of a command, in Korean if asked for and in `KOREAN`, and of its argument if `MORE` has
-        any.
-        """
+        """Print the help of a command, and of its argument if `MORE` has any."""
+        language = asked_in(tokens or ())
+        with in_korean(self) if language == "ko" else nullcontext():
+            super().help_print(tokens, console=console)
         match tokens:
-            case [command, *_] if command in KOREAN and asked_in(tokens) == "ko":
-                with _reworded(self[command], KOREAN[command]):
-                    super().help_print(tokens, console=console)
-            case _:
-                super().help_print(tokens, console=console)
-        match tokens:
-            case [command, argument, *_] if command in MORE:
-                (console or self.console).print(MORE[command](argument), markup=False, highlight=False, soft_wrap=True)
+            case [command, argument, *_] if command in MORE and not argument.startswith("-"):
+                more = MORE[command](argument, language)
+                (console or self.console).print(more, markup=False, highlight=False, soft_wrap=True)
 
 
-MORE: dict[str, Callable[[str], str]] = {}
+MORE: dict[str, Callable[[str, Language], str]] = {}
 """Additional help for an argument, by the command's name."""
-
-KOREAN: dict[str, Path] = {}
-"""The file with Korean help, by the name of a group of commands."""
-
-
-@contextmanager
-def _reworded(group: App, file: Path) -> Iterator[None]:
-    """Replace the docstrings of a group of commands, which cyclopts prints as help, by a file's texts inside this
-    context.
-    """
-    words = tomllib.loads(file.read_text(encoding="utf-8"))
-    functions = {name: group[name].default_command for name in group if not name.startswith("-")}
-    before = group.help, {name: function.__doc__ for name, function in functions.items()}
-    try:
-        group.help = words[group.name[0]]
-        for name, function in functions.items():
-            function.__doc__ = words[name]
-        yield
-    finally:
-        group.help, docstrings = before
-        for name, function in functions.items():
-            function.__doc__ = docstrings[name]
-
 
 app = Lab(
     name="reslab",

@@ -8,7 +8,7 @@ from cyclopts import App
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import UnknownNameError, WrongValueError, suggest
+from reslab.errors import UnknownNameError, WrongValueError, suggested, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
     }
     for key, value in words.items():
         if key not in known:
-            raise UnknownNameError(f"bench {name} has no setting {key!r}{suggest(key, known)}")
+            raise UnknownNameError(*worded("no-bench-setting", name=name, key=key, near=suggested(key, known)))
         least = 0 if key in ("warmup", "loaders") or known[key] == 0 else 1
         if not isinstance(value, type(known[key])) or (isinstance(value, int) and value < least):
-            raise WrongValueError(f"--{key.replace('_', '-')} {value}: expected a value such as {known[key]!r}")
+            option = f"--{key.replace('_', '-')}"
+            raise WrongValueError(*worded("value-such-as", option=option, value=value, example=known[key]))
     with display() as progress:
         figures = module.bench(**{**(module.QUICK if quick else {}), **words}, progress=progress)
     printing.print_json(figures) if json else print_bench(figures)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.ledger import print_ledger
-from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggested, worded
 
 if TYPE_CHECKING:
     from reslab.files import Json
@@ -67,16 +67,11 @@ def claims(
         printing.print_json(Record.model_json_schema())
         return
     if margin and not decide_again:
-        raise MismatchError(
-            "--margin goes with --decide-again: reslab claims DIRECTORY --decide-again --margin ID=VALUE"
-        )
+        raise MismatchError(*worded("margin-without-decision"))
     if decide_again and not directories:
-        raise MissingError(
-            "--decide-again needs study directories, whose records hold the measured values: reslab claims DIRECTORY "
-            "--decide-again"
-        )
+        raise MissingError(*worded("nothing-to-decide-again"))
     if section is not None and section not in SECTIONS:
-        raise UnknownNameError(f"no section {section!r}{suggest(section, SECTIONS)}")
+        raise UnknownNameError(*worded("no-section", name=section, near=suggested(section, SECTIONS)))
     places = tables.places(csv, parquet)
     known = shipped().evidence()
     if directories:
@@ -107,13 +102,13 @@ def wanted(directories: Sequence[Path], margins: tuple[str, ...]) -> dict[str, f
     for text in margins:
         id, _, value = text.partition("=")
         if id not in known:
-            raise UnknownNameError(f"--margin {text}: no statistical claim {id!r} in these records{suggest(id, known)}")
+            raise UnknownNameError(*worded("no-claim", text=text, id=id, near=suggested(id, known)))
         try:
             chosen[id] = float(value)
         except ValueError:
             chosen[id] = float("nan")
         if not (isfinite(chosen[id]) and chosen[id] >= 0):
-            raise WrongValueError(f"--margin {text}: expected ID=VALUE with a number of at least 0")
+            raise WrongValueError(*worded("not-a-margin", text=text))
     return chosen
 
 

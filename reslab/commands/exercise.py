@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from reslab.commands import printing, typed
-from reslab.commands.app import KOREAN, Flag, Seed, app
+from reslab.commands.app import Flag, Seed, app
 from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError, worded
 from reslab.exercises.sheets import Language
 from reslab.progress import display
@@ -20,7 +20,6 @@ exercise = App(
     help="Exercises that grade themselves: `reslab exercise start 01`, fill the file in, `reslab exercise check 01`.",
 )
 app.command(exercise)
-KOREAN["exercise"] = Path(__file__).with_suffix(".toml")
 
 HERE = Path("exercises")
 Tasks = Annotated[tuple[str, ...], Parameter(negative=())]

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import MissingError, UnknownNameError, suggest
+from reslab.errors import MissingError, UnknownNameError, suggested, worded
 from reslab.networks import catalogue
 
 WORDS: dict[typed.Language, dict[str, str]] = {
@@ -81,11 +81,11 @@ def models(
         show_network(name, diff, words, json, typed.language(lang))
         return
     if diff is not None or options:
-        raise MissingError("name a network to show or compare: reslab models resnet50 --diff torchvision/resnet50")
+        raise MissingError(*worded("no-network-to-show"))
     known, open_families = catalogue.known()
     families = list(dict.fromkeys(item.family for item in known.values()))
     if family is not None and family not in families:
-        raise UnknownNameError(f"no family {family!r}{suggest(family, families)}")
+        raise UnknownNameError(*worded("no-family", name=family, near=suggested(family, families)))
     descriptions = [item for item in known.values() if family in (None, item.family)]
     if json:
         printing.print_json([{**item._asdict(), "reference": item.reference._asdict()} for item in descriptions])

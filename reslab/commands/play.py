@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reslab.commands import typed
 from reslab.commands.app import Flag, app
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     from reslab.report.playground import write_playground
 
     if out.is_dir():
-        raise WrongValueError(f"{out} is a directory; --out takes a file: --out {out / 'play.html'}")
+        raise WrongValueError(*worded("out-is-a-directory", out=out, file=out / "play.html"))
     typed.make_writable(out.parent)
     page = write_playground(*shipped(), out)
     print(page)

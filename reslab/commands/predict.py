@@ -8,7 +8,7 @@ from cyclopts.validators import Number
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, worded
 
 
 @app.command
@@ -51,7 +51,7 @@ def predict(
     from reslab.trained import predict as ask
 
     if Path(model).is_file():
-        raise MismatchError(f"{model} is a file; the network comes first: reslab predict NETWORK IMAGE…")
+        raise MismatchError(*worded("network-comes-first", file=model))
     words = typed.words(options)
     typed.see_whose(words, predict, zoo.options(model))
     found = ask(model, images, weights, top=top, size=size, zero_pad=zero_pad, **words)

@@ -6,7 +6,7 @@ from pathlib import Path
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.play import SMALL, shipped
-from reslab.errors import MissingError, WrongValueError
+from reslab.errors import MissingError, WrongValueError, worded
 from reslab.progress import display
 
 
@@ -45,9 +45,9 @@ def report(
     from reslab.report.playground import playground
 
     if figures is not None and not directories:
-        raise MissingError("--figures needs study directories: reslab report DIRECTORY --figures")
+        raise MissingError(*worded("figures-of-studies"))
     if out.is_dir():
-        raise WrongValueError(f"{out} is a directory; --out takes a file: --out {out / 'report.html'}")
+        raise WrongValueError(*worded("out-is-a-directory", out=out, file=out / "report.html"))
     typed.make_writable(out.parent)
     with display() as progress:
 

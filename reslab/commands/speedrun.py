@@ -9,7 +9,6 @@ from cyclopts.validators import Number
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.commands.ledger import table
-from reslab.errors import WrongValueError
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def speedrun(
 
     from reslab.data import canonical, load_data
     from reslab.executors import default_workers
-    from reslab.files import one_line
+    from reslab.files import wrong_value
     from reslab.speedrun import race
     from reslab.speedrun.sprint import SprintConfig
     from reslab.training.devices import best_device, best_precision, check
@@ -100,7 +99,7 @@ def speedrun(
             for name in (contenders if seed % 2 == 0 else reversed(contenders))  # neither is always the second
         ]
     except ValidationError as error:
-        raise WrongValueError(one_line(error)) from error
+        raise wrong_value(error) from error
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)

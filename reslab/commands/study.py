@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from reslab.commands import printing, typed
 from reslab.commands.app import MORE, Flag, Log, app
 from reslab.commands.ledger import print_claims
-from reslab.errors import MismatchError, MissingError, WrongValueError
+from reslab.errors import MismatchError, MissingError, WrongValueError, at_least, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def study(
     from reslab.training.logs import logging
 
     if (name is None) == (from_ is None):
-        raise MissingError("name a study, or give the file of your own: reslab study --from my_study.py")
+        raise MissingError(*worded("no-study-named"))
     asked = studies.names() if name == "all" else [from_ or name or ""]
     chosen = list(map(question_of, asked))
     names = [each.name for each in chosen]
@@ -104,7 +104,7 @@ def study(
     if registered is not None:
         registration, configs = registered_run(registered, chosen, preset, settings)
     if until is not None and (registration is None or len(registration.looks) < 2):
-        raise MismatchError("--until decided needs --registered, and a registration of several looks")
+        raise MismatchError(*worded("until-without-looks"))
     runner = executor_of(executor, workers, address, slurm)
     if out is None:
         paths = [usual_place(each, preset) for each in names]
@@ -167,28 +167,28 @@ def executor_of(
     from reslab.executors.slurm import on_slurm
 
     if address is not None and kind != "ray":
-        raise MismatchError("--address is for a Ray cluster; add --executor ray")
+        raise MismatchError(*worded("address-without-ray"))
     if options and kind != "slurm":
-        raise MismatchError("--slurm is for a Slurm cluster; add --executor slurm")
+        raise MismatchError(*worded("options-without-slurm"))
     if kind != "local" and workers is not None:
         raise MismatchError(
             f"--workers applies to this machine; with --executor {kind}, the cluster decides how many trials run"
         )
     if workers is not None and workers < 1:
-        raise WrongValueError(f"--workers must be at least 1, got {workers}")
+        raise WrongValueError(*worded("out-of-range", option="--workers", typed=workers, bounds=at_least(1)))
     match kind:
         case "ray":
             return on_ray(address)
         case "slurm":
             wrong = [option for option in options if not all(option.partition("="))]
             if wrong:
-                raise WrongValueError(f"--slurm {wrong[0]}: expected KEY=VALUE, an option of sbatch")
+                raise WrongValueError(*worded("not-an-option-of-sbatch", text=wrong[0]))
             return on_slurm({key: value for key, _, value in (option.partition("=") for option in options)})
         case "local":
             return local(workers)
 
 
-def help_with_settings(name: str) -> str:
+def help_with_settings(name: str, language: typed.Language) -> str:
     """Return the settings of a study with their defaults and meanings, its own last; nothing if there is none of this
     name.
     """
@@ -199,10 +199,11 @@ def help_with_settings(name: str) -> str:
     chosen = studies.find(name)
     config = chosen.configure("default", {})
     lines = [
-        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words[typed.language()]}"
+        f"  --{key.replace('_', '-')} {as_typed(getattr(config, key))}".rstrip() + f"\n      {words[language]}"
         for key, words in chosen.text.settings.items()
     ]
-    return "\n".join([f"Settings of {name}, with their defaults:", *lines])
+    head = {"ko": f"{name}의 설정과 기본값:", "en": f"Settings of {name}, with their defaults:"}[language]
+    return "\n".join([head, *lines])
 
 
 MORE["study"] = help_with_settings
@@ -227,9 +228,9 @@ def registered_run(
 
     found = read_registration(path)
     if [study.name for study in chosen] != [found.study]:
-        raise MismatchError(f"--registered {path} is for another study; run reslab study {found.study}")
+        raise MismatchError(*worded("registration-of-another-study", path=path, study=found.study))
     if settings or preset != "default":
-        raise MismatchError("--registered fixes all settings; leave the others out")
+        raise MismatchError(*worded("registration-fixes-settings"))
     (study,) = chosen
     code = code_of(study.text.module)
     for part in (part for part in code if code[part] != found.code.get(part)):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reslab.commands import typed
-from reslab.errors import ExistsError, MismatchError, MissingError
+from reslab.errors import ExistsError, MismatchError, MissingError, worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,14 +22,14 @@ def places(csv: Path | None, parquet: Path | None) -> Places:
         UserError: if one of the files exists or cannot be written, or what Parquet needs is not installed.
     """
     if csv is not None and csv == parquet:
-        raise MismatchError(f"--csv and --parquet both name {csv}; give two files")
+        raise MismatchError(*worded("one-file-for-two", file=csv))
     if parquet is not None and find_spec("pyarrow") is None:
-        raise MissingError("--parquet needs pyarrow; install it with: pip install pyarrow")
+        raise MissingError(*worded("no-pyarrow"))
     asked: dict[Literal["csv", "parquet"], Path | None] = {"csv": csv, "parquet": parquet}
     found: Places = {kind: path for kind, path in asked.items() if path is not None}
     for path in found.values():
         if path.exists():
-            raise ExistsError(f"{path} exists and is not overwritten; give another file")
+            raise ExistsError(*worded("file-exists", path=path))
         typed.make_writable(path.parent)
     return found
 

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from reslab.errors import UnknownNameError, UnusableError, WrongValueError, suggest, worded
+from reslab.errors import UnknownNameError, UnusableError, WrongValueError, meant, suggested, worded
 
 Language = Literal["ko", "en"]
 
@@ -76,9 +76,9 @@ def see_whose(
             continue
         near = initials.get(option) or next(iter(get_close_matches(option, typed, n=1, cutoff=ALIKE)), None)
         if near:
-            raise UnknownNameError(
-                f"{command.__name__} has no option --{option.replace('_', '-')}; did you mean {typed[near]}?"
-            )
+            asked = f"--{option.replace('_', '-')}"
+            words = worded("no-option", command=command.__name__, typed=asked, near=meant(typed[near]))
+            raise UnknownNameError(*words)
 
 
 ALIKE = 0.8
@@ -100,10 +100,7 @@ def settings_of(texts: tuple[str, ...]) -> list[dict[str, Any]]:
     for text in texts:
         key, equals, typed = text.partition("=")
         if not equals or key not in Recipe.model_fields:
-            raise UnknownNameError(
-                f"--set {text}: expected KEY=VALUE, where KEY is a setting of the "
-                f"recipe{suggest(key, Recipe.model_fields)}"
-            )
+            raise UnknownNameError(*worded("not-a-setting", text=text, near=suggested(key, Recipe.model_fields)))
         read = value(typed)
         values[key] = read if isinstance(read, tuple) else (read,)
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]

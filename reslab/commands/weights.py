@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError
+from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError, worded
 
 if TYPE_CHECKING:
     from reslab.files import Json
@@ -79,7 +79,7 @@ def weights(
 
     if file is None:
         if as_ is not None or out is not None or options:
-            raise MissingError("no file was given; expected reslab weights FILE --as NETWORK")
+            raise MissingError(*worded("no-weights-given"))
         found = [
             {
                 "data": data,
@@ -93,9 +93,9 @@ def weights(
         printing.print_json(found) if json else print_shipped(found)
         return
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
-        raise WrongValueError(f"--out must end in .safetensors or .onnx, got {out.name}")
+        raise WrongValueError(*worded("no-kind-of-weights", name=out.name))
     if out is not None and out.exists():
-        raise ExistsError(f"{out} exists and is not overwritten; give another --out")
+        raise ExistsError(*worded("exists", path=out))
     if (mean is None) != (std is None):
         raise MismatchError("--mean and --std go together: give both or neither")
     if mean is not None and (out is None or out.suffix != ".safetensors"):
@@ -109,7 +109,7 @@ def weights(
     read = read_weights(file)
     model = as_ or read.network
     if model is None:
-        raise MissingError(f"which network are the weights for? give it: reslab weights {file} --as NETWORK")
+        raise MissingError(*worded("weights-of-which", file=file))
     given = typed.words(options)
     typed.see_whose(given, weights, zoo.options(model))
     subject = Subject.of(model, read, given, asked=Asked(zero_pad, head, raw))

@@ -6,7 +6,7 @@ from pathlib import Path
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.dataset import Dataset
 from reslab.data.places import full_path
-from reslab.errors import MismatchError, UnknownNameError, UnusableError, suggest
+from reslab.errors import MismatchError, UnknownNameError, UnusableError, meant, suggested, worded
 from reslab.progress import Progress, silent
 
 __all__ = ["DATA", "Augment", "Dataset", "ScaleCrop", "canonical", "load_data"]
@@ -46,9 +46,8 @@ def load_data(name: str, *, download: bool = False, progress: Progress = silent)
         module, _, function = DATA[kind].partition(":")
         loaded: Dataset = getattr(import_module(f"reslab.data.{module}"), function)(place, download, progress)
     except OSError as error:  # an unreadable directory, a circular link, a missing disk
-        raise UnusableError(
-            f"cannot read {name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        ) from error
+        reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        raise UnusableError(*worded("unreadable-data", name=name, reason=reason)) from error
     return loaded
 
 
@@ -61,10 +60,10 @@ def canonical(name: str) -> str:
     kind, colon, place = name.partition(":")
     if kind not in DATA:
         if Path(name).is_dir():
-            raise UnknownNameError(f"no data set {name!r}; did you mean 'folder:{name}'?")
-        raise UnknownNameError(f"no data set {kind!r}{suggest(kind, DATA)}")
+            raise UnknownNameError(*worded("no-data", name=name, near=meant(repr(f"folder:{name}"))))
+        raise UnknownNameError(*worded("no-data", name=kind, near=suggested(kind, DATA)))
     if kind == "digits" and colon:
-        raise MismatchError("digits ship with scikit-learn and take no path; drop the colon and what follows it")
+        raise MismatchError(*worded("digits-take-no-path"))
     if kind == "folder":
         from reslab.data.folder import parse
 

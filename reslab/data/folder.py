@@ -18,7 +18,7 @@ from reslab.data.cache import Cached, File, decoded, file
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, PartName, held_out
 from reslab.data.decoding import SUFFIXES
 from reslab.data.places import full_path
-from reslab.errors import MismatchError, MissingError, WrongValueError, first_few
+from reslab.errors import MismatchError, MissingError, Wording, WrongValueError, first_few, worded
 from reslab.progress import Progress
 
 BROKEN = "?broken="
@@ -65,9 +65,7 @@ def parse(argument: str) -> tuple[Path, bool]:
         raise WrongValueError(f"folder:{argument}: broken must be skip or refuse, got {broken!r}")
     root = full_path(path)
     if not path or not root.is_dir():
-        raise MissingError(
-            f"no directory {path!r}; expected folder:PATH with PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE"
-        )
+        raise MissingError(*worded("no-folder", path=path))
     return root, broken == "skip"
 
 
@@ -109,7 +107,8 @@ def _part(root: Path, *names: str) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise MissingError(f"{root} has no directory {' or '.join(names)}; expected {root / names[0]}/CLASS/IMAGE")
+    wanted = Wording(" or ".join(names), ", ".join(names))
+    raise MissingError(*worded("folder-without-part", root=root, names=wanted, expected=root / names[0]))
 
 
 def _directories(part: Path) -> dict[str, str]:
@@ -130,7 +129,7 @@ def _directories(part: Path) -> dict[str, str]:
             )
         found[name] = directory
     if not found:
-        raise MissingError(f"{part} has no directories; expected one per class, {part}/CLASS/IMAGE")
+        raise MissingError(*worded("part-without-classes", part=part))
     return dict(sorted(found.items(), key=_number if all(name.isdecimal() for name in found) else None))
 
 
@@ -162,8 +161,9 @@ def _files(
             else:  # such as a FIFO or a broken link, which cannot be decoded
                 found.append(File(path, labels[name], 0, 0, ""))
         if len(found) < at_least:
+            where, kinds = part / directory, ", ".join(SUFFIXES)
             raise MissingError(
-                f"{part / directory} has {len(found)} images ({', '.join(SUFFIXES)}); expected at least {at_least}"
+                *worded("too-few-images", directory=where, count=len(found), least=at_least, suffixes=kinds)
             )
         images += sorted(found)
     return images, sorted(others)

@@ -18,7 +18,7 @@ from reslab.data.cache import Cached, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
 from reslab.data.places import data_root, full_path
-from reslab.errors import DamagedError, FailedError, MissingError, first_few
+from reslab.errors import DamagedError, FailedError, MissingError, Wording, few, worded
 from reslab.progress import Progress
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -143,21 +143,14 @@ def _load(
             raise ValueError("labels that are not those of the images")
     except Exception as error:  # damaged bytes make torchvision raise any exception
         wrong = _wrong(source, root)
-        damage = (
-            f"damaged in {root / source.folder}: {first_few(wrong)} not as published; remove these files, and have "
-            "it downloaded again"
-        )
+        damage = worded("damaged-data", name=name, place=root / source.folder, files=few(wrong))
         if download:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise FailedError(
-                f"{name} could not be downloaded to {root} ({reason}){f'; it is {damage}' if wrong else ''}"
-            ) from error
+            more = Wording(f"; {damage.english}", f". {damage.korean}") if wrong else ""
+            raise FailedError(*worded("download-failed", name=name, root=root, reason=reason, more=more)) from error
         if wrong:
-            raise DamagedError(f"{name} is {damage}") from error
-        raise MissingError(
-            f"{name} is not in {root}; say where it is ({name}:ROOT), or add --download to `reslab train` or `reslab "
-            "evaluate` (in Python, download=True)"
-        ) from error
+            raise DamagedError(*damage) from error
+        raise MissingError(*worded("data-not-here", name=name, root=root)) from error
     if change is not None:
         change(train, test)
     held = held_out(train.labels)

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from reslab.data import load_data
 from reslab.digests import DECIDED, code_digest, measure_digest
-from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError, suggest
+from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, suggested, worded
 from reslab.executors import Executor, Failure, run_trials
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.directory import Directory
 from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Against, Exactly, Grid, Key, Trial, Trials, label
-from reslab.files import one_line, read_json, write_json
+from reslab.files import read_json, write_json, wrong_value
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
@@ -76,16 +76,16 @@ class Study:
             UserError: for an unknown preset or key (the message suggests the nearest), or a value that is not allowed.
         """
         if preset not in self.presets:
-            raise UnknownNameError(f"study {self.name} has no preset {preset!r}{suggest(preset, self.presets)}")
+            near = suggested(preset, self.presets)
+            raise UnknownNameError(*worded("no-preset", study=self.name, preset=preset, near=near))
         for key in settings:
             if key not in self.config.model_fields:
-                raise UnknownNameError(
-                    f"study {self.name} has no setting {key!r}{suggest(key, self.config.model_fields)}"
-                )
+                near = suggested(key, self.config.model_fields)
+                raise UnknownNameError(*worded("no-study-setting", study=self.name, key=key, near=near))
         try:
             return self.config(**{**self.presets[preset], **settings})
         except ValidationError as error:
-            raise WrongValueError(one_line(error)) from error
+            raise wrong_value(error) from error
 
     def verdicts(self, measured: Measurement, error_rate: float = ERROR_RATE) -> list[Verdict]:
         """Return a verdict for each claim, in their order; the statistical ones share one error rate.

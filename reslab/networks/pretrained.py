@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggest
+from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggested, worded
 from reslab.networks import zoo
 from reslab.networks.sources import HUGGING_FACE, from_hub, needed
 from reslab.weights.files import WeightFile
@@ -91,10 +91,11 @@ def _torchvisions(name: str, wanted: str, options: Mapping[str, Any]) -> Pretrai
     short = name.removeprefix("torchvision/")
     known = list(get_model_weights(short)) if short in list_models() else []
     if not known:
-        raise MissingError(f"torchvision has no trained weights for {name!r}; give a file")
+        raise MissingError(*worded("not-trained-there", source="torchvision", name=name))
     names = [entry.name for entry in known]
     if wanted not in ("", "DEFAULT", *names):
-        raise UnknownNameError(f"torchvision has no weights {wanted!r} for {name}{suggest(wanted, names)}")
+        near = suggested(wanted, names)
+        raise UnknownNameError(*worded("no-weights-in-torchvision", name=name, wanted=wanted, near=near))
     default = get_model_weights(short).DEFAULT
     trained = default if wanted in ("", "DEFAULT") else known[names.index(wanted)]
     theirs = TORCHVISION_OPTIONS.get(name, {})
@@ -131,7 +132,7 @@ def _timms(name: str, options: dict[str, Any]) -> Pretrained:
     short = name.removeprefix("timm/")
     zoo.check(name, **options)
     if short not in timm.list_models(pretrained=True) and not timm.list_models(f"{short}.*", pretrained=True):
-        raise MissingError(f"timm has no trained weights for {short!r}; give a file")
+        raise MissingError(*worded("not-trained-there", source="timm", name=short))
     network = _fetched(f"timm's weights for {name}", lambda: timm.create_model(short, pretrained=True, **options))
     from timm.data.config import resolve_model_data_config
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset

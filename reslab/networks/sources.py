@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, WrongValueError, suggest, told
+from reslab.errors import (
+    FailedError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    WrongValueError,
+    suggest,
+    suggested,
+    told,
+    worded,
+)
 from reslab.importing import of_file, of_name
 
 
@@ -22,12 +32,9 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
 
     short = name.removeprefix("torchvision/")
     if short not in list_models():
-        raise UnknownNameError(f"torchvision has no network {short!r}{suggest(short, list_models())}")
+        raise UnknownNameError(*worded("no-network-in-torchvision", name=short, near=suggested(short, list_models())))
     if options.pop("in_channels", 3) != 3:
-        raise MismatchError(
-            f"{name} takes colour images, and these data are grey; choose others: --data cifar10 --download, or "
-            "--data folder:PATH"
-        )
+        raise MismatchError(*worded("colour-network", name=name))
     # a backbone's, too
     untrained = {
         key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")

@@ -14,12 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from reslab.errors import (
-    UnknownNameError,
-    UserError,
-    WrongValueError,
-    suggest,
-)
+from reslab.errors import UnknownNameError, UserError, WrongValueError, suggested, worded
 from reslab.networks.catalogue import Description, Reference, model_files
 from reslab.networks.catalogue import family as family
 from reslab.networks.counting import count_macs, count_params
@@ -213,7 +208,7 @@ def fresh(name: str, options: Mapping[str, Any]) -> nn.Module:
         raise
     # errors of builders and torch for options that do not fit
     except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-        raise WrongValueError(f"{name}: {error}") from error
+        raise WrongValueError(*worded("cannot-be-built", name=name, reason=error)) from error
     finally:
         handle.remove()
 
@@ -226,15 +221,14 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     models, open_families, _ = _catalogue()
     builders = {**models, **open_families}
     if Path(name).suffix in (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin"):
-        raise WrongValueError(
-            f"{name} is a file name; pass it as the weights of a network: build('resnet20', weights={name!r})"
-        )
+        raise WrongValueError(*worded("file-for-a-network", name=name))
     if name not in builders:
-        raise UnknownNameError(f"no network {name!r}{suggest(name, builders)} (all of them: reslab models)")
+        raise UnknownNameError(*worded("no-network", name=name, near=suggested(name, builders)))
     signature = inspect.signature(builders[name])
     for option in options:
         if option not in signature.parameters:
-            raise UnknownNameError(f"{name} has no option {option!r}{suggest(option, signature.parameters)}")
+            near = suggested(option, signature.parameters)
+            raise UnknownNameError(*worded("no-network-option", name=name, option=option, near=near))
     signature.bind(**options)
     return builders[name](**options)
 

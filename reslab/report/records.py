@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from reslab import shapes
-from reslab.errors import DamagedError, MissingError
+from reslab.errors import DamagedError, MissingError, worded
 from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.ledger.claim import Text
 from reslab.ledger.evidence import Origin
@@ -87,7 +87,7 @@ def read_study(directory: Path) -> Record:
     try:
         record = read_json(directory / "study.json")
     except FileNotFoundError as error:
-        raise MissingError(f"{directory} has no study.json; give the --out directory of a `reslab study`") from error
+        raise MissingError(*worded("no-record", directory=directory)) from error
     except (OSError, ValueError) as error:
         raise DamagedError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):

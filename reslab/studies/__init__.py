@@ -4,7 +4,7 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from reslab.errors import UnknownNameError, suggest
+from reslab.errors import UnknownNameError, suggested, worded
 from reslab.experiment.study import Study
 
 __all__ = ["find", "names"]
@@ -29,5 +29,5 @@ def find(name: str) -> Study:
         UserError: if there is none; the message suggests the nearest.
     """
     if name not in _studies():
-        raise UnknownNameError(f"no study {name!r}{suggest(name, _studies())}")
+        raise UnknownNameError(*worded("no-study", name=name, near=suggested(name, _studies())))
     return _studies()[name]

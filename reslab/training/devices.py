@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 
-from reslab.errors import MismatchError, UnusableError
+from reslab.errors import MismatchError, UnusableError, worded
 from reslab.processes import end, following_parent
 from reslab.training import speed
 
@@ -132,9 +132,9 @@ def check(device: Device, precision: Precision) -> None:
     if (device == "cuda" and not torch.cuda.is_available()) or (
         device == "mps" and not torch.backends.mps.is_available()
     ):
-        raise UnusableError(f"--device {device}: this machine has none; use {best_device()}")
+        raise UnusableError(*worded("no-device", device=device, best=best_device()))
     if device == "cpu" and precision == "16":
-        raise UnusableError("--precision 16 needs a GPU; on a CPU use bf16 or 32")
+        raise UnusableError(*worded("precision-needs-gpu"))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, worded
 from reslab.weights import tensorfiles
 from reslab.weights.origins import Facts, understood
 from reslab.weights.tensorfiles import State
@@ -108,7 +108,7 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         sound = False
     if not sound:
-        raise DamagedError(f"{path} has damaged metadata under {METADATA_KEY!r}; get the file from its source again")
+        raise DamagedError(*worded("damaged-metadata", path=path, key=METADATA_KEY))
     return dict(facts)
 
 

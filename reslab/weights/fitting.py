@@ -9,14 +9,31 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, first_few
+from reslab.errors import MismatchError, Wording, few, first_few, worded
 from reslab.weights.files import WeightFile
 from reslab.weights.names import AVERAGES, HABITS, HEADS, LEFT_BY_TOOLS, PLACES, SOURCES, WRAPPERS, Rule
 from reslab.weights.tensorfiles import State
 
 Head = Literal["fresh", "none"]
 MOST_ROOTS = 64
-Complaints = dict[str, list[str]]
+
+
+class Misfit(NamedTuple):
+    """A tensor that does not fit; with the shapes or types that are found and wanted, if these differ."""
+
+    name: str
+    found: object = None
+    wanted: object = None
+
+    def told(self) -> Wording:
+        """Return it in words."""
+        if self.found is None:
+            return Wording(self.name, self.name)
+        return worded("tensor-is-other", name=self.name, found=self.found, wanted=self.wanted)
+
+
+Complaints = dict[str, list[Misfit]]
+"""What does not fit, by the name of the message that lists it."""
 
 
 class Fit(NamedTuple):
@@ -78,7 +95,7 @@ def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Hea
     ]
     fitting = [attempt for attempt in attempts if not attempt.complaints]
     if not fitting:
-        raise MismatchError(_refusal(weights, network, min(attempts, key=lambda attempt: attempt.misfits), head))
+        raise MismatchError(*_refusal(weights, network, min(attempts, key=lambda attempt: attempt.misfits), head))
     chosen, instead = _chosen(weights, fitting, raw)
     notes = []
     if instead is not None:
@@ -219,16 +236,17 @@ def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints
     another prefix.
     """
     shared = [(name, state[name], value) for name, value in wanted.items() if name in state]
+    others = [*(name for name in state if name not in wanted), *elsewhere]
     found = {
-        "missing": [name for name in wanted if name not in state],
-        "not in the network": [*(name for name in state if name not in wanted), *elsewhere],
-        "other shapes": [
-            f"{name} is {tuple(is_.shape)}, wanted {tuple(value.shape)}"
+        "tensors-missing": [Misfit(name) for name in wanted if name not in state],
+        "tensors-without-place": [Misfit(name) for name in others],
+        "tensors-of-other-shapes": [
+            Misfit(name, tuple(is_.shape), tuple(value.shape))
             for name, is_, value in shared
             if is_.shape != value.shape
         ],
-        "other kinds": [
-            f"{name} is {is_.dtype}, wanted {value.dtype}" for name, is_, value in shared if not _takes(value, is_)
+        "tensors-of-other-kinds": [
+            Misfit(name, is_.dtype, value.dtype) for name, is_, value in shared if not _takes(value, is_)
         ],
     }
     return {what: names for what, names in found.items() if names}
@@ -260,14 +278,20 @@ def _not_numbers(state: State) -> list[str]:
     ]
 
 
-def _refusal(weights: WeightFile, network: nn.Module, best: _Attempt, head: Head | None) -> str:
+def _refusal(weights: WeightFile, network: nn.Module, best: _Attempt, head: Head | None) -> Wording:
     """Return why weights do not fit, and what would help if that is known."""
-    why = "; ".join(f"{what}: {first_few(names)}" for what, names in best.complaints.items())
-    among = f" (best of {first_few(list(weights.sets))})" if len(weights.sets) > 1 else ""
-    return f"the weights do not fit: {why}{among}{_advice(weights, network, head)}"
+    why = [worded(kind, names=_few(entries)) for kind, entries in best.complaints.items()]
+    reasons = Wording("; ".join(each.english for each in why), ". ".join(each.korean for each in why))
+    among = worded("best-of-sets", sets=few(list(weights.sets))) if len(weights.sets) > 1 else ""
+    return worded("weights-do-not-fit", why=reasons, among=among, advice=_advice(weights, network, head))
 
 
-def _advice(weights: WeightFile, network: nn.Module, head: Head | None) -> str:
+def _few(misfits: list[Misfit]) -> Wording:
+    told = [each.told() for each in misfits]
+    return Wording(few([each.english for each in told]).english, few([each.korean for each in told]).korean)
+
+
+def _advice(weights: WeightFile, network: nn.Module, head: Head | None) -> Wording | str:
     """Return a hint if only the classifier is missing or different, or the images have other channels."""
     name = classifier(network)
     if head is not None or name is None:
@@ -282,8 +306,5 @@ def _advice(weights: WeightFile, network: nn.Module, head: Head | None) -> str:
         for key, tensor in state.items()
         if key.endswith(f"{name}.weight") and tensor.dim() == 2
     }
-    classes = f"--num-classes {given.pop()} for the file's, " if len(given) == 1 else ""
-    return (
-        f"; only the classifier, {name}, is other or missing: add {classes}--head fresh for a new one, or, to analyze, "
-        "--head none"
-    )
+    classes = worded("classes-of-the-file", count=given.pop()) if len(given) == 1 else ""
+    return worded("other-classifier", name=name, classes=classes)

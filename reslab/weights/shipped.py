@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reslab.errors import UnknownNameError, WrongValueError, suggest
+from reslab.errors import UnknownNameError, WrongValueError, suggested, worded
 
 SHIPPED = Path(__file__).parent
 TRAINED_ON = {"digits": "digits", "cifar10-jpeg75": "cifar10-jpeg", "folder:cifar10-jpeg": "cifar10-jpeg"}
@@ -40,14 +40,11 @@ def locate(weights: str | Path, model: str) -> Path:
     path, words = Path(weights), {data for data, _ in shipped()}
     if weights not in words:
         if path.name == str(weights) and not path.suffix and not path.exists():
-            raise UnknownNameError(
-                f"no file {weights}, and no trained weights of that name"
-                f"{suggest(str(weights), sorted({*words, *OF_OTHERS}))}"
-            )
+            near = suggested(str(weights), sorted({*words, *OF_OTHERS}))
+            raise UnknownNameError(*worded("no-weights", name=weights, near=near))
         return path
     if (str(weights), model) not in shipped():
         models = [name for data, name in shipped() if data == weights]
-        raise UnknownNameError(
-            f"there are no bundled weights of {model} trained on {weights}; bundled: {', '.join(models)}"
-        )
+        bundled = ", ".join(models)
+        raise UnknownNameError(*worded("no-bundled-weights", model=model, data=weights, bundled=bundled))
     return shipped()[str(weights), model]

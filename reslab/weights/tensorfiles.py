@@ -16,7 +16,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from reslab.errors import DamagedError, MissingError, UnusableError, UserError, WrongValueError, first_few
+from reslab.errors import (
+    DamagedError,
+    MissingError,
+    UnusableError,
+    UserError,
+    Wording,
+    WrongValueError,
+    few,
+    first_few,
+    worded,
+)
 from reslab.weights.numpyfiles import read_hdf5, read_pickle
 
 State = dict[str, Tensor]
@@ -30,16 +40,13 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The beginning of a file of torch.save until version 1.6, after the two bytes of pickle's protocol."""
 SOMETHING_ELSE = (
-    (b"<", "a web page or a server's message, saved in place of the file; download the file again"),
-    (b"version https://git-lfs", "a Git-LFS pointer and not the file that it stands for; get that by `git lfs pull`"),
-    (b"\x93NUMPY", "a NumPy array; expected safetensors or a saved state dict"),
-    *(
-        (magic, "a packed archive; unpack it, and give the weights in it")
-        for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
-    ),
+    (b"<", "a-web-page"),
+    (b"version https://git-lfs", "a-pointer"),
+    (b"\x93NUMPY", "a-numpy-array"),
+    *((magic, "a-packed-archive") for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")),
 )
-"""The first bytes of files that are mistaken for weights, and their kinds. Checked last, as a safetensors file begins
-with a number.
+"""The first bytes of files that are mistaken for weights, and the messages about them. Checked last, as a safetensors
+file begins with a number.
 """
 
 
@@ -70,7 +77,7 @@ def read(path: Path) -> Content:
     except SafetensorError:
         content, unread = _content(path)
     except Exception as error:  # damaged bytes make the readers raise any exception
-        raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
+        raise DamagedError(*worded("damaged-safetensors", path=path, reason=error)) from error
     sets = dict(_sets(content, (), set()))
     if not sets:
         raise WrongValueError(
@@ -89,17 +96,15 @@ def _regular(path: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # the latter of names that no file has
-        raise MissingError(f"no file {path}") from error
+        raise MissingError(*worded("no-file", path=path)) from error
     if stat.S_ISDIR(mode):
         inside = [path / name for name in IN_A_DIRECTORY if (path / name).is_file()]
         if not inside:
-            raise MissingError(
-                f"{path} is a directory without {' or '.join(IN_A_DIRECTORY)}; give a weights file, or the directory "
-                "of a finished run"
-            )
+            names = Wording(" or ".join(IN_A_DIRECTORY), ", ".join(IN_A_DIRECTORY))
+            raise MissingError(*worded("directory-without-weights", path=path, names=names))
         return inside[0]
     if not stat.S_ISREG(mode):
-        raise WrongValueError(f"{path} is not a regular file; expected a weights file")
+        raise WrongValueError(*worded("not-a-regular-file", path=path))
     return path
 
 
@@ -205,11 +210,9 @@ def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserEr
     """Return why a file of torch.save cannot be read."""
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
     if not isinstance(error, pickle.UnpicklingError) or not named:
-        return DamagedError(f"{path} is damaged or not a weights file; expected safetensors or a saved state dict")
-    return WrongValueError(
-        f"{path} holds more than tensors, so reading it could run code: {first_few(list(dict.fromkeys(named)))}; save "
-        "only the tensors, with torch.save(network.state_dict(), FILE)"
-    )
+        return DamagedError(*worded("damaged-weights", path=path))
+    names = few(list(dict.fromkeys(named)))
+    return WrongValueError(*worded("more-than-tensors", path=path, names=names))
 
 
 def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
@@ -229,11 +232,11 @@ def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
     if start[2:].startswith(OLD_MAGIC):
         return None
     if not start:
-        raise DamagedError(f"{path} is empty; expected safetensors or a saved state dict")
-    what = next((what for magic, what in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
-    if what is None:
-        raise DamagedError(f"{path} is not a readable weights file; expected safetensors or a saved state dict")
-    raise WrongValueError(f"{path} is {what}")
+        raise DamagedError(*worded("empty-weights", path=path))
+    said = next((name for magic, name in SOMETHING_ELSE if start.lstrip().startswith(magic)), None)
+    if said is None:
+        raise DamagedError(*worded("unreadable-weights", path=path))
+    raise WrongValueError(*worded(said, path=path))
 
 
 def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> None:
@@ -244,9 +247,8 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
             "OTHER)"
         )
     if not any(name.endswith("data.pkl") for name in names):
-        raise WrongValueError(
-            f"{path} is a zip archive of {first_few(names) or 'nothing'}; unpack it and give the weights inside"
-        )
+        inside = few(names) if names else Wording("nothing", "없음")
+        raise WrongValueError(*worded("a-zip-archive", path=path, inside=inside))
     # its unpacked size is unlimited
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
         raise WrongValueError(

@@ -4,9 +4,12 @@ input that count, and says what it needs.
 
 import copy
 import inspect
+import re
+import tomllib
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,7 +21,8 @@ from test_analysis_subject import Block, X, Y, tower
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from reslab.analysis import NEEDS, Analysis, analyses
+from reslab.analysis import NEEDS, Analysis, analyses, declared
+from reslab.analysis.declared import BESIDE
 from reslab.analysis.removal import remove_each
 from reslab.analysis.shattering import shattering
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, UserError, WrongValueError
@@ -278,3 +282,12 @@ def test_what_is_needed_is_said_in_one_line() -> None:
         f"Needs {NEEDS['logits']}; labels."
     )
     assert Analysis("m", "f", "n", "s", ()).needed == "Needs nothing."
+
+
+def test_every_analysis_and_need_has_its_korean_and_no_other() -> None:
+    words = tomllib.loads(Path(declared.__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    assert words["shows"].keys() == {each.name for each in analyses().values()}
+    assert words["needs"].keys() == NEEDS.keys() | BESIDE.keys()
+    for each in analyses().values():
+        shows, needs = each.in_korean()
+        assert all(re.search("[가-힣]", text) for text in (shows, needs)) and needs.count("[") == each.needed.count("[")

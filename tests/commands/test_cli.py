@@ -4,20 +4,21 @@ import inspect
 import json
 import os
 import re
-import tomllib
 from pathlib import Path
-from string import Formatter
 
 import pytest
+from cyclopts import CycloptsError
 from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up
-from helpers_help import SNAPSHOT, help_of_all
+from helpers_help import SNAPSHOTS, commands, help_of_all
 from helpers_help import words as words_of
 
-from reslab import errors
+from reslab import commands as commands_package
 from reslab.cli import main
-from reslab.commands.app import KOREAN, app
-from reslab.commands.typed import value, words
-from reslab.errors import FailedError, UnknownNameError
+from reslab.commands.app import app
+from reslab.commands.korean import texts, translated
+from reslab.commands.misuse import misuse
+from reslab.commands.typed import Language, value, words
+from reslab.errors import FailedError, UnknownNameError, worded
 from reslab.networks import zoo
 
 
@@ -25,10 +26,10 @@ def hangul(text: str) -> bool:
     return any("가" <= letter <= "힣" for letter in text)
 
 
-def test_the_exercises_explain_themselves_in_korean_or_english(
+def test_help_and_errors_are_korean_where_that_is_asked_for_or_spoken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By `--lang`, else by the system; what Korean says is of the same parameters."""
+    """By `--lang`, else by the system."""
     for system, asked, korean in (
         ("ko_KR.UTF-8", [], True),
         ("C.UTF-8", ["--lang", "ko"], True),
@@ -36,30 +37,47 @@ def test_the_exercises_explain_themselves_in_korean_or_english(
         ("C.UTF-8", [], False),
     ):
         monkeypatch.setenv("LC_ALL", system)
-        for typed in ([], ["check"]):
-            app(["exercise", *typed, "--help", *asked])
+        for typed in ([], ["train"], ["exercise"], ["exercise", "check"], ["study", "history"]):
+            app([*typed, "--help", *asked])
             assert hangul(capsys.readouterr().out) == korean
         with pytest.raises(SystemExit) as ended:
             main(["exercise", "hint", "9.9", *asked])
         told = capsys.readouterr().err
         assert ended.value.code == 2 and "9.9" in told and hangul(told) == korean
-    group, korean_help = app["exercise"], tomllib.loads(KOREAN["exercise"].read_text(encoding="utf-8"))
-    for name in (name for name in group if not name.startswith("-")):
-        documented = re.findall(r"^(\w+)$(?=\n {4})", korean_help[name], re.MULTILINE)
-        assert documented == list(inspect.signature(group[name].default_command or main).parameters)
 
 
-def test_messages_take_the_same_values_in_both_languages() -> None:
-    """But for what a near name is, which only English says: Korean says all that there are."""
-    for name, texts in tomllib.loads(Path(errors.__file__).with_suffix(".toml").read_text(encoding="utf-8")).items():
-        english, korean = ({field for _, field, _, _ in Formatter().parse(texts[key]) if field} for key in ("en", "ko"))
-        assert english - {"near"} == korean - {"known"}, name
+def test_every_command_has_its_korean_and_no_other() -> None:
+    """With the same parameters, and the same options, placeholders and commands named in them."""
+    korean = {id(command): text for command, text in translated(app)}
+    for typed in commands(app):
+        *_, command = app.parse_commands(typed)[1]
+        text, function = korean.pop(id(command)), command.default_command
+        assert hangul(text), typed
+        assert named_in(text) == named_in(command.help), typed
+        documented = re.findall(r"^(\w+)$(?=\n {4})", text, re.MULTILINE)
+        assert documented == (list(inspect.signature(function).parameters) if function else []), typed
+    assert len(korean) == 2  # --help and --version
+    files = {path.stem: texts(path.stem).keys() for path in Path(commands_package.__file__).parent.glob("*.toml")}
+    assert files.pop("app") == {"reslab", "--help", "--version", "words"}
+    known = {typed[0]: {typed[0]} for typed in commands(app) if len(typed) == 1}
+    for name, *own in (typed for typed in commands(app) if len(typed) > 1):
+        known[name].update(own)
+    assert files == known
 
 
-def test_help_is_as_it_was_read() -> None:
-    assert words_of(help_of_all()) == words_of(SNAPSHOT.read_text(encoding="utf-8")), (
-        "read it; python tests/helpers_help.py writes tests/help.txt"
+def named_in(text: str) -> set[str]:
+    """Return what both languages write alike: code, options and placeholders."""
+    return set(re.findall(r"`[^`]+`|--[a-z][\w-]*|[A-Z_]{2,}\b", " ".join(text.split()), re.ASCII))
+
+
+@pytest.mark.parametrize("language", SNAPSHOTS)
+def test_help_is_as_it_was_read(language: Language) -> None:
+    assert words_of(help_of_all(language)) == words_of(SNAPSHOTS[language].read_text(encoding="utf-8")), (
+        "read it; python tests/helpers_help.py writes tests/help.txt and tests/help.ko.txt"
     )
+
+
+def test_help_is_printed_by_the_command_line() -> None:
     for typed in ([], ["exercise"], ["exercise", "check"]):
         done = reslab_here(*typed, "--help")
         assert (done.returncode, done.stderr) == (0, "") and f"Usage: {' '.join(['reslab', *typed])}" in done.stdout
@@ -117,6 +135,50 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     done = reslab_here(*arguments)
     assert_refused(done, *values)
     assert not list(tmp_path.iterdir())  # a mistake leaves nothing behind
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        (["modles"], ["'modles'", "'models'"]),
+        (["exercise", "strat"], ["'exercise strat'", "'start'"]),
+        (["claims", "--sectio", "gradient"], ["claims", "--sectio", "'--section'"]),
+        (["doctor", "now"], ["'now'", "reslab doctor --help"]),
+        (["exercise", "start"], ["SHEET", "reslab exercise start --help"]),
+        (["train", "resnet20", "--depth"], ["--depth", "reslab train --help"]),
+        (["train", "resnet20", "--seed", "1", "--seed", "2"], ["--seed"]),
+        (["train", "resnet20", "--seed", "one"], ["--seed", "'one'"]),
+        (["train", "resnet20", "--device", "gpu"], ["--device", "'gpu'", "auto, cpu, cuda, mps"]),
+        (["train", "resnet20", "--threads", "1025"], ["--threads", 1, 1024, 1025]),
+        (["speedrun", "--epochs", "-0.5"], ["--epochs", 0, -0.5]),
+        (["study", "\ud800"], ["'\\ud800'"]),
+        (["train", "resnet57"], ["'resnet57'", "'resnet56'"]),
+        (["train", "resnet20", "--data", "folder:nowhere"], ["'nowhere'", "folder:PATH"]),
+        (["train", "resnet20", "--recipe", "fst"], ["'fst'", "'fast'"]),
+        (["train", "resnet20", "--set", "lr=1"], ["--set lr=1", "KEY=VALUE"]),
+        (["train", "resnet20", "--set", "learning_rate=-1"], ["learning_rate", 0, -1]),
+        (["study", "degradation", "--seeds", "0"], ["seeds", 1, 0]),
+        (["study", "degradation", "--workers", "0"], ["--workers", 1, 0]),
+        (["evaluate", "resnet20", "--weights", "damaged.pt"], ["damaged.pt"]),
+        (["analyze", "pahts", "resnet20"], ["'pahts'", "'paths'"]),
+        (["claims", "--section", "gradeint"], ["'gradeint'", "'gradient'"]),
+    ],
+)
+def test_a_mistake_is_told_in_both_languages(
+    arguments: list[str], values: list[object], language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("damaged.pt").write_bytes(b"damaged")
+    monkeypatch.setenv("LC_ALL", {"en": "C.UTF-8", "ko": "ko_KR.UTF-8"}[language])
+    done = reslab_here(*arguments)
+    assert_refused(done, *values)
+    assert hangul(done.stderr) == (language == "ko")
+
+
+def test_what_cyclopts_refuses_is_told_in_both_languages_whatever_it_is() -> None:
+    told = misuse(CycloptsError(msg="odd", command_chain=("train",)))
+    assert str(told) == "odd" and "reslab train --help" in str(told.korean)
 
 
 @pytest.mark.slow  # 15 s
@@ -269,5 +331,20 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reslab.executors.run_trials", interrupted)
-    done = reslab_here("train", "resnet20", "--out", tmp_path)
-    assert done.returncode == 130 and "finished work is kept" in done.stderr
+    for system, korean in (("C.UTF-8", False), ("ko_KR.UTF-8", True)):
+        monkeypatch.setenv("LC_ALL", system)
+        done = reslab_here("train", "resnet20", "--out", tmp_path)
+        (line,) = done.stderr.split("\n")[-2:-1]
+        assert done.returncode == 130 and line == worded("stopped").said_in("ko" if korean else "en")
+
+
+def test_a_missing_package_is_told_in_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError(name="plotly")
+
+    monkeypatch.setattr("reslab.networks.catalogue.known", lacking)
+    for system, korean in (("C.UTF-8", False), ("ko_KR.UTF-8", True)):
+        monkeypatch.setenv("LC_ALL", system)
+        done = reslab_here("models")
+        assert_refused(done, "plotly", "pip install 'reslab[lab]'")
+        assert hangul(done.stderr) == korean
