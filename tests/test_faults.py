@@ -115,6 +115,7 @@ def test_a_directory_deleted_under_a_run_is_that_trials_failure(
     assert run_trials([tiny_trial(0)], tmp_path, local(1), lambda *_: None) == []  # as it says
 
 
+@pytest.mark.slow  # 2 s
 def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_trial(tiny_trial(), tmp_path / "here")
     now = iter(range(10**9, 0, -(10**6)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import assert_refused, reslab_here, snapshot
+from helpers import assert_refused, reslab_here, slow_unless, snapshot
 
 from reslab.analysis import analyses
 from reslab.commands.analyze import analyze_model
@@ -30,7 +30,11 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in analyses() if name != "tour"])
+LONG = {"gradient-flow", "jacobian", "reorder", "sampled-paths", "smoothness"}
+"""Analyses that take more than a second even so."""
+
+
+@pytest.mark.parametrize("name", slow_unless(analyses().keys() - LONG, [name for name in analyses() if name != "tour"]))
 def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: Path) -> None:
     arguments = SMALL.get(name, [])
     depth = [] if "--depth" in arguments else ["--depth", "8"]
@@ -124,6 +128,7 @@ def test_one_seed_is_one_result() -> None:
     assert first == second != other
 
 
+@pytest.mark.slow  # 4 s; test_every_analysis… looks at what it builds
 def test_trained_weights_are_looked_at(tmp_path: Path) -> None:
     trained = reslab_here("train", "cifar_resnet", "--depth", "8", "--epochs", "3", "--out", tmp_path, "--json")
     weights = Path(json.loads(trained.stdout)["directory"]) / "weights.safetensors"
@@ -210,6 +215,7 @@ def test_a_network_of_ones_own_with_its_loader_and_loss(tmp_path: Path, monkeypa
     assert record["images"] == 12 and len(record["rows"]) == 4 and record["data"] == "my_own:everything's loader"
 
 
+@pytest.mark.slow  # 2 s
 def test_loaders_of_triples_and_mappings_and_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -59,7 +59,20 @@ def written(answer: Answer) -> Any:
 ANSWERS = table()
 
 
-@pytest.mark.parametrize("answer", ANSWERS, ids=lambda each: f"{each.task}-{each.function}-{each.done}")
+COSTLY = {"measured_rate", "branch_shares"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(
+            each,
+            marks=[pytest.mark.slow] if each.function in COSTLY else [],
+            id=f"{each.task}-{each.function}-{each.done}",
+        )
+        for each in ANSWERS
+    ],
+)
 def test_an_answer_is_told_what_it_is(answer: Answer) -> None:
     (part,) = (each for each in tasks.find(answer.task).parts if each.name == answer.function)
     found = judged(part, written(answer), seed=11)

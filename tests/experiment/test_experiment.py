@@ -182,6 +182,7 @@ def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(
     assert [kept.kept(tmp_path, seen, 8, given=("a trial",)).calls for _ in range(2)] == [5, 6]
 
 
+@pytest.mark.slow  # 3 s; test_training.py resumes single runs
 def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished: Path, tmp_path: Path) -> None:
     """The first four, of which two were finished when it was killed, and one was being trained."""
     study = studies.find("degradation")

@@ -223,6 +223,7 @@ def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_
     assert sprinted.weights.read_bytes() == (Path(ours["directory"]) / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow  # it runs a sprint: 4 s
 def test_a_sprints_weights_are_to_be_looked_into(sprinted: Run) -> None:
     result = sprinted.result()
     assert result["accuracy"] > 0.7

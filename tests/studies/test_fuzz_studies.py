@@ -286,7 +286,7 @@ COMMANDS = {
 
 
 @pytest.mark.usefixtures("_page_alone")
-@sizes(8, 300)
+@sizes(4, 300)
 def test_study_directories(inputs: Any) -> None:
     @inputs
     @given(changed=changes(), command=st.sampled_from(sorted(COMMANDS)))

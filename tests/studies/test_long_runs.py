@@ -69,7 +69,8 @@ def test_a_hundred_thousand_lines_of_metrics_load_in_a_second(tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore::EncodingWarning")  # plotly opens its own files so
-@pytest.mark.parametrize("trials", [100, pytest.param(1000, marks=pytest.mark.slow)])  # 10 s
+@pytest.mark.slow  # 20 s
+@pytest.mark.parametrize("trials", [100, 1000])
 def test_a_study_of_a_thousand_trials_resumes_and_shows_itself_within_seconds(
     trials: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

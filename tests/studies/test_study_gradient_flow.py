@@ -152,6 +152,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
     return found
 
 
+@pytest.mark.slow  # 4 s
 def test_every_claim_is_decided_and_figures_are_finite(directory: Directory) -> None:
     record = read_study(directory.path)
     assert {verdict.id for verdict in record.claims} == {claim.id for claim in STUDY.claims}

@@ -63,6 +63,7 @@ def verdicts(path: Path, errors: dict[str, float], train_errors: dict[str, float
 ALIKE = dict.fromkeys(["original", *SHORTCUTS, *ORDERS], 0.1)
 
 
+@pytest.mark.slow  # 2 s
 def test_a_better_variant_refutes_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trial, "network", Trial.fresh_network)  # nothing was trained
     found = verdicts(tmp_path, ALIKE | {"convolution": 0.05, "dropout": 0.5, "bn-after-addition": 0.05})
