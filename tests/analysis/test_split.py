@@ -55,7 +55,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", slow_unless(("v1, A", "v2", "bottlenecks"), NETWORKS))
+@pytest.mark.parametrize("name", slow_unless(("v1, A", "v2"), NETWORKS))
 def test_the_parts_add_up_to_the_logits(name: str) -> None:
     network = NETWORKS[name]()
     x = torch.randn(3, 3, 32, 32)

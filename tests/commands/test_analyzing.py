@@ -77,7 +77,7 @@ BATCHES = {"jacobian": 1, "shattering": 2}
 
 
 @pytest.mark.parametrize("name", [name for name in analyses() if name != "tour"])
-@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("failing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_network_is_left_as_it_was(name: str, failing: bool) -> None:
     function = analyses()[name].load()
     network = zoo.build(

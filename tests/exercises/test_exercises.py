@@ -212,7 +212,7 @@ QUICK = [each for _, each in PARTS if each.name not in COSTLY | {"prediction"}] 
 
 
 @given(st.sampled_from(QUICK), VALUES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_constant_earns_a_point(each: Part, value: Any) -> None:
     assert judged(each, lambda *_: value).points == 0
 

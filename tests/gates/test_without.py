@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_refused, refused, reslab_here, slow_unless, snapshot
+from helpers import assert_refused, refused, reslab_here, snapshot
 from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision import models
@@ -159,7 +159,8 @@ def test_the_command_writes_the_smaller_network_as_onnx(
             assert torch.allclose(given[0](x), small(x), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", slow_unless(["cifar_resnet"], ["cifar_resnet", "cifar_preresnet"]))
+@pytest.mark.parametrize("name", ["cifar_resnet", "cifar_preresnet"])
+@pytest.mark.slow  # 3 s each
 def test_a_file_of_the_smaller_network_is_that_network_bit_for_bit(name: str, tmp_path: Path) -> None:
     network = zoo.build(name, depth=14, in_channels=1)
     x = torch.randn(3, 1, 32, 32)

@@ -115,6 +115,7 @@ def test_a_subset_of_imagenet_measures_a_network_of_a_thousand_classes(tmp_path:
 
 
 @pytest.mark.filterwarnings("default::UserWarning")  # which the command line tells
+@pytest.mark.slow  # 3 s
 def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None:
     theirs = says(timm.create_model("resnet18.a1_in1k"), "fc", HOPPER)
     hub_cache(

@@ -77,6 +77,7 @@ def test_a_description_has_every_weight_as_it_is_and_each_normalisation_as_scale
     assert described["blocks"][3] == ["layer2.0", [16, 32, 2], [32, 32, 1]]
 
 
+@pytest.mark.slow  # 3 s
 def test_the_page_is_one_file_whose_steps_name_what_there_is(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     files = [locate("digits", name) for name in NETWORKS]

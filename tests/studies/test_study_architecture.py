@@ -33,8 +33,9 @@ def measured(place: Path) -> Measurement:
 
 @pytest.mark.parametrize(
     ("study", "shown"),
-    [(architecture.STUDY, "25,557,032"), pytest.param(history.STUDY, "7.61 %", marks=pytest.mark.slow)],
+    [(architecture.STUDY, "25,557,032"), (history.STUDY, "7.61 %")],
 )
+@pytest.mark.slow  # 7 s
 def test_every_count_is_as_claimed_and_the_report_shows_it(
     study: Study, shown: str, measured: Measurement, tmp_path: Path
 ) -> None:
@@ -46,6 +47,7 @@ def test_every_count_is_as_claimed_and_the_report_shows_it(
     assert shown in page and study.text.title["ko"] in page
 
 
+@pytest.mark.slow  # 7 s
 def test_what_is_counted_is_kept(measured: Measurement, place: Path) -> None:
     """The second time it is read, and is the same."""
     kept = {path: path.stat().st_mtime_ns for path in place.iterdir()}
