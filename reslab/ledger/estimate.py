@@ -85,14 +85,18 @@ class Estimate:
         past, n = self._past(threshold), len(self.differences)
         return min(1.0, 2 * float(special.bdtrc(past - 1, n, 0.5))) if past else 1.0
 
+    def _way(self, threshold: float) -> int:
+        """Return the mean's side of the threshold: 1 over it, -1 under it."""
+        return 1 if self.effect > threshold else -1
+
     def _distance(self, threshold: float) -> float:
         """Return how far both the mean and the median are past the threshold, on the mean's side."""
-        way = 1 if self.effect > threshold else -1
+        way = self._way(threshold)
         return min((middle - threshold) * way for middle in (self.effect, self.median)) - self.off
 
     def _past(self, threshold: float) -> int:
         """Return how many differences are past the threshold, on the mean's side, beyond what they may be off."""
-        way = 1 if self.effect > threshold else -1
+        way = self._way(threshold)
         return int(((self.differences - threshold) * way > self.off + self.rounding).sum())
 
     def seeds_needed(self, threshold: float, share: float) -> int | None:

@@ -31,7 +31,9 @@ MACHINE = ("threads", "device")
 """Settings about where a study runs, not about what it measures."""
 
 WORDS = ("section", "statement", "source", "unit", "rate", "corrects", "margin_why", "published", "same_as")
-"""The parts of a claim that decide nothing, and may be put better without another revision."""
+"""The parts of a claim that may be put better without another revision. Only `same_as` has a say in a verdict: claims
+decided by the same numbers share their part of the error rate.
+"""
 
 Standing = Literal["registered", "repeated", "exploratory"]
 """Registered before its seeds were run; from version 0.1, which had no registrations, on seeds unseen when the claim

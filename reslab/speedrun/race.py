@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import inf, isfinite, log
+from math import isfinite, log
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -101,7 +101,7 @@ def _outcome(connection: Connection, place: Run, label: str, progress: Progress)
 def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
     """Run in the process of one sprint."""
     measured = speed.kept("cpu")
-    if measured is None or measured.freed_memory.get("kept", 0.0) <= measured.freed_memory.get("given back", inf):
+    if measured is None or measured.keeps_freed_memory:
         keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
     try:

@@ -94,7 +94,7 @@ def best_precision(device: Device) -> Choice:
     fastest = min(measured.precision, key=measured.precision.__getitem__)
     share = measured.precision[fastest] / measured.precision["32"]
     chosen: Precision = fastest if share <= FASTER else "32"
-    times = ", ".join(f"{name} {1000 * seconds:.3g}" for name, seconds in sorted(measured.precision.items()))
+    times = ", ".join(f"{name} {1000 * seconds:.4g}" for name, seconds in sorted(measured.precision.items()))
     return Choice(chosen, f"measured on {measured.date}, milliseconds a training step: {times}")
 
 

@@ -30,6 +30,12 @@ class Speed(Shape):
     precision: dict[Literal["32", "bf16", "16"], Seconds]
     freed_memory: dict[Literal["kept", "given back"], Seconds]
 
+    @property
+    def keeps_freed_memory(self) -> bool:
+        """Return whether a process that keeps freed memory was no slower, or was not measured."""
+        kept, given_back = (self.freed_memory.get(name) for name in ("kept", "given back"))
+        return kept is None or given_back is None or kept <= given_back
+
 
 def processor() -> str:
     """Return the name of the CPU, or at least its architecture."""
