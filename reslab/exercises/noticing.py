@@ -123,7 +123,8 @@ def _used(node: ast.AST) -> Iterator[str]:
         yield from re.findall(r"\.\./[^\s\"']*|log\.jsonl|\b_getframe\b|^reslab\.$", node.value)
     elif isinstance(node, ast.FunctionDef) and _FROM_MEMORY.match(f"def {node.name}"):
         inside = {each.attr if isinstance(each, ast.Attribute) else getattr(each, "id", "") for each in ast.walk(node)}
-        yield from (f"{name} in {node.name}" for name in inside & {"build"})
+        if "build" in inside:
+            yield f"build in {node.name}"
 
 
 def _is_suspect(name: str) -> bool:

@@ -74,7 +74,8 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
     if directory.is_file() and directory.suffix.lower() == ZIP:
         unpacking = Unpacking(work / "class", size=64 * EXTRACTED)
         directory = unpacking.extracted(directory)
-        for problem in unpacking.problems:
+        if unpacking.problems:
+            problem = unpacking.problems[0]
             raise UnusableError(f"{given}: {problem.text('en')}", f"{given}: {problem.text('ko')}")
     if not directory.is_dir():
         raise MissingError(*worded("no-submissions", directory=directory))
@@ -88,10 +89,14 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
 
 def _entries(directory: Path, aside: Collection[Path]) -> list[Path]:
     """Return the students' entries of a directory or, if all it has is the directory of the class, of that."""
-    found = sorted(directory.iterdir(), key=lambda entry: (entry.is_dir(), entry))
-    found = [each for each in found if not each.name.startswith(".") and each.name not in OF_SYSTEMS]
+    found = sorted(_inside(directory), key=lambda entry: (entry.is_dir(), entry))
     found = [each for each in found if each.resolve() not in aside and not _written(each)]
     return _entries(found[0], aside) if len(found) == 1 and _holds_a_class(found[0]) else found
+
+
+def _inside(directory: Path) -> list[Path]:
+    """Return what is in a directory, without what is hidden or a system's."""
+    return [each for each in directory.iterdir() if not each.name.startswith(".") and each.name not in OF_SYSTEMS]
 
 
 def _written(entry: Path) -> bool:
@@ -107,7 +112,7 @@ def _holds_a_class(directory: Path) -> bool:
     """
     if not directory.is_dir() or _of_a_platform(directory) is not None:
         return False
-    inside = [each for each in directory.iterdir() if not each.name.startswith(".") and each.name not in OF_SYSTEMS]
+    inside = _inside(directory)
     if any(each.is_file() and (each.name == RECORD or each.stem.startswith(tuple(SHEETS.values()))) for each in inside):
         return False
     return len(inside) > 1 or any(each.is_dir() or _of_a_platform(each) is not None for each in inside)
