@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,12 +54,13 @@ def pretended(
     test_error: Callable[[str], float] = lambda _: 0.1,
     status: str = "finished",
     seeds: int = SEEDS,
+    **settings: Any,
 ) -> Trials:
     """Return the trials of a smoke study as if they had ended with these errors, which depend on the group's name; of
     so many seeds that differences without spread can be told.
     """
     study = studies.find(name)
-    grid = study.grid(study.configure("smoke", {"seeds": seeds}))
+    grid = study.grid(study.configure("smoke", {"seeds": seeds, **settings}))
     results = {
         key: {"status": status, "train_error": train_error(label(key)), "test_error": test_error(label(key))}
         for key in grid

@@ -1,6 +1,6 @@
 """The share of sums x + F that a unit's last ReLU sets to 0 (He et al. 2016, section 4.2)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from reslab.experiment.trials import Trial
 
 
 class Negative(NamedTuple):
-    """The share of negative sums x + F in each unit, before training and after."""
+    """The share of negative sums x + F in each block, before training and after."""
 
     before: list[float]
     after: list[float]
@@ -24,16 +24,16 @@ def negative(trial: Trial) -> Negative:
 
 @torch.no_grad()
 def negative_sums(network: nn.Module, images: Tensor) -> list[float]:
-    """Return, for each unit of an original network, the share of sums x + F that its last ReLU sets to 0.
+    """Return, for each block of an original network, the share of sums x + F that its last ReLU sets to 0.
 
     The network normalises by the images' own statistics.
     """
     shares: list[float] = []
-    units: Any = network.get_submodule("units")
     with evaluating(network, images):
         handles = [
-            unit.after.register_forward_pre_hook(lambda _, given: shares.append(float((given[0] < 0).double().mean())))
-            for unit in units
+            module.register_forward_pre_hook(lambda _, given: shares.append(float((given[0] < 0).double().mean())))
+            for name, module in network.named_modules()
+            if name.endswith(".relu2")  # the last of a block of `cifar_resnet`
         ]
         try:
             network(images)

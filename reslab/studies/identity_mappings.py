@@ -5,9 +5,9 @@ errors are compared; in Table 2 full pre-activation's advantage is partly BatchN
 test errors are. And how often does the last ReLU of a v1 unit change the sum at all?
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from reslab.ledger.comparison import untrained
 from reslab.ledger.record import Chart
 from reslab.measures.negative_sums import negative
 from reslab.measures.units import snippet
+from reslab.training.loop import TrialConfig
 
 TEXT = StudyText(__name__)
 
@@ -79,23 +80,38 @@ CLAIMS = claims(
 ORIGINAL = ("original",)
 
 
+Variant = Literal[
+    "scaled-0.5-0.5",
+    "exclusive-gate",
+    "shortcut-gate",
+    "convolution",
+    "dropout",
+    "bn-after-addition",
+    "relu-before-addition",
+    "relu-only-pre-activation",
+    "full-pre-activation",
+]
+
+
 class IdentityMappingsConfig(StudyConfig):
-    """Depth of all networks."""
+    """Depth of all networks, and the variants beside the original; without any, only its last ReLUs are looked at."""
 
     depths: CifarDepths = Field((44,), min_length=1, max_length=1)
+    variants: tuple[Variant, ...] = get_args(Variant)
 
 
 def grid(config: IdentityMappingsConfig) -> Grid:
-    """Return the trials: the original, and every variant of both tables."""
+    """Return the trials: the original, and the variants of both tables."""
     (depth,) = config.depths
-    return {
-        ORIGINAL: config.trials("cifar_activation_order", depth=depth),
-        **{
-            (name,): config.trials("cifar_shortcut_ablation", depth=depth, **options)
-            for name, options in SHORTCUTS.items()
-        },
-        **{(name,): config.trials("cifar_activation_order", depth=depth, order=name) for name in ORDERS},
-    }
+    found: dict[Key, list[TrialConfig]] = {ORIGINAL: config.trials("cifar_resnet", depth=depth)}
+    for name in config.variants:
+        model, options = (
+            ("cifar_shortcut_ablation", SHORTCUTS[name])
+            if name in SHORTCUTS
+            else ("cifar_activation_order", {"order": name})
+        )
+        found[name,] = config.trials(model, depth=depth, **options)
+    return found
 
 
 def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
@@ -104,6 +120,7 @@ def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
     That a variant of Table 1 hardly trains is the claim, so there the original alone has to have learned its task.
     """
     train, test = trials.errors("train"), trials.errors("test")
+    absent = Values({})
     untested = untrained(train[ORIGINAL].trained)
     sums = trials.look("negative sums", negative, keys=[ORIGINAL])[ORIGINAL]
     share_before, share_after = (
@@ -112,26 +129,29 @@ def measure(config: IdentityMappingsConfig, trials: Trials) -> Measurement:
     return Measurement(
         {
             **{
-                f"{name}-trains-worse": train[name,].against(train[ORIGINAL], guard=False, untested=untested)
+                f"{name}-trains-worse": train.get((name,), absent).against(
+                    train[ORIGINAL], guard=False, untested=untested
+                )
                 for name in SHORTCUTS
             },
-            **{f"{name}-{claim}": test[name,].against(test[ORIGINAL]) for name, claim in ORDERS.items()},
+            **{f"{name}-{claim}": test.get((name,), absent).against(test[ORIGINAL]) for name, claim in ORDERS.items()},
             "the-last-relu-rarely-changes-the-sum": share_after.against(0.0),
             "training-makes-the-change-rarer": share_after.against(share_before, paired=True),
             "v2-needs-more-than-the-snippet": Exactly(snippet(), NEEDED),
         },
         charts=[
-            _bars("shortcuts", ["original", *SHORTCUTS], train),
-            _bars("orders", ["original", *ORDERS], test),
+            *_bars("shortcuts", SHORTCUTS, train),
+            *_bars("orders", ORDERS, test),
             TEXT.before_and_after("relu", sums),
         ],
     )
 
 
-def _bars(chart: str, names: Sequence[str], errors: Mapping[Key, Values]) -> Chart:
-    return TEXT.chart(
-        chart, [TEXT.averaged("error", names, [errors[name,].values() for name in names])], kind="bars", rate=True
-    )
+def _bars(chart: str, variants: Collection[str], errors: Mapping[Key, Values]) -> list[Chart]:
+    """Return a chart of the original and the variants of a table that there are; none without any."""
+    names = [name for name in variants if (name,) in errors]
+    series = TEXT.averaged("error", ["original", *names], [errors[name,].values() for name in ("original", *names)])
+    return [TEXT.chart(chart, [series], kind="bars", rate=True)] if names else []
 
 
 NEEDED = {

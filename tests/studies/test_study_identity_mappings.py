@@ -15,6 +15,7 @@ from reslab.ledger.record import Verdict
 from reslab.measures.negative_sums import Negative, negative_sums
 from reslab.measures.units import snippet
 from reslab.networks import zoo
+from reslab.paper.resnet_paper import BasicBlock
 from reslab.studies import identity_mappings
 from reslab.studies.identity_mappings import NEEDED, ORDERS, SHORTCUTS, STUDY
 
@@ -26,13 +27,39 @@ def test_the_grid_has_every_row_and_builds() -> None:
         zoo.check(trials[0].model, **trials[0].options)
 
 
+def test_the_original_is_the_network_of_2015_as_the_tables_build_it() -> None:
+    networks = []
+    for model in ("cifar_resnet", "cifar_activation_order"):
+        torch.manual_seed(0)
+        networks.append(zoo.build(model, depth=8))
+    weights, others = (network.state_dict().values() for network in networks)
+    assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(*(network(images) for network in networks))
+
+
+def test_without_variants_the_last_relu_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_mappings, "negative", lambda trial: Negative([0.3, 0.2], [0.2, 0.1 * trial.seed / 9]))
+    config = STUDY.configure("smoke", {"seeds": SEEDS, "variants": []})
+    assert list(STUDY.grid(config)) == [("original",)]
+    trials = pretended("identity_mappings", tmp_path, ALIKE.__getitem__, ALIKE.__getitem__, variants=[])
+    measured = STUDY.measure(config, trials)
+    found = {verdict.id.partition(".")[2]: verdict for verdict in STUDY.verdicts(measured)}
+    untested = {key for key, verdict in found.items() if verdict.verdict == "untested"}
+    assert untested == {*(f"{name}-trains-worse" for name in SHORTCUTS), *(f"{n}-{c}" for n, c in ORDERS.items())}
+    reasons = [found[key].reason for key in untested]
+    assert {reason and reason.code for reason in reasons} == {"nothing-measured"}
+    assert found["training-makes-the-change-rarer"].verdict == "supported" and len(measured.charts) == 1
+
+
 def test_negative_sums_are_those_of_the_unit_by_hand() -> None:
-    network, images = zoo.build("cifar_activation_order", depth=8, in_channels=1), torch.randn(32, 1, 8, 8)
+    network, images = zoo.build("cifar_resnet", depth=8, in_channels=1), torch.randn(32, 1, 8, 8)
     shares = negative_sums(network, images)
     assert len(shares) == 3
     network.train()  # normalises with the batch, as `negative_sums` does
-    x = network.get_submodule("stem")(images)
-    unit = network.get_submodule("units")[0]  # type: ignore[index]  # a Sequential
+    x = F.relu(network.get_submodule("bn1")(network.get_submodule("conv1")(images)))
+    unit = network.get_submodule("layer1.0")
+    assert isinstance(unit, BasicBlock)
     total = x + unit.branch(x)
     assert shares[0] == pytest.approx(float((total < 0).double().mean()), abs=1e-4)
     y = unit(x)
@@ -41,9 +68,10 @@ def test_negative_sums_are_those_of_the_unit_by_hand() -> None:
 
 
 def test_a_branch_of_zero_leaves_no_negative_sum() -> None:
-    network = zoo.build("cifar_activation_order", depth=8, in_channels=1)
-    for unit in network.get_submodule("units"):  # type: ignore[attr-defined]  # a Sequential
-        torch.nn.init.zeros_(unit.branch[-1].weight)
+    network = zoo.build("cifar_resnet", depth=8, in_channels=1)
+    for unit in network.modules():
+        if isinstance(unit, BasicBlock):
+            torch.nn.init.zeros_(unit.bn2.weight)
     assert negative_sums(network, torch.randn(8, 1, 8, 8)) == [0, 0, 0]
 
 
