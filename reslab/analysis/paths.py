@@ -131,9 +131,14 @@ class _Link(NamedTuple):
     shortcut: Tensor
     branches: Sequence[Tensor]
 
-    def pull(self, gradient: Tensor, through: Sequence[Tensor]) -> Tensor:
-        """Return the gradient at the previous sum, of a gradient that arrives at `through`: S^T D^T g, or J^T D^T g."""
-        (pulled,) = torch.autograd.grad(through, self.before, [gradient] * len(through), retain_graph=True)
+    def pull(self, direct: Tensor | None, through: Tensor | None) -> Tensor:
+        """Return D^T (S^T g + J^T h), the gradient at the previous sum of a gradient g that goes through the shortcut
+        and a gradient h that goes through the branches.
+        """
+        arriving = [] if direct is None else [(self.shortcut, direct)]
+        arriving += [] if through is None else [(branch, through) for branch in self.branches]
+        ends, gradients = zip(*arriving, strict=True)
+        (pulled,) = torch.autograd.grad(ends, self.before, gradients, retain_graph=True)
         return pulled
 
 
@@ -146,8 +151,8 @@ def path_spectrum(
     """Return the gradient of the mean cross-entropy at the first block's input, split by path length, in the network's
     current mode.
 
-    With G_k the gradient carried by paths of length k, the recurrence back over block i is `G_k <- S_i^T D_i^T G_k +
-    J_i^T D_i^T G_(k-1)`, where S is the Jacobian of the shortcut, J of the branch, and D of the operations between the
+    With G_k the gradient carried by paths of length k, the recurrence back over block i is `G_k <- D_i^T (S_i^T G_k +
+    J_i^T G_(k-1))`, where S is the Jacobian of the shortcut, J of the branch, and D of the operations between the
     previous addition and this block. It costs n²/2 block products, and memory linear in n. In evaluation mode it is
     done on a copy whose BatchNorms are folded into the convolutions, where there is one with the same outputs.
 
@@ -180,10 +185,8 @@ def path_spectrum(
         by_length = [gradient]
         while links:
             link = links.pop()  # its graph is freed after this turn
-            kept = [link.pull(g, [link.shortcut]) for g in by_length]
-            longer = [link.pull(g, link.branches) for g in by_length]
+            by_length = [link.pull(*both) for both in zip([*by_length, None], [None, *by_length], strict=True)]
             progress("paths", len(view) - len(links), len(view))
-            by_length = [kept[0], *(a + b for a, b in zip(kept[1:], longer[:-1], strict=True)), longer[-1]]
     stacked = torch.stack(by_length)
     return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
 
@@ -250,8 +253,7 @@ def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:
     `taken`.
     """
     for index in reversed(range(len(links))):
-        link = links[index]
-        gradient = link.pull(gradient, link.branches if index in taken else [link.shortcut])
+        gradient = links[index].pull(*((None, gradient) if index in taken else (gradient, None)))
     return gradient
 
 

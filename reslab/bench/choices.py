@@ -39,7 +39,7 @@ class Choices(NamedTuple):
 
 
 def measure(
-    device: Device, *, batch: int = BATCH, rounds: int = 5, processes: int = 2, progress: Progress = silent
+    device: Device, *, batch: int = BATCH, rounds: int = 3, processes: int = 2, progress: Progress = silent
 ) -> Choices:
     """Return the timings of a training step on a device: of the precisions that it has natively, and on a CPU of the
     rest.

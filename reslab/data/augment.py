@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from reslab.data.images import resize_shorter
+from reslab.sending import sent
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Augment:
         b, c, h, w = images.shape
         device = images.device
         padded = F.pad(images, (self.shift,) * 4)
-        offsets = _sent(torch.randint(2 * self.shift + 1, (2, b), generator=generator), device)
+        offsets = sent(torch.randint(2 * self.shift + 1, (2, b), generator=generator), device)
         rows = offsets[0, :, None] + torch.arange(h, device=device)  # [B, H] of the padded image
         columns = offsets[1, :, None] + torch.arange(w, device=device)  # [B, W]
         if self.flip:
-            mirror = _sent(torch.randint(2, (b, 1), generator=generator, dtype=torch.bool), device)
+            mirror = sent(torch.randint(2, (b, 1), generator=generator, dtype=torch.bool), device)
             columns = torch.where(mirror, columns.flip(1), columns)
         batch = torch.arange(b, device=device)[:, None, None, None]
         channels = torch.arange(c, device=device)[None, :, None, None]
@@ -42,17 +43,12 @@ class Augment:
         if not self.cutout:
             return moved
         top, left = (
-            _sent(torch.randint(side, (b, 1), generator=generator), device) - self.cutout // 2 for side in (h, w)
+            sent(torch.randint(side, (b, 1), generator=generator), device) - self.cutout // 2 for side in (h, w)
         )
         # [B, H] and [B, W] from the square's corner
         down, across = torch.arange(h, device=device) - top, torch.arange(w, device=device) - left
         inside = [(place >= 0) & (place < self.cutout) for place in (down, across)]
         return moved.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
-
-
-def _sent(draws: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor from the CPU to the device; on a GPU, asynchronously."""
-    return draws.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else draws.to(device)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reslab import digests
 from reslab.runs import Config
+from reslab.sending import sent
 from reslab.shapes import Line, Outcome, Share, Value
 from reslab.speedrun.whitening import Whitening
 from reslab.training.devices import Device, Precision
@@ -126,7 +127,7 @@ class Batches:
             for index in order.split(self.batch_size)[: len(self)]:
                 flips = (mirrored[index] ^ (epoch % 2 == 1)) & self.flip
                 shifts = torch.randint(-self.shift, self.shift + 1, (2, len(index)), generator=draws)
-                chosen = index.to(images.device)
+                chosen = sent(index, images.device)
                 yield self.pixels.standardised(moved(images, chosen, shifts, flips)), self.pixels.labels[chosen]
 
 
@@ -142,7 +143,7 @@ def moved(images: Tensor, index: Tensor, shifts: Tensor, flips: Tensor) -> Tenso
         reflected(torch.arange(side) - shift[:, None], side) for side, shift in zip((h, w), shifts, strict=True)
     )
     columns = torch.where(flips[:, None], columns.flip(1), columns)
-    rows, columns = rows.to(device), columns.to(device)
+    rows, columns = sent(rows, device), sent(columns, device)
     return images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

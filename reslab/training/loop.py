@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from reslab.errors import MismatchError
 from reslab.files import Json, write_atomically
 from reslab.runs import Run
+from reslab.sending import sent
 from reslab.shapes import Line, Number, Outcome, Share
 from reslab.training import checkpoints
 from reslab.training.devices import Device, Precision, best_precision
@@ -197,9 +198,8 @@ class Trainer:
         and the epoch.
         """
         for epoch, steps in groupby(range(self.step, self.total_steps), key=lambda step: step // self.steps_per_epoch):
-            order = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch)).to(
-                self.fabric.device
-            )
+            drawn = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch))
+            order = sent(drawn, self.fabric.device)
             for step in steps:
                 position = step % self.steps_per_epoch
                 yield order[position * self.batch_size : (position + 1) * self.batch_size]

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from reslab.sending import sent
 from reslab.training.recipes import Recipe
 
 
@@ -17,7 +18,7 @@ def mixed(
     arXiv:1905.04899, section 3.1 and eq. 2) takes a rectangle of the other, of that share of the area before it is cut
     off at the border. With both in a recipe, each batch gets one or the other with equal probability.
     """
-    others = torch.randperm(len(images), generator=generator).to(images.device)
+    others = sent(torch.randperm(len(images), generator=generator), images.device)
     cut = bool(recipe.cutmix) and (not recipe.mixup or bool(torch.randint(2, (), generator=generator)))
     alpha = torch.full((2,), recipe.cutmix if cut else recipe.mixup)
     one, two = torch._standard_gamma(alpha, generator=generator).tolist()
@@ -25,9 +26,9 @@ def mixed(
     if not cut:
         return share * images + (1 - share) * images[others], labels[others], share
     height, width = images.shape[2:]
-    inside = _rectangle(height, width, 1 - share, generator).to(images.device)
+    inside = _rectangle(height, width, 1 - share, generator)
     kept = 1 - inside.sum().item() / (height * width)
-    return torch.where(inside, images[others], images), labels[others], kept
+    return torch.where(sent(inside, images.device), images[others], images), labels[others], kept
 
 
 def _rectangle(height: int, width: int, area: float, generator: Generator) -> Tensor:

@@ -1,5 +1,7 @@
 """What is promised on the CPU, on a GPU: `pytest -m gpu`, in some minutes; skipped where there is none."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ from torch import Tensor, nn
 from reslab.analysis.jacobian import jacobian
 from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import remove_each
+from reslab.data import load_data
 from reslab.executors import run_trial
 from reslab.networks import zoo
 from reslab.residual import view
 from reslab.runs import Run
 from reslab.speedrun import race
-from reslab.speedrun.sprint import SprintConfig
+from reslab.speedrun.sprint import Batches, SprintConfig
 from reslab.training import loop
-from reslab.training.devices import Precision, native_precision
+from reslab.training.devices import Precision, fabric_here, native_precision
 from reslab.training.loop import Trainer, TrialConfig
 
 DEVICE = "cuda"
@@ -124,6 +127,58 @@ def test_a_step_is_that_of_the_cpu(tmp_path: Path) -> None:
         found.append(load_file(Run(tmp_path / device, config).weights))
     for name, tensor in found[0].items():
         assert torch.allclose(tensor.float(), found[1][name].float(), rtol=1e-3, atol=1e-4), name
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Raise if the host waits for the GPU."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+EVERYTHING = {"mixup": 0.2, "cutmix": 1.0, "ema": 0.99, "clip_norm": 1.0, "cutout": 4, "accumulate": 2}
+
+
+@pytest.mark.parametrize("recipe", [{}, EVERYTHING, {"optimizer": "muon"}], ids=["fast", "everything", "muon"])
+def test_the_host_waits_for_no_step(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for float16, whose scaler looks for infinite gradients."""
+    config = tiny_trial(epochs=1, **recipe).model_copy(update={"device": DEVICE})
+    iterate, taken = Trainer.iterate, []
+
+    def watched(self: Trainer, index: Tensor) -> None:
+        if not taken:  # the first step makes the optimiser's state
+            iterate(self, index)
+        else:
+            with without_waiting():
+                iterate(self, index)
+        taken.append(self.step)
+
+    monkeypatch.setattr(Trainer, "iterate", watched)
+    assert run_trial(config, tmp_path)["status"] == "finished" and len(taken) > 1
+
+
+@pytest.mark.parametrize("contender", list(race.CONTENDERS))
+def test_the_host_waits_for_no_step_of_a_sprint(contender: str) -> None:
+    training, _ = race.parts(load_data("digits").to(torch.device(DEVICE)), "test")
+    batches = Batches(training, 128, shift=1, flip=False, seed=0)
+    steps: list[int] = []
+
+    def report(step: int, *_: object) -> None:
+        steps.append(step)
+        torch.cuda.set_sync_debug_mode("error")  # from the first step on
+
+    try:
+        place = SprintConfig(
+            contender=contender, data="digits", part="test", epochs=1, seed=0, threads=1, device=DEVICE, precision="32"
+        )
+        race.CONTENDERS[contender].train(batches, 10, fabric_here(place), 1, report)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(steps) > 1
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
