@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -194,6 +195,23 @@ def test_importing_loads_what_is_slow_only_where_it_is_used(tmp_path: Path) -> N
     ):
         done = forked(tmp_path, import_without, modules, slow)
         assert done.returncode == 0, done.stderr
+
+
+TRAINED = """
+import sys
+from reslab.data import load_data
+from reslab.networks import zoo
+load_data("digits")
+zoo.check("efficientnet_b0")
+zoo.build("resnet20", weights="digits")
+print(*sys.modules)
+"""
+
+
+def test_a_trained_network_and_the_digits_need_neither_torchs_compiler_nor_scikit_learn() -> None:
+    """Each takes seconds to import, which every command and every worker process would pay."""
+    done = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, encoding="utf-8", check=True)
+    assert {"torch._dynamo", "sympy", "triton", "sklearn", "scipy"}.isdisjoint(done.stdout.split())
 
 
 def import_without(modules: tuple[str, ...], slow: tuple[str, ...]) -> None:

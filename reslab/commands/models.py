@@ -107,11 +107,10 @@ def show_network(
     """Print a network stage by stage, and its differences from another."""
     from dataclasses import asdict
 
-    import torch
-
     from reslab.networks import anatomy, zoo
+    from reslab.networks.meta import shapes_only
 
-    with torch.device("meta"):
+    with shapes_only():
         networks = {name: zoo.fresh(name, options)}
         if other is not None:
             networks[other if other != name else f"{other} (default)"] = zoo.fresh(other, {})

@@ -3,9 +3,11 @@ part).
 """
 
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from reslab.data.augment import Augment
 from reslab.data.dataset import Dataset, Part
@@ -21,6 +23,20 @@ def digits(place: str, download: bool, progress: Progress) -> Dataset:
     return _digits()
 
 
+def _table() -> np.ndarray:
+    """Return a row an image: its pixels and its label. Importing scikit-learn takes longer than all else, so its file
+    is read without.
+    """
+    found = find_spec("sklearn")
+    places = found.submodule_search_locations if found else None
+    file = Path(places[0] if places else "", "datasets", "data", "digits.csv.gz")
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    return np.column_stack(load_digits(return_X_y=True))
+
+
 @cache
 def _digits() -> Dataset:
     """Return the digits, `[N, 1, 8, 8]`, split by position so that the split is the same everywhere.
@@ -28,9 +44,9 @@ def _digits() -> Dataset:
     The labels mostly run 0, 1, …, 9, 0, 1, …; the period 11 shares no factor with 10, so every part holds every class
     evenly. They are not augmented: a mirrored 2 is not a 2, and a shift by one of eight pixels only slows training.
     """
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images).float()[:, None]  # [1797, 1, 8, 8], grey levels 0 to 16
-    labels = torch.from_numpy(bunch.target).long()
+    table = torch.from_numpy(_table())
+    images = table[:, :-1].float().view(-1, 1, 8, 8)  # grey levels 0 to 16
+    labels = table[:, -1].long()
     position = torch.arange(len(labels)) % 11
     test, heldout = (position == 0) | (position == 5), position == 8
     train = ~(test | heldout)

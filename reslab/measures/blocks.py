@@ -9,6 +9,7 @@ from torch import nn
 from reslab.networks import zoo
 from reslab.networks.anatomy import Layer, Operations, layers, stages
 from reslab.networks.counting import count_params
+from reslab.networks.meta import shapes_only
 
 BASIC = ("resnet18", "resnet34")
 BOTTLENECK = ("resnet50", "resnet101", "resnet152")
@@ -21,7 +22,7 @@ class Blocks:
     """A network of the zoo, built on the meta device, and its layers as they run on one image of its paper's size."""
 
     def __init__(self, name: str) -> None:
-        with torch.device("meta"):
+        with shapes_only():
             self.network = zoo.build(name).eval()
         self.params = count_params(self.network)
         self.shape = zoo.input_shape(self.network)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import NamedTuple
 
-import torch
-
 from reslab.data import load_data
 from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Key, Trials, label
@@ -14,6 +12,7 @@ from reslab.ledger.record import Chart, Reason, Series, Table, Value
 from reslab.networks import literature, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.literature import Printed
+from reslab.networks.meta import shapes_only
 
 TOLERANCE = 0.07
 """The largest relative difference between costs that count as equal."""
@@ -38,7 +37,7 @@ class Cost(NamedTuple):
 def cost(model: str, options: Json, data: str) -> Cost:
     """Return the cost of a network on an image of a data set."""
     loaded = load_data(data)
-    with torch.device("meta"):
+    with shapes_only():
         network = zoo.build(model, **{"num_classes": loaded.num_classes, "in_channels": loaded.in_channels, **options})
     image, _ = loaded.fitted(zoo.input_shape(network)[1]).sample("test", 1)
     return Cost(count_params(network), count_macs(network, image.to("meta")))

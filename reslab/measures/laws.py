@@ -15,6 +15,7 @@ from reslab.analysis.feature_reuse import dense_blocks
 from reslab.experiment.text import StudyText
 from reslab.ledger.record import Table, Value
 from reslab.networks import zoo
+from reslab.networks.meta import shapes_only
 from reslab.successors import efficientnet, regnet
 
 RESNETS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
@@ -92,7 +93,7 @@ def sum_of_paths(block: Any, x: Tensor, cardinality: int) -> Tensor:
 
 def connections(name: str) -> tuple[int, int]:
     """Return a dense network's direct connections into its layers, and those of one block of as many layers."""
-    with torch.device("meta"):
+    with shapes_only():
         layers = [len(block.readers) - 1 for block in dense_blocks(zoo.build(name))]
     return sum(n * (n + 1) // 2 for n in layers), sum(layers) * (sum(layers) + 1) // 2
 

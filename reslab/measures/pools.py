@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from reslab.networks import zoo
 from reslab.networks.anatomy import layers
+from reslab.networks.meta import shapes_only
 
 POOLS = ("caffe", "padded")
 """The release's max-pool, without padding and rounding up, and torchvision's."""
@@ -26,7 +27,7 @@ class Pooled(NamedTuple):
 @torch.no_grad()
 def pooled(pool: str) -> Pooled:
     """Return this for the max-pool of resnet50 on an image of the paper's size; columns behave like rows."""
-    with torch.device("meta"):
+    with shapes_only():
         network = zoo.build("resnet50", pool=pool)
         shape = layers(network, zoo.input_shape(network))["conv1"].output
     max_pool = network.get_submodule("maxpool")

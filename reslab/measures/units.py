@@ -6,11 +6,12 @@ import torch
 
 from reslab.networks import zoo
 from reslab.networks.anatomy import Operations
+from reslab.networks.meta import shapes_only
 
 
 def snippet() -> dict[str, Any]:
     """Return what the v2 network of 56 layers contains beyond the chapter's snippet."""
-    with torch.device("meta"):
+    with shapes_only():
         network: Any = zoo.build("preresnet56").eval()
     blocks = [
         (f"layer{stage}.{index}", block)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from reslab.state import in_mode
 
@@ -35,8 +34,11 @@ class FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # imports triton
+
         super().__init__()
         self.flops = 0
+        self._counts = flop_registry
         self._unfused = ExitStack()
 
     def __enter__(self) -> Self:
@@ -62,7 +64,7 @@ class FlopCounter(TorchDispatchMode):
             statistics = out.new_empty(out.shape[1:2])
             return (out, statistics, statistics) if func is _BATCH_NORM else out
         out = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
+        if count := self._counts.get(func._overloadpacket):
             self.flops += count(*args, **(kwargs or {}), out_val=out)
         return out
 

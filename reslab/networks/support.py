@@ -25,6 +25,7 @@ from torch import nn
 from reslab.errors import UserError
 from reslab.gates.view import view
 from reslab.networks import sources
+from reslab.networks.meta import shapes_only
 
 SECONDS, GIGABYTES = 300, 24
 """Limits for one network: of CPU time, which does not depend on other load, and of memory."""
@@ -134,7 +135,7 @@ def _smallest(candidates: Sequence[str]) -> str:
     sizes: dict[str, int] = {}
     for name in sorted(candidates, key=promised)[:5]:
         try:
-            with torch.device("meta"), warnings.catch_warnings():
+            with shapes_only(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 network = sources.timms(name, {})
         except Exception:

@@ -18,6 +18,7 @@ from reslab.errors import UnknownNameError, UserError, WrongValueError, suggeste
 from reslab.networks.catalogue import Description, Reference, model_files
 from reslab.networks.catalogue import family as family
 from reslab.networks.counting import count_macs, count_params
+from reslab.networks.meta import shapes_only
 from reslab.networks.sources import HUGGING_FACE, Own, factory, hugging_faces, timms, torchvisions_own
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head
@@ -149,7 +150,7 @@ def loaded(
     told = {**told_by(weights, name), **options}
     every = {**(otherwise or {}), **told}
     if weights.network == name:
-        with torch.device("meta"):
+        with shapes_only():
             fitted(fresh(name, every), weights, asked)
     made = own(name, every)
     return made, load(made.network, weights, name, told, asked), told
@@ -251,13 +252,13 @@ def check(name: str, /, **options: Any) -> None:
     Raises:
         UserError: as `fresh` does.
     """
-    with torch.device("meta"):
+    with shapes_only():
         fresh(name, options)
 
 
 def describe(name: str) -> Description:
     """Measure a named network on the meta device: parameters, and multiply-adds for one image of the paper's size."""
-    with torch.device("meta"):
+    with shapes_only():
         network = build(name)
         shape = input_shape(network)
         macs = count_macs(network, torch.empty(1, *shape))

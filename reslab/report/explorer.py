@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reslab.files import Json, read_json, write_atomically
+from reslab.networks.meta import shapes_only
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,12 +112,11 @@ def _network(name: str, tables: _Tables) -> Json:
 
 
 def _build(name: str, options: Json, n: int) -> "nn.Module":
-    import torch
 
     from reslab.networks import zoo
 
     depth: Json = {"depth": LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in FAMILIES else {}
-    with torch.device("meta"):
+    with shapes_only():
         return zoo.build(name, **depth, **options)
 
 

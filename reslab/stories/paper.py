@@ -1,9 +1,9 @@
 """The story of Level 3: the family, its tables, and how to compare shortcuts."""
 
-import torch
 from torch import nn
 
 from reslab.commands.typed import Language
+from reslab.networks.meta import shapes_only
 from reslab.paper import resnet_paper as paper
 from reslab.stories.speaking import padded, words
 
@@ -15,7 +15,7 @@ def main(*, spoken: Language = "en") -> None:
     counted = " ".join(padded(say[name], width, right=True) for name, width in (("blocks", 16), ("parameters", 12)))
     print(f"{padded(say['network'], 14)} {counted} {'G MACs':>8}   {say['source']}")
     for name, (_, macs, source) in paper.REFERENCE.items():
-        with torch.device("meta"):
+        with shapes_only():
             network = paper.MODELS[name]()
         print(
             f"{name:14} {_blocks(name, network):>16} {_parameters(network):12,} {macs / 1e9:8.3f}   "
@@ -26,7 +26,7 @@ def main(*, spoken: Language = "en") -> None:
     for name in ("resnet18", "resnet34", "resnet20", "resnet56", "resnet110"):
         counts = []
         for option in "ABC":
-            with torch.device("meta"):
+            with shapes_only():
                 counts.append(_parameters(paper.MODELS[name](shortcut=option)))
         print(f"{name:14} " + " ".join(f"{count:12,}" for count in counts))
     print("\n" + say["compare"])

@@ -19,6 +19,7 @@ from reslab.measures.pools import POOLS, logits_moved, pooled
 from reslab.networks import zoo
 from reslab.networks.anatomy import stages
 from reslab.networks.counting import count_params
+from reslab.networks.meta import shapes_only
 
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
 HE_2016 = "He et al. 2016 (arXiv:1603.05027)"
@@ -209,7 +210,7 @@ def _projections_have_batchnorm() -> list[tuple[Shape, bool, str]]:
     at="section 4.2: “exactly the same depth, width, and number of parameters as the plain counterparts”",
 )
 def _cifar_networks_have_no_projections() -> list[int]:
-    with torch.device("meta"):
+    with shapes_only():
         pairs = [(zoo.build(f"resnet{depth}"), zoo.build(f"plain{depth}")) for depth in (20, 32, 44, 56, 110)]
     return [count_params(residual) - count_params(plain) for residual, plain in pairs]
 

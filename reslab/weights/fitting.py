@@ -173,7 +173,12 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
     left = [name for name in state if (end := name.rpartition(".")[2]) in LEFT_BY_TOOLS and end not in ends]
     outside = [name for name in state if not name.startswith(root) and name not in left]
     inside = {name[len(root) :]: tensor for name, tensor in state.items() if name not in {*left, *outside}}
-    counts = {name: torch.zeros_like(value) for name, value in body.items() if name.endswith("num_batches_tracked")}
+    # as scalars: on the meta device zeros_like imports sympy
+    counts = {
+        name: torch.zeros((), dtype=value.dtype, device=value.device)
+        for name, value in body.items()
+        if name.endswith("num_batches_tracked")
+    }
     best: tuple[State, dict[str, str], Complaints] | None = None
     for names in _candidates(list(inside), list(body)):
         found = dict(zip(inside, names, strict=True))

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
 from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reslab.data import Augment, load_data
+from reslab.data import Augment, digits, load_data
 from reslab.data.classes import match
 from reslab.data.dataset import Part
 from reslab.errors import MismatchError, UnknownNameError
@@ -32,6 +34,16 @@ def test_the_split_of_the_digits_is_the_stated_one() -> None:
     assert [len(part[1]) for part in (data.train, data.heldout, data.test)] == [1307, 163, 327]
     assert torch.equal(data.test[1], torch.stack([target[i] for i in range(1797) if i % 11 in (0, 5)]))
     assert torch.equal(data.heldout[1], target[8::11])
+
+
+def test_the_digits_are_those_of_scikit_learn_whose_file_alone_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.datasets import load_digits
+
+    table = digits._table()
+    images, labels = load_digits(return_X_y=True)
+    assert np.array_equal(table[:, :-1], images) and np.array_equal(table[:, -1], labels)
+    monkeypatch.setattr(digits, "find_spec", lambda _: None)
+    assert np.array_equal(digits._table(), table)  # of a library that keeps its file elsewhere
 
 
 def test_a_few_images_are_the_first_ones() -> None:

@@ -291,7 +291,7 @@ def test_what_is_slow_to_import_is_imported_once_for_a_class(host: Host, tmp_pat
     file = write(tmp_path / "answers.py", solved(number))
     (*_, last) = checking.check(file, dict.fromkeys(names, 0), hidden=hidden, host=host)
     imported = last.parts[-1]["came"]
-    slow = {"matplotlib", "numpy", "pydantic", "scipy", "torch", "torchvision"}  # of sklearn only the digits are read
+    slow = {"matplotlib", "numpy", "pydantic", "scipy", "torch", "torchvision"}
     assert "answers" in imported and not {name for name in slow if f"'{name}'" in imported}
 
 
