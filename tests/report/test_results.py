@@ -22,7 +22,7 @@ from reslab.speedrun import race
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "results" / "studies").glob("*/study.json"))
 OTHER_SEEDS = sorted((ROOT / "results" / "seeds").glob("*/*/study.json"))
-REGISTERED = sorted((ROOT / "results" / "registered").glob("*/study.json"))
+REGISTERED = sorted((ROOT / "results" / "registered").rglob("study.json"))
 LOG = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "log").glob("2*.md")))
 RACES = sorted((ROOT / "results" / "speedrun").glob("*.json"))
 
