@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from reslab.ledger.claim import Text, Words
@@ -63,13 +63,15 @@ def standing(name: str | None) -> Words:
 
 
 def scale(origin: Origin) -> Text:
-    """Return a scale in words: the data set, and the steps of training, if any."""
+    """Return a scale in words: the data set, of a folder its name, and the steps of training, if any."""
+    kind, _, place = origin.data.partition(":")
+    data = PurePath(place.partition("?")[0]).name if kind == "folder" else origin.data
     if origin.steps is None:
-        return {"ko": origin.data, "en": origin.data}
+        return {"ko": data, "en": data}
     few, most = (f"{count:,}" for count in origin.steps)
     steps = few if few == most else f"{few}–{most}"
     return _text(
-        {language: form.format(data=origin.data, steps=steps) for language, form in phrases()["scale"].items()}
+        {language: form.format(data=data, steps=steps) for language, form in phrases()["scale"].items()}
     )
 
 

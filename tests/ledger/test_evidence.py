@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from reslab.ledger import wording
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check
 from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
@@ -125,6 +126,12 @@ def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:
     assert [scale.seeds for scale in found.scales] == [[300, 301, 302, 310, 311, 312], list(range(320, 330))]
     assert found.headline is not None and found.headline.n == 6 and len(found.scales[0].sets) == 3
     assert found.scales[0].origin.steps == (140, 140)
+
+
+def test_a_scale_is_named_after_its_data_and_a_folder_has_no_path() -> None:
+    for data, name in (("digits", "digits"), ("folder:/data/some place", "some place"), ("folder:a?broken=skip", "a")):
+        (scale,) = known(a_record(range(3), data=data)).scales
+        assert wording.scale(scale.origin)["en"] == f"{name}, 140 steps"
 
 
 def test_three_data_sets_say_something_of_the_next() -> None:
