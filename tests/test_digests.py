@@ -27,6 +27,7 @@ APART = {
     "reslab.executors.workers",
     "reslab.files",
     "reslab.processes",
+    "reslab.sending",
     "reslab.runs",
     "reslab.shapes",
     "reslab.weights",  # written after the last step
@@ -42,7 +43,7 @@ APART = {
 LEDGER = {
     f"reslab.ledger{name}" for name in ("", ".claim", ".comparison", ".estimate", ".record", ".verdict")
 }  # decides of what is measured already
-COUNTING = {"reslab.networks.counting"}  # parameters and multiply-adds
+COUNTING = {"reslab.networks.counting", "reslab.networks.meta"}  # parameters, multiply-adds, and shapes
 
 
 def modules(parts: digests.Parts) -> set[str]:
