@@ -70,9 +70,7 @@ def scale(origin: Origin) -> Text:
         return {"ko": data, "en": data}
     few, most = (f"{count:,}" for count in origin.steps)
     steps = few if few == most else f"{few}–{most}"
-    return _text(
-        {language: form.format(data=data, steps=steps) for language, form in phrases()["scale"].items()}
-    )
+    return _text({language: form.format(data=data, steps=steps) for language, form in phrases()["scale"].items()})
 
 
 def spans(seeds: Sequence[int]) -> str:
