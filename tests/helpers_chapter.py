@@ -7,7 +7,7 @@ answer each. The questions and the claims' names are the writer's; the cells bes
 import re
 from pathlib import Path
 
-from reslab.commands.ledger import WORDS, Lang, mark_of
+from reslab.commands.ledger import WORDS, Lang, at_scale, mark_of
 from reslab.ledger import wording
 from reslab.ledger.evidence import Evidence
 from reslab.ledger.shipped import shipped
@@ -52,11 +52,14 @@ def _together(answers: list[Evidence], lang: Lang) -> str:
 
 
 def _alone(known: Evidence, lang: Lang) -> list[str]:
-    """Return the cells of a claim: its verdict, its effect with the interval, and the seeds that it is of."""
+    """Return the cells of a claim: its verdict, and those at other scales, its effect with the interval, and the seeds
+    that it is of.
+    """
     effect = _effect(known)
     seeds = ", ".join(f"{name} {span}" for name, span in _seeds(known, lang).items())
     interval = f" [{', '.join(effect[1:])}]" if len(effect) > 1 else ""
-    return [WORDS[lang][mark_of(known)], "".join(effect[:1]) + interval, seeds]
+    verdicts = [WORDS[lang][mark_of(known)], *(at_scale(scale, lang) for scale in known.elsewhere)]
+    return ["; ".join(verdicts), "".join(effect[:1]) + interval, seeds]
 
 
 def _effect(known: Evidence) -> list[str]:

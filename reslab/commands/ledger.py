@@ -42,6 +42,7 @@ WORDS: dict[Lang, dict[str, str]] = {
             "code were in a file before the seeds were run. Fresh: of version 0.1, on seeds that nobody had seen when "
             "the claim was written. Exploratory: neither, and not pooled."
         ),
+        "apart": "Supported at one scale and refuted at another:",
         "again": (
             "Decided more than once: {} alike each time, {} inconclusive in some cases only, {} supported here and "
             "refuted there."
@@ -82,6 +83,7 @@ WORDS: dict[Lang, dict[str, str]] = {
             "코드를 파일로 고정했다. 새 시드: 0.1판의 것으로, 주장을 쓸 때 아무도 보지 못한 시드다. 탐색: 둘 다 아니며 "
             "합치지 않는다."
         ),
+        "apart": "규모에 따라 지지되기도 반박되기도 한 주장:",
         "again": (
             "두 번 이상 판정한 것: 매번 같은 주장 {}개, 더러만 판단 보류인 주장 {}개, 지지되기도 반박되기도 한 주장 "
             "{}개."
@@ -110,6 +112,10 @@ def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Lang = "en", *
     from reslab.ledger.again import agreement
 
     words, console = WORDS[lang], Console(highlight=False)
+    if apart := [each for each in known if each.apart]:
+        console.print(words["apart"], style="bold")
+    for each in apart:
+        console.print(f"  {each.claim.id}: {'; '.join(at_scale(scale, lang) for scale in each.apart)}", markup=False)
     print_claims(known, lang, pool=pool)
     if any(scale.sets for each in known for scale in each.scales):
         console.print(words["sets"])
@@ -170,6 +176,14 @@ def mark_of(known: "Evidence") -> str:
     if known.headline is None or known.headline.verdict is None:
         return "unmeasured"
     return SUPPORTED[known.claim.kind] if known.headline.verdict == "supported" else known.headline.verdict
+
+
+def at_scale(scale: "AtScale", lang: Lang) -> str:
+    """Return a scale and the verdict there."""
+    from reslab.ledger import wording
+
+    found = scale.verdict and scale.verdict.verdict
+    return f"{wording.scale(scale.origin)[lang]}: {WORDS[lang][found or 'unmeasured']}"
 
 
 def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool: bool) -> "Text":

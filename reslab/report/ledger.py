@@ -42,6 +42,7 @@ def row(known: Evidence, anchors: Mapping[str, str]) -> dict[str, Any]:
         "anchor": anchors.get(known.claim.id),
         "reason": wording.reason(verdict, percent=True),
         "scales": _scales(known),
+        "apart": [(wording.scale(scale.origin), scale.verdict) for scale in known.apart],
         "seeds": wording.spans(known.scales[0].seeds) if known.scales else "",
         "date": _date(known),
         "standings": [wording.standing(standing) for standing in known.standings],

@@ -92,6 +92,13 @@ def test_json_says_what_a_verdict_rests_on(directories: list[Path]) -> None:
     assert [one["of_the_claim"] for one in near["scales"][0]["sets"]] == [True, False, True] and near["n"] == 10
 
 
+def test_where_scales_disagree_is_told_first(tmp_path: Path) -> None:
+    here, there = a_record(range(300, 310), date="1"), a_record(range(10), data="folder:/x/y", date="2", effect=-3.0)
+    said = reslab_here("claims", *written(tmp_path, here, there)).stdout.splitlines()
+    assert said[0] == ledger.WORDS["en"]["apart"]
+    assert said[1].strip() == "study.clear: digits, 140 steps: supported; y, 140 steps: refuted"
+
+
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_an_entry_fits_its_terminal_and_says_what_is_known(
     lang: Lang, directories: list[Path], monkeypatch: pytest.MonkeyPatch

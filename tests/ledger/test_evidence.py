@@ -128,6 +128,16 @@ def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:
     assert found.scales[0].origin.steps == (140, 140)
 
 
+def test_scales_that_disagree_are_told() -> None:
+    here, elsewhere = a_record(range(300, 310), date="1"), {"data": "folder:/data/photos", "date": "2"}
+    alike, otherwise, unclear = (a_record(range(10), effect=effect, **elsewhere) for effect in (3.0, -3.0, 1.0))
+    for record, apart in ((alike, False), (otherwise, True), (unclear, False)):
+        found = known(here, record)
+        assert [scale.origin.data for scale in found.elsewhere] == ["folder:/data/photos"]
+        assert len(found.apart) == 2 * apart
+    assert not known(here, a_record(range(10), data="svhn", effect=-3.0)).apart  # which is exploratory
+
+
 def test_a_scale_is_named_after_its_data_and_a_folder_has_no_path() -> None:
     for data, name in (("digits", "digits"), ("folder:/data/some place", "some place"), ("folder:a?broken=skip", "a")):
         (scale,) = known(a_record(range(3), data=data)).scales
