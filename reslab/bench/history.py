@@ -43,9 +43,9 @@ class Measured(Shape):
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return what two runs must share to be compared: the benchmark, its settings, and the CPU."""
+        """Return what two runs must share to be compared: the benchmark, its settings, the CPU, and the GPU if any."""
         machine = self.figures.get("machine", {})
-        places = (str(machine.get(key)) for key in ("processor", "capability", "threads"))
+        places = (str(machine.get(key)) for key in ("processor", "capability", "threads", "device"))
         return self.bench, *(f"--{key} {value}" for key, value in sorted(self.settings.items())), *places
 
     def ratios(self) -> dict[str, Ratio]:

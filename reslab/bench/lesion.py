@@ -24,7 +24,7 @@ from reslab.bench.timing import machine, side_by_side
 from reslab.gates.view import View, view
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
-from reslab.training.devices import has_bf16
+from reslab.training.devices import Device, check, native_precision
 
 QUICK = {"model": "resnet20", "images": 8, "batch": 4, "rounds": 1, "warmup": 0}
 
@@ -35,7 +35,7 @@ def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
     n = len(gated)
     errors = []
     for removed in range(n):
-        gates = torch.ones(n)
+        gates = torch.ones(n, device=images.device)
         gates[removed] = 0
         wrong = 0
         for x, y in zip(images.split(250), labels.split(250), strict=True):
@@ -54,20 +54,25 @@ def bench(
     batch: int = 32,
     rounds: int = 2,
     warmup: int = 0,
+    device: Device = "cpu",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return the speed-ups of the sweep, ratios as the median, the lowest and the highest round.
 
-    These are its speed-up in float32 and bf16 (left out where the CPU would only emulate it), the largest
+    These are its speed-up in float32 and bf16 (left out where the device would only emulate it), the largest
     difference of any error rate in points, the time of each measure of a block's worth over that of one forward pass
     and the most memory that its tensors take, and the time of the path spectrum over that of one backward pass.
 
     The network is untrained except for its BatchNorm statistics; the labels are its own answers, so that every error
     rate starts at 0.
+
+    Raises:
+        UserError: if there is no such device.
     """
+    check(device, "32")
     torch.manual_seed(0)
-    x = torch.randn(images, 3, 32, 32)
-    network = zoo.build(model).train()
+    x = torch.randn(images, 3, 32, 32).to(device)
+    network = zoo.build(model).train().to(device)
     with torch.no_grad():
         for _ in range(10):
             network(x)
@@ -78,10 +83,10 @@ def bench(
         "plain": lambda: found.update(plain=plain_loop(gated, x, labels)),
         "32": lambda: found.update({"32": remove_each(gated, x, labels).without.tolist()}),
     }
-    if has_bf16():
+    if native_precision(device).value == "bf16":
         sweeps["bf16"] = lambda: found.update(bf16=remove_each(gated, x, labels, precision="bf16").without.tolist())
     timings = side_by_side(sweeps, rounds=rounds, warmup=warmup, progress=progress, what="removing blocks")
-    result: dict[str, Any] = {"machine": machine(), "model": model, "images": images, "rounds": rounds}
+    result: dict[str, Any] = {"machine": machine(device), "model": model, "images": images, "rounds": rounds}
     for precision in found.keys() - {"plain"}:
         points = max(abs(a - b) for a, b in zip(found["plain"], found[precision], strict=True)) * 100
         result[f"removal of each block, {precision}"] = {

@@ -9,6 +9,7 @@ from statistics import median
 import torch
 
 from reslab.progress import Progress, each
+from reslab.training.devices import Device
 from reslab.training.speed import processor
 
 
@@ -33,24 +34,27 @@ def side_by_side(
     variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, progress: Progress, what: str
 ) -> dict[str, Timing]:
     """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as
-    `progress` is told.
+    `progress` is told. A GPU is waited for.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in each(range(warmup + rounds), what, progress):
         for name, call in variants.items():
             start = time.perf_counter()
             call()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def machine() -> dict[str, str | int]:
-    """Return a description of the machine."""
+def machine(device: Device = "cpu") -> dict[str, str | int]:
+    """Return a description of the machine, and of its GPU if that is measured."""
     return {
         "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "system": platform.platform(),
+        **({"device": torch.cuda.get_device_name()} if device == "cuda" else {}),
     }

@@ -23,7 +23,7 @@ from reslab.errors import MismatchError
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
-from reslab.training.devices import best_precision, fabric_here
+from reslab.training.devices import Device, best_precision, check, fabric_here
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import PAPER_CIFAR, OneCycle
@@ -65,7 +65,8 @@ class Ordinary:
         )
         self.recipe = config.recipe
         self.total = self.recipe.total_iterations(len(self.loader))
-        self.network = _network(config)
+        self.device = config.device
+        self.network = _network(config).to(self.device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
         self.done = 0
 
@@ -73,6 +74,7 @@ class Ordinary:
         """Take one step of SGD."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.done, self.total)
+        images, labels = images.to(self.device), labels.to(self.device)
         self.optimizer.zero_grad()
         F.cross_entropy(self.network(images), labels).backward()
         self.optimizer.step()
@@ -125,6 +127,7 @@ def bench(
     warmup: int = 1,
     loaders: int = 2,
     epochs: int = 0,
+    device: Device = "cpu",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return the speed-up of reslab's training step and epoch (median, lowest, highest round), and its precision.
@@ -135,8 +138,10 @@ def bench(
     held-out images are compared.
 
     Raises:
-        UserError: if the data are not 32×32 in colour, or fewer than a batch.
+        UserError: if the data are not 32×32 in colour, or fewer than a batch, or there is no such device.
     """
+    precision = best_precision(device)
+    check(device, precision.value)
     chosen = load_data(data, progress=progress) if data else _random_images(images)
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
@@ -148,19 +153,24 @@ def bench(
         raise MismatchError(
             f"bench train needs at least one batch: {len(pixels)} images are fewer than --batch {batch}"
         )
-    precision = best_precision("cpu")
     threads = torch.get_num_threads()
     recipe = PAPER_CIFAR.model_copy(
         update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)}
     )
     config = TrialConfig(
-        model="resnet20", data="digits", recipe=recipe, seed=0, threads=threads, precision=precision.value
+        model="resnet20",
+        data="digits",
+        recipe=recipe,
+        seed=0,
+        threads=threads,
+        device=device,
+        precision=precision.value,
     )
     ordinary = Ordinary(chosen, config, loaders)
     x, y = next(iter(DataLoader(PilImages(chosen), batch)))
-    numbers = torch.arange(len(chosen.labels))
+    count = len(chosen.labels)
     result: dict[str, Any] = {
-        "machine": machine(),
+        "machine": machine(device),
         "model": "resnet20",
         "batch": batch,
         "precision": f"{precision.value}: {precision.why}",
@@ -169,7 +179,7 @@ def bench(
     with _trainer(chosen, config) as trainer:
 
         def epoch() -> None:
-            for index in numbers[torch.randperm(len(numbers))].split(batch)[: len(numbers) // batch]:
+            for index in torch.randperm(count, device=device).split(batch)[: count // batch]:
                 trainer.iterate(index)
 
         def their_steps() -> None:
@@ -178,7 +188,7 @@ def bench(
 
         def our_steps() -> None:
             for _ in range(steps):
-                trainer.iterate(numbers[:batch])
+                trainer.iterate(torch.arange(batch, device=device))
 
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "training step": (their_steps, our_steps),

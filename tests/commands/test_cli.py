@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from cyclopts import CycloptsError
 from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up
 from helpers_help import SNAPSHOTS, commands, help_of_all
@@ -232,6 +233,9 @@ def test_bench_says_what_it_does_not_know() -> None:
     assert_refused(reslab_here("bench", "lowlvel"), "'lowlvel'; did you mean 'lowlevel'")
     assert_refused(reslab_here("bench", "train", "--rouds", "3"), "bench train", "'rouds'; did you mean 'rounds'")
     assert_refused(reslab_here("bench", "train", "--rounds", "x"), "--rounds x", 5)
+    assert_refused(reslab_here("bench", "train", "--device", "gpu"), "--device gpu", "cpu")
+    for name in ("train", "lesion") if not torch.cuda.is_available() else ():
+        assert_refused(reslab_here("bench", name, "--device", "cuda"), "cuda", "cpu")
     assert_refused(reslab_here("bench", "train", "--data", "digits"), "bench train", "32×32", "digits")
     assert_refused(reslab_here("bench", "lowlevel", "--rounds", "0"), "--rounds 0", 10)
     assert_refused(reslab_here("bench", "train", "--images", "64"), 64, "--batch 128")

@@ -12,6 +12,7 @@ from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from reslab import bench as benches
 from reslab.analysis.jacobian import jacobian
 from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import remove_each
@@ -78,6 +79,13 @@ def test_jacobians_are_those_of_the_cpu() -> None:
     expected = jacobian(network, small, blocks).to_frame()
     found = jacobian(*moved(network, small), blocks).to_frame()
     assert_frame_equal(found, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["train", "lesion"])
+def test_a_benchmark_runs_there(name: str) -> None:
+    module = benches.find(name)
+    figures = module.bench(**module.QUICK, device=DEVICE)
+    assert figures["machine"]["device"] == race.device_name(torch.device(DEVICE))
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from reslab import studies
+from reslab.bench import history
+from reslab.commands.printing import figure
 from reslab.commands.study import percent
 from reslab.files import Json, read_json
 from reslab.ledger.again import agreement
@@ -216,3 +218,21 @@ def unsaid(runs: dict[str, dict[int, Json]], text: str) -> list[float]:
     return [
         number for number in (*compared["training_seconds"], *points) if f"{number:.2f}" not in text.replace("−", "-")
     ]
+
+
+QUOTED = {
+    "train": ("training step, times faster", "whole epoch, times faster"),
+    "lesion": ("removal of each block, 32, times faster", "path spectrum, backward passes"),
+    "lowlevel": ("training step, ratio",),
+}
+
+
+@pytest.mark.parametrize("page", ["scaling.md", "scaling.ko.md"])
+def test_the_pages_quote_the_last_run_of_each_benchmark(page: str) -> None:
+    text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    last = {now.bench: now for now, _ in history.latest(history.read(ROOT / "results" / "bench"))}
+    quoted = {name: [figure(tuple(last[name].ratios()[what])) for what in QUOTED[name]] for name in QUOTED}
+    quoted["executors"] = [figure(last["executors"].figures["executors"]["times faster"])]
+    for name, figures in quoted.items():
+        rows = [line for line in text.splitlines() if line.startswith(f"| `reslab bench {name}`")]
+        assert [row.rstrip(" |").rpartition(" | ")[2] for row in rows] == figures
