@@ -31,7 +31,7 @@ def doctor(*, speed: Flag = False, networks: Flag = False, out: Path | None = No
     Parameters
     ----------
     speed
-        Instead, measure for half a minute what this machine does fastest (precision, layout of images, threads, what
+        Instead, measure for up to a minute what this machine does fastest (precision, layout of images, threads, what
         becomes of freed memory), and keep it: `--precision auto` and the speedrun then choose by it.
     networks
         Instead, view every network of torchvision, timm and Hugging Face that can be built without a download, and list
