@@ -27,9 +27,10 @@ class StudyConfig(Config):
     @field_validator("*", mode="before")
     @classmethod
     def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
-        """Accept `--depths 20` as a list of one."""
+        """Accept `--depths 20` as a list of one, and `--variants none` as an empty one."""
         several = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
-        return (value,) if several and isinstance(value, int | float) else value
+        one = several and isinstance(value, int | float | str)
+        return (value,) * (value != "none") if one else value
 
     @field_validator("data")
     @classmethod

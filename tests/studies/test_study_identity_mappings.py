@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SEEDS, pretended
+from helpers import SEEDS, pretended, refused
 
+from reslab.errors import WrongValueError
 from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
@@ -36,6 +37,18 @@ def test_the_original_is_the_network_of_2015_as_the_tables_build_it() -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(*(network(images) for network in networks))
+
+
+def test_variants_are_named_one_or_several_or_none() -> None:
+    for typed, variants in (
+        ("dropout", ("dropout",)),
+        (["dropout", "convolution"], ("dropout", "convolution")),
+        ("none", ()),
+    ):
+        groups = STUDY.grid(STUDY.configure("smoke", {"variants": typed}))
+        assert list(groups) == [("original",), *((name,) for name in variants)]
+    with refused(WrongValueError, "variants", "'dropout'", "drpout"):
+        STUDY.configure("smoke", {"variants": "drpout"})
 
 
 def test_without_variants_the_last_relu_alone_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
