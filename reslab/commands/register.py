@@ -46,7 +46,7 @@ def register(
         Numbers of seeds after which claims are decided, each with an equal share of the error rate: 5,10 (default:
         once, at the end).
     preset
-        A set of settings: default, or smoke.
+        A set of settings, as for `reslab study`.
     known
         A directory with more records whose seeds are known; repeatable.
     out

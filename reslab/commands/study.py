@@ -54,7 +54,8 @@ def study(
     from_
         A study of your own, in place of a name: a Python file with STUDY, its words in NAME.toml beside it.
     preset
-        A set of settings: default, or smoke (a quick check that everything works).
+        A set of settings: default, smoke (a quick check that everything works) or, of some studies, cifar (CIFAR-10, in
+        hours) and full (longer and deeper).
     out
         The study's directory (by default `runs/NAME`, or `runs/NAME-PRESET`); for `all`, the parent directory.
     fresh
