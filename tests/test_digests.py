@@ -19,6 +19,7 @@ APART = {
     "reslab",
     "reslab.importing",  # a user's own files
     "reslab.lazily",
+    "reslab.naming",
     "reslab.cache",
     "reslab.digests",
     "reslab.errors",

@@ -79,6 +79,19 @@ def analysis(
     return make
 
 
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Have a GPU multiply float32 as such: in cuDNN's TensorFloat-32 a network's outputs and a copy's, with BatchNorms
+    folded, differ by more than rounding.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def careful(function: Callable[P, R]) -> Careful[P, R]:
     """Wrap a function of a network (and images and labels): it takes `output` too, leaves the network unchanged, and
     reports in one line what it cannot do.
@@ -96,7 +109,7 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
         network = given.arguments["network"]
         network = network if isinstance(network, Whole) else unwrapped(network)
         what = f"{function.__name__.replace('_', ' ')} cannot be computed for this {type(_alone(network)).__name__}"
-        with told(what), preserve(_alone(network)):
+        with told(what), preserve(_alone(network)), whole_float32():
             images = given.arguments.get("images")
             given.arguments["network"] = _answering(network, images, output)
             if given.arguments.get("other") is not None:

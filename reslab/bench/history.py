@@ -44,9 +44,9 @@ class Measured(Shape):
     @property
     def kind(self) -> tuple[str, ...]:
         """Return what two runs must share to be compared: the benchmark, its settings, the CPU, and the GPU if any."""
-        machine = self.figures.get("machine", {})
+        machine, settings = self.figures.get("machine", {}), {"device": "cpu", **self.settings}
         places = (str(machine.get(key)) for key in ("processor", "capability", "threads", "device"))
-        return self.bench, *(f"--{key} {value}" for key, value in sorted(self.settings.items())), *places
+        return self.bench, *(f"--{key} {value}" for key, value in sorted(settings.items())), *places
 
     def ratios(self) -> dict[str, Ratio]:
         """Return the ratios by what was measured, and no seconds: those drift on a machine that is shared."""

@@ -19,6 +19,7 @@ from reslab.analysis.pruning import prune
 from reslab.analysis.removal import remove_each
 from reslab.analysis.shapley import shapley
 from reslab.analysis.split import split
+from reslab.analysis.subject import whole_float32
 from reslab.bench.memory import peak_of
 from reslab.bench.timing import machine, side_by_side
 from reslab.gates.view import View, view
@@ -29,6 +30,7 @@ from reslab.training.devices import Device, check, native_precision
 QUICK = {"model": "resnet20", "images": 8, "batch": 4, "rounds": 1, "warmup": 0}
 
 
+@whole_float32()
 @torch.inference_mode()
 def plain_loop(gated: View, images: Tensor, labels: Tensor) -> list[float]:
     """Return the error without each block in the naive way: eager float32, one full evaluation per block."""
@@ -85,6 +87,7 @@ def bench(
     }
     if native_precision(device).value == "bf16":
         sweeps["bf16"] = lambda: found.update(bf16=remove_each(gated, x, labels, precision="bf16").without.tolist())
+    warmup = max(warmup, device != "cpu")  # as its kernels are loaded first
     timings = side_by_side(sweeps, rounds=rounds, warmup=warmup, progress=progress, what="removing blocks")
     result: dict[str, Any] = {"machine": machine(device), "model": model, "images": images, "rounds": rounds}
     for precision in found.keys() - {"plain"}:

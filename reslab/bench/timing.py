@@ -34,18 +34,24 @@ def side_by_side(
     variants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int, progress: Progress, what: str
 ) -> dict[str, Timing]:
     """Return the timing of each variant over `rounds` rounds after `warmup` untimed ones; `what` is timed, as
-    `progress` is told. A GPU is waited for.
+    `progress` is told. NVIDIA's GPUs are waited for.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in each(range(warmup + rounds), what, progress):
         for name, call in variants.items():
+            _wait()
             start = time.perf_counter()
             call()
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()
+            _wait()
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def _wait() -> None:
+    """Wait for the GPU, if one is used."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def machine(device: Device = "cpu") -> dict[str, str | int]:

@@ -168,7 +168,7 @@ def bench(
     )
     ordinary = Ordinary(chosen, config, loaders)
     x, y = next(iter(DataLoader(PilImages(chosen), batch)))
-    count = len(chosen.labels)
+    numbers = torch.arange(len(chosen.labels))
     result: dict[str, Any] = {
         "machine": machine(device),
         "model": "resnet20",
@@ -179,7 +179,7 @@ def bench(
     with _trainer(chosen, config) as trainer:
 
         def epoch() -> None:
-            for index in torch.randperm(count, device=device).split(batch)[: count // batch]:
+            for index in numbers[torch.randperm(len(numbers))].split(batch)[: len(numbers) // batch]:
                 trainer.iterate(index)
 
         def their_steps() -> None:
@@ -188,7 +188,7 @@ def bench(
 
         def our_steps() -> None:
             for _ in range(steps):
-                trainer.iterate(torch.arange(batch, device=device))
+                trainer.iterate(numbers[:batch])
 
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "training step": (their_steps, our_steps),

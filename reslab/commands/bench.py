@@ -49,10 +49,8 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
         `--data cifar10 --epochs 3` (errors of both after three epochs).
     """
     from inspect import signature
-    from typing import get_args
 
     from reslab.bench import find, history
-    from reslab.training.devices import Device
 
     module = find(name)
     words = typed.words(settings)
@@ -64,7 +62,7 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
             raise UnknownNameError(*worded("no-bench-setting", name=name, key=key, near=suggested(key, known)))
         least = 0 if key in ("warmup", "loaders") or known[key] == 0 else 1
         wrong = not isinstance(value, type(known[key])) or (isinstance(value, int) and value < least)
-        if wrong or (key == "device" and value not in get_args(Device)):
+        if wrong or (key == "device" and value not in ("cpu", "cuda")):
             option = f"--{key.replace('_', '-')}"
             raise WrongValueError(*worded("value-such-as", option=option, value=value, example=known[key]))
     with display() as progress:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
 from reslab.errors import DamagedError, ExistsError, MissingError, UnknownNameError, UnusableError
+from reslab.naming import without_path
 from reslab.progress import Progress, display, silent
 
 if TYPE_CHECKING:
@@ -200,8 +201,7 @@ def command(config: "TrialConfig") -> str:
     """Return the command that trains a network again, without the path of a folder of images."""
     from reslab.training.recipes import recipe_for
 
-    kind, _, place = config.data.partition(":")
-    data = f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind
+    data = without_path(config.data)
     base, recipe = (
         recipe_for(config.data, config.recipe.name).model_dump(mode="json"),
         config.recipe.model_dump(mode="json"),

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.images import Framing, Images, Ragged, Raw, Statistics, resize_shorter, single_view
 from reslab.errors import MissingError
+from reslab.sending import sent
 
 PartName = Literal["train", "heldout", "test"]
 Split = tuple[Float32[Tensor, "n c h w"], Int64[Tensor, "n"]]
@@ -155,7 +156,7 @@ class Dataset:
     def training_batch(self, index: Int64[Tensor, "n"], generator: Generator | None) -> Split:
         """Return the training images at `index`, augmented with the generator; without one, as for evaluation."""
         part = self.part("train")
-        raw, labels = _take(part.images, index), part.labels[index]
+        raw, labels = _take(part.images, index), part.labels[sent(index, part.labels.device)]
         if generator is None:
             return self._single_views(raw), labels
         if isinstance(self.augment, ScaleCrop):
@@ -219,7 +220,7 @@ class Dataset:
     def _standardise(self, images: Tensor) -> Tensor:
         mean, std = self._mean_and_std
         if images.device != mean.device:  # images of different sizes stay on the CPU until they form a batch
-            images = images.to(mean.device)
+            images = sent(images, mean.device)
         return (images - mean) / std
 
     @cached_property
@@ -236,7 +237,7 @@ def _to(images: Images, device: torch.device) -> Images:
 
 
 def _take(images: Images, index: Tensor) -> Raw:
-    return images[index] if isinstance(images, Ragged) else images[index.to(images.device)]
+    return images[index] if isinstance(images, Ragged) else images[sent(index, images.device)]
 
 
 def _of_one_shape(images: Images) -> list[Tensor]:

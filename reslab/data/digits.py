@@ -28,10 +28,9 @@ def _table() -> np.ndarray:
     is read without.
     """
     found = find_spec("sklearn")
-    places = found.submodule_search_locations if found else None
-    file = Path(places[0] if places else "", "datasets", "data", "digits.csv.gz")
-    if file.is_file():
-        return np.loadtxt(file, delimiter=",")
+    for place in (found and found.submodule_search_locations) or ():
+        if (file := Path(place, "datasets", "data", "digits.csv.gz")).is_file():
+            return np.loadtxt(file, delimiter=",", encoding="ascii")
     from sklearn.datasets import load_digits
 
     return np.column_stack(load_digits(return_X_y=True))

@@ -19,9 +19,9 @@ from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, PartName, held_out
 from reslab.data.decoding import SUFFIXES
 from reslab.data.places import full_path
 from reslab.errors import MismatchError, MissingError, Wording, WrongValueError, first_few, worded
+from reslab.naming import BROKEN
 from reslab.progress import Progress
 
-BROKEN = "?broken="
 WORDS: dict[PartName, str] = {"train": "train", "heldout": "held-out", "test": "test"}
 
 

@@ -199,7 +199,7 @@ class Evidence:
 
     @property
     def elsewhere(self) -> tuple[AtScale, ...]:
-        """Return the scales beside the headline's at which the claim was decided by seeds that count."""
+        """Return the scales beside the headline's that have seeds that count."""
         return tuple(scale for scale in self.scales[1:] if scale.pooled)
 
     @property

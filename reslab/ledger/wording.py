@@ -3,12 +3,13 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from reslab.ledger.claim import Text, Words
 from reslab.ledger.evidence import Origin
 from reslab.ledger.record import Reason, Verdict
+from reslab.naming import without_path
 
 IN_THE_UNIT = ("threshold", "margin", "mean")
 """Values in the claim's unit, shown in percent if that is an error rate."""
@@ -64,8 +65,7 @@ def standing(name: str | None) -> Words:
 
 def scale(origin: Origin) -> Text:
     """Return a scale in words: the data set, of a folder its name, and the steps of training, if any."""
-    kind, _, place = origin.data.partition(":")
-    data = PurePath(place.partition("?")[0]).name if kind == "folder" else origin.data
+    data = without_path(origin.data).removeprefix("folder:")
     if origin.steps is None:
         return {"ko": data, "en": data}
     few, most = (f"{count:,}" for count in origin.steps)

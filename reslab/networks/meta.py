@@ -5,19 +5,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-
-_DRAWS = (Tensor.normal_, Tensor.uniform_)
 
 
 class _Undrawn(TorchFunctionMode):
-    """While it is entered, random numbers are not drawn: on the meta device that imports torch's compiler, which takes
+    """While it is entered, nothing normal is drawn on the meta device, where that imports torch's compiler, which takes
     seconds.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
+        if func in (Tensor.normal_, nn.init.normal_):
+            drawn: Tensor = args[0] if args else kwargs["tensor"]
+            if drawn.is_meta:
+                return drawn
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -112,7 +112,6 @@ def _network(name: str, tables: _Tables) -> Json:
 
 
 def _build(name: str, options: Json, n: int) -> "nn.Module":
-
     from reslab.networks import zoo
 
     depth: Json = {"depth": LAYERS_A_BLOCK[options.get("block", "basic")] * n + 2} if name in FAMILIES else {}

@@ -19,7 +19,6 @@ from torch import Generator, Tensor, nn
 from reslab.errors import MismatchError
 from reslab.files import Json, write_atomically
 from reslab.runs import Run
-from reslab.sending import sent
 from reslab.shapes import Line, Number, Outcome, Share
 from reslab.training import checkpoints
 from reslab.training.devices import Device, Precision, best_precision
@@ -194,12 +193,11 @@ class Trainer:
         )
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield the indices of the training images of every remaining step, `[B]`, in an order that depends on the seed
-        and the epoch.
+        """Yield the indices of the training images of every remaining step, `[B]` on the CPU, in an order that depends
+        on the seed and the epoch.
         """
         for epoch, steps in groupby(range(self.step, self.total_steps), key=lambda step: step // self.steps_per_epoch):
-            drawn = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch))
-            order = sent(drawn, self.fabric.device)
+            order = torch.randperm(self.images, generator=generator(self.config.seed, "order", epoch))
             for step in steps:
                 position = step % self.steps_per_epoch
                 yield order[position * self.batch_size : (position + 1) * self.batch_size]

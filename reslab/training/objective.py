@@ -77,7 +77,7 @@ class OwnLoss(NamedTuple):
         """Return the number of wrong answers, if outputs are classes."""
         if _are_classes(outputs, labels):
             return (outputs.argmax(1) != labels).sum()
-        return torch.tensor(float("nan"), device=labels.device)
+        return torch.full((), float("nan"), device=labels.device)
 
     def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
         """Return the mean loss, and the error if defined."""

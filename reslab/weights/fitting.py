@@ -173,9 +173,9 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
     left = [name for name in state if (end := name.rpartition(".")[2]) in LEFT_BY_TOOLS and end not in ends]
     outside = [name for name in state if not name.startswith(root) and name not in left]
     inside = {name[len(root) :]: tensor for name, tensor in state.items() if name not in {*left, *outside}}
-    # as scalars: on the meta device zeros_like imports sympy
+    # on the meta device zeros_like imports sympy
     counts = {
-        name: torch.zeros((), dtype=value.dtype, device=value.device)
+        name: torch.zeros(value.shape, dtype=value.dtype, device=value.device)
         for name, value in body.items()
         if name.endswith("num_batches_tracked")
     }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reslab.errors import UnknownNameError, WrongValueError, suggested, worded
+from reslab.naming import without_path
 
 SHIPPED = Path(__file__).parent
 TRAINED_ON = {"digits": "digits", "cifar10-jpeg75": "cifar10-jpeg", "folder:cifar10-jpeg": "cifar10-jpeg"}
@@ -18,8 +19,7 @@ def shipped() -> dict[tuple[str, str], Path]:
 
 def trained_on(data: str) -> str | None:
     """Return the folder of `weights/` for a data set, `digits` or `folder:PATH/cifar10-jpeg`; None if there is none."""
-    kind, _, place = data.partition(":")
-    return TRAINED_ON.get(f"folder:{Path(place.partition('?')[0]).name}" if kind == "folder" else kind)
+    return TRAINED_ON.get(without_path(data))
 
 
 OF_OTHERS = ("torchvision", "pretrained")

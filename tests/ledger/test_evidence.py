@@ -139,7 +139,12 @@ def test_scales_that_disagree_are_told() -> None:
 
 
 def test_a_scale_is_named_after_its_data_and_a_folder_has_no_path() -> None:
-    for data, name in (("digits", "digits"), ("folder:/data/some place", "some place"), ("folder:a?broken=skip", "a")):
+    for data, name in (
+        ("digits", "digits"),
+        ("folder:/data/some place", "some place"),
+        ("folder:a?broken=skip", "a"),
+        ("folder:/x?y", "x?y"),
+    ):
         (scale,) = known(a_record(range(3), data=data)).scales
         assert wording.scale(scale.origin)["en"] == f"{name}, 140 steps"
 
