@@ -104,6 +104,6 @@ def test_networks_that_keep_what_they_compute_are_copied(change: object) -> None
 
 def test_what_cannot_be_copied_is_told_in_one_line() -> None:
     network = nn.Linear(3, 3)
-    network.file = io.TextIOWrapper(io.BytesIO())  # type: ignore[assignment]  # which Python does not copy
+    network.file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # type: ignore[assignment]  # which Python does not copy
     with refused(UnseenError, "Linear", "TextIOWrapper"):
         copied(network)
