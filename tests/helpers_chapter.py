@@ -58,7 +58,7 @@ def _alone(known: Evidence, lang: Lang) -> list[str]:
     effect = _effect(known)
     seeds = ", ".join(f"{name} {span}" for name, span in _seeds(known, lang).items())
     interval = f" [{', '.join(effect[1:])}]" if len(effect) > 1 else ""
-    verdicts = [WORDS[lang][mark_of(known)], *(at_scale(scale, lang) for scale in known.elsewhere)]
+    verdicts = [WORDS[lang][mark_of(known)], *(at_scale(scale, lang) for scale in known.scales[1:] if scale.pooled)]
     return ["; ".join(verdicts), "".join(effect[:1]) + interval, seeds]
 
 

@@ -198,13 +198,10 @@ class Evidence:
         return self.scales[0].standing if self.scales else None
 
     @property
-    def elsewhere(self) -> tuple[AtScale, ...]:
-        """Return the scales beside the headline's that have seeds that count."""
-        return tuple(scale for scale in self.scales[1:] if scale.pooled)
-
-    @property
     def apart(self) -> tuple[AtScale, ...]:
-        """Return all these scales if the claim is supported at one and refuted at another; else none."""
+        """Return the scales that have seeds that count if the claim is supported at one and refuted at another; else
+        none.
+        """
         scales = tuple(scale for scale in self.scales if scale.pooled)
         found = {scale.verdict.verdict for scale in scales if scale.verdict is not None}
         return scales if {"supported", "refuted"} <= found else ()

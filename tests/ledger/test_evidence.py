@@ -132,9 +132,7 @@ def test_scales_that_disagree_are_told() -> None:
     here, elsewhere = a_record(range(300, 310), date="1"), {"data": "folder:/data/photos", "date": "2"}
     alike, otherwise, unclear = (a_record(range(10), effect=effect, **elsewhere) for effect in (3.0, -3.0, 1.0))
     for record, apart in ((alike, False), (otherwise, True), (unclear, False)):
-        found = known(here, record)
-        assert [scale.origin.data for scale in found.elsewhere] == ["folder:/data/photos"]
-        assert len(found.apart) == 2 * apart
+        assert len(known(here, record).apart) == 2 * apart
     assert not known(here, a_record(range(10), data="svhn", effect=-3.0)).apart  # which is exploratory
 
 
