@@ -206,5 +206,5 @@ TASK = Task(
         ),
     ],
     seconds=60,
-    loads=("reslab.data.digits", "reslab.networks.zoo"),
+    loads=("numpy.random", "torch.utils._device", "reslab.data.digits", "reslab.networks.zoo"),
 )
