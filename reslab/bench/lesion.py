@@ -87,7 +87,7 @@ def bench(
     }
     if native_precision(device).value == "bf16":
         sweeps["bf16"] = lambda: found.update(bf16=remove_each(gated, x, labels, precision="bf16").without.tolist())
-    warmup = max(warmup, device != "cpu")  # as its kernels are loaded first
+    warmup = warmup if device == "cpu" else max(warmup, 1)  # in which a GPU's kernels are loaded
     timings = side_by_side(sweeps, rounds=rounds, warmup=warmup, progress=progress, what="removing blocks")
     result: dict[str, Any] = {"machine": machine(device), "model": model, "images": images, "rounds": rounds}
     for precision in found.keys() - {"plain"}:

@@ -190,7 +190,7 @@ class Dataset:
         side = self.size if isinstance(images, Ragged) or self.size else max(images.shape[2:])
         step = max(1, min(BATCH_IMAGES, BATCH_PIXELS // (side or 1) ** 2))
         for index in chosen.split(step):
-            yield self._single_views(_take(images, index)), labels[index.to(labels.device)]
+            yield self._single_views(_take(images, index)), labels[sent(index, labels.device)]
 
     def resized(self, part: PartName, shorter: int, batch: int) -> Iterator[Split]:
         """Yield the part with the shorter side of each image at `shorter`, in batches of one shape and at most `batch`
@@ -203,7 +203,7 @@ class Dataset:
             for some in index.split(batch):
                 raw = _take(images, some)
                 whole = raw if isinstance(raw, Tensor) else torch.stack(raw)
-                yield self._prepare(resize_shorter(whole, shorter)), labels[some.to(labels.device)]
+                yield self._prepare(resize_shorter(whole, shorter)), labels[sent(some, labels.device)]
 
     def _single_views(self, raw: Raw) -> Tensor:
         if self.framing is not None:
@@ -219,9 +219,8 @@ class Dataset:
 
     def _standardise(self, images: Tensor) -> Tensor:
         mean, std = self._mean_and_std
-        if images.device != mean.device:  # images of different sizes stay on the CPU until they form a batch
-            images = sent(images, mean.device)
-        return (images - mean) / std
+        # images of different sizes stay on the CPU until they form a batch
+        return (sent(images, mean.device) - mean) / std
 
     @cached_property
     def _mean_and_std(self) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,9 @@ class StudyConfig(Config):
     def _one_of_several(cls, value: Any, info: ValidationInfo) -> Any:
         """Accept `--depths 20` as a list of one, and `--variants none` as an empty one."""
         several = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
-        one = several and isinstance(value, int | float | str)
-        return (value,) * (value != "none") if one else value
+        if not several or not isinstance(value, int | float | str):
+            return value
+        return () if value == "none" else (value,)
 
     @field_validator("data")
     @classmethod

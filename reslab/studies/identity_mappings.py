@@ -7,10 +7,11 @@ test errors are. And how often does the last ReLU of a v1 unit change the sum at
 
 from collections.abc import Collection, Mapping
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from reslab.errors import suggest
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import Spec, StudyText, cited, claims, exact, higher, lower, not_higher
@@ -80,24 +81,25 @@ CLAIMS = claims(
 ORIGINAL = ("original",)
 
 
-Variant = Literal[
-    "scaled-0.5-0.5",
-    "exclusive-gate",
-    "shortcut-gate",
-    "convolution",
-    "dropout",
-    "bn-after-addition",
-    "relu-before-addition",
-    "relu-only-pre-activation",
-    "full-pre-activation",
-]
+VARIANTS = (*SHORTCUTS, *ORDERS)
+
+
+def _check_variant(name: str) -> str:
+    """Return the name if it is that of a variant.
+
+    Raises:
+        ValueError: if not.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"no variant {name!r}{suggest(name, VARIANTS)}")
+    return name
 
 
 class IdentityMappingsConfig(StudyConfig):
     """Depth of all networks, and the variants beside the original; without any, only its last ReLUs are looked at."""
 
     depths: CifarDepths = Field((44,), min_length=1, max_length=1)
-    variants: tuple[Variant, ...] = get_args(Variant)
+    variants: tuple[Annotated[str, AfterValidator(_check_variant)], ...] = VARIANTS
 
 
 def grid(config: IdentityMappingsConfig) -> Grid:
