@@ -4,7 +4,8 @@ arXiv:1509.09308, section 4).
 On a CPU, torch asks oneDNN for direct convolution; on a GPU, cuDNN chooses for itself.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 STEP, SIDE = 4, 6
 """Outputs of a tile along one side, and the pixels that they depend on."""
-LEAST_CHANNELS = 64 * 256
-"""Channels in times channels out: with fewer, direct convolution is as fast (two cores with AVX2)."""
+TRIED_ON = 64
+"""Images of a batch that both convolutions are timed on."""
 
 # The paper's Bᵀ, G and Aᵀ: pixels and filter, as polynomials, are evaluated at 0, 1, -1, 2, -2 and infinity and
 # multiplied there; the coefficients
@@ -41,14 +42,46 @@ OUTPUTS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, 
 
 
 class FastConvolutions(TorchFunctionMode):
-    """While it is entered, wide 3×3 convolutions in float32 on a CPU are `winograd`; all other operations are as
-    ever.
+    """While it is entered, 3×3 convolutions in float32 on a CPU are `winograd` where that is faster; all other
+    operations are as ever.
+
+    Processors differ in where that is, so both ways are timed, with their gradients, when a layer first meets images
+    of a size.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._faster: dict[tuple[torch.Size, torch.Size], bool] = {}
+
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        if func is F.conv2d and not kwargs and suits(*args):
+        if func is F.conv2d and not kwargs and suits(*args) and self._pays(*args[:2]):
             return winograd(*args[:2])
         return func(*args, **(kwargs or {}))
+
+    def _pays(self, x: Tensor, weight: Tensor) -> bool:
+        layer = x.shape, weight.shape
+        if layer not in self._faster:
+            some = x[:TRIED_ON]
+            self._faster[layer] = seconds(winograd, some, weight) < seconds(direct, some, weight)
+        return self._faster[layer]
+
+
+def seconds(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> float:
+    """Return the time that a convolution and its gradients take, the shorter of two."""
+    x, weight = (tensor.detach().requires_grad_() for tensor in (x, weight))
+    found = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.enable_grad():
+            y = convolution(x, weight)
+        torch.autograd.grad(y, (x, weight), y.detach())
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def direct(x: Tensor, weight: Tensor) -> Tensor:
+    """Return torch's own convolution."""
+    return F.conv2d(x, weight, padding=1)
 
 
 def suits(
@@ -60,14 +93,13 @@ def suits(
     dilation: Any = 1,
     groups: int = 1,
 ) -> bool:
-    """Return whether `winograd` computes this convolution, and faster than torch."""
+    """Return whether `winograd` computes this convolution."""
     alike = (
         weight.shape[2:] == (3, 3)
         and bias is None
         and (stride, padding, dilation, groups) == ((1, 1), (1, 1), (1, 1), 1)
     )
-    here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return alike and here and len(weight) * weight.shape[1] >= LEAST_CHANNELS
+    return alike and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def winograd(x: Float[Tensor, "b c h w"], weight: Float[Tensor, "o c 3 3"]) -> Float[Tensor, "b o h w"]:

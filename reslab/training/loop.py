@@ -291,8 +291,8 @@ class Trainer:
         return finite
 
     def _evaluate(self, part: PartName, network: nn.Module | None = None) -> Figures:
-        with self.fabric.autocast():
-            return self.objective.evaluate(network or self.network, self.data.batches(part))
+        """Evaluate in float32, whatever the precision of training, as everything else that is measured."""
+        return self.objective.evaluate(network or self.network, self.data.batches(part))
 
     def _weights(self, network: nn.Module | None = None) -> bytes:
         return to_bytes(network or self.network, self.config.model, self.config.options, self.data.preprocessing)
@@ -304,9 +304,8 @@ class Trainer:
         average: Json = {}
         write_atomically(self.run.weights, self._weights())
         train = self._evaluate("train")
-        with self.fabric.autocast():
-            heldout, heldout_answers = self.objective.evaluate_each(self.network, self.data.batches("heldout"))
-            test, test_answers = self.objective.evaluate_each(self.network, self.data.batches("test"))
+        heldout, heldout_answers = self.objective.evaluate_each(self.network, self.data.batches("heldout"))
+        test, test_answers = self.objective.evaluate_each(self.network, self.data.batches("test"))
         if heldout_answers is not None and test_answers is not None:
             self.run.write_wrong({"heldout": heldout_answers.wrong.numpy(), "test": test_answers.wrong.numpy()})
             self.run.write_confusion({"heldout": heldout_answers.confusion(), "test": test_answers.confusion()})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reslab.speedrun import winograd as module
-from reslab.speedrun.winograd import FastConvolutions, winograd
+from reslab.speedrun.winograd import FastConvolutions, direct, winograd
 
 
 def outcomes(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, pull: Tensor) -> list[Tensor]:
@@ -18,10 +18,6 @@ def outcomes(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight:
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
     y = convolution(x, weight)
     return [y.detach(), *torch.autograd.grad(y, (x, weight), pull)]
-
-
-def direct(x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(x, weight, padding=1)
 
 
 @given(
@@ -62,21 +58,26 @@ def test_in_float32_its_error_is_some_1e_5_of_the_largest_value() -> None:
         assert (got - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
+def noted(function: Callable[[Tensor, Tensor], Tensor], used: list[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function, which notes the weights that it is called with."""
+
+    def noting(x: Tensor, weight: Tensor) -> Tensor:
+        used.append(weight)
+        return function(x, weight)
+
+    return noting
+
+
 def test_only_the_convolutions_that_it_suits_are_replaced_and_only_while_it_is_entered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used: list[Tensor] = []
-
-    def noted(x: Tensor, weight: Tensor) -> Tensor:
-        used.append(weight)
-        return winograd(x, weight)
-
-    monkeypatch.setattr(module, "winograd", noted)
+    monkeypatch.setattr(module, "seconds", lambda convolution, *_: float(convolution is direct))
+    monkeypatch.setattr(module, "winograd", noted(winograd, used))
     torch.manual_seed(0)
     x = torch.randn(2, 64, 5, 5).contiguous(memory_format=torch.channels_last)
     wide = nn.Conv2d(64, 256, 3, padding=1, bias=False)
     others = [
-        nn.Conv2d(64, 64, 3, padding=1, bias=False),
         nn.Conv2d(64, 256, 3, padding=1),
         nn.Conv2d(64, 256, 3, bias=False),
         nn.Conv2d(64, 256, 3, padding=1, stride=2, bias=False),
@@ -96,3 +97,29 @@ def test_only_the_convolutions_that_it_suits_are_replaced_and_only_while_it_is_e
     assert len(used) == 1 and used[0] is wide.weight
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(y, direct(x, wide.weight), atol=1e-4)
+
+
+@pytest.mark.parametrize("slow", ["winograd", "direct"])
+def test_the_slower_way_is_not_taken_after_one_trial_for_each_size(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Tensor] = []
+    monkeypatch.setattr(module, "winograd", noted(winograd, used))
+    timed: list[torch.Size] = []
+
+    def seconds(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> float:
+        timed.append(x.shape)
+        return 2.0 if (convolution is direct) == (slow == "direct") else 1.0
+
+    monkeypatch.setattr(module, "seconds", seconds)
+    layer = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    with FastConvolutions():
+        for side in (5, 5, 6, 5):
+            layer(torch.randn(100, 4, side, side))
+    assert timed == [(64, 4, 5, 5)] * 2 + [(64, 4, 6, 6)] * 2
+    assert len(used) == (4 if slow == "direct" else 0)
+
+
+def test_a_trial_takes_gradients_and_leaves_none() -> None:
+    x, weight = torch.randn(2, 3, 5, 5), nn.Parameter(torch.randn(4, 3, 3, 3))
+    with torch.no_grad():
+        assert module.seconds(winograd, x, weight) > 0
+    assert weight.grad is None and not x.requires_grad

@@ -14,6 +14,7 @@ from reslab.errors import DamagedError
 from reslab.executors import build_network, run_trial
 from reslab.runs import Run
 from reslab.training import loop
+from reslab.training.evaluation import evaluate
 from reslab.training.loop import Trainer, generator
 from reslab.training.recipes import Steps
 
@@ -36,6 +37,15 @@ def test_a_short_run_learns_and_leaves_a_full_record(tmp_path: Path) -> None:
         labels = torch.cat([labels for _, labels in data.batches(part)])
         assert marks.sum() / len(marks) == result[f"{part}_error"] > 0
         assert marks.tolist() == (scores.argmax(1) != labels).tolist()
+
+
+def test_errors_are_measured_in_float32_whatever_the_precision_of_training(tmp_path: Path) -> None:
+    config = tiny_trial().model_copy(update={"precision": "bf16"})  # emulated where the processor has no bf16
+    result, data = run_trial(config, tmp_path), load_data("digits")
+    network = build_network(config, data, weights=Run(tmp_path, config).weights)
+    assert result["train_loss"] == pytest.approx(evaluate(network, data.batches("train"))["loss"], rel=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert result["train_loss"] != pytest.approx(evaluate(network, data.batches("train"))["loss"], rel=1e-6)
 
 
 def test_the_optimiser_takes_the_schedules_rate(tmp_path: Path) -> None:
