@@ -10,6 +10,7 @@ from pathlib import Path
 from reslab.commands.ledger import WORDS, Lang, at_scale, mark_of
 from reslab.ledger import wording
 from reslab.ledger.evidence import Evidence
+from reslab.ledger.record import Verdict
 from reslab.ledger.shipped import shipped
 from reslab.report.units import effect_and_interval
 
@@ -44,29 +45,51 @@ def _answered(part: str, known: dict[str, Evidence], lang: Lang) -> str:
 
 
 def _together(answers: list[Evidence], lang: Lang) -> str:
-    """Return the verdicts of the claims that answer a question, and how they stand; of a single one, its effect too."""
+    """Return the verdicts of the claims that answer a question, and how they stand; of a single one, its effect too;
+    then the verdicts on other data.
+    """
     found = dict.fromkeys(f"**{WORDS[lang][mark_of(each)]}**" for each in answers)
-    effect = _effect(answers[0])[:1] if len(answers) == 1 else []
+    effect = _effect(answers[0].headline)[:1] if len(answers) == 1 else []
     standings = dict.fromkeys(name for each in answers for name in _seeds(each, lang))
-    return " ".join([" · ".join(found), *effect, *([f"({', '.join(standings)})"] if standings else [])])
+    text = " ".join([" · ".join(found), *effect, *([f"({', '.join(standings)})"] if standings else [])])
+    others = {name: " · ".join(verdicts) for name, verdicts in _on_other_data(answers, lang).items()}
+    return "; ".join([text, *(f"{name}: {verdicts}" for name, verdicts in others.items())])
+
+
+def _on_other_data(answers: list[Evidence], lang: Lang) -> dict[str, dict[str, None]]:
+    """Return the verdicts of these claims on other data than their headlines', each once, by the data's name."""
+    found: dict[str, dict[str, None]] = {}
+    for each in answers:
+        for scale in each.scales[1:]:
+            if scale.pooled and scale.verdict and scale.origin.data != each.scales[0].origin.data:
+                verdict = f"**{WORDS[lang][scale.verdict.verdict or 'unmeasured']}**"
+                found.setdefault(wording.data(scale.origin.data)[lang], {})[verdict] = None
+    return found
 
 
 def _alone(known: Evidence, lang: Lang) -> list[str]:
-    """Return the cells of a claim: its verdict, and those at other scales, its effect with the interval, and the seeds
-    that it is of.
+    """Return the cells of a claim: its verdict, its effect with the interval, and the seeds that it is of; of several
+    scales, with their names, and the effects at the others.
     """
-    effect = _effect(known)
     seeds = ", ".join(f"{name} {span}" for name, span in _seeds(known, lang).items())
-    interval = f" [{', '.join(effect[1:])}]" if len(effect) > 1 else ""
-    verdicts = [WORDS[lang][mark_of(known)], *(at_scale(scale, lang) for scale in known.scales[1:] if scale.pooled)]
-    return ["; ".join(verdicts), "".join(effect[:1]) + interval, seeds]
+    scales = [scale for scale in known.scales if scale.pooled]
+    if len(scales) < 2:
+        return [WORDS[lang][mark_of(known)], _interval(known.headline), seeds]
+    others = [f"{at_scale(scale, lang)} {_interval(scale.verdict)}".rstrip() for scale in scales[1:]]
+    return ["; ".join([at_scale(scales[0], lang), *others]), _interval(known.headline), seeds]
 
 
-def _effect(known: Evidence) -> list[str]:
+def _interval(verdict: Verdict | None) -> str:
+    """Return the effect of a verdict with its interval; empty without them."""
+    effect = _effect(verdict)
+    return f"{effect[0]} [{', '.join(effect[1:])}]" if effect else ""
+
+
+def _effect(verdict: Verdict | None) -> list[str]:
     """Return the effect of a decided statistical claim, and its interval's ends."""
-    if known.headline is None or known.headline.effect is None or known.headline.interval is None:
+    if verdict is None or verdict.effect is None or verdict.interval is None:
         return []
-    return [text.replace("-", "−") for text in effect_and_interval(known.headline.effect, known.headline.interval)]
+    return [text.replace("-", "−") for text in effect_and_interval(verdict.effect, verdict.interval)]
 
 
 def _seeds(known: Evidence, lang: Lang) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reslab.errors import MismatchError, UnknownNameError, suggested, worded
+from reslab.ledger import wording
 from reslab.ledger.again import decide_again
 from reslab.ledger.claim import SECTIONS, Words
 from reslab.ledger.evidence import Evidence, current, evidence, seed_sets
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def claims(*directories: str | PathLike[str], section: str | None = None) -> "pd.DataFrame":
     """Return the claims of the lab, a row per claim, indexed by id: verdict, status, effect and interval beside the
-    margin, seeds and data, statement and source.
+    margin, seeds and data, the verdicts on other data, statement and source.
 
     Args:
         directories: study directories; without any, the bundled ledger.
@@ -69,6 +70,11 @@ def _row(known: Evidence) -> dict[str, object]:
         "unit": english(claim.unit),
         "seeds": verdict and verdict.n,
         "data": scale.origin.data if scale and scale.sets else None,
+        "elsewhere": "; ".join(
+            f"{wording.scale(other.origin)['en']}: {other.verdict.verdict}"
+            for other in known.scales[1:]
+            if other.pooled and other.verdict
+        ),
         "statement": english(claim.statement),
         "source": claim.source,
     }

@@ -248,7 +248,19 @@ def _sets(known: "Evidence", scale: "AtScale", lang: Lang) -> str:
     ]
     groups.append((_in(wording.standing("changed"), lang), [one for one in scale.sets if one not in now]))
     said = [f"{name} {', '.join(map(_set, members))}" for name, members in groups if members]
+    if scale is not known.scales[0] and scale.pooled and (effect := _size(scale.verdict)):
+        said.insert(0, effect)
     return f"{wording.scale(scale.origin)[lang]}: {'; '.join(said)}"
+
+
+def _size(verdict: "Verdict | None") -> str:
+    """Return an effect and its interval; empty without them."""
+    from reslab.report.units import effect_and_interval
+
+    if verdict is None or verdict.effect is None or verdict.interval is None:
+        return ""
+    effect, low, high = effect_and_interval(verdict.effect, verdict.interval)
+    return f"{effect} [{low}, {high}]"
 
 
 def _set(one: "SeedSet") -> str:

@@ -18,6 +18,7 @@ from reslab.ledger.pooling import LEAST_DATA_SETS, Pooled, RandomEffects, pool, 
 from reslab.ledger.record import LARGEST, Part, Reason, Record, Value, Verdict
 from reslab.ledger.registration import SEEDS, Ran, exploratory, ran, seeds_of
 from reslab.ledger.verdict import cite
+from reslab.naming import without_path
 
 WRITTEN_ON = range(5)
 """The seeds on which claims were written, whose evidence is exploratory."""
@@ -62,13 +63,14 @@ class Origin(Part):
 
     @property
     def data(self) -> str:
-        """Return the name of the data set."""
-        return str(self.config.get("data", ""))
+        """Return the name of the data set, without the path of a folder."""
+        return without_path(str(self.config.get("data", "")))
 
     @property
     def settings(self) -> dict[str, Value | list[Value]]:
-        """Return its scale: the settings without seeds and machine."""
-        return {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
+        """Return its scale: the settings without seeds, machine, and the path of a folder of images."""
+        known = {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
+        return known | ({"data": self.data} if "data" in known else {})
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,10 @@ class Evidence:
         """Return the verdict, if there is any."""
         return cite(self.claim) if self.claim.kind == "cited" else self.scales[0].verdict if self.scales else None
 
+    def on(self, data: str) -> Verdict | None:
+        """Return the verdict on a data set, at the first of its scales; None if there is none."""
+        return next((scale.verdict for scale in self.scales if scale.origin.data == without_path(data)), None)
+
     @property
     def standing(self) -> Standing | None:
         """Return the standing of a statistical claim's headline: the lowest among the pooled sets."""
@@ -242,14 +248,25 @@ def _scale(origin: Origin, known: list[Origin]) -> int:
 
 
 def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]) -> dict[str, AtScale]:
-    """Return the evidence for each claim from one study's sets at one scale."""
+    """Return the evidence for each claim from one study's sets at one scale; none where nothing was measured, though
+    such claims have their share of the error rate.
+    """
     members = {id: _to_pool(claims[id], found) for id, found in sets.items()}
     rates = [one.origin.error_rate for found in members.values() for one in found]
-    pooled = pool({id: [one.verdict for one in found] for id, found in members.items()}, min(rates)) if rates else {}
+    silent = [id for id, found in sets.items() if all(_silent(one.verdict) for one in found)]
+    shares = sum(claims[id].same_as is None for id in silent)
+    verdicts = {id: [one.verdict for one in found] for id, found in members.items()}
+    pooled = pool(verdicts, min(rates), besides=shares) if rates else {}
     return {
         id: _pooled(found, members[id], pooled[id]) if id in pooled else _newest(claims[id], found)
         for id, found in sets.items()
+        if id not in silent
     }
+
+
+def _silent(verdict: Verdict) -> bool:
+    """Return whether a study measured nothing for a claim, such as for variants that were left out."""
+    return isinstance(verdict.reason, Reason) and verdict.reason.code == "nothing-measured"
 
 
 def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
@@ -298,8 +315,14 @@ def _newest(claim: Claim, sets: Sequence[SeedSet]) -> AtScale:
 
 
 def _evidence(claim: Claim, known: list[AtScale]) -> Evidence:
-    best = sorted(known, key=lambda each: (each.verdict is None, -RANK.get(each.standing or "", 0)))
-    return Evidence(claim, tuple(best), _over_data(best))
+    """Return the evidence from several scales: those with the best seeds first, and else as they are given."""
+
+    def best(scale: AtScale) -> int:
+        standings = {scale.standing, *(one.standing for one in scale.pooled)}
+        return max(RANK.get(standing or "", 0) for standing in standings)
+
+    found = sorted(known, key=lambda each: (each.verdict is None, -best(each)))
+    return Evidence(claim, tuple(found), _over_data(found))
 
 
 def _over_data(scales: Sequence[AtScale]) -> RandomEffects | Reason:

@@ -92,9 +92,11 @@ class Pooled(NamedTuple):
     between: float | None = None
 
 
-def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) -> dict[str, Pooled]:
+def pool(
+    sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE, *, besides: int = 0
+) -> dict[str, Pooled]:
     """Return the verdict on each claim of one study, given by its id with its verdicts on several sets of seeds; the
-    claims share one error rate, as in `reslab.ledger.verdict.decide`.
+    claims share one error rate, as in `reslab.ledger.verdict.decide`, with so many `besides` these.
 
     A claim that a set could not test is untested. Sets with neither values per seed nor an interval are ignored, and
     claims without any other set are left out.
@@ -105,7 +107,7 @@ def pool(sets: Mapping[str, Sequence[Verdict]], error_rate: float = ERROR_RATE) 
     pools = {id: found for id, members in sets.items() if (found := _pool(members)) is not None}
     tested = {id: Tested.of(one.comparison, one.estimate) for id, one in pools.items() if one.estimate is not None}
     aliases = {id: same for id, one in pools.items() if (same := one.comparison.claim.same_as) in pools and same}
-    members = sum(one.counts and id not in aliases for id, one in pools.items())
+    members = besides + sum(one.counts and id not in aliases for id, one in pools.items())
     judged = judge(tested, aliases, members, error_rate)
     pooled = {}
     for id, found in pools.items():

@@ -63,14 +63,25 @@ def standing(name: str | None) -> Words:
     return known
 
 
+def data(name: str) -> Text:
+    """Return the name of a data set in words; of a folder, its own name."""
+    plain = without_path(name).removeprefix("folder:")
+    known: Text = phrases()["data"].get(plain, {"ko": plain, "en": plain})
+    return known
+
+
 def scale(origin: Origin) -> Text:
-    """Return a scale in words: the data set, of a folder its name, and the steps of training, if any."""
-    data = without_path(origin.data).removeprefix("folder:")
+    """Return a scale in words: the data set, and the steps of training, if any."""
+    named = data(origin.data)
     if origin.steps is None:
-        return {"ko": data, "en": data}
+        return named
     few, most = (f"{count:,}" for count in origin.steps)
     steps = few if few == most else f"{few}–{most}"
-    return _text({language: form.format(data=data, steps=steps) for language, form in phrases()["scale"].items()})
+    forms = phrases()["scale"]
+    return {
+        "ko": forms["ko"].format(data=named["ko"], steps=steps),
+        "en": forms["en"].format(data=named["en"], steps=steps),
+    }
 
 
 def spans(seeds: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from reslab.ledger import wording
 from reslab.ledger.axis import TICKS, bar, place
 from reslab.ledger.claim import SECTIONS, Claim, Text, Words
-from reslab.ledger.evidence import Evidence, SeedSet
+from reslab.ledger.evidence import AtScale, Evidence, SeedSet
 from reslab.ledger.record import Record, Verdict
 from reslab.ledger.shipped import Ledger
 from reslab.ledger.verdict import undecided
@@ -41,7 +41,8 @@ def row(known: Evidence, anchors: Mapping[str, str]) -> dict[str, Any]:
         "shown": f"{verdict.kind}-{verdict.verdict or 'unmeasured'}",
         "anchor": anchors.get(known.claim.id),
         "reason": wording.reason(verdict, percent=True),
-        "scales": _scales(known),
+        "scale": wording.scale(known.scales[0].origin) if _measured(known) else None,
+        "elsewhere": _elsewhere(known),
         "apart": [(wording.scale(scale.origin), scale.verdict) for scale in known.apart],
         "seeds": wording.spans(known.scales[0].seeds) if known.scales else "",
         "date": _date(known),
@@ -55,13 +56,30 @@ def _date(known: Evidence) -> str:
     return max((one.origin.date[:10] for scale in known.scales[:1] for one in scale.pooled), default="")
 
 
-def _scales(known: Evidence) -> list[tuple[Text, str]]:
-    """Return the scales at which a claim was measured, and the findings at those other than the headline's."""
-    if known.claim.kind != "statistical":
-        return []
-    found = [(wording.scale(scale.origin), scale) for scale in known.scales if scale.sets]
-    signs = [wording.SIGNS.get((scale.verdict and scale.verdict.verdict) or "", "") for _, scale in found]
-    return [(name, sign if index else "") for index, ((name, _), sign) in enumerate(zip(found, signs, strict=True))]
+def _measured(known: Evidence) -> bool:
+    """Return whether a claim is one that is measured, and was."""
+    return known.claim.kind == "statistical" and any(scale.sets for scale in known.scales)
+
+
+def _elsewhere(known: Evidence) -> dict[str, list[tuple[Text, Verdict]]]:
+    """Return the verdicts at other scales than the headline's, by data set: of seeds that count, where there are any,
+    and else of others.
+    """
+    found: dict[str, list[AtScale]] = {}
+    for scale in known.scales[1:] if known.claim.kind == "statistical" else ():
+        if scale.verdict is not None and scale.sets:
+            found.setdefault(scale.origin.data, []).append(scale)
+    chosen = {data: [one for one in scales if one.pooled] or scales for data, scales in found.items()}
+    return {
+        data: [(wording.scale(one.origin), claim_in_percent(one.verdict)) for one in scales if one.verdict]
+        for data, scales in chosen.items()
+    }
+
+
+def data_sets(shown: Sequence[Mapping[str, Any]]) -> list[tuple[str, Text]]:
+    """Return the data sets of other scales than the headlines' in these sections: a column each, and its name."""
+    found = dict.fromkeys(data for section in shown for row in section["rows"] for data in row["elsewhere"])
+    return [(data, wording.data(data)) for data in found]
 
 
 def forest(known: Evidence) -> dict[str, Any] | None:

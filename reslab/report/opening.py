@@ -6,7 +6,7 @@ from typing import Any
 from reslab.ledger.claim import Decision, Text
 from reslab.ledger.evidence import RANK, Evidence
 from reslab.ledger.verdict import undecided
-from reslab.ledger.wording import spans
+from reslab.ledger.wording import data, spans
 from reslab.report import ledger
 from reslab.report.findings import finding_of
 from reslab.report.records import StudyRecord
@@ -31,9 +31,10 @@ ORDER: tuple[Decision | None, ...] = ("supported", "refuted", "inconclusive", "u
 def start(studies: Sequence[StudyRecord], known: Sequence[Evidence], anchors: Mapping[str, str]) -> dict[str, Any]:
     """Return what the first view shows."""
     told = story(studies)
-    verdicts = {each.claim.id: each.headline.verdict for each in known if each.headline}
+    verdicts = {each.claim.id: found.verdict for each in known if (found := each.on(told["data"]))}
     return {
         "story": told,
+        "data": data(told["data"]),
         "seeds": spans(told["seeds"]),
         "title": finding_of("degradation", "Training error through training", verdicts),
         "drawings": [(name, size, drawing(told, size)) for name, size in SIZES.items()],

@@ -75,7 +75,8 @@ def write_report(
         studies=sections,
         results_only=RESULTS_ONLY,
         start=opening.start(studies, known, anchors),
-        ledger=ledger.sections(known, anchors),
+        ledger=(shown := ledger.sections(known, anchors)),
+        data_sets=ledger.data_sets(shown),
         ticks=ledger.ticks(),
         width=ledger.WIDTH,
         risk=whole if whole.tests else None,
@@ -145,13 +146,14 @@ def section(
 ) -> dict[str, Any]:
     """Return a study's part of the page: record, notes, pictures, final errors, claims and footnotes."""
     record = study.record
+    data = str(record.config.get("data", ""))
     first = next((trial.config for trial in study.trials if trial.config), {})
     details = [
         record.config,
         first.get("config", {}).get("recipe"),
         {**first.get("environment", {}), "code": first.get("code")} if first else None,
     ]
-    verdicts = {each.claim.id: each.headline.verdict for each in known if each.headline}
+    verdicts = {each.claim.id: found.verdict for each in known if (found := each.on(data))}
     drawn = pictures.pictures(study)
     by_class = pictures.by_class(study)
     twice = sum(other.record.study == record.study for other in studies) > 1
@@ -159,6 +161,7 @@ def section(
         "anchor": addresses.take(record.study),
         "record": record,
         "seeds": wording.spans(sorted(seeds_of(record))) if twice else "",
+        "data": wording.data(data) if twice else "",
         "claims": ledger.of_record(record, known, sets, addresses),
         "notes": [note for note in study.notes if note != RESULTS_ONLY],
         "results_only": RESULTS_ONLY in study.notes,

@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from reslab.files import Json, read_json, write_atomically
+from reslab.naming import without_path
 from reslab.report.colours import colours
 from reslab.report.records import StudyRecord, Trial, read_trial
 
@@ -76,7 +77,13 @@ def curves(trials: Iterable[Trial]) -> Json | None:
     measured = [value for one in networks.values() for value in (*one["mean"], *one["spread"])]
     if len(recipes) > 1 or len(data) > 1 or not (seeds and measured and all(map(math.isfinite, measured))):
         return None
-    return {"data": data.pop(), "seeds": sorted(seeds), "date": "", "epochs": list(lengths.pop()), "networks": networks}
+    return {
+        "data": without_path(data.pop()),
+        "seeds": sorted(seeds),
+        "date": "",
+        "epochs": list(lengths.pop()),
+        "networks": networks,
+    }
 
 
 def _name(config: Json) -> str | None:

@@ -74,7 +74,8 @@ def test_the_claims_of_a_section_are_a_table_of_its_own_for_other_tools(tmp_path
     expected = claims(section="degradation").reset_index()
     pd.testing.assert_frame_equal(pd.read_parquet(files["parquet"]), expected, check_dtype=False, check_exact=True)
     read = pd.read_csv(files["csv"])
-    read["unit"] = read["unit"].fillna("")
+    texts = ["unit", "elsewhere"]  # which may be empty
+    read[texts] = read[texts].astype(object).fillna("")
     pd.testing.assert_frame_equal(read, expected, check_dtype=False, rtol=1e-13, atol=0)
 
 
@@ -109,7 +110,7 @@ def test_an_entry_fits_its_terminal_and_says_what_is_known(
     said = " ".join(done.stdout.split())
     told = {
         "en": ["digits, 140 steps: registered 300–309 ✓; fresh seeds 100–104 ?; exploratory 0–4", "pooled, 15 seeds"],
-        "ko": ["digits, 140 스텝: 사전 등록 300–309 ✓; 새 시드 100–104 ?; 탐색 0–4", "시드 15개, 묶음 2개"],
+        "ko": ["숫자, 140 스텝: 사전 등록 300–309 ✓; 새 시드 100–104 ?; 탐색 0–4", "시드 15개, 묶음 2개"],
     }
     for text in (*told[lang], "svhn, 140", "+2.5", phrases()["standings"]["changed"][lang]):
         assert text in said

@@ -128,6 +128,28 @@ def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:
     assert found.scales[0].origin.steps == (140, 140)
 
 
+def test_the_scale_with_the_best_seeds_comes_first_and_else_the_one_that_is_given_first() -> None:
+    many, few = (REPEATED, a_record(range(300, 310), date="1")), a_record(range(400, 403), data="svhn", date="2")
+    assert [scale.origin.data for scale in known(*many, few).scales] == ["digits", "svhn"]
+    assert [scale.origin.data for scale in known(few, *many).scales] == ["svhn", "digits"]
+    assert [scale.origin.data for scale in known(REPEATED, few).scales] == ["svhn", "digits"]
+
+
+def test_a_claim_that_was_left_out_has_no_verdict_there_and_keeps_its_share_of_the_error_rate() -> None:
+    kept, left_out = a_record(range(3), data="svhn", date="1").claims
+    left_out = left_out.model_copy(
+        update={"verdict": "untested", "reason": Reason(code="nothing-measured"), "treatment": {}, "control": {}}
+    )
+    record = a_record(range(3), data="svhn", date="1").model_copy(update={"claims": [kept, left_out]})
+    first, second = evidence(CLAIMS, seed_sets([REGISTERED, record]))
+    assert [scale.origin.data for scale in first.scales] == ["digits", "svhn"]
+    assert [scale.origin.data for scale in second.scales] == ["digits"]
+    assert first.scales[1].verdict is not None and kept.level == 0.975
+    assert (first.scales[1].verdict.level, first.scales[1].verdict.share) == (kept.level, 0.025)
+    alone = record.model_copy(update={"claims": [left_out]})
+    assert evidence(CLAIMS, seed_sets([alone]))[1].headline is None
+
+
 def test_scales_that_disagree_are_told() -> None:
     here, elsewhere = a_record(range(300, 310), date="1"), {"data": "folder:/data/photos", "date": "2"}
     alike, otherwise, unclear = (a_record(range(10), effect=effect, **elsewhere) for effect in (3.0, -3.0, 1.0))

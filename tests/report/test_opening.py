@@ -22,7 +22,7 @@ from reslab.report.records import read_directory
 from reslab.report.units import table_in_percent
 
 ROOT = Path(__file__).parents[2]
-RECORDS = sorted([*ROOT.glob("results/studies/*/study.json"), *ROOT.glob("results/registered/*/study.json")])
+RECORDS = sorted([*ROOT.glob("results/studies/*/study.json"), *(ROOT / "results" / "registered").rglob("study.json")])
 
 
 # --- The story --------------------------------------------------------------------------------------------------------

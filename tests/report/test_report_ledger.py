@@ -65,7 +65,10 @@ def test_a_row_has_every_set_of_seeds_and_the_papers_effect(tmp_path: Path) -> N
     ]
     assert "n = 15, " in clear and "digits, 140 steps" in clear and "svhn, 140 steps" in clear
     assert "300–309 (사전 등록 · registered): " in clear and "100–104 (새 시드 · fresh seeds): " in clear
-    assert page.count('class="view study"') == 4 and page.count('<span class="badge">') == 2 * 2 + 2 * 4
+    assert page.count('class="view study"') == 4 and page.count('<span class="badge">') == 2 + 2 * 4
+    assert len(re.findall(r'<th scope="col" class="number"><span[^>]*>svhn</span>', page)) == 1  # a column of its own
+    assert re.findall(r'<h2>.*class="small"><span class="ko"[^>]*>(\w+)</span>', page) == ["숫자"] * 3 + ["svhn"]
+    assert re.match(r'<span class="verdict .*svhn, 140 steps</span>, n = 5', clear.rpartition('<td class="number">')[2])
     assert "not pre-registered" in page and "2 independent tests" in page
 
 
