@@ -29,6 +29,17 @@ def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 @contextmanager
+def draws_apart() -> Iterator[None]:
+    """On exit, restore torch's random generators: the CPU's, and those of GPUs if any is in use.
+
+    `torch.random.fork_rng` alone would start every GPU for this, and warn where there are several.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        yield
+
+
+@contextmanager
 def preserve(network: nn.Module) -> Iterator[None]:
     """On exit, restore the network's attributes, gradients and `requires_grad`, and the random generators, also after
     an error.
@@ -44,7 +55,7 @@ def preserve(network: nn.Module) -> Iterator[None]:
     python = random.getstate()
     try:
         _copy_tensors(network)
-        with torch.random.fork_rng():
+        with draws_apart():
             yield
     finally:
         random.setstate(python)

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm
 from reslab.errors import UnseenError
 from reslab.networks import anatomy, zoo
 from reslab.networks.counting import count_macs
-from reslab.state import copied, in_mode, preserve
+from reslab.state import copied, draws_apart, in_mode, preserve
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import evaluate
 
@@ -33,6 +33,17 @@ class Keeps(nn.Module):
         self.by_name["out"].append(self.newest)
         self.count += 1
         return self.newest
+
+
+def test_draws_apart_change_none_that_follow_and_no_gpu_is_started_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)  # of which torch itself would warn
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    with draws_apart():
+        torch.rand(5)
+    assert torch.equal(torch.rand(2), expected)
+    assert not torch.cuda.is_initialized()
 
 
 def test_what_a_forward_keeps_is_as_before() -> None:

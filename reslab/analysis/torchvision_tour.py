@@ -15,6 +15,7 @@ from torchvision.models import resnet, resnet18, resnet50
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import analysis
+from reslab.state import draws_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,7 @@ def torchvision_tour() -> Tour:
         >>> [stop.place for stop in tour.stops][:2]
         ['BasicBlock.forward', 'Bottleneck.__init__']
     """
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(0)
         basic, deep, zero = resnet18(), resnet50(), resnet18(zero_init_residual=True)
     convolutions = [module for module in deep.modules() if isinstance(module, nn.Conv2d)]

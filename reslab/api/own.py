@@ -20,6 +20,7 @@ from reslab.errors import MissingError, WrongValueError
 from reslab.executors.trial import run_with
 from reslab.files import Json
 from reslab.shapes import Outcome, Share
+from reslab.state import draws_apart
 from reslab.training.loop import PartName, TrialConfig
 from reslab.training.objective import Batch, Classes, Objective, OwnLoss
 from reslab.training.recipes import Recipe
@@ -90,7 +91,7 @@ class Items(NamedTuple):
     def digest(self) -> str:
         """Return a digest of the number of items, and of the first, the middle and the last."""
         count = len(self.items)
-        with torch.random.fork_rng():
+        with draws_apart():
             torch.manual_seed(0)  # for augmented items
             some = [value for number in {0, count // 2, count - 1} for value in self.batch([number])]
         return _digest(str(count).encode(), *(_bytes(value) for value in some))

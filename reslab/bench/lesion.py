@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from reslab.analysis.alike import alike
 from reslab.analysis.direction import direction
@@ -75,6 +75,15 @@ def bench(
     torch.manual_seed(0)
     x = torch.randn(images, 3, 32, 32).to(device)
     network = zoo.build(model).train().to(device)
+    warmup = warmup if device == "cpu" else max(warmup, 1)  # in which a GPU's kernels are loaded
+    about: dict[str, Any] = {"machine": machine(device), "model": model, "images": images, "rounds": rounds}
+    return about | _measured(network, x, device, batch, rounds, warmup, progress)
+
+
+@whole_float32()  # what is compared with the analyses, too
+def _measured(
+    network: nn.Module, x: Tensor, device: Device, batch: int, rounds: int, warmup: int, progress: Progress
+) -> dict[str, Any]:
     with torch.no_grad():
         for _ in range(10):
             network(x)
@@ -87,9 +96,8 @@ def bench(
     }
     if native_precision(device).value == "bf16":
         sweeps["bf16"] = lambda: found.update(bf16=remove_each(gated, x, labels, precision="bf16").without.tolist())
-    warmup = warmup if device == "cpu" else max(warmup, 1)  # in which a GPU's kernels are loaded
     timings = side_by_side(sweeps, rounds=rounds, warmup=warmup, progress=progress, what="removing blocks")
-    result: dict[str, Any] = {"machine": machine(device), "model": model, "images": images, "rounds": rounds}
+    result: dict[str, Any] = {}
     for precision in found.keys() - {"plain"}:
         points = max(abs(a - b) for a, b in zip(found["plain"], found[precision], strict=True)) * 100
         result[f"removal of each block, {precision}"] = {

@@ -63,7 +63,8 @@ def study(
     replace
         Replace a record and report in the same directory that have other settings; trials are kept and reused.
     workers
-        Trials to run in parallel on this machine (default: as many as cores and memory allow); never changes a result.
+        Trials to run in parallel on this machine (default: as many as cores and memory allow, one on a GPU); never
+        changes a result.
     executor
         Where trials run: local, or ray or slurm, a cluster whose nodes share the storage that --out is on.
     address

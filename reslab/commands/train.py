@@ -230,13 +230,13 @@ def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:
     Raises:
         UserError: if they do not fit.
     """
-    import torch
 
     from reslab.executors.trial import fresh_network
+    from reslab.state import draws_apart
     from reslab.weights.fitting import classifier
 
     assert config.start is not None
-    with torch.random.fork_rng():
+    with draws_apart():
         network = fresh_network(config, data)
     new = classifier(network)
     tensors = list(network.state_dict())

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reslab.data import load_data
 from reslab.errors import UnusableError, UserError
 from reslab.executors.trial import data_for, fresh_network
+from reslab.state import draws_apart
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
@@ -80,7 +81,7 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> t
     numbers cannot be built.)
     """
     config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)
-    with torch.random.fork_rng(), torch.no_grad():
+    with draws_apart(), torch.no_grad():
         given = load_data(data)
         network = fresh_network(config, given).train()
         images, _ = data_for(config, network, given).training_batch(torch.arange(2), None)

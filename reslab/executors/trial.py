@@ -18,6 +18,7 @@ from reslab.files import Json, sha256
 from reslab.networks import zoo
 from reslab.progress import Progress, clock, short
 from reslab.runs import Run
+from reslab.state import draws_apart
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Data, Trainer, TrialConfig
 from reslab.training.objective import Classes, Objective
@@ -111,13 +112,11 @@ def run_with(config: TrialConfig, root: Path, make: Callable[[TrialConfig], Made
 
 def _work(fabric: "Fabric", config: TrialConfig, run: Run, make: Callable[[TrialConfig], Made]) -> None:
     """Do a process's part of a trial; process 0 holds the lock and writes."""
-    if config.device == "cuda":
-        torch.backends.cudnn.deterministic = True  # otherwise the order in which gradients are summed may vary
     with FileLock(run.path / ".lock") if fabric.is_global_zero else nullcontext():
         if not fabric.broadcast(run.finished):
             if fabric.is_global_zero:
                 run.tidy()
-            with torch.random.fork_rng(), threads(config.threads):
+            with draws_apart(), threads(config.threads):
                 network, data, objective = make(config)
                 outcome = Trainer(fabric, network, data, config, run, objective).fit()
             if fabric.is_global_zero:

@@ -27,7 +27,7 @@ def default_workers(threads: int) -> int:
 
 def local(workers: int | None) -> Executor:
     """Return the executor on this machine. One worker is this process, more are spawned; None means as many as cores
-    and memory allow.
+    and memory allow, and one on a GPU, whose memory they would share.
     """
     return _serial if workers == 1 else partial(_parallel, workers=workers)
 
@@ -107,7 +107,9 @@ def _serve(connection: Connection) -> None:
 
 
 def _parallel(todo: Sequence[TrialConfig], root: Path, progress: Progress, workers: int | None) -> list[Outcome]:
-    if workers is None:
+    if workers is None and any(config.device != "cpu" for config in todo):
+        count = 1
+    elif workers is None:
         count = most_that_fit(todo, min(default_workers(max(config.threads for config in todo)), len(todo)))
     else:
         count = min(workers, len(todo))

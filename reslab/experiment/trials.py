@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import torch
 from torch import nn
 
 from reslab.data import Dataset, load_data
@@ -18,6 +17,7 @@ from reslab.ledger.comparison import failures, untrained
 from reslab.ledger.record import Failures, Reason
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
+from reslab.state import draws_apart
 from reslab.training.loop import TrialConfig
 
 Key = tuple[str | int | float, ...]
@@ -63,7 +63,7 @@ class Trial(NamedTuple):
         return data_for(self.config, self._fresh(data), data)
 
     def _fresh(self, data: Dataset) -> nn.Module:
-        with torch.random.fork_rng():
+        with draws_apart():
             return fresh_network(self.config, data)
 
 

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from reslab.errors import MismatchError
+from reslab.state import draws_apart
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Known:
         """
         self.running = True
         try:
-            with torch.random.fork_rng(), torch.no_grad():
+            with draws_apart(), torch.no_grad():
                 for each in self.graph.nodes:
                     if each not in self.values:
                         self.values[each] = self._run(each)
@@ -138,7 +139,7 @@ class Known:
         run = _Noting(self.root, self.graph)
         buffers = {name: buffer.clone() for name, buffer in run.named_buffers()}
         try:
-            with torch.random.fork_rng(), torch.no_grad():
+            with draws_apart(), torch.no_grad():
                 return torch.func.functional_call(run, buffers, (few,))
         except Exception:
             return {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.jacobian import along
 from reslab.networks import zoo
+from reslab.state import draws_apart
 
 BLOCKS: dict[str, tuple[str, str, str]] = {
     "v2, identity": ("cifar_preresnet", "A", "layer1.1"),
@@ -30,7 +31,7 @@ class Backward:
 
     def __init__(self, kind: str) -> None:
         family, self.option, name = BLOCKS[kind]
-        with torch.random.fork_rng():
+        with draws_apart():
             torch.manual_seed(0)
             self.block: Any = zoo.build(family, depth=14, shortcut=self.option).get_submodule(name).double().eval()
             for norm in (module for module in self.block.modules() if isinstance(module, nn.BatchNorm2d)):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reslab.experiment.text import StudyText
 from reslab.ledger.record import Chart, Series, Table
 from reslab.networks import zoo
+from reslab.state import draws_apart
 
 BLOCKS = {"plain": "cifar_plain", "residual": "cifar_resnet"}
 
@@ -34,7 +35,7 @@ class Course(NamedTuple):
 def course(block: str, function: str, rate: float, perturbation: float, level: float, most: int, seed: int) -> Course:
     """Return the course of the loss when a block learns a function, with a new random batch in each step of SGD."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(seed)
         learner: nn.Module = zoo.build(BLOCKS[block], depth=14).get_submodule("layer1.1").train()
     channels = 16

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness
 from reslab.errors import DamagedError
 from reslab.experiment.trials import Trial
-from reslab.state import preserve
+from reslab.state import draws_apart, preserve
 from reslab.training.devices import fabric_here
 from reslab.training.loop import Trainer
 
@@ -50,7 +50,7 @@ def descent(trial: Trial, rate: float) -> Look | None:
     """
     looks: list[Look] = []
     losses: deque[float] = deque(maxlen=WINDOW)
-    with torch.random.fork_rng():
+    with draws_apart():
         trainer = Trainer(fabric_here(trial.config), trial.fresh_network(), trial.data(), trial.config, trial.run)
         trainer.model.train()
         guess = log(trial.data().num_classes)

@@ -17,6 +17,7 @@ from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Trial
 from reslab.ledger.record import Chart, Series, Table, Value
 from reslab.networks import zoo
+from reslab.state import draws_apart
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain, BN": ("cifar_plain", {}),
@@ -49,7 +50,7 @@ class Training(NamedTuple):
 def build(kind: str, depth: int, seed: int, num_classes: int, in_channels: int) -> nn.Module:
     """Return a network of one of the four kinds, in training mode, initialised from the seed."""
     model, options = KINDS[kind]
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(seed)
         return zoo.build(model, depth=depth, num_classes=num_classes, in_channels=in_channels, **options)
 

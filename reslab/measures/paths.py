@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reslab.analysis.paths import path_spectrum
 from reslab.gates.view import View, view
 from reslab.networks import zoo
+from reslab.state import draws_apart
 
 
 def each_path(gated: View, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -35,7 +36,7 @@ def count_paths(family: str = "cifar_preresnet") -> dict[str, int | bool]:
 
     They have to add up to the gradient, and by length to the spectrum.
     """
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(0)
         network: nn.Module = zoo.build(family, depth=14, in_channels=1).double()
         x, y = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.arange(4)

@@ -14,6 +14,7 @@ from reslab.data import load_data
 from reslab.experiment.text import StudyText
 from reslab.ledger.record import Chart, Series
 from reslab.networks import zoo
+from reslab.state import draws_apart
 
 OUTPUTS = 16
 """Random directions at the end whose gradients are averaged."""
@@ -52,7 +53,7 @@ class Rectifiers(nn.Module):
 
 def correlation(kind: str, layers: int, width: int, seed: int) -> float:
     """Return the correlation of the gradients at two independent Gaussian inputs, over all pairs of `width` of them."""
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(seed)
         network, x = Rectifiers(width, width, layers, OUTPUTS, kind=kind).double(), torch.randn(width, width)
     x = x.double().requires_grad_()
@@ -69,7 +70,7 @@ def correlation(kind: str, layers: int, width: int, seed: int) -> float:
 
 def along_the_line(layers: int, kind: str, scale: float, width: int, points: int, seed: int) -> list[float]:
     """Return the autocorrelation over the lags, of the gradient of a network of one number from -2 to 2."""
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(seed)
         network = Rectifiers(1, width, layers, 1, kind=kind, scale=scale).double()
     ends = torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
@@ -79,7 +80,7 @@ def along_the_line(layers: int, kind: str, scale: float, width: int, points: int
 def between_images(family: str, depth: int, data: str, points: int, seed: int) -> list[float]:
     """Return the same of a CIFAR network, on the line between the first two training images of a data set."""
     fitted = load_data(data).fitted(32)
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(seed)
         network = zoo.build(
             family, depth=depth, num_classes=fitted.num_classes, in_channels=fitted.in_channels

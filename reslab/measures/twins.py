@@ -12,7 +12,7 @@ from reslab.analysis.twin import without_batchnorm
 from reslab.data import load_data
 from reslab.gates.view import view
 from reslab.networks import zoo
-from reslab.state import preserve
+from reslab.state import draws_apart, preserve
 from reslab.training.loop import generator
 
 FAMILIES = {"residual": "cifar_resnet", "plain": "cifar_plain", "branch": "cifar_preresnet"}
@@ -26,7 +26,7 @@ def twins(data: str, name: str, depth: int, seed: int) -> dict[str, float]:
     fitted = load_data(data).fitted(32)
     order = torch.randperm(len(fitted.labels), generator=generator(seed, "order", 0))
     images, labels = fitted.training_batch(order[:64], None)
-    with torch.random.fork_rng():
+    with draws_apart():
         torch.manual_seed(seed)
         network = zoo.build(FAMILIES[name], depth=depth, num_classes=fitted.num_classes, in_channels=fitted.in_channels)
     both = {"with": network, "without": without_batchnorm(network)}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from reslab.analysis.twin import without_batchnorm
 from reslab.gates.view import view
 from reslab.networks import zoo
+from reslab.sending import sent
 
 
 def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) -> nn.Module:
@@ -38,7 +39,7 @@ class RandomBlocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits: `[B, C, H, W] -> [B, classes]`."""
-        logits: Tensor = self.gated(x, self.draw(len(self.gated))) if self.training else self.network(x)
+        logits: Tensor = self.gated(x, sent(self.draw(len(self.gated)), x.device)) if self.training else self.network(x)
         return logits
 
 

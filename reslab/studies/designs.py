@@ -27,6 +27,7 @@ from reslab.measures.laws import (
     wa_range,
 )
 from reslab.networks import zoo
+from reslab.state import draws_apart
 from reslab.successors import efficientnet
 
 RESNEXT = "Xie et al. 2017 (arXiv:1611.05431)"
@@ -41,7 +42,7 @@ COUNTED = Counted()
 
 @COUNTED.claim(True, source=f"{RESNEXT}, section 3.3, Eq. 3 and Fig. 3")
 def _cardinality_is_a_sum_of_paths() -> bool:
-    with torch.random.fork_rng(), torch.no_grad():
+    with draws_apart(), torch.no_grad():
         torch.manual_seed(0)
         network = zoo.build("cifar_resnext", depth=20, cardinality=4, base_width=3).double().eval()
         for bn in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):

@@ -17,6 +17,7 @@ from reslab.experiment.text import StudyText, claims, exact, lower
 from reslab.experiment.trials import Exactly, Grid, Key, Trials, label
 from reslab.ledger.record import Chart
 from reslab.measures.residuals import adds_up, block_of, residuals, stds, zero_branch
+from reslab.state import draws_apart
 
 TEXT = StudyText(__name__)
 HE_2015 = "He et al. 2015 (arXiv:1512.03385)"
@@ -77,7 +78,7 @@ def measure(config: ResidualLearningConfig, trials: Trials) -> Measurement:
 def algebra() -> dict[str, Exactly]:
     """Return what the exact claims say, measured."""
     x = torch.randn(2, 16, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with torch.random.fork_rng(), torch.no_grad():
+    with draws_apart(), torch.no_grad():
         v2 = block_of("cifar_preresnet")
         residual = v2.weights(v2.relu1(v2.bn1(x)))
         difference = float(((v2(x) - x) - residual).abs().max() / residual.abs().max())

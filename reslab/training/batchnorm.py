@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import UnseenError
-from reslab.state import in_mode
+from reslab.state import draws_apart, in_mode
 from reslab.training.evaluation import Split
 
 
@@ -57,7 +57,7 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
     seen = [layer.num_batches_tracked.clone() if layer.num_batches_tracked is not None else None for layer in layers]
     device = next(network.parameters()).device
     try:
-        with in_mode(network, training=True), torch.no_grad(), torch.random.fork_rng():
+        with in_mode(network, training=True), torch.no_grad(), draws_apart():
             for images, _ in batches:
                 network(images.to(device))
     finally:

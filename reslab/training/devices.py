@@ -1,6 +1,7 @@
 """The machine's devices, precisions and processes. Only this module and the loop use Lightning Fabric."""
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import platform
@@ -169,9 +170,14 @@ def is_main_process() -> bool:
 
 def fabric_here(where: Placement) -> "Fabric":
     """Return the fabric of a trial in this process alone."""
+    return _fabric(where, devices=1)
+
+
+def _fabric(where: Placement, **places: Any) -> "Fabric":
     from lightning_fabric import Fabric
 
-    return Fabric(accelerator=where.device, devices=1, precision=_FABRICS[where.precision])
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not its advice whenever a trial starts
+    return Fabric(accelerator=where.device, precision=_FABRICS[where.precision], **places)
 
 
 def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
@@ -195,17 +201,10 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     if world == 1:
         fabric_here(where).launch(work, *args)
         return
-    from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     strategy = DDPStrategy(start_method="popen" if under_torchrun else "spawn", timeout=PATIENCE)
-    fabric = Fabric(
-        accelerator=where.device,
-        devices=here,
-        num_nodes=world // here,
-        strategy=strategy,
-        precision=_FABRICS[where.precision],
-    )
+    fabric = _fabric(where, devices=here, num_nodes=world // here, strategy=strategy)
     if under_torchrun:
         fabric.launch(work, *args)
         return

@@ -127,6 +127,8 @@ class Trainer:
         objective: Objective | None = None,
     ) -> None:
         self.fabric, self.config, self.recipe, self.run, self.network = fabric, config, config.recipe, run, network
+        if fabric.device.type == "cuda":
+            torch.backends.cudnn.deterministic = True  # otherwise the order in which gradients are summed may vary
         self.objective = objective or Classes(self.recipe.label_smoothing)
         self.data = data.to(fabric.device)
         self.images = data.training_images
@@ -137,7 +139,7 @@ class Trainer:
             )
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
-        optimizers = optimizers_of(network, self.recipe)
+        optimizers = optimizers_of(network, self.recipe, scaled=config.precision == "16")
         network.to(memory_format=torch.channels_last)
         wrapped: Any = torch.compile(network) if config.compile else network
         self.model, *self.optimizers = fabric.setup(wrapped, *optimizers)
@@ -156,12 +158,15 @@ class Trainer:
         self.model.train()
         for index in self.batches():
             self.iterate(index)
+            done = self.step % self.steps_per_epoch
+            ends = done == 0 or self.step == self.total_steps
+            if ends and self.fabric.device.type == "cuda":
+                torch.cuda.synchronize()  # the time is of what the GPU has done, not of what it was asked
             self.seconds = time.monotonic() - start
             self._tell()
             if self.step in self.config.snapshots and self.fabric.is_global_zero:
                 write_atomically(self.run.snapshot(self.step), self._weights())
-            done = self.step % self.steps_per_epoch
-            if (done == 0 or self.step == self.total_steps) and not self._record_epoch(done or self.steps_per_epoch):
+            if ends and not self._record_epoch(done or self.steps_per_epoch):
                 return self._outcome("diverged")
             if self._agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
                 self.save()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from reslab.errors import UnusableError, worded
 from reslab.training.muon import Muon
 from reslab.training.recipes import Recipe
 
@@ -13,9 +14,15 @@ AFTER = 0.999
 """AdamW's second beta, as its paper has it; the first is the recipe's momentum."""
 
 
-def optimizers_of(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers_of(network: nn.Module, recipe: Recipe, *, scaled: bool = False) -> list[torch.optim.Optimizer]:
     """Return the optimisers of a network's parameters: one, or Muon for the filters of convolutions and SGD for the
     rest.
+
+    If the loss is `scaled`, as in float16, steps with infinite gradients are left out. The fused optimisers cannot do
+    that: of a first step that is left out they keep a momentum that nothing has been written to.
+
+    Raises:
+        UserError: for Muon with a scaled loss, as two optimisers cannot share its scale.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if recipe.optimizer == "adamw":
@@ -25,25 +32,27 @@ def optimizers_of(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
                 lr=recipe.learning_rate,
                 betas=(recipe.momentum, AFTER),
                 weight_decay=recipe.weight_decay,
-                fused=True,
+                fused=not scaled,
             )
         ]
     if recipe.optimizer == "muon":
+        if scaled:
+            raise UnusableError(*worded("muon-in-float16"))
         filters = [parameter for parameter in parameters if parameter.dim() == 4]
         rest = [parameter for parameter in parameters if parameter.dim() != 4]
         muon = [Muon(filters, recipe.learning_rate, recipe.momentum)] if filters else []
         return [*muon, *([_sgd(rest, recipe)] if rest else [])]
-    return [_sgd(parameters, recipe)]
+    return [_sgd(parameters, recipe, fused=not scaled)]
 
 
-def _sgd(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         _decayed(parameters, recipe),
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
-        fused=True,
+        fused=fused,
     )
 
 

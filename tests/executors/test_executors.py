@@ -10,7 +10,8 @@ from helpers import refused, tiny_trial
 
 from reslab import studies
 from reslab.errors import UnusableError
-from reslab.executors import default_workers, local, memory, run_trials
+from reslab.executors import default_workers, local, memory, run_trials, workers
+from reslab.progress import silent
 from reslab.runs import Run
 
 
@@ -90,6 +91,14 @@ def test_without_a_number_there_are_as_many_workers_as_fit(monkeypatch: pytest.M
         assert memory.most_that_fit(configs, 4) == count
     # the rest is in the GPU's
     assert memory.bytes_needed(configs[0].model_copy(update={"device": "cuda"})) == memory.PROCESS
+
+
+def test_without_a_number_a_gpu_has_one_trial_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(workers, "_serial", lambda todo, *_: asked.append(len(todo)))
+    todo = [tiny_trial(seed).model_copy(update={"device": "cuda"}) for seed in range(4)]
+    local(None)(todo, tmp_path, silent)
+    assert asked == [4]
 
 
 def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:

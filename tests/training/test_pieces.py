@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import timeless, tiny_trial
+from helpers import refused, timeless, tiny_trial
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reslab.data import load_data
+from reslab.errors import UnusableError
 from reslab.executors import run_trial
 from reslab.runs import Run
 from reslab.training import loop
@@ -146,6 +147,29 @@ def test_norms_and_biases_do_not_decay_and_muon_takes_the_filters() -> None:
     muon, rest = optimizers_of(network, recipe(optimizer="muon"))
     assert isinstance(muon, Muon) and muon.param_groups[0]["params"] == [network[0].weight]
     assert sum(len(group["params"]) for group in rest.param_groups) == 5
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_first_step_that_the_scaler_of_float16_leaves_out_leaves_no_momentum(name: str) -> None:
+    network = linear()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    chosen = {"adamw": {"optimizer": "adamw"}}.get(name, {})
+    (optimizer,) = optimizers_of(network, recipe(weight_decay=0.0, **chosen), scaled=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for gradient in (float("inf"), 0.0):
+        for parameter in network.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        scaler.scale(torch.zeros(()))
+        scaler.step(optimizer)
+        scaler.update()
+    assert scaler.get_scale() == 1.0
+    assert all(map(torch.equal, before, network.parameters()))
+
+
+def test_two_optimisers_do_not_share_the_scale_of_float16() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    with refused(UnusableError, "--precision bf16"):
+        optimizers_of(network, recipe(optimizer="muon"), scaled=True)
 
 
 def test_the_average_is_the_recursion_and_its_statistics_are_averaged() -> None:
