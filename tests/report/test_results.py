@@ -222,7 +222,12 @@ def unsaid(runs: dict[str, dict[int, Json]], text: str) -> list[float]:
 
 QUOTED = {
     "train": ("training step, times faster", "whole epoch, times faster"),
-    "lesion": ("removal of each block, 32, times faster", "path spectrum, backward passes"),
+    "executors": ("executors, times faster",),
+    "lesion": (
+        "removal of each block, 32, times faster",
+        "removal of each block, bf16, times faster",
+        "path spectrum, backward passes",
+    ),
     "lowlevel": ("training step, ratio",),
 }
 
@@ -230,9 +235,18 @@ QUOTED = {
 @pytest.mark.parametrize("page", ["scaling.md", "scaling.ko.md"])
 def test_the_pages_quote_the_last_run_of_each_benchmark(page: str) -> None:
     text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
-    last = {now.bench: now for now in sorted(history.read(ROOT / "results" / "bench"), key=lambda now: now.date)}
-    quoted = {name: [figure(tuple(last[name].ratios()[what])) for what in QUOTED[name]] for name in QUOTED}
-    quoted["executors"] = [figure(last["executors"].figures["executors"]["times faster"])]
-    for name, figures in quoted.items():
+    records = sorted(history.read(ROOT / "results" / "bench"), key=lambda now: now.date)
+    last = {(now.bench, now.figures["machine"]["capability"]): now for now in records}
+    for name, figures in QUOTED.items():
         rows = [line for line in text.splitlines() if line.startswith(f"| `reslab bench {name}`")]
-        assert [row.rstrip(" |").rpartition(" | ")[2] for row in rows] == figures
+        found = [[cell.strip() for cell in row.split("|")[3:5]] for row in rows]
+        assert found == [
+            [quoted(last.get((name, machine)), what) for machine in ("AVX2", "AVX512")] for what in figures
+        ]
+
+
+def quoted(run: history.Measured | None, what: str) -> str:
+    """Return how a page quotes a figure of a benchmark's run."""
+    part, _, name = what.rpartition(", ")
+    found = run and (run.ratios().get(what) or run.figures.get(part, {}).get(name))
+    return "–" if found is None else figure(tuple(found) if isinstance(found, list | tuple) else found)
