@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
-from reslab.errors import DamagedError, ExistsError, MissingError, UnknownNameError, UnusableError
+from reslab.errors import DamagedError, ExistsError, MismatchError, MissingError, UnknownNameError, UnusableError
 from reslab.naming import without_path
 from reslab.progress import Progress, display, silent
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @app.command
-def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> None:
+def ship(run: Path, /, *, out: Path = Path("weights"), study: Path | None = None, json: Flag = False) -> None:
     """Make a small weights file and its card from a finished run, to be bundled with the lab: `reslab ship
     runs/train/RUN --out weights`.
 
@@ -37,11 +37,13 @@ def ship(run: Path, /, *, out: Path = Path("weights"), json: Flag = False) -> No
         The run directory, as `reslab train` prints it.
     out
         Where to write DATA/MODEL.safetensors and DATA/MODEL.md; refuses to overwrite.
+    study
+        The directory of a study that the run is a trial of: the card says so, with the study's seeds.
     json
         Print what the card states as JSON.
     """
     with display() as progress:
-        shipped = make(run, out, progress)
+        shipped = make(run, out, progress, study)
     if json:
         printing.print_json({"weights": str(shipped.weights), "card": str(shipped.card), **shipped.facts})
     else:
@@ -88,12 +90,12 @@ class Shipped(NamedTuple):
     facts: "Json"
 
 
-def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
+def make(run: Path, out: Path, progress: Progress = silent, study: Path | None = None) -> Shipped:
     """Write a finished run's network and its card below `out`; refuse to overwrite.
 
     Raises:
-        UserError: if the run is not finished, its network has no name, its data have no known origin, or its file or
-            card exists.
+        UserError: if the run is not finished or no trial of the study, its network has no name, its data have no known
+            origin, or its file or card exists.
     """
     from reslab.data import load_data
     from reslab.files import write_atomically
@@ -104,6 +106,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
     from reslab.weights.shipped import trained_on
 
     config, stated = _read(run)
+    told = {} if study is None else {"study": _of_study(run, study)}
     folder = trained_on(config.data)
     if folder not in ORIGINS:
         raise UnknownNameError(
@@ -140,6 +143,7 @@ def make(run: Path, out: Path, progress: Progress = silent) -> Shipped:
         "recipe": config.recipe.model_dump(mode="json"),
         "versions": stated["packages"],
         "command": command(config),
+        **told,
     }
     # the data's name may contain a path of this machine
     preprocessing = {**data.preprocessing, "data": folder}
@@ -178,6 +182,24 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
             f"known: {', '.join(RECIPES)}"
         )
     return config, stated
+
+
+def _of_study(run: Path, directory: Path) -> "Json":
+    """Return what a card says of the study that a run is a trial of: its name and seeds, and the date of its
+    registration, empty without one.
+
+    Raises:
+        UserError: if there is no such study, or the run is not among its trials.
+    """
+    from reslab.report.records import read_study
+
+    record = read_study(directory)
+    entry = next((entry for entry in record.trials if Path(entry.directory).name == run.resolve().name), None)
+    if entry is None:
+        raise MismatchError(f"{run} is no trial of the study in {directory}")
+    seeds = sorted(one.seed for one in record.trials if one.group == entry.group and one.seed is not None)
+    date = str((record.registration or {}).get("date", ""))[:10]
+    return {"name": record.study, "group": entry.group, "seeds": seeds, "registered": date}
 
 
 def _errors(network: "nn.Module", data: "Dataset", progress: Progress) -> "dict[PartName, float]":
@@ -234,6 +256,7 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     )
     test = f"{100 * errors['test']['shipped']:.2f} %"
     made_for = facts["made_for"]
+    study = f"\n- {_trial_of(facts['study'])}" if "study" in facts else ""
     sgd = ", ".join(f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay"))
     return f"""# {model}, trained on {folder}
 
@@ -261,19 +284,25 @@ The last column was measured after this rounding. Measure it again with `reslab 
 ## Training
 
 - Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; SGD with {sgd};
-  seed {facts["seed"]}. The test part was not used for any choice.
+  seed {facts["seed"]}. The test part was not used for any choice.{study}
 - Commands: `{facts["command"]}`, then `reslab ship` on its run directory.
 - Versions: {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.
 
 ## What it is not for
 
-It recognises only images like its data: no other handwriting, no photographs. It is small and was trained briefly, so its errors do not show
-what its architecture can reach. It exists so that analyses, such as removing a block, have a trained network to work on.
+It recognises only images like its data. It is small and was trained briefly, so its errors do not show what its architecture can reach. It exists so that analyses, such as removing a block, have a trained network to work on.
 
 The weights have the lab's own licence (MIT).
 
 ## 한국어
 
 {folder} 데이터로 학습한 {model}입니다. 테스트 오류율은 {test}입니다(시드 하나의 결과이며 평균이 아닙니다). 블록을 제거하거나 기울기를 경로 길이별로 나누는
-분석에 쓰도록 넣어 둔 신경망이며, 이 데이터와 다른 글씨나 사진을 인식하는 용도가 아닙니다.
+분석에 쓰도록 넣어 둔 신경망이며, 이 데이터와 다른 이미지를 인식하는 용도가 아닙니다.
 """
+
+
+def _trial_of(study: "Json") -> str:
+    """Return what study a network is of."""
+    seeds = ", ".join(map(str, study["seeds"]))
+    registered = f", registered on {study['registered']}, before any of them was trained" if study["registered"] else ""
+    return f"One of the networks `{study['group']}` of the study `{study['name']}`, with seeds {seeds}{registered}."

@@ -7,12 +7,14 @@ import pytest
 import torch
 from helpers import assert_refused, refused, reslab_here
 from helpers_images import image_folder
+from helpers_ledger import a_record
 from safetensors import safe_open
 
 import reslab
 from reslab.commands import ship as shipping
 from reslab.data import load_data
 from reslab.errors import MissingError, UnknownNameError, UserError
+from reslab.files import write_json
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
 from reslab.runs import Run
@@ -178,6 +180,19 @@ def test_a_run_becomes_a_file_with_the_errors_that_evaluate_finds_and_nothing_of
         assert str(tmp_path).encode() not in written.read_bytes() and "그림".encode() not in written.read_bytes()
     again = reslab_here("ship", run, "--out", out)
     assert_refused(again, path, "--out")
+
+
+def test_a_card_names_the_study_that_the_run_is_a_trial_of(tmp_path: Path) -> None:
+    run = pretended_run(tmp_path / "trials")
+    record = a_record(range(5, 8), date="2026-01-01T00:00:00+00:00")
+    entry = record.trials[0].model_copy(update={"directory": f"trials/{run.name}"})
+    write_json(tmp_path / "study.json", record.model_copy(update={"trials": [entry, *record.trials[1:]]}).to_json())
+    made = shipping.make(run, tmp_path / "out", study=tmp_path)
+    assert made.facts["study"] == {"name": "study", "group": "a", "seeds": [5, 6, 7], "registered": "2026-01-01"}
+    told = "One of the networks `a` of the study `study`, with seeds 5, 6, 7, registered on 2026-01-01, before any"
+    assert told in made.card.read_text(encoding="utf-8")
+    done = reslab_here("ship", pretended_run(tmp_path / "others", seed=9), "--out", tmp_path / "o", "--study", tmp_path)
+    assert_refused(done, "others", "no trial of the study")
 
 
 def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path) -> None:
