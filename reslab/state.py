@@ -34,9 +34,27 @@ def draws_apart() -> Iterator[None]:
 
     `torch.random.fork_rng` alone would start every GPU for this, and warn where there are several.
     """
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(gpus):
+    started = torch.cuda.is_initialized()
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if started else ()):
         yield
+    if not started and torch.cuda.is_available():
+        torch.cuda.manual_seed_all(torch.initial_seed())  # what was set before waits for the first use of a GPU
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Have a GPU multiply float32 as such: in cuDNN's TensorFloat-32 a network's outputs and a copy's, with BatchNorms
+    folded, differ by more than rounding.
+    """
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

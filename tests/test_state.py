@@ -36,14 +36,26 @@ class Keeps(nn.Module):
 
 
 def test_draws_apart_change_none_that_follow_and_no_gpu_is_started_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)  # of which torch itself would warn
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a GPU was started"))
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)
     with draws_apart():
         torch.rand(5)
     assert torch.equal(torch.rand(2), expected)
-    assert not torch.cuda.is_initialized()
+
+
+def test_the_seed_that_waits_for_a_gpu_is_the_one_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    seeds: list[int] = []
+    torch.manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    with draws_apart():
+        torch.manual_seed(0)
+    assert seeds[-1] == 5
 
 
 def test_what_a_forward_keeps_is_as_before() -> None:

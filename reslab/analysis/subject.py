@@ -18,7 +18,7 @@ from reslab.errors import MismatchError, UnseenError, WrongValueError, told
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.inputs import Inputs, Output, Whole, keys_of, outputs_by_name, tensors_of
 from reslab.gates.view import View, unwrapped, view
-from reslab.state import preserve
+from reslab.state import preserve, whole_float32
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -77,22 +77,6 @@ def analysis(
         return careful(function)
 
     return make
-
-
-@contextmanager
-def whole_float32() -> Iterator[None]:
-    """Have a GPU multiply float32 as such: in cuDNN's TensorFloat-32 a network's outputs and a copy's, with BatchNorms
-    folded, differ by more than rounding.
-    """
-    if not torch.cuda.is_initialized():
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def careful(function: Callable[P, R]) -> Careful[P, R]:

@@ -173,7 +173,7 @@ def study(
         preset: a set of settings, "default" or "smoke" (takes seconds, to check that everything works).
         out: the study's directory, by default `runs/NAME`, or `runs/NAME-PRESET`.
         replace: overwrite a record made with other settings in the same directory; trials are kept.
-        workers: parallel trials on this machine, by default as many as cores and memory allow.
+        workers: parallel trials on this machine, by default as many as cores and memory allow, and one on a GPU.
         progress: notified of the trials done; by default bars in a notebook or a terminal, and nothing elsewhere.
         settings: of the study: `data`, `seeds`, `first_seed`, `recipe`, `epochs`, …, and its own, such as `depths=(20,
             56)`.

@@ -19,12 +19,12 @@ from reslab.analysis.pruning import prune
 from reslab.analysis.removal import remove_each
 from reslab.analysis.shapley import shapley
 from reslab.analysis.split import split
-from reslab.analysis.subject import whole_float32
 from reslab.bench.memory import peak_of
 from reslab.bench.timing import machine, side_by_side
 from reslab.gates.view import View, view
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
+from reslab.state import whole_float32
 from reslab.training.devices import Device, check, native_precision
 
 QUICK = {"model": "resnet20", "images": 8, "batch": 4, "rounds": 1, "warmup": 0}

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
-from reslab.errors import DamagedError, ExistsError, MismatchError, MissingError, UnknownNameError, UnusableError
+from reslab.errors import (
+    DamagedError,
+    ExistsError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    UnusableError,
+    worded,
+)
 from reslab.naming import without_path
 from reslab.progress import Progress, display, silent
 
@@ -196,7 +204,7 @@ def _of_study(run: Path, directory: Path) -> "Json":
     record = read_study(directory)
     entry = next((entry for entry in record.trials if Path(entry.directory).name == run.resolve().name), None)
     if entry is None:
-        raise MismatchError(f"{run} is no trial of the study in {directory}")
+        raise MismatchError(*worded("no-trial-of-study", run=run, directory=directory))
     seeds = sorted(one.seed for one in record.trials if one.group == entry.group and one.seed is not None)
     date = str((record.registration or {}).get("date", ""))[:10]
     return {"name": record.study, "group": entry.group, "seeds": seeds, "registered": date}
@@ -256,7 +264,8 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     )
     test = f"{100 * errors['test']['shipped']:.2f} %"
     made_for = facts["made_for"]
-    study = f"\n- {_trial_of(facts['study'])}" if "study" in facts else ""
+    words = _trial_of(facts["study"]) if "study" in facts else None
+    study, korean = (f"\n- {words['en']}", f" {words['ko']}") if words else ("", "")
     sgd = ", ".join(f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay"))
     return f"""# {model}, trained on {folder}
 
@@ -297,12 +306,17 @@ The weights have the lab's own licence (MIT).
 ## 한국어
 
 {folder} 데이터로 학습한 {model}입니다. 테스트 오류율은 {test}입니다(시드 하나의 결과이며 평균이 아닙니다). 블록을 제거하거나 기울기를 경로 길이별로 나누는
-분석에 쓰도록 넣어 둔 신경망이며, 이 데이터와 다른 이미지를 인식하는 용도가 아닙니다.
+분석에 쓰도록 넣어 둔 신경망이며, 이 데이터와 다른 이미지를 인식하는 용도가 아닙니다.{korean}
 """
 
 
-def _trial_of(study: "Json") -> str:
-    """Return what study a network is of."""
-    seeds = ", ".join(map(str, study["seeds"]))
-    registered = f", registered on {study['registered']}, before any of them was trained" if study["registered"] else ""
-    return f"One of the networks `{study['group']}` of the study `{study['name']}`, with seeds {seeds}{registered}."
+def _trial_of(study: "Json") -> dict[str, str]:
+    """Return what study a network is of, in both languages."""
+    name, group, seeds = study["name"], study["group"], ", ".join(map(str, study["seeds"]))
+    date = study["registered"]
+    return {
+        "ko": f"연구 `{name}`의 `{group}` 신경망 가운데 하나이며, 시드는 {seeds}입니다"
+        + (f"({date}에 사전 등록)." if date else "."),
+        "en": f"One of the networks `{group}` of the study `{name}`, seeds {seeds}"
+        + (f"; registered on {date}." if date else "."),
+    }

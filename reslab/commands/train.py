@@ -230,7 +230,6 @@ def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:
     Raises:
         UserError: if they do not fit.
     """
-
     from reslab.executors.trial import fresh_network
     from reslab.state import draws_apart
     from reslab.weights.fitting import classifier

@@ -1,8 +1,9 @@
 """The evidence for each claim: sets of seeds by the scale at which they ran, and the headline verdict.
 
-The headline is the pooled evidence of all sets that were run after the claim was fixed: registered ones, and those of
-version 0.1 with other seeds than those on which claims were written. Without such sets it is the newest exploratory
-one. A set that ran before the claim was revised does not count for the current claim.
+The headline is the pooled evidence, at one scale, of all sets that were run after the claim was fixed: registered ones,
+and those of version 0.1 with other seeds than those on which claims were written. Without such sets it is the newest
+exploratory one. Of several scales, that with the best seeds leads, and of several such the one that is given first.
+A set that ran before the claim was revised does not count for the current claim.
 """
 
 import math
@@ -68,9 +69,8 @@ class Origin(Part):
 
     @property
     def settings(self) -> dict[str, Value | list[Value]]:
-        """Return its scale: the settings without seeds, machine, and the path of a folder of images."""
-        known = {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
-        return known | ({"data": self.data} if "data" in known else {})
+        """Return its scale: the settings without seeds and machine."""
+        return {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,11 @@ class Evidence:
         """Return the verdict on a data set, at the first of its scales; None if there is none."""
         return next((scale.verdict for scale in self.scales if scale.origin.data == without_path(data)), None)
 
+    def at(self, origin: Origin) -> Verdict | None:
+        """Return the verdict at the scale of a record; None if it says nothing of the claim."""
+        scales = (scale for scale in self.scales if any(one.origin == origin for one in scale.sets))
+        return next((scale.verdict for scale in scales), None)
+
     @property
     def standing(self) -> Standing | None:
         """Return the standing of a statistical claim's headline: the lowest among the pooled sets."""
@@ -254,7 +259,7 @@ def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]
     members = {id: _to_pool(claims[id], found) for id, found in sets.items()}
     rates = [one.origin.error_rate for found in members.values() for one in found]
     silent = [id for id, found in sets.items() if all(_silent(one.verdict) for one in found)]
-    shares = sum(claims[id].same_as is None for id in silent)
+    shares = sum(claims[id].same_as is None and any(map(_counts, sets[id])) for id in silent)
     verdicts = {id: [one.verdict for one in found] for id, found in members.items()}
     pooled = pool(verdicts, min(rates), besides=shares) if rates else {}
     return {
@@ -273,14 +278,19 @@ def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
     """Return the sets of a statistical claim that count, in order: they share no seeds, and each has values or an
     interval.
     """
-    fit = [one for one in sets if claim.kind == "statistical" and one.standing != "exploratory" and one.of(claim)]
+    fit = [one for one in sets if claim.kind == "statistical" and _counts(one) and one.of(claim)]
     found: list[SeedSet] = []
     seen: set[int] = set()
     for one in sorted(fit, key=lambda one: (-RANK[one.standing], -len(one.origin.seeds))):
-        if _says(one.verdict) and not seen & one.seeds:
+        if _says(one.verdict) and not _silent(one.verdict) and not seen & one.seeds:
             found.append(one)
             seen |= one.seeds
     return [one for one in sets if one in found]
+
+
+def _counts(one: SeedSet) -> bool:
+    """Return whether a set was run after the claim was fixed."""
+    return one.standing != "exploratory"
 
 
 def _says(verdict: Verdict) -> bool:

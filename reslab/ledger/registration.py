@@ -17,6 +17,7 @@ from reslab.ledger.comparison import TRAINED
 from reslab.ledger.estimate import SKEWED
 from reslab.ledger.record import Finite, Part, Reason, Record, Value, Verdict
 from reslab.ledger.verdict import MINIMUM_SEEDS
+from reslab.naming import without_path
 
 SEEDS = ("seeds", "first_seed")
 """The settings of a study that determine its seeds."""
@@ -104,9 +105,14 @@ def ran(record: Record) -> Ran:
 
 
 def seen(claims: Sequence[Claim | Verdict], data: Value | list[Value], known: Iterable[Ran]) -> set[int]:
-    """Return the seeds on which any of these claims was measured, on this data set."""
+    """Return the seeds on which any of these claims was measured, on this data set, wherever its folder is."""
     ours = {claim.id for claim in claims if claim.kind == "statistical"}
-    return {seed for one in known if one.data == data and ours & one.claims for seed in one.seeds}
+    alike = [one for one in known if _named(one.data) == _named(data)]
+    return {seed for one in alike if ours & one.claims for seed in one.seeds}
+
+
+def _named(data: Value | list[Value]) -> Value | list[Value]:
+    return without_path(data) if isinstance(data, str) else data
 
 
 def exploratory(record: Record, claim: Verdict, known: Iterable[Ran] = ()) -> Reason | None:

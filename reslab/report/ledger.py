@@ -6,7 +6,7 @@ from typing import Any
 from reslab.ledger import wording
 from reslab.ledger.axis import TICKS, bar, place
 from reslab.ledger.claim import SECTIONS, Claim, Text, Words
-from reslab.ledger.evidence import AtScale, Evidence, SeedSet
+from reslab.ledger.evidence import Evidence, SeedSet
 from reslab.ledger.record import Record, Verdict
 from reslab.ledger.shipped import Ledger
 from reslab.ledger.verdict import undecided
@@ -62,18 +62,13 @@ def _measured(known: Evidence) -> bool:
 
 
 def _elsewhere(known: Evidence) -> dict[str, list[tuple[Text, Verdict]]]:
-    """Return the verdicts at other scales than the headline's, by data set: of seeds that count, where there are any,
-    and else of others.
-    """
-    found: dict[str, list[AtScale]] = {}
-    for scale in known.scales[1:] if known.claim.kind == "statistical" else ():
-        if scale.verdict is not None and scale.sets:
-            found.setdefault(scale.origin.data, []).append(scale)
-    chosen = {data: [one for one in scales if one.pooled] or scales for data, scales in found.items()}
-    return {
-        data: [(wording.scale(one.origin), claim_in_percent(one.verdict)) for one in scales if one.verdict]
-        for data, scales in chosen.items()
-    }
+    """Return the verdicts of seeds that count at other scales than the headline's, by data set."""
+    found: dict[str, list[tuple[Text, Verdict]]] = {}
+    for scale in known.scales[1:]:
+        if scale.pooled and scale.verdict is not None:
+            there = wording.scale(scale.origin), claim_in_percent(scale.verdict)
+            found.setdefault(scale.origin.data, []).append(there)
+    return found
 
 
 def data_sets(shown: Sequence[Mapping[str, Any]]) -> list[tuple[str, Text]]:
@@ -132,11 +127,6 @@ def _numbers(verdict: Verdict) -> str:
     effect, *interval = effect_and_interval(shown.effect or 0.0, shown.interval)
     level = f"{100 * (shown.level or 0):.4g} %"
     return f"{effect} [{', '.join(interval)}] ({level}), n = {shown.n}".replace("-", "−")
-
-
-def said_of(verdict: Verdict, more: Sequence[Words] = ()) -> list[Words]:
-    """Return what is said of a verdict beside its numbers."""
-    return [words for words in (wording.way(verdict), wording.needed(verdict), wording.failed(verdict), *more) if words]
 
 
 def of_record(

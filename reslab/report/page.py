@@ -17,7 +17,7 @@ from reslab import __version__
 from reslab.files import Json, write_atomically
 from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
-from reslab.ledger.evidence import Evidence, SeedSet, current, evidence, risk, seed_sets
+from reslab.ledger.evidence import Evidence, SeedSet, current, evidence, origin_of, risk, seed_sets
 from reslab.ledger.registration import seeds_of
 from reslab.ledger.shipped import shipped
 from reslab.report import colours, explorer, ledger, opening, pictures
@@ -146,22 +146,22 @@ def section(
 ) -> dict[str, Any]:
     """Return a study's part of the page: record, notes, pictures, final errors, claims and footnotes."""
     record = study.record
-    data = str(record.config.get("data", ""))
+    origin = origin_of(record)
     first = next((trial.config for trial in study.trials if trial.config), {})
     details = [
         record.config,
         first.get("config", {}).get("recipe"),
         {**first.get("environment", {}), "code": first.get("code")} if first else None,
     ]
-    verdicts = {each.claim.id: found.verdict for each in known if (found := each.on(data))}
+    verdicts = {each.claim.id: found.verdict for each in known if (found := each.at(origin))}
     drawn = pictures.pictures(study)
     by_class = pictures.by_class(study)
-    twice = sum(other.record.study == record.study for other in studies) > 1
+    twice = sum(other.record.study == record.study for other in studies) > 1 and origin.data
     return {
         "anchor": addresses.take(record.study),
         "record": record,
         "seeds": wording.spans(sorted(seeds_of(record))) if twice else "",
-        "data": wording.data(data) if twice else "",
+        "data": wording.data(origin.data) if twice else "",
         "claims": ledger.of_record(record, known, sets, addresses),
         "notes": [note for note in study.notes if note != RESULTS_ONLY],
         "results_only": RESULTS_ONLY in study.notes,

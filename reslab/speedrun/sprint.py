@@ -52,7 +52,9 @@ class SprintOutcome(Outcome):
 
 
 class SprintConfig(Config):
-    """Everything that a sprint's result depends on, except the images and the machine."""
+    """Everything that a sprint's result depends on, except the images and the machine, on which convolutions are chosen
+    by their time.
+    """
 
     line = SprintLine
     outcome = SprintOutcome

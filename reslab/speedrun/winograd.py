@@ -51,7 +51,7 @@ class FastConvolutions(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._faster: dict[tuple[torch.Size, torch.Size], bool] = {}
+        self._faster: dict[tuple[torch.Size, torch.Size, bool], bool] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         if func is F.conv2d and not kwargs and suits(*args) and self._pays(*args[:2]):
@@ -59,22 +59,24 @@ class FastConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _pays(self, x: Tensor, weight: Tensor) -> bool:
-        layer = x.shape, weight.shape
+        layer = x.shape, weight.shape, x.requires_grad
         if layer not in self._faster:
-            some = x[:TRIED_ON]
+            some = x[:TRIED_ON].detach().requires_grad_(x.requires_grad)
             self._faster[layer] = seconds(winograd, some, weight) < seconds(direct, some, weight)
         return self._faster[layer]
 
 
 def seconds(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> float:
-    """Return the time that a convolution and its gradients take, the shorter of two."""
-    x, weight = (tensor.detach().requires_grad_() for tensor in (x, weight))
+    """Return the time that a convolution takes with the gradients of its weights, and of `x` if that needs one: the
+    shorter of two.
+    """
+    weight = weight.detach().requires_grad_()
     found = []
     for _ in range(2):
         start = time.perf_counter()
         with torch.enable_grad():
             y = convolution(x, weight)
-        torch.autograd.grad(y, (x, weight), y.detach())
+        torch.autograd.grad(y, (weight, *((x,) if x.requires_grad else ())), y.detach())
         found.append(time.perf_counter() - start)
     return min(found)
 

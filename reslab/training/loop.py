@@ -20,6 +20,7 @@ from reslab.errors import MismatchError
 from reslab.files import Json, write_atomically
 from reslab.runs import Run
 from reslab.shapes import Line, Number, Outcome, Share
+from reslab.state import whole_float32
 from reslab.training import checkpoints
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.ema import Average
@@ -160,8 +161,8 @@ class Trainer:
             self.iterate(index)
             done = self.step % self.steps_per_epoch
             ends = done == 0 or self.step == self.total_steps
-            if ends and self.fabric.device.type == "cuda":
-                torch.cuda.synchronize()  # the time is of what the GPU has done, not of what it was asked
+            if ends and self.fabric.device.type != "cpu":
+                torch.accelerator.synchronize()  # the time is of what the GPU has done, not of what it was asked
             self.seconds = time.monotonic() - start
             self._tell()
             if self.step in self.config.snapshots and self.fabric.is_global_zero:
@@ -296,8 +297,9 @@ class Trainer:
         return finite
 
     def _evaluate(self, part: PartName, network: nn.Module | None = None) -> Figures:
-        """Evaluate in float32, whatever the precision of training, as everything else that is measured."""
-        return self.objective.evaluate(network or self.network, self.data.batches(part))
+        """Evaluate in float32, whatever the precision of training."""
+        with whole_float32():
+            return self.objective.evaluate(network or self.network, self.data.batches(part))
 
     def _weights(self, network: nn.Module | None = None) -> bytes:
         return to_bytes(network or self.network, self.config.model, self.config.options, self.data.preprocessing)
@@ -309,8 +311,9 @@ class Trainer:
         average: Json = {}
         write_atomically(self.run.weights, self._weights())
         train = self._evaluate("train")
-        heldout, heldout_answers = self.objective.evaluate_each(self.network, self.data.batches("heldout"))
-        test, test_answers = self.objective.evaluate_each(self.network, self.data.batches("test"))
+        with whole_float32():
+            heldout, heldout_answers = self.objective.evaluate_each(self.network, self.data.batches("heldout"))
+            test, test_answers = self.objective.evaluate_each(self.network, self.data.batches("test"))
         if heldout_answers is not None and test_answers is not None:
             self.run.write_wrong({"heldout": heldout_answers.wrong.numpy(), "test": test_answers.wrong.numpy()})
             self.run.write_confusion({"heldout": heldout_answers.confusion(), "test": test_answers.confusion()})

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import helpers_chapter
 import pandas as pd
 import pytest
 from helpers import reslab_here
@@ -23,6 +24,8 @@ from reslab.ledger.evidence import evidence, seed_sets
 from reslab.ledger.record import Record
 from reslab.ledger.shipped import shipped
 from reslab.ledger.wording import phrases, spans
+from reslab.report.records import read_study
+from reslab.report.units import effect_and_interval
 
 
 def written(directory: Path, *records: Record) -> list[Path]:
@@ -91,6 +94,23 @@ def test_json_says_what_a_verdict_rests_on(directories: list[Path]) -> None:
     assert (there["data"], there["standing"], there["pooled"]) == ("svhn", "exploratory", None)
     assert clear["over_data"]["values"] == {"n": 1, "least": 3}
     assert [one["of_the_claim"] for one in near["scales"][0]["sets"]] == [True, False, True] and near["n"] == 10
+
+
+def test_verdicts_at_other_scales_are_told_with_their_effects(tmp_path: Path) -> None:
+    places = written(tmp_path, a_record(range(300, 310), date="1"), a_record(range(10), data="folder:/x/y", date="2"))
+    there = a_record(range(10), data="folder:/x/y").claims[0]
+    assert there.interval is not None
+    effect, low, high = effect_and_interval(there.effect or 0.0, there.interval)
+    said = " ".join(reslab_here("claims", *places).stdout.split())
+    assert f"y, 140 steps: {effect} [{low}, {high}]; registered 0–9 ✓" in said
+    found = claims(*places)
+    assert found.loc["study.clear", "elsewhere"] == "y, 140 steps: supported"
+    known = evidence(CLAIMS, [one for place in places for one in seed_sets([read_study(place)])])
+    minus = [text.replace("-", "−") for text in (effect, low, high)]
+    assert helpers_chapter._alone(known[0], "en")[0] == (
+        f"digits, 140 steps: supported; y, 140 steps: supported {minus[0]} [{minus[1]}, {minus[2]}]"
+    )
+    assert helpers_chapter._together([known[0]], "ko").endswith("; y: **지지됨**")
 
 
 def test_where_scales_disagree_is_told_first(tmp_path: Path) -> None:

@@ -189,8 +189,14 @@ def test_a_card_names_the_study_that_the_run_is_a_trial_of(tmp_path: Path) -> No
     write_json(tmp_path / "study.json", record.model_copy(update={"trials": [entry, *record.trials[1:]]}).to_json())
     made = shipping.make(run, tmp_path / "out", study=tmp_path)
     assert made.facts["study"] == {"name": "study", "group": "a", "seeds": [5, 6, 7], "registered": "2026-01-01"}
-    told = "One of the networks `a` of the study `study`, with seeds 5, 6, 7, registered on 2026-01-01, before any"
-    assert told in made.card.read_text(encoding="utf-8")
+    told = "One of the networks `a` of the study `study`, seeds 5, 6, 7; registered on 2026-01-01."
+    card = made.card.read_text(encoding="utf-8")
+    assert (
+        told in card
+        and "연구 `study`의 `a` 신경망 가운데 하나이며, 시드는 5, 6, 7입니다(2026-01-01에 사전 등록)." in card
+    )
+    facts = {**made.facts, "study": {**made.facts["study"], "registered": ""}}
+    assert "seeds 5, 6, 7.\n" in shipping.card("resnet20", "digits", facts, 1)
     done = reslab_here("ship", pretended_run(tmp_path / "others", seed=9), "--out", tmp_path / "o", "--study", tmp_path)
     assert_refused(done, "others", "no trial of the study")
 

@@ -148,6 +148,20 @@ def test_a_claim_that_was_left_out_has_no_verdict_there_and_keeps_its_share_of_t
     assert (first.scales[1].verdict.level, first.scales[1].verdict.share) == (kept.level, 0.025)
     alone = record.model_copy(update={"claims": [left_out]})
     assert evidence(CLAIMS, seed_sets([alone]))[1].headline is None
+    unregistered = record.model_copy(update={"registered": None, "registration": None})
+    only = a_record(range(10, 13), (CLEAR,), data="svhn", date="2")
+    (first, _) = evidence(CLAIMS, seed_sets([only, unregistered]))
+    assert first.scales[0].verdict is not None and first.scales[0].verdict.level == only.claims[0].level == 0.95
+
+
+def test_seeds_for_which_a_claim_was_left_out_are_not_among_those_of_its_verdict() -> None:
+    record = a_record(range(400, 403), date="2")
+    left_out = record.claims[0].model_copy(
+        update={"verdict": "untested", "reason": Reason(code="nothing-measured"), "treatment": {}, "control": {}}
+    )
+    (scale,) = known(REPEATED, record.model_copy(update={"claims": [left_out, record.claims[1]]})).scales
+    assert (scale.seeds, scale.standing) == (list(range(100, 105)), "repeated")
+    assert [one.standing for one in scale.pooled] == ["repeated"]
 
 
 def test_scales_that_disagree_are_told() -> None:
@@ -167,6 +181,13 @@ def test_a_scale_is_named_after_its_data_and_a_folder_has_no_path() -> None:
     ):
         (scale,) = known(a_record(range(3), data=data)).scales
         assert wording.scale(scale.origin)["en"] == f"{name}, 140 steps"
+
+
+def test_seeds_are_seen_wherever_the_folder_of_the_images_is() -> None:
+    here, there = (a_record(range(3), data=f"folder:/{place}/x", date=place) for place in ("a", "b"))
+    assert [known(one).standing for one in (here, there)] == ["registered"] * 2
+    assert known(here, there).standing == "registered"  # the first; the second has seen its seeds
+    assert [one.standing for scale in known(here, there).scales for one in scale.sets] == ["registered", "exploratory"]
 
 
 def test_three_data_sets_say_something_of_the_next() -> None:

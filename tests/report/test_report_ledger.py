@@ -51,6 +51,7 @@ def test_a_row_has_every_set_of_seeds_and_the_papers_effect(tmp_path: Path) -> N
         a_record(range(100, 105), (CLEAR, replace(NEAR, margin=0.4)), earlier=True),
         a_record(range(300, 310), date="2026-01-01"),
         a_record(range(5), data="svhn"),
+        a_record(range(10, 13), data="cifar10", date="2026-01-02"),
     ]
     page = page_of(tmp_path, *records)
     clear, near = rows(page)
@@ -63,12 +64,15 @@ def test_a_row_has_every_set_of_seeds_and_the_papers_effect(tmp_path: Path) -> N
         *(f"set {standing}" for standing in ("exploratory", "registered")),  # the other was of another margin
         "headline refuted",
     ]
-    assert "n = 15, " in clear and "digits, 140 steps" in clear and "svhn, 140 steps" in clear
+    assert "n = 15, " in clear and "digits, 140 steps" in clear
+    assert "svhn, 140 steps" not in clear  # exploratory
     assert "300–309 (사전 등록 · registered): " in clear and "100–104 (새 시드 · fresh seeds): " in clear
-    assert page.count('class="view study"') == 4 and page.count('<span class="badge">') == 2 + 2 * 4
-    assert len(re.findall(r'<th scope="col" class="number"><span[^>]*>svhn</span>', page)) == 1  # a column of its own
-    assert re.findall(r'<h2>.*class="small"><span class="ko"[^>]*>(\w+)</span>', page) == ["숫자"] * 3 + ["svhn"]
-    assert re.match(r'<span class="verdict .*svhn, 140 steps</span>, n = 5', clear.rpartition('<td class="number">')[2])
+    assert page.count('class="view study"') == 5 and page.count('<span class="badge">') == 2 + 2 * 5
+    assert len(re.findall(r'<th scope="col" class="number"><span[^>]*>CIFAR-10</span>', page)) == 1
+    data = re.findall(r'<h2>.*class="small"><span class="ko"[^>]*>([^<]+)</span>', page)
+    assert data == ["손글씨 숫자"] * 3 + ["svhn", "CIFAR-10"]
+    last = clear.rpartition('<td class="number">')[2]
+    assert re.match(r'<span class="verdict .*CIFAR-10, 140 steps</span>, n = 3', last)
     assert "not pre-registered" in page and "2 independent tests" in page
 
 

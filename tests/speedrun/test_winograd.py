@@ -118,8 +118,18 @@ def test_the_slower_way_is_not_taken_after_one_trial_for_each_size(slow: str, mo
     assert len(used) == (4 if slow == "direct" else 0)
 
 
-def test_a_trial_takes_gradients_and_leaves_none() -> None:
-    x, weight = torch.randn(2, 3, 5, 5), nn.Parameter(torch.randn(4, 3, 3, 3))
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_trial_is_of_the_gradients_that_are_needed_and_leaves_none(needed: bool) -> None:
+    x, weight = torch.randn(2, 3, 5, 5).requires_grad_(needed), nn.Parameter(torch.randn(4, 3, 3, 3))
+    pulled: list[str] = []
+
+    def noting(x: Tensor, weight: Tensor) -> Tensor:
+        if x.requires_grad:
+            x.register_hook(lambda _: pulled.append("x"))
+        weight.register_hook(lambda _: pulled.append("weight"))
+        return winograd(x, weight)
+
     with torch.no_grad():
-        assert module.seconds(winograd, x, weight) > 0
-    assert weight.grad is None and not x.requires_grad
+        module.seconds(noting, x, weight)
+    assert pulled.count("x") == (3 if needed else 0) and pulled.count("weight") == 3  # hooks of both rounds
+    assert x.grad is None and weight.grad is None

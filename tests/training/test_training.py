@@ -43,9 +43,9 @@ def test_errors_are_measured_in_float32_whatever_the_precision_of_training(tmp_p
     config = tiny_trial().model_copy(update={"precision": "bf16"})  # emulated where the processor has no bf16
     result, data = run_trial(config, tmp_path), load_data("digits")
     network = build_network(config, data, weights=Run(tmp_path, config).weights)
-    assert result["train_loss"] == pytest.approx(evaluate(network, data.batches("train"))["loss"], rel=1e-6)
+    assert result["train_loss"] == pytest.approx(evaluate(network, data.batches("train"))["loss"], rel=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
-        assert result["train_loss"] != pytest.approx(evaluate(network, data.batches("train"))["loss"], rel=1e-6)
+        assert result["train_loss"] != pytest.approx(evaluate(network, data.batches("train"))["loss"], rel=1e-5)
 
 
 def test_the_optimiser_takes_the_schedules_rate(tmp_path: Path) -> None:
