@@ -152,7 +152,7 @@ def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_
     page = without_scripts(
         write_report([a_study(tmp_path / "study", claims=claims)], tmp_path / "page.html").read_text(encoding="utf-8")
     )
-    ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
+    ledger = page[page.index('<table class="ledger') : page.index("</table>", page.index('<table class="ledger'))]
     assert re.findall(r'<span class="verdict (\w+)">', ledger) == [
         "supported",
         "exact",

@@ -79,7 +79,7 @@ def test_a_row_has_every_set_of_seeds_and_the_papers_effect(tmp_path: Path) -> N
 def test_where_scales_disagree_is_told_before_the_rows(tmp_path: Path) -> None:
     here, there = a_record(range(300, 310), date="1"), a_record(range(10), data="folder:/x/y", date="2", effect=-3.0)
     page = page_of(tmp_path, here, there)
-    told = page[page.index("Supported at one scale") : page.index('<table class="ledger">')]
+    told = page[page.index("Supported at one scale") : page.index('<table class="ledger')]
     assert (
         told.index("digits, 140 steps") < told.index(">supported") < told.index("y, 140 steps") < told.index(">refuted")
     )
