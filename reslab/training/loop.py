@@ -28,6 +28,7 @@ from reslab.training.mixing import mixed
 from reslab.training.objective import Classes, Figures, Objective, placed
 from reslab.training.optimizers import optimizers_of
 from reslab.training.recipes import Recipe
+from reslab.training.speed import hardware
 from reslab.training.start import Started
 from reslab.weights.files import to_bytes
 
@@ -340,6 +341,7 @@ class Trainer:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.step * self.batch_size / self.seconds, 1),
             "device": str(self.fabric.device),
+            **hardware(self.config.device),
             "precision": {"used": self.config.precision, "auto": auto.value, "why": auto.why},
         }
 

@@ -48,11 +48,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def hardware(device: str) -> dict[str, str]:
+    """Return the name of the processor that computes, a GPU if it is one, and the CPU's instructions."""
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    return {"processor": name, "capability": torch.backends.cpu.get_cpu_capability()}
+
+
 def _here(device: str) -> dict[str, str]:
     """Return what a measurement is of."""
-    name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {"device": device, "processor": name, "capability": capability, "torch": torch.__version__}
+    return {"device": device, **hardware(device), "torch": torch.__version__}
 
 
 def keep(device: str, precision: dict[str, float], freed_memory: dict[str, float]) -> Path:

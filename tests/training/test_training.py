@@ -24,6 +24,7 @@ def test_a_short_run_learns_and_leaves_a_full_record(tmp_path: Path) -> None:
     result = run_trial(config, tmp_path)
     assert result["status"] == "finished" and result["steps"] == 6 * (1307 // 256)
     assert result["train_error"] < 0.3
+    assert result["processor"] and result["capability"] == torch.backends.cpu.get_cpu_capability()
     run = Run(tmp_path, config)
     lines = list(run.metrics())
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
