@@ -71,7 +71,7 @@ def main() -> int:
     try:
         set_up(extra)
         if name == "lab":
-            print("now: reslab study degradation: 20 networks, two to three minutes on two cores", flush=True)
+            print("now: reslab study degradation: 20 networks, one to three minutes on two cores", flush=True)
         for step in steps:
             code = subprocess.run(
                 [PYTHON, *step, *rest], cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}
