@@ -187,7 +187,7 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
         value = loss_value(loss, view.head(_copied(live)), labels)
         found = torch.autograd.grad(value, [*signals, *weights], allow_unused=True)
     at_signals, at_weights = found[: len(signals)], dict(zip(weights, found[len(signals) :], strict=True))
-    norms = [_norm([at_weights[parameter] for parameter in block]).to(images.device) for block in blocks]
+    norms = [_norm([at_weights[parameter] for parameter in block]).to(value.device) for block in blocks]
     return GradientFlow(
         blocks=view.blocks,
         forward=torch.stack([signal.detach().square().mean().sqrt() for signal in signals]),
