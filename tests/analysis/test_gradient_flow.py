@@ -18,6 +18,23 @@ def digits(count: int) -> tuple[Tensor, Tensor]:
     return images[:count], labels[:count]
 
 
+class Named(nn.Module):
+    """A network whose images come by name, as Hugging Face's do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.network(pixel_values)
+
+
+def test_images_may_come_by_name() -> None:
+    network, (images, labels) = zoo.build("cifar_resnet", depth=8, in_channels=1), digits(4)
+    found = gradient_flow(Named(network), {"pixel_values": images}, labels)
+    assert torch.equal(found.parameters, gradient_flow(network, images, labels).parameters)
+
+
 @pytest.mark.parametrize("name", ["cifar_resnet", "cifar_plain", "cifar_preresnet"])
 def test_norms_are_those_of_autograd(name: str) -> None:
     network, (images, labels) = zoo.build(name, depth=8, in_channels=1), digits(16)
