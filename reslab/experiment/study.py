@@ -147,7 +147,7 @@ def run_study(
         for trial in trials:
             run = Run(directory.trials, trial)
             try:
-                groups[key] += [Trial(key, trial, run.result(), run)] if run.finished else []
+                groups[key] += [Trial(key, trial, run.result(without_weights=True), run)] if run.finished else []
             except DamagedError as error:
                 failures.append(Failure(trial, str(error)))
     failures.sort(key=lambda failure: configs.index(failure.config))  # not in the order of failure

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from torch import nn
 
 from reslab.data import Dataset, load_data
-from reslab.errors import UserError
+from reslab.errors import MissingError, UserError, worded
 from reslab.executors import build_network, data_for, fresh_network
 from reslab.experiment.kept import kept
 from reslab.files import Json
@@ -49,8 +49,14 @@ class Trial(NamedTuple):
         return self.config.seed
 
     def network(self, step: int | None = None) -> nn.Module:
-        """Return the trained network, or the one after so many iterations, in evaluation mode."""
+        """Return the trained network, or the one after so many iterations, in evaluation mode.
+
+        Raises:
+            MissingError: if the run was kept without its weights.
+        """
         weights = self.run.weights if step is None else self.run.snapshot(step)
+        if not weights.exists():
+            raise MissingError(*worded("weights-not-kept", path=weights))
         return build_network(self.config, load_data(self.config.data), weights=weights).eval()
 
     def fresh_network(self) -> nn.Module:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers import pretended, refused, reslab_here, slow_unless, sum_up, tiny_trial
+from helpers import assert_refused, pretended, refused, reslab_here, slow_unless, sum_up, tiny_trial
 from helpers_forks import start
 
 from reslab import studies
 from reslab.cli import main
-from reslab.errors import FailedError, UnknownNameError, UserError, WrongValueError
+from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError
 from reslab.executors import Failure, local, run_trials
 from reslab.experiment import kept
 from reslab.experiment.config import longer
@@ -191,6 +191,28 @@ def test_killed_and_resumed_it_has_the_weights_of_one_never_interrupted(finished
     assert run_trials(trials, tmp_path, local(1), lambda *_: None) == []
     for trial in trials:
         assert Run(tmp_path, trial).weights.read_bytes() == Run(finished / "trials", trial).weights.read_bytes()
+
+
+def test_runs_kept_without_their_weights_decide_the_study_again_and_say_what_needs_them(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    before = (out / "study.json").read_bytes()
+    for weights in out.glob("trials/*/*.safetensors"):
+        weights.unlink()
+    assert reslab_here(*STUDY, "--out", out).returncode == 0
+    assert (out / "study.json").read_bytes() == before
+    study = studies.find("degradation")
+    grid = study.grid(study.configure("smoke", {"data": "digits"}))
+    trials = [trial for group in grid.values() for trial in group]
+    runs = [Run(out / "trials", trial) for trial in trials]
+    assert all(run.wrong()["test"].any() and run.confusion()["test"] for run in runs)
+    with pytest.raises(DamagedError, match=r"weights\.safetensors is missing"):
+        runs[0].result()
+    for measured in out.glob("trials/*/measured-*.json"):
+        measured.unlink()
+    assert_refused(reslab_here(*STUDY, "--out", out), "weights.safetensors is not there", "move its directory away")
 
 
 def test_run_again_it_trains_nothing_and_with_one_trial_gone_just_that_one(finished: Path, tmp_path: Path) -> None:
