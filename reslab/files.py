@@ -138,6 +138,15 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def encodable(value: Any) -> Any:
+    """Return a JSON value whose texts can all be encoded: lone surrogates are escaped."""
+    if isinstance(value, str):
+        return value.encode("utf-8", errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(each) for key, each in value.items()}
+    return [encodable(each) for each in value] if isinstance(value, list) else value
+
+
 def _check_parts(value: Any, depth: int) -> None:
     """Check that every text can be encoded, and that nothing is nested deeper than `depth`.
 

@@ -17,7 +17,7 @@ from reslab.data.batches import pair
 from reslab.data.dataset import BATCH_PIXELS, Part, PartName, Split
 from reslab.data.decoding import decode, left_out
 from reslab.data.images import Images, Ragged, Statistics
-from reslab.errors import DamagedError, MissingError, UnseenError, WrongValueError, few, worded
+from reslab.errors import DamagedError, MismatchError, MissingError, UnseenError, WrongValueError, few, worded
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word
 from reslab.progress import Progress, silent
@@ -190,7 +190,7 @@ def _own(network: nn.Module, batches: Iterable[Batch], loss: Callable[[Any, Any]
             images += len(batch[1])
 
     start = perf_counter()
-    figures = (Classes() if loss is None else OwnLoss(loss)).evaluate(network, counted())
+    figures, _ = (Classes() if loss is None else OwnLoss(loss)).evaluate_each(network, counted())
     return Evaluation(
         model=type(network).__name__,
         images=images,
@@ -272,7 +272,13 @@ def predict(
             f"{weights} does not state how images are normalised; write a file that does with `reslab weights`, "
             "--mean and --std"
         )
-    mode = "L" if len(kept["mean"]) == 1 else "RGB"
+    count = len(kept["mean"])
+    channels, *_ = getattr(subject.network, "input_shape", (count,))  # a factory's network has none
+    if count != channels:
+        raise MismatchError(*worded("statistics-of-others", weights=weights, count=count, channels=channels))
+    if top < 1:
+        raise WrongValueError(*worded("top-out-of-range", top=top))
+    mode = "L" if count == 1 else "RGB"
     found = Predictions()
     broken: list[str] = []
     with in_mode(subject.network, training=False), torch.no_grad():
@@ -285,6 +291,12 @@ def predict(
             scores = logits_of(subject.network(data.test[0]))
             if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
                 raise UnseenError(f"{model} does not return class scores for an image")
+            if names and len(names) != scores.shape[1]:
+                raise MismatchError(
+                    *worded("classes-of-others", weights=weights, names=len(names), classes=scores.shape[1])
+                )
+            if not scores.isfinite().all():
+                raise UnseenError(*worded("scores-not-finite", model=model, image=path))
             shares = scores.float().softmax(1)[0]
             best = shares.topk(min(top, len(shares)))
             said = [

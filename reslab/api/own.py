@@ -1,7 +1,6 @@
 """A user's own network, data and loss as a trial: identified by their content, and resumed like any other."""
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,15 +9,27 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Shaped
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Generator, Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+)
 from torch.utils.data import Dataset as Indexed
 
+from reslab.api.identity import digest
 from reslab.data.batches import pair
-from reslab.errors import MissingError, WrongValueError
+from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors.trial import run_with
-from reslab.files import Json
+from reslab.files import Json, wrong_value
 from reslab.shapes import Outcome, Share
 from reslab.state import draws_apart
 from reslab.training.loop import PartName, TrialConfig
@@ -30,6 +41,8 @@ Loaders = tuple[Source, Source] | tuple[Source, Source, Source]
 """Training and test images, or training, held-out and test images."""
 BATCH = 128
 """The batch size if the source does not set one."""
+LOOKED_AT = 64
+"""Items whose content identifies data that may be large."""
 
 
 class OwnOutcome(Outcome):
@@ -68,15 +81,12 @@ class Items(NamedTuple):
             UserError: if they have no indices, which a run needs to resume.
         """
         if isinstance(source, DataLoader):
-            if isinstance(source.dataset, IterableDataset):
-                raise WrongValueError(
-                    "training needs a data set with a length and indices, and an IterableDataset "
-                    "has neither; use a map-style Dataset"
-                )
-            return cls(source.dataset, source.collate_fn, source.batch_size)
+            return cls(_of_loader(source), source.collate_fn, _batch_size(source))
         if isinstance(source, Indexed):
             return cls(source, default_collate)
         if isinstance(source, tuple) and len(source) == 2 and all(isinstance(each, Tensor) for each in source):
+            if len(source[0]) != len(source[1]):
+                raise MismatchError(*worded("images-without-labels", images=len(source[0]), labels=len(source[1])))
             return cls(TensorDataset(*source), default_collate)
         batches = [pair(batch) for batch in source]
         if not batches:
@@ -85,16 +95,65 @@ class Items(NamedTuple):
         return cls(TensorDataset(images, labels), default_collate, len(batches[0][1]))
 
     def batch(self, index: Sequence[int]) -> Batch:
-        """Return the images and labels at these indices."""
-        return pair(self.collate([self.items[number] for number in index]))
+        """Return the images and labels at these indices.
+
+        Raises:
+            UserError: if they cannot be collated.
+        """
+        items = [self.items[number] for number in index]
+        try:
+            return pair(self.collate(items))
+        except (TypeError, RuntimeError) as error:
+            raise WrongValueError(*worded("no-batch", reason=str(error).splitlines()[0])) from error
 
     def digest(self) -> str:
-        """Return a digest of the number of items, and of the first, the middle and the last."""
+        """Return a digest of the number of items, of some of them, evenly spread, and of what can be read of all
+        without loading them.
+        """
         count = len(self.items)
         with draws_apart():
             torch.manual_seed(0)  # for augmented items
-            some = [value for number in {0, count // 2, count - 1} for value in self.batch([number])]
-        return _digest(str(count).encode(), *(_bytes(value) for value in some))
+            some = [self.batch([number]) for number in sorted({k * (count - 1) // 63 for k in range(LOOKED_AT)})]
+        return digest(count, some, _of_all(self.items))
+
+
+def _of_loader(loader: DataLoader[Any]) -> Any:
+    """Return the data set of the images that a loader draws from.
+
+    Raises:
+        UserError: if they have no indices, or it does not draw each once an epoch, as training here does.
+    """
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if isinstance(dataset, IterableDataset):
+        raise WrongValueError(
+            "training needs a data set with a length and indices, and an IterableDataset "
+            "has neither; use a map-style Dataset"
+        )
+    sampler = batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return Subset(dataset, list(sampler.indices))
+    whole = (
+        isinstance(sampler, RandomSampler)
+        and not sampler.replacement
+        and sampler.num_samples == len(sampler.data_source)
+    )
+    if not (type(sampler) is SequentialSampler or whole):
+        raise WrongValueError(*worded("sampler", name=type(sampler).__name__))
+    return dataset
+
+
+def _batch_size(loader: DataLoader[Any]) -> int | None:
+    batches = loader.batch_sampler
+    return batches.batch_size if isinstance(batches, BatchSampler) else loader.batch_size
+
+
+def _of_all(items: Any) -> Any:
+    """Return what identifies all items at once: tensors, the indices of a subset, the labels of torchvision's sets."""
+    if isinstance(items, TensorDataset):
+        return items.tensors
+    if isinstance(items, Subset):
+        return list(items.indices), _of_all(items.dataset)
+    return getattr(items, "targets", None)
 
 
 @dataclass(frozen=True)
@@ -163,49 +222,48 @@ class OwnData:
 
     def digest(self) -> str:
         """Return a digest of all parts."""
-        return _digest(*(items.digest().encode() for items, _ in self.parts.values()))
-
-
-def network_digest(network: nn.Module) -> str:
-    """Return a digest of a network's layers and weights."""
-    state = (part for name, value in network.state_dict().items() for part in (name.encode(), _bytes(value)))
-    return _digest(repr(network).encode(), *state)
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, Tensor):
-        return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    return repr(value).encode()
-
-
-def _digest(*contents: bytes) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(b"%d\0" % len(content) + content)
-    return digest.hexdigest()[:16]
+        return digest([items.digest() for items, _ in self.parts.values()])
 
 
 def name_of(loss: Callable[..., Any] | None) -> str:
-    """Return the identity of a loss: its name, or a module's settings."""
+    """Return the name of a loss and the digest of what it computes."""
     if loss is None:
         return "cross_entropy"
-    return f"{loss.__module__}.{loss.__qualname__}" if hasattr(loss, "__qualname__") else repr(loss)
+    return f"{getattr(loss, '__qualname__', type(loss).__qualname__)} {digest(loss)}"
 
 
 def own_trial(
     network: nn.Module, data: OwnData, loss: Callable[..., Any] | None, recipe: Recipe, seed: int, machine: Any
 ) -> OwnTrial:
-    """Return the config of a trial of a user's network; its recipe does not augment, as the data do that themselves."""
-    return OwnTrial(
-        model=f"own:{type(network).__name__}",
-        data="own",
-        recipe=recipe.model_copy(update={"augment": False, "cutout": 0}),
-        seed=seed,
-        network_digest=network_digest(network),
-        data_digest=data.digest(),
-        loss_name=name_of(loss),
-        **vars(machine),
-    )
+    """Return the config of a trial of a user's network; its recipe does not augment, as the data do that themselves.
+
+    Raises:
+        UserError: if the network or the loss cannot be trained so, or a value is not allowed.
+    """
+    if any(
+        isinstance(each, UninitializedParameter | UninitializedBuffer)
+        for each in (*network.parameters(), *network.buffers())
+    ):
+        raise WrongValueError(*worded("lazy-layers"))
+    if extra := [name for name, value in network.state_dict().items() if not isinstance(value, Tensor)]:
+        raise MismatchError(*worded("extra-state", names=", ".join(extra)))
+    if isinstance(loss, nn.Module) and any(each.requires_grad for each in loss.parameters()):
+        raise MismatchError(*worded("loss-with-parameters", name=type(loss).__name__))
+    if loss is not None and recipe.label_smoothing:
+        raise MismatchError(*worded("own-loss-smoothing"))
+    try:
+        return OwnTrial(
+            model=f"own:{type(network).__name__}",
+            data="own",
+            recipe=recipe.model_copy(update={"augment": False, "cutout": 0}),
+            seed=seed,
+            network_digest=digest(network),
+            data_digest=data.digest(),
+            loss_name=name_of(loss),
+            **vars(machine),
+        )
+    except ValidationError as error:
+        raise wrong_value(error) from error
 
 
 def working(network: nn.Module, data: OwnData, loss: Callable[..., Any] | None) -> Callable[[TrialConfig, Path], Json]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from reslab.data import Dataset, canonical, load_data
-from reslab.errors import MissingError, UnknownNameError, suggested, worded
+from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggested, worded
 from reslab.files import sha256, write_atomically, wrong_value
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
@@ -20,6 +20,7 @@ from reslab.training.recipes import RECIPES, Recipe, recipe_for
 from reslab.training.start import Start
 from reslab.weights.files import to_bytes
 from reslab.weights.shipped import locate
+from reslab.weights.tensorfiles import regular
 from reslab.weights.untold import ZeroPadSide
 
 
@@ -102,6 +103,8 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
     if name not in RECIPES:
         raise UnknownNameError(*worded("no-recipe", name=name, near=suggested(name, RECIPES)))
     values = recipe_for(data, name).model_dump()
+    if len(lengths := [key for key in ("epochs", "iterations") if settings.get(key) is not None]) > 1:
+        raise WrongValueError(*worded("two-lengths", names=" and ".join(lengths)))
     for key, value in settings.items():
         if key not in Recipe.model_fields:
             raise UnknownNameError(*worded("no-recipe-setting", key=key, near=suggested(key, Recipe.model_fields)))
@@ -123,10 +126,7 @@ def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, op
     Raises:
         UserError: if there are no such weights.
     """
-    file = (_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
-    file = file / "weights.safetensors" if file.is_dir() else file
-    if not file.is_file():
-        raise MissingError(*worded("no-file", path=file))
+    file = regular(_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
     return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
 
 

@@ -16,7 +16,7 @@ from reslab.analysis.result import Result, new_figure
 from reslab.api import own
 from reslab.api.planning import Machine, checked_data, recipe_of, start_from, trial
 from reslab.data import load_data
-from reslab.errors import MismatchError, WrongValueError
+from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors import Executor, build_network, here, loaded, run_trials
 from reslab.files import Json
 from reslab.progress import Progress, shown
@@ -99,10 +99,15 @@ class Run(Result):
     def confusion(self, part: Literal["heldout", "test"] = "test") -> "pd.DataFrame":
         """Return the confusion matrix: true classes in rows, predictions in columns, and a last column for scores that
         are not finite.
+
+        Raises:
+            UserError: if there is none, as where outputs are not classes.
         """
         import pandas as pd
 
-        counts = self.files.confusion()[part]
+        counts = self.files.confusion().get(part)
+        if counts is None:
+            raise MissingError(*worded("no-confusion", path=self.directory))
         names = self._classes(len(counts))
         return pd.DataFrame(counts, index=pd.Index(names, name="class"), columns=[*names, "none"])
 
@@ -189,6 +194,8 @@ def train(
             raise WrongValueError(
                 "your own network needs your own data, data=(train_loader, test_loader), and takes no options or start"
             )
+        if ignored := [name for name in ("augment", "cutout") if (settings or {}).get(name)]:
+            raise WrongValueError(*worded("own-augmentation", names=", ".join(ignored)))
         images = own.OwnData.of(data)
         with_batch = {"batch_size": min(images.batch_size, images.training_images), **(settings or {})}
         config: TrialConfig = own.own_trial(

@@ -291,7 +291,7 @@ def grade(
     roster
         The list of the class, one student per line (or CSV): those who handed in nothing get a row, too.
     out
-        The table (default: grades.csv beside the submissions).
+        The table (default: grades.csv beside the submissions, or in a directory NAME-grades beside a zip file).
     export
         gradescope (a results.json per student), otter or nbgrader (a CSV file); repeatable.
     lang
@@ -312,14 +312,20 @@ def grade(
         raise MissingError(*worded("no-hidden-tests", file=hidden))
     listed = handing_in.roster(roster) if roster is not None else []
     chosen = typed.language(lang)
-    table = out or (directory if directory.is_dir() else directory.parent) / "grades.csv"
-    written = (table, table.with_suffix(".parts.csv"), table.with_suffix(".jsonl"))
+    # beside a zip file there may be another class's
+    table = out or (directory if directory.is_dir() else directory.with_name(f"{directory.stem}-grades")) / "grades.csv"
+    details = table.with_suffix(".jsonl")
+    if table.suffix == details.suffix or table.name in handing_in.WRITTEN - {"grades.csv"}:
+        raise WrongValueError(*worded("no-name-of-grades", table=table))
+    if table.exists() and not details.exists():
+        raise ExistsError(*worded("exists", path=table))
+    written = (table, table.with_suffix(".parts.csv"), details, *table.absolute().parents)
     with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
         handed = handing_in.submissions(directory, Path(work), task, [*filter(None, [roster, hidden]), *written])
         typed.make_writable(table.parent)
         students = classroom.grade(
             handed,
-            table.with_suffix(".jsonl"),
+            details,
             only=task,
             seed=seed,
             jobs=jobs or os.cpu_count() or 1,

@@ -116,6 +116,9 @@ def weights(
     network, fit = subject.network, subject.fit
     assert fit is not None
     channels, height, width = zoo.input_shape(network)
+    for key, values in prepared.items():
+        if len(values) != channels:
+            raise MismatchError(*worded("a-number-a-channel", option=f"--{key}", count=len(values), channels=channels))
     image = torch.zeros(1, channels, height, width)
     written = taken_out(network, blocks) if blocks else network
     gone = [*read.without, *blocks]

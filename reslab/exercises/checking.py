@@ -11,6 +11,7 @@ from typing import Any
 
 from reslab.exercises import confinement, sheets
 from reslab.exercises.sheets import LANGUAGES, Language
+from reslab.files import encodable
 
 UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError)
 """Exceptions in reading and parsing a learner's file; the last two are for nesting that is too deep."""
@@ -77,14 +78,19 @@ def words(file: Path, task: str) -> str:
         targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             found = _text(statement.value)  # type: ignore[attr-defined]  # both kinds have one
-    return found
+    return str(encodable(found))
 
 
 def _text(value: ast.expr | None) -> str:
     """Return the text that an expression of constants is."""
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
-        return _text(value.left) + _text(value.right)
-    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+    pieces, left = list[str](), [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add):
+            left += [each.right, each.left]
+        elif isinstance(each, ast.Constant) and isinstance(each.value, str):
+            pieces.append(each.value)
+    return "".join(pieces)
 
 
 def said(task: str, part: str, *mistakes: str) -> dict[Language, str] | None:

@@ -43,6 +43,13 @@ class _Source(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
+class _Shell:
+    """Stands in for IPython's shell, and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
 def load(path: Path) -> ModuleType:
     """Run a Python file and return it as a module."""
     loader = _Source(path.stem, str(path))
@@ -50,6 +57,7 @@ def load(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # dataclasses look their module up
+    vars(module).update(display=print, get_ipython=_Shell)  # which notebooks have
     loader.exec_module(module)
     return module
 

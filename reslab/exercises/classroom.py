@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import DamagedError, FailedError, worded
+from reslab.errors import DamagedError, FailedError, MissingError, WrongValueError, worded
 from reslab.exercises import confinement, sheets, tasks
 from reslab.exercises.checking import check, words
 from reslab.exercises.noticing import alike, language_of, remarks_on
@@ -164,15 +165,26 @@ def _on_roster(
     language: sheets.Language,
 ) -> list[Student]:
     """Return the students in the roster's order, then those that it does not have."""
-    owners = {key(alias): each.student for each in files for alias in (each.student, *each.aliases)}
+    known = {name: set[str]() for name in students}
+    for each in files:
+        known[each.student] |= {key(alias) for alias in (each.student, *each.aliases)}
+    rows = [{key(name) for name in names} for names in roster]
+    # the student and the row that have most names in common come first, as several may have one name
+    pairs = sorted(
+        ((name, place) for name in known for place, row in enumerate(rows) if known[name] & row),
+        key=lambda pair: -len(known[pair[0]] & rows[pair[1]]),
+    )
+    of_row: dict[int, str] = {}
+    for name, place in pairs:
+        if place not in of_row and name not in of_row.values():
+            of_row[place] = name
     listed: list[Student] = []
-    for names in roster:
-        found = next((owners[key(name)] for name in names if key(name) in owners), None)
-        if found is None:
+    for place, names in enumerate(roster):
+        if place in of_row:
+            listed.append(students[of_row[place]])
+        elif not any(rows[place] & rows[other] == rows[place] for other in of_row if other < place):
             problems = [remark("nothing-handed-in")]
             listed.append(Student(names[0], of=worth, language=language, problems=problems))
-        elif students[found] not in listed:
-            listed.append(students[found])
     strangers = [student for student in students.values() if student not in listed]
     for student in strangers:
         student.remarks.append(remark("not-on-the-roster"))
@@ -199,7 +211,13 @@ def hidden_points(hidden: Path, seed: int, host: confinement.Host | None = None)
                 raise FailedError(
                     *worded("hidden-test-fails", name=part["name"], why=part["came"] or part["mistakes"][0])
                 )
-    return {task: {part["name"]: part["of"] for part in parts} for task, parts in ended.parts.items() if parts}
+    found = {task: {part["name"]: part["of"] for part in parts} for task, parts in ended.parts.items() if parts}
+    if not found:
+        raise MissingError(*worded("no-hidden-test", file=hidden))
+    for name, points in (pair for tests in found.values() for pair in tests.items()):
+        if isinstance(points, bool) or not isinstance(points, int | float) or not 0 <= points < math.inf:
+            raise WrongValueError(*worded("hidden-points", name=name, points=repr(points)))
+    return found
 
 
 def _grade(
@@ -270,9 +288,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         with opened(path, TEXT_BYTES) as file:
             text = file.read().decode()
-        lines: list[dict[str, Any]] = [
-            parse_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")
-        ]
+        lines: list[dict[str, Any]] = [parse_json(line) for line in text.split("\n")[:-1]]
         if not all(isinstance(line, dict) and isinstance(line.get("key"), str) for line in lines):
             raise ValueError("it was not written by this program")
     except (OSError, ValueError) as error:

@@ -28,6 +28,7 @@ from typing import Any, Literal, Self
 import psutil
 
 from reslab.exercises.judgement import Judgement
+from reslab.files import encodable
 
 MIB, GIB = 2**20, 2**30
 MEMORY = 2 * GIB
@@ -275,7 +276,7 @@ def _records(job: Job) -> list[dict[str, Any]]:
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         text = line.partition(" ")[2].removesuffix("\n")
         if line == job.signed(text, len(records)):
-            records.append(json.loads(text))
+            records.append(encodable(json.loads(text)))
     return records
 
 

@@ -9,14 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from reslab.errors import DamagedError, worded
 from reslab.exercises import sheets, telling
 from reslab.exercises.classroom import Student
 from reslab.exercises.model_answers import model
+from reslab.exercises.submissions import read_table
 from reslab.files import write_atomically, write_json
 from reslab.progress import Progress, silent
 
 Export = Literal["gradescope", "otter", "nbgrader"]
 EXPORTS: tuple[Export, ...] = get_args(Export)
+ANSWER = ("student", "task", "answer")
+"""The columns of the table of marks that say which answer a row is of."""
+GIVEN = ("number", *ANSWER, "of")
+"""Those that are not the teacher's."""
 
 
 def write(
@@ -27,10 +33,14 @@ def write(
     progress: Progress = silent,
 ) -> None:
     """Write the table, a row per student, and beside it a row per function (`….parts.csv`), feedback
-    (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark), and the exports; what is
-    the teacher's to read is in `language`.
+    (`feedback/STUDENT.md`), the answers in words (`words.md` to read, `words.csv` to mark, where marks of the same
+    answers stay), and the exports; what is the teacher's to read is in `language`.
+
+    Raises:
+        UserError: if there is a `words.csv` that cannot be read, before anything is written.
     """
     place = table.parent
+    written = _marked(place / "words.csv")
     _write_csv(table, [student.row(language) for student in students])
     _write_csv(table.with_suffix(".parts.csv"), [row for student in students for row in _parts(student)])
     (place / "feedback").mkdir(exist_ok=True)
@@ -38,7 +48,7 @@ def write(
         write_atomically(place / "feedback" / f"{file_name(student.name)}.md", feedback(student))
         progress(telling.WORDS[language]["feedback"], count, len(students))
     write_atomically(place / "words.md", marking_sheet(students, language))
-    _write_csv(place / "words.csv", list(_marks(students)))
+    _write_csv(place / "words.csv", list(_marks(students, written)))
     if "gradescope" in exports:
         (place / "gradescope").mkdir(exist_ok=True)
         for student in students:
@@ -107,12 +117,31 @@ def marking_sheet(students: Sequence[Student], language: sheets.Language) -> str
     return "\n".join(lines)
 
 
-def _marks(students: Sequence[Student]) -> Iterable[dict[str, Any]]:
+def _marks(
+    students: Sequence[Student], marked: Mapping[tuple[str, ...], Mapping[str, str]]
+) -> Iterable[dict[str, Any]]:
+    """Yield a row for each answer in words, with what the teacher has written beside it."""
     for student in students:
         for task in student.of:
-            written = student.results.get(task, {}).get("words", "").strip()
-            most = len(model(task, "en").rubric)
-            yield {"student": student.name, "task": task, "answer": written, "mark": "", "of": most}
+            answer = student.results.get(task, {}).get("words", "").strip()
+            row = {"student": student.name, "task": task, "answer": answer, "mark": ""}
+            yield {**row, "of": len(model(task, "en").rubric), **marked.get(_answered(row), {})}
+
+
+def _marked(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return what a teacher has written into the table of marks, by student, task and answer."""
+    if not path.exists():
+        return {}
+    try:
+        rows = read_table(path, *ANSWER)
+        return {_answered(row): {name: each for name, each in row.items() if name not in GIVEN} for row in rows}
+    except (OSError, ValueError) as error:
+        raise DamagedError(*worded("marks-damaged", path=path)) from error
+
+
+def _answered(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which answer a row is of, however a spreadsheet has broken its lines."""
+    return tuple(" ".join(str(_harmless(row[name])).split()) for name in ANSWER)
 
 
 def gradescope(student: Student) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Notebooks to fill in, and notebooks as Python: the code of their cells, without what only IPython understands."""
 
+import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reslab.errors import DamagedError, worded
 from reslab.exercises import sheets
+from reslab.exercises.noticing import UNPARSED
 from reslab.exercises.unpacking import MOST
 from reslab.files import json_text, opened, parse_json
 
@@ -74,10 +77,11 @@ def code(content: bytes) -> str:
 
 
 def python(cell: str) -> str:
-    """Return the Python of one cell."""
+    """Return the Python of one cell; nothing of one that awaits outside functions, which only notebooks do."""
     magic = re.match(r"\s*%%(\w+)", cell)
+    left_out = "pass" + "\n" * cell.count("\n")
     if magic is not None and magic[1] not in PYTHON_CELLS:
-        return "pass" + "\n" * cell.count("\n")
+        return left_out
     lines: list[str] = []
     continues = False  # a command goes on below
     for line in cell.split("\n"):
@@ -90,7 +94,27 @@ def python(cell: str) -> str:
             lines.append(line)
             continue
         continues = line.rstrip().endswith("\\")
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return left_out if _awaits(text) else text
+
+
+def _awaits(text: str) -> bool:
+    """Return whether a cell is Python only where `await` may stand outside functions."""
+    try:
+        awaiting = compile(text, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+    except UNPARSED:
+        return False
+    return any(isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) for node in _outside_functions(awaiting))
+
+
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that run with the cell itself."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            nodes += ast.iter_child_nodes(node)
 
 
 def _is_open(lines: list[str]) -> bool:

@@ -22,6 +22,8 @@ UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 _DEFINED = re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
 """A name that a file defines, which may not parse."""
 _OURS = "reslab.exercises"
+_NAMES_OURS = re.compile(r"^reslab\.exercises|^exercises$|\btask_\d+_\d+\b|\bsolutions\.py\b")
+"""A text that leads to the exercises' own code: its name, its directory or one of its files."""
 _MODULES = ("__main__.", "ctypes.", "gc.", "importlib.", "inspect.", "sys.modules.", "torchvision.models.")
 _ATTRIBUTES = ("_exit", "_getframe", "__globals__", "f_back", "f_globals", "f_locals", "import_module")
 _CALLED = ("__import__", "eval", "exec")
@@ -105,7 +107,9 @@ def _reaches(node: ast.AST) -> bool:
         if module == "reslab":
             return any(each.name == "exercises" for each in node.names)
         return module.startswith(_OURS) and not {each.name for each in node.names} <= OFFERED
-    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(_OURS)
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node)}.".startswith(f"{_OURS}.")
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_NAMES_OURS.search(node.value))
 
 
 def _used(node: ast.AST) -> Iterator[str]:
@@ -117,7 +121,7 @@ def _used(node: ast.AST) -> Iterator[str]:
         yield from (name for name in names if _is_suspect(name))
     elif isinstance(node, ast.Name) and node.id in _CALLED:
         yield node.id
-    elif isinstance(node, ast.Attribute) and _is_suspect(name := ast.unparse(node)):
+    elif isinstance(node, ast.Attribute) and _is_suspect(name := _dotted(node)):
         yield name
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from re.findall(r"\.\./[^\s\"']*|log\.jsonl|\b_getframe\b|^reslab\.$", node.value)
@@ -125,6 +129,14 @@ def _used(node: ast.AST) -> Iterator[str]:
         inside = {each.attr if isinstance(each, ast.Attribute) else getattr(each, "id", "") for each in ast.walk(node)}
         if "build" in inside:
             yield f"build in {node.name}"
+
+
+def _dotted(node: ast.Attribute) -> str:
+    """Return an attribute with the names before it, back to what is no name, such as a call."""
+    names, value = [node.attr], node.value
+    while isinstance(value, ast.Attribute):
+        names, value = [value.attr, *names], value.value
+    return ".".join([value.id if isinstance(value, ast.Name) else "…", *names])
 
 
 def _is_suspect(name: str) -> bool:
@@ -150,7 +162,10 @@ def _statements(text: str) -> set[str]:
         return set()
     asked = set().union(*map(asked_in, sheets.SHEETS))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in asked]
-    return {f"{function.name}: {each}" for function in functions for each in _renamed(function)}
+    try:
+        return {f"{function.name}: {each}" for function in functions for each in _renamed(function)}
+    except RecursionError:  # of a sum of a thousand terms
+        return set()
 
 
 def _renamed(function: ast.FunctionDef) -> list[str]:

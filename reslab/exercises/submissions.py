@@ -9,18 +9,18 @@ import json
 import re
 import tokenize
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import MissingError, UnusableError, worded
+from reslab.errors import MissingError, UnusableError, WrongValueError, worded
 from reslab.exercises import notebooks
 from reslab.exercises.noticing import parsed, tasks_of
 from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.sheets import SHEETS
 from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacking, text_of
-from reslab.files import opened
+from reslab.files import TEXT_BYTES, opened
 
 ANSWERS, NOTEBOOK, RECORD = ".py", ".ipynb", "progress.json"
 WRITTEN = {"grades.csv", "grades.parts.csv", "grades.jsonl", "words.md", "words.csv", "otter.csv", "nbgrader.csv"}
@@ -31,7 +31,7 @@ _PLATFORMS = (
     # Moodle: 홍길동_12345_assignsubmission_file_…, Canvas: honggildong_LATE_123_456_…,
     # Blackboard: Lab 1_hong_attempt_DATE_…
     re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<file>.*))?"),
-    re.compile(r"(?P<name>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)"),
+    re.compile(r"(?P<name>[^_\d][^_]*)_(?:LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)"),
     re.compile(r".*_(?P<name>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_(?P<file>.*))?"),
 )
 _HEADINGS = {"student", "name", "id", "email", "username", "login", "이름", "성명", "학번", "학생", "아이디", "이메일"}
@@ -225,16 +225,55 @@ def roster(file: Path) -> list[tuple[str, ...]]:
     except OSError as error:
         raise MissingError(*worded("roster-unreadable", file=file, reason=error.strerror)) from error
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("cp949", errors="replace")  # as Excel writes it in Korea
-    rows = [tuple(cell.strip() for cell in row if cell.strip()) for row in csv.reader(io.StringIO(text))]
-    rows = [row for row in rows if row]
-    if rows and any(cell.casefold() in _HEADINGS for cell in rows[0]):
+        table = list(_cells(content))
+    except ValueError as error:
+        raise WrongValueError(*worded("roster-no-table", file=file)) from error
+    rows = [names for row in table if (names := tuple(cell.strip() for cell in row if cell.strip()))]
+    if rows and any(_HEADINGS.intersection(re.split(r"\W+", cell.casefold())) for cell in rows[0]):
         rows = rows[1:]
     if not rows:
         raise MissingError(*worded("roster-empty", file=file))
     return rows
+
+
+def read_table(file: Path, *needed: str) -> list[dict[str, str]]:
+    """Return the rows of a table by their columns, as a spreadsheet has saved it.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is no table, or lacks a column that is needed.
+    """
+    with opened(file, TEXT_BYTES) as opens:
+        columns, *rows = [*_cells(opens.read())] or [[]]
+    if not set(needed) <= set(columns) or any(len(row) not in (0, len(columns)) for row in rows):
+        raise ValueError(f"{file} is not the table that it should be")
+    return [dict(zip(columns, row, strict=True)) for row in rows if row]
+
+
+def _cells(content: bytes) -> Iterator[list[str]]:
+    """Yield the rows of a table, whose cells stand between commas, semicolons or tabs.
+
+    Raises:
+        ValueError: if it is no text, such as a workbook.
+    """
+    text = _of_a_table(content)
+    first = text.partition("\n")[0]
+    try:
+        yield from csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _of_a_table(content: bytes) -> str:
+    """Return the text of a table, in the encodings in which spreadsheets write it."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content or content.startswith(b"PK"):
+        raise ValueError("it is a workbook, or something else that is no text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp949", errors="replace")  # as Excel writes it in Korea
 
 
 def key(name: str) -> str:

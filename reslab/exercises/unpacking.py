@@ -1,7 +1,9 @@
 """The files that a student handed in, taken out of directories and of zip files within zip files."""
 
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,7 +21,16 @@ DEPTH = 3
 """Zip files that may be inside one another."""
 OF_SYSTEMS = ("__pycache__", "__MACOSX")
 """Directories that are nobody's."""
-_BROKEN = (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile)
+_BROKEN = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reslab.errors import UnseenError
+from reslab.errors import MissingError, UnseenError, told, worded
 from reslab.state import draws_apart, in_mode
 from reslab.training.evaluation import Split
 
@@ -43,7 +43,8 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
     are exactly that batch's statistics. The network's mode and the random generators are unchanged.
 
     Raises:
-        UserError: if the network has no BatchNorm layers that keep running statistics.
+        UserError: if the network has no BatchNorm layers that keep running statistics, there are no images, or it fails
+            on a batch.
     """
     layers = [
         module
@@ -54,20 +55,22 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
         raise UnseenError("this network has no BatchNorm layer with running statistics")
     moments = [_Moments() for _ in layers]
     hooks: list[Any] = [layer.register_forward_pre_hook(moment) for layer, moment in zip(layers, moments, strict=True)]
-    seen = [layer.num_batches_tracked.clone() if layer.num_batches_tracked is not None else None for layer in layers]
+    kept = [{name: value.clone() for name, value in layer.state_dict().items()} for layer in layers]
     device = next(network.parameters()).device
     try:
-        with in_mode(network, training=True), torch.no_grad(), draws_apart():
+        with in_mode(network, training=True), torch.no_grad(), draws_apart(), told("the network in training mode"):
             for images, _ in batches:
                 network(images.to(device))
     finally:
-        for hook in hooks:
+        for hook, layer, before in zip(hooks, layers, kept, strict=True):
             hook.remove()
+            layer.load_state_dict(before)  # the moving averages, of which nothing is to be left if a batch fails
+    if not any(moment.count for moment in moments):
+        raise MissingError(*worded("nothing-to-average"))
     with torch.no_grad():
-        for layer, moment, before in zip(layers, moments, seen, strict=True):
+        for layer, moment in zip(layers, moments, strict=True):
             assert layer.running_mean is not None and layer.running_var is not None
-            layer.running_mean.copy_(moment.mean)
-            layer.running_var.copy_(moment.squares / (moment.count - 1))
-            if before is not None and layer.num_batches_tracked is not None:
-                layer.num_batches_tracked.copy_(before)
+            if moment.count > 1:  # a layer that no image reaches keeps its statistics
+                layer.running_mean.copy_(moment.mean)
+                layer.running_var.copy_(moment.squares / (moment.count - 1))
     return len(layers)

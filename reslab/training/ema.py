@@ -1,9 +1,11 @@
 """The moving average of a network's weights through training (Polyak & Juditsky 1992), evaluated beside it."""
 
 import copy
+from collections.abc import Iterator
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average:
@@ -21,8 +23,13 @@ class Average:
     def update(self, network: nn.Module, step: int) -> None:
         """Add the weights after so many steps to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+        for mine, theirs in zip(_tensors(self.network), _tensors(network), strict=True):
             if mine.is_floating_point():
                 mine.lerp_(theirs, 1 - decay)
             else:
                 mine.copy_(theirs)
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    """Yield parameters and buffers, each once, by whatever number of layers it is shared."""
+    return chain(network.parameters(), network.buffers())

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reslab.errors import MismatchError, MissingError, UnseenError
+from reslab.errors import MismatchError, MissingError, UnseenError, worded
 from reslab.state import in_mode
 
 Split = tuple[Tensor, Tensor]
@@ -34,6 +34,21 @@ class Answers(NamedTuple):
     taken_for: Tensor
     classes: int
 
+    @classmethod
+    def of(cls, scores: Tensor, labels: Tensor) -> "Answers":
+        """Return the answers of a batch, from scores `[B, classes]`."""
+        taken_for = torch.where(scores.isfinite().all(1), scores.argmax(1), -1)
+        return cls(labels.cpu(), taken_for.cpu(), scores.shape[1])
+
+    @classmethod
+    def joined(cls, batches: "Sequence[Answers | None]") -> "Answers | None":
+        """Return the answers of all batches, or None if one has none."""
+        whole = [each for each in batches if each is not None]
+        if not whole or len(whole) < len(batches):
+            return None
+        labels, taken_for, classes = zip(*whole, strict=True)
+        return cls(torch.cat(labels), torch.cat(taken_for), max(classes))
+
     @property
     def wrong(self) -> Tensor:
         """Return which images the network gets wrong, `[N]`."""
@@ -51,21 +66,19 @@ class Answers(NamedTuple):
 
 def evaluate_each(network: nn.Module, batches: Iterable[Split]) -> tuple[dict[str, float | None], Answers]:
     """Return the same, and the prediction for each image, in order."""
-    found: list[Split] = []
-    classes = 0
+    found: list[Answers | None] = []
 
     def answers() -> Iterator[Split]:
-        nonlocal classes
         for images, labels in _at(network, batches):
             scores = _scores(network, images)
-            classes = scores.shape[1]
             yield scores, labels
-            found.append((labels.cpu(), torch.where(scores.isfinite().all(1), scores.argmax(1), -1).cpu()))
+            found.append(Answers.of(scores, labels))
 
     with in_mode(network, training=False), torch.no_grad():
         figures = tally(answers())
-    labels, taken_for = map(torch.cat, zip(*found, strict=True))
-    return figures, Answers(labels, taken_for, classes)
+    every = Answers.joined(found)
+    assert every is not None  # there were images
+    return figures, every
 
 
 def evaluate_ten_crop(network: nn.Module, batches: Iterable[Split], size: int) -> dict[str, float | None]:
@@ -121,11 +134,8 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         UserError: if there are no images, or a label has no score.
     """
     loss, wrong, wrong5, n = 0.0, 0, 0, 0
-    for scores, labels in answers:
-        if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
-            raise MismatchError(
-                f"label {highest} needs at least {highest + 1} outputs; the network returns {scores.shape[1]}"
-            )
+    for scores, given in answers:
+        labels = _checked(given, scores)
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
         finite = scores.isfinite().all(1)
@@ -135,6 +145,21 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
     if not n:
         raise MissingError("there are no images to evaluate")
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
+
+
+def _checked(labels: Tensor, scores: Tensor) -> Tensor:
+    """Return labels as int64 `[B]`, after checking that each is the number of a class that has a score."""
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        kind, shape = str(labels.dtype).removeprefix("torch."), list(labels.shape)
+        raise MismatchError(*worded("no-class-numbers", kind=kind, shape=shape))
+    labels = labels.long()
+    if len(labels) and (lowest := int(labels.min())) < 0:
+        raise MismatchError(*worded("negative-label", label=lowest))
+    if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
+        raise MismatchError(
+            f"label {highest} needs at least {highest + 1} outputs; the network returns {scores.shape[1]}"
+        )
+    return labels
 
 
 def misses(scores: Tensor, labels: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from reslab.state import whole_float32
 from reslab.training import checkpoints
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.ema import Average
+from reslab.training.evaluation import Answers
 from reslab.training.mixing import mixed
 from reslab.training.objective import Classes, Figures, Objective, placed
 from reslab.training.optimizers import optimizers_of
@@ -298,9 +299,15 @@ class Trainer:
         return finite
 
     def _evaluate(self, part: PartName, network: nn.Module | None = None) -> Figures:
-        """Evaluate in float32, whatever the precision of training."""
+        return self._evaluate_each(part, network)[0]
+
+    def _evaluate_each(self, part: PartName, network: nn.Module | None = None) -> tuple[Figures, Answers | None]:
+        """Evaluate in float32, whatever the precision of training, and with draws that depend on the step alone, for
+        data that draw.
+        """
+        torch.manual_seed(self._generator(f"evaluation of {part}").initial_seed())
         with whole_float32():
-            return self.objective.evaluate(network or self.network, self.data.batches(part))
+            return self.objective.evaluate_each(network or self.network, self.data.batches(part))
 
     def _weights(self, network: nn.Module | None = None) -> bytes:
         return to_bytes(network or self.network, self.config.model, self.config.options, self.data.preprocessing)
@@ -312,9 +319,8 @@ class Trainer:
         average: Json = {}
         write_atomically(self.run.weights, self._weights())
         train = self._evaluate("train")
-        with whole_float32():
-            heldout, heldout_answers = self.objective.evaluate_each(self.network, self.data.batches("heldout"))
-            test, test_answers = self.objective.evaluate_each(self.network, self.data.batches("test"))
+        heldout, heldout_answers = self._evaluate_each("heldout")
+        test, test_answers = self._evaluate_each("test")
         if heldout_answers is not None and test_answers is not None:
             self.run.write_wrong({"heldout": heldout_answers.wrong.numpy(), "test": test_answers.wrong.numpy()})
             self.run.write_confusion({"heldout": heldout_answers.confusion(), "test": test_answers.confusion()})

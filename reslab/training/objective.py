@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from reslab.errors import MissingError, WrongValueError
 from reslab.state import in_mode
-from reslab.training.evaluation import Answers, evaluate, evaluate_each, logits_of
+from reslab.training.evaluation import Answers, evaluate_each, logits_of, misses
 
 Figures = dict[str, float | None]
 Batch = tuple[Any, Tensor]
@@ -25,11 +25,10 @@ class Objective(Protocol):
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the number of wrong answers in a batch, `[]`; NaN if it is undefined."""
 
-    def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
-        """Return `error` and `loss` over all batches; None if undefined."""
-
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
-        """Return the same, and the prediction for each image if outputs are classes."""
+        """Return `error` and `loss` over all batches, None if undefined; and the prediction for each image if all
+        outputs are classes.
+        """
 
 
 class Classes(NamedTuple):
@@ -43,14 +42,10 @@ class Classes(NamedTuple):
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the number of images whose likeliest class is wrong."""
-        return (logits_of(outputs).argmax(1) != labels).sum()
-
-    def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
-        """Return the errors and the mean cross-entropy, with no smoothing."""
-        return evaluate(network, batches)
+        return misses(logits_of(outputs), labels).sum()
 
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
-        """Return the same, and the prediction for each image."""
+        """Return the errors and the mean cross-entropy, with no smoothing, and the prediction for each image."""
         return evaluate_each(network, batches)
 
 
@@ -76,12 +71,13 @@ class OwnLoss(NamedTuple):
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the number of wrong answers, if outputs are classes."""
         if _are_classes(outputs, labels):
-            return (outputs.argmax(1) != labels).sum()
+            return misses(outputs, labels).sum()
         return torch.full((), float("nan"), device=labels.device)
 
-    def evaluate(self, network: nn.Module, batches: Iterable[Batch]) -> Figures:
-        """Return the mean loss, and the error if defined."""
+    def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
+        """Return the mean loss, and the error and the prediction for each image where outputs are classes."""
         total, wrong, count = 0.0, 0.0, 0
+        answers: list[Answers | None] = []
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         with in_mode(network, training=False), torch.no_grad():
             for images, labels in _placed_each(batches, device):
@@ -89,13 +85,10 @@ class OwnLoss(NamedTuple):
                 total += float(self.loss(outputs, labels)) * len(labels)
                 wrong += float(self.wrong(outputs, labels))
                 count += len(labels)
+                answers.append(Answers.of(outputs, labels) if _are_classes(outputs, labels) else None)
         if not count:
             raise MissingError("there are no images to evaluate")
-        return {"error": _finite(wrong / count), "loss": _finite(total / count)}
-
-    def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
-        """Return the same, without predictions."""
-        return self.evaluate(network, batches), None
+        return {"error": _finite(wrong / count), "loss": _finite(total / count)}, Answers.joined(answers)
 
 
 def _are_classes(outputs: Any, labels: Tensor) -> bool:

@@ -19,7 +19,9 @@ class Steps(Config):
     """
 
     kind: Literal["steps"] = "steps"
-    milestones: tuple[float, ...] = Field(description="where the rate is divided by 10, as fractions of the iterations")
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        description="where the rate is divided by 10, as fractions of the iterations"
+    )
     warmup_iterations: int = Field(
         0, ge=0, description="iterations at the warm-up rate, a tenth of the run at most; then the base rate holds"
     )

@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -83,7 +84,9 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
     """
 
     def numbers(values: Any) -> bool:
-        return isinstance(values, list) and all(isinstance(value, int | float) and isfinite(value) for value in values)
+        return isinstance(values, list) and all(
+            isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) for value in values
+        )
 
     def constant(name: str) -> None:
         raise ValueError(f"{name} is not JSON")
@@ -100,7 +103,14 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
         sound &= (
             numbers(kept.get("mean", [])) and numbers(std := kept.get("std", [])) and all(value > 0 for value in std)
         )
+        sound &= len({len(kept[name]) for name in ("mean", "std") if name in kept}) < 2  # a number for each channel
         sound &= isinstance(kept.get("size"), int | None)
+        sound &= isinstance(framing := kept.get("framing"), dict | None)
+        sound &= framing is None or (
+            framing.keys() <= {"size", "resize", "interpolation", "squashed"}
+            and isinstance(framing["size"], int)
+            and isinstance(framing["resize"], int)
+        )
         sound &= all(
             isinstance(names, list) and all(isinstance(name, str) for name in names)
             for names in (kept.get("classes", []), facts.get("without", []))
@@ -136,7 +146,10 @@ def to_bytes(
     With a card, which is also stored in the metadata, it is a small file to be bundled: `halved`.
     """
     facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    # copies, as safetensors refuses layers that share weights
+    tensors = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()
+    }
     if without:
         facts["without"] = list(without)
     if card is not None:

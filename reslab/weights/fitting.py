@@ -184,7 +184,10 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
         found = dict(zip(inside, names, strict=True))
         if headless:
             found = {own: name for own, name in found.items() if name in body or own.partition(".")[0] not in HEADS}
-        named = counts | {name: inside[own] for own, name in found.items()}
+        named = counts | {
+            name: inside[own].flatten()[0] if name in counts and inside[own].shape == (1,) else inside[own]
+            for own, name in found.items()
+        }
         complaints = _complaints(named, body, [name for name in outside if name in body])
         if best is None or sum(map(len, complaints.values())) < sum(map(len, best[2].values())):
             best = named, found, complaints

@@ -18,6 +18,8 @@ AVERAGES = frozenset(
 WRAPPERS = (
     "module",  # DataParallel, DistributedDataParallel, averages of weights
     "_orig_mod",  # torch.compile
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
     "model",
     "net",
     "network",
@@ -67,7 +69,8 @@ def _rewritten(pattern: str, replacement: str) -> Rule:
 
 HABITS: tuple[Rule, ...] = (
     _without_common_prefix,
-    _rewritten(r"(^|\.)(?:(?:module|_orig_mod)\.)+", r"\1"),  # parts that DataParallel or torch.compile wraps
+    # parts that DataParallel, torch.compile, FSDP or checkpointing wraps
+    _rewritten(r"(^|\.)(?:(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+", r"\1"),
     _rewritten(r"^linear\.", "fc."),  # a habit of CIFAR implementations
     _rewritten(r"\.shortcut\.", ".downsample."),  # likewise
     _rewritten(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),  # torchvision's own DenseNet files

@@ -42,6 +42,7 @@ OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 SOMETHING_ELSE = (
     (b"<", "a-web-page"),
     (b"version https://git-lfs", "a-pointer"),
+    (b"{", "a-json-file"),
     (b"\x93NUMPY", "a-numpy-array"),
     *((magic, "a-packed-archive") for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")),
 )
@@ -69,7 +70,7 @@ def read(path: Path) -> Content:
     Raises:
         UserError: if there is no such file, it is damaged or something else, or no set of tensors can be read from it.
     """
-    path = _regular(path)
+    path = regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -87,8 +88,8 @@ def read(path: Path) -> Content:
     return Content(path, sets, {}, unread)
 
 
-def _regular(path: Path) -> Path:
-    """Return the path of a regular file.
+def regular(path: Path) -> Path:
+    """Return the path of a regular file, or in a directory, that of the weights.
 
     Raises:
         UserError: if there is none.
@@ -257,13 +258,15 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
 
 
 def _sets(content: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, State]]:
-    """Yield every mapping of names to tensors in what a file holds, each once, by the keys that lead to it."""
+    """Yield every mapping of names to tensors in what a file holds, each once, by the keys that lead to it; tensors
+    count as such a mapping if they are more than what stands among them.
+    """
     if not isinstance(content, Mapping) or id(content) in seen or len(place) > DEEPEST:
         return
     seen.add(id(content))
-    if content and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        yield ".".join(place), dict(content)
-        return
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if 2 * len(tensors) > len(content):
+        yield ".".join(place), tensors
     for key, value in content.items():
         if isinstance(key, str):  # an optimiser uses numbers as keys
             yield from _sets(value, (*place, key), seen)

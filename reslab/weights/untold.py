@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, MissingError
+from reslab.errors import MismatchError, MissingError, UserError
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import Fit, Head, classifier, fit
 from reslab.weights.tensorfiles import State
@@ -36,7 +36,7 @@ def settle(
     Raises:
         UserError: if a fact is missing (the message names its flag) or contradicts the file's metadata.
     """
-    if "model" in weights.metadata:
+    if weights.network is not None:
         theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
         for fact, ours in (("model", model), ("stride_in", options.get("stride_in", theirs["stride_in"]))):
             if theirs[fact] != ours:
@@ -131,8 +131,19 @@ def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
         if name is None:
             raise MismatchError(f"the network has no classifier for --head {asked.head} to change; leave it out")
         if asked.head == "none":
-            network.set_submodule(name, nn.Identity())
+            return _headless(network, name, weights, asked)
     return fit(weights, network, raw=asked.raw, head=asked.head)
+
+
+def _headless(network: nn.Module, name: str, weights: WeightFile, asked: Asked) -> Fit:
+    """Return the fit to a network whose classifier is removed; it is put back if there is none."""
+    removed = network.get_submodule(name)
+    network.set_submodule(name, nn.Identity())
+    try:
+        return fit(weights, network, raw=asked.raw, head=asked.head)
+    except UserError:
+        network.set_submodule(name, removed)
+        raise
 
 
 def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[str, Any], asked: Asked) -> Fit:

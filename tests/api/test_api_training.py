@@ -9,11 +9,20 @@ import pytest
 import torch
 from helpers import TRAIN, assert_refused, refused, reslab_here
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import reslab
-from reslab.api import own
-from reslab.errors import MismatchError, MissingError, WrongValueError
+from reslab.errors import MismatchError, MissingError, UserError, WrongValueError
+from reslab.training import loop
+from reslab.training.ema import Average
 
 SMALL = {"depth": 8, "epochs": 1, "settings": {"batch_size": 256}, "device": "cpu", "precision": "32"}
 OF_SMALL = ("--device", "cpu", "--precision", "32", "--json")
@@ -90,9 +99,6 @@ def test_own_networks_learn_from_pairs_triples_and_dicts_alike(tmp_path: Path) -
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     again = reslab.train(linear(), (sources[0], (images, labels)), epochs=3, out=tmp_path / "0")
     assert again.directory == runs[0].directory and again.result == runs[0].result
-    other = linear()
-    nn.init.zeros_(other[1].weight)
-    assert own.network_digest(other) != own.network_digest(network)
 
 
 def test_an_own_loss_is_what_is_learned_and_measured(tmp_path: Path) -> None:
@@ -118,6 +124,183 @@ def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
     with refused(MissingError, "ten"):
         reslab.train(linear(), (digits(5), digits(5)), out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class Noisy(Dataset[Any]):
+    """Forty images that are drawn anew whenever they are read."""
+
+    read: list[int]
+
+    def __init__(self) -> None:
+        self.read = []
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        self.read.append(place)
+        return digits()[0][place] + torch.randn(1, 8, 8), int(digits()[1][place])
+
+
+def test_another_loss_or_data_is_another_run_and_so_is_a_frozen_layer(tmp_path: Path) -> None:
+    def ran(network: nn.Module, **given: Any) -> str:
+        run = reslab.train(network, (digits(40), digits(40)), epochs=1, out=tmp_path, **given)
+        return run.directory.name
+
+    frozen = linear()
+    frozen[1].bias.requires_grad_(False)  # type: ignore[index]  # it is a Sequential
+    losses = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.9)]
+    found = [ran(linear()), ran(frozen), *(ran(linear(), loss=loss) for loss in losses)]
+    assert len(set(found)) == len(found) and ran(linear(), loss=nn.CrossEntropyLoss()) == found[2]
+
+
+def test_a_loader_by_indices_gives_those_alone_and_others_are_refused(tmp_path: Path) -> None:
+    images = Noisy()
+    parts = [DataLoader(images, 10, sampler=SubsetRandomSampler(range(*ends))) for ends in ((0, 25), (25, 40))]
+    run = reslab.train(linear(), (parts[0], parts[1]), epochs=1, out=tmp_path)
+    assert run.result["steps"] == 2 and run.confusion().to_numpy().sum() == 15
+    whole = DataLoader(images, batch_sampler=BatchSampler(RandomSampler(images), 20, drop_last=True))
+    assert reslab.train(linear(), (whole, parts[1]), epochs=1, out=tmp_path).result["steps"] == 1
+    for loader in (
+        DataLoader(images, 10, sampler=WeightedRandomSampler([1.0] * 40, 40)),
+        DataLoader(images, 10, sampler=RandomSampler(images, num_samples=20)),
+        DataLoader(images, batch_sampler=[[0, 1], [2, 3]]),
+    ):
+        with refused(WrongValueError, "once an epoch"):
+            reslab.train(linear(), (loader, parts[1]), epochs=1, out=tmp_path)
+
+
+def test_a_run_that_is_stopped_while_it_is_evaluated_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = reslab.train(linear(), (Noisy(), Noisy()), epochs=2, out=tmp_path / "whole")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(loop.Trainer, "_outcome", stop)
+        with pytest.raises(KeyboardInterrupt):
+            reslab.train(linear(), (Noisy(), Noisy()), epochs=2, out=tmp_path / "stopped")
+    resumed = reslab.train(linear(), (Noisy(), Noisy()), epochs=2, out=tmp_path / "stopped")
+    for part in ("train", "heldout", "test"):
+        assert resumed.result[f"{part}_error"] == whole.result[f"{part}_error"]
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.b(self.a(x.flatten(1))))  # type: ignore[no-any-return]
+
+
+def test_layers_that_share_weights_are_kept_and_averaged_once(tmp_path: Path) -> None:
+    run = reslab.train(Tied(), (digits(40), digits(40)), epochs=1, settings={"ema": 0.9}, out=tmp_path)
+    network = run.network()
+    assert isinstance(network, Tied) and network.a.weight is network.b.weight
+    loaded = Tied()
+    reslab.load_weights(loaded, run.weights)
+    assert torch.equal(loaded.b.weight, network.a.weight)
+    one = Tied().requires_grad_(False)
+    one.a.weight.zero_()
+    average = Average(one, 0.9)
+    one.a.weight.fill_(1.0)
+    average.update(one, 1000)
+    assert average.network.get_parameter("a.weight")[0, 0].item() == pytest.approx(0.1)
+
+
+class Extra(nn.Linear):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"of": 1}
+
+    def set_extra_state(self, state: object) -> None:
+        """Take nothing."""
+
+
+class Learning(nn.Module):
+    """A loss that has something to learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(10))
+
+    def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(outputs * self.scale, labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"network": nn.Sequential(nn.Flatten(), Extra(64, 10))}, "1._extra_state"),
+        ({"network": nn.Sequential(nn.Flatten(), nn.LazyLinear(10))}, "lazy"),
+        ({"loss": Learning()}, "Learning"),
+        ({"loss": nn.CrossEntropyLoss(), "settings": {"label_smoothing": 0.1}}, "label_smoothing"),
+        ({"settings": {"cutout": 2}}, "cutout"),
+        ({"settings": {"epochs": 3, "iterations": 2}, "epochs": None}, "epochs and iterations"),
+        ({"settings": {"schedule": {"kind": "steps", "milestones": [30, 60]}}}, "less than 1"),
+        ({"seed": -1}, "seed"),
+        ({"data": ((digits(40)[0], digits(30)[1]), digits(40))}, "40 images and 30 labels"),
+        ({"data": ([("no tensor", 1)] * 12, digits(40))}, ""),
+    ],
+)
+def test_what_would_do_nothing_or_fail_at_the_end_is_refused_before(
+    given: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    settings = {"network": linear(), "data": (digits(40), digits(40)), "epochs": 1, **given}
+    with refused(UserError, told):
+        reslab.train(**settings, out=tmp_path)
+
+
+def test_own_images_that_make_no_batch_are_told(tmp_path: Path) -> None:
+    class Files(Dataset[Any]):
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, place: int) -> tuple[Path, int]:
+            return tmp_path, place % 2
+
+    with refused(WrongValueError, "ToTensor"):
+        reslab.train(linear(), (Files(), digits(40)), epochs=1, out=tmp_path)
+
+
+def test_outputs_that_are_no_numbers_are_wrong_by_any_loss_and_classes_have_their_confusion(tmp_path: Path) -> None:
+    class NoNumber(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.flatten(1)) * float("nan")  # type: ignore[no-any-return]
+
+    data = [(digits()[0], torch.zeros(200, dtype=torch.long))]
+    errors = [reslab.evaluate(NoNumber(), data=data, loss=loss)["top1_error"] for loss in (None, nn.CrossEntropyLoss())]
+    assert errors == [1.0, 1.0]
+    run = reslab.train(linear(), (digits(40), digits(40)), loss=nn.CrossEntropyLoss(), epochs=1, out=tmp_path)
+    assert run.confusion().to_numpy().sum() == 40
+    numbers = (digits(40)[0], torch.randn(40, 10))
+    run = reslab.train(linear(), (numbers, numbers), loss=nn.MSELoss(), epochs=1, out=tmp_path)
+    with refused(MissingError, "no confusion matrix"):
+        run.errors_by_class()
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (torch.full((200,), -1), "label -1"),
+        (torch.zeros(200), "float32 [200]"),
+        (torch.zeros(200, 1, dtype=torch.long), "int64 [200, 1]"),
+    ],
+)
+def test_labels_that_are_no_numbers_of_classes_are_told(labels: torch.Tensor, told: str) -> None:
+    with refused(MismatchError, told):
+        reslab.evaluate(linear(), data=[(digits()[0], labels)])
+    assert reslab.evaluate(linear(), data=[(digits()[0], digits()[1].int())])["images"] == 200
 
 
 def test_own_networks_are_evaluated_on_pairs_triples_and_dicts_alike() -> None:

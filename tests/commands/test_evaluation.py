@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import reslab
 from reslab.data import load_data
 from reslab.data.images import resize_shorter
-from reslab.errors import MismatchError, MissingError, UnseenError
+from reslab.errors import FailedError, MismatchError, MissingError, UnseenError
 from reslab.executors import run_trial
 from reslab.networks import zoo
 from reslab.runs import Run
@@ -171,6 +171,30 @@ def test_in_one_batch_evaluation_normalises_as_training_did() -> None:
 def test_a_network_without_batchnorm_is_refused() -> None:
     with refused(UnseenError, "BatchNorm"):
         true_average(Pooled(), [])
+
+
+class Branched(nn.Module):
+    """A layer that images reach, and one that they do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.used(x)  # type: ignore[no-any-return]
+
+
+def test_layers_that_no_image_reaches_and_batches_that_fail_leave_the_statistics() -> None:
+    network = Branched()
+    images = torch.randn(8, 2) + 3
+    with refused(MissingError, "no images"):
+        true_average(network, [])
+    with refused(FailedError, "training mode"):
+        true_average(network, [(images, torch.zeros(8)), (images[:1], torch.zeros(1))])
+    assert network.used.running_mean is not None and not network.used.running_mean.any()
+    true_average(network, [(images, torch.zeros(8))])
+    assert torch.allclose(network.used.running_mean, images.mean(0))
+    assert torch.equal(network.unused.running_var, torch.ones(2))
 
 
 def test_statistics_batches_mix_the_classes_and_hold_every_image_once(tmp_path: Path) -> None:

@@ -116,11 +116,22 @@ def test_what_cannot_be_predicted_is_told(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(image)
     (tmp_path / "torn.png").write_bytes(b"")
     torch.save(zoo.build("cifar_resnet", depth=8).state_dict(), tmp_path / "bare.pt")
+    network, digits = zoo.build("cifar_resnet", depth=8, num_classes=10, in_channels=1), load_data("digits")
+    named = to_bytes(
+        network,
+        "cifar_resnet",
+        {"depth": 8, "num_classes": 10, "in_channels": 1},
+        {"mean": [0.5], "std": [0.5], "classes": [*digits.classes[:3]]},
+    )
+    (tmp_path / "three.safetensors").write_bytes(named)
+    three = ("cifar_resnet", image, "--depth", "8", "--num_classes", "10", "--weights", tmp_path / "three.safetensors")
     bare = ("cifar_resnet", image, "--depth", "8", "--zero-pad", "end", "--weights", tmp_path / "bare.pt")
     for words, values in (
         ((image, "resnet20", "--weights", "digits"), [image, "NETWORK IMAGE"]),
         (("resnet20", tmp_path / "b.png", "--weights", "digits"), [tmp_path / "b.png"]),
         (("resnet20", tmp_path / "torn.png", "--weights", "digits"), [tmp_path / "torn.png", 1]),
         (bare, ["--mean", "--std"]),
+        (three, ["three.safetensors", 3, 10]),
+        (("resnet20", image, "--weights", "digits", "--top", "0"), [0]),
     ):
         assert_refused(reslab_here("predict", *words), *values)

@@ -15,7 +15,7 @@ import pytest
 from helpers import assert_refused, refused, reslab_here
 from helpers_exercises import solved
 
-from reslab.errors import DamagedError, FailedError, MissingError
+from reslab.errors import DamagedError, FailedError, MissingError, UserError, WrongValueError
 from reslab.exercises import classroom, handing_back, notebooks, noticing, sheets, submissions, tasks, unpacking
 from reslab.exercises.classroom import Student
 from reslab.exercises.confinement import Host
@@ -328,6 +328,7 @@ def test_right_answers_give_a_teacher_nothing_to_look_at(number: str) -> None:
         ("honggildong_4411_98765_01_gradient_analysis.py", "honggildong_4411", "4411"),
         ("Lab 1_hgd23_attempt_2026-11-29-12-00-01_answers.py", "hgd23", "hgd23"),
         ("김하나_2023.py", "김하나_2023", "김하나_2023"),
+        ("1_2_03_홍길동.py", "1_2_03_홍길동", "1_2_03_홍길동"),
     ],
 )
 def test_names_that_platforms_give_are_understood(tmp_path: Path, name: str, student: str, also: str) -> None:
@@ -351,10 +352,119 @@ def test_a_platforms_zip_of_a_class_is_read_with_names_of_a_korean_windows(tmp_p
 def test_a_roster_is_a_list_or_a_table_and_is_told_when_it_is_neither(tmp_path: Path) -> None:
     assert submissions.roster(write(tmp_path / "a.txt", "Kim, Hana\n\nLee\n")) == [("Kim", "Hana"), ("Lee",)]
     assert submissions.roster(write(tmp_path / "b.csv", "\ufeffname,id\nKim,1\n")) == [("Kim", "1")]
+    assert submissions.roster(write(tmp_path / "c.csv", "이름;학번\r김;1\r이;2\r")) == [("김", "1"), ("이", "2")]
+    assert submissions.roster(write(tmp_path / "d.txt", "이름\t학번\n김\t1\n".encode("utf-16"))) == [("김", "1")]
+    moodle = write(tmp_path / "e.csv", "First name,Last name,ID number,Email address\nHana,Kim,1,h@x\n")
+    assert submissions.roster(moodle) == [("Hana", "Kim", "1", "h@x")]
+    with refused(WrongValueError, "f.xlsx", "CSV"):
+        submissions.roster(write(tmp_path / "f.xlsx", b"PK\x03\x04 a workbook"))
     with refused(MissingError, "nowhere.csv"):
         submissions.roster(tmp_path / "nowhere.csv")
     with refused(MissingError, "empty.csv"):
         submissions.roster(write(tmp_path / "empty.csv", "name\n"))
+
+
+def test_two_students_of_one_name_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for number in ("222", "111"):
+        write(folder / f"김민준_{number}_assignsubmission_file_a.py", RIGHT)
+    handed = handed_in(folder, ("1.1",))
+    listed = [("김민준", "111"), ("김민준", "222"), ("김민준", "333"), ("김민준", "222")]
+    students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed)
+    assert [student.name for student in students] == ["김민준_111", "김민준_222", "김민준"]
+    assert [bool(student.files) for student in students] == [True, True, False]
+
+
+STRANGE = {
+    "alone.py": RIGHT + "IN_WORDS_1_1 = '\\ud83d'\ndef input_gradient(j, g):\n    raise ValueError('\\ud83d')\n",
+    "chain.py": RIGHT + "def other(x):\n    return x" + ".view(1)" * 300 + "\n",
+    "sum.py": RIGHT + "def input_gradient(j, g):\n    return " + " + ".join(["g"] * 2000) + "\n",
+    "words.py": RIGHT + "IN_WORDS_1_1 = " + " + ".join(["'a'"] * 2000) + "\n",
+    "lines.py": RIGHT + 'IN_WORDS_1_1 = """zero\u2028and one"""\n',
+    "notebook.ipynb": notebook("%matplotlib inline\nget_ipython().magic('x')", RIGHT, "display(branch_target)"),
+    "awaiting.ipynb": notebook("import asyncio\nawait asyncio.sleep(0)", RIGHT),
+}
+"""Hand-ins that Python or Jupyter runs, and what each of them has to be graded in spite of."""
+
+
+def test_no_hand_in_stops_the_grading_of_a_class_now_or_again(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for name, content in {"good.py": RIGHT, **STRANGE}.items():
+        write(folder / name, content)
+    damaged = bytearray(zipped(**{"a.py": RIGHT * 40}))
+    damaged[60:90] = b"\xff" * 30
+    write(folder / "torn.zip", bytes(damaged))
+    for _ in range(2):
+        students = classroom.grade(handed_in(folder, ("1.1",)), tmp_path / "grades.jsonl", only=("1.1",))
+        handing_back.write(students, tmp_path / "grades.csv")
+    points = {student.name: student.points for student in students}
+    assert points.pop("torn") == 0 and len(points) == 1 + len(STRANGE) and min(points.values()) >= 3
+    assert next(student for student in students if student.name == "torn").problems
+
+
+def test_what_the_teacher_wrote_beside_an_answer_stays_until_the_answer_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for name, answer in (("kim", "it is\n=zero"), ("lee", "one")):
+        write(folder / f"{name}.py", f'{RIGHT}IN_WORDS_1_1 = """{answer}"""\n')
+
+    def graded() -> list[dict[str, str]]:
+        assert reslab_here("exercise", "grade", folder, "--task", "1.1", "--jobs", "1").returncode == 0
+        return list(csv.DictReader((folder / "words.csv").read_text(encoding="utf-8-sig").splitlines(keepends=True)))
+
+    rows = graded()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*rows[0], "note"], delimiter=";", lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({**row, "mark": "2", "note": "좋다"} for row in rows)
+    write(folder / "words.csv", text.getvalue().encode("cp949"))  # as a Korean Excel saves it
+    write(folder / "lee.py", f'{RIGHT}IN_WORDS_1_1 = """two"""\n')
+    write(folder / "choi.py", RIGHT)
+    found = {row["student"]: (row["mark"], row["note"]) for row in graded()}
+    assert found == {"kim": ("2", "좋다"), "lee": ("", ""), "choi": ("", "")}
+    write(folder / "words.csv", "something else\n")
+    assert_refused(reslab_here("exercise", "grade", folder, "--task", "1.1", "--jobs", "1"), folder / "words.csv")
+
+
+def test_tables_of_grades_overwrite_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    write(folder / "kim.py", RIGHT)
+    roster = write(folder / "list.csv", "kim\n")
+    grade = ("exercise", "grade", folder, "--task", "1.1", "--jobs", "1")
+    assert_refused(reslab_here(*grade, "--roster", roster, "--out", roster), roster)
+    assert roster.read_text(encoding="utf-8") == "kim\n"
+    for name in ("words.csv", "a.jsonl"):
+        assert_refused(reslab_here(*grade, "--out", folder / name), name)
+    for _ in range(2):
+        done = reslab_here(*grade, "--roster", roster, "--out", folder / "out" / "grades.csv", "--json")
+        assert [row["student"] for row in json.loads(done.stdout)] == ["kim"]
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.zip", zipped(**{f"{name}.py": RIGHT}))
+        assert reslab_here("exercise", "grade", tmp_path / f"{name}.zip", "--task", "1.1").returncode == 0
+    assert [table(tmp_path / f"{name}-grades" / "grades.csv")[0]["student"] for name in ("a", "b")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "told"),
+    [
+        ("def test_gradient(answers, seed):\n    assert False\n", "test_1_3"),
+        ("def test_1_1(answers, seed):\n    pass\ntest_1_1.points = '2'\n", "'2'"),
+    ],
+)
+def test_hidden_tests_that_test_nothing_or_are_worth_no_number_are_told(tests: str, told: str, tmp_path: Path) -> None:
+    with Host() as host, refused(UserError, told):
+        classroom.hidden_points(write(tmp_path / "hidden.py", tests), 0, host)
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        "import reslab\nfound = reslab.exercises.tasks.find('1.1')\n",
+        "import reslab\nfound = getattr(reslab, 'exercises')\n",
+        "from pathlib import Path\nimport reslab\nfound = (Path(reslab.__file__).parent / 'tasks' / 'task_1_1.py')\n",
+    ],
+)
+def test_ways_to_the_solutions_are_remarked(reach: str) -> None:
+    assert noticing.imports_solutions(reach + RIGHT)
 
 
 def test_of_a_task_that_was_handed_in_twice_the_better_counts(tmp_path: Path) -> None:

@@ -446,6 +446,8 @@ def test_timms_weights_load_and_compute_the_same(tmp_path: Path, name: str) -> N
         (["--mean", "0.5"], ["--mean", "--std", "both"]),
         (["--mean", "0.5", "--std", "0"], ["--mean 0.5 --std 0"]),
         (["--mean", "nan", "--std", "1"], ["--mean nan --std 1"]),
+        (["--mean", "0.5", "--std", "0.5,0.5,0.5"], ["--mean", "1", "3"]),
+        (["--mean", "0.5,0.5,0.5", "--std", "0.5,0.5"], ["--std", "2", "3"]),
     ],
 )
 def test_means_and_deviations_that_cannot_be_are_refused(tmp_path: Path, words: list[str], values: list[str]) -> None:
@@ -499,8 +501,26 @@ def test_no_file_names_a_function_to_be_called(tmp_path: Path, capsys: pytest.Ca
         ({"options": {"depth": "\ud800"}}, ["a.safetensors", "'reslab'"]),
         ({"model": "\ud800"}, ["a.safetensors", "'reslab'"]),
         ({"model": "no such network"}, ["'no such network'"]),
+        ({"preprocessing": {"mean": [0.5], "std": [0.5, 0.5]}}, ["a.safetensors", "'reslab'"]),
+        ({"preprocessing": {"mean": [True]}}, ["a.safetensors", "'reslab'"]),
+        ({"preprocessing": {"framing": [1]}}, ["a.safetensors", "'reslab'"]),
+        ({"preprocessing": {"framing": {"foo": 1}}}, ["a.safetensors", "'reslab'"]),
     ],
-    ids=["classes", "channels", "number", "word", "file", "nan", "option", "surrogate", "name"],
+    ids=[
+        "classes",
+        "channels",
+        "number",
+        "word",
+        "file",
+        "nan",
+        "option",
+        "surrogate",
+        "name",
+        "statistics",
+        "truth",
+        "framing",
+        "keys",
+    ],
 )
 def test_metadata_that_cannot_be_are_refused(facts: dict[str, object], values: list[object], tmp_path: Path) -> None:
     text = json.dumps({"model": "cifar_resnet", "options": {"depth": 8}, **facts})

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,10 @@ from torchvision.models import resnet18, resnet50
 from wild import AVERAGED, WITH_CLASSIFIER, WITHOUT_CLASSIFIER, State, half, keras, msra, other
 
 import reslab
-from reslab.errors import DamagedError, MismatchError, MissingError, WrongValueError
+from reslab.errors import DamagedError, MismatchError, MissingError, UserError, WrongValueError
 from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights import numpyfiles
-from reslab.weights.files import WeightFile, read_weights
+from reslab.weights.files import WeightFile, read_weights, to_bytes
 from reslab.weights.fitting import Fit, fit
 from reslab.weights.names import WRAPPERS
 from reslab.weights.origins import understood
@@ -482,6 +483,43 @@ def test_keras_needs_h5py_and_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "h5py", None)
     with refused(MissingError, tmp_path / "a.h5", "h5py", "'reslab[keras]'"):
         read_weights(tmp_path / "a.h5")
+
+
+def _wrapped(word: str) -> Callable[[State], State]:
+    return lambda state: {re.sub(r"^(layer\d\.\d)\.", rf"\1.{word}.", name): each for name, each in state.items()}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        _wrapped("_fsdp_wrapped_module"),
+        _wrapped("_checkpoint_wrapped_module"),
+        lambda state: {name: each[None] if name.endswith("tracked") else each for name, each in state.items()},
+        lambda state: {**state, "epoch": 3, "args": None},
+    ],
+)
+def test_what_tools_leave_around_a_state_is_taken_away(changed: Callable[[State], State], tmp_path: Path) -> None:
+    network, loaded = cifar_resnet(8), cifar_resnet(8)
+    torch.save(changed(network.state_dict()), tmp_path / "w.pt")
+    reslab.load_weights(loaded, tmp_path / "w.pt", zero_pad="end")
+    assert all(torch.equal(each, loaded.state_dict()[name]) for name, each in network.state_dict().items())
+
+
+def test_weights_of_an_own_network_are_its_own_and_a_refusal_leaves_the_classifier(tmp_path: Path) -> None:
+    network, other = nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 3))
+    (tmp_path / "w.safetensors").write_bytes(to_bytes(network, "own:Sequential", {}))
+    reslab.load_weights(other, tmp_path / "w.safetensors")
+    assert torch.equal(other[0].weight, network[0].weight)
+    torch.save({"b.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
+    with refused(MismatchError):
+        reslab.load_weights(other, tmp_path / "other.pt", head="none")
+    assert isinstance(other[0], nn.Linear)
+
+
+def test_a_list_of_shards_is_told_from_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}', encoding="utf-8")
+    with refused(UserError, "JSON"):
+        reslab.load_weights(cifar_resnet(8), tmp_path / "model.safetensors.index.json")
 
 
 WORDS = st.lists(st.sampled_from([*WRAPPERS, "other"]), max_size=5)
