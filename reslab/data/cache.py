@@ -27,7 +27,7 @@ from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
 from reslab.progress import Progress
 
-FORMAT = "5"
+FORMAT = "6"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 CHANGES_ARE_DATED = os.name == "posix"
@@ -67,7 +67,7 @@ def state(path: str | Path, status: os.stat_result) -> str:
 
 class Cached(NamedTuple):
     """The content of a cache: the images and labels of each part, the first part's statistics, the shortest side in
-    pixels, the skipped files.
+    pixels, the skipped files, and how many images of the last part are in another too.
 
     `classes` are the names of the classes if nothing else has them. `fingerprint` is of all pixels, sizes and labels,
     and is empty without a cache.
@@ -79,6 +79,7 @@ class Cached(NamedTuple):
     skipped: list[str]
     classes: tuple[str, ...] = ()
     fingerprint: str = ""
+    repeated: int = 0
 
 
 def digest(parts: Sequence[Sequence[File]]) -> str:
@@ -206,6 +207,7 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
         index["skipped"],
         tuple(index["classes"]),
         index["fingerprint"],
+        index["repeated"],
     )
 
 
@@ -231,6 +233,7 @@ def _sound(index: Any, parts: int, classes: int | None) -> bool:
             for names in (index["skipped"], index["classes"])
         )
         and isinstance(index["fingerprint"], str)
+        and isinstance(index["repeated"], int)
     )
 
 
@@ -263,18 +266,37 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
         with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of Pillow; files that it cannot read are reported anyway
             mode = _mode(pool, root, parts, temporary, progress)
-            kept, shapes, skipped = _write_pixels(pool, root, parts, mode, skip_broken, temporary, what, progress)
+            written = _write_pixels(pool, root, parts, mode, skip_broken, temporary, what, progress)
+            skipped = written.skipped
             # skipped files have no influence
-            if skipped and (of_kept := _mode(pool, root, kept, temporary, progress)) != mode:
-                kept, shapes, more = _write_pixels(pool, root, kept, of_kept, skip_broken, temporary, what, progress)
-                skipped += more
-            labels = [file.label for files in kept for file in files]
-            _write_index(temporary, torch.tensor(shapes), torch.tensor(labels), list(map(len, kept)), skipped)
+            if skipped and (of_kept := _mode(pool, root, written.kept, temporary, progress)) != mode:
+                written = _write_pixels(pool, root, written.kept, of_kept, skip_broken, temporary, what, progress)
+                skipped = skipped + written.skipped
+            labels, counts = [file.label for files in written.kept for file in files], list(map(len, written.kept))
+            _write_index(
+                temporary,
+                torch.tensor(written.shapes),
+                torch.tensor(labels),
+                counts,
+                skipped,
+                repeated=_repeated(written.images, counts),
+            )
     except OSError as error:
         if not cache.exists():
             raise UnusableError(
                 f"cannot write the decoded images to {cache.parent}: {error.strerror or error}"
             ) from error
+
+
+class _Written(NamedTuple):
+    """The files of each part that could be decoded, the shape and the digest of each image in order, and the paths of
+    those that could not.
+    """
+
+    kept: list[list[File]]
+    shapes: list[list[int]]
+    images: list[bytes]
+    skipped: list[str]
 
 
 def _write_pixels(
@@ -286,13 +308,9 @@ def _write_pixels(
     temporary: Path,
     what: str,
     progress: Progress,
-) -> tuple[list[list[File]], list[list[int]], list[str]]:
-    """Write the images as bytes; return the files of each part that could be decoded, their shapes, and the paths of
-    those that could not.
-    """
-    kept: list[list[File]] = []
-    shapes: list[list[int]] = []
-    skipped: list[str] = []
+) -> _Written:
+    """Write the images as bytes, and return what was written."""
+    kept, shapes, digests, skipped = found = _Written([], [], [], [])
     total = sum(map(len, parts))
     with (temporary / "pixels.bin").open("wb") as out:
         for files in parts:
@@ -305,15 +323,24 @@ def _write_pixels(
                 skipped += bad
                 for file, image in zip(chunk, images, strict=True):
                     if image is not None:
-                        out.write(image.numpy().tobytes())
+                        content = image.numpy().tobytes()
+                        out.write(content)
                         shapes.append(list(image.shape))
+                        digests.append(hashlib.blake2b(content, digest_size=16).digest())
                         kept[-1].append(file)
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
                 raise DamagedError(
                     f"one part of {root} has no image that can be decoded: {first_few([file.path for file in files])}"
                 )
-    return kept, shapes, skipped
+    return found
+
+
+def _repeated(images: Sequence[bytes], counts: Sequence[int]) -> int:
+    """Return how many images of the last part are in another too."""
+    last = len(images) - counts[-1]
+    known = set(images[:last])
+    return sum(image in known for image in images[last:])
 
 
 @contextmanager
@@ -335,7 +362,13 @@ def _appearing(cache: Path) -> Iterator[Path]:
 
 
 def _write_index(
-    temporary: Path, shapes: Tensor, labels: Tensor, counts: list[int], skipped: list[str], classes: Sequence[str] = ()
+    temporary: Path,
+    shapes: Tensor,
+    labels: Tensor,
+    counts: list[int],
+    skipped: list[str],
+    classes: Sequence[str] = (),
+    repeated: int = 0,
 ) -> None:
     """Write the layout of the pixels, the fingerprint, and the first part's statistics, for which the pixels are read
     back.
@@ -346,6 +379,7 @@ def _write_index(
         "counts": counts,
         "skipped": skipped,
         "classes": list(classes),
+        "repeated": repeated,
     }
     with (temporary / "pixels.bin").open("rb") as pixels:
         text = hashlib.file_digest(pixels, "sha256")

@@ -34,8 +34,10 @@ MOST_PIXELS = 89_478_485
 """Pixels of one image, above which Pillow warns of a decompression bomb. At twice that, half a gigabyte of memory, it
 raises an error.
 """
-WHITE_IS_ZERO = 0
-"""The value of a TIFF's tag 262 if 0 is white (TIFF 6.0, PhotometricInterpretation)."""
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+"""A TIFF's tags BitsPerSample and PhotometricInterpretation, and the latter's value if 0 is white (TIFF 6.0)."""
+LEVELS = {"L;2": 3, "L;4": 15}
+"""The highest level of a PNG's grey of so many bits, by Pillow's name."""
 
 
 @contextmanager
@@ -53,6 +55,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             raise ValueError("32 bits per value, with no stated range of brightness")
         if image.width * image.height > MOST_PIXELS:
             raise ValueError("too large")
+        _scale_transparency(image)
         yield image
 
 
@@ -85,19 +88,30 @@ def _of_sixteen_bits(image: Image.Image) -> bool:
 
 
 def _of_eight_bits(image: Image.Image) -> Image.Image:
-    """Return a 16-bit grey image in 8 bits, where 65,535 is white; Pillow's own conversion clips everything above 255.
+    """Return a 16-bit grey image in 8 bits, where 65,535 is white, or 4,095 in a TIFF of 12 bits; Pillow's own
+    conversion clips everything above 255.
 
     A transparent grey level stays transparent.
     """
     if not _of_sixteen_bits(image):
         return image
     levels = np.asarray(image).astype(np.int32)
-    if image.format == "TIFF" and image.tag_v2.get(262) == WHITE_IS_ZERO:  # type: ignore[attr-defined]  # a TIFF's
-        levels = 65_535 - levels
-    eight = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    tags: Any = getattr(image, "tag_v2", {})  # a TIFF's
+    white = 2 ** tags.get(BITS, (16,))[0] - 1
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        levels = white - levels
+    eight = Image.fromarray(((255 * levels + white // 2) // white).astype(np.uint8))
     if "transparency" in image.info:
         eight.putalpha(Image.fromarray(np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)))
     return eight
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Scale the transparent level of a grey PNG of two or four bits as Pillow scales its levels, and not this one."""
+    level = image.info.get("transparency")
+    tiles: Any = getattr(image, "tile", [])  # how a file's pixels are read
+    if image.format == "PNG" and image.mode == "L" and isinstance(level, int) and tiles:
+        image.info["transparency"] = level * 255 // LEVELS.get(str(tiles[0][3]), 255)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

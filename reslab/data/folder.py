@@ -9,6 +9,7 @@ import os
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,6 +23,10 @@ from reslab.errors import MismatchError, MissingError, Wording, WrongValueError,
 from reslab.naming import BROKEN
 from reslab.progress import Progress
 
+OF_SYSTEMS = ("__MACOSX",)
+"""Directories that are no class."""
+MOST_REPEATED = 0.01
+"""The share of test images that may be training images too; CIFAR-10 has some."""
 WORDS: dict[PartName, str] = {"train": "train", "heldout": "held-out", "test": "test"}
 
 
@@ -43,6 +48,11 @@ def folder(argument: str, download: bool, progress: Progress) -> Dataset:
     found = decoded(root, list(parts.values()), skip_broken, progress)
     if found.skipped:
         _tell_of_lost_classes(classes, parts, found)
+    if found.repeated > MOST_REPEATED * len(found.parts[-1][1]):
+        count, total = found.repeated, len(found.parts[-1][1])
+        warnings.warn(
+            f"{count:,} of {total:,} test images are training images too, so the test error says little", stacklevel=2
+        )
     return Dataset(
         name=f"folder:{argument}",
         parts={name: Part(*part) for name, part in zip(parts, found.parts, strict=True)},
@@ -73,7 +83,7 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
     """Return the classes, and the image files of each part."""
     test = _part(root, "test", "val")
     of_test = _directories(test)
-    if not (root / "train").exists():
+    if not os.path.lexists(root / "train"):
         classes = list(of_test)
         testing, loose = _files(test, of_test, classes, at_least=1)
         _tell_of_left_out(_loose(test) + loose)
@@ -81,6 +91,12 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
     train = _part(root, "train")
     directories = _directories(train)
     classes = list(directories)
+    if train.samefile(test):
+        raise MismatchError(*worded("parts-are-one", train=train, test=test))
+    if test.name == "test" and (root / "val").is_dir():
+        warnings.warn(f"{root / 'val'} is not used: the held-out images are taken from {train}", stacklevel=4)
+    if missing := [name for name in directories if name not in of_test]:
+        warnings.warn(f"{test} has no images of {first_few(missing)}", stacklevel=4)
     unknown = [name for name in of_test if name not in directories]
     if unknown:
         raise MismatchError(f"{test} has classes that {train} lacks: {first_few(unknown)}")
@@ -118,10 +134,16 @@ def _directories(part: Path) -> dict[str, str]:
         UserError: if there are none, or two with the same name.
     """
     found: dict[str, str] = {}
+    places: dict[Path, str] = {}
     for directory in sorted(
-        entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        entry.name
+        for entry in part.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in OF_SYSTEMS
     ):
-        name = unicodedata.normalize("NFC", directory)
+        name = unicodedata.normalize("NFC", _spelled(part, directory))
+        other = places.setdefault((part / directory).resolve(), name)
+        if other != name:
+            raise MismatchError(*worded("classes-are-one", part=part, one=other, other=name))
         if name in found:
             raise MismatchError(
                 f"{part} has class {name} twice, in two Unicode spellings: {found[name]!a} and "
@@ -131,6 +153,19 @@ def _directories(part: Path) -> dict[str, str]:
     if not found:
         raise MissingError(*worded("part-without-classes", part=part))
     return dict(sorted(found.items(), key=_number if all(name.isdecimal() for name in found) else None))
+
+
+def _spelled(part: Path, directory: str) -> str:
+    """Return a directory's name as text; that of a zip file of a Korean Windows may be in CP949.
+
+    Raises:
+        UserError: if it is in neither encoding.
+    """
+    raw = os.fsencode(directory)
+    for encoding in ("utf-8", "cp949"):
+        with suppress(UnicodeDecodeError):
+            return raw.decode(encoding)
+    raise MismatchError(*worded("class-without-name", part=part, name=ascii(directory)))
 
 
 def _number(item: tuple[str, str]) -> tuple[int, str]:

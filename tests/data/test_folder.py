@@ -3,8 +3,10 @@
 import errno
 import os
 import shutil
+import struct
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +86,7 @@ def test_val_stands_for_test(tmp_path: Path) -> None:
     assert len(load_data(f"folder:{root}").parts["test"].labels) == 4
 
 
+@pytest.mark.filterwarnings("ignore:.*training images too")  # they are drawn alike
 def test_decoded_once_and_again_when_anything_differs(tmp_path: Path, decoded: list[str]) -> None:
     root = image_folder(tmp_path / "a")
     name = f"folder:{root}"
@@ -359,6 +362,21 @@ def _link_to_itself(root: Path) -> None:
     (root / "train" / "가" / "x").symlink_to("x")
 
 
+def _one_part(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    (root / "test").symlink_to("train", target_is_directory=True)
+
+
+def _train_leads_nowhere(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    (root / "train").symlink_to("nowhere")
+
+
+def _classes_are_one(root: Path) -> None:
+    shutil.rmtree(root / "train" / "가")
+    (root / "train" / "가").symlink_to("b c", target_is_directory=True)
+
+
 @pytest.mark.parametrize(
     ("break_it", "kind", "values"),
     [
@@ -370,6 +388,9 @@ def _link_to_itself(root: Path) -> None:
         (_other_classes, MismatchError, ["다"]),
         (_two_spellings, MismatchError, ["가", r"'\u1100\u1161'", r"'\uac00'"]),
         pytest.param(_class_in_itself, MissingError, ["train/가", 0], marks=LINKS),
+        pytest.param(_one_part, MismatchError, ["train", "test", "one directory"], marks=LINKS),
+        pytest.param(_train_leads_nowhere, MissingError, ["train", "train/CLASS/IMAGE"], marks=LINKS),
+        pytest.param(_classes_are_one, MismatchError, ["가", "b c", "one directory"], marks=LINKS),
         pytest.param(_link_to_itself, UnusableError, ["train/가/x"], marks=LINKS),
     ],
 )
@@ -379,6 +400,40 @@ def test_a_layout_that_is_not_the_expected_one_is_told(
     root = image_folder(tmp_path)
     break_it(root)  # type: ignore[operator]  # a function
     with refused(kind, *values):
+        load_data(f"folder:{root}")
+
+
+def _test_is_train(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    shutil.copytree(root / "train", root / "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda root: shutil.rmtree(root / "test" / "가"), "no images of 가"),
+        (lambda root: shutil.copytree(root / "test", root / "val"), "val is not used"),
+        (_test_is_train, "test images are training images too"),
+    ],
+)
+def test_what_makes_the_test_error_say_less_is_said(tmp_path: Path, change: Callable[[Path], None], told: str) -> None:
+    root = image_folder(tmp_path)
+    change(root)
+    for _ in range(2):  # when they are decoded, and from the cache
+        with pytest.warns(UserWarning, match=told):
+            load_data(f"folder:{root}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows' names are Unicode")
+def test_names_of_a_korean_windows_are_read_and_systems_directories_are_no_classes(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    for part in ("train", "test"):
+        (root / part / "가").rename(root / part / os.fsdecode("고양이".encode("cp949")))
+        (root / part / "__MACOSX").mkdir()
+    assert load_data(f"folder:{root}").classes == ("b c", "고양이")
+    for part in ("train", "test"):
+        (root / part / os.fsdecode("고양이".encode("cp949"))).rename(root / part / os.fsdecode(b"\xff"))
+    with refused(MismatchError, "CP949"):
         load_data(f"folder:{root}")
 
 
@@ -443,6 +498,32 @@ def test_a_grey_level_of_sixteen_bits_may_be_transparent_and_turned(tmp_path: Pa
     exif[0x0112] = 6  # what is stored as a row is seen as a column, its first pixel on top
     Image.fromarray(SIXTEEN[:1]).save(tmp_path / "a.png", transparency=257, exif=exif)
     assert decoding.decode(tmp_path / "a.png", "L").tolist() == [[[0], [0], [1], [255]]]  # type: ignore[union-attr]  # not None
+
+
+def png(width: int, bits: int, row: int, transparent: int) -> bytes:
+    """Return a grey PNG of one row of so many bits a level, one level of which is transparent."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, 1, bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"tRNS", struct.pack(">H", transparent)), (b"IDAT", zlib.compress(bytes([0, row])))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
+
+
+def test_a_grey_level_of_two_or_four_bits_may_be_transparent(tmp_path: Path) -> None:
+    for bits, row, seen in ((4, 0x35, [255, 85]), (2, 0b01_10_0000, [255, 170])):
+        (tmp_path / "a.png").write_bytes(png(2, bits, row, row >> (8 - bits)))
+        assert decoding.decode(tmp_path / "a.png", "L").tolist() == [[seen]]  # type: ignore[union-attr]  # not None
+
+
+def test_white_of_twelve_bits_is_white(tmp_path: Path) -> None:
+    packed = bytes([0xFF, 0xFF, 0xFF, 0x80, 0x00, 0x00])  # 4095, 4095; 2048, 0
+    tags = [(256, 2), (257, 2), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 2), (279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed
+    (tmp_path / "a.tiff").write_bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert decoding.decode(tmp_path / "a.tiff", "L").tolist() == [[[255, 255], [128, 0]]]  # type: ignore[union-attr]  # not None
 
 
 @pytest.mark.parametrize("kind", ["jpg", "tiff"])
