@@ -2,8 +2,12 @@
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -12,8 +16,10 @@ from torch.utils._pytree import tree_leaves
 
 from reslab.errors import UnseenError, told
 
-Container = dict[Any, Any] | list[Any] | set[Any]
-_HOLDING = (dict, list, set, tuple)
+Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+_HOLDING = (dict, list, set, tuple, deque)
+_ALONE = (nn.Module, Tensor, type, ModuleType, FunctionType, MethodType)
+"""Values whose attributes are not followed: modules have their own turn."""
 
 
 @contextmanager
@@ -59,24 +65,26 @@ def whole_float32() -> Iterator[None]:
 
 @contextmanager
 def preserve(network: nn.Module) -> Iterator[None]:
-    """On exit, restore the network's attributes, gradients and `requires_grad`, and the random generators, also after
-    an error.
+    """On exit, restore the network's attributes, gradients and `requires_grad`, and the random generators (torch's,
+    Python's, NumPy's, and the network's own), also after an error.
 
-    Attributes are modes, hooks, submodules, and whatever a forward stores on its module. Inside the block, tensors and
-    buffers are copies. The originals are never written to, so that a graph still waiting for its backward pass finds
-    them unchanged.
+    Attributes are modes, hooks, submodules, and whatever a forward stores on its module, or on an object that it has.
+    Inside the block, tensors and buffers are copies. The originals are never written to, so that a graph still waiting
+    for its backward pass finds them unchanged.
     """
     attributes: dict[int, tuple[Container, Sequence[Any]]] = {}
     for module in network.modules():
         _remember(vars(module), attributes)
     parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
-    python = random.getstate()
+    registered = {id(module._parameters) for module in network.modules()}
+    draws = list(_states(attributes.values()))
     try:
-        _copy_tensors(network)
+        _copy_tensors([container for container, _ in attributes.values() if id(container) not in registered])
         with draws_apart():
             yield
     finally:
-        random.setstate(python)
+        for set_state, state in draws:
+            set_state(state)
         for container, content in attributes.values():
             _restore(container, content)
         for parameter, (gradient, requires_grad) in parameters.items():
@@ -113,15 +121,17 @@ def _remember(container: Container, found: dict[int, tuple[Container, Sequence[A
             if not isinstance(each, tuple):
                 found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
             waiting += [part for part in parts if isinstance(part, _HOLDING)]
+            waiting += [vars(part) for part in parts if hasattr(part, "__dict__") and not isinstance(part, _ALONE)]
 
 
 def _restore(container: Container, content: Sequence[Any]) -> None:
     """Restore the content of a container, if it has changed."""
     if not container and not content:
         return
-    if isinstance(container, list):
+    if isinstance(container, list | deque):
         if len(container) != len(content) or any(now is not then for now, then in zip(container, content, strict=True)):
-            container[:] = content
+            container.clear()
+            container.extend(content)
         return
     if isinstance(container, dict):
         same = len(container) == len(content) and all(
@@ -134,11 +144,27 @@ def _restore(container: Container, content: Sequence[Any]) -> None:
         container.update(content)
 
 
-def _copy_tensors(network: nn.Module) -> None:
-    """Replace the tensors of every module, other than parameters, with copies; a shared tensor stays shared."""
+def _copy_tensors(containers: Iterable[Container]) -> None:
+    """Replace the tensors in containers, other than parameters, with copies; a shared tensor stays shared."""
     copies: dict[int, Tensor] = {}
-    for module in network.modules():
-        for kept in (vars(module), module._buffers):
-            for name, value in list(kept.items()):
-                if isinstance(value, Tensor):
-                    kept[name] = copies.setdefault(id(value), value.clone())
+    for container in containers:
+        if isinstance(container, set):  # whose members cannot be exchanged
+            continue
+        for place in list(container) if isinstance(container, dict) else range(len(container)):
+            value = container[place]
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                container[place] = copies.setdefault(id(value), value.clone())
+
+
+def _states(contents: Iterable[tuple[Container, Sequence[Any]]]) -> Iterator[tuple[Callable[[Any], object], Any]]:
+    """Yield how to set the state of each random generator, and that: Python's, NumPy's, and those in containers."""
+    yield random.setstate, random.getstate()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        yield numpy.random.set_state, numpy.random.get_state()
+    for container, _ in contents:
+        for value in container.values() if isinstance(container, dict) else container:
+            if isinstance(value, torch.Generator):
+                yield value.set_state, value.get_state()
+            elif numpy is not None and isinstance(value, numpy.random.Generator):
+                yield partial(setattr, value.bit_generator, "state"), value.bit_generator.state

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BATCH = 128
 SMALLEST = 4
 """Images that the unbiased estimator needs at least."""
+CONSTANT = 1e-24
+"""The share of a Gram matrix's square that rounding leaves where all images look alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,33 +121,37 @@ def alike(
     two = one if other is None else as_view(other, images)
     total = torch.zeros(len(one), len(two), dtype=torch.float64, device=images.device)
     own = [total.new_zeros(len(one)), total.new_zeros(len(two))]
+    sizes = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     with evaluating(one), evaluating(two), torch.inference_mode():
         for start in range(0, len(images), batch):
             x = images[start : start + batch]
             if len(x) < SMALLEST:
                 continue
-            grams = centred_grams(one, x)
-            others = grams if two is one else centred_grams(two, x)
+            grams, size = centred_grams(one, x)
+            others, other_size = (grams, size) if two is one else centred_grams(two, x)
+            sizes = [sizes[0] + size, sizes[1] + other_size]
             total = total + products(grams, others)
             own = [sums + products(of, of).diagonal() for sums, of in zip(own, (grams, others), strict=True)]
             progress("alike", min(start + batch, len(images)), len(images))
-    lengths = [torch.where(sums > 0, sums, torch.nan).sqrt() for sums in own]
+    # a representation that is constant has nothing but rounding left
+    lengths = [torch.where(sums > CONSTANT * of, sums, torch.nan).sqrt() for sums, of in zip(own, sizes, strict=True)]
     return Alike(one.blocks, two.blocks, (total / (lengths[0][:, None] * lengths[1])).cpu())
 
 
-def centred_grams(view: View, x: Tensor) -> Tensor:
+def centred_grams(view: View, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the Gram matrices of the blocks' outputs, `[n, B, B]`, centred so that their products are unbiased:
-    without diagonal (Székely & Rizzo 2014, definition 2).
+    without diagonal (Székely & Rizzo 2014, definition 2); and the mean square of what is not centred, `[n]`.
     """
-    grams = []
+    grams, sizes = [], []
     for given in outputs(view, x):
         flat = given.double().flatten(1)
         gram = (flat @ flat.T).fill_diagonal_(0)
+        sizes.append(gram.square().mean())
         count = len(gram)
         rows = gram.sum(1)
         gram = gram - (rows[:, None] + rows) / (count - 2) + rows.sum() / ((count - 1) * (count - 2))
         grams.append(gram.fill_diagonal_(0))
-    return torch.stack(grams)
+    return torch.stack(grams), torch.stack(sizes)
 
 
 def products(grams: Tensor, others: Tensor) -> Tensor:
@@ -156,7 +162,9 @@ def products(grams: Tensor, others: Tensor) -> Tensor:
 
 def outputs(view: View, x: Tensor) -> Iterator[Tensor]:
     """Yield the output of each block's module, including an activation after the addition."""
+    view.check_images_first()
     live = view.stem(x)
     for index in range(len(view)):
-        yield view.module(index, view.input(index, in_other_memory(live)).clone())
+        taken = view.input(index, in_other_memory(live)).clone()
+        yield view.module(index, taken, view.beside(index, live))
         live = view.block(index, live)

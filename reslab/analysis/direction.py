@@ -127,6 +127,7 @@ def direction(
     """
     view = as_view(network, images)
     check_batch(images, labels, loss)
+    view.check_images_first()
     for block, place in zip(view.blocks, view.plan.places, strict=True):
         if not place.plain:
             raise UnseenError(

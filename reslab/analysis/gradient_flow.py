@@ -190,11 +190,16 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
     norms = [_norm([at_weights[parameter] for parameter in block]).to(value.device) for block in blocks]
     return GradientFlow(
         blocks=view.blocks,
-        forward=torch.stack([signal.detach().square().mean().sqrt() for signal in signals]),
+        forward=torch.stack([_root_mean_square(signal.detach()) for signal in signals]),
         backward=torch.stack([_norm([gradient]) for gradient in at_signals]),
         parameters=torch.stack(norms),
         loss=value.item(),
     )
+
+
+def _root_mean_square(values: Tensor) -> Tensor:
+    """Return it in float32 at least: in float16, squares end at 256."""
+    return values.to(torch.promote_types(values.dtype, torch.float32)).square().mean().sqrt()
 
 
 @analysis("training-flow", "the same during training", needs=("blocks",))

@@ -9,7 +9,7 @@ others, even to zero.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from torch.func import jacrev, vjp
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, answers_alone, as_view, evaluating
+from reslab.analysis.sweeping import in_other_memory
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 from reslab.gates.following import sketched
 from reslab.gates.inputs import in_dtype
@@ -182,6 +183,7 @@ def jacobian(
     if steps < 1:
         raise WrongValueError(f"steps must be at least 1, got {steps}")
     seen = as_view(network, images)
+    seen.check_images_first()
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
         images = in_dtype(images, dtype)
@@ -194,17 +196,18 @@ def jacobian(
             )
         inputs = _inputs(exact, images)
         found = [
-            _measure(exact, index, inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)
+            _measure(exact, index, *inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)
         ]
     return Jacobians(tuple(found), tolerance)
 
 
 @torch.no_grad()
-def _inputs(seen: View, images: Tensor) -> list[Tensor]:
-    """Return every block's input."""
+def _inputs(seen: View, images: Tensor) -> list[tuple[Tensor, tuple[Any, ...]]]:
+    """Return every block's input, and what is live beside it."""
     live, inputs = seen.stem(images), []
     for index in range(len(seen)):
-        inputs.append(seen.input(index, live))
+        # in other memory, as an activation between blocks may be done in place
+        inputs.append((seen.input(index, in_other_memory(live)).clone(), seen.beside(index, live)))
         live = seen.block(index, live)
     return inputs
 
@@ -223,19 +226,27 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
     return [known.index(name) for name in names]
 
 
-def _measure(seen: View, index: int, inputs: Tensor, method: Method, steps: int, seed: int) -> BlockJacobian:
-    def block(x: Tensor) -> Tensor:
-        """Return the block's output for one image, both flat."""
-        image = x.reshape(1, *inputs.shape[1:]).clone()  # a ReLU in place must not change the input
-        return seen.module(index, image).flatten()
+def _measure(
+    seen: View, index: int, inputs: Tensor, beside: tuple[Any, ...], method: Method, steps: int, seed: int
+) -> BlockJacobian:
+    def block_at(place: int) -> Map:
+        """Return the function from one image to the block's output, both flat."""
+        own = tuple(_of_image(each, place, len(inputs)) for each in beside)
+
+        def block(x: Tensor) -> Tensor:
+            image = x.reshape(1, *inputs.shape[1:]).clone()  # a ReLU in place must not change the input
+            return seen.module(index, image, own).flatten()
+
+        return block
 
     found = seen.blocks[index]
     points = inputs.detach().flatten(1)
     n = points.shape[1]
-    m = block(points[0]).numel()
+    m = block_at(0)(points[0]).numel()
     all_values = method == "all" or (method == "auto" and max(n, m) <= LARGEST_DENSE)
     rows: list[list[Tensor]] = []
-    for x in points:
+    for place, x in enumerate(points):
+        block = block_at(place)
         if all_values:
             dense = dense_jacobian(block, x)
             values = torch.linalg.svdvals(dense)
@@ -255,6 +266,12 @@ def _measure(seen: View, index: int, inputs: Tensor, method: Method, steps: int,
     return BlockJacobian(
         found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept
     )
+
+
+def _of_image(value: Any, place: int, images: int) -> Any:
+    """Return one image's part of a value beside the stream, such as a mask; another value as it is."""
+    each = isinstance(value, Tensor) and value.dim() and len(value) == images
+    return value[place : place + 1] if each else value
 
 
 def dense_jacobian(function: Map, x: Tensor) -> Tensor:

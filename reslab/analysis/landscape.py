@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
@@ -152,6 +153,8 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
         UserError: if the network has no filters.
     """
     owners = {parameter: module for module in network.modules() for parameter in module._parameters.values()}
+    for module in filter(is_parametrized, network.modules()):  # what a weight is made of is in a module of its own
+        owners |= dict.fromkeys(module.parametrizations.parameters(), module)  # type: ignore[union-attr]  # a module
     direction = {}
     for name, parameter in network.named_parameters():
         weight = parameter.detach()
@@ -165,7 +168,7 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
     return direction
 
 
-_TABLES_AND_SCALES = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.PReLU)
+_TABLES_AND_SCALES = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm, nn.PReLU)
 """Torch's layers whose multi-dimensional parameters look up or scale, and are not filters."""
 
 

@@ -20,6 +20,7 @@ from reslab.analysis.inference import faster
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.errors import UnseenError, WrongValueError
+from reslab.gates.planning import Live
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
 
@@ -284,7 +285,8 @@ def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[lis
                 f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover"
             )
         links.append(_Link(before, shortcut, branches))
-        live = live._replace(stream=sum(branches, shortcut))
+        with torch.no_grad():
+            live = Live(sum(branches, shortcut), view.beside_after(index, live))
     before = live.stream.detach().requires_grad_()
     value = loss_value(loss, view.head(live._replace(stream=before.clone())), labels)
     (gradient,) = torch.autograd.grad(value, before)

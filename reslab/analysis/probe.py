@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.alike import BATCH, outputs
 from reslab.analysis.result import Result, new_figure
@@ -63,7 +64,8 @@ def probe(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Probes:
-    """Return the held-out error of a ridge regression from each block's output, averaged over pixels, onto the classes.
+    """Return the held-out error of a ridge regression from each block's output, averaged over pixels or tokens, onto
+    the classes.
 
     Features are centred, and the penalty is `ridge` times their mean variance times the number of images. It costs two
     passes.
@@ -96,13 +98,31 @@ def probe(
     features: list[list[Tensor]] = [[] for _ in view.blocks]
     with evaluating(view), torch.inference_mode():
         for start in range(0, len(images), BATCH):
-            for kept, given in zip(features, outputs(view, images[start : start + BATCH]), strict=True):
-                kept.append(given.double().flatten(2).mean(2) if given.dim() > 2 else given.double())
+            found = outputs(view, images[start : start + BATCH])
+            for kept, block, given in zip(features, view.blocks, found, strict=True):
+                kept.append(_averaged(view.network, block, given.double()))
             progress("probe", min(start + BATCH, len(images)), len(images))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     fit, held = order.tensor_split(2)
     errors = [_error(torch.cat(kept), labels, fit, held, ridge) for kept in features]
     return Probes(view.blocks, torch.tensor(errors, dtype=torch.float64), len(held))
+
+
+def _averaged(network: nn.Module, block: Block, output: Tensor) -> Tensor:
+    """Return features `[B, C]`: a block's output, averaged over pixels or tokens.
+
+    Features are last, as in transformers, where a layer of the block has as many and no convolution has as many
+    channels as the second dimension.
+    """
+    if output.dim() < 3:
+        return output
+    path = block.name.partition("[")[0]
+    modules = [*network.get_submodule(path).modules()] if path in dict(network.named_modules()) else []
+    channels = {each.out_channels for each in modules if isinstance(each, _ConvNd)}
+    features = {each.out_features for each in modules if isinstance(each, nn.Linear)}
+    features |= {each.normalized_shape[-1] for each in modules if isinstance(each, nn.LayerNorm | nn.RMSNorm)}
+    last = output.shape[-1] in features and output.shape[1] not in channels
+    return output.flatten(1, -2).mean(1) if last else output.flatten(2).mean(2)
 
 
 def _error(features: Tensor, labels: Tensor, fit: Tensor, held: Tensor, ridge: float) -> float:

@@ -294,7 +294,18 @@ def reorder(
         for index, block in enumerate(view.blocks)
         if index and block.identity and not view.parameters_between(index)
     ]
-    groups = [list(group) for _, group in groupby(movable, key=lambda index: view.blocks[index].stage)]
+    # neighbours of one stage and one shape: what does not move parts those before it from those behind
+    groups = [
+        list(group)
+        for _, group in groupby(
+            movable,
+            key=lambda index: (
+                view.blocks[index].stage,
+                view.shapes.get(index, ())[1:],
+                sum(other not in movable for other in range(index)),
+            ),
+        )
+    ]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
         raise UnseenError("no stage of this network has two blocks of the same shape, so none can be swapped")

@@ -110,6 +110,9 @@ class _Recorder(TorchFunctionMode):
         self._names: dict[nn.Module, str] = {
             module: path_in(network, name) for name, module in network.named_modules() if isinstance(module, _LAYERS)
         }
+        self._owners = {  # for weights that a convolution uses outside its layer
+            parameter: path_in(network, name.rpartition(".")[0]) for name, parameter in network.named_parameters()
+        }
 
     def __enter__(self) -> Self:
         self._handles = [module.register_forward_pre_hook(self._enter_layer) for module in self._names]
@@ -128,9 +131,11 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         if func in _CONVOLUTIONS:
             self._newest = None
-            if self.kernel is None or set(args[1].shape[2:]) == {self.kernel}:
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            if self.kernel is None or set(weight.shape[2:]) == {self.kernel}:
                 self._newest = out
-                self.found.append(Response(self._inside, self._inside, _std(out)))
+                name = self._owners.get(weight, self._inside)
+                self.found.append(Response(name, name, _std(out)))
         elif func in _BATCH_NORMS and args[0] is self._newest:
             self.found[-1] = Response(self.found[-1].convolution, self._inside, _std(out))
         return out

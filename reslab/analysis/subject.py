@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from reslab.analysis.declared import with_needs
-from reslab.errors import MismatchError, UnseenError, WrongValueError, told
+from reslab.errors import MismatchError, UnseenError, WrongValueError, told, worded
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.inputs import Inputs, Output, Whole, keys_of, outputs_by_name, tensors_of
 from reslab.gates.view import View, unwrapped, view
@@ -140,6 +140,7 @@ def _detached(name: str, values: Any) -> Any:
     """
     if name == "images" and isinstance(values, Mapping | tuple | Inputs):
         values = values.parts if isinstance(values, Inputs) else values
+        values = dict(values) if isinstance(values, Mapping) else values  # of whatever class, such as a tokenizer's
         parts = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         if not parts or len({part.shape[:1] for part in parts}) != 1:
             raise WrongValueError(
@@ -263,11 +264,14 @@ def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
 def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
     """Return whether an image's output, in the network's current mode, is independent of the rest of its batch."""
 
-    def beside_nothing(part: Any) -> Any:
-        return torch.cat([part, torch.zeros_like(part)]) if isinstance(part, Tensor) else part
+    def beside_others(part: Any) -> Any:
+        """Return the part beside one whose mean and whose largest value are others."""
+        if not isinstance(part, Tensor):
+            return part
+        return torch.cat([part, -3 * part if part.is_floating_point() else torch.zeros_like(part)])
 
     with torch.no_grad():
-        alone, beside = (tensors_of(network(batch)) for batch in (images[:1], tree_map(beside_nothing, images[:1])))
+        alone, beside = (tensors_of(network(batch)) for batch in (images[:1], tree_map(beside_others, images[:1])))
     tolerance = max(
         (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
     )
@@ -286,7 +290,9 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
     with preserve(network):
         network.eval()
         if statistics_of is not None:
-            handles = [module.register_forward_pre_hook(_take_statistics) for module in batchnorms(network)]
+            taken: set[nn.Module] = set()
+            take = partial(_take_statistics, taken)
+            handles = [module.register_forward_pre_hook(take) for module in batchnorms(network)]
             try:
                 with torch.no_grad():
                     answer(statistics_of)
@@ -301,9 +307,17 @@ def batchnorms(network: nn.Module) -> list[_BatchNorm]:
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
-def _take_statistics(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _take_statistics(taken: set[nn.Module], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Give a BatchNorm the statistics of its inputs, unless it is among those that have been given theirs.
+
+    Raises:
+        UserError: if it is.
+    """
     assert isinstance(module, _BatchNorm)
     if module.running_mean is not None and module.running_var is not None:
+        if module in taken:
+            raise UnseenError(*worded("batchnorm-used-twice", channels=module.num_features))
+        taken.add(module)
         x = inputs[0].transpose(0, 1).flatten(1)  # [C, B·H·W]
         module.running_mean.copy_(x.mean(1))
         module.running_var.copy_(x.var(1, correction=0))

@@ -64,14 +64,15 @@ def to_the_end(view: View, start: int, live: Live, gates: Gates = None) -> Tenso
 
 
 def wrong_answers(logits: Tensor, labels: Tensor) -> int:
-    """Return the number of wrong answers; NaN and infinity count as wrong.
+    """Return the number of wrong answers; NaN and infinity count as wrong, but not the minus infinity of classes that
+    are ruled out.
 
     Raises:
         UserError: if they are not logits for the labels.
     """
     check_logits(logits, labels)
     logits = logits.float()
-    return len(labels) - int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
+    return len(labels) - int(((logits.argmax(1) == labels) & logits.amax(1).isfinite()).sum())
 
 
 def loss_at(loss: Loss, outputs: Any, labels: Tensor) -> float:

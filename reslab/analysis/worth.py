@@ -206,12 +206,13 @@ def _gradient(view: View, images: Tensor, labels: Tensor, batch: int, loss: Loss
 @torch.inference_mode()
 def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
     """Return 1 - cos(input, output) and ‖F(x)‖ / ‖x‖, `[2, n]`, averaged over the images."""
+    view.check_images_first()
     total = torch.zeros(2, len(view), dtype=torch.float64)
     for _, x, _ in batches(images, labels, batch):
         live = view.stem(x)
         for index, place in enumerate(view.plan.places):
             taken = view.input(index, in_other_memory(live))
-            given = view.module(index, taken.clone())
+            given = view.module(index, taken.clone(), view.beside(index, live))
             added = given[:, :0]  # a zero vector has no angle
             if place.plain:
                 added = torch.stack(list(view.sides(index, in_other_memory(live)).branches)).sum(0)

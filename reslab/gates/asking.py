@@ -1,13 +1,13 @@
 """Arguments of a view, by name or number of its blocks: gates, and replacements of branches."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest, worded
 from reslab.gates.gating import Block
 
 Which = str | int
@@ -70,10 +70,13 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
 
 
 def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], device: torch.device) -> Tensor:
-    numbers = {
-        index_of(blocks, which): torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device)
-        for which, value in named.items()
-    }
+    try:
+        numbers = {
+            index_of(blocks, which): torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device)
+            for which, value in named.items()
+        }
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WrongValueError(*worded("no-gates", values=", ".join(map(repr, named.values())))) from error
     one = torch.ones((), device=device)
     rows = [numbers.get(index, one) for index in range(len(blocks))]
     try:
@@ -94,5 +97,15 @@ def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
     if isinstance(what, str) and what == "mean":
         return lambda branch: branch.mean(0, keepdim=True)
     if callable(what):
-        return what
+        return _giving_a_tensor(what, at)
     raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch; got {what!r}')
+
+
+def _giving_a_tensor(function: Callable[[Tensor], Any], at: str) -> Callable[[Tensor], Tensor]:
+    def checked(branch: Tensor) -> Tensor:
+        value = function(branch)
+        if not isinstance(value, Tensor):
+            raise WrongValueError(*worded("replaced-by-no-tensor", at=at, kind=type(value).__name__))
+        return value
+
+    return checked

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, fx
 
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, worded
 from reslab.gates import tracing
 from reslab.gates.finding import Candidate, Kind
 
@@ -92,7 +92,12 @@ def fits(value: Tensor, branch: Tensor) -> bool:
 def _fitted(gate: Tensor, like: Tensor) -> Tensor:
     """Return a gate, `[]` or `[B]`, in the dtype and on the device of `like`, so that it broadcasts over all but its
     batch.
+
+    Raises:
+        UserError: if there is a gate for each image, and the value does not have images first.
     """
+    if gate.dim() and len(gate) != len(like):
+        raise MismatchError(*worded("not-images-first", shape=list(like.shape), count=len(gate)))
     return gate.to(like).reshape(gate.shape + (1,) * (like.dim() - 1) if gate.dim() else ())
 
 

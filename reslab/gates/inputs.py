@@ -160,5 +160,13 @@ def rebuilt(value: Any) -> tuple[Callable[[list[Any]], Any], list[Any]] | None:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """Return the tensors in an output, which may be one tensor, a tuple or a mapping."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    """Return the tensors in an output, which may be one tensor, a tuple, a mapping or a dataclass."""
+    found: list[Tensor] = []
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):  # of a class that torch's trees do not know
+            found += tensors_of(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_of(list(vars(leaf).values()))
+    return found

@@ -34,7 +34,7 @@ class PartView(View):
         self.declarations, self.fixed, self.hidden = {}, inner.fixed, ()
         self._opened = tracing.opened(network)
         self.blocks = tuple(dataclasses.replace(block, name=f"{part}.{block.name}") for block in inner.blocks)
-        self.example, self.shapes = None, {}
+        self.example, self.shapes, self.images_first = None, {}, True
         self._takes = inspect.signature(network.get_submodule(part).forward)
 
     def whole_gated(self, x: Any, setting: Gates) -> Any:
@@ -105,9 +105,17 @@ class PartView(View):
         """Return block `index`'s input, given the live values before it."""
         return self.inner.input(index, _inside(live))
 
-    def module(self, index: int, x: Tensor) -> Tensor:
-        """Return block `index`'s output for its input."""
-        return self.inner.module(index, x)
+    def module(self, index: int, x: Tensor, beside: Sequence[Any] = ()) -> Tensor:
+        """Return block `index`'s output for its input and what is live beside it."""
+        return self.inner.module(index, x, beside)
+
+    def beside(self, index: int, live: Live) -> tuple[Any, ...]:
+        """Return what is live beside the stream before block `index`."""
+        return self.inner.beside(index, _inside(live))
+
+    def beside_after(self, index: int, live: Live) -> tuple[Any, ...]:
+        """Return what is live beside the stream after block `index`, and the images, which the rest is of."""
+        return *self.inner.beside_after(index, _inside(live)), live.rest[-1]
 
     def parameters_of(self, index: int) -> list[nn.Parameter]:
         """Return the parameters that block `index` uses."""
@@ -131,7 +139,7 @@ class PartView(View):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network and the view of its part."""
         made = (self.network, self.sketch, self.output, self.part, self.inner, self.why)
-        return PartView, made, {"shapes": self.shapes, "example": self.example}
+        return PartView, made, {"shapes": self.shapes, "example": self.example, "images_first": self.images_first}
 
     def _around(self, x: Any, forward: Callable[..., Any]) -> Any:
         """Run the network with another forward of its part."""

@@ -19,9 +19,9 @@ the ReLU of a v1 block (D in the picture), therefore belong to the next segment,
 the head.
 
 The values that are **live** at a cut are computed before it and still used after it; everything later can be computed
-from them. The first is the `stream`; the `rest` is mostly empty. In a chain of residual blocks the stream is the latest
-sum, the only value on a path from the images to the output, and the rest at most sizes (`x.shape[0]`). A dense network
-also carries its earlier features along, a U-Net its long skips.
+from them. The first is the `stream`, the latest sum; the `rest` is mostly empty. In a chain of residual blocks the
+stream is the only value on a path from the images to the output, and the rest at most sizes (`x.shape[0]`) or masks. A
+dense network also carries its earlier features along, a U-Net its long skips.
 
 A **segment** is everything between two cuts, node for node as the network computes it: segment 0 is the stem, segment i
 + 1 runs block i, segment n + 1 is the head. Run in sequence they reproduce the network, bit for bit, whatever lies
@@ -48,8 +48,7 @@ Nodes = tuple[fx.Node, ...]
 class Live(NamedTuple):
     """The values at a cut, from which everything after it is computed."""
 
-    # the tensor that the blocks add to; for a network that is not a chain, the first of the live tensors
-    stream: Any
+    stream: Any  # the sum before it, or the first block's input
     rest: tuple[Any, ...] = ()  # what else is used later: other tensors, or sizes
 
 
@@ -120,8 +119,12 @@ class Plan:
         return self._slice(self.cuts[index].live, self.places[index].input)
 
     def module(self, index: int) -> Function:
-        """Return the function from a block's input to its module's output."""
-        return self._slice((self.places[index].input,), self.places[index].output)
+        """Return the function from a block's input, and what is live beside the stream, to its module's output."""
+        return self._slice((self.places[index].input, *self.cuts[index].beside), self.places[index].output)
+
+    def beside(self, index: int) -> Function:
+        """Return the function from what is live before a block to what is live beside the stream after it."""
+        return self._slice(self.cuts[index].live, self.cuts[index + 1].beside)
 
     def _slice(self, takes: Nodes, gives: fx.node.Argument) -> Function:
         """Return the function from some nodes to others, made on first use."""
@@ -168,7 +171,9 @@ def _cuts(nodes: Sequence[fx.Node], rank: Mapping[fx.Node, int], ends: Sequence[
     for end in ends:
         at = rank[end]
         live = [node for node in nodes[: at + 1] if any(rank[user] > at for user in node.users)]
-        carried = [node for node in live if _is_carried(node, at, rank, flows)]
+        carried = sorted(
+            (node for node in live if _is_carried(node, at, rank, flows)), key=lambda node: node is not end
+        )
         yield Cut(end, tuple(carried), tuple(node for node in live if node not in carried))
 
 

@@ -2,6 +2,8 @@
 submodules' modes.
 """
 
+import random
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -62,6 +64,13 @@ class Traced(NamedTuple):
     known: Known  # the shapes in it
 
 
+def _drawn_elsewhere() -> tuple[Any, ...]:
+    """Return the states of the random generators of Python and of NumPy."""
+    numpy = sys.modules.get("numpy")
+    kind, key, *rest = numpy.random.get_state() if numpy is not None else ("", None)
+    return random.getstate(), kind, key.tobytes() if key is not None else b"", tuple(rest)
+
+
 class _Stopped(Exception):  # noqa: N818  # not an error: tracing restarts
     """Tracing met a module that cannot be traced and must become a leaf."""
 
@@ -109,11 +118,11 @@ class Tracer(fx.Tracer):
             _Stopped: if a module has to be a leaf.
             UserError: if the network draws random numbers outside its leaves.
         """
-        rng = torch.get_rng_state()
+        rng, others = torch.get_rng_state(), _drawn_elsewhere()
         try:
             with self._live_modes(), recorded_factories(partial(self.create_proxy, "call_function")):
                 graph = self.trace(root)
-            drew = not torch.equal(rng, torch.get_rng_state())
+            drew = not torch.equal(rng, torch.get_rng_state()) or others != _drawn_elsewhere()
         finally:
             torch.set_rng_state(rng)
         if drew:

@@ -6,7 +6,7 @@ ancestor. The shorter side is the shortcut, the longer one the branch.
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from reslab.errors import MismatchError, UnseenError, told
+from reslab.errors import MismatchError, UnseenError, told, worded
 from reslab.gates import flow, showing, tracing
 from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing
 from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
@@ -72,6 +72,7 @@ class View(Whole):
         self.blocks = self.plan.blocks
         self.example: Any = None  # the first two of it
         self.shapes: dict[int, torch.Size] = {}  # of what each block adds, for the example
+        self.images_first = True  # whether the first dimension of all of them is the batch
 
     def forward(
         self,
@@ -138,6 +139,10 @@ class View(Whole):
         """
         first = tensors_of(dict(x) if isinstance(x, Mapping) else x)[0]
         asked = None if gates is None else gates_of(self.blocks, gates, first.shape[0], first.device)
+        if (asked is not None and asked.dim() == 2) or "mean" in [
+            each for each in (replace or {}).values() if isinstance(each, str)
+        ]:
+            self.check_images_first()
         if not replace:
             return asked
         return Setting(
@@ -176,6 +181,16 @@ class View(Whole):
                 without it differs from the one with its gate at 0.
         """
         return without(self, indices_of(self.blocks, which))
+
+    def check_images_first(self) -> None:
+        """Check that what blocks add is `[B, …]`.
+
+        Raises:
+            UserError: if it is not, as in transformers that have tokens first, where nothing is of one image.
+        """
+        if not self.images_first:
+            found = next(shape for shape in self.shapes.values())
+            raise UnseenError(*worded("tokens-first", name=type(self.network).__name__, shape=list(found)))
 
     def index(self, which: Which) -> int:
         """Return the number of a block of this name.
@@ -239,12 +254,22 @@ class View(Whole):
         x: Tensor = self.plan.input(index)(self, live.stream, *live.rest)
         return x
 
-    def module(self, index: int, x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
+    def module(self, index: int, x: Shaped[Tensor, "b ..."], beside: Sequence[Any] = ()) -> Shaped[Tensor, "b ..."]:
         """Return block `index`'s output for its input `x`, including an activation after the addition if the block's
-        module has one.
+        module has one, and for what is live `beside` it.
         """
-        out: Tensor = self.plan.module(index)(self, x)
+        out: Tensor = self.plan.module(index)(self, x, *beside)
         return out
+
+    def beside(self, index: int, live: Live) -> tuple[Any, ...]:
+        """Return what is live beside the stream before block `index`, such as a mask; mostly nothing."""
+        count = len(self.plan.cuts[index].beside)
+        return live.rest[len(live.rest) - count :]
+
+    def beside_after(self, index: int, live: Live) -> tuple[Any, ...]:
+        """Return what is live beside the stream after block `index`, given the live values before it."""
+        found: tuple[Any, ...] = self.plan.beside(index)(self, live.stream, *live.rest)
+        return found
 
     @property
     def graph(self) -> fx.Graph:
@@ -287,7 +312,7 @@ class View(Whole):
         return (
             View,
             (self.network, self.sketch, self.declarations, frozenset(self.fixed), self.hidden, self.output),
-            {"shapes": self.shapes, "example": self.example},
+            {"shapes": self.shapes, "example": self.example, "images_first": self.images_first},
         )
 
     @property
@@ -332,7 +357,9 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     Raises:
         UserError: if the network cannot be traced, has no blocks or no such output, or does not match the declarations.
     """
-    network = unwrapped(network)
+    wrapper, network = network, unwrapped(network)
+    if isinstance(wrapper, nn.Module) and wrapper is not network:
+        check_hooks({"the wrapper": wrapper})
     declarations = dict(blocks or {})
     check_declarations(network, declarations)
     check_hooks(tracing.opened(network))
@@ -353,6 +380,9 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         made.example = tree_map(lambda leaf: leaf.detach()[:2] if isinstance(leaf, Tensor) else leaf, example)
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
         compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
+        made.images_first = all(shape[:1] == (len(tensors_of(example)[0]),) for shape in made.shapes.values())
+        if made.images_first and len(tensors_of(example)[0]) > 2:  # as many as the example has tokens, perhaps
+            made.images_first = _first_of_two(made)
     return made
 
 
@@ -382,6 +412,22 @@ def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
         return View(whole.network, whole.sketch, declarations, fixed, names, whole.output)
     except UnseenError as error:
         raise hidden[0] if hidden else error from None
+
+
+def _first_of_two(made: View) -> bool:
+    """Return whether what the blocks add for the first two images of the example is of two, as far as that can be
+    seen.
+    """
+    firsts: list[int] = []
+
+    def noted(branch: Tensor) -> Tensor:
+        firsts.append(len(branch))
+        return branch
+
+    with preserve(made.network), torch.no_grad(), _eagerly(), suppress(Exception):  # traced for another number
+        made.network.eval()
+        made(made.example, replace=dict.fromkeys(range(len(made)), noted))
+    return all(count == 2 for count in firsts)
 
 
 def _each_by_itself(made: View) -> dict[Which, Replacement]:

@@ -1,15 +1,16 @@
 """The anatomy of a network: its stages, as in its paper's table, and the differences between two networks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from reslab.errors import MismatchError
 from reslab.networks.counting import FlopCounter, count_params
-from reslab.state import in_mode
+from reslab.state import draws_apart, in_mode
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,18 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
                 jump *= stride
             macs, macs_before = counter.macs - macs_before, counter.macs
             if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
-                rows.append(Stage(name, describe(module), tuple(output.shape[1:]), count_params(module), macs, field))
+                tensors = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
+                shape = tuple(tensors[0].shape[1:]) if tensors else ()  # of the first of several
+                rows.append(Stage(name, describe(module), shape, count_params(module), macs, field))
 
         handles = [
             module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))
             for name, module in opened(network)
         ]
         try:
-            with in_mode(network, training=False):
-                network(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+            weight = next(network.parameters())
+            with in_mode(network, training=False), draws_apart():
+                network(torch.empty(1, *input_shape, device=weight.device, dtype=weight.dtype))
         finally:
             for handle in handles:
                 handle.remove()
@@ -84,8 +88,8 @@ def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> T
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a convolution or classifier: input and output shape, without the batch, and multiply-adds for one
-    image.
+    """A convolution or classifier: input and output shape of its first call, without the batch, and the multiply-adds
+    of all its calls for one image.
     """
 
     module: nn.Conv2d | nn.Linear
@@ -95,21 +99,29 @@ class Layer:
 
 
 def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Layer]:
-    """Return the network's convolutions and classifiers by name, in the order in which they run. It may be on the meta
-    device.
+    """Return the network's convolutions and classifiers by name, in the order in which they first run. It may be on the
+    meta device.
     """
     found: dict[str, Layer] = {}
+    before: list[int] = []  # multiply-adds when a layer was entered
     names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
-    def leave(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        assert isinstance(module, nn.Conv2d | nn.Linear)
-        macs = counter.macs - sum(layer.macs for layer in found.values())
-        found[names[module]] = Layer(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:]), macs)
+    def enter(*_: object) -> None:
+        before.append(counter.macs)
 
-    handles = [module.register_forward_hook(leave) for module in names]
+    def leave(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        macs, name = counter.macs - before.pop(), names[module]
+        (image, *_) = inputs or named.values()
+        first = found.get(name) or Layer(module, tuple(image.shape[1:]), tuple(output.shape[1:]), 0)
+        found[name] = replace(first, macs=first.macs + macs)
+
+    handles: list[Any] = [module.register_forward_pre_hook(enter) for module in names]
+    handles += [module.register_forward_hook(leave, with_kwargs=True) for module in names]
+    weight = next(network.parameters())
     try:
-        with in_mode(network, training=False), FlopCounter() as counter, torch.no_grad():
-            network(torch.empty(1, *input_shape, device=next(network.parameters()).device))
+        with in_mode(network, training=False), draws_apart(), FlopCounter() as counter, torch.no_grad():
+            network(torch.empty(1, *input_shape, device=weight.device, dtype=weight.dtype))
     finally:
         for handle in handles:
             handle.remove()

@@ -1,6 +1,8 @@
 """Counting: a network's parameters, and the multiply-adds of a forward pass."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from math import prod
 from typing import Any, Self
 
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reslab.state import in_mode
+from reslab.state import draws_apart, in_mode
 
 
 def count_params(module: nn.Module) -> int:
@@ -16,6 +18,37 @@ def count_params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def _of_a_matrix(*values: torch.Tensor, out_val: object = None, **_: object) -> int:
+    """Return the operations of a matrix and a vector, the last two values."""
+    return 2 * values[-2].numel()
+
+
+def _of_products(*given: Any, out_val: object = None, **_: object) -> int:
+    """Return the operations of a sum of products of three tensors, each with dimensions of 1 put in (`_trilinear`)."""
+    shapes = []
+    for tensor, places in zip(given[:3], given[3:6], strict=True):
+        shape = list(tensor.shape)
+        for place in sorted(places):
+            shape.insert(place, 1)
+        shapes.append(shape)
+    return 2 * prod(torch.broadcast_shapes(*shapes))
+
+
+def _of_recurrence(
+    x: torch.Tensor, from_input: torch.Tensor, from_state: torch.Tensor, *_: object, **__: object
+) -> int:
+    """Return the operations of a recurrent layer (oneDNN's), whose weights are used at every step of every sequence."""
+    return 2 * (x.numel() // x.shape[-1]) * (from_input.numel() + from_state.numel())
+
+
+_OWN: dict[Any, Callable[..., int]] = {
+    torch.ops.aten.mv: _of_a_matrix,
+    torch.ops.aten.addmv: _of_a_matrix,
+    torch.ops.aten.dot: _of_a_matrix,
+    torch.ops.aten._trilinear: _of_products,
+    torch.ops.aten.mkldnn_rnn_layer: _of_recurrence,
+}
+"""Counts of operations that are not in torch's table."""
 _BATCH_NORM = torch.ops.aten.native_batch_norm.default
 
 
@@ -29,8 +62,9 @@ class FlopCounter(TorchDispatchMode):
     """Adds up torch's own operation counts, without the per-module bookkeeping of `FlopCounterMode`, which is slow at
     1000 layers.
 
-    Attention is computed as the matrix products that it is made of: the fused kernels of a CPU are in no table of
-    counts.
+    Attention is computed as the matrix products that it is made of, as the fused kernels of a CPU are in no table of
+    counts; so are operations that torch composes of others, which it does before they come here unless in inference
+    mode.
     """
 
     def __init__(self) -> None:
@@ -38,20 +72,25 @@ class FlopCounter(TorchDispatchMode):
 
         super().__init__()
         self.flops = 0
-        self._counts = flop_registry
+        self._counts = {**flop_registry, **_OWN}
         self._unfused = ExitStack()
+        self._depth = 0
 
     def __enter__(self) -> Self:
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        self._unfused.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        self._unfused.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if not self._depth:
+            fast = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+            self._unfused.callback(torch.backends.mha.set_fastpath_enabled, fast)
+            self._unfused.enter_context(sdpa_kernel(SDPBackend.MATH))
+        self._depth += 1
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self._unfused.close()
+        self._depth -= 1
+        if not self._depth:
+            self._unfused.close()
 
     @property
     def macs(self) -> int:
@@ -63,6 +102,11 @@ class FlopCounter(TorchDispatchMode):
             out = torch.empty_like(args[0])
             statistics = out.new_empty(out.shape[1:2])
             return (out, statistics, statistics) if func is _BATCH_NORM else out
+        if func._overloadpacket not in self._counts:
+            with self:
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
         out = func(*args, **(kwargs or {}))
         if count := self._counts.get(func._overloadpacket):
             self.flops += count(*args, **(kwargs or {}), out_val=out)
@@ -74,6 +118,6 @@ def count_macs(network: nn.Module, images: torch.Tensor) -> int:
 
     A multiply-add counts as one, as in the paper's "FLOPs"; torch counts it as two.
     """
-    with in_mode(network, training=False), FlopCounter() as counter, torch.no_grad():
+    with in_mode(network, training=False), draws_apart(), FlopCounter() as counter, torch.no_grad():
         network(images)
     return counter.macs

@@ -21,7 +21,8 @@ def evaluate(network: nn.Module, batches: Iterable[Split]) -> dict[str, float | 
     """Return `error` and `top5_error` (fractions) and the mean cross-entropy `loss` (nats; None if not finite) in
     evaluation mode.
 
-    The batches contain each image once. An output with NaN or infinity counts as wrong. The network's mode is restored.
+    The batches contain each image once. An output with NaN or infinity counts as wrong, unless that is minus infinity,
+    of classes that are ruled out. The network's mode is restored.
     """
     with in_mode(network, training=False), torch.no_grad():
         return tally((_scores(network, images), labels) for images, labels in _at(network, batches))
@@ -37,7 +38,7 @@ class Answers(NamedTuple):
     @classmethod
     def of(cls, scores: Tensor, labels: Tensor) -> "Answers":
         """Return the answers of a batch, from scores `[B, classes]`."""
-        taken_for = torch.where(scores.isfinite().all(1), scores.argmax(1), -1)
+        taken_for = torch.where(scores.amax(1).isfinite(), scores.argmax(1), -1)
         return cls(labels.cpu(), taken_for.cpu(), scores.shape[1])
 
     @classmethod
@@ -138,7 +139,7 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         labels = _checked(given, scores)
         n += len(labels)
         loss += F.cross_entropy(scores, labels, reduction="sum").item()
-        finite = scores.isfinite().all(1)
+        finite = scores.amax(1).isfinite()
         top = scores.topk(min(5, scores.shape[1])).indices
         wrong += int(misses(scores, labels).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
@@ -163,8 +164,10 @@ def _checked(labels: Tensor, scores: Tensor) -> Tensor:
 
 
 def misses(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return which answers are wrong, `[B]`, from scores `[B, classes]`; NaN and infinity count as wrong."""
-    return (scores.argmax(1) != labels) | ~scores.isfinite().all(1)
+    """Return which answers are wrong, `[B]`, from scores `[B, classes]`; NaN and infinity count as wrong, but not the
+    minus infinity of classes that are ruled out.
+    """
+    return (scores.argmax(1) != labels) | ~scores.amax(1).isfinite()
 
 
 def mean_of_softmax(logits: Tensor) -> Tensor:

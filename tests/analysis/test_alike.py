@@ -54,7 +54,7 @@ def test_it_does_not_see_rotations_sizes_or_shifts_and_is_near_0_for_noise() -> 
     def cka(*representations: Tensor) -> Tensor:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(import_module("reslab.analysis.alike"), "outputs", lambda view, x: iter(representations))
-            grams = centred_grams(view(network, x), x)
+            grams, _ = centred_grams(view(network, x), x)
         pairs = products(grams, grams)
         return pairs / (pairs.diagonal()[:, None] * pairs.diagonal()).sqrt()
 

@@ -1,0 +1,388 @@
+"""Analyses of networks that are no stack of residual blocks over images: masks, tokens, long skips, own outputs."""
+
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import refused
+from torch import Tensor, nn
+
+import reslab
+from reslab.analysis.landscape import filter_normalised
+from reslab.errors import MismatchError, UnseenError, UserError, WrongValueError
+from reslab.networks import anatomy, counting
+from reslab.state import preserve
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+class Words(nn.Module):
+    """Blocks that read a mask, which changes between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)) for _ in range(3))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.embed(x)
+        for block in self.blocks:
+            x = x + block(x) * mask[:, :, None]
+            mask = mask * 0.1
+        return self.fc((x * mask[:, :, None]).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_mask_beside_the_stream_is_as_each_block_has_it() -> None:
+    network, labels = Words().eval(), torch.arange(8) % 4
+    images = {"x": torch.randn(8, 5, 6), "mask": (torch.rand(8, 5) > 0.3).float()}
+    found = reslab.path_spectrum(network, images, labels)  # type: ignore[arg-type]  # its arguments by name
+    inputs: list[Tensor] = []
+    handle = network.embed.register_forward_hook(lambda *given: inputs.append(given[2]))
+    loss = F.cross_entropy(network(**images), labels)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(loss, inputs)
+    assert torch.allclose(found.gradient.sum(0), gradient, atol=1e-7)
+    assert reslab.alike(network, images).cka.isfinite().all()  # type: ignore[arg-type]
+    assert reslab.probe(network, images, labels).error.isfinite().all()  # type: ignore[arg-type]
+    one = reslab.jacobian(network, {name: each[:1] for name, each in images.items()})  # type: ignore[arg-type]
+    several = reslab.jacobian(network, images)  # type: ignore[arg-type]
+    assert all(
+        torch.allclose(a.largest, b.largest[:1], rtol=1e-4) for a, b in zip(one.blocks, several.blocks, strict=True)
+    )
+
+
+class LongSkip(nn.Module):
+    """A U-Net of three blocks: the first one's sum is used again at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 4)
+        self.a, self.b, self.c = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        a = x + self.a(F.relu(x))
+        low = F.max_pool2d(a, 2)
+        low = low + self.b(F.relu(low))
+        low = low + self.c(F.relu(low))
+        return self.fc(torch.cat([F.interpolate(low, scale_factor=2), a], 1).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_gradient_flow_follows_the_sums_where_earlier_ones_are_used_again() -> None:
+    network, images, labels = LongSkip().eval(), torch.randn(6, 3, 8, 8), torch.arange(6) % 4
+    seen = reslab.view(network, images)
+    sums = [each.sum.square().mean().sqrt() for each in seen.run(images).values()]
+    assert torch.allclose(reslab.gradient_flow(network, images, labels).forward[1:], torch.stack(sums))
+    assert [shape.split("×")[0] for shape in seen.to_frame()["gives"][:-1]] == ["4"] * 4
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(16), nn.MultiheadAttention(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return x + self.attention(y, y, y, need_weights=False)[0]  # type: ignore[no-any-return]
+
+
+class TokensFirst(nn.Module):
+    """A transformer of four tokens, which come before the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.layers = nn.Conv2d(3, 16, 4, 4), nn.Sequential(Attending(), Attending())
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.layers(self.patches(x).flatten(2).permute(2, 0, 1)).mean(0))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_where_tokens_come_first_nothing_is_taken_for_one_image(count: int) -> None:
+    network, images = TokensFirst().eval(), torch.randn(count, 3, 8, 8)
+    seen = reslab.view(network, images)
+    assert torch.equal(seen(images, torch.ones(2)), network(images))
+    with refused(UnseenError, "batch_first"):
+        seen(images, torch.ones(2, count))
+    with refused(UnseenError, "batch_first"):
+        seen(images, replace={0: "mean"})
+    labels = torch.arange(count) % 10
+    for measure in (
+        lambda: reslab.jacobian(network, images),
+        lambda: reslab.direction(network, images, labels),
+        lambda: reslab.alike(network, images.repeat(2, 1, 1, 1)),
+    ):
+        with refused(UnseenError, "batch_first"):
+            measure()
+
+
+def test_a_probe_of_tokens_averages_over_tokens() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16)) for _ in range(2))
+            self.fc = nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = x + block(x)
+            return self.fc(x.mean(1))  # type: ignore[no-any-return]
+
+    labels = torch.arange(200) % 4
+    x = 0.3 * torch.randn(200, 12, 16) + torch.randn(4, 16)[labels][:, None]
+    assert reslab.probe(Tokens().eval(), x, labels).error.max() < 0.02
+
+
+def test_an_activation_in_place_between_blocks_works_once() -> None:
+    class Block(nn.Module):
+        def __init__(self, *, inplace: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.act = nn.Conv2d(4, 4, 3, padding=1), nn.SiLU(inplace=inplace)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(x + self.conv(x))  # type: ignore[no-any-return]
+
+    images = torch.randn(2, 4, 4, 4)
+    there, apart = (
+        reslab.jacobian(nn.Sequential(*(Block(inplace=way) for _ in range(3))).eval(), images) for way in (True, False)
+    )
+    for one, other in zip(there.blocks, apart.blocks, strict=True):
+        assert torch.allclose(one.largest, other.largest)
+
+
+@dataclass
+class Output:
+    logits: Tensor
+
+
+def test_outputs_of_an_own_class_are_compared() -> None:
+    class Drawing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Output:
+            x = self.net[0](x)
+            x = x + F.dropout(self.net[1](x), 0.5, training=True)
+            return Output(self.fc(x.mean((2, 3))))
+
+    def loss(outputs: Output, labels: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.logits, labels)
+
+    with refused(UserError):
+        reslab.shapley(Drawing(), torch.randn(8, 3, 4, 4), torch.arange(8) % 4, loss=loss, permutations=1)
+
+
+def test_blocks_of_two_widths_in_one_sequence_are_not_exchanged() -> None:
+    class Block(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(width, width, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv(F.relu(x))  # type: ignore[no-any-return]
+
+    parts = [*(Block(4) for _ in range(3)), nn.Conv2d(4, 8, 1), *(Block(8) for _ in range(3))]
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Sequential(*parts), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    found = reslab.reorder(network.eval(), torch.randn(8, 3, 4, 4), torch.arange(8) % 4, swaps=[4], draws=5)
+    assert found.errors.isfinite().all()
+
+
+class Keeping(nn.Module):
+    """A network that keeps things on itself in whatever way, and draws by its own generators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.kept, self.last, self.sums = SimpleNamespace(h=None), deque[Tensor](maxlen=1), {"n": torch.zeros(1)}
+        self.own, self.numpys = torch.Generator().manual_seed(1), np.random.default_rng(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept.h = x
+        self.last.append(x)
+        self.sums["n"] += 1
+        np.random.rand()  # as many networks draw
+        self.numpys.random()
+        torch.rand(1, generator=self.own)
+        return x + self.fc(x)  # type: ignore[no-any-return]
+
+
+def test_what_a_network_keeps_on_objects_of_its_own_is_as_it_was() -> None:
+    network, x = Keeping(), torch.randn(2, 4)
+    first = network.sums["n"]
+    before = np.random.get_state()[1], network.own.get_state(), network.numpys.bit_generator.state
+    with preserve(network):
+        network(x)
+        assert network.kept.h is x and network.sums["n"] == 1
+    assert network.kept.h is None and not network.last and network.sums["n"] is first and first == 0
+    after = np.random.get_state()[1], network.own.get_state(), network.numpys.bit_generator.state
+    assert np.array_equal(before[0], after[0]) and torch.equal(before[1], after[1]) and before[2] == after[2]
+
+
+def test_draws_of_numpy_in_a_forward_are_not_one_constant_for_ever() -> None:
+    class Depth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.a(x)
+            return x + np.random.rand() * self.b(x)  # type: ignore[no-any-return]
+
+    with refused(UnseenError):
+        reslab.view(Depth(), torch.randn(2, 3, 4, 4))
+
+
+class Pool(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.both = nn.Parameter(torch.randn(16)), nn.Bilinear(4, 5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.query + self.both(x[..., :4], x[..., 4:9]).sum(-1)  # type: ignore[no-any-return]
+
+
+def test_multiply_adds_are_counted_in_any_mode_of_any_layer() -> None:
+    network, images = reslab.build("cifar_resnet", depth=8), torch.randn(1, 3, 32, 32)
+    plain = counting.count_macs(network, images)
+    with torch.inference_mode():
+        assert counting.count_macs(network, images) == plain > 0
+    assert counting.count_macs(nn.LSTM(8, 16), torch.randn(5, 1, 8)) == 5 * 4 * 16 * (8 + 16)
+    assert counting.count_macs(Pool(), torch.randn(1, 32, 16)) == 32 * 16 + 32 * 4 * 5 * 6
+
+    class Drawing(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.rand(4))
+
+    network = Drawing(4, 4)
+    before = torch.get_rng_state()
+    assert counting.count_macs(network, torch.zeros(1, 4)) == 16
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_each_layer_has_its_own_multiply_adds() -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv, self.fc = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for _ in range(3):
+                x = self.conv(input=x)
+            return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    found = anatomy.layers(Loop().half(), (3, 8, 8))
+    assert found["fc"].macs == 80 and found["conv"].macs == 3 * 64 * 8 * 8 * 9 and found["conv"].input == (8, 8, 8)
+    up = nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 2, 1))
+    assert anatomy.layers(up, (3, 8, 8))["1"].macs == 16 * 16 * 4 * 2
+
+
+def test_layers_are_told_by_the_weights_that_run() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(x, weight=self.weight, padding=1)
+
+    images = torch.randn(4, 3, 8, 8)
+    found = reslab.responses(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Own()).eval(), images)
+    assert [each.convolution for each in found.layers] == ["0", "2"]
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bn(self.conv(3 * self.bn(self.conv(x))))  # type: ignore[no-any-return]
+
+    with refused(UnseenError, "more than once"):
+        reslab.responses(Twice(), images, batch_statistics=True)
+
+
+def test_hooks_of_a_wrapper_are_not_skipped() -> None:
+    network = nn.DataParallel(reslab.build("cifar_resnet", depth=8, num_classes=10).eval())
+    network.register_forward_hook(lambda module, inputs, out: 2 * out)
+    with refused(UnseenError, "wrapper"):
+        reslab.view(network, torch.randn(2, 3, 32, 32))
+
+
+def test_images_that_look_alike_have_no_likeness() -> None:
+    network, images = reslab.build("resnet20", weights="digits"), reslab.load_data("digits").sample("test", 1)[0]
+    assert reslab.alike(network, images.repeat(8, 1, 1, 1)).cka.isnan().all()
+
+
+def test_classes_that_are_ruled_out_do_not_make_an_answer_wrong() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.fc(x).mean()
+            return torch.cat([self.fc(x), torch.full((len(x), 2), -torch.inf)], 1)
+
+    network, x = Masked(), torch.randn(12, 4)
+    answers = torch.cat([network(each[None]).argmax(1) for each in x])
+    assert (
+        reslab.evaluate(network, data=[(each[None], answer[None]) for each, answer in zip(x, answers, strict=True)])[
+            "top1_error"
+        ]
+        == 0.0
+    )
+
+
+def test_filters_of_a_parametrised_layer_are_its_outputs() -> None:
+    layer = nn.ConvTranspose2d(3, 5, 2)
+    network = nn.Sequential(nn.utils.parametrizations.weight_norm(layer), nn.RMSNorm((3, 4)))
+    direction = filter_normalised(network, torch.Generator().manual_seed(0))
+    moved = direction["0.parametrizations.weight.original1"]
+    own = dict(network.named_parameters())["0.parametrizations.weight.original1"]
+    norms = [each.detach().transpose(0, 1).flatten(1).norm(dim=1) for each in (moved, own)]
+    assert torch.allclose(*norms) and not direction["1.weight"].any()
+
+
+def test_float16_signals_do_not_overflow() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.fc(x)  # type: ignore[no-any-return]
+
+    network = nn.Sequential(Block(), Block(), nn.Linear(4, 3)).half()
+    found = reslab.gradient_flow(network, 1000 * torch.ones(2, 4).half(), torch.tensor([0, 1]))
+    assert found.forward.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({"gates": {0: None}}, WrongValueError),
+        ({"gates": {0: "off"}}, WrongValueError),
+        ({"replace": {0: lambda branch: 0}}, WrongValueError),
+        ({"gates": torch.ones(9, 3)}, MismatchError),
+    ],
+)
+def test_gates_and_replacements_that_are_none_are_told(asked: dict[str, Any], kind: type[UserError]) -> None:
+    images, _ = reslab.load_data("digits").sample("test", 2)
+    seen = reslab.view(reslab.build("resnet20", weights="digits").eval(), images)
+    with refused(kind):
+        seen(images, **asked)
