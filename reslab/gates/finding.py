@@ -91,6 +91,7 @@ class Finder:
         self.identities = {
             call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)
         }
+        self.identities |= {node for node in self.sources if node.target is tracing.without_gradient}
         # as Python's sum() begins
         self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 

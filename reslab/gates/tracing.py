@@ -64,6 +64,11 @@ class Traced(NamedTuple):
     known: Known  # the shapes in it
 
 
+def without_gradient(value: Any) -> Any:
+    """Return a tensor detached from its graph, and any other value as it is."""
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
 def _drawn_elsewhere() -> tuple[Any, ...]:
     """Return the states of the random generators of Python and of NumPy."""
     numpy = sys.modules.get("numpy")
@@ -88,12 +93,12 @@ class _ModeBranchError(TraceError):
 
 
 class Tracer(fx.Tracer):
-    """torch.fx's tracer, with four differences.
+    """torch.fx's tracer, with five differences.
 
     A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a forward
     that decides on the shape of the input is followed as the example's shape has it; a module whose forward decides on
     a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) + branch(x))`, whatever its own
-    forward says.
+    forward says; what a forward computes under `torch.no_grad()` is without gradient in the graph too.
     """
 
     traced_func_name = "whole"
@@ -120,7 +125,11 @@ class Tracer(fx.Tracer):
         """
         rng, others = torch.get_rng_state(), _drawn_elsewhere()
         try:
-            with self._live_modes(), recorded_factories(partial(self.create_proxy, "call_function")):
+            with (
+                torch.enable_grad(),
+                self._live_modes(),
+                recorded_factories(partial(self.create_proxy, "call_function")),
+            ):
                 graph = self.trace(root)
             drew = not torch.equal(rng, torch.get_rng_state()) or others != _drawn_elsewhere()
         finally:
@@ -134,6 +143,13 @@ class Tracer(fx.Tracer):
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
         known = self.known or Known(root, graph, root.sketch)
         return Traced(graph, once, self.types, self.leaves, self.declared, known)
+
+    def create_proxy(self, kind: str, *arguments: Any, **more: Any) -> Any:
+        """Record an operation, and where gradients are off, that its result has none."""
+        proxy = super().create_proxy(kind, *arguments, **more)
+        if kind.startswith("call") and not torch.is_grad_enabled() and not self._is_looking:
+            return super().create_proxy("call_function", without_gradient, (proxy,), {})
+        return proxy
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether the graph holds a call of this module and not its inside."""

@@ -291,6 +291,30 @@ def test_each_layer_has_its_own_multiply_adds() -> None:
     assert anatomy.layers(up, (3, 8, 8))["1"].macs == 16 * 16 * 4 * 2
 
 
+def test_what_a_forward_computes_without_gradient_has_none_in_the_view() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10)
+            self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.stem(x)
+                x = x + self.blocks[0](F.relu(x))
+            x = x + self.blocks[1](F.relu(x))
+            return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    network, images, labels = Frozen().eval(), torch.randn(8, 3, 8, 8), torch.arange(8)
+    first, second = reslab.gradient_flow(network, images, labels).parameters
+    assert first == 0 and second > 0
+    with torch.no_grad():
+        seen = reslab.view(network, images)
+    seen(images, torch.ones(2)).sum().backward()
+    assert network.stem.weight.grad is None and network.blocks[1].weight.grad is not None
+    assert [block.identity for block in seen.blocks] == [True, True]
+
+
 def test_layers_are_told_by_the_weights_that_run() -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
