@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from reslab.commands import printing
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -107,11 +109,9 @@ NARROWEST = 25
 
 def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Lang = "en", *, pool: bool = False) -> None:
     """Print what is known of claims, how their sets of seeds agree, and what the whole ledger risks."""
-    from rich.console import Console
-
     from reslab.ledger.again import agreement
 
-    words, console = WORDS[lang], Console(highlight=False)
+    words, console = WORDS[lang], printing.console_of()
     if apart := [each for each in known if each.apart]:
         console.print(words["apart"], style="bold")
     for each in apart:
@@ -133,11 +133,9 @@ def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Lang = "en", *
 
 def print_claims(known: "Sequence[Evidence]", lang: Lang = "en", *, pool: bool = False) -> None:
     """Print what is known of claims, section by section; with `pool`, also what was pooled."""
-    from rich.console import Console
-
     from reslab.ledger.claim import SECTIONS
 
-    words, console = WORDS[lang], Console(highlight=False)
+    words, console = WORDS[lang], printing.console_of()
     for section, title in SECTIONS.items():
         if members := [each for each in known if each.claim.section == section]:
             console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {_counts(members, words)}")

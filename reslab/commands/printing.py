@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
@@ -18,6 +19,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def console_of(**settings: Any) -> "Console":
+    """Return a console that colours nothing by itself, and where its reader has gone, says so as `print` does."""
+    from rich.console import Console
+
+    class Own(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Own(highlight=False, **settings)
+
+
 def print_table(
     columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: Collection[str] | None = None
 ) -> None:
@@ -27,11 +39,10 @@ def print_table(
     split into several tables, each with the first column. If not even two columns fit, each row is a block of lines,
     `column: value`. A file or a pipe gets the full width.
     """
-    from rich.console import Console
     from rich.measure import Measurement
 
     words = columns[:1] if words is None else words
-    console = Console(markup=False, highlight=False)  # names are not Rich markup
+    console = console_of(markup=False)  # names are not Rich markup
     endless = console.options.update(max_width=ENDLESS)
 
     def table_of(places: Sequence[int]) -> "Table":

@@ -121,8 +121,6 @@ def speedrun(
 
 def print_race(record: "Json") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
-    from rich.console import Console
-
     from reslab.ledger.evidence import alone
     from reslab.ledger.record import Verdict
 
@@ -150,5 +148,5 @@ def print_race(record: "Json") -> None:
     if compared := record["compared"]:
         training, whole = (printing.figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
-        console = Console(highlight=False)
+        console = printing.console_of()
         console.print(table([alone(Verdict(**claim)) for claim in compared["claims"]], "en", console.width))

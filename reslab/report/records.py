@@ -86,10 +86,10 @@ def read_study(directory: Path) -> Record:
     """
     try:
         record = read_json(directory / "study.json")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(*worded("no-record", directory=directory)) from error
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{directory / 'study.json'} cannot be read ({error}); run the study again") from error
+        raise DamagedError(*worded("record-unreadable", path=directory / "study.json", error=error)) from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
         raise DamagedError(f"{directory / 'study.json'} is not the record of a study; run the study again")
     try:

@@ -4,6 +4,8 @@ import inspect
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -322,6 +324,16 @@ def test_a_trial_that_fails_shows_where_with_debug(tmp_path: Path, monkeypatch: 
     with refused(FailedError, "ValueError: odd weights") as told:
         main([*arguments, "--debug"])
     assert 'raise ValueError("odd weights")' in str(told.value.__cause__)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error there")
+def test_a_reader_that_has_closed_its_pipe_is_no_failure() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "reslab", "models"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_values_are_json_before_they_are_parts() -> None:

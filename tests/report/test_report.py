@@ -31,7 +31,7 @@ from helpers_report import (
 
 from reslab.analysis.torchvision_tour import Stop, Tour
 from reslab.commands.ledger import print_claims
-from reslab.errors import UserError
+from reslab.errors import MissingError, UserError
 from reslab.experiment.study import rounded
 from reslab.files import write_json
 from reslab.ledger.claim import Claim
@@ -130,6 +130,8 @@ def test_a_broken_record_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "study.json").write_text(text, encoding="utf-8")
     with refused(UserError, tmp_path):
         write_report([tmp_path], tmp_path / "page.html")
+    with refused(MissingError, tmp_path / "study.json"):  # a file in place of a directory
+        write_report([tmp_path / "study.json"], tmp_path / "page.html")
 
 
 def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
