@@ -222,16 +222,16 @@ def covariate_shift(
         raise WrongValueError(f"learning_rate must be above 0, got {learning_rate}")
     network = as_network(network, images)
     start = _trained(network)
-    order = _execution_order(network, images, start)
-    said = {module: path_in(network, module) for module in order}
-    known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
-    if unknown := set(layers or ()) - set(known):
-        raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; known: {', '.join(known)}")
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
     found: list[LayerShift] = []
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
         gradients = torch.autograd.grad(at(leaves), list(leaves.values()), allow_unused=True, materialize_grads=True)
         before = dict(zip(leaves, gradients, strict=True))
+        order = _execution_order(network, images, before)
+        said = {module: path_in(network, module) for module in order}
+        known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
+        if unknown := set(layers or ()) - set(known):
+            raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; known: {', '.join(known)}")
         current = dict(leaves)
         for module, names in order.items():
             if said[module] in (known if layers is None else layers):
@@ -249,19 +249,27 @@ def _trained(network: nn.Module) -> dict[str, Tensor]:
     return trained
 
 
-def _execution_order(network: nn.Module, images: Tensor, trained: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Return the modules that hold trained parameters and those parameters' names, in the order in which they first
-    run.
+def _execution_order(network: nn.Module, images: Tensor, gradients: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Return the modules that hold parameters and those parameters' names, in the order in which they first run, given
+    the parameters' gradients.
+
+    A module whose parameters another uses, as attention does its projection's, stands at the place of the innermost
+    module around it that runs.
     """
     held: dict[str, list[str]] = {}
-    for name in trained:
+    for name in gradients:
         held.setdefault(name.rpartition(".")[0], []).append(name)
-    ran: dict[str, None] = {}
+    ran: dict[str, int] = {}
 
     def note(module: nn.Module, _: object) -> None:
-        ran.setdefault(names[module])
+        ran.setdefault(names[module], len(ran))
 
-    names = {network.get_submodule(path): path for path in held}
+    def place(path: str) -> int:
+        while path not in ran:
+            path = path.rpartition(".")[0]
+        return ran[path]
+
+    names = {module: name for name, module in network.named_modules()}
     handles = [module.register_forward_pre_hook(note) for module in names]
     try:
         with evaluating(network), torch.no_grad():
@@ -269,7 +277,8 @@ def _execution_order(network: nn.Module, images: Tensor, trained: dict[str, Tens
     finally:
         for handle in handles:
             handle.remove()
-    return {path: held[path] for path in ran}
+    used = [path for path in held if path in ran or any(gradients[name].any() for name in held[path])]
+    return {path: held[path] for path in sorted(used, key=place)}
 
 
 def _shift(layer: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> LayerShift:

@@ -340,6 +340,21 @@ def test_layers_are_told_by_the_weights_that_run() -> None:
         reslab.responses(Twice(), images, batch_statistics=True)
 
 
+def test_a_layer_that_another_runs_is_one_of_those_that_shift() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.attention = nn.Linear(16, 16), nn.MultiheadAttention(16, 2, batch_first=True)
+            self.fc, self.unused = nn.Linear(16, 10), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.embed(x)
+            return self.fc((x + self.attention(x, x, x, need_weights=False)[0]).mean(1))  # type: ignore[no-any-return]
+
+    found = reslab.covariate_shift(Attention(), torch.randn(8, 5, 16), torch.arange(8))
+    assert [each.layer for each in found.layers] == ["embed", "attention", "attention.out_proj", "fc"]
+
+
 def test_hooks_of_a_wrapper_are_not_skipped() -> None:
     network = nn.DataParallel(reslab.build("cifar_resnet", depth=8, num_classes=10).eval())
     network.register_forward_hook(lambda module, inputs, out: 2 * out)
