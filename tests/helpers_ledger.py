@@ -5,7 +5,7 @@ import numpy as np
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Comparison
 from reslab.ledger.record import Entry, Outcome, Record
-from reslab.ledger.registration import Registration, registered
+from reslab.ledger.registration import GUARDS, Registration, registered
 from reslab.ledger.verdict import decide
 
 TEXT = {"ko": "가", "en": "a"}
@@ -45,7 +45,7 @@ def a_record(
         seeds=list(seeds),
         looks=[len(seeds)],
         error_rate=0.05,
-        guards={},
+        guards=dict(GUARDS),
         code=code,
     )
     return Record(

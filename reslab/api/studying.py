@@ -83,7 +83,8 @@ class Study(Result):
                     "statement": english(claim.statement),
                 }
             )
-        return pd.DataFrame(rows).set_index("claim")
+        columns = None if rows else ["claim", "kind", "verdict", "effect", "interval"]
+        return pd.DataFrame(rows, columns=columns).set_index("claim")
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -143,6 +144,7 @@ class Study(Result):
         """
         known = self.figures
         found = [title for title in known if name is None or name.lower() in title.lower()]
+        found.sort(key=lambda title: title.lower() != (name or title).lower())  # the whole title before a part of one
         if not found:
             raise UnknownNameError(f"no figure {name!r}{suggest(name or '', known)}")
         return draw(known[found[0]], language)

@@ -133,12 +133,13 @@ def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Lang = "en", *
 
 def print_claims(known: "Sequence[Evidence]", lang: Lang = "en", *, pool: bool = False) -> None:
     """Print what is known of claims, section by section; with `pool`, also what was pooled."""
-    from reslab.ledger.claim import SECTIONS
+    from reslab.ledger.claim import BEYOND, SECTIONS
 
     words, console = WORDS[lang], printing.console_of()
-    for section, title in SECTIONS.items():
+    for section, title in [*SECTIONS.items(), (None, BEYOND)]:
         if members := [each for each in known if each.claim.section == section]:
-            console.print(f"[bold underline]{title[lang]}[/] [dim]({section})[/]: {_counts(members, words)}")
+            place = f" [dim]({section})[/]" if section else ""
+            console.print(f"[bold underline]{title[lang]}[/]{place}: {_counts(members, words)}")
             console.print(table(members, lang, console.width, pool=pool))
     if any(_bar(each) for each in known):
         console.print(words["bars"])

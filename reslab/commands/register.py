@@ -3,15 +3,17 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from reslab.commands import typed
 from reslab.commands.app import app
-from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, WrongValueError
+from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, WrongValueError, worded
 
 if TYPE_CHECKING:
     from reslab.ledger.record import Record
-    from reslab.ledger.registration import Registration
+    from reslab.ledger.registration import Ran, Registration
 
 
 RECORDS = (Path("results"), Path("runs"))
@@ -20,10 +22,11 @@ RECORDS = (Path("results"), Path("runs"))
 
 @app.command
 def register(
-    name: str,
+    name: str | None = None,
     /,
     *,
     seeds: str,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
     looks: str | None = None,
     preset: str = "default",
     known: tuple[Path, ...] = (),
@@ -42,6 +45,8 @@ def register(
     seeds
         The seeds, first and one past the last: 300:310. None may occur in a record of the study's claims: in the
         bundled ledger, below results or runs, or in --known.
+    from_
+        A Python file that defines a study of your own, in place of a name.
     looks
         Numbers of seeds after which claims are decided, each with an equal share of the error rate: 5,10 (default:
         once, at the end).
@@ -55,20 +60,23 @@ def register(
     settings
         Settings of the study, as for `reslab study`.
     """
-    from reslab import studies
+    from reslab.api.studying import question_of
     from reslab.experiment.study import code_of
     from reslab.ledger.registration import GUARDS, Registration, ran, registered, seen
     from reslab.ledger.shipped import shipped
     from reslab.ledger.verdict import ERROR_RATE
 
-    study = studies.find(name)
+    if (name is None) == (from_ is None):
+        raise MissingError(*worded("no-study-named"))
+    study = question_of(from_ or name or "")
+    name = study.name
     chosen = _seeds(seeds)
     counts = _looks(looks, len(chosen))
     config = study.configure(preset, {**typed.words(settings), "seeds": len(chosen), "first_seed": chosen.start})
     claims = [claim for claim in study.claims if claim.kind == "statistical"]
     if not claims:
         raise MismatchError(f"study {name} has no statistical claim, so there is nothing to register")
-    shown = [*map(ran, known_records(known)), *shipped().ran()]
+    shown = [*map(ran, known_records(known)), *begun_studies(known), *shipped().ran()]
     if again := sorted(seen(claims, config.data, shown).intersection(chosen)):
         raise WrongValueError(
             f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims; choose seeds that "
@@ -86,7 +94,7 @@ def register(
         looks=counts,
         error_rate=ERROR_RATE,
         guards=dict(GUARDS),
-        code=code_of(f"reslab.studies.{name}"),
+        code=code_of(study.text.module),
     )
     path = out or _folder() / f"{name}-{chosen.start}.json"
     try:
@@ -136,6 +144,24 @@ def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
             raise MissingError(f"--known {directory}: no such directory; give a directory with records")
     found = {path.parent.resolve() for root in (*RECORDS, *directories) for path in root.rglob("study.json")}
     return [read_study(path) for path in sorted(found)]
+
+
+def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":
+    """Return what studies below these directories have shown that have begun, and have no record yet.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    from reslab.files import read_json
+    from reslab.ledger.registration import Begun
+
+    found = []
+    for path in sorted({path.resolve() for root in (*RECORDS, *directories) for path in root.rglob("begun.json")}):
+        try:
+            found.append(Begun.model_validate(read_json(path), strict=True).ran())
+        except (OSError, ValueError) as error:  # pydantic's error is a ValueError
+            raise DamagedError(*worded("record-unreadable", path=path, error=str(error).splitlines()[0])) from error
+    return found
 
 
 def read_registration(path: Path) -> "Registration":

@@ -112,6 +112,10 @@ def study(
         paths = [usual_place(each, preset) for each in names]
     else:
         paths = [out / each for each in names] if name == "all" else [out]
+    if registration is not None and not fresh:
+        for path in paths:
+            if (path / "study.json").exists() and not of_registration(path, registration):
+                raise MismatchError(*worded("record-not-of-registration", path=path))
     directories = [
         Directory(typed.unused(path) if fresh else path).prepare(
             each, None if replace or of_registration(path, registration) else config

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from reslab.errors import DamagedError, MismatchError, UnusableError
+from reslab.errors import DamagedError, MismatchError, UnusableError, worded
 from reslab.experiment.config import StudyConfig
 from reslab.files import read_json
 
@@ -43,6 +43,8 @@ class Directory(NamedTuple):
                     f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep "
                     "both, or --replace to overwrite its record and report (finished trials are kept and reused)"
                 )
+            if config is not None and self._claims() != {claim.id for claim in study.claims} and study.is_own:
+                raise MismatchError(*worded("record-of-other-claims", path=self.path, name=study.name))
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
             probe = self.trials / ".writable"
@@ -51,6 +53,15 @@ class Directory(NamedTuple):
         except OSError as error:
             raise UnusableError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
         return self
+
+    @property
+    def begun(self) -> Path:
+        """Return the path of the record of a study that has begun, which goes when it has ended."""
+        return self.path / "begun.json"
+
+    def _claims(self) -> set[str]:
+        """Return the claims of the existing record."""
+        return {str(claim["id"]) for claim in self._recorded("claims")}
 
     def _recorded(self, key: str) -> Any:
         """Return a part of the existing record."""

@@ -2,15 +2,25 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from reslab.data import load_data
 from reslab.digests import DECIDED, code_digest, measure_digest
-from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, suggested, worded
+from reslab.errors import (
+    DamagedError,
+    FailedError,
+    MismatchError,
+    UnknownNameError,
+    UserError,
+    WrongValueError,
+    suggested,
+    told,
+    worded,
+)
 from reslab.executors import Executor, Failure, run_trials
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.directory import Directory
@@ -19,13 +29,16 @@ from reslab.experiment.trials import Against, Exactly, Grid, Key, Trial, Trials,
 from reslab.files import read_json, write_json, wrong_value
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
-from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Verdict
-from reslab.ledger.registration import Registration
+from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Value, Verdict
+from reslab.ledger.registration import Begun, Registration
 from reslab.ledger.verdict import ERROR_RATE, check, cite, decide
 from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
+
+_SETTINGS = TypeAdapter(dict[str, Value | list[Value]])
+"""What a record can have as settings."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,11 @@ class Study:
         return self.text.study
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is a user's own study, and not one of the lab's."""
+        return not self.text.module.startswith("reslab.")
+
+    @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the settings of each preset that differ from the config's defaults."""
         return self.text.presets
@@ -83,9 +101,15 @@ class Study:
                 near = suggested(key, self.config.model_fields)
                 raise UnknownNameError(*worded("no-study-setting", study=self.name, key=key, near=near))
         try:
-            return self.config(**{**self.presets[preset], **settings})
+            config = self.config(**{**self.presets[preset], **settings})
         except ValidationError as error:
             raise wrong_value(error) from error
+        try:
+            _SETTINGS.validate_python(config.model_dump(mode="json"))
+        except ValidationError as error:
+            name = ".".join(map(str, error.errors()[0]["loc"][:1]))
+            raise WrongValueError(*worded("setting-not-recorded", study=self.name, name=name)) from error
+        return config
 
     def verdicts(self, measured: Measurement, error_rate: float = ERROR_RATE) -> list[Verdict]:
         """Return a verdict for each claim, in their order; the statistical ones share one error rate.
@@ -138,6 +162,16 @@ def run_study(
     """
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
+    _check_groups(study, grid)
+    if not directory.record.exists():
+        shown = Begun(
+            claims=[claim.id for claim in study.claims],
+            data=config.data,
+            seeds=list(range(config.first_seed, config.first_seed + config.seeds)),
+            registered=registration.sha256() if registration else None,
+            date=registration.date if registration else "",
+        )
+        write_json(directory.begun, shown.model_dump(mode="json"))
     # The longest trials first, so that no worker is left with a long one at the end.
     failures = run_trials(
         sorted(configs, key=lambda trial: -network_depth(trial)), directory.trials, executor, progress
@@ -156,13 +190,27 @@ def run_study(
         raise FailedError(
             f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}"
         )
-    with threads(config.threads):
+    with threads(config.threads), told(f"the study {study.name}") if study.is_own else nullcontext():
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
-    record = _record(study, config, groups, measured, failures, registration)
+        record = _record(study, config, groups, measured, failures, registration)
+    directory.begun.unlink(missing_ok=True)
     if not directory.record.exists() or read_json(directory.record) != record.to_json():
         write_json(directory.record, record.to_json())
     reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
     return Finished(record, failures, reused, _of_other_images(config.data, groups))
+
+
+def _check_groups(study: Study, grid: Grid) -> None:
+    """Check that groups can be told apart by their names, and trials of a group by their seeds.
+
+    Raises:
+        UserError: if not.
+    """
+    labels = [label(key) for key in grid]
+    alike = sorted({name for name in labels if labels.count(name) > 1})
+    alike += [label(key) for key, trials in grid.items() if len({trial.seed for trial in trials}) < len(trials)]
+    if alike:
+        raise MismatchError(*worded("groups-alike", study=study.name, names=", ".join(alike)))
 
 
 def _of_other_images(data: str, groups: Mapping[Key, Sequence[Trial]]) -> int:

@@ -31,8 +31,12 @@ Found = TypeVar("Found")
 
 
 def label(key: Key) -> str:
-    """Return a group's name."""
-    return "-".join(f"{part:g}" if isinstance(part, float) else str(part) for part in key)
+    """Return a group's name, in which numbers are as short as they can be told from others."""
+    return "-".join(_short(part) if isinstance(part, float) else str(part) for part in key)
+
+
+def _short(number: float) -> str:
+    return text if float(text := f"{number:g}") == number else str(number)
 
 
 class Trial(NamedTuple):

@@ -54,6 +54,8 @@ SECTIONS: dict[Section, Text] = {
     "successors": {"ko": "ResNet 이후", "en": "After ResNet"},
 }
 """The sections of the chapter, in its order, and their titles."""
+BEYOND: Text = {"ko": "이 장 밖의 주장", "en": "Beyond the chapter"}
+"""The heading of claims without a section."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Claim:
             raise ValueError(
                 f"claim {self.id!r}: a cited claim has its source's decision and finding, and no other has"
             )
-        if self.margin is not None and not math.isfinite(self.margin):
-            raise ValueError(f"claim {self.id!r}: the margin must be a finite number, got {self.margin}")
+        if self.margin is not None and not 0 <= self.margin < math.inf:
+            raise ValueError(f"claim {self.id!r}: the margin must be a finite number of at least 0, got {self.margin}")
         if self.published is not None and not math.isfinite(self.published):
             raise ValueError(f"claim {self.id!r}: a published effect must be a finite number, got {self.published}")
         if self.revision < 1:

@@ -13,6 +13,11 @@ from reslab.ledger.record import Failures, Reason
 TRAINED = 0.2
 """A network with a larger training error has not learned its task, and says nothing of networks that have."""
 
+ROUNDING = 1e-12
+"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
+unit.
+"""
+
 CONFIDENCE = 0.95
 """Of the upper bound of the rate of failed runs."""
 
@@ -88,7 +93,8 @@ class Comparison:
         if not self.room:
             return None
         mean = math.fsum(self.controls.values()) / len(self.controls)
-        return Reason(code="no-room", values={"margin": self.margin, "mean": mean}) if mean <= self.margin else None
+        reach = self.margin + ROUNDING * max(self.margin, *map(abs, self.controls.values()))
+        return Reason(code="no-room", values={"margin": self.margin, "mean": mean}) if mean <= reach else None
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 from scipy import special  # its stdtr is Student's t, as scipy.stats.t, which takes many times as long to load
 
-from reslab.ledger.comparison import Comparison
+from reslab.ledger.comparison import ROUNDING, Comparison
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-
-ROUNDING = 1e-12
-"""Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
-unit.
-"""
 
 SKEWED = 0.8
 """A larger skewness of the differences, either way, calls for the sign test. Chosen by simulation: with it the rate of

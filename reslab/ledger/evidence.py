@@ -6,6 +6,7 @@ exploratory one. Of several scales, that with the best seeds leads, and of sever
 A set that ran before the claim was revised does not count for the current claim.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,14 +119,18 @@ def origin_of(record: Record) -> Origin:
 
 
 def seed_sets(records: Sequence[Record], known: Sequence[Ran] = ()) -> list[SeedSet]:
-    """Return each record's evidence for each of its claims, given what these records and others have shown."""
+    """Return each record's evidence for each of its claims, given what these records and others have shown; a copy of a
+    record says nothing that the record does not.
+    """
     shown = [*map(ran, records), *known]
-    return [
-        _seed_set(record, origin, verdict, shown)
-        for record in records
-        if (origin := origin_of(record))
-        for verdict in record.claims
-    ]
+    found: list[SeedSet] = []
+    told: dict[str, list[tuple[Origin, list[Verdict]]]] = {}  # by study
+    for record in records:
+        origin, others = origin_of(record), told.setdefault(record.study, [])
+        if (origin, record.claims) not in others:
+            others.append((origin, record.claims))
+            found += [_seed_set(record, origin, verdict, shown) for verdict in record.claims]
+    return found
 
 
 def _seed_set(record: Record, origin: Origin, verdict: Verdict, known: Sequence[Ran]) -> SeedSet:
@@ -229,9 +234,9 @@ def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]
     now = {claim.id: claim for claim in claims if claim.kind != "cited"}
     sets = [one.in_the_words_of(now[one.verdict.id]) for one in sets if one.verdict.id in now]
     groups: dict[tuple[str, int], dict[str, list[SeedSet]]] = {}
-    scales: dict[str, list[Origin]] = {}
+    scales = {study: _scales([one.origin for one in sets if one.origin.study == study]) for study in _studies(sets)}
     for one in sets:
-        group = one.origin.study, _scale(one.origin, scales.setdefault(one.origin.study, []))
+        group = one.origin.study, scales[one.origin.study][_settings(one.origin)]
         groups.setdefault(group, {}).setdefault(one.verdict.id, []).append(one)
     known: dict[str, list[AtScale]] = {}
     for members in groups.values():
@@ -240,16 +245,33 @@ def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]
     return [_evidence(claim, known.get(claim.id, [])) for claim in claims]
 
 
-def _scale(origin: Origin, known: list[Origin]) -> int:
-    """Return the number of the first of the known origins whose settings are these, as far as both have them; it is
-    added to them if there is none.
+def _studies(sets: Sequence[SeedSet]) -> list[str]:
+    return list(dict.fromkeys(one.origin.study for one in sets))
+
+
+def _settings(origin: Origin) -> str:
+    """Return an origin's scale as text."""
+    return json.dumps(origin.settings, sort_keys=True)
+
+
+def _scales(origins: Sequence[Origin]) -> dict[str, int]:
+    """Return the number of the scale of each origin's settings: those of one number are equal as far as any two have
+    them, in whatever order they are given. A record of an earlier version may lack some.
     """
-    for number, other in enumerate(known):
-        ours, theirs = origin.settings, other.settings
-        if all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys()):
-            return number
-    known.append(origin)
-    return len(known) - 1
+    known = {_settings(origin): origin.settings for origin in origins}
+    scales: list[list[dict[str, Value | list[Value]]]] = []
+    found: dict[str, int] = {}
+    for text, ours in sorted(known.items(), key=lambda each: (-len(each[1]), each[0])):
+        fitting = (
+            number
+            for number, scale in enumerate(scales)
+            if all(ours[key] == theirs[key] for theirs in scale for key in ours.keys() & theirs.keys())
+        )
+        found[text] = next(fitting, len(scales))
+        if found[text] == len(scales):
+            scales.append([])
+        scales[found[text]].append(ours)
+    return found
 
 
 def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]) -> dict[str, AtScale]:
@@ -285,7 +307,7 @@ def _to_pool(claim: Claim, sets: Sequence[SeedSet]) -> list[SeedSet]:
         if _says(one.verdict) and not _silent(one.verdict) and not seen & one.seeds:
             found.append(one)
             seen |= one.seeds
-    return [one for one in sets if one in found]
+    return [one for one in sets if any(one is each for each in found)]
 
 
 def _counts(one: SeedSet) -> bool:
@@ -348,15 +370,20 @@ def _over_data(scales: Sequence[AtScale]) -> RandomEffects | Reason:
 
 
 def current(sets: Sequence[SeedSet], known: Sequence[Claim]) -> list[Claim]:
-    """Return the claims of these sets, in order: known claims in their current form, others in their last revision."""
+    """Return the claims of these sets, in order: known claims in their current form, others in their last revision, and
+    of one revision in several forms, in that with the best standing, registered first.
+    """
     of_the_lab = {claim.id: claim for claim in known}
-    found: dict[str, Claim] = {}
-    for verdict in (one.verdict for one in sets):
-        if verdict.id in of_the_lab:
-            found[verdict.id] = of_the_lab[verdict.id]
-        elif verdict.id not in found or verdict.revision >= found[verdict.id].revision:
-            found[verdict.id] = claim_of(verdict)
-    return list(found.values())
+    found: dict[str, SeedSet] = {}
+
+    def rank(one: SeedSet) -> tuple[int, int, str]:
+        early = [255 - byte for byte in one.origin.date.encode()]  # what was registered first comes last
+        return one.verdict.revision, RANK[one.standing], bytes(early).decode("latin-1")
+
+    for one in sets:
+        if one.verdict.id not in found or rank(one) >= rank(found[one.verdict.id]):
+            found[one.verdict.id] = one
+    return [of_the_lab.get(id) or claim_of(one.verdict) for id, one in found.items()]
 
 
 def alone(verdict: Verdict) -> Evidence:

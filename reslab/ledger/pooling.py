@@ -18,10 +18,10 @@ import numpy as np
 from scipy import special
 
 from reslab.ledger.again import claim_of, comparison_of
-from reslab.ledger.comparison import Comparison, upper_bound
-from reslab.ledger.estimate import ROUNDING, SKEWED, Array, Estimate, estimate, skewness
+from reslab.ledger.comparison import ROUNDING, Comparison, upper_bound
+from reslab.ledger.estimate import SKEWED, Array, Estimate, estimate, skewness
 from reslab.ledger.record import Failures, Verdict
-from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS, Tested, decide, judge
+from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS, Tested, aliases_among, decide, judge
 
 SUMMARIES = "t of sums"
 """The method of deciding if some values per seed are unknown."""
@@ -106,7 +106,7 @@ def pool(
     """
     pools = {id: found for id, members in sets.items() if (found := _pool(members)) is not None}
     tested = {id: Tested.of(one.comparison, one.estimate) for id, one in pools.items() if one.estimate is not None}
-    aliases = {id: same for id, one in pools.items() if (same := one.comparison.claim.same_as) in pools and same}
+    aliases = aliases_among({id: one.comparison for id, one in pools.items()})
     members = besides + sum(one.counts and id not in aliases for id, one in pools.items())
     judged = judge(tested, aliases, members, error_rate)
     pooled = {}

@@ -24,7 +24,7 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-Value = str | int | float | None
+Value = str | bool | int | float | None
 
 
 def _in_room(value: float) -> float:

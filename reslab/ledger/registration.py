@@ -16,7 +16,7 @@ from reslab.ledger.claim import Claim, Direction, Text, Words
 from reslab.ledger.comparison import TRAINED
 from reslab.ledger.estimate import SKEWED
 from reslab.ledger.record import Finite, Part, Reason, Record, Value, Verdict
-from reslab.ledger.verdict import MINIMUM_SEEDS
+from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS
 from reslab.naming import without_path
 
 SEEDS = ("seeds", "first_seed")
@@ -97,6 +97,20 @@ class Ran(NamedTuple):
     date: str = ""
 
 
+class Begun(Part):
+    """What a study shows to whoever looks at its trials before it has a record: the fields of `Ran`."""
+
+    claims: list[str]
+    data: Value | list[Value]
+    seeds: list[int]
+    registered: str | None = None
+    date: str = ""
+
+    def ran(self) -> Ran:
+        """Return what it has shown."""
+        return Ran(frozenset(self.claims), self.data, frozenset(self.seeds), self.registered, self.date)
+
+
 def ran(record: Record) -> Ran:
     """Return what a record has shown."""
     ids = frozenset(claim.id for claim in record.claims)
@@ -136,7 +150,7 @@ def exploratory(record: Record, claim: Verdict, known: Iterable[Ran] = ()) -> Re
     settings = {name: value for name, value in record.config.items() if name not in SEEDS}
     if settings != {name: value for name, value in given.config.items() if name not in SEEDS}:
         return Reason(code="other-settings")
-    if not math.isclose(record.error_rate, given.share):
+    if not math.isclose(record.error_rate, given.share) or (given.error_rate, given.guards) != (ERROR_RATE, GUARDS):
         return Reason(code="other-settings")
     seeds = seeds_of(record)
     if given.study != record.study or not any(seeds == set(given.seeds[:look]) for look in given.looks):

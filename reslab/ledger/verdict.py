@@ -10,6 +10,7 @@ Exact claims (a count, a shape, an identity) are checked once; cited ones (histo
 their source decides.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
@@ -76,8 +77,8 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, float) and value != value:
-        return "NaN"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
@@ -123,8 +124,7 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
     verdicts: dict[int, Verdict] = {}
     tested: dict[int, Tested] = {}
     members = 0
-    ids = [comparison.claim.id for comparison in comparisons]
-    aliases = {index: ids.index(c.claim.same_as) for index, c in enumerate(comparisons) if c.claim.same_as in ids}
+    aliases = aliases_among(dict(enumerate(comparisons)))
     for index, comparison in enumerate(comparisons):
         obstacle = comparison.obstacle()
         n = _seeds(comparison)
@@ -139,6 +139,29 @@ def decide(comparisons: Sequence[Comparison], error_rate: float = ERROR_RATE) ->
 
     found = judge(tested, aliases, members, error_rate)
     return [verdicts.get(index) or found[index] for index in range(len(comparisons))]
+
+
+def aliases_among(comparisons: Mapping[Name, Comparison]) -> dict[Name, Name]:
+    """Return, for each comparison that is said to have the same numbers as another (`same_as`) and has them, the other,
+    through however many it is said: the first of those that name each other.
+    """
+    named = {comparison.claim.id: name for name, comparison in comparisons.items()}
+    found: dict[Name, Name] = {}
+    for name, comparison in comparisons.items():
+        passed = [name]
+        while (other := named.get(comparisons[passed[-1]].claim.same_as or "")) is not None and other not in passed:
+            passed.append(other)
+        around = passed if other is None else passed[passed.index(other) :]
+        root = passed[-1] if other is None else next(each for each in comparisons if each in around)
+        if root != name and _numbers(comparison) == _numbers(comparisons[root]):
+            found[name] = root
+    return found
+
+
+def _numbers(comparison: Comparison) -> tuple[Any, ...]:
+    """Return what a comparison is decided by."""
+    one = comparison
+    return dict(one.treatment), dict(one.controls), one.margin, one.claim.direction, one.paired, one.resolution
 
 
 def judge(

@@ -5,7 +5,7 @@ from typing import Any
 
 from reslab.ledger import wording
 from reslab.ledger.axis import TICKS, bar, place
-from reslab.ledger.claim import SECTIONS, Claim, Text, Words
+from reslab.ledger.claim import BEYOND, SECTIONS, Claim, Text, Words
 from reslab.ledger.evidence import Evidence, SeedSet
 from reslab.ledger.record import Record, Verdict
 from reslab.ledger.shipped import Ledger
@@ -13,9 +13,6 @@ from reslab.ledger.verdict import undecided
 from reslab.report.addresses import Addresses
 from reslab.report.records import StudyRecord
 from reslab.report.units import claim_in_percent, effect_and_interval
-
-BEYOND: Text = {"ko": "이 장 밖의 주장", "en": "Beyond the chapter"}
-"""The heading of claims without a section."""
 
 WIDTH, TOP, STEP = 320, 14, 9
 """Measures of a claim's picture: its width, the height of the diamond, and the distance to each set of seeds below."""

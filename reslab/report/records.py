@@ -253,6 +253,6 @@ def command(record: Record | Origin) -> str:
         if value is not None:
             words += [
                 f"--{key.replace('_', '-')}",
-                ",".join(map(str, value)) if isinstance(value, list) else str(value),
+                (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value),
             ]
     return shlex.join(words)

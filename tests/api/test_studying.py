@@ -1,12 +1,22 @@
 """`reslab.study`: a user's own study file."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import refused, reslab_here
+from helpers import assert_refused, refused, reslab_here
+from pydantic import Field
 
 import reslab
-from reslab.errors import MissingError, UnknownNameError
+from reslab import studies
+from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError
+from reslab.executors import local
+from reslab.experiment.config import StudyConfig
+from reslab.experiment.directory import Directory
+from reslab.experiment.study import run_study
+from reslab.experiment.trials import label
+from reslab.files import read_json
 
 CODE = """
 from reslab.experiment.config import StudyConfig
@@ -34,6 +44,38 @@ question = { ko = "있는가?", en = "Is it?" }
 [claims.has-trials]
 statement = { ko = "있다.", en = "There are trials." }
 """
+
+
+def test_an_own_study_goes_on_prints_its_verdicts_and_is_not_taken_for_another(tmp_path: Path) -> None:
+    file, out = Path(__file__).with_name("own_study.py"), tmp_path / "out"
+    words = ("study", "--from", file, "--seeds", "3", "--epochs", "1", "--workers", "1", "--out", out)
+    for _ in range(2):  # the second time from its record, whose setting is true and not 1
+        done = reslab_here(*words)
+        assert done.returncode == 0, done.stderr
+        assert "own_study.it-errs" in done.stdout and "Beyond the chapter" in done.stdout
+    assert read_json(out / "study.json")["config"]["flag"] is True and not (out / "begun.json").exists()
+    other = tmp_path / "own_study.py"
+    other.write_text(file.read_text(encoding="utf-8").replace("it-errs", "it-errs-much"), encoding="utf-8")
+    text = file.with_suffix(".toml").read_text(encoding="utf-8")
+    other.with_suffix(".toml").write_text(text.replace("it-errs", "it-errs-much"), encoding="utf-8")
+    sys.modules.pop("own_study", None)
+    assert_refused(reslab_here(*words[:2], other, *words[3:]), out, "own_study", "--out")
+    sys.modules.pop("own_study", None)
+
+
+def test_groups_that_cannot_be_told_apart_and_settings_of_no_record_are_refused_before_training(tmp_path: Path) -> None:
+    study = replace(
+        studies.find("degradation"), grid=lambda config: {("a",): [*config.trials("cifar_plain", depth=8)] * 2}
+    )
+    with refused(MismatchError, "a"):
+        run_study(study, study.configure("smoke", {}), Directory(tmp_path).prepare(study), local(1))
+    assert label(("lr", 0.1234567)) != label(("lr", 0.1234568)) and label(("lr", 0.05, 1.0)) == "lr-0.05-1"
+
+    class Odd(StudyConfig):
+        table: dict[str, int] = Field(default_factory=dict)
+
+    with refused(WrongValueError, "table"):
+        replace(study, config=Odd).configure("default", {"table": {"a": 1}})
 
 
 def test_a_users_own_study_is_run_and_read(tmp_path: Path) -> None:

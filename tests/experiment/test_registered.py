@@ -11,9 +11,9 @@ from helpers import assert_refused, reslab_here
 
 from reslab import studies
 from reslab.experiment.study import code_of
-from reslab.files import read_json
+from reslab.files import read_json, write_json
 from reslab.ledger.record import Record
-from reslab.ledger.registration import Registration, exploratory, ran
+from reslab.ledger.registration import Begun, Registration, exploratory, ran
 from reslab.ledger.wording import phrases
 from reslab.report.records import read_study
 
@@ -155,6 +155,48 @@ def test_seeds_of_the_bundled_ledger_and_of_ones_own_runs_are_refused(
     for seeds, first in (("0:5", 0), ("104:107", 104), ("901:904", 901)):
         assert_refused(reslab_here("register", "shortcuts", "--seeds", seeds), first)
     assert reslab_here("register", "shortcuts", "--seeds", "904:907").returncode == 0
+
+
+def test_seeds_of_a_study_that_has_begun_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "shortcuts").mkdir(parents=True)
+    begun = Begun(claims=["shortcuts.identity-beats-none"], data="digits", seeds=[960, 961, 962])
+    write_json(tmp_path / "runs" / "shortcuts" / "begun.json", begun.model_dump(mode="json"))
+    assert_refused(reslab_here("register", "shortcuts", "--seeds", "960:963"), 960)
+    assert reslab_here("register", "shortcuts", "--seeds", "963:966").returncode == 0
+    (tmp_path / "runs" / "shortcuts" / "begun.json").write_text("{", encoding="utf-8")
+    assert_refused(reslab_here("register", "shortcuts", "--seeds", "966:969"), "begun.json")
+
+
+def test_a_record_that_shows_that_seeds_were_seen_is_not_overwritten(place: Path, file: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("trials"))
+    record = read_json(tmp_path / "run" / "study.json")
+    write_json(tmp_path / "run" / "study.json", {**record, "registered": None, "registration": None})
+    for more in ((), ("--replace",)):
+        done = reslab_here("study", "shortcuts", "--registered", file, *more, "--out", tmp_path / "run")
+        assert_refused(done, tmp_path / "run", "--out")
+
+
+def test_another_error_rate_or_guard_than_the_labs_is_exploratory(record: Record) -> None:
+    for change in ({"error_rate": 0.9}, {"guards": {"trained": 0.9}}):
+        given = Registration.model_validate({**record.registration, **change})  # type: ignore[dict-item]  # it has one
+        edited = record.model_copy(
+            update={
+                "registration": given.model_dump(mode="json"),
+                "registered": given.sha256(),
+                "error_rate": given.share,
+            }
+        )
+        assert standing(edited) == {"other-settings"}
+
+
+def test_a_study_of_ones_own_is_registered_by_its_file(tmp_path: Path) -> None:
+    file = Path(__file__).parents[1] / "api" / "own_study.py"
+    out = tmp_path / "own.json"
+    done = reslab_here("register", "--from", file, "--seeds", "5:8", "--epochs", "1", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert read_json(out)["study"] == "own_study" and "+" in read_json(out)["code"]["measures"]
+    assert_refused(reslab_here("register", "--seeds", "5:8"), "--from")
 
 
 @pytest.mark.parametrize("seeds", ["300", "300:", "300:302", "310:300", "a:b", ":5", "0:5000", "-1:9"])
