@@ -4,7 +4,7 @@ import copy
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
@@ -93,8 +93,9 @@ def preserve(network: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(requires_grad)
 
 
-def copied(network: nn.Module) -> nn.Module:
-    """Return a copy of the network, even of one that stores computed tensors, as pruning and weight normalisation do.
+def copied(network: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
+    """Return a copy of the network, even of one that stores computed tensors, as pruning and weight normalisation do;
+    with other modules `instead` of some of its own.
 
     Raises:
         UserError: if something in it cannot be copied.
@@ -106,7 +107,8 @@ def copied(network: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf
     ]
     with told(f"this {type(network).__name__} cannot be copied, and it is a copy that would be changed", UnseenError):
-        return copy.deepcopy(network, {id(value): value.detach().clone() for value in kept})
+        copies: dict[int, Any] = {id(value): value.detach().clone() for value in kept}
+        return copy.deepcopy(network, copies | {id(module): other for module, other in (instead or {}).items()})
 
 
 def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]]) -> None:

@@ -5,14 +5,16 @@ Both functions measure one network on one batch, with the BatchNorms in training
 twin to compare with.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
@@ -228,7 +230,7 @@ def covariate_shift(
         gradients = torch.autograd.grad(at(leaves), list(leaves.values()), allow_unused=True, materialize_grads=True)
         before = dict(zip(leaves, gradients, strict=True))
         order = _execution_order(network, images, before)
-        said = {module: path_in(network, module) for module in order}
+        said = {module: path_in(network, module) or type(network).__name__ for module in order}
         known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
         if unknown := set(layers or ()) - set(known):
             raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; known: {', '.join(known)}")
@@ -250,35 +252,33 @@ def _trained(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _execution_order(network: nn.Module, images: Tensor, gradients: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Return the modules that hold parameters and those parameters' names, in the order in which they first run, given
-    the parameters' gradients.
-
-    A module whose parameters another uses, as attention does its projection's, stands at the place of the innermost
-    module around it that runs.
+    """Return the modules that hold parameters and those parameters' names, in the order in which one is first used,
+    given the parameters' gradients; those of which none is used are left out.
     """
     held: dict[str, list[str]] = {}
     for name in gradients:
         held.setdefault(name.rpartition(".")[0], []).append(name)
-    ran: dict[str, int] = {}
+    owners = {network.get_parameter(name): path for path, names in held.items() for name in names}
+    with evaluating(network), torch.no_grad(), _Uses(owners) as uses:
+        network(images[:2])
+    return {path: held[path] for path in uses.found}
 
-    def note(module: nn.Module, _: object) -> None:
-        ran.setdefault(names[module], len(ran))
 
-    def place(path: str) -> int:
-        while path not in ran:
-            path = path.rpartition(".")[0]
-        return ran[path]
+class _Uses(TorchFunctionMode):
+    """Records the owners of the parameters that operations compute with, in the order of their first use."""
 
-    names = {module: name for name, module in network.named_modules()}
-    handles = [module.register_forward_pre_hook(note) for module in names]
-    try:
-        with evaluating(network), torch.no_grad():
-            network(images[:2])
-    finally:
-        for handle in handles:
-            handle.remove()
-    used = [path for path in held if path in ran or any(gradients[name].any() for name in held[path])]
-    return {path: held[path] for path in sorted(used, key=place)}
+    def __init__(self, owners: Mapping[nn.Parameter, str]) -> None:
+        super().__init__()
+        self.owners = owners
+        self.found: dict[str, None] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if any(isinstance(each, Tensor) for each in tree_leaves(out)):  # and not a shape
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, nn.Parameter) and value in self.owners:
+                    self.found.setdefault(self.owners[value])
+        return out
 
 
 def _shift(layer: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> LayerShift:

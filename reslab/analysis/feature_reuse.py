@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import careful, check_weights
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,13 +139,15 @@ def severed(network: nn.Module, distances: range) -> Iterator[None]:
     error.
 
     Raises:
-        UserError: if the network has no dense blocks.
+        UserError: if the network has no dense blocks, or the weights of a layer in one are computed from others.
     """
     kept: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
             for block in dense_blocks(network):
                 for reader, layer in enumerate(block.readers, start=1):
+                    if "weight" not in layer._parameters:
+                        raise UnseenError(*worded("weight-is-computed", name=type(layer).__name__))
                     kept.append((layer.weight, layer.weight.detach().clone()))
                     for source, (start, end) in enumerate(pairwise(block.starts[: reader + 1])):
                         if reader - source in distances:
@@ -153,5 +155,5 @@ def severed(network: nn.Module, distances: range) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for weight, value in kept:
+            for weight, value in reversed(kept):  # a layer may be in two blocks, and be cut twice
                 weight.copy_(value)

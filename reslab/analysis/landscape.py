@@ -61,7 +61,7 @@ class Landscape(Result):
         axes.set_xlabel("a (step along the first direction, filter norms)")
         if self.losses.dim() == 1:
             axes.plot(places, self.losses.numpy(), ".-")
-            axes.set_ylabel("cross-entropy (nats)")
+            axes.set_ylabel("loss (cross-entropy: nats)")
         else:
             import numpy as np
 
@@ -71,7 +71,9 @@ class Landscape(Result):
             contours = axes.contourf(places, places, np.ma.log10(losses) if decades else losses, levels=20)
             axes.plot(0, 0, "r+")
             axes.set_ylabel("b (second direction, filter norms)")
-            figure.colorbar(contours, label="log10 of the cross-entropy (nats)" if decades else "cross-entropy (nats)")
+            figure.colorbar(
+                contours, label="log10 of the loss (cross-entropy: nats)" if decades else "loss (cross-entropy: nats)"
+            )
         return figure
 
 

@@ -35,8 +35,8 @@ class Lens(Result):
 
     @property
     def error(self) -> Float[Tensor, "places"]:
-        """Return the error (a fraction) at each depth, `[n + 1]`."""
-        return (self.logits.argmax(2) != self.labels).double().mean(1)
+        """Return the error (a fraction) at each depth, `[n + 1]`; NaN and infinity count as wrong."""
+        return ((self.logits.argmax(2) != self.labels) | ~self.logits.amax(2).isfinite()).double().mean(1)
 
     @property
     def loss(self) -> Float[Tensor, "places"]:
@@ -71,7 +71,10 @@ class Lens(Result):
         depth = int(self.settled.double().quantile(MOST, interpolation="higher"))
         figure.suptitle(f"{100 * MOST:.0f} % of the answers no longer change from {names[depth]} on")
         for axes, values, label in zip(
-            figure.subplots(1, 2), (100 * self.error, self.loss), ("error (%)", "loss (nats)"), strict=True
+            figure.subplots(1, 2),
+            (100 * self.error, self.loss),
+            ("error (%)", "loss (nats)"),
+            strict=True,
         ):
             axes.plot(names, values.tolist(), ".-")
             axes.set(xlabel="classifier applied after", ylabel=label)

@@ -146,7 +146,8 @@ def _read(outputs: Tensor, whole: Tensor, labels: Tensor, loss: Loss, metric: Me
     if loss is F.cross_entropy:
         error = wrong_answers(outputs, labels) / len(labels)
         before, after = (logits.double().log_softmax(1) for logits in (whole, outputs))
-        divergence = F.kl_div(after, before, reduction="batchmean", log_target=True).item()
+        each = F.kl_div(after, before, reduction="none", log_target=True)
+        divergence = each.masked_fill(before == -torch.inf, 0).sum().item() / len(labels)  # 0 log 0 is 0
     if metric is not None:
         extra = float(metric(outputs, labels))
     return torch.tensor([value, error, divergence, extra], dtype=torch.float64)

@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reslab.analysis.subject import Loss, batchnorms, check_batch, check_repeatable, evaluating, loss_value
+from reslab.analysis.subject import (
+    Loss,
+    batchnorms,
+    check_batch,
+    check_batchnorms,
+    check_repeatable,
+    evaluating,
+    loss_value,
+)
 
 
 @contextmanager
@@ -31,6 +39,8 @@ def loss_of(
         return loss_value(loss, functional_call(network, given, (images,), tie_weights=False), labels)
 
     with evaluating(network):
+        if batch_statistics:
+            check_batchnorms(network)
         for module in batchnorms(network):
             module.training = batch_statistics
         check_repeatable(network, images)

@@ -117,7 +117,8 @@ def prune(
         for step in range(steps):
             losses = _losses_without(fast, gates, images, labels, batch, loss)
             once = once or losses.argsort(stable=True)[:steps].tolist()
-            greedy.append(int(losses.argmin()))
+            left = [index for index in losses.argsort(stable=True).tolist() if gates[index]]
+            greedy.append(next((index for index in left if not losses[index].isnan()), left[0]))
             gates[greedy[-1]] = 0
             progress("prune", step + 1, steps)
         read = [_read(fast, order, images, labels, batch, loss) for order in (greedy, once)]

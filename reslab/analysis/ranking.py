@@ -42,4 +42,4 @@ def _ranks(values: Tensor) -> Tensor:
     """Return ranks from 0, those of equal values averaged."""
     _, place, count = values.unique(return_inverse=True, return_counts=True)
     last = count.cumsum(0)
-    return (last - (count + 1) / 2)[place]
+    return (last - (count + 1).double() / 2)[place]

@@ -118,7 +118,7 @@ class Importance(Result):
         figure = new_figure()
         axes = figure.subplots()
         axes.bar([block.name for block in self.blocks], self.gradient.tolist())
-        axes.set(xlabel="block", ylabel="dL/dg at g = 1 (nats)")
+        axes.set(xlabel="block", ylabel="dL/dg at g = 1 (cross-entropy: nats)")
         axes.tick_params(axis="x", rotation=90, labelsize=6)
         return figure
 
@@ -350,7 +350,9 @@ def importance(network: nn.Module, images: Images, labels: Labels, *, loss: Loss
     view = as_view(network, images)
     check_batch(images, labels, loss)
     with torch.enable_grad():
-        gates = torch.ones(len(view), device=images.device, requires_grad=True)
+        double = any(parameter.dtype == torch.float64 for parameter in view.parameters())
+        dtype = torch.float64 if double else torch.float32
+        gates = torch.ones(len(view), device=images.device, dtype=dtype, requires_grad=True)
         value = loss_value(loss, view(images, gates), labels)
         (gradient,) = torch.autograd.grad(value, gates)
     return Importance(view.blocks, gradient)

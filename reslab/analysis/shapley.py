@@ -54,7 +54,7 @@ class ShapleyValues(Result):
         names = [block.name for block in self.blocks]
         axes.bar(names, self.values.tolist(), yerr=(2 * self.standard_error.nan_to_num()).tolist())
         axes.axhline(0, color="grey", linewidth=1)
-        axes.set(xlabel="block (bars: two standard errors)", ylabel="Shapley value of the loss (nats)")
+        axes.set(xlabel="block (bars: two standard errors)", ylabel="Shapley value of the loss (cross-entropy: nats)")
         best = names[int(self.values.argmax())]
         axes.set_title(f"{best} gives most; together they take the loss from {self.none:.2g} to {self.whole:.2g}")
         axes.tick_params(axis="x", rotation=90, labelsize=6)

@@ -162,7 +162,8 @@ def split(
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
             x = images[start : start + BATCH]
-            parts, logits = _of_batch(exact, in_dtype(x, torch.float64), classes)
+            with torch.enable_grad():
+                parts, logits = _of_batch(exact, in_dtype(x, torch.float64), classes)
             with torch.no_grad():
                 own = view.whole(x)
             if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):

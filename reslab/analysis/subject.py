@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from reslab.analysis.declared import with_needs
@@ -155,7 +156,7 @@ def _detached(name: str, values: Any) -> Any:
         raise WrongValueError(f"{name} must be a tensor [B, …] with B at least 1, got {list(values.shape)}")
     if not values.isfinite().all():
         raise WrongValueError(f"{name} must be finite, and contain NaN or infinity")
-    return values.detach()
+    return values.detach().clone()  # a network may write into its input
 
 
 def as_view(network: nn.Module, images: Tensor) -> View:
@@ -215,18 +216,10 @@ def check_weights(network: nn.Module) -> None:
     for name, buffer in network.named_buffers():
         if buffer.isnan().any():
             raise UnseenError(f"buffer {name} contains NaN, so an analysis would be meaningless")
-    for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm) and not _sound(module):
-            raise UnseenError(f"BatchNorm {name} has impossible statistics: an infinite value, or a variance below 0")
-
-
-def _sound(batchnorm: _BatchNorm) -> bool:
-    mean, variance = batchnorm.running_mean, batchnorm.running_var
-    return (
-        mean is None
-        or variance is None
-        or bool(mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all())
-    )
+        path, _, kind = name.rpartition(".")
+        infinite = kind in ("running_mean", "running_var") and not buffer.isfinite().all()
+        if infinite or (kind == "running_var" and bool((buffer < 0).any())):
+            raise UnseenError(f"BatchNorm {path} has impossible statistics: an infinite value, or a variance below 0")
 
 
 def agree(answers: Any, others: Any, tolerance: float) -> bool:
@@ -290,6 +283,7 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
     with preserve(network):
         network.eval()
         if statistics_of is not None:
+            check_batchnorms(network)
             taken: set[nn.Module] = set()
             take = partial(_take_statistics, taken)
             handles = [module.register_forward_pre_hook(take) for module in batchnorms(network)]
@@ -300,6 +294,17 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
                 for handle in handles:
                     handle.remove()
         yield
+
+
+def check_batchnorms(network: nn.Module) -> None:
+    """Check that every BatchNorm is a layer of torch's, which can be given the statistics of a batch.
+
+    Raises:
+        UserError: if another module keeps running statistics.
+    """
+    for path, module in network.named_modules():
+        if "running_var" in module._buffers and not isinstance(module, _BatchNorm | _InstanceNorm):
+            raise UnseenError(*worded("batchnorm-of-ones-own", path=path or type(module).__name__))
 
 
 def batchnorms(network: nn.Module) -> list[_BatchNorm]:

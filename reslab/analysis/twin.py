@@ -23,8 +23,5 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
             raise UnseenError(
                 f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be removed"
             )
-    made = nn.ModuleDict({"network": copied(network)})  # so that a network that is itself a BatchNorm can be replaced
-    for name, module in list(made.named_modules(remove_duplicate=False)):
-        if isinstance(module, _BatchNorm):
-            made.set_submodule(name, nn.Identity().train(module.training))
-    return made["network"]
+    # wherever a copy would have one, also in plain lists
+    return copied(network, {module: nn.Identity().train(module.training) for _, module in normalisers})

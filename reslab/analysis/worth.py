@@ -96,7 +96,7 @@ class Worth(Result):
             left.plot(names, self.measures[f"loss, {kind}"].tolist(), mark + "-", markersize=3, label=kind)
         lesion = self.measures[LESION]
         worst = int(lesion.argmax())
-        left.set(xlabel="block whose branch is replaced", ylabel="rise of the loss (nats)")
+        left.set(xlabel="block whose branch is replaced", ylabel="rise of the loss (cross-entropy: nats)")
         left.set_title(f"most is lost without {names[worst]}: the loss rises by {lesion[worst]:.2g}", fontsize=10)
         left.set_yscale("symlog", linthresh=1e-2)
         left.tick_params(axis="x", rotation=90, labelsize=6)
@@ -203,7 +203,7 @@ def _gradient(view: View, images: Tensor, labels: Tensor, batch: int, loss: Loss
     return total / len(images)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
     """Return 1 - cos(input, output) and ‖F(x)‖ / ‖x‖, `[2, n]`, averaged over the images."""
     view.check_images_first()
@@ -234,10 +234,16 @@ def _turn_and_ratio(taken: Tensor, given: Tensor, added: Tensor) -> Tensor:
 def _macs(view: View, image: Tensor) -> Tensor:
     """Return the multiply-adds of every block for one image; attention's are those of its matrix products."""
     found = []
-    with sdpa_kernel(SDPBackend.MATH):
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
         live = view.stem(image)
         for index in range(len(view)):
-            with FlopCounterMode(display=False) as counter:
-                live = view.block(index, live)
+            taken = view.input(index, in_other_memory(live)).clone()
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+                view.module(index, taken, view.beside(index, live))
             found.append(counter.get_total_flops() / 2)
+            live = view.block(index, live)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return torch.tensor(found, dtype=torch.float64)

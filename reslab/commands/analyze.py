@@ -346,7 +346,7 @@ def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any
     values = {key: getattr(result, key) for key in analysis.summary}
     summary = {key: value if isfinite(value) else None for key, value in values.items()}  # JSON has no word for 0/0
     frame.attrs = {"analysis": name, **about, "summary": summary}
-    record: dict[str, Any] = {**frame.attrs, "rows": jsonlib.loads(frame.to_json(orient="records"))}
+    record: dict[str, Any] = {**frame.attrs, "rows": tables.rows(frame)}
     if hasattr(result, "text"):
         record["text"] = result.text()
     return Found(result, record, frame)

@@ -36,7 +36,7 @@ def runs(
     frame = of_directories(directories, epochs)
     written = tables.write(frame, places)
     if json:
-        print(frame.to_json(orient="records", indent=2, force_ascii=False))
+        printing.print_json(tables.rows(frame))
     elif written:
         print("\n".join(written))
     else:

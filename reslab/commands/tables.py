@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,8 @@ from reslab.errors import ExistsError, MismatchError, MissingError, worded
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from reslab.files import Json
 
 Places = Mapping[Literal["csv", "parquet"], Path]
 """Where a table goes, by the kind of file."""
@@ -32,6 +35,14 @@ def places(csv: Path | None, parquet: Path | None) -> Places:
             raise ExistsError(*worded("file-exists", path=path))
         typed.make_writable(path.parent)
     return found
+
+
+def rows(frame: "pd.DataFrame") -> "list[Json]":
+    """Return the rows of a table as JSON has them: in full, and null for what is no number."""
+    return [
+        {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
 
 
 def write(frame: "pd.DataFrame", places: Places) -> list[str]:

@@ -102,7 +102,7 @@ def test_a_view_and_other_peoples_networks() -> None:
 def test_the_figure_and_the_table_show_themselves() -> None:
     line = landscape(small(), IMAGES, LABELS, dimensions=1, points=3)
     assert list(line.to_frame().columns) == ["a", "loss"]
-    assert line.figure().axes[0].get_ylabel() == "cross-entropy (nats)"
+    assert line.figure().axes[0].get_ylabel() == "loss (cross-entropy: nats)"
     plane = landscape(small(), IMAGES, LABELS, points=3)
     frame = plane.to_frame()
     assert frame[(frame["a"] == 1) & (frame["b"] == -1)]["loss"].item() == plane.losses[2, 0]
@@ -111,7 +111,7 @@ def test_the_figure_and_the_table_show_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("greatest", "colours"), [(40.0, "cross-entropy (nats)"), (60.0, "log10 of the cross-entropy (nats)")]
+    ("greatest", "colours"), [(40.0, "loss (cross-entropy: nats)"), (60.0, "log10 of the loss (cross-entropy: nats)")]
 )
 def test_the_colours_of_a_surface_are_logarithmic_over_two_decades(greatest: float, colours: str) -> None:
     losses = torch.tensor([[1.0, 2.0, 3.0], [1.0, 0.5, 1.0], [4.0, float("nan"), greatest]])

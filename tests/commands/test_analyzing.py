@@ -13,6 +13,7 @@ import torch
 from helpers import assert_refused, reslab_here, slow_unless, snapshot
 
 from reslab.analysis import analyses
+from reslab.commands import tables
 from reslab.commands.analyze import analyze_model
 from reslab.data import load_data
 from reslab.errors import UserError
@@ -49,7 +50,10 @@ def test_every_analysis_has_a_table_a_summary_and_figures(name: str, tmp_path: P
     assert set(written) == {".json", ".svg", ".png"}
     assert json.loads(written[".json"].read_text(encoding="utf-8"))["rows"] == record["rows"]
     frame = pd.read_parquet(files["parquet"])
-    assert json.loads(frame.to_json(orient="records")) == record["rows"] and frame.attrs["model"] == "cifar_resnet"
+    assert (
+        json.loads(json.dumps(tables.rows(frame), allow_nan=False)) == record["rows"]
+        and frame.attrs["model"] == "cifar_resnet"
+    )
     assert files["csv"].read_bytes().startswith(codecs.BOM_UTF8)
     pd.testing.assert_frame_equal(
         pd.read_csv(files["csv"]), frame.mask(frame.eq("")), check_dtype=False, rtol=1e-13, atol=0
