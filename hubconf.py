@@ -1,5 +1,5 @@
 """Entry points of torch.hub: `torch.hub.load(PATH, "resnet56", source="local", num_classes=10)`, one for every network
-of `reslab models`.
+of `reslab models` whose name Python can have, so not for those of Level 2.
 """
 
 from collections.abc import Callable

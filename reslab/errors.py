@@ -91,6 +91,19 @@ class FailedError(UserError):
     code = "failed"
 
 
+def check_one_of(what: str, value: object, allowed: Sequence[object]) -> None:
+    """Check that a value is one of those that are allowed.
+
+    Raises:
+        WrongValueError: if not, with the nearest of them.
+    """
+    if value not in allowed:
+        words = ", ".join(repr(each) for each in allowed if each is not None)
+        known = [each for each in allowed if isinstance(each, str)]
+        near = suggested(value, known) if isinstance(value, str) and get_close_matches(value, known, 1) else ""
+        raise WrongValueError(*worded("not-one-of", what=what, value=repr(value), words=words, near=near))
+
+
 @contextmanager
 def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
     """Turn any exception raised here into a one-line error that begins with `what`; for code that is not reslab's, such

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,16 @@ from reslab.data.batches import pair
 from reslab.data.dataset import BATCH_PIXELS, Part, PartName, Split
 from reslab.data.decoding import decode, left_out
 from reslab.data.images import Images, Ragged, Statistics
-from reslab.errors import DamagedError, MismatchError, MissingError, UnseenError, WrongValueError, few, worded
+from reslab.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    UnseenError,
+    WrongValueError,
+    check_one_of,
+    few,
+    worded,
+)
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word
 from reslab.progress import Progress, silent
@@ -139,6 +148,11 @@ def evaluate(
     Raises:
         UserError: if weights, network and images do not fit together.
     """
+    check_one_of("view", view, get_args(View))
+    check_one_of("batchnorm", batchnorm, ("stored", "true-average"))
+    check_one_of("part", part, get_args(PartName))
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise WrongValueError(*worded("no-size", size=repr(size)))
     if isinstance(data, str):
         data = load_data(data, download=download, progress=progress)
     if isinstance(model, nn.Module):

@@ -5,13 +5,14 @@ for.
 import warnings
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reslab.analysis.subject import ROUNDING, agree
+from reslab.errors import check_one_of
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import Live, View
 from reslab.state import copied
@@ -62,6 +63,7 @@ def faster(view: View, images: Tensor, precision: Precision = "32") -> FastView 
         images: a batch.
         precision: "32" or "bf16".
     """
+    check_one_of("precision", precision, get_args(Precision))
     with suppress(Exception):  # whatever prevents such a copy, the network itself still works
         fast = _fast_copy(view)
         if _answers_as(fast, view, images, ROUNDING):

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from reslab.data import Dataset, canonical, load_data
-from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggested, worded
+from reslab.errors import MissingError, UnknownNameError, WrongValueError, check_one_of, suggested, worded
 from reslab.files import sha256, write_atomically, wrong_value
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
@@ -126,6 +126,7 @@ def start_from(weights: str | Path, model: str, zero_pad: ZeroPadSide | None, op
     Raises:
         UserError: if there are no such weights.
     """
+    check_one_of("zero_pad", zero_pad, (None, *get_args(ZeroPadSide)))
     file = regular(_written(str(weights), model, options) if is_word(weights) else locate(weights, model)).absolute()
     return Start(sha256=sha256(file), file=file, zero_pad=zero_pad)
 

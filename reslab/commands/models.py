@@ -148,9 +148,10 @@ def show_network(
             words=columns[:2],
         )
     if other is not None:
-        print(said["differ" if found else "same"].format(len(found), name, other))
+        ours, theirs = networks
+        print(said["differ" if found else "same"].format(len(found), ours, theirs))
         for difference in found:
             print(
-                f"  {difference.layer}\n    {name}: {difference.first or said['none']}"
-                f"\n    {other}: {difference.second or said['none']}"
+                f"  {difference.layer}\n    {ours}: {difference.first or said['none']}"
+                f"\n    {theirs}: {difference.second or said['none']}"
             )

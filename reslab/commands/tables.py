@@ -38,7 +38,7 @@ def places(csv: Path | None, parquet: Path | None) -> Places:
 
 
 def rows(frame: "pd.DataFrame") -> "list[Json]":
-    """Return the rows of a table as JSON has them: in full, and null for what is no number."""
+    """Return the rows of a table as JSON has them: in full, and null for what is not a number."""
     return [
         {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in row.items()}
         for row in frame.to_dict("records")

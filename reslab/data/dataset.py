@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float32, Int64
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.images import Framing, Images, Ragged, Raw, Statistics, resize_shorter, single_view
-from reslab.errors import MissingError
+from reslab.errors import MissingError, check_one_of
 from reslab.sending import sent
 
 PartName = Literal["train", "heldout", "test"]
@@ -74,8 +74,9 @@ class Dataset:
         """Return a part.
 
         Raises:
-            UserError: if the data set has only a test part.
+            UserError: if there is no such part, or the data set has only a test part.
         """
+        check_one_of("part", name, get_args(PartName))
         if name not in self.parts:
             raise MissingError(
                 f"{self.name} has a test part only, and no {name} part; add images in PATH/train/CLASS, or use trained "

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, UserError
+from reslab.gates.view import View
 from reslab.networks.counting import FlopCounter, count_params
 from reslab.state import draws_apart, in_mode
 
@@ -28,40 +29,59 @@ class Stage:
 
 
 def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]:
-    """Return the stages of a network that runs its direct children in order, without children that do nothing.
+    """Return the stages of a network that runs its direct children in order, without children that do nothing; what
+    runs or is held outside them is a last stage, "…".
 
-    A container of stages ("features") is replaced by its children. The network may be on the meta device. The receptive
-    field is that of the longest path: shortcuts see less.
+    A container of stages ("features", or a list) is replaced by its children. The network may be on the meta device.
+    The receptive field is that of the longest path: shortcuts see less.
     """
     rows: list[Stage] = []
     field, jump = 1, 1
-    macs_before = 0
+    before: list[int] = []  # multiply-adds when a child was entered
 
     with FlopCounter() as counter, torch.no_grad():
 
-        def leave(name: str, module: nn.Module, output: torch.Tensor) -> None:
-            nonlocal field, jump, macs_before
+        def enter(*_: object) -> None:
+            before.append(counter.macs)
+
+        def leave(name: str, module: nn.Module, output: Any) -> None:
+            nonlocal field, jump
             for kernel, stride in _windows(module):
                 field += (kernel - 1) * jump
                 jump *= stride
-            macs, macs_before = counter.macs - macs_before, counter.macs
+            macs = counter.macs - before.pop()
             if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
-                tensors = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
-                shape = tuple(tensors[0].shape[1:]) if tensors else ()  # of the first of several
-                rows.append(Stage(name, describe(module), shape, count_params(module), macs, field))
+                rows.append(Stage(name, describe(module), _shape(output), count_params(module), macs, field))
 
-        handles = [
+        children = list(opened(network))
+        handles: list[Any] = [module.register_forward_pre_hook(enter) for _, module in children]
+        handles += [
             module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))
-            for name, module in opened(network)
+            for name, module in children
         ]
         try:
-            weight = next(network.parameters())
             with in_mode(network, training=False), draws_apart():
-                network(torch.empty(1, *input_shape, device=weight.device, dtype=weight.dtype))
+                output = network(_image(network, input_shape))
         finally:
             for handle in handles:
                 handle.remove()
+    params = count_params(network) - sum(row.params for row in rows)
+    macs = counter.macs - sum(row.macs for row in rows)
+    if params > 0 or macs > 0:
+        rows.append(Stage("…", type(network).__name__, _shape(output), max(params, 0), max(macs, 0), field))
     return rows
+
+
+def _image(network: nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return an image for a network, of its kind of numbers and on its device."""
+    weight = next(network.parameters(), None)
+    return torch.empty(1, *input_shape) if weight is None else weight.new_empty(1, *input_shape)
+
+
+def _shape(output: Any) -> tuple[int, ...]:
+    """Return the shape of an output, or of the first of several, without the batch."""
+    tensors = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
+    return tuple(tensors[0].shape[1:]) if tensors else ()
 
 
 class Table(NamedTuple):
@@ -81,8 +101,12 @@ def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> T
     """
     try:
         rows = stages(network, input_shape)
-    except RuntimeError as error:
-        raise MismatchError(f"{name} cannot run on an image of its size, {input_shape}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # of whatever kind a forward raises
+        kind = "" if type(error) is RuntimeError else f"{type(error).__name__}: "
+        why = " ".join(f"{kind}{error}".split())
+        raise MismatchError(f"{name} cannot run on an image of its size, {input_shape}: {why}") from error
     return Table(rows, input_shape, count_params(network), sum(row.macs for row in rows))
 
 
@@ -118,10 +142,9 @@ def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, L
 
     handles: list[Any] = [module.register_forward_pre_hook(enter) for module in names]
     handles += [module.register_forward_hook(leave, with_kwargs=True) for module in names]
-    weight = next(network.parameters())
     try:
         with in_mode(network, training=False), draws_apart(), FlopCounter() as counter, torch.no_grad():
-            network(torch.empty(1, *input_shape, device=weight.device, dtype=weight.dtype))
+            network(_image(network, input_shape))
     finally:
         for handle in handles:
             handle.remove()
@@ -151,16 +174,18 @@ class Operations(FlopCounter):
 
 CONTAINERS = ("features", "trunk_output", "classifier")
 """torchvision's names of children that hold a sequence of stages."""
-SIDE_PATHS = ("downsample", "proj", "fc1", "fc2")
-"""torchvision's names of shortcuts, and of the two layers of a squeeze-and-excitation, which see the whole image
-anyway.
+SIDE_PATHS = ("downsample", "mix", "proj", "fc1", "fc2")
+"""torchvision's names of shortcuts (and this lab's of one that is a convolution), and of the two layers of a
+squeeze-and-excitation, which see the whole image anyway.
 """
 
 
 def opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the children with their names, and in place of a container its children."""
     for name, child in network.named_children():
-        if name in CONTAINERS and isinstance(child, nn.Sequential):
+        if isinstance(child, View):  # of a network whose blocks are drawn in training
+            yield from opened(child.network)
+        elif isinstance(child, nn.ModuleList) or (name in CONTAINERS and isinstance(child, nn.Sequential)):
             yield from ((f"{name}.{inner}", grandchild) for inner, grandchild in child.named_children())
         else:
             yield name, child
@@ -170,7 +195,8 @@ def _windows(module: nn.Module) -> Iterator[tuple[int, int]]:
     """Yield (kernel, stride) of the convolutions and pools on a stage's main path, in order."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and _on_main_path(name):
-            yield _first(layer.kernel_size), _first(layer.stride)
+            spread = (_first(layer.kernel_size) - 1) * _first(getattr(layer, "dilation", 1))
+            yield spread + 1, _first(layer.stride)
 
 
 def _on_main_path(name: str) -> bool:
@@ -216,6 +242,23 @@ def _convolution(layer: nn.Conv2d, bare: bool = False) -> str:
     return f"{kernel}×{kernel}, {layer.out_channels}{groups}" + (f", /{stride}" if stride > 1 and not bare else "")
 
 
+_POINTWISE = (
+    nn.Identity,
+    nn.Flatten,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.SiLU,
+    nn.GELU,
+    nn.Sigmoid,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.AdaptiveAvgPool2d,
+)
+"""Layers that differ by name alone where networks are written otherwise, and global pools, which may be functions;
+dropout of nothing is none.
+"""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A layer that differs between two networks; None if one of them does not have it."""
@@ -226,7 +269,9 @@ class Difference:
 
 
 def differences(first: nn.Module, second: nn.Module) -> list[Difference]:
-    """Return the layers with parameters, by name, whose settings differ between two networks."""
+    """Return the layers by name whose settings differ between two networks: those with parameters, and those without
+    that do not work on each number alone, as pools do.
+    """
     ours, theirs = _layers(first), _layers(second)
     return [
         Difference(name, ours.get(name), theirs.get(name))
@@ -236,8 +281,12 @@ def differences(first: nn.Module, second: nn.Module) -> list[Difference]:
 
 
 def _layers(network: nn.Module) -> dict[str, str]:
-    return {
-        name: repr(module)
-        for name, module in network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    }
+    found: dict[str, str] = {}
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if own:
+            bare = type(module) is nn.Module  # which says nothing of itself
+            found[name] = ", ".join(f"{each} {list(own[each].shape)}" for each in own) if bare else repr(module)
+        elif not (isinstance(module, _POINTWISE) or any(module.children()) or getattr(module, "p", None) == 0):
+            found[name] = repr(module)
+    return found

@@ -164,4 +164,8 @@ def factory(name: str, options: dict[str, Any]) -> Own:
             f"{name} must return a network, or a dict with 'network' and optionally 'loader' and 'loss'; it returned "
             f"{given}"
         )
+    loader, loss = made.get("loader"), made.get("loss")
+    if (loader is not None and not isinstance(loader, Iterable)) or (loss is not None and not callable(loss)):
+        kinds = f"a {type(loader).__name__} as loader and a {type(loss).__name__} as loss"
+        raise WrongValueError(*worded("no-loader-or-loss", name=name, kinds=kinds))
     return Own(**made)

@@ -1,6 +1,7 @@
 """Variants of networks for comparison: without BatchNorm, and with a random choice of blocks in every step."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +55,14 @@ def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: f
 
     "Deep Networks with Stochastic Depth" (Huang et al. 2016, arXiv:1603.09382), section 3.
     """
+    network = zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth)
+    return RandomBlocks(network, in_channels, partial(surviving, survival=survival))
 
-    def draw(n: int) -> Tensor:
-        probability = 1 - torch.arange(1, n + 1) / n * (1 - survival)
-        return torch.bernoulli(probability) / probability
 
-    return RandomBlocks(
-        zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth), in_channels, draw
-    )
+def surviving(n: int, survival: float) -> Tensor:
+    """Return the gates of one step with stochastic depth, `[n]`: 1/p where a block is on, with its probability p."""
+    probability = 1 - torch.arange(1, n + 1) / n * (1 - survival)
+    return torch.bernoulli(probability) / probability
 
 
 def short_paths(
@@ -69,15 +70,22 @@ def short_paths(
 ) -> RandomBlocks:
     """Return a CIFAR residual network trained with exactly `blocks` of its n blocks on in every step (Veit et al. 2016,
     section 5), which are scaled by n/blocks or, as in the paper, are not.
+
+    Raises:
+        ValueError: if there are no 1 to n blocks to be on.
     """
-
-    def draw(n: int) -> Tensor:
-        gates = torch.zeros(n)
-        gates[torch.randperm(n)[:blocks]] = n / blocks if scaled else 1.0
-        return gates
-
     network = zoo.build(family, num_classes=num_classes, in_channels=in_channels, depth=depth)
-    return RandomBlocks(network, in_channels, draw)
+    made = RandomBlocks(network, in_channels, partial(few, blocks=blocks, scaled=scaled))
+    if not 1 <= blocks <= len(made.gated):
+        raise ValueError(f"blocks must be from 1 to the {len(made.gated)} of the network, got {blocks}")
+    return made
+
+
+def few(n: int, blocks: int, scaled: bool) -> Tensor:
+    """Return the gates of one step with so many blocks on, `[n]`."""
+    gates = torch.zeros(n)
+    gates[torch.randperm(n)[:blocks]] = n / blocks if scaled else 1.0
+    return gates
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {}

@@ -3,6 +3,7 @@ found automatically.
 """
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -231,7 +232,27 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
             near = suggested(option, signature.parameters)
             raise UnknownNameError(*worded("no-network-option", name=name, option=option, near=near))
     signature.bind(**options)
+    _check_ranges(name, options)
     return builders[name](**options)
+
+
+COUNTS = ("num_classes", "in_channels", "depth", "width", "growth_rate", "cardinality", "base_width")
+SHARES = ("drop", "dropout", "survival")
+
+
+def _check_ranges(name: str, options: Mapping[str, Any]) -> None:
+    """Check the options that are counts, and those that are shares.
+
+    Raises:
+        UserError: if one is none.
+    """
+    for option, value in options.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if option in COUNTS and not (number and value >= 1):
+            raise WrongValueError(*worded("no-count", name=name, option=option, value=repr(value)))
+        least = 0 if option != "survival" else math.ulp(0)
+        if option in SHARES and not (number and least <= value <= 1):
+            raise WrongValueError(*worded("no-share", name=name, option=option, value=repr(value)))
 
 
 def options(name: str) -> list[str] | None:

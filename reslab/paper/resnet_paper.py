@@ -381,6 +381,7 @@ def imagenet_stages(depth: int) -> list[tuple[int, int]]:
 
 
 def _v1(bottleneck: bool, shortcut: Shortcut, stride_in: StrideIn) -> BlockMaker:
+    strides(1, stride_in)  # which refuses any other, also where basic blocks have no use for it
     return (
         partial(Bottleneck, shortcut=shortcut, stride_in=stride_in)
         if bottleneck
@@ -390,6 +391,7 @@ def _v1(bottleneck: bool, shortcut: Shortcut, stride_in: StrideIn) -> BlockMaker
 
 def _v2(bottleneck: bool, shortcut: Shortcut, stride_in: StrideIn) -> tuple[BlockMaker, BlockMaker]:
     """Return the makers of the first unit and of the others."""
+    strides(1, stride_in)
     make = (
         partial(PreBottleneck, shortcut=shortcut, stride_in=stride_in)
         if bottleneck

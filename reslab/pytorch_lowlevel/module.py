@@ -17,6 +17,7 @@ class LowLevelResNet(nn.Module):
     def __init__(self, depth: int, num_classes: int, in_channels: int, stride_in: lowlevel.StrideIn) -> None:
         super().__init__()
         self.input_shape = (in_channels, 224, 224)
+        next(lowlevel.blocks(depth, stride_in))  # which refuses what is neither
         self.stride_in = stride_in
         # the global generator decides, as in any module
         seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())

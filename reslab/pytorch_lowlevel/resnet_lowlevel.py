@@ -213,10 +213,12 @@ def blocks(depth: int, stride_in: StrideIn) -> Iterator[Block]:
     (torchvision, "v1.5").
 
     Raises:
-        ValueError: if the depth is not 18, 34, 50, 101 or 152.
+        ValueError: if the depth is not 18, 34, 50, 101 or 152, or `stride_in` is neither "1x1" nor "3x3".
     """
     if depth not in BLOCKS:
         raise ValueError(f"no network of depth {depth}; known: {', '.join(map(str, BLOCKS))}")
+    if stride_in not in ("1x1", "3x3"):
+        raise ValueError(f"stride_in must be '1x1' (the paper) or '3x3' (v1.5), got {stride_in!r}")
     width, basic = 64, depth < 50
     for stage, count in enumerate(BLOCKS[depth]):
         inner = 64 * 2**stage
@@ -320,9 +322,15 @@ class Pass:
 
 
 def conv_bn(run: Pass, conv: str, bn: str, x: Tensor, stride: int) -> Tensor:
-    """Return BatchNorm(convolution(x))."""
+    """Return BatchNorm(convolution(x)).
+
+    Raises:
+        ValueError: if there is one value per channel in training, of which there is no variance.
+    """
     z = conv2d(x, run.params[f"{conv}.weight"], stride)
     if run.training:
+        if z.numel() // z.shape[1] < 2:
+            raise ValueError(f"expected more than 1 value per channel when training, got an input of {list(z.shape)}")
         mean, var = batch_statistics(z)
         # torch 2.6 compiles neither |= nor | of dicts
         run.new_stats.update(track(run.stats, bn, mean, var, z.numel() // z.shape[1]))

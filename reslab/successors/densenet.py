@@ -92,6 +92,10 @@ class DenseNet(nn.Module):
         in_channels: int,
     ) -> None:
         super().__init__()
+        if not 0 < compression <= 1:
+            raise ValueError(f"compression must be in (0, 1], got {compression}")
+        if not blocks or min(blocks) < 1:
+            raise ValueError(f"every block needs a layer at least, got {tuple(blocks)}")
         make = BottleneckLayer if bottleneck else DenseLayer
         width = stem_width
         self.features = nn.Sequential()
@@ -111,7 +115,7 @@ class DenseNet(nn.Module):
                 width += growth_rate
             self.features.add_module(f"denseblock{number}", block)
             if number < len(blocks):
-                kept = int(compression * width)
+                kept = max(1, int(compression * width))
                 self.features.add_module(f"transition{number}", Transition(width, kept))
                 width = kept
         self.features.add_module("norm5", nn.BatchNorm2d(width))  # torchvision's name, from the design with four blocks
@@ -178,8 +182,6 @@ def cifar_densenet(
     if rest or n < 1:
         nearest = each * max(1, round((depth - 4) / each)) + 4
         raise ValueError(f"depth {depth} is not {each}n+4, as the CIFAR design needs; the nearest is {nearest}")
-    if not 0 < compression <= 1:
-        raise ValueError(f"compression must be in (0, 1], got {compression}")
     stem_width = 2 * growth_rate if bottleneck and compression < 1 else 16
     return DenseNet(
         "cifar", (n, n, n), growth_rate, stem_width, bottleneck, compression, dropout, num_classes, in_channels

@@ -56,6 +56,10 @@ class StochasticDepth(nn.Module):
         kept = torch.empty(branch.shape[0], 1, 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(self.survival)
         return branch * kept.div_(self.survival)
 
+    def extra_repr(self) -> str:
+        """Return the survival probability."""
+        return f"survival={self.survival}"
+
 
 class MBConv(nn.Module):
     """The inverted bottleneck: 1×1 to `expansion` times the channels, depthwise k×k, squeeze-and-excitation, 1×1 to

@@ -6,11 +6,12 @@ its zeros. Reslab's files state both in their metadata; for other files the user
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, MissingError, UserError
+from reslab.errors import MismatchError, MissingError, UserError, check_one_of
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import Fit, Head, classifier, fit
 from reslab.weights.tensorfiles import State
@@ -18,14 +19,22 @@ from reslab.weights.tensorfiles import State
 ZeroPadSide = Literal["end", "centred"]
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """A user's statements about a file: where its option A pads zeros; whether the network gets a fresh classifier or
     none in place of the file's; and whether to use the weights rather than their average.
+
+    Raises:
+        UserError: if one is none of these.
     """
 
     zero_pad: ZeroPadSide | None = None
     head: Head | None = None
     raw: bool = False
+
+    def __post_init__(self) -> None:
+        check_one_of("zero_pad", self.zero_pad, (None, *get_args(ZeroPadSide)))
+        check_one_of("head", self.head, (None, *get_args(Head)))
 
 
 def settle(
