@@ -44,7 +44,7 @@ def slow_unless(chosen: Collection[str], names: Iterable[str]) -> list[object]:
 
 
 SEEDS = 12
-"""As many as an exact sign test needs where a study's claims share one error rate."""
+"""As many as an exact test needs where a study's claims share one error rate."""
 
 
 def pretended(

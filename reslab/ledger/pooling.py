@@ -5,13 +5,13 @@ at once (a fixed effect). If all have values per seed, these are joined and deci
 with its interval, as in records of version 0.1, all are summarised by the number of differences, their mean and the sum
 of squares about it.
 
-Student's t needs no more, and only the sign test is limited to the known differences. Data sets are a few draws from
+Student's t needs no more, and only the exact test is limited to the known differences. Data sets are a few draws from
 another population: their effects are random, and so is that of the next one (`random_effects`).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -142,7 +142,8 @@ def _pool(members: Sequence[Verdict]) -> _Pool | None:
     parts = [_of_values(one) for one in known] + [_of_record(one, comparison.resolution) for one in summed]
     if sum(part.n for part in parts) < MINIMUM_SEEDS:
         return _Pool(comparison, None, False, None)
-    found = estimated(together(parts), comparison.grain) if summed else estimate(comparison)
+    by_value = estimate(comparison) if known else None
+    found = estimated(together(parts), comparison.grain, by_value) if summed or by_value is None else by_value
     return _Pool(comparison, found, True, between(parts))
 
 
@@ -151,10 +152,23 @@ def _has_differences(comparison: Comparison) -> bool:
     return bool(ours.keys() & theirs.keys() if comparison.paired else ours and theirs)
 
 
-def estimated(whole: Summary, grain: float = 0.0) -> Estimate:
-    """Return the estimate of a summary of differences. The median, the need for a sign test, and that test use only the
-    known differences.
+def estimated(whole: Summary, grain: float = 0.0, by_value: Estimate | None = None) -> Estimate:
+    """Return the estimate of a summary of differences. The median, the need for an exact test, and that test are those
+    of the sets with values (`by_value`), or use only the known differences.
     """
+    if by_value is not None and by_value.n >= MINIMUM_SEEDS:
+        error = math.sqrt(whole.squares / (whole.n * (whole.n - 1)))
+        return replace(
+            by_value,
+            effect=whole.mean,
+            error=error,
+            df=whole.n - 1.0,
+            n=whole.n,
+            method=SUMMARIES,
+            off=max(whole.off, grain),
+            doubtful=not error or by_value.doubtful,
+            df_per_seed=1.0,
+        )
     known, rounding = np.array(whole.known), ROUNDING * max(map(abs, (whole.mean, *whole.known)))
     told = len(known) >= MINIMUM_SEEDS
     error = math.sqrt(whole.squares / (whole.n * (whole.n - 1)))
@@ -212,7 +226,10 @@ def _failures(found: Sequence[Failures]) -> Failures:
 
 def _of_values(comparison: Comparison) -> Summary:
     found = estimate(comparison)
-    return of_differences(found.differences, found.off)
+    if found.sizes is None:
+        return of_differences(found.differences, found.off)
+    # as n differences of which only mean and spread are known: which value belongs to which says nothing
+    return Summary(found.n, found.effect, found.error**2 * found.n * (found.n - 1), found.off)
 
 
 def _of_record(verdict: Verdict, resolution: float) -> Summary:

@@ -81,7 +81,7 @@ class Verdict(Part):
     fields.
 
     `interval` is simultaneous with those of the study's other claims, at `level`; `p` is adjusted by Holm's procedure,
-    and `share` is the part of the error rate at which it was decided. `signs` is the p-value of the sign test, if it
+    and `share` is the part of the error rate at which it was decided. `signs` is the p-value of the exact test, if it
     was used. `way` is how a claim is refuted, and `needed` the number of seeds that would decide an inconclusive one.
     `failed` counts the runs of each group that did not train.
     """

@@ -4,7 +4,8 @@ The effect is `treatment - control` of a typical run: the mean of a distribution
 that is not. Intervals are Student's t: Welch's, or of paired differences where the two sides of a seed truly share
 something. A study's statistical claims share one family-wise error rate by Holm's procedure, which decides; the
 intervals, which are read together, are simultaneous (Bonferroni). Where differences have no spread, differ by no more
-than the metric's grain, or are skewed, an exact sign test has to agree: `reslab.ledger.estimate`.
+than the metric's grain, or are skewed, an exact test of signs, or of ranks between two sides, has to agree:
+`reslab.ledger.estimate`.
 
 Exact claims (a count, a shape, an identity) are checked once; cited ones (history, other people's data) carry what
 their source decides.
@@ -230,7 +231,7 @@ def _decided(tested: Tested, share: float, adjusted: float, level: float, error_
         reason=Reason(code=code, values={"n": found.n, "threshold": threshold}),
         p=adjusted,
         share=share,
-        signs=found.sign_p(threshold) if found.doubtful else None,
+        signs=found.exact_p(threshold) if found.doubtful else None,
         needed=needed,
     )
 

@@ -16,7 +16,7 @@ from reslab.commands.ledger import Lang, print_claims, print_ledger
 from reslab.ledger.again import agreement, claim_of, decide_again
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.comparison import Check, Comparison, failures, untrained, upper_bound
-from reslab.ledger.estimate import estimate
+from reslab.ledger.estimate import estimate, rank_tail
 from reslab.ledger.evidence import Origin, SeedSet, alone, evidence, risk
 from reslab.ledger.record import Reason, Verdict
 from reslab.ledger.verdict import check, cite, decide, undecided
@@ -207,34 +207,63 @@ def test_no_spread_is_said() -> None:
 
 
 @pytest.mark.parametrize(("n", "verdict"), [(3, "inconclusive"), (5, "inconclusive"), (6, "supported")])
-def test_no_spread_needs_the_sign_test(n: int, verdict: str) -> None:
+def test_no_spread_beside_one_number_needs_the_sign_test(n: int, verdict: str) -> None:
     """Of five of five one has a chance of 2 / 32 under the null, both ways: over 5 %."""
-    (one,) = decide([compare("not higher", [0.0] * n)])
+    (one,) = decide([Comparison(claim("not higher", 1.0), dict.fromkeys(range(n), 0.0), 0.0)])
     assert one.verdict == verdict and one.signs == pytest.approx(2 / 2**n)
     if verdict == "inconclusive":
         assert one.reason is not None and one.reason.code == "signs-too-few" and one.needed == 6
 
 
-def test_skewed_differences_and_those_of_one_image_need_the_sign_test() -> None:
+@pytest.mark.parametrize(("n", "verdict"), [(3, "inconclusive"), (4, "supported"), (5, "supported")])
+def test_no_spread_between_two_sides_needs_the_test_of_ranks(n: int, verdict: str) -> None:
+    """That all of three are past all of three others has a chance of 2 / 20 under the null, both ways."""
+    (one,) = decide([compare("not higher", [0.0] * n)])
+    assert one.verdict == verdict and one.signs == pytest.approx(2 / math.comb(2 * n, n))
+    if verdict == "inconclusive":
+        assert one.reason is not None and one.reason.code == "signs-too-few" and one.needed == 4
+
+
+def test_skewed_differences_and_those_of_one_image_need_the_exact_test() -> None:
     skewed = [0.0, 0.0, 0.1, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0, 0.9]
     (one,) = decide([compare("not higher", skewed, 0.95)])
-    assert one.signs == pytest.approx(2 / 2**10) and one.verdict == "supported"
-    (few,) = decide([compare("not higher", [0.0, 0.0, 0.1, 0.0, 0.0], 1.0)])
-    assert (
-        few.signs == pytest.approx(2 / 2**5)
-        and few.verdict == "inconclusive"
-        and few.reason
-        and few.reason.code == "signs-too-few"
-    )
+    assert one.signs == pytest.approx(2 / math.comb(20, 10)) and one.verdict == "supported"
     image = 1 / 1307
-    errors = [0, image, 0, image, 0]
+    errors = [0, image, 0]
     grained = replace(compare("not higher", [float(error) for error in errors], 0.01), grain=image)
     (by_image,), (fine,) = decide([grained]), decide([replace(grained, grain=0.0)])
-    assert (
-        by_image.signs == pytest.approx(2 / 2**5) and by_image.verdict == "inconclusive" and fine.verdict == "supported"
-    )
+    assert by_image.signs == pytest.approx(2 / math.comb(6, 3))
+    assert (by_image.verdict, fine.verdict) == ("inconclusive", "supported")
     assert by_image.interval is not None and fine.interval is not None  # and the grain is the least resolution
     assert by_image.interval == pytest.approx((fine.interval[0] - image, fine.interval[1] + image))
+
+
+def test_which_seed_has_which_value_says_nothing_between_two_sides() -> None:
+    """Nor that a seed of one of them is missing."""
+    ours, theirs = [1.12, 0.71, 1.55, 1.2, 1.83, 1.82], [0.55, 0.3, 0.02, 0.09, 1.49, 0.47]
+    first, *others = (
+        decide([Comparison(claim("higher", 0.0), dict(enumerate(ours)), dict(enumerate(order, start=at)))])[0]
+        for at in (0, 3)
+        for order in (theirs, theirs[1:] + theirs[:1], theirs[::-1], sorted(theirs))
+    )
+    assert all(
+        (one.verdict, one.p, one.interval, one.signs) == (first.verdict, first.p, first.interval, first.signs)
+        for one in others
+    )
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for m, n in ((3, 3), (5, 8), (12, 7), (20, 20)):
+        a, b = rng.normal(0.5, 1, m), rng.normal(0, 1, n)
+        past = int((np.subtract.outer(a, b) > 0).sum())
+        expected = stats.mannwhitneyu(a, b, alternative="greater", method="exact").pvalue
+        assert rank_tail(m, n, past) == pytest.approx(expected, rel=1e-9)
+    a, b = rng.normal(0.2, 1, 60), rng.normal(0, 1, 50)
+    past = int((np.subtract.outer(a, b) > 0).sum())
+    assert rank_tail(60, 50, past) == pytest.approx(
+        stats.mannwhitneyu(a, b, alternative="greater", method="exact").pvalue, rel=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -283,7 +312,7 @@ def test_where_signs_disagree_as_many_seeds_as_the_sign_test_needs_too() -> None
     """Of ten differences without outliers but one, nine are past the margin; the tenth asks for the sign test."""
     values = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98, 1.0, 1.03, -0.4]
     share = 0.00625
-    found = estimate(Comparison(claim("higher", 0.2), dict(enumerate(values)), dict.fromkeys(range(10), 0.0)))
+    found = estimate(Comparison(claim("higher", 0.2), dict(enumerate(values)), 0.0))
     n = found.seeds_needed(0.2, share)
     assert found.doubtful and n is not None and n > 11
 
@@ -292,6 +321,22 @@ def test_where_signs_disagree_as_many_seeds_as_the_sign_test_needs_too() -> None
         return float(stats.binom.sf(critical - 1, m, 0.9))
 
     assert power(n) >= 0.8 > power(n - 1)
+
+
+def test_where_ranks_disagree_as_many_seeds_as_their_test_needs_too() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.exponential(1.0, 8) + 0.6, 0.3 * rng.exponential(1.0, 8)
+    found = estimate(Comparison(claim("higher", 0.4), dict(enumerate(ours)), dict(enumerate(theirs))))
+    n = found.seeds_needed(0.4, 0.01)
+    assert found.doubtful and n is not None
+    past = float((np.subtract.outer(ours, theirs) > 0.4).mean())
+    # by simulation: values of two normals, one of which is past one of the other as often
+    shift = stats.norm.ppf(past) * math.sqrt(2)
+    decided = [
+        stats.mannwhitneyu(rng.normal(shift, 1, n), rng.normal(0, 1, n), method="exact").pvalue <= 0.01
+        for _ in range(400)
+    ]
+    assert np.mean(decided) > 0.7
 
 
 def test_the_nearer_of_mean_and_median_decides_how_many_seeds_are_needed() -> None:

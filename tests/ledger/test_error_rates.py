@@ -2,7 +2,7 @@
 ten distributions it keeps the nominal rate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,7 @@ def studies(seed: int, count: int) -> None:
         for each in study:
             sides = (np.array([list(side.values())]) for side in (each.treatment, each.controls))
             settings: dict[str, Any] = {"paired": each.paired, "off": each.resolution, "grain": each.grain}
+            settings["single"] = not isinstance(each.control, Mapping)
             found.append(reckon(*sides, each.threshold, **settings))
         p = [float(one.p[0]) for one in found]
         verdicts = decide(study)
@@ -119,7 +120,8 @@ def false_verdicts(name: str, n: int, share: float, repeats: int) -> dict[str, f
         many = (1, 400_001)
         threshold = float(np.median(draw(rng, many) - others(many)))
         a, b = draw(rng, (repeats, n)), others((repeats, n))
-        effect, p, *_ = reckon(a, b, threshold, grain=1 / COUNTS if "failing" in name else 0.0)
+        grain = 1 / COUNTS if "failing" in name else 0.0
+        effect, p, *_ = reckon(a, b, threshold, grain=grain, single=design == "one number")
         wrong = p <= share
         found[f"{design}, higher"] = float((wrong & (effect > threshold)).mean()) / (share / 2)
         found[f"{design}, lower"] = float((wrong & (effect < threshold)).mean()) / (share / 2)
@@ -163,7 +165,7 @@ def test_looks_that_split_the_error_rate_keep_it(name: str) -> None:
     values, threshold = draw(rng, (repeats, looks[-1])), float(np.median(draw(rng, (1, 400_001))))
     split, whole = np.zeros(repeats, bool), np.zeros(repeats, bool)
     for look in looks:
-        p = reckon(values[:, :look], np.zeros((repeats, look)), threshold).p
+        p = reckon(values[:, :look], np.zeros((repeats, look)), threshold, single=True).p
         split, whole = split | (p <= 0.05 / len(looks)), whole | (p <= 0.05)
     assert split.mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
     assert whole.mean() > split.mean()  # looking as often at the whole rate errs more

@@ -97,8 +97,8 @@ def test_another_margin_changes_its_verdict_and_what_the_others_share(study: Pat
 
 def test_a_smaller_margin_finds_room(study: Path) -> None:
     found = claims(study, "--decide-again", "--margin", "study.roomless=0.01", "--margin", "study.clear=2")
-    assert (found["roomless"]["verdict"], found["clear"]["verdict"]) == ("inconclusive", "refuted")
-    assert found["roomless"]["reason"]["code"] == "signs-too-few"  # five of five, at a part of the error rate
+    assert (found["roomless"]["verdict"], found["clear"]["verdict"]) == ("supported", "refuted")
+    assert found["roomless"]["signs"] == pytest.approx(2 / 252)  # all of five past all of five
 
 
 @pytest.mark.parametrize(

@@ -334,8 +334,8 @@ WORDED = [
     (
         {"code": "signs-too-few", "values": {"n": 5, "threshold": 0.5}},
         {},
-        "구간은 기준(0.5)을 벗어났지만, 차이가 치우쳤거나 흩어짐이 없어 필요한 부호 검정이 동의하지 않는다",
-        "the interval is past 0.5, but the sign test, which skewed differences or those without spread call for, does "
+        "구간은 기준(0.5)을 벗어났지만, 차이가 치우쳤거나 흩어짐이 없어 필요한 정확 검정이 동의하지 않는다",
+        "the interval is past 0.5, but the exact test, which skewed differences or those without spread call for, does "
         "not agree",
     ),
     (
