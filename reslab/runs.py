@@ -16,7 +16,8 @@ Image i of a part, in its order, is bit i of `bits`, the first being the highest
 network is wrong. Runs of version 0.1 have no `wrong.json`.
 
 `metrics.jsonl` is appended to; every other file is written atomically. A file that is damaged later is found by its
-hash, reported, and not used. What is read back is also checked against its `Shape` (see `reslab.files`).
+hash, reported, and not used. What is read back is also checked against its `Shape` (see `reslab.files`). A study needs
+the weights of a finished run only to measure the network anew: without them, the rest is a small record of the run.
 """
 
 import hashlib
@@ -106,8 +107,9 @@ def write_sums(directory: Path, sums: Mapping[str, str]) -> None:
     write_atomically(directory / SUMS, sealed("".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()))
 
 
-def check_files(directory: Path, *names: str) -> None:
-    """Check that files of a finished run (by default all) are unchanged since it finished.
+def check_files(directory: Path, *names: str, without_weights: bool = False) -> None:
+    """Check that files of a finished run (by default all) are unchanged since it finished; `without_weights`, those of
+    weights may be missing.
 
     Raises:
         DamagedError: naming the first that is not.
@@ -122,6 +124,8 @@ def check_files(directory: Path, *names: str) -> None:
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in names or dict.fromkeys((*sums, TRIAL, RESULT)):
         path = directory / name
+        if without_weights and path.suffix == ".safetensors" and not path.exists():
+            continue
         if not path.is_file() or sha256(path) != sums.get(name):
             raise DamagedError(
                 f"{path} is {'damaged' if path.is_file() else 'missing'}: it has changed since the run "
@@ -224,14 +228,15 @@ class Run:
         """Return whether the trial has a result."""
         return self._result.exists()
 
-    def result(self) -> Json:
-        """Return `result.json` of a finished run, after checking the hashes of all its files.
+    def result(self, *, without_weights: bool = True) -> Json:
+        """Return `result.json` of a finished run, after checking the hashes of all its files. Those of its weights may
+        have been removed if the result is wanted `without_weights`.
 
         Raises:
             DamagedError: if a file is damaged, or if the result is not one of such a run.
         """
         self._check_trial()
-        check_files(self.path)
+        check_files(self.path, without_weights=without_weights)
         return read_record(self._result, self.config.outcome)
 
     def write_wrong(self, parts: "Mapping[str, Marks]") -> None:
@@ -252,7 +257,7 @@ class Run:
         """
         import numpy as np
 
-        check_files(self.path)
+        check_files(self.path, without_weights=True)
         if not self._wrong.exists():
             return {}
         parts = read_record(self._wrong, WrongFile)
@@ -274,7 +279,7 @@ class Run:
         Raises:
             DamagedError: if a file of the run is damaged, or `confusion.json` is not one of such a run.
         """
-        check_files(self.path)
+        check_files(self.path, without_weights=True)
         return read_record(self._confusion, Confusion) if self._confusion.exists() else {}
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
