@@ -1,13 +1,15 @@
 """The state of a network, which is restored after every analysis."""
 
 import copy
+import pickle
 import random
 import sys
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,8 +20,6 @@ from reslab.errors import UnseenError, told
 
 Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 _HOLDING = (dict, list, set, tuple, deque)
-_ALONE = (nn.Module, Tensor, type, ModuleType, FunctionType, MethodType)
-"""Values whose attributes are not followed: modules have their own turn."""
 
 
 @contextmanager
@@ -123,7 +123,14 @@ def _remember(container: Container, found: dict[int, tuple[Container, Sequence[A
             if not isinstance(each, tuple):
                 found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
             waiting += [part for part in parts if isinstance(part, _HOLDING)]
-            waiting += [vars(part) for part in parts if hasattr(part, "__dict__") and not isinstance(part, _ALONE)]
+            waiting += [vars(part) for part in parts if _holds_values(part)]
+
+
+def _holds_values(value: Any) -> bool:
+    """Return whether an object is one that keeps values for others: a logger, an optimiser or a data set is none."""
+    if isinstance(value, SimpleNamespace | UserDict):
+        return True
+    return is_dataclass(type(value)) and hasattr(value, "__dict__") and not isinstance(value, nn.Module)
 
 
 def _restore(container: Container, content: Sequence[Any]) -> None:
@@ -137,7 +144,7 @@ def _restore(container: Container, content: Sequence[Any]) -> None:
         return
     if isinstance(container, dict):
         same = len(container) == len(content) and all(
-            now[0] == then[0] and now[1] is then[1] for now, then in zip(container.items(), content, strict=True)
+            now[0] is then[0] and now[1] is then[1] for now, then in zip(container.items(), content, strict=True)
         )
     else:
         same = container == set(content)
@@ -155,7 +162,9 @@ def _copy_tensors(containers: Iterable[Container]) -> None:
         for place in list(container) if isinstance(container, dict) else range(len(container)):
             value = container[place]
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                container[place] = copies.setdefault(id(value), value.clone())
+                if id(value) not in copies:
+                    copies[id(value)] = value.clone()
+                container[place] = copies[id(value)]
 
 
 def _states(contents: Iterable[tuple[Container, Sequence[Any]]]) -> Iterator[tuple[Callable[[Any], object], Any]]:
@@ -163,10 +172,20 @@ def _states(contents: Iterable[tuple[Container, Sequence[Any]]]) -> Iterator[tup
     yield random.setstate, random.getstate()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        yield numpy.random.set_state, numpy.random.get_state()
+        yield numpy.random.set_state, numpy.random.get_state(legacy=False)
     for container, _ in contents:
-        for value in container.values() if isinstance(container, dict) else container:
+        for value in tree_leaves(list(container.values() if isinstance(container, dict) else container)):
             if isinstance(value, torch.Generator):
                 yield value.set_state, value.get_state()
+            elif isinstance(value, random.Random):
+                yield value.setstate, value.getstate()
+            elif numpy is not None and isinstance(value, numpy.random.RandomState):
+                yield value.set_state, value.get_state(legacy=False)
             elif numpy is not None and isinstance(value, numpy.random.Generator):
                 yield partial(setattr, value.bit_generator, "state"), value.bit_generator.state
+
+
+def drawn_elsewhere() -> bytes:
+    """Return what changes whenever Python's or NumPy's own random generator is drawn from."""
+    numpy = sys.modules.get("numpy")
+    return pickle.dumps((random.getstate(), None if numpy is None else numpy.random.get_state(legacy=False)))

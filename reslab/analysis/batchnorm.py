@@ -251,12 +251,12 @@ def _trained(network: nn.Module) -> dict[str, Tensor]:
     return trained
 
 
-def _execution_order(network: nn.Module, images: Tensor, gradients: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Return the modules that hold parameters and those parameters' names, in the order in which one is first used,
-    given the parameters' gradients; those of which none is used are left out.
+def _execution_order(network: nn.Module, images: Tensor, parameters: Iterable[str]) -> dict[str, list[str]]:
+    """Return the modules that hold these parameters and those parameters' names, in the order in which one is first
+    used; those of which none is used are left out.
     """
     held: dict[str, list[str]] = {}
-    for name in gradients:
+    for name in parameters:
         held.setdefault(name.rpartition(".")[0], []).append(name)
     owners = {network.get_parameter(name): path for path, names in held.items() for name in names}
     with evaluating(network), torch.no_grad(), _Uses(owners) as uses:

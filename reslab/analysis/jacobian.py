@@ -202,14 +202,22 @@ def jacobian(
 
 
 @torch.no_grad()
-def _inputs(seen: View, images: Tensor) -> list[tuple[Tensor, tuple[Any, ...]]]:
-    """Return every block's input, and what is live beside it."""
-    live, inputs = seen.stem(images), []
+def _inputs(seen: View, images: Tensor) -> list[tuple[Tensor, list[tuple[Any, ...]]]]:
+    """Return every block's input, and what is live beside it for each image."""
+    if not any(cut.beside for cut in seen.plan.cuts):
+        return [(taken, [()] * len(images)) for taken, _ in _taken(seen, images)]
+    each = [_taken(seen, images[place : place + 1]) for place in range(len(images))]
+    blocks = zip(*each, strict=True)
+    return [(torch.cat([one for one, _ in found]), [beside for _, beside in found]) for found in blocks]
+
+
+def _taken(seen: View, images: Tensor) -> list[tuple[Tensor, tuple[Any, ...]]]:
+    live, taken = seen.stem(images), []
     for index in range(len(seen)):
         # in other memory, as an activation between blocks may be done in place
-        inputs.append((seen.input(index, in_other_memory(live)).clone(), seen.beside(index, live)))
+        taken.append((seen.input(index, in_other_memory(live)).clone(), seen.beside(index, live)))
         live = seen.block(index, live)
-    return inputs
+    return taken
 
 
 def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
@@ -227,15 +235,14 @@ def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
 
 
 def _measure(
-    seen: View, index: int, inputs: Tensor, beside: tuple[Any, ...], method: Method, steps: int, seed: int
+    seen: View, index: int, inputs: Tensor, beside: list[tuple[Any, ...]], method: Method, steps: int, seed: int
 ) -> BlockJacobian:
     def block_at(place: int) -> Map:
         """Return the function from one image to the block's output, both flat."""
-        own = tuple(_of_image(each, place, len(inputs)) for each in beside)
 
         def block(x: Tensor) -> Tensor:
             image = x.reshape(1, *inputs.shape[1:]).clone()  # a ReLU in place must not change the input
-            return seen.module(index, image, own).flatten()
+            return seen.module(index, image, beside[place]).flatten()
 
         return block
 
@@ -266,12 +273,6 @@ def _measure(
     return BlockJacobian(
         found.name, found.identity, n, m, largest, smallest, largest_residual, smallest_residual, zero_rows, kept
     )
-
-
-def _of_image(value: Any, place: int, images: int) -> Any:
-    """Return one image's part of a value beside the stream, such as a mask; another value as it is."""
-    each = isinstance(value, Tensor) and value.dim() and len(value) == images
-    return value[place : place + 1] if each else value
 
 
 def dense_jacobian(function: Map, x: Tensor) -> Tensor:

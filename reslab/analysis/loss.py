@@ -40,7 +40,7 @@ def loss_of(
 
     with evaluating(network):
         if batch_statistics:
-            check_batchnorms(network)
+            check_batchnorms(network, network, images)
         for module in batchnorms(network):
             module.training = batch_statistics
         check_repeatable(network, images)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -99,7 +99,9 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
         what = f"{function.__name__.replace('_', ' ')} cannot be computed for this {type(_alone(network)).__name__}"
         with told(what), preserve(_alone(network)), whole_float32():
             images = given.arguments.get("images")
-            given.arguments["network"] = _answering(network, images, output)
+            given.arguments["network"] = answering = _answering(network, images, output)
+            if images is not None and _writes(answering, images):
+                given.arguments["images"] = _cloned(images)
             if given.arguments.get("other") is not None:
                 given.arguments["other"] = _answering(given.arguments["other"], images, output)
             return function(*given.args, **given.kwargs)
@@ -109,6 +111,20 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
         parameters=[*signature.parameters.values(), asked]
     )
     return cast("Careful[P, R]", leaving)
+
+
+def _writes(network: nn.Module, images: Tensor) -> bool:
+    """Return whether a network writes into its input, as far as two images show."""
+    some = _cloned(images[:2])
+    parts = tensors_of(some)
+    before = [part._version for part in parts]
+    with preserve(_alone(network)), torch.no_grad(), suppress(Exception):  # what is wrong is told by the analysis
+        network(some)
+    return [part._version for part in parts] != before
+
+
+def _cloned(images: Any) -> Any:
+    return tree_map(lambda part: part.clone() if isinstance(part, Tensor) else part, images)
 
 
 def _alone(network: nn.Module) -> nn.Module:
@@ -156,7 +172,7 @@ def _detached(name: str, values: Any) -> Any:
         raise WrongValueError(f"{name} must be a tensor [B, …] with B at least 1, got {list(values.shape)}")
     if not values.isfinite().all():
         raise WrongValueError(f"{name} must be finite, and contain NaN or infinity")
-    return values.detach().clone()  # a network may write into its input
+    return values.detach()
 
 
 def as_view(network: nn.Module, images: Tensor) -> View:
@@ -283,7 +299,7 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
     with preserve(network):
         network.eval()
         if statistics_of is not None:
-            check_batchnorms(network)
+            check_batchnorms(network, answer, statistics_of)
             taken: set[nn.Module] = set()
             take = partial(_take_statistics, taken)
             handles = [module.register_forward_pre_hook(take) for module in batchnorms(network)]
@@ -296,15 +312,27 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
         yield
 
 
-def check_batchnorms(network: nn.Module) -> None:
+def check_batchnorms(network: nn.Module, answer: Callable[[Any], Any], images: Tensor) -> None:
     """Check that every BatchNorm is a layer of torch's, which can be given the statistics of a batch.
 
     Raises:
-        UserError: if another module keeps running statistics.
+        UserError: if another module keeps running statistics, in training mode; frozen ones are as they are.
     """
-    for path, module in network.named_modules():
-        if "running_var" in module._buffers and not isinstance(module, _BatchNorm | _InstanceNorm):
-            raise UnseenError(*worded("batchnorm-of-ones-own", path=path or type(module).__name__))
+    others = {
+        path: module
+        for path, module in network.named_modules()
+        if "running_var" in module._buffers and not isinstance(module, _BatchNorm | _InstanceNorm)
+    }
+    if not others:
+        return
+    with preserve(network), torch.no_grad():
+        before = {path: module.get_buffer("running_var").clone() for path, module in others.items()}
+        network.train()
+        with suppress(RuntimeError, ValueError):  # of one value per channel
+            answer(images)
+        for path, module in others.items():
+            if not torch.equal(before[path], module.get_buffer("running_var")):
+                raise UnseenError(*worded("batchnorm-of-ones-own", path=path or type(module).__name__))
 
 
 def batchnorms(network: nn.Module) -> list[_BatchNorm]:

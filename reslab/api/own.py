@@ -1,12 +1,15 @@
 """A user's own network, data and loss as a trial: identified by their content, and resumed like any other."""
 
 import copy
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from pydantic import Field, ValidationError
@@ -104,17 +107,33 @@ class Items(NamedTuple):
         try:
             return pair(self.collate(items))
         except (TypeError, RuntimeError) as error:
-            raise WrongValueError(*worded("no-batch", reason=str(error).splitlines()[0])) from error
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise WrongValueError(*worded("no-batch", reason=why)) from error
 
     def digest(self) -> str:
         """Return a digest of the number of items, of some of them, evenly spread, and of what can be read of all
         without loading them.
         """
-        count = len(self.items)
-        with draws_apart():
-            torch.manual_seed(0)  # for augmented items
-            some = [self.batch([number]) for number in sorted({k * (count - 1) // 63 for k in range(LOOKED_AT)})]
+        count, last = len(self.items), LOOKED_AT - 1
+        with _seeded():  # for augmented items
+            places = sorted({number * (count - 1) // last for number in range(LOOKED_AT)})
+            some = [digest(self.batch([place])) for place in places]
         return digest(count, some, _of_all(self.items))
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Seed all random generators that data may draw from, and restore them on exit."""
+    python, numpys = random.getstate(), np.random.get_state(legacy=False)
+    try:
+        with draws_apart():
+            torch.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpys)
 
 
 def _of_loader(loader: DataLoader[Any]) -> Any:
@@ -123,23 +142,31 @@ def _of_loader(loader: DataLoader[Any]) -> Any:
     Raises:
         UserError: if they have no indices, or it does not draw each once an epoch, as training here does.
     """
-    dataset, batches = loader.dataset, loader.batch_sampler
+    dataset: Any = loader.dataset
+    batches = loader.batch_sampler
     if isinstance(dataset, IterableDataset):
         raise WrongValueError(
             "training needs a data set with a length and indices, and an IterableDataset "
             "has neither; use a map-style Dataset"
         )
     sampler = batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
-    if isinstance(sampler, SubsetRandomSampler):
-        return Subset(dataset, list(sampler.indices))
-    whole = (
-        isinstance(sampler, RandomSampler)
-        and not sampler.replacement
-        and sampler.num_samples == len(sampler.data_source)
-    )
-    if not (type(sampler) is SequentialSampler or whole):
+    indices = _indices(sampler)
+    if indices is None or len(set(indices)) < len(indices):
         raise WrongValueError(*worded("sampler", name=type(sampler).__name__))
-    return dataset
+    return dataset if indices == range(len(dataset)) else Subset(dataset, indices)
+
+
+def _indices(sampler: Any) -> Sequence[int] | None:
+    """Return the places that a sampler draws, each once an epoch; None if it draws otherwise."""
+    if isinstance(sampler, SubsetRandomSampler):
+        return [int(index) for index in sampler.indices]
+    if type(sampler) is SequentialSampler:
+        return range(len(sampler.data_source))
+    if isinstance(sampler, RandomSampler) and not sampler.replacement:
+        return range(len(sampler.data_source)) if sampler.num_samples == len(sampler.data_source) else None
+    if isinstance(sampler, range) or (isinstance(sampler, list) and all(isinstance(each, int) for each in sampler)):
+        return sampler
+    return None
 
 
 def _batch_size(loader: DataLoader[Any]) -> int | None:
@@ -152,7 +179,7 @@ def _of_all(items: Any) -> Any:
     if isinstance(items, TensorDataset):
         return items.tensors
     if isinstance(items, Subset):
-        return list(items.indices), _of_all(items.dataset)
+        return torch.tensor(items.indices), _of_all(items.dataset)
     return getattr(items, "targets", None)
 
 
@@ -221,8 +248,11 @@ class OwnData:
             yield items.batch(numbers[first : first + self.batch_size])
 
     def digest(self) -> str:
-        """Return a digest of all parts."""
-        return digest([items.digest() for items, _ in self.parts.values()])
+        """Return a digest of all parts: of each source once, and of which places of it a part has."""
+        sources = {id(items.items): items for items, _ in self.parts.values()}
+        number = {place: count for count, place in enumerate(sources)}
+        places = {name: (number[id(items.items)], torch.tensor(at)) for name, (items, at) in self.parts.items()}
+        return digest([items.digest() for items in sources.values()], places)
 
 
 def name_of(loss: Callable[..., Any] | None) -> str:

@@ -317,9 +317,11 @@ def grade(
     details = table.with_suffix(".jsonl")
     if table.suffix == details.suffix or table.name in handing_in.WRITTEN - {"grades.csv"}:
         raise WrongValueError(*worded("no-name-of-grades", table=table))
-    if table.exists() and not details.exists():
+    if table.exists() and not details.exists() and not handing_in.is_grades(table):
         raise ExistsError(*worded("exists", path=table))
-    written = (table, table.with_suffix(".parts.csv"), details, *table.absolute().parents)
+    written = [table, table.with_suffix(".parts.csv"), details]
+    if table.parent.is_dir() and all(each in written or handing_in.is_written(each) for each in table.parent.iterdir()):
+        written.append(table.parent)
     with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
         handed = handing_in.submissions(directory, Path(work), task, [*filter(None, [roster, hidden]), *written])
         typed.make_writable(table.parent)

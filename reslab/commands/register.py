@@ -79,8 +79,8 @@ def register(
     shown = [*map(ran, known_records(known)), *begun_studies(known), *shipped().ran()]
     if again := sorted(seen(claims, config.data, shown).intersection(chosen)):
         raise WrongValueError(
-            f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims; choose seeds that "
-            "nobody has run"
+            f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims, or in studies "
+            "of them that have begun; choose seeds that nobody has run"
         )
     for claim in claims:
         if claim.margin_why is None:

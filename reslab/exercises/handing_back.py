@@ -5,7 +5,7 @@ other systems.
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -48,7 +48,9 @@ def write(
         write_atomically(place / "feedback" / f"{file_name(student.name)}.md", feedback(student))
         progress(telling.WORDS[language]["feedback"], count, len(students))
     write_atomically(place / "words.md", marking_sheet(students, language))
-    _write_csv(place / "words.csv", list(_marks(students, written)))
+    rows = list(_marks(students, written))
+    rows += _of_others(written, rows)
+    _write_csv(place / "words.csv", rows, {key for row in rows for key in row} - {*GIVEN})
     if "gradescope" in exports:
         (place / "gradescope").mkdir(exist_ok=True)
         for student in students:
@@ -124,8 +126,20 @@ def _marks(
     for student in students:
         for task in student.of:
             answer = student.results.get(task, {}).get("words", "").strip()
-            row = {"student": student.name, "task": task, "answer": answer, "mark": ""}
-            yield {**row, "of": len(model(task, "en").rubric), **marked.get(_answered(row), {})}
+            # with a sign before it, as a spreadsheet takes 1.10 for 1.1
+            row = {"student": student.name, "task": f"#{task}", "answer": answer, "mark": ""}
+            kept = marked.get(_answered(row), {})
+            yield {**row, "of": len(model(task, "en").rubric), **{key: kept[key] for key in kept if key not in GIVEN}}
+
+
+def _of_others(
+    marked: Mapping[tuple[str, ...], Mapping[str, str]], rows: Sequence[Mapping[str, Any]]
+) -> Iterable[dict[str, Any]]:
+    """Yield the rows of students and tasks that are not graded now, which stay as they were."""
+    now = {_answered(row)[:2] for row in rows}
+    for answered, row in marked.items():
+        if answered[:2] not in now:
+            yield {key: value for key, value in row.items() if key != "number"}
 
 
 def _marked(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
@@ -134,14 +148,15 @@ def _marked(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
         return {}
     try:
         rows = read_table(path, *ANSWER)
-        return {_answered(row): {name: each for name, each in row.items() if name not in GIVEN} for row in rows}
+        return {_answered(row): row for row in rows}
     except (OSError, ValueError) as error:
         raise DamagedError(*worded("marks-damaged", path=path)) from error
 
 
 def _answered(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return which answer a row is of, however a spreadsheet has broken its lines."""
-    return tuple(" ".join(str(_harmless(row[name])).split()) for name in ANSWER)
+    """Return which answer a row is of, however a spreadsheet has broken its lines, and without zeros that it drops."""
+    student, task, answer = (" ".join(str(_harmless(row[name])).split()) for name in ANSWER)
+    return student.lstrip("0"), task, answer
 
 
 def gradescope(student: Student) -> dict[str, Any]:
@@ -198,8 +213,8 @@ def _nbgrader(student: Student) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV file that spreadsheets open as UTF-8, without evaluating formulas.
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], trusted: Collection[str] = ()) -> None:
+    """Write a CSV file that spreadsheets open as UTF-8, without evaluating formulas but in columns that are trusted.
 
     Its rows are numbered in the first column: a program that does not know the mark before it takes that for a part of
     the first name, and still finds all others.
@@ -207,7 +222,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     rows = [{"number": number, **row} for number, row in enumerate(rows, 1)]
     first = dict.fromkeys(key for row in rows for key in row)
     columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if key[0].isdigit() else ((0,), ""))
-    harmless = [{key: _harmless(value) for key, value in row.items()} for row in rows]
+    harmless = [{key: value if key in trusted else _harmless(value) for key, value in row.items()} for row in rows]
     write_atomically(path, _table(columns, harmless).encode("utf-8-sig"))
 
 

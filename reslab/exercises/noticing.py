@@ -22,8 +22,10 @@ UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 _DEFINED = re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
 """A name that a file defines, which may not parse."""
 _OURS = "reslab.exercises"
-_NAMES_OURS = re.compile(r"^reslab\.exercises|^exercises$|\btask_\d+_\d+\b|\bsolutions\.py\b")
+_NAMES_OURS = re.compile(r"^reslab\.exercises|^exercises/|\btask_\d+_\d+\.py$|^solutions\.py$")
 """A text that leads to the exercises' own code: its name, its directory or one of its files."""
+_BY_NAME = ("getattr", "attrgetter", "import_module", "__import__")
+"""Functions that take a name for what it names."""
 _MODULES = ("__main__.", "ctypes.", "gc.", "importlib.", "inspect.", "sys.modules.", "torchvision.models.")
 _ATTRIBUTES = ("_exit", "_getframe", "__globals__", "f_back", "f_globals", "f_locals", "import_module")
 _CALLED = ("__import__", "eval", "exec")
@@ -96,7 +98,10 @@ def remarks_on(text: str, file: str) -> list[Remark]:
 def imports_solutions(text: str) -> bool:
     """Return whether a file imports or names the exercises' own code beyond what learners are told to use."""
     tree = parsed(text)
-    return tree is not None and any(_reaches(node) for node in ast.walk(tree))
+    if tree is None:
+        return False
+    texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+    return any(_reaches(node) for node in ast.walk(tree) if id(node) not in texts)
 
 
 def _reaches(node: ast.AST) -> bool:
@@ -109,6 +114,8 @@ def _reaches(node: ast.AST) -> bool:
         return module.startswith(_OURS) and not {each.name for each in node.names} <= OFFERED
     if isinstance(node, ast.Attribute):
         return f"{_dotted(node)}.".startswith(f"{_OURS}.")
+    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in _BY_NAME:
+        return any(isinstance(each, ast.Constant) and each.value == "exercises" for each in node.args)
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_NAMES_OURS.search(node.value))
 
 

@@ -90,7 +90,7 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
 def _entries(directory: Path, aside: Collection[Path]) -> list[Path]:
     """Return the students' entries of a directory or, if all it has is the directory of the class, of that."""
     found = sorted(_inside(directory), key=lambda entry: (entry.is_dir(), entry))
-    found = [each for each in found if each.resolve() not in aside and not _written(each)]
+    found = [each for each in found if each.resolve() not in aside and not is_written(each)]
     return _entries(found[0], aside) if len(found) == 1 and _holds_a_class(found[0]) else found
 
 
@@ -99,7 +99,13 @@ def _inside(directory: Path) -> list[Path]:
     return [each for each in directory.iterdir() if not each.name.startswith(".") and each.name not in OF_SYSTEMS]
 
 
-def _written(entry: Path) -> bool:
+def is_grades(table: Path) -> bool:
+    """Return whether a file is a table of grades, by its first columns."""
+    with opened(table, TEXT_BYTES) as opens:
+        return opens.read(64).startswith(codecs.BOM_UTF8 + b"number,student,files,")
+
+
+def is_written(entry: Path) -> bool:
     """Return whether an entry is the output of grading, rather than of a student with such a name."""
     if not entry.is_dir():
         return entry.name in WRITTEN

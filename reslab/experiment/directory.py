@@ -43,7 +43,7 @@ class Directory(NamedTuple):
                     f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep "
                     "both, or --replace to overwrite its record and report (finished trials are kept and reused)"
                 )
-            if config is not None and self._claims() != {claim.id for claim in study.claims} and study.is_own:
+            if config is not None and study.is_own and self._claims().isdisjoint(claim.id for claim in study.claims):
                 raise MismatchError(*worded("record-of-other-claims", path=self.path, name=study.name))
         try:
             self.trials.mkdir(parents=True, exist_ok=True)

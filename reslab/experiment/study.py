@@ -163,15 +163,14 @@ def run_study(
     grid = study.grid(config)
     configs = [trial for trials in grid.values() for trial in trials]
     _check_groups(study, grid)
-    if not directory.record.exists():
-        shown = Begun(
-            claims=[claim.id for claim in study.claims],
-            data=config.data,
-            seeds=list(range(config.first_seed, config.first_seed + config.seeds)),
-            registered=registration.sha256() if registration else None,
-            date=registration.date if registration else "",
-        )
-        write_json(directory.begun, shown.model_dump(mode="json"))
+    shown = Begun(
+        claims=[claim.id for claim in study.claims],
+        data=config.data,
+        seeds=list(range(config.first_seed, config.first_seed + config.seeds)),
+        registered=registration.sha256() if registration else None,
+        date=registration.date if registration else "",
+    )
+    write_json(directory.begun, shown.model_dump(mode="json"))
     # The longest trials first, so that no worker is left with a long one at the end.
     failures = run_trials(
         sorted(configs, key=lambda trial: -network_depth(trial)), directory.trials, executor, progress

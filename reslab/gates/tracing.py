@@ -2,8 +2,6 @@
 submodules' modes.
 """
 
-import random
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
+from torch.utils._pytree import tree_map
 
 from reslab.errors import MismatchError, UnseenError, UserError
 from reslab.gates.following import (
@@ -24,6 +23,7 @@ from reslab.gates.following import (
     shapes_of,
 )
 from reslab.gates.inputs import Whole, rebuilt
+from reslab.state import drawn_elsewhere
 
 FUSED = (
     nn.Transformer,
@@ -65,15 +65,8 @@ class Traced(NamedTuple):
 
 
 def without_gradient(value: Any) -> Any:
-    """Return a tensor detached from its graph, and any other value as it is."""
-    return value.detach() if isinstance(value, torch.Tensor) else value
-
-
-def _drawn_elsewhere() -> tuple[Any, ...]:
-    """Return the states of the random generators of Python and of NumPy."""
-    numpy = sys.modules.get("numpy")
-    kind, key, *rest = numpy.random.get_state() if numpy is not None else ("", None)
-    return random.getstate(), kind, key.tobytes() if key is not None else b"", tuple(rest)
+    """Return the tensors in a value detached from their graph, and the rest as it is."""
+    return tree_map(lambda each: each.detach() if isinstance(each, torch.Tensor) else each, value)
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error: tracing restarts
@@ -123,7 +116,7 @@ class Tracer(fx.Tracer):
             _Stopped: if a module has to be a leaf.
             UserError: if the network draws random numbers outside its leaves.
         """
-        rng, others = torch.get_rng_state(), _drawn_elsewhere()
+        rng, others = torch.get_rng_state(), drawn_elsewhere()
         try:
             with (
                 torch.enable_grad(),
@@ -131,7 +124,7 @@ class Tracer(fx.Tracer):
                 recorded_factories(partial(self.create_proxy, "call_function")),
             ):
                 graph = self.trace(root)
-            drew = not torch.equal(rng, torch.get_rng_state()) or others != _drawn_elsewhere()
+            drew = not torch.equal(rng, torch.get_rng_state()) or others != drawn_elsewhere()
         finally:
             torch.set_rng_state(rng)
         if drew:

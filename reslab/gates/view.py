@@ -189,8 +189,7 @@ class View(Whole):
             UserError: if it is not, as in transformers that have tokens first, where nothing is of one image.
         """
         if not self.images_first:
-            found = next(shape for shape in self.shapes.values())
-            raise UnseenError(*worded("tokens-first", name=type(self.network).__name__, shape=list(found)))
+            raise UnseenError(*worded("tokens-first", name=type(self.network).__name__))
 
     def index(self, which: Which) -> int:
         """Return the number of a block of this name.
@@ -415,8 +414,8 @@ def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
 
 
 def _first_of_two(made: View) -> bool:
-    """Return whether what the blocks add for the first two images of the example is of two, as far as that can be
-    seen.
+    """Return whether what the blocks add for the first two images of the example is of two; also where the network
+    takes no two, as one that was traced for another number.
     """
     firsts: list[int] = []
 
@@ -424,7 +423,7 @@ def _first_of_two(made: View) -> bool:
         firsts.append(len(branch))
         return branch
 
-    with preserve(made.network), torch.no_grad(), _eagerly(), suppress(Exception):  # traced for another number
+    with preserve(made.network), torch.no_grad(), _eagerly(), suppress(Exception):
         made.network.eval()
         made(made.example, replace=dict.fromkeys(range(len(made)), noted))
     return all(count == 2 for count in firsts)

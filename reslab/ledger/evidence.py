@@ -374,16 +374,14 @@ def current(sets: Sequence[SeedSet], known: Sequence[Claim]) -> list[Claim]:
     of one revision in several forms, in that with the best standing, registered first.
     """
     of_the_lab = {claim.id: claim for claim in known}
-    found: dict[str, SeedSet] = {}
+    found: dict[str, list[SeedSet]] = {}
+    for one in sets:
+        found.setdefault(one.verdict.id, []).insert(0, one)  # the last given first, where nothing else tells them apart
 
     def rank(one: SeedSet) -> tuple[int, int, str]:
-        early = [255 - byte for byte in one.origin.date.encode()]  # what was registered first comes last
-        return one.verdict.revision, RANK[one.standing], bytes(early).decode("latin-1")
+        return -one.verdict.revision, -RANK[one.standing], one.origin.date or "9999"
 
-    for one in sets:
-        if one.verdict.id not in found or rank(one) >= rank(found[one.verdict.id]):
-            found[one.verdict.id] = one
-    return [of_the_lab.get(id) or claim_of(one.verdict) for id, one in found.items()]
+    return [of_the_lab.get(id) or claim_of(min(forms, key=rank).verdict) for id, forms in found.items()]
 
 
 def alone(verdict: Verdict) -> Evidence:

@@ -162,7 +162,8 @@ def aliases_among(comparisons: Mapping[Name, Comparison]) -> dict[Name, Name]:
 def _numbers(comparison: Comparison) -> tuple[Any, ...]:
     """Return what a comparison is decided by."""
     one = comparison
-    return dict(one.treatment), dict(one.controls), one.margin, one.claim.direction, one.paired, one.resolution
+    values = dict(one.treatment), dict(one.controls), one.margin, one.claim.direction
+    return *values, one.paired, one.resolution, one.grain, one.obstacle()
 
 
 def judge(

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +248,8 @@ def _check_ranges(name: str, options: Mapping[str, Any]) -> None:
         UserError: if one is none.
     """
     for option, value in options.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if option in COUNTS and not (number and value >= 1):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if option in COUNTS and not (number and value >= 1 and value == int(value)):
             raise WrongValueError(*worded("no-count", name=name, option=option, value=repr(value)))
         least = 0 if option != "survival" else math.ulp(0)
         if option in SHARES and not (number and least <= value <= 1):

@@ -6,7 +6,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -146,10 +145,13 @@ def to_bytes(
     With a card, which is also stored in the metadata, it is a small file to be bundled: `halved`.
     """
     facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
-    # copies, as safetensors refuses layers that share weights
-    tensors = {
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()
-    }
+    tensors: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, tensor in network.state_dict().items():
+        own = tensor.contiguous().cpu()
+        place = own.untyped_storage().data_ptr()
+        tensors[name] = own.clone() if place in stored else own  # safetensors refuses layers that share weights
+        stored.add(place)
     if without:
         facts["without"] = list(without)
     if card is not None:

@@ -93,7 +93,7 @@ def test_the_figure_and_the_table_show_themselves() -> None:
 @pytest.mark.parametrize("batch_statistics", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_network_is_left_as_found(fails: bool, batch_statistics: bool) -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), Fails(call=2) if fails else nn.ReLU())
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), Fails(call=3) if fails else nn.ReLU())
     network[1].eval()
     network[0].weight.requires_grad_(False)
     before = snapshot(network)

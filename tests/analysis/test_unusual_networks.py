@@ -1,5 +1,7 @@
 """Analyses of networks that are no stack of residual blocks over images: masks, tokens, long skips, own outputs."""
 
+import logging
+import queue
 from collections import deque
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from helpers import refused
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 import reslab
 from reslab.analysis.landscape import filter_normalised
@@ -57,6 +60,24 @@ def test_a_mask_beside_the_stream_is_as_each_block_has_it() -> None:
     assert all(
         torch.allclose(a.largest, b.largest[:1], rtol=1e-4) for a, b in zip(one.blocks, several.blocks, strict=True)
     )
+
+
+def test_a_value_of_as_many_tokens_as_there_are_images_is_of_no_image() -> None:
+    class Causal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.fc = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = x.new_ones(x.shape[1], x.shape[1]).tril()
+            for layer in self.mix:
+                x = x + mask @ layer(x)
+            return self.fc(x.mean(1))  # type: ignore[no-any-return]
+
+    network, x = Causal().eval(), torch.randn(5, 5, 4)
+    alone = [reslab.jacobian(network, x[place : place + 1]).blocks for place in range(5)]
+    for index, block in enumerate(reslab.jacobian(network, x).blocks):
+        assert torch.allclose(block.largest, torch.cat([blocks[index].largest for blocks in alone]))
 
 
 class LongSkip(nn.Module):
@@ -232,6 +253,31 @@ def test_what_a_network_keeps_on_objects_of_its_own_is_as_it_was() -> None:
     assert np.array_equal(before[0], after[0]) and torch.equal(before[1], after[1]) and before[2] == after[2]
 
 
+def test_what_is_somebody_elses_is_left_alone() -> None:
+    """An optimiser, a logger, a queue and a data set that a network holds."""
+
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.optimizer = torch.optim.Adam(self.parameters())
+            self.log, self.queue = logging.getLogger("held"), queue.Queue[int]()
+            self.by_weight = {self.fc.weight: 1, self.fc.bias: 2}
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.fc(x)  # type: ignore[no-any-return]
+
+    network, x = nn.Sequential(Held(), Held()), torch.randn(3, 4)
+    network(x).sum().backward()
+    for held in network:
+        held.optimizer.step()  # type: ignore[union-attr, operator]  # it has one
+    first: Any = network[0]
+    first.queue.put(1)
+    with preserve(network):
+        first.queue.get()
+    assert first.queue.empty() and len(reslab.view(network, x)) == 2
+
+
 def test_draws_of_numpy_in_a_forward_are_not_one_constant_for_ever() -> None:
     class Depth(nn.Module):
         def __init__(self) -> None:
@@ -314,6 +360,22 @@ def test_what_a_forward_computes_without_gradient_has_none_in_the_view() -> None
     assert network.stem.weight.grad is None and network.blocks[1].weight.grad is not None
     assert [block.identity for block in seen.blocks] == [True, True]
 
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.fc = nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                h = self.rnn(x)
+            h = h[0]
+            h = h + self.fc(h)
+            return h.mean(1)
+
+    recurrent, x = Recurrent().eval(), torch.randn(3, 5, 4)
+    reslab.view(recurrent, x)(x).sum().backward()
+    assert recurrent.rnn.weight_ih_l0.grad is None
+
 
 def test_layers_are_told_by_the_weights_that_run() -> None:
     class Own(nn.Module):
@@ -338,6 +400,8 @@ def test_layers_are_told_by_the_weights_that_run() -> None:
 
     with refused(UnseenError, "more than once"):
         reslab.responses(Twice(), images, batch_statistics=True)
+    frozen = nn.Sequential(nn.Conv2d(3, 8, 3), FrozenBatchNorm2d(8))
+    assert len(reslab.responses(frozen, images, batch_statistics=True).layers) == 1
 
 
 def test_a_layer_that_another_runs_is_one_of_those_that_shift() -> None:

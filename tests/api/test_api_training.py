@@ -161,7 +161,11 @@ def test_a_loader_by_indices_gives_those_alone_and_others_are_refused(tmp_path: 
     assert run.result["steps"] == 2 and run.confusion().to_numpy().sum() == 15
     whole = DataLoader(images, batch_sampler=BatchSampler(RandomSampler(images), 20, drop_last=True))
     assert reslab.train(linear(), (whole, parts[1]), epochs=1, out=tmp_path).result["steps"] == 1
+    for sampler, count in ((range(30, 40), 10), ([3, 4, 5], 3), (RandomSampler(range(12)), 12)):
+        tested = DataLoader(images, 10, sampler=sampler)
+        assert reslab.train(linear(), (whole, tested), epochs=1, out=tmp_path).confusion().to_numpy().sum() == count
     for loader in (
+        DataLoader(images, 10, sampler=[3, 3, 4]),
         DataLoader(images, 10, sampler=WeightedRandomSampler([1.0] * 40, 40)),
         DataLoader(images, 10, sampler=RandomSampler(images, num_samples=20)),
         DataLoader(images, batch_sampler=[[0, 1], [2, 3]]),
@@ -246,7 +250,7 @@ class Learning(nn.Module):
         ({"settings": {"schedule": {"kind": "steps", "milestones": [30, 60]}}}, "less than 1"),
         ({"seed": -1}, "seed"),
         ({"data": ((digits(40)[0], digits(30)[1]), digits(40))}, "40 images and 30 labels"),
-        ({"data": ([("no tensor", 1)] * 12, digits(40))}, ""),
+        ({"data": ([("no tensor", 1)] * 12, digits(40))}, "tensors of the same length"),
     ],
 )
 def test_what_would_do_nothing_or_fail_at_the_end_is_refused_before(

@@ -1,9 +1,16 @@
 """What makes a trial of one's own network, data and loss another one."""
 
+import copy
+import os
+import random
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -118,3 +125,97 @@ def test_data_are_told_apart_by_all_of_their_tensors_and_by_many_items_of_others
     found = [OwnData.of((each, (x, y))).digest() for each in [*pairs, *sets]]
     assert found[0] == found[len(pairs)] and len(set(found)) == len(found) - 1
     assert found == [OwnData.of((each, (x, y))).digest() for each in [*pairs, *sets]]
+
+
+SCRIPT = """
+import random, re, sys
+from copy import deepcopy
+from dataclasses import dataclass
+import numpy as np, torch, torch.nn.functional as F
+from torch import nn
+from reslab.api.identity import digest
+
+@dataclass
+class Settings:
+    names: frozenset = frozenset({"a", "b", "c"})
+    act: object = F.relu
+
+class Net(nn.Module):
+    factor = FACTOR
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.settings, self.calls = deepcopy(nn.Linear(4, 3)), Settings(), 0
+        self.kinds = ({F.relu, F.gelu}, frozenset({frozenset({"x"}), frozenset({"y"})}))
+    @property
+    def scale(self): return self.factor
+    def forward(self, x):
+        self.calls += 1
+        self.last = x
+        return [self.scale * re.sub("a", "b", "a").count("b") * self.fc(y) for y in (x,)][0]
+
+network = Net()
+first = digest(network)
+re.compile(f"{random.random()}")
+network(torch.randn(2, 4))
+assert digest(network) == first, "a call changed it"
+print(first)
+"""
+
+
+@pytest.mark.parametrize("factor", ["1.0", "-5.0"])
+def test_a_digest_is_the_same_in_every_process_and_knows_values_of_the_class(
+    factor: str, others: dict[str, int], tmp_path: Path
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT.replace("FACTOR", factor), encoding="utf-8")
+    found = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, file], env=environment, capture_output=True, check=True)
+        found.add(done.stdout.decode())
+    assert len(found) == 1
+    assert others.setdefault(found.pop(), len(others)) == len(others) - 1
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_what_has_no_bytes_or_text_of_its_own_has_a_digest() -> None:
+    class Silent:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    def empty() -> Callable[[], int]:
+        def inner() -> int:
+            return later  # it is filled below, or never
+
+        if False:
+            later = 1
+        return inner
+
+    sparse = torch.eye(3).to_sparse()
+    values = [sparse, sparse.to_sparse_csr(), torch.ones(2, device="meta"), torch.ones(2, dtype=torch.cfloat).conj()]
+    found = [digest(each) for each in (*values, Silent(), empty())]
+    assert len(set(found)) == len(found) and found[0] == digest(torch.eye(3).to_sparse())
+    assert digest(2 * torch.eye(3).to_sparse()) != found[0]
+
+
+def test_libraries_count_by_name_and_two_parts_are_not_three() -> None:
+    assert digest(copy.deepcopy) == digest(copy.deepcopy) != digest(copy.copy)
+    pair = torch.randn(40, 3), torch.arange(40) % 3
+    assert OwnData.of((pair, pair)).digest() != OwnData.of((pair, pair, pair)).digest()
+
+
+class Augmented(Drawn):
+    """Images drawn by Python and NumPy."""
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        return torch.tensor([random.random(), np.random.rand()]), self.labels[place]
+
+
+def test_data_that_are_drawn_by_any_generator_are_known_again_and_change_none() -> None:
+    data, other = Augmented(torch.arange(100) % 3), (torch.randn(40, 3), torch.arange(40) % 3)
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    first = OwnData.of((data, other)).digest()
+    assert random.random() == expected and OwnData.of((data, other)).digest() == first

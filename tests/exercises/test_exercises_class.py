@@ -421,6 +421,10 @@ def test_what_the_teacher_wrote_beside_an_answer_stays_until_the_answer_changes(
     write(folder / "choi.py", RIGHT)
     found = {row["student"]: (row["mark"], row["note"]) for row in graded()}
     assert found == {"kim": ("2", "좋다"), "lee": ("", ""), "choi": ("", "")}
+    marked = write(folder / "words.csv", text.getvalue().replace("좋다", "-1: 다시").encode("cp949"))
+    assert reslab_here("exercise", "grade", folder, "--task", "1.2", "--jobs", "1").returncode == 0  # another task
+    kept = {(row["student"], row["task"]): row["note"] for row in submissions.read_table(marked)}
+    assert kept["kim", "#1.1"] == kept["lee", "#1.1"] == "-1: 다시" and kept["kim", "#1.2"] == ""
     write(folder / "words.csv", "something else\n")
     assert_refused(reslab_here("exercise", "grade", folder, "--task", "1.1", "--jobs", "1"), folder / "words.csv")
 
@@ -465,6 +469,13 @@ def test_hidden_tests_that_test_nothing_or_are_worth_no_number_are_told(tests: s
 )
 def test_ways_to_the_solutions_are_remarked(reach: str) -> None:
     assert noticing.imports_solutions(reach + RIGHT)
+
+
+@pytest.mark.parametrize(
+    "said", ['"""My answer to task_1_3."""\n', 'FOLDER = "exercises"\n', 'NOTE = "see solutions.py"\n']
+)
+def test_words_about_the_exercises_are_no_way_to_the_solutions(said: str) -> None:
+    assert not noticing.imports_solutions(said + RIGHT)
 
 
 def test_of_a_task_that_was_handed_in_twice_the_better_counts(tmp_path: Path) -> None:

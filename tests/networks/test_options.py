@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import assert_refused, refused, reslab_here
@@ -75,6 +76,13 @@ def test_words_of_weights_parts_and_precisions_that_are_none_are_told(tmp_path: 
 def test_options_that_are_no_network_are_told_before_anything_is_trained(name: str, options: dict[str, Any]) -> None:
     with refused(UserError, name):
         reslab.build(name, **options)
+
+
+def test_whole_numbers_of_any_kind_are_counts() -> None:
+    network: Any = reslab.build("resnet20", num_classes=np.int64(7))
+    assert network.fc.out_features == 7
+    with refused(WrongValueError, "width"):
+        reslab.build("cifar_wide_resnet", depth=10, width=1.5)
 
 
 def test_networks_with_random_blocks_are_pickled_and_have_their_tables() -> None:
