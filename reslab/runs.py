@@ -296,8 +296,13 @@ class Run:
         sums = {path.name: sha256(path) for path in files if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what a finished run has no more use for, also if its process was killed before it did so itself."""
         for path in (self.checkpoint, self.previous_checkpoint, self.path / PROGRESS):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     def tell(self, progress: Mapping[str, Any]) -> None:
         """Write the trial's progress, for display only: a failure to write it is ignored."""

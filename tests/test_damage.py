@@ -238,3 +238,13 @@ def test_a_seal_is_broken_by_any_bit(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(DamagedError):
             read_sealed(path)
+
+
+def test_what_a_process_that_was_killed_at_the_very_end_left_is_removed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    run = Run(tmp_path / "runs", CONFIG)
+    for left in (run.checkpoint, run.previous_checkpoint, run.path / "progress.json"):
+        left.write_bytes(b"left")
+    before = {path.name for path in Run(trained, CONFIG).path.iterdir()}
+    assert run_trials([CONFIG], tmp_path / "runs", local(1), lambda *_: None) == []
+    assert {path.name for path in run.path.iterdir()} == before

@@ -31,5 +31,11 @@ def run_trials(
 
     KeyboardInterrupt stops all of them at once and keeps what is done.
     """
-    todo = [config for config in configs if not Run(root, config).finished]
+    todo = []
+    for config in configs:
+        run = Run(root, config)
+        if run.finished:
+            run.sweep()
+        else:
+            todo.append(config)
     return [outcome for outcome in executor(todo, root, progress) if outcome] if todo else []
