@@ -29,9 +29,10 @@ SHIPPED = shipped()
 FILES = [pytest.param(data, model, id=f"{data}-{model}") for data, model in SHIPPED]
 
 
-def test_four_of_the_digits_and_four_of_cifar_are_there_and_all_files_are_small() -> None:
+def test_four_of_the_digits_and_five_of_cifar_are_there_and_all_files_are_small() -> None:
     assert {("digits", f"{kind}{depth}") for kind in ("resnet", "plain") for depth in (20, 56)} <= SHIPPED.keys()
-    assert {("cifar10-jpeg", name) for name in ("resnet20", "resnet56", "preresnet56", "plain56")} <= SHIPPED.keys()
+    cifar = ("resnet20", "resnet56", "preresnet56", "plain20", "plain56")
+    assert {("cifar10-jpeg", name) for name in cifar} <= SHIPPED.keys()
     assert sum(path.stat().st_size for path in room.SHIPPED.rglob("*")) < 12e6
     assert {path.with_suffix(".md") for path in SHIPPED.values()} == set(room.SHIPPED.glob("*/*.md"))
 
