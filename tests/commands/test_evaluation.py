@@ -410,5 +410,8 @@ def test_what_is_no_score_has_no_error_rate(what: Callable[[Tensor], object]) ->
 
 def test_weights_that_name_no_classes_are_for_as_many_as_they_tell_apart(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "mine", ((32, 32),))
-    done = reslab_here("evaluate", "resnet20", "--weights", "cifar10-jpeg", "--data", f"folder:{root}")
+    path = tmp_path / "nameless.safetensors"
+    network, preparation = reslab.build("resnet20"), {"mean": [0.5] * 3, "std": [0.25] * 3}
+    path.write_bytes(to_bytes(network, "resnet20", {"num_classes": 10}, preparation))
+    done = reslab_here("evaluate", "resnet20", "--weights", path, "--data", f"folder:{root}")
     assert_refused(done, 10, root, 2, "--data")
