@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from reslab.errors import UnseenError, told
@@ -48,6 +49,18 @@ def draws_apart() -> Iterator[None]:
 
 
 @contextmanager
+def all_draws_apart(contents: Iterable[tuple[Container, Sequence[Any]]] = ()) -> Iterator[None]:
+    """On exit, restore torch's random generators, Python's, NumPy's, and those in containers, also after an error."""
+    before = list(_states(contents))
+    try:
+        with draws_apart():
+            yield
+    finally:
+        for set_state, state in before:
+            set_state(state)
+
+
+@contextmanager
 def whole_float32() -> Iterator[None]:
     """Have a GPU multiply float32 as such: in cuDNN's TensorFloat-32 a network's outputs and a copy's, with BatchNorms
     folded, differ by more than rounding.
@@ -64,6 +77,18 @@ def whole_float32() -> Iterator[None]:
 
 
 @contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Have torch compute attention as the matrix products that it is made of, which can be counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
 def preserve(network: nn.Module) -> Iterator[None]:
     """On exit, restore the network's attributes, gradients and `requires_grad`, and the random generators (torch's,
     Python's, NumPy's, and the network's own), also after an error.
@@ -77,14 +102,11 @@ def preserve(network: nn.Module) -> Iterator[None]:
         _remember(vars(module), attributes)
     parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
     registered = {id(module._parameters) for module in network.modules()}
-    draws = list(_states(attributes.values()))
     try:
-        _copy_tensors([container for container, _ in attributes.values() if id(container) not in registered])
-        with draws_apart():
+        with all_draws_apart(attributes.values()):
+            _copy_tensors([container for container, _ in attributes.values() if id(container) not in registered])
             yield
     finally:
-        for set_state, state in draws:
-            set_state(state)
         for container, content in attributes.values():
             _restore(container, content)
         for parameter, (gradient, requires_grad) in parameters.items():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_view, evaluating
-from reslab.analysis.sweeping import in_other_memory
+from reslab.analysis.sweeping import entered
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
 from reslab.gates.view import View
@@ -163,8 +163,5 @@ def products(grams: Tensor, others: Tensor) -> Tensor:
 def outputs(view: View, x: Tensor) -> Iterator[Tensor]:
     """Yield the output of each block's module, including an activation after the addition."""
     view.check_images_first()
-    live = view.stem(x)
-    for index in range(len(view)):
-        taken = view.input(index, in_other_memory(live)).clone()
-        yield view.module(index, taken, view.beside(index, live))
-        live = view.block(index, live)
+    for index, (taken, beside, _) in enumerate(entered(view, x)):
+        yield view.module(index, taken, beside)

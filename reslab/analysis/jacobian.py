@@ -19,7 +19,7 @@ from torch.func import jacrev, vjp
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, answers_alone, as_view, evaluating
-from reslab.analysis.sweeping import in_other_memory
+from reslab.analysis.sweeping import entered
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
 from reslab.gates.following import sketched
 from reslab.gates.inputs import in_dtype
@@ -205,19 +205,9 @@ def jacobian(
 def _inputs(seen: View, images: Tensor) -> list[tuple[Tensor, list[tuple[Any, ...]]]]:
     """Return every block's input, and what is live beside it for each image."""
     if not any(cut.beside for cut in seen.plan.cuts):
-        return [(taken, [()] * len(images)) for taken, _ in _taken(seen, images)]
-    each = [_taken(seen, images[place : place + 1]) for place in range(len(images))]
-    blocks = zip(*each, strict=True)
-    return [(torch.cat([one for one, _ in found]), [beside for _, beside in found]) for found in blocks]
-
-
-def _taken(seen: View, images: Tensor) -> list[tuple[Tensor, tuple[Any, ...]]]:
-    live, taken = seen.stem(images), []
-    for index in range(len(seen)):
-        # in other memory, as an activation between blocks may be done in place
-        taken.append((seen.input(index, in_other_memory(live)).clone(), seen.beside(index, live)))
-        live = seen.block(index, live)
-    return taken
+        return [(each.taken, [()] * len(images)) for each in entered(seen, images)]
+    blocks = zip(*(entered(seen, images[place : place + 1]) for place in range(len(images))), strict=True)
+    return [(torch.cat([each.taken for each in found]), [each.beside for each in found]) for found in blocks]
 
 
 def _indices(seen: View, names: Sequence[str] | None) -> list[int]:

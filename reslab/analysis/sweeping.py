@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,23 @@ def batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, T
 def in_other_memory(live: Live) -> Live:
     """Return a copy of the values, as in-place activations may change them; values that shared memory still do."""
     return copy.deepcopy(live)
+
+
+class Entered(NamedTuple):
+    """What a block takes: its input, and what is live beside it, such as a mask; and all that is live before it."""
+
+    taken: Tensor
+    beside: tuple[Any, ...]
+    live: Live
+
+
+def entered(view: View, x: Any) -> Iterator[Entered]:
+    """Yield what each block takes; the input is a copy, which the block may overwrite."""
+    live = view.stem(x)
+    for index in range(len(view)):
+        taken = view.input(index, in_other_memory(live)).clone()
+        yield Entered(taken, view.beside(index, live), live)
+        live = view.block(index, live)
 
 
 def to_the_end(view: View, start: int, live: Live, gates: Gates = None) -> Tensor:

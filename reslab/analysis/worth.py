@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from reslab.analysis.inference import Precision
@@ -20,10 +19,11 @@ from reslab.analysis.removal import importance
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.shapley import shapley
 from reslab.analysis.subject import Classes, Images, Loss, analysis, as_view, evaluating
-from reslab.analysis.sweeping import batch_of, batches, in_other_memory
+from reslab.analysis.sweeping import batch_of, batches, entered, in_other_memory
 from reslab.gates.gating import Block
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
+from reslab.state import unfused_attention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,15 +209,12 @@ def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
     view.check_images_first()
     total = torch.zeros(2, len(view), dtype=torch.float64)
     for _, x, _ in batches(images, labels, batch):
-        live = view.stem(x)
-        for index, place in enumerate(view.plan.places):
-            taken = view.input(index, in_other_memory(live))
-            given = view.module(index, taken.clone(), view.beside(index, live))
+        for index, (taken, beside, live) in enumerate(entered(view, x)):
+            given = view.module(index, taken.clone(), beside)
             added = given[:, :0]  # a zero vector has no angle
-            if place.plain:
+            if view.plan.places[index].plain:
                 added = torch.stack(list(view.sides(index, in_other_memory(live)).branches)).sum(0)
             total[:, index] += _turn_and_ratio(taken, given, added)
-            live = view.block(index, live)
     return total / len(images)
 
 
@@ -234,16 +231,8 @@ def _turn_and_ratio(taken: Tensor, given: Tensor, added: Tensor) -> Tensor:
 def _macs(view: View, image: Tensor) -> Tensor:
     """Return the multiply-adds of every block for one image; attention's are those of its matrix products."""
     found = []
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        live = view.stem(image)
-        for index in range(len(view)):
-            taken = view.input(index, in_other_memory(live)).clone()
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                view.module(index, taken, view.beside(index, live))
-            found.append(counter.get_total_flops() / 2)
-            live = view.block(index, live)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    for index, (taken, beside, _) in enumerate(entered(view, image)):
+        with unfused_attention(), FlopCounterMode(display=False) as counter:
+            view.module(index, taken, beside)
+        found.append(counter.get_total_flops() / 2)
     return torch.tensor(found, dtype=torch.float64)

@@ -34,7 +34,7 @@ from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors.trial import run_with
 from reslab.files import Json, wrong_value
 from reslab.shapes import Outcome, Share
-from reslab.state import draws_apart
+from reslab.state import all_draws_apart
 from reslab.training.loop import PartName, TrialConfig
 from reslab.training.objective import Batch, Classes, Objective, OwnLoss
 from reslab.training.recipes import Recipe
@@ -124,16 +124,11 @@ class Items(NamedTuple):
 @contextmanager
 def _seeded() -> Iterator[None]:
     """Seed all random generators that data may draw from, and restore them on exit."""
-    python, numpys = random.getstate(), np.random.get_state(legacy=False)
-    try:
-        with draws_apart():
-            torch.manual_seed(0)
-            random.seed(0)
-            np.random.seed(0)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpys)
+    with all_draws_apart():
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        yield
 
 
 def _of_loader(loader: DataLoader[Any]) -> Any:

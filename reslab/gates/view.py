@@ -139,9 +139,8 @@ class View(Whole):
         """
         first = tensors_of(dict(x) if isinstance(x, Mapping) else x)[0]
         asked = None if gates is None else gates_of(self.blocks, gates, first.shape[0], first.device)
-        if (asked is not None and asked.dim() == 2) or "mean" in [
-            each for each in (replace or {}).values() if isinstance(each, str)
-        ]:
+        by_mean = any(isinstance(each, str) and each == "mean" for each in (replace or {}).values())
+        if by_mean or (asked is not None and asked.dim() == 2):
             self.check_images_first()
         if not replace:
             return asked

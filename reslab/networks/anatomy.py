@@ -1,6 +1,6 @@
 """The anatomy of a network: its stages, as in its paper's table, and the differences between two networks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -37,39 +37,50 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
     """
     rows: list[Stage] = []
     field, jump = 1, 1
-    before: list[int] = []  # multiply-adds when a child was entered
 
-    with FlopCounter() as counter, torch.no_grad():
+    def left(name: str, module: nn.Module, _: Any, output: Any, macs: int) -> None:
+        nonlocal field, jump
+        for kernel, stride in _windows(module):
+            field += (kernel - 1) * jump
+            jump *= stride
+        if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
+            rows.append(Stage(name, describe(module), _shape(output), count_params(module), macs, field))
 
-        def enter(*_: object) -> None:
-            before.append(counter.macs)
-
-        def leave(name: str, module: nn.Module, output: Any) -> None:
-            nonlocal field, jump
-            for kernel, stride in _windows(module):
-                field += (kernel - 1) * jump
-                jump *= stride
-            macs = counter.macs - before.pop()
-            if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
-                rows.append(Stage(name, describe(module), _shape(output), count_params(module), macs, field))
-
-        children = list(opened(network))
-        handles: list[Any] = [module.register_forward_pre_hook(enter) for _, module in children]
-        handles += [
-            module.register_forward_hook(lambda module, _, output, name=name: leave(name, module, output))
-            for name, module in children
-        ]
-        try:
-            with in_mode(network, training=False), draws_apart():
-                output = network(_image(network, input_shape))
-        finally:
-            for handle in handles:
-                handle.remove()
+    output, total = _run(network, input_shape, opened(network), left)
     params = count_params(network) - sum(row.params for row in rows)
-    macs = counter.macs - sum(row.macs for row in rows)
+    macs = total - sum(row.macs for row in rows)
     if params > 0 or macs > 0:
         rows.append(Stage("…", type(network).__name__, _shape(output), max(params, 0), max(macs, 0), field))
     return rows
+
+
+def _run(
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    modules: Iterable[tuple[str, nn.Module]],
+    left: Callable[[str, nn.Module, Any, Any, int], None],
+) -> tuple[Any, int]:
+    """Run a network on an image in evaluation mode, and return its output and multiply-adds. After each call of one of
+    the modules, `left` is told its name, itself, its first input, its output and the multiply-adds of the call.
+    """
+    before: list[int] = []  # multiply-adds when a module was entered
+    handles: list[Any] = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def leave(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            left(name, module, next(iter((*inputs, *named.values())), None), output, counter.macs - before.pop())
+
+        handles.append(module.register_forward_pre_hook(lambda *_: before.append(counter.macs)))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True))
+
+    try:
+        with in_mode(network, training=False), draws_apart(), FlopCounter() as counter, torch.no_grad():
+            for name, module in modules:
+                watch(name, module)
+            return network(_image(network, input_shape)), counter.macs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _image(network: nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:
@@ -127,27 +138,14 @@ def layers(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, L
     meta device.
     """
     found: dict[str, Layer] = {}
-    before: list[int] = []  # multiply-adds when a layer was entered
-    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
-    def enter(*_: object) -> None:
-        before.append(counter.macs)
-
-    def leave(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> None:
+    def left(name: str, module: nn.Module, image: torch.Tensor, output: torch.Tensor, macs: int) -> None:
         assert isinstance(module, nn.Conv2d | nn.Linear)
-        macs, name = counter.macs - before.pop(), names[module]
-        (image, *_) = inputs or named.values()
         first = found.get(name) or Layer(module, tuple(image.shape[1:]), tuple(output.shape[1:]), 0)
         found[name] = replace(first, macs=first.macs + macs)
 
-    handles: list[Any] = [module.register_forward_pre_hook(enter) for module in names]
-    handles += [module.register_forward_hook(leave, with_kwargs=True) for module in names]
-    try:
-        with in_mode(network, training=False), draws_apart(), FlopCounter() as counter, torch.no_grad():
-            network(_image(network, input_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+    watched = [each for each in network.named_modules() if isinstance(each[1], nn.Conv2d | nn.Linear)]
+    _run(network, input_shape, watched, left)
     return found
 
 

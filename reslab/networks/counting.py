@@ -7,10 +7,9 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reslab.state import draws_apart, in_mode
+from reslab.state import draws_apart, in_mode, unfused_attention
 
 
 def count_params(module: nn.Module) -> int:
@@ -78,10 +77,7 @@ class FlopCounter(TorchDispatchMode):
 
     def __enter__(self) -> Self:
         if not self._depth:
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)
-            self._unfused.callback(torch.backends.mha.set_fastpath_enabled, fast)
-            self._unfused.enter_context(sdpa_kernel(SDPBackend.MATH))
+            self._unfused.enter_context(unfused_attention())
         self._depth += 1
         super().__enter__()
         return self

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import refused
+from helpers_networks import Toy
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -462,15 +463,7 @@ def test_filters_of_a_parametrised_layer_are_its_outputs() -> None:
 
 
 def test_float16_signals_do_not_overflow() -> None:
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.fc(x)  # type: ignore[no-any-return]
-
-    network = nn.Sequential(Block(), Block(), nn.Linear(4, 3)).half()
+    network = nn.Sequential(Toy(nn.Linear(4, 4)), Toy(nn.Linear(4, 4)), nn.Linear(4, 3)).half()
     found = reslab.gradient_flow(network, 1000 * torch.ones(2, 4).half(), torch.tensor([0, 1]))
     assert found.forward.isfinite().all()
 
