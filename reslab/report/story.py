@@ -41,8 +41,8 @@ class Size(NamedTuple):
 
 
 SIZES = {"wide": Size(700, 330), "narrow": Size(345, 300)}
-LEFT, RIGHT, TOP, BOTTOM = 46, 132, 12, 40
-"""Room around the curves: for the error's numbers, the names, and the epochs."""
+LEFT, RIGHT, TOP, BOTTOM = 46, 150, 12, 40
+"""Room around the curves: for the error's numbers, the names in a wide font, and the epochs."""
 APART = 19
 """The smallest distance between names, so that none covers another."""
 
