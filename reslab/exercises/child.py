@@ -72,9 +72,15 @@ def hidden_tests(tests: ModuleType, task: str) -> dict[str, Callable[..., Any]]:
     }
 
 
-def judge_hidden(name: str, test: Callable[..., Any], answers: ModuleType, seed: int) -> Judgement:
-    """Return the judgement of a hidden test, which is worth its `.points` or 1."""
+def points_of(test: Callable[..., Any]) -> Any:
+    """Return what a hidden test is worth: its `.points`, or 1; never a number of NumPy or torch."""
     points = getattr(test, "points", 1)
+    return points.item() if hasattr(points, "item") else points
+
+
+def judge_hidden(name: str, test: Callable[..., Any], answers: ModuleType, seed: int) -> Judgement:
+    """Return the judgement of a hidden test."""
+    points = points_of(test)
     try:
         with held(replace(Settings.now(), gradients=True)):
             test(answers, seed)
@@ -109,7 +115,7 @@ def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | Non
             work = partial(judge_part, task, part, answers, seed)
             found.append(Unit(name, part.name, part.points, task.seconds, work))
         for test_name, test in hidden.items():
-            points = getattr(test, "points", 1)
+            points = points_of(test)
             found.append(
                 Unit(name, test_name, points, task.seconds, partial(judge_hidden, test_name, test, answers, seed))
             )

@@ -137,9 +137,11 @@ def _add(student: Student, results: Sequence[Result]) -> None:
     failures = sorted({result["failure"] for result in results if result["failure"] is not None})
     student.remarks += [remark("failed", failure=failure, detail=results[0]["detail"]) for failure in failures]
     for result in results:
-        kept = student.results.get(result["task"])
-        if kept is None or result["points"] > kept["points"]:
-            student.results[result["task"]] = result
+        kept = student.results.get(result["task"], result)
+        better, other = (kept, result) if kept["points"] >= result["points"] else (result, kept)
+        if not better["in_words"]:  # one file may have the functions, and the other the words
+            better = {**better, "words": other["words"], "in_words": other["in_words"]}
+        student.results[result["task"]] = better
         student.remarks += [
             remark("part-stopped", task=result["task"], part=part["name"], reason=part["mistakes"][0])
             for part in result["parts"]
@@ -168,11 +170,18 @@ def _on_roster(
     known = {name: set[str]() for name in students}
     for each in files:
         known[each.student] |= {key(alias) for alias in (each.student, *each.aliases)}
+    numbered = len(roster) > 1 and all(names[0] == str(place) for place, names in enumerate(roster, 1))
     rows = [{key(name) for name in names} for names in roster]
+
+    def shared(name: str, place: int) -> set[str]:
+        """Return what a student and a row have in common; a number that a platform gave is none in the class."""
+        running = {key(roster[place][0])} - {key(name)} if numbered else set[str]()
+        return (known[name] & rows[place]) - running
+
     # the student and the row that have most names in common come first, as several may have one name
     pairs = sorted(
-        ((name, place) for name in known for place, row in enumerate(rows) if known[name] & row),
-        key=lambda pair: -len(known[pair[0]] & rows[pair[1]]),
+        ((name, place) for name in known for place in range(len(rows)) if shared(name, place)),
+        key=lambda pair: -len(shared(*pair)),
     )
     of_row: dict[int, str] = {}
     for name, place in pairs:
@@ -184,7 +193,9 @@ def _on_roster(
             listed.append(students[of_row[place]])
         elif not any(rows[place] & rows[other] == rows[place] for other in of_row if other < place):
             problems = [remark("nothing-handed-in")]
-            listed.append(Student(names[0], of=worth, language=language, problems=problems))
+            name, *others = names[numbered:] or names
+            name = " ".join([name, *others]) if name in {*students, *(each.name for each in listed)} else name
+            listed.append(Student(name, of=worth, language=language, problems=problems))
     strangers = [student for student in students.values() if student not in listed]
     for student in strangers:
         student.remarks.append(remark("not-on-the-roster"))

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,9 @@ ANSWER = ("student", "task", "answer")
 """The columns of the table of marks that say which answer a row is of."""
 GIVEN = ("number", *ANSWER, "of")
 """Those that are not the teacher's."""
+EARLIER = " (earlier)"
+"""Behind the task of a row whose answer has changed since it was marked."""
+_OF_A_TASK = re.compile(r"\d+\.\d+(?: |$)")
 
 
 def write(
@@ -39,22 +43,22 @@ def write(
     Raises:
         UserError: if there is a `words.csv` that cannot be read, before anything is written.
     """
-    place = table.parent
+    place, names = table.parent, file_names([student.name for student in students])
     written = _marked(place / "words.csv")
     _write_csv(table, [student.row(language) for student in students])
     _write_csv(table.with_suffix(".parts.csv"), [row for student in students for row in _parts(student)])
     (place / "feedback").mkdir(exist_ok=True)
-    for count, student in enumerate(students, 1):
-        write_atomically(place / "feedback" / f"{file_name(student.name)}.md", feedback(student))
-        progress(telling.WORDS[language]["feedback"], count, len(students))
+    for done, (student, name) in enumerate(zip(students, names, strict=True), 1):
+        write_atomically(place / "feedback" / f"{name}.md", feedback(student))
+        progress(telling.WORDS[language]["feedback"], done, len(students))
     write_atomically(place / "words.md", marking_sheet(students, language))
     rows = list(_marks(students, written))
     rows += _of_others(written, rows)
     _write_csv(place / "words.csv", rows, {key for row in rows for key in row} - {*GIVEN})
     if "gradescope" in exports:
         (place / "gradescope").mkdir(exist_ok=True)
-        for student in students:
-            write_json(place / "gradescope" / f"{file_name(student.name)}.json", gradescope(student))
+        for student, name in zip(students, names, strict=True):
+            write_json(place / "gradescope" / f"{name}.json", gradescope(student))
     if "otter" in exports:
         _write_plain(
             place / "otter.csv", [*_points_possible(students), *(_otter(student, language) for student in students)]
@@ -63,9 +67,16 @@ def write(
         _write_plain(place / "nbgrader.csv", list(map(_nbgrader, students)))
 
 
-def file_name(student: str) -> str:
-    """Return a student's name as the name of a file on any system."""
-    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", student).strip(". ") or "_"
+def file_names(students: Sequence[str]) -> list[str]:
+    """Return the students' names as names of files on any system, each another."""
+    found: list[str] = []
+    taken = set[str]()
+    for student in students:
+        name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", student).strip(". ") or "_"
+        free = next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each.casefold() not in taken)
+        taken.add(free.casefold())
+        found.append(free)
+    return found
 
 
 def _parts(student: Student) -> Iterable[dict[str, Any]]:
@@ -135,11 +146,17 @@ def _marks(
 def _of_others(
     marked: Mapping[tuple[str, ...], Mapping[str, str]], rows: Sequence[Mapping[str, Any]]
 ) -> Iterable[dict[str, Any]]:
-    """Yield the rows of students and tasks that are not graded now, which stay as they were."""
-    now = {_answered(row)[:2] for row in rows}
+    """Yield the rows of students and tasks that are not graded now, as they were, and those of marked answers that are
+    others now.
+    """
+    now = {_answered(row): row for row in rows}
+    graded = {answered[:2] for answered in now}
     for answered, row in marked.items():
-        if answered[:2] not in now:
-            yield {key: value for key, value in row.items() if key != "number"}
+        kept = {key: value for key, value in row.items() if key != "number"}
+        if answered[:2] not in graded:
+            yield kept
+        elif answered not in now and any(value.strip() for key, value in row.items() if key not in GIVEN):
+            yield {**kept, "task": f"{row['task']}{EARLIER}"}
 
 
 def _marked(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
@@ -155,7 +172,7 @@ def _marked(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
 
 def _answered(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return which answer a row is of, however a spreadsheet has broken its lines, and without zeros that it drops."""
-    student, task, answer = (" ".join(str(_harmless(row[name])).split()) for name in ANSWER)
+    student, task, answer = (" ".join(str(_readable(_harmless(row[name]))).split()) for name in ANSWER)
     return student.lstrip("0"), task, answer
 
 
@@ -221,7 +238,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], trusted: Collectio
     """
     rows = [{"number": number, **row} for number, row in enumerate(rows, 1)]
     first = dict.fromkeys(key for row in rows for key in row)
-    columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if key[0].isdigit() else ((0,), ""))
+    columns = sorted(first, key=lambda key: (natural(key.split()[0]), key) if _OF_A_TASK.match(key) else ((0,), ""))
     harmless = [{key: value if key in trusted else _harmless(value) for key, value in row.items()} for row in rows]
     write_atomically(path, _table(columns, harmless).encode("utf-8-sig"))
 
@@ -235,8 +252,13 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _readable(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _readable(value: Any) -> Any:
+    """Return a cell that is read as it was written: returns alone break rows, and with a NUL a table is no text."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f]", "\ufffd", re.sub(r"\r\n?", "\n", value)) if isinstance(value, str) else value
 
 
 def _harmless(value: Any) -> Any:

@@ -19,12 +19,14 @@ PYTHON_CELLS = {"capture", "memit", "prun", "time", "timeit"}
 _COMMAND = re.compile(
     r"""(?P<indent>[ \t]*)(?:
         [%!].*                                    # a magic, or a command of the system
+        | (?:pip|conda|cd|ls|pwd|mkdir|rm|cp|mv|cat)(?:[ ]+(?![-/]=)[\w\-.~/"'].*)?  # a magic without its mark
         | \?{1,2}[ \t]*[\w.*%]+[ \t]*             # help, asked for before a name
         | [%\w][\w.*\[\]]*\?{1,2}[ \t]*           # or after it
         | (?P<target>[\w.,\[\]* \t]+?=[ \t]*)[!%].*  # the output of a command, given a name
     )""",
     re.VERBOSE,
 )
+_FUTURE = re.compile(r"from __future__ import [\w, ]+(?:#.*)?")
 
 
 def starter(number: str, language: sheets.Language) -> str:
@@ -73,7 +75,14 @@ def code(content: bytes) -> str:
         raise ValueError("it is not a notebook")
     sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
-    return "\n\n".join(map(python, texts)) + "\n"
+    return _futures_first("\n\n".join(map(python, texts))) + "\n"
+
+
+def _futures_first(text: str) -> str:
+    """Return Python with its imports from `__future__` on top, as no file, but every cell, may begin with one."""
+    lines = text.split("\n")
+    futures = [n for n, line in enumerate(lines) if _FUTURE.fullmatch(line) and not _is_open(lines[:n])]
+    return "\n".join([lines[n] for n in futures] + [line for n, line in enumerate(lines) if n not in futures])
 
 
 def python(cell: str) -> str:

@@ -11,6 +11,7 @@ import tokenize
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,24 @@ _PLATFORMS = (
     # Blackboard: Lab 1_hong_attempt_DATE_…
     re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<file>.*))?"),
     re.compile(r"(?P<name>[^_\d][^_]*)_(?:LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)"),
-    re.compile(r".*_(?P<name>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_(?P<file>.*))?"),
+    re.compile(r"(?P<assigned>.*_)(?P<name>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_(?P<file>.*))?"),
 )
-_HEADINGS = {"student", "name", "id", "email", "username", "login", "이름", "성명", "학번", "학생", "아이디", "이메일"}
+_SUFFIXES = {
+    *(".py", ".pyw", ".pyi", ".pyc", ".ipynb", ".txt", ".md", ".rst", ".html", ".htm", ".json", ".csv", ".tex"),
+    *(".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".hwp", ".hwpx", ".xls", ".xlsx", ".png", ".jpg", ".jpeg"),
+    *(".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".pt", ".pth", ".npy", ".npz", ".pkl"),
+}
+"""Suffixes of files; what follows the point in `jane.doe` is a name."""
+_HEADINGS = {
+    *("student", "students", "name", "names", "surname", "forename", "id", "email", "mail", "username", "login"),
+    *("nachname", "vorname", "matrikelnummer", "prénom", "numéro", "nombre", "apellido", "apellidos"),
+    *("이름", "성명", "학번", "학생", "아이디", "이메일", "번호", "학년"),
+}
+"""Words of which a heading has at least one, and beside them only these."""
+_BESIDE_HEADINGS = {
+    *("first", "last", "given", "family", "full", "number", "no", "nr", "sis", "user", "address", "e", "s"),
+    *("주소", "한글", "영문"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,8 +96,13 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
     if not directory.is_dir():
         raise MissingError(*worded("no-submissions", directory=directory))
     handed = Handed([], {})
-    for number, entry in enumerate(_entries(directory, {path.resolve() for path in aside})):
-        _take(entry, Unpacking(work / str(number)), only, handed)
+    entries = _entries(directory, {path.resolve() for path in aside})
+    assignment = _assignment(entries)
+    for number, entry in enumerate(entries):
+        _take(entry, assignment, Unpacking(work / str(number)), only, handed)
+    answered = {each.student for each in handed.files}
+    only_records = [name for name in handed.records if name not in answered]
+    handed.files.extend(Submission(name, directory, "", (), remark("empty")) for name in only_records)
     if not handed.files:
         raise MissingError(*worded("nothing-to-grade", directory=given))
     return handed
@@ -108,8 +129,24 @@ def is_grades(table: Path) -> bool:
 def is_written(entry: Path) -> bool:
     """Return whether an entry is the output of grading, rather than of a student with such a name."""
     if not entry.is_dir():
-        return entry.name in WRITTEN
-    return entry.name in HANDED_BACK and all(each.suffix == HANDED_BACK[entry.name] for each in entry.iterdir())
+        return entry.name in WRITTEN or _is_of_grades(entry)
+    inside = list(entry.iterdir())
+    if entry.name in HANDED_BACK and all(each.suffix == HANDED_BACK[entry.name] for each in inside):
+        return True
+    return any(map(_is_of_grades, inside)) and all(map(is_written, inside))
+
+
+def _is_of_grades(file: Path) -> bool:
+    """Return whether a file is a table of grades under another name, or lies beside one: `NAME.csv`, `NAME.parts.csv`,
+    `NAME.jsonl`.
+    """
+    if file.suffix not in (".csv", ".jsonl"):
+        return False
+    table = file.with_name(f"{file.stem.removesuffix('.parts')}.csv")
+    try:
+        return table.is_file() and is_grades(table)
+    except OSError:  # it cannot be read
+        return False
 
 
 def _holds_a_class(directory: Path) -> bool:
@@ -124,9 +161,12 @@ def _holds_a_class(directory: Path) -> bool:
     return len(inside) > 1 or any(each.is_dir() or _of_a_platform(each) is not None for each in inside)
 
 
-def _take(entry: Path, unpacking: Unpacking, only: Sequence[str], handed: Handed) -> None:
+def _take(entry: Path, assignment: str, unpacking: Unpacking, only: Sequence[str], handed: Handed) -> None:
     """Add what an entry of the directory holds: its answers, and why others are not graded if there are none."""
-    student, aliases = _whose(entry)
+    student, aliases = _whose(entry, assignment)
+    if _is_of_a_record(entry):
+        handed.records[student] = _record(entry)
+        return
     answers, others = 0, list[str]()
     for number, (name, file) in enumerate(unpacking.found(entry, text_of(entry.name))):
         if file.name == RECORD and file != entry:
@@ -145,12 +185,33 @@ def _take(entry: Path, unpacking: Unpacking, only: Sequence[str], handed: Handed
     handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
 
 
-def _whose(entry: Path) -> tuple[str, tuple[str, ...]]:
+def _whose(entry: Path, assignment: str) -> tuple[str, tuple[str, ...]]:
     """Return the student of an entry, and the names that the student may have on a roster."""
-    if (match := _of_a_platform(entry)) is not None:
-        parts = [part for part in (match["name"], match.groupdict().get("id")) if part]
-        return "_".join(parts), (*parts, "_".join(parts))
-    return _stem(entry), (_stem(entry),)
+    match = _of_a_platform(entry)
+    if match is None:
+        return _stem(entry), (_stem(entry),)
+    if "assigned" in match.groupdict():
+        whole, last = match["assigned"] + match["name"], match["name"]
+        name = whole.removeprefix(assignment) if assignment else last
+        return name, (name, last)
+    return f"{match['name']}_{match['id']}", (match["name"], match["id"], f"{match['name']}_{match['id']}")
+
+
+def _assignment(entries: Sequence[Path]) -> str:
+    """Return what the names of a class's files from Blackboard begin with, as `Lab 1_` in `Lab 1_hong_attempt_…`, where
+    either part may have more underscores; empty if there is one student only.
+    """
+    matches = [match for entry in entries if (match := _of_a_platform(entry)) and "assigned" in match.groupdict()]
+    names = {match["assigned"] + match["name"] for match in matches}
+    same = takewhile(lambda letters: len({*letters}) == 1, zip(*(match["assigned"] for match in matches), strict=False))
+    begins = "".join(letters[0] for letters in same)
+    return begins[: begins.rfind("_") + 1] if len(names) > 1 else ""
+
+
+def _is_of_a_record(entry: Path) -> bool:
+    """Return whether an entry is a record of hints that a platform has renamed (Canvas numbers later ones)."""
+    match = _of_a_platform(entry) if entry.suffix == Path(RECORD).suffix else None
+    return match is not None and re.fullmatch(rf"{Path(RECORD).stem}(-\d+)?", match["file"] or "") is not None
 
 
 def _of_a_platform(entry: Path) -> re.Match[str] | None:
@@ -160,8 +221,10 @@ def _of_a_platform(entry: Path) -> re.Match[str] | None:
 
 
 def _stem(entry: Path) -> str:
-    """Return an entry's name without the suffixes of files of answers, as in `kim.py.txt`."""
-    name = entry.name if entry.is_dir() else entry.stem.removesuffix(ANSWERS)
+    """Return an entry's name without the suffixes of files, as in `kim.py.txt`."""
+    name = entry.name
+    while not entry.is_dir() and Path(name).suffix.lower() in _SUFFIXES:
+        name = Path(name).stem
     return unicodedata.normalize("NFC", text_of(name))
 
 
@@ -235,15 +298,24 @@ def roster(file: Path) -> list[tuple[str, ...]]:
     except ValueError as error:
         raise WrongValueError(*worded("roster-no-table", file=file)) from error
     rows = [names for row in table if (names := tuple(cell.strip() for cell in row if cell.strip()))]
-    if rows and any(_HEADINGS.intersection(re.split(r"\W+", cell.casefold())) for cell in rows[0]):
+    if rows and _is_heading(rows[0]):
         rows = rows[1:]
     if not rows:
         raise MissingError(*worded("roster-empty", file=file))
     return rows
 
 
+def _is_heading(cells: Sequence[str]) -> bool:
+    """Return whether the cells of a roster's first line are headings, and no student."""
+    if any("@" in cell or cell.isdigit() for cell in cells):
+        return False
+    words = [set(re.split(r"[\W_]+", cell.casefold())) - {""} for cell in cells]
+    return any(each & _HEADINGS and each <= _HEADINGS | _BESIDE_HEADINGS for each in words)
+
+
 def read_table(file: Path, *needed: str) -> list[dict[str, str]]:
-    """Return the rows of a table by their columns, as a spreadsheet has saved it.
+    """Return the rows of a table by their columns, as a spreadsheet has saved it. Of columns with one heading, or none,
+    the later ones have blanks behind it.
 
     Raises:
         OSError: if the file cannot be read.
@@ -253,6 +325,7 @@ def read_table(file: Path, *needed: str) -> list[dict[str, str]]:
         columns, *rows = [*_cells(opens.read())] or [[]]
     if not set(needed) <= set(columns) or any(len(row) not in (0, len(columns)) for row in rows):
         raise ValueError(f"{file} is not the table that it should be")
+    columns = [column + " " * columns[:place].count(column) for place, column in enumerate(columns)]
     return [dict(zip(columns, row, strict=True)) for row in rows if row]
 
 
@@ -263,6 +336,7 @@ def _cells(content: bytes) -> Iterator[list[str]]:
         ValueError: if it is no text, such as a workbook.
     """
     text = _of_a_table(content)
+    csv.field_size_limit(TEXT_BYTES)  # an answer may be long
     first = text.partition("\n")[0]
     try:
         yield from csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
@@ -279,7 +353,9 @@ def _of_a_table(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return content.decode("cp949", errors="replace")  # as Excel writes it in Korea
+        # as Excel writes it in Korea, two bytes to a syllable, or in the West, where letters with accents stand alone
+        korean = re.search(rb"[\x80-\xff]{2}", content) is not None
+        return content.decode("cp949" if korean else "cp1252", errors="replace")
 
 
 def key(name: str) -> str:

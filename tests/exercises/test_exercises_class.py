@@ -271,10 +271,18 @@ def test_zip_files_within_zip_files_are_extracted_within_limits(tmp_path: Path) 
         ("!pip install a \\\n    b\nx = 1", "pass\n\nx = 1"),
         ("def f():\n    !ls\n    return 1", "def f():\n    pass\n    return 1"),
         ('!echo "don\'t"\n%cd ..\nx %= 3\ny = x != 1', "pass\npass\nx %= 3\ny = x != 1"),
+        ("pip install torch\ncd ..\nls\n  ls -l", "pass\npass\npass\n  pass"),
+        ("cp = 1\ncat -= 1\nls.sort()\nrm[0] = cat", "cp = 1\ncat -= 1\nls.sort()\nrm[0] = cat"),
     ],
 )
 def test_of_a_notebook_only_what_ipython_alone_understands_is_dropped(cell: str, code: str) -> None:
     assert notebooks.python(cell) == code
+
+
+def test_a_notebook_may_import_from_the_future_in_any_cell() -> None:
+    text = notebooks.code(notebook("%matplotlib inline\nx = 1", "from __future__ import annotations\ny = 2").encode())
+    compile(text, "book", "exec")
+    assert text.splitlines() == ["from __future__ import annotations", "pass", "x = 1", "", "y = 2"]
 
 
 @pytest.mark.parametrize(
@@ -356,6 +364,11 @@ def test_a_roster_is_a_list_or_a_table_and_is_told_when_it_is_neither(tmp_path: 
     assert submissions.roster(write(tmp_path / "d.txt", "이름\t학번\n김\t1\n".encode("utf-16"))) == [("김", "1")]
     moodle = write(tmp_path / "e.csv", "First name,Last name,ID number,Email address\nHana,Kim,1,h@x\n")
     assert submissions.roster(moodle) == [("Hana", "Kim", "1", "h@x")]
+    students = "Jane Doe,jane@student.kit.edu\nJim,jim@student.kit.edu\n"
+    assert len(submissions.roster(write(tmp_path / "g.csv", students))) == 2
+    assert submissions.roster(
+        write(tmp_path / "h.csv", "Nachname;Vorname;Matrikelnummer\nMüller;Jörg;7\n".encode("cp1252"))
+    ) == [("Müller", "Jörg", "7")]
     with refused(WrongValueError, "f.xlsx", "CSV"):
         submissions.roster(write(tmp_path / "f.xlsx", b"PK\x03\x04 a workbook"))
     with refused(MissingError, "nowhere.csv"):
@@ -373,6 +386,53 @@ def test_two_students_of_one_name_are_told_apart_by_their_numbers(tmp_path: Path
     students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed)
     assert [student.name for student in students] == ["김민준_111", "김민준_222", "김민준"]
     assert [bool(student.files) for student in students] == [True, True, False]
+
+
+def test_a_number_that_a_platform_gave_is_not_one_in_the_class(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for name, number in (("Aa Lee", 1), ("Bob Park", 7), ("Zoe Hill", 3)):
+        write(folder / f"{name}_{number}_assignsubmission_file_a.py", RIGHT)
+    listed = [("1", "Bob Park"), ("2", "Cy Kim"), ("3", "Di Roe"), ("4", "Aa Lee")]
+    handed = handed_in(folder, ("1.1",))
+    students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed)
+    assert [student.name for student in students] == ["Bob Park_7", "Cy Kim", "Di Roe", "Aa Lee_1", "Zoe Hill_3"]
+    write(tmp_path / "numbers" / "2.py", RIGHT)  # of the class
+    handed = handed_in(tmp_path / "numbers", ("1.1",))
+    students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed[:2])
+    assert [(student.name, bool(student.files)) for student in students] == [("Bob Park", False), ("2", True)]
+
+
+def test_a_namesake_who_handed_in_nothing_has_feedback_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "Minsu Kim.py", RIGHT)
+    handed, listed = handed_in(tmp_path / "class", ("1.1",)), [("Minsu Kim", "1"), ("Minsu Kim", "2")]
+    students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed)
+    handing_back.write(students, tmp_path / "grades.csv")
+    assert [student.name for student in students] == ["Minsu Kim", "Minsu Kim 2"]
+    assert "3/10" in (tmp_path / "feedback" / "Minsu Kim.md").read_text(encoding="utf-8")
+
+
+def test_names_with_points_and_underscores_are_several_students(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for name in (
+        "jane.doe",
+        "jane.roe",
+        *(f"Lab_1_{user}_attempt_2024-05-01-10-00-00_a.py" for user in ("kim_ms", "lee_ms")),
+    ):
+        write(folder / name, RIGHT)
+    assert sorted(students_of(folder)) == ["jane.doe", "jane.roe", "kim_ms", "lee_ms"]
+
+
+def test_a_record_that_a_platform_has_renamed_is_read(tmp_path: Path) -> None:
+    folder, record = tmp_path / "class", '{"hints": {"1.1": 2}, "solutions": ["1.1"]}'
+    write(folder / "kim_123_456_sheet.py", RIGHT)
+    write(folder / "kim_123_457_progress-1.json", record)
+    write(folder / "lee_5_assignsubmission_file_progress.json", record)
+    students = classroom.grade(handed_in(folder, ("1.1",)), tmp_path / "grades.jsonl", only=("1.1",))
+    assert [(student.name, student.hints, student.solutions) for student in students] == [
+        ("kim_123", 2, ("1.1",)),
+        ("lee_5", 2, ("1.1",)),
+    ]
+    assert [bool(student.problems) for student in students] == [False, True]
 
 
 STRANGE = {
@@ -402,6 +462,39 @@ def test_no_hand_in_stops_the_grading_of_a_class_now_or_again(tmp_path: Path) ->
     assert next(student for student in students if student.name == "torn").problems
 
 
+def test_the_table_of_marks_survives_whatever_is_in_an_answer_or_a_column(tmp_path: Path) -> None:
+    folder, marks = tmp_path / "class", tmp_path / "class" / "words.csv"
+    answers = {"tex": "'the \rho of both'", "nul": "'a\\0b'", "long": "'word ' * 1 + '" + "word " * 28_000 + "'"}
+    for name, answer in answers.items():
+        write(folder / f"{name}.py", f"{RIGHT}IN_WORDS_1_1 = {answer}\n")
+
+    def graded() -> list[dict[str, str]]:
+        students = classroom.grade(handed_in(folder, ("1.1",)), folder / "grades.jsonl", only=("1.1",))
+        handing_back.write(students, folder / "grades.csv")
+        return submissions.read_table(marks, "student")
+
+    first = graded()
+    assert all(row["student"] in answers for row in first) and "\r" not in marks.read_text(encoding="utf-8")
+    lines = [{**row, "mark": "2", "": "x", " ": "y", "2nd reader": "z"} for row in first]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerows([[key.strip() for key in lines[0]], *(row.values() for row in lines)])  # two without a heading
+    write(marks, text.getvalue().encode("utf-8-sig"))
+    for _ in range(2):
+        assert [(row["mark"], row[""], row[" "], row["2nd reader"]) for row in graded()] == [("2", "x", "y", "z")] * 3
+
+
+def test_marks_stay_in_a_table_that_a_western_excel_has_saved(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "José.py", f"{RIGHT}IN_WORDS_1_1 = 'it is Hölder'\n")
+    for _ in range(2):
+        students = classroom.grade(handed_in(tmp_path / "class", ("1.1",)), tmp_path / "grades.jsonl", only=("1.1",))
+        handing_back.write(students, tmp_path / "grades.csv")
+        marks = tmp_path / "words.csv"
+        ((row),) = submissions.read_table(marks)
+        write(marks, marks.read_text(encoding="utf-8-sig").replace("Hölder,,", "Hölder,3,").encode("cp1252"))
+    assert (row["student"], row["mark"]) == ("José", "3")
+
+
 def test_what_the_teacher_wrote_beside_an_answer_stays_until_the_answer_changes(tmp_path: Path) -> None:
     folder = tmp_path / "class"
     for name, answer in (("kim", "it is\n=zero"), ("lee", "one")):
@@ -419,8 +512,13 @@ def test_what_the_teacher_wrote_beside_an_answer_stays_until_the_answer_changes(
     write(folder / "words.csv", text.getvalue().encode("cp949"))  # as a Korean Excel saves it
     write(folder / "lee.py", f'{RIGHT}IN_WORDS_1_1 = """two"""\n')
     write(folder / "choi.py", RIGHT)
-    found = {row["student"]: (row["mark"], row["note"]) for row in graded()}
-    assert found == {"kim": ("2", "좋다"), "lee": ("", ""), "choi": ("", "")}
+    found = {(row["student"], row["task"]): (row["answer"], row["mark"], row["note"]) for row in graded()}
+    assert found == {
+        ("kim", "#1.1"): ("it is\n=zero", "2", "좋다"),
+        ("lee", "#1.1"): ("two", "", ""),
+        ("lee", "#1.1 (earlier)"): ("one", "2", "좋다"),
+        ("choi", "#1.1"): ("", "", ""),
+    }
     marked = write(folder / "words.csv", text.getvalue().replace("좋다", "-1: 다시").encode("cp949"))
     assert reslab_here("exercise", "grade", folder, "--task", "1.2", "--jobs", "1").returncode == 0  # another task
     kept = {(row["student"], row["task"]): row["note"] for row in submissions.read_table(marked)}
@@ -441,6 +539,9 @@ def test_tables_of_grades_overwrite_nothing_else(tmp_path: Path) -> None:
     for _ in range(2):
         done = reslab_here(*grade, "--roster", roster, "--out", folder / "out" / "grades.csv", "--json")
         assert [row["student"] for row in json.loads(done.stdout)] == ["kim"]
+    for name in ("first.csv", "second.csv"):
+        done = reslab_here(*grade, "--roster", roster, "--out", folder / name, "--json")
+        assert [row["student"] for row in json.loads(done.stdout)] == ["kim"]
     for name in ("a", "b"):
         write(tmp_path / f"{name}.zip", zipped(**{f"{name}.py": RIGHT}))
         assert reslab_here("exercise", "grade", tmp_path / f"{name}.zip", "--task", "1.1").returncode == 0
@@ -452,6 +553,7 @@ def test_tables_of_grades_overwrite_nothing_else(tmp_path: Path) -> None:
     [
         ("def test_gradient(answers, seed):\n    assert False\n", "test_1_3"),
         ("def test_1_1(answers, seed):\n    pass\ntest_1_1.points = '2'\n", "'2'"),
+        ("import numpy\ndef test_1_1(answers, seed):\n    pass\ntest_1_1.points = numpy.int64(-2)\n", "-2"),
     ],
 )
 def test_hidden_tests_that_test_nothing_or_are_worth_no_number_are_told(tests: str, told: str, tmp_path: Path) -> None:
@@ -481,7 +583,9 @@ def test_words_about_the_exercises_are_no_way_to_the_solutions(said: str) -> Non
 def test_of_a_task_that_was_handed_in_twice_the_better_counts(tmp_path: Path) -> None:
     result = {"task": "1.1", "failure": None, "detail": "", "in_words": False, "parts": []}
     student = Student("a", of={"1.1": 10})
-    classroom._add(student, [{**result, "points": 3}, {**result, "points": 7}])
+    words = {"words": "because", "in_words": True}
+    classroom._add(student, [{**result, **words, "points": 3}, {**result, "words": "", "points": 7}])
+    assert student.results["1.1"]["words"] == "because"
     classroom._add(student, [{**result, "points": 0}])
     assert student.points == 7 and student.row()["percent"] == 70.0
 
@@ -526,7 +630,11 @@ def test_a_student_is_told_in_the_language_begun_in() -> None:
     assert noticing.language_of(sheets.starter("01", "en")) == "en"
     assert noticing.language_of(RIGHT) is None
     assert "점" in handing_back.feedback(Student("가", language="ko", of={"1.1": 10}))
-    assert handing_back.file_name("a/b:c?") == "a_b_c_" and handing_back.file_name("..") == "_"
+
+
+def test_every_student_has_a_file_that_any_system_takes() -> None:
+    names = ["a/b:c?", "..", "a_b_c_", "A_B_C_", "A_b_c_-2"]
+    assert handing_back.file_names(names) == ["a_b_c_", "_", "a_b_c_-2", "A_B_C_-3", "A_b_c_-2-2"]
 
 
 def test_a_student_whose_files_show_no_language_is_told_in_the_teachers(tmp_path: Path) -> None:
