@@ -62,9 +62,10 @@ class Subject:
         Raises:
             UserError: if there is no such network, or the weights do not fit it.
         """
+        asked = asked or Asked()
         if isinstance(weights, str):
-            network, metadata, told = pretrained(model, weights, options)
-            return cls(network, Own(network), told, metadata)
+            network, metadata, told = pretrained(model, weights, options, asked)
+            return cls(network, Own(network), told, metadata, head=asked.head)
         read = read_weights(weights) if isinstance(weights, Path) else weights
         classes = read.metadata.get("preprocessing", {}).get("classes") if read is not None else None
         otherwise = (
@@ -73,7 +74,6 @@ class Subject:
         if read is None:
             own = zoo.own(model, {**otherwise, **options})
             return cls(own.network, own, dict(options))
-        asked = asked or Asked()
         own, fit, told = zoo.loaded(model, whole(read, model, options), options, asked, otherwise)
         network = own.network
         if read.without:

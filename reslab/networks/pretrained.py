@@ -13,9 +13,9 @@ from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameE
 from reslab.networks import zoo
 from reslab.networks.sources import HUGGING_FACE, from_hub, needed
 from reslab.weights.files import WeightFile
-from reslab.weights.fitting import fit
+from reslab.weights.fitting import classifier
 from reslab.weights.origins import Facts, configured
-from reslab.weights.untold import Asked
+from reslab.weights.untold import Asked, fitted
 
 TORCHVISION = "torchvision"
 PRETRAINED = "pretrained"
@@ -50,21 +50,24 @@ def _is_name(word: str) -> bool:
     return word.startswith(tuple(_SOURCES)) and not Path(word).exists()
 
 
-def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
+def pretrained(model: str, word: str, options: Mapping[str, Any], asked: Asked | None = None) -> Pretrained:
     """Return a trained network: with `torchvision`, torchvision's default weights, with `torchvision:NAME` those of
     that name, in this lab's network or torchvision's own; with `pretrained`, what the source of `timm/NAME[.TAG]`,
     `hf:ORG/NAME` or `torchvision/NAME` has trained; with the name of such a network, the same, or its weights in this
-    lab's network.
+    lab's network. With a head asked for, its classifier is replaced, of whatever number of classes.
 
     Weights that are not in the library's cache are downloaded.
 
     Raises:
         UserError: if there are no such weights, they cannot be obtained, or they do not fit the options.
     """
+    asked = asked or Asked()
     if _is_name(word) and word != model:
-        return _in_ours(model, word, options)
+        return _in_ours(model, word, options, asked)
+    if asked.head is not None and model.startswith(("torchvision/", *_SOURCES)):
+        return _headed(model, word, options, asked)
     if word.partition(":")[0] == TORCHVISION or model.startswith("torchvision/"):
-        return _torchvisions(model, word.partition(":")[2], options)
+        return _torchvisions(model, word.partition(":")[2], options, asked)
     source = next((_SOURCES[prefix] for prefix in _SOURCES if model.startswith(prefix)), None)
     if source is None:
         raise MissingError(f"trained weights of {model} have no source; give a file, or --weights torchvision")
@@ -73,7 +76,17 @@ def pretrained(model: str, word: str, options: Mapping[str, Any]) -> Pretrained:
     return source(model, dict(options))
 
 
-def _in_ours(model: str, name: str, options: Mapping[str, Any]) -> Pretrained:
+def _headed(model: str, word: str, options: Mapping[str, Any], asked: Asked) -> Pretrained:
+    """Return a library's own trained network with the classifier of a fresh one, or none; the rest must be alike."""
+    made = pretrained(model, word, {key: value for key, value in options.items() if key != "num_classes"})
+    fresh, name = zoo.fresh(model, options), classifier(made.network)
+    fitted(fresh, WeightFile(Path(model), {"": made.network.state_dict()}, {}), asked)
+    assert name is not None  # there would be nothing to fit
+    made.network.set_submodule(name, fresh.get_submodule(name))
+    return made._replace(options=dict(options))
+
+
+def _in_ours(model: str, name: str, options: Mapping[str, Any], asked: Asked) -> Pretrained:
     """Return another network with the weights of the trained one of this name, whose configuration states what the
     weights cannot.
     """
@@ -81,11 +94,11 @@ def _in_ours(model: str, name: str, options: Mapping[str, Any]) -> Pretrained:
     config = getattr(trained.network, "config", None)
     facts = Facts() if config is None else configured(config.to_dict(), f"the configuration of {name}")
     weights = WeightFile(Path(name), {"": trained.network.state_dict()}, {}, (), facts)
-    own, _, told = zoo.loaded(model, weights, options, Asked(), trained.metadata["card"]["made_for"])
+    own, _, told = zoo.loaded(model, weights, options, asked, trained.metadata["card"]["made_for"])
     return Pretrained(own.network, trained.metadata, told)
 
 
-def _torchvisions(name: str, wanted: str, options: Mapping[str, Any]) -> Pretrained:
+def _torchvisions(name: str, wanted: str, options: Mapping[str, Any], asked: Asked) -> Pretrained:
     from torchvision.models import get_model, get_model_weights, list_models
 
     short = name.removeprefix("torchvision/")
@@ -109,7 +122,7 @@ def _torchvisions(name: str, wanted: str, options: Mapping[str, Any]) -> Pretrai
         else:
             network = zoo.fresh(name, {**theirs, **options})
             state = trained.get_state_dict(check_hash=True)
-            network.load_state_dict(fit(WeightFile(Path(str(trained)), {"": state}, {}), network).state)
+            network.load_state_dict(fitted(network, WeightFile(Path(str(trained)), {"": state}, {}), asked).state)
     except OSError as error:
         raise _out_of_reach(f"torchvision's weights for {name}", error) from error
     # options that do not go with the weights, or a download of another hash

@@ -128,10 +128,11 @@ def build(
         return fresh(name, options)
     from reslab.networks.pretrained import is_word, pretrained  # which builds through this module
 
+    asked = Asked(zero_pad, head, raw)
     if is_word(weights):
-        return pretrained(name, str(weights), options).network
+        return pretrained(name, str(weights), options, asked).network
     file = locate(weights, name)
-    return loaded(name, read_weights(file), options, Asked(zero_pad, head, raw))[0].network
+    return loaded(name, read_weights(file), options, asked)[0].network
 
 
 def loaded(

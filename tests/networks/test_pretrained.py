@@ -340,3 +340,17 @@ def test_a_network_of_torchvisions_is_the_same_with_its_own_weights(tmp_path: Pa
     x = torch.randn(2, 3, 64, 64)
     for name in ("resnet18", "torchvision/resnet18"):
         assert torch.allclose(reslab.build(name, weights="torchvision").eval()(x), network(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "torchvision/resnet18"])
+def test_published_weights_get_the_head_that_is_asked_for(tmp_path: Path, name: str) -> None:
+    network: Any = resnet18()
+    torchvisions_cache(tmp_path, network)
+    for classes in (1000, 7):
+        fresh: Any = reslab.build(name, weights="torchvision", head="fresh", num_classes=classes)
+        assert fresh.fc.weight.shape == (classes, 512)
+        assert not torch.equal(fresh.fc.weight[0], network.fc.weight[0])
+        assert torch.equal(fresh.layer4[1].conv2.weight, network.layer4[1].conv2.weight)
+    assert reslab.build(name, weights="torchvision", head="none").eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 512)
+    with refused(MismatchError, "num_classes" if "/" in name else "fc.weight"):
+        reslab.build(name, weights="torchvision", num_classes=7)
