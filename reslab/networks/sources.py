@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from reslab.errors import (
     MismatchError,
     MissingError,
     UnknownNameError,
+    UserError,
     WrongValueError,
     suggest,
     suggested,
@@ -75,6 +76,9 @@ HUGGING_FACE = "hf:"
 def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
     """Return an untrained classifier of Hugging Face with the configuration of `hf:ORG/NAME`, which is downloaded if
     not cached.
+
+    Raises:
+        UserError: if there is none, it does not take the options, or the network cannot be built.
     """
     transformers = needed("transformers", name, "hf")
     if "num_classes" in options:
@@ -82,13 +86,28 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
     if "in_channels" in options:
         options["num_channels"] = options.pop("in_channels")
     try:
-        config = from_hub(lambda: transformers.AutoConfig.from_pretrained(name.removeprefix(HUGGING_FACE), **options))
-        config.use_cache = False  # of keys and values, for generating: a graph cannot hold it
+        config, unknown = from_hub(lambda: configuration(name.removeprefix(HUGGING_FACE), options))
+        if unknown.pop("num_channels", 3) != 3:
+            raise MismatchError(*worded("colour-network", name=name))
+        if unknown:
+            near = suggested(min(unknown), ["num_classes", "in_channels", *config.to_dict()])
+            raise UnknownNameError(*worded("no-network-option", name=name, option=min(unknown), near=near))
         network: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
+    except UserError:
+        raise
     except Exception as error:  # of whatever library fetches
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FailedError(f"{name} could not be built ({reason[:200]})") from error
     return network
+
+
+def configuration(repository: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a configuration of Hugging Face with these options, and those that it does not know."""
+    from transformers import AutoConfig
+
+    config, unknown = AutoConfig.from_pretrained(repository, return_unused_kwargs=True, **options)
+    config.use_cache = False  # of keys and values, for generating: a graph cannot hold it
+    return config, {key: value for key, value in unknown.items() if key in options}
 
 
 def from_hub(make: Callable[[], Any]) -> Any:

@@ -354,3 +354,21 @@ def test_published_weights_get_the_head_that_is_asked_for(tmp_path: Path, name: 
     assert reslab.build(name, weights="torchvision", head="none").eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 512)
     with refused(MismatchError, "num_classes" if "/" in name else "fc.weight"):
         reslab.build(name, weights="torchvision", num_classes=7)
+
+
+def tiny_config(**options: Any) -> Any:
+    """Return the configuration of a small ResNet of Hugging Face."""
+    from transformers import ResNetConfig
+
+    return ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **options)
+
+
+@HUGGING_FACE
+def test_options_that_a_configuration_does_not_know_are_told(tmp_path: Path) -> None:
+    tiny_config().save_pretrained(tmp_path)
+    name = f"hf:{tmp_path}"
+    for option, meant in (("hiden_act", "'hidden_act'"), ("num_clases", "'num_classes'")):
+        with refused(UnknownNameError, f"'{option}'", meant):
+            zoo.fresh(name, {"in_channels": 3, "num_classes": 10, option: "gelu"})
+    network: Any = reslab.build(name, hidden_act="gelu", in_channels=1, num_classes=7)
+    assert network.config.hidden_act == "gelu" and network(torch.zeros(1, 1, 32, 32)).logits.shape == (1, 7)
