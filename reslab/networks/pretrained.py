@@ -11,7 +11,7 @@ from torch import nn
 
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggested, worded
 from reslab.networks import zoo
-from reslab.networks.sources import HUGGING_FACE, from_hub, needed
+from reslab.networks.sources import HUGGING_FACE, configuration, from_hub, needed
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import classifier
 from reslab.weights.origins import Facts, configured
@@ -175,9 +175,11 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
     whole, prepares = transformers.AutoModelForImageClassification, transformers.AutoImageProcessor
     network, images = _fetched(
         f"Hugging Face's weights for {name}",
-        lambda: (whole.from_pretrained(repository).eval(), prepares.from_pretrained(repository)),
+        lambda: (
+            whole.from_pretrained(repository, config=configuration(repository, {})[0]).eval(),
+            prepares.from_pretrained(repository),
+        ),
     )
-    network.config.use_cache = False  # of keys and values, for generating
     labels = network.config.id2label
     classes = [str(labels[place]) for place in range(len(labels))]
     plain = {"mean": [0.0] * 3, "std": [1.0] * 3}

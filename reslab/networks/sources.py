@@ -102,11 +102,14 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def configuration(repository: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return a configuration of Hugging Face with these options, and those that it does not know."""
+    """Return a configuration of Hugging Face with these options, for weights in float32 whatever it says, and the
+    options that it does not know.
+    """
     from transformers import AutoConfig
 
     config, unknown = AutoConfig.from_pretrained(repository, return_unused_kwargs=True, **options)
     config.use_cache = False  # of keys and values, for generating: a graph cannot hold it
+    setattr(config, "dtype" if hasattr(config, "dtype") else "torch_dtype", torch.float32)  # until transformers 4.55
     return config, {key: value for key, value in unknown.items() if key in options}
 
 

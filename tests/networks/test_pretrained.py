@@ -372,3 +372,20 @@ def test_options_that_a_configuration_does_not_know_are_told(tmp_path: Path) -> 
             zoo.fresh(name, {"in_channels": 3, "num_classes": 10, option: "gelu"})
     network: Any = reslab.build(name, hidden_act="gelu", in_channels=1, num_classes=7)
     assert network.config.hidden_act == "gelu" and network(torch.zeros(1, 1, 32, 32)).logits.shape == (1, 7)
+
+
+@HUGGING_FACE
+def test_weights_that_are_kept_in_half_precision_are_float32(tmp_path: Path) -> None:
+    from transformers import ConvNextImageProcessor, ResNetForImageClassification
+
+    half = ResNetForImageClassification(tiny_config(id2label={0: "tench", 1: "goldfish"})).half()
+    half.save_pretrained(tmp_path)
+    ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=0.875).save_pretrained(tmp_path)
+    name = f"hf:{tmp_path}"
+    for weights in (None, "pretrained"):
+        network: Any = reslab.build(name, weights=weights)
+        assert {value.dtype for value in network.parameters()} == {torch.float32}
+        assert network(torch.zeros(1, 3, 32, 32)).logits.dtype == torch.float32
+    assert torch.equal(network.classifier[1].weight, half.classifier[1].weight.float())
+    fresh: Any = reslab.build(name, weights="pretrained", head="fresh", num_classes=7)
+    assert fresh(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 7)
