@@ -16,7 +16,6 @@ from reslab.data.dataset import Dataset
 from reslab.data.images import Framing
 from reslab.errors import MismatchError, WrongValueError, worded
 from reslab.networks import zoo
-from reslab.networks.meta import shapes_only
 from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
 from reslab.residual import view
@@ -132,8 +131,7 @@ def whole(read: WeightFile, model: str, options: Mapping[str, Any]) -> WeightFil
     """
     if not read.without:
         return read
-    with shapes_only():
-        wanted = zoo.fresh(model, {**read.options(model), **options}).state_dict()
+    wanted = zoo.outline(model, {**read.options(model), **options}).state_dict()
     inside = tuple(f"{block}." for block in read.without)
     zeros = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)

@@ -108,12 +108,10 @@ def show_network(
     from dataclasses import asdict
 
     from reslab.networks import anatomy, zoo
-    from reslab.networks.meta import shapes_only
 
-    with shapes_only():
-        networks = {name: zoo.fresh(name, options)}
-        if other is not None:
-            networks[other if other != name else f"{other} (default)"] = zoo.fresh(other, {})
+    networks = {name: zoo.outline(name, options)}
+    if other is not None:
+        networks[other if other != name else f"{other} (default)"] = zoo.outline(other, {})
     tables = {label: anatomy.table(label, network, zoo.input_shape(network)) for label, network in networks.items()}
     found = anatomy.differences(*networks.values()) if other is not None else []
     if as_json:

@@ -22,6 +22,7 @@ from reslab.networks.catalogue import family as family
 from reslab.networks.counting import count_macs, count_params
 from reslab.networks.meta import shapes_only
 from reslab.networks.sources import HUGGING_FACE, Own, factory, hugging_faces, timms, torchvisions_own
+from reslab.state import all_draws_apart
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head
 from reslab.weights.shipped import locate
@@ -153,8 +154,7 @@ def loaded(
     told = {**told_by(weights, name), **options}
     every = {**(otherwise or {}), **told}
     if weights.network == name:
-        with shapes_only():
-            fitted(fresh(name, every), weights, asked)
+        fitted(outline(name, every), weights, asked)
     made = own(name, every)
     return made, load(made.network, weights, name, told, asked), told
 
@@ -270,13 +270,29 @@ def input_shape(network: nn.Module) -> tuple[int, int, int]:
 
 
 def check(name: str, /, **options: Any) -> None:
-    """Build a network with no memory behind it, to check its name and options.
+    """Build a network's outline, to check its name and options.
 
     Raises:
         UserError: as `fresh` does.
     """
-    with shapes_only():
-        fresh(name, options)
+    outline(name, options)
+
+
+def outline(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return a network with no memory behind it; with some if it is of a factory that needs numbers, of which shapes
+    have none. No random generator moves.
+
+    Raises:
+        UserError: as `fresh` does.
+    """
+    with all_draws_apart():
+        try:
+            with shapes_only():
+                return fresh(name, options)
+        except UserError:
+            if not is_factory(name):
+                raise
+        return fresh(name, options)
 
 
 def describe(name: str) -> Description:

@@ -12,7 +12,7 @@ from torch import nn
 
 import reslab
 from reslab.analysis.inference import fast_view
-from reslab.errors import MismatchError, UserError, WrongValueError
+from reslab.errors import FailedError, MismatchError, UserError, WrongValueError
 from reslab.networks import anatomy, zoo
 from reslab.networks.counting import count_macs, count_params
 from reslab.pytorch_lowlevel import resnet_lowlevel
@@ -175,3 +175,26 @@ def test_a_factorys_loader_and_loss_are_looked_at(tmp_path: Path) -> None:
     )
     for which in ("loader", "loss"):
         assert_refused(reslab_here("analyze", "smoothness", f"{file}:{which}", "--images", "8"), which)
+
+
+def test_a_factory_that_reads_numbers_is_trained_and_looked_at(tmp_path: Path) -> None:
+    """Its outline cannot be of shapes alone, and moves no random generator."""
+    file = tmp_path / "reading_net.py"
+    file.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def net(num_classes=10, in_channels=1):\n"
+        "    drops = [nn.Dropout(rate.item()) for rate in torch.linspace(0, 0.5, 2)]\n"
+        "    return nn.Sequential(nn.Flatten(), *drops, nn.Linear(in_channels * 64, num_classes))\n",
+        encoding="utf-8",
+    )
+    name = f"{file}:net"
+    before = torch.get_rng_state()
+    zoo.check(name, num_classes=7)
+    assert torch.equal(torch.get_rng_state(), before)
+    with refused(FailedError, "num_clases"):
+        zoo.check(name, num_clases=7)
+    run = reslab.train(name, settings={"iterations": 2, "batch_size": 64}, out=tmp_path)
+    assert torch.equal(
+        reslab.build(name, weights=run.weights).state_dict()["3.bias"], run.network().state_dict()["3.bias"]
+    )
