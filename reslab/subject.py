@@ -107,6 +107,8 @@ class Subject:
             return said["num_classes"]
         name = classifier(self.network) if self.head != "none" else None
         last = self.network.get_submodule(name) if name is not None else None
+        if isinstance(last, nn.Conv2d):
+            return last.out_channels
         return last.out_features if isinstance(last, nn.Linear) else otherwise
 
 

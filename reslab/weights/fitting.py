@@ -74,20 +74,27 @@ class _Attempt(NamedTuple):
         return ".".join(word for word in (self.place, self.root.removesuffix(".")) if word)
 
 
-def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Head | None = None) -> Fit:
+def fit(
+    weights: WeightFile,
+    network: nn.Module,
+    *,
+    raw: bool = False,
+    head: Head | None = None,
+    removed: str | None = None,
+) -> Fit:
     """Return a file's tensors under the network's names, if they fit exactly.
 
     Names are kept if they fit; otherwise prefixes of wrappers are removed, and as few renaming rules as possible are
     used. Counts of batches, which old files lack, are added as 0. If a file holds both weights and their average, the
     average is used, or with `raw` the weights. With `head`, the file's classifier is dropped, and the network's, if it
-    has one, is kept.
+    has one, is kept; `removed` is the name of one that it had.
 
     Raises:
         UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ; or the sets, if
             several fit alike.
     """
     wanted = network.state_dict()
-    kept = classifier(network) if head == "fresh" else None
+    kept = classifier(network) if head == "fresh" else removed
     attempts = [
         _attempt(state, place, root, wanted, kept, head is not None)
         for place, state in weights.sets.items()
@@ -112,9 +119,15 @@ def fit(weights: WeightFile, network: nn.Module, *, raw: bool = False, head: Hea
 
 
 def classifier(network: nn.Module) -> str | None:
-    """Return the name of a network's last linear layer, which tells its classes apart; None if it has none."""
+    """Return the name of a network's last linear layer, which tells its classes apart; without one, of the 1×1
+    convolution with which it ends, as SqueezeNet's does; None if it has neither.
+    """
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else None
+    if linear:
+        return linear[-1]
+    layers = [each for each in network.named_modules() if each[1]._parameters]
+    name, last = layers[-1] if layers else (None, network)
+    return name if isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1) else None
 
 
 def _chosen(weights: WeightFile, fitting: list[_Attempt], raw: bool) -> tuple[_Attempt, _Attempt | None]:
@@ -166,9 +179,10 @@ def _roots(names: list[str]) -> list[str]:
 def _attempt(state: State, place: str, root: str, wanted: State, kept: str | None, headless: bool) -> _Attempt:
     """Return the best fit of the tensors after a prefix, with the fewest changes, and its remaining problems.
 
-    `kept` is a layer of the network that is not loaded; if `headless`, a classifier in the file is dropped.
+    `kept` is a layer of the network that is not loaded; if `headless`, a classifier in the file is dropped, by the
+    name of `kept` or another's.
     """
-    body = {name: value for name, value in wanted.items() if kept is None or not name.startswith(f"{kept}.")}
+    body = {name: value for name, value in wanted.items() if not _within(name, kept)}
     ends = {name.rpartition(".")[2] for name in wanted}
     left = [name for name in state if (end := name.rpartition(".")[2]) in LEFT_BY_TOOLS and end not in ends]
     outside = [name for name in state if not name.startswith(root) and name not in left]
@@ -183,7 +197,11 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
     for names in _candidates(list(inside), list(body)):
         found = dict(zip(inside, names, strict=True))
         if headless:
-            found = {own: name for own, name in found.items() if name in body or own.partition(".")[0] not in HEADS}
+            found = {
+                own: name
+                for own, name in found.items()
+                if name in body or not (_within(name, kept) or own.partition(".")[0] in HEADS)
+            }
         named = counts | {
             name: inside[own].flatten()[0] if name in counts and inside[own].shape == (1,) else inside[own]
             for own, name in found.items()
@@ -213,6 +231,10 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
         ),
         complaints,
     )
+
+
+def _within(name: str, layer: str | None) -> bool:
+    return layer is not None and name.startswith(f"{layer}.")
 
 
 def _candidates(names: list[str], wanted: list[str]) -> Iterator[list[str]]:
@@ -312,7 +334,7 @@ def _advice(weights: WeightFile, network: nn.Module, head: Head | None) -> Wordi
         tensor.shape[0]
         for state in weights.sets.values()
         for key, tensor in state.items()
-        if key.endswith(f"{name}.weight") and tensor.dim() == 2
+        if key.endswith(f"{name}.weight") and tensor.dim() >= 2
     }
     classes = worded("classes-of-the-file", count=given.pop()) if len(given) == 1 else ""
     return worded("other-classifier", name=name, classes=classes)

@@ -149,7 +149,7 @@ def _headless(network: nn.Module, name: str, weights: WeightFile, asked: Asked) 
     removed = network.get_submodule(name)
     network.set_submodule(name, nn.Identity())
     try:
-        return fit(weights, network, raw=asked.raw, head=asked.head)
+        return fit(weights, network, raw=asked.raw, head=asked.head, removed=name)
     except UserError:
         network.set_submodule(name, removed)
         raise

@@ -7,9 +7,11 @@ import subprocess
 import zipfile
 from argparse import Namespace
 from collections import defaultdict, deque
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from reslab.errors import DamagedError, FailedError, MismatchError, MissingError
 from reslab.networks.pretrained import pretrained
 from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights.files import WeightFile, read_weights, to_bytes
-from reslab.weights.fitting import fit
+from reslab.weights.fitting import Head, classifier, fit
 from reslab.weights.onnx import to_onnx
 from reslab.weights.shipped import shipped
 
@@ -527,3 +529,35 @@ def test_metadata_that_cannot_be_are_refused(facts: dict[str, object], values: l
     (tmp_path / "a.safetensors").write_bytes(save(cifar_resnet(8).state_dict(), {"reslab": text}))
     done = reslab_here("weights", tmp_path / "a.safetensors")
     assert_refused(done, *values)
+
+
+@pytest.mark.parametrize(
+    ("ends", "layer"),
+    [
+        (lambda classes: {"heads": nn.ModuleDict({"out": nn.Linear(4, classes)})}, "heads.out"),
+        (lambda classes: {"5": nn.Linear(4, classes)}, "5"),
+        (lambda classes: {"last": nn.Conv2d(4, classes, 1), "pool": nn.AdaptiveAvgPool2d(1)}, "last"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*left out what the network has no place for")
+def test_a_networks_own_classifier_is_replaced_whatever_its_name(
+    ends: Callable[[int], dict[str, nn.Module]], layer: str, tmp_path: Path
+) -> None:
+    def network(classes: int) -> nn.ModuleDict:
+        return nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "bn": nn.BatchNorm2d(4), **ends(classes)})
+
+    trained = network(20)
+    torch.save(trained.state_dict(), tmp_path / "own.pth")
+    for head in get_args(Head):
+        other = network(10)
+        before = {name: value.clone() for name, value in other.get_submodule(layer).state_dict().items()}
+        reslab.load_weights(other, tmp_path / "own.pth", head=head)
+        assert torch.equal(other.state_dict()["conv.weight"], trained.state_dict()["conv.weight"])
+        now = other.get_submodule(layer).state_dict()
+        assert now.keys() == (before.keys() if head == "fresh" else set())
+        assert all(torch.equal(value, before[name]) for name, value in now.items())
+
+
+def test_a_convolution_that_does_not_end_a_network_is_no_classifier() -> None:
+    assert classifier(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))) is None
+    assert classifier(nn.Sequential(nn.Conv2d(4, 4, 3))) is None and classifier(nn.ReLU()) is None
