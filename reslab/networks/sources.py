@@ -163,6 +163,17 @@ MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.v
 """New paths of factories that earlier runs name."""
 
 
+def function_of(name: str) -> Callable[..., Any]:
+    """Return the function of a factory's name.
+
+    Raises:
+        Exception: if there is none; whatever its module raises.
+    """
+    where, _, attribute = name.rpartition(":")
+    module = of_file(Path(where)) if where.endswith(".py") else of_name(MOVED.get(where, where))
+    return getattr(module, attribute)
+
+
 def factory(name: str, options: dict[str, Any]) -> Own:
     """Call `package.module:factory` or `path/to/file.py:factory`, which returns a network, or a dict with `network` and
     perhaps `loader` and `loss`. Modules in the current directory are found.
@@ -170,10 +181,8 @@ def factory(name: str, options: dict[str, Any]) -> Own:
     Raises:
         UserError: if there is no such module or factory, it fails, or it returns something else.
     """
-    where, _, attribute = name.rpartition(":")
     with told(f"{name} could not be called"):
-        module = of_file(Path(where)) if where.endswith(".py") else of_name(MOVED.get(where, where))
-        made = getattr(module, attribute)(**options)
+        made = function_of(name)(**options)
     if isinstance(made, nn.Module):
         return Own(made)
     if (

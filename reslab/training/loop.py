@@ -70,7 +70,7 @@ class TrialConfig(Started):
 
     line = TrialLine
     outcome = TrialOutcome
-    later = ("start", "snapshots")
+    later = ("start", "snapshots", "factory")
     model: str
     options: dict[str, int | float | str | bool] = Field(
         default_factory=dict, description="passed to the model's builder"
@@ -84,6 +84,7 @@ class TrialConfig(Started):
     devices: int = Field(1, ge=1, description="processes, each with a device and its share of every batch")
     compile: bool = Field(False, description="through torch.compile, which changes rounding")
     snapshots: tuple[int, ...] = Field((), description="iterations after which the weights are kept, to be looked at")
+    factory: str = Field("", description="digest of the code of a user's factory, which may change under its name")
 
 
 class Data(Protocol):

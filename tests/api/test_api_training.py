@@ -23,6 +23,7 @@ import reslab
 from reslab.errors import MismatchError, MissingError, UserError, WrongValueError
 from reslab.training import loop
 from reslab.training.ema import Average
+from reslab.training.loop import TrialConfig
 
 SMALL = {"depth": 8, "epochs": 1, "settings": {"batch_size": 256}, "device": "cpu", "precision": "32"}
 OF_SMALL = ("--device", "cpu", "--precision", "32", "--json")
@@ -350,3 +351,25 @@ def test_an_own_network_is_evaluated_as_it_is_and_on_some_images() -> None:
         reslab.evaluate(linear(), data=[])
     with refused(WrongValueError, "picture"):
         reslab.evaluate(linear(), data=[{"picture": torch.zeros(2)}])
+
+
+def test_another_code_of_a_factory_is_another_run(tmp_path: Path) -> None:
+    """Also that of what it refers to; one that was planned before, without a digest, is read as it was."""
+    file = tmp_path / "edited_net.py"
+
+    def ran(activation: str, comment: str = "") -> reslab.Run:
+        file.write_text(
+            f"from torch import nn  # {comment}\n"
+            "def body(features):\n"
+            f"    return nn.Sequential(nn.Flatten(), nn.Linear(features, 8), nn.{activation}())\n"
+            "def net(num_classes=10, in_channels=1):\n"
+            "    return nn.Sequential(body(in_channels * 64), nn.Linear(8, num_classes))\n",
+            encoding="utf-8",
+        )
+        return reslab.train(f"{file}:net", settings={"iterations": 2}, out=tmp_path)
+
+    first, other = ran("ReLU"), ran("Tanh")
+    assert other.directory != first.directory and other.metrics["loss"][0] != first.metrics["loss"][0]
+    assert ran("ReLU", "as it was") == first
+    older = {key: value for key, value in first.config.model_dump().items() if key != "factory"}
+    assert TrialConfig(**older).model_dump() == older
