@@ -133,7 +133,7 @@ def whole(read: WeightFile, model: str, options: Mapping[str, Any]) -> WeightFil
     """
     if not read.without:
         return read
-    wanted = zoo.outline(model, {**read.options(model), **options}).state_dict()
+    wanted = zoo.outline(model, {**read.options(model), **options}).network.state_dict()
     inside = tuple(f"{block}." for block in read.without)
     zeros = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)

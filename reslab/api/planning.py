@@ -1,5 +1,6 @@
 """From a user's request to a trial's config, for `reslab train` and for `reslab.train`."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +58,21 @@ class Machine:
 def checked_data(
     model: str, data: str | Dataset, options: Mapping[str, Any], download: bool, progress: Progress = silent
 ) -> Dataset:
-    """Return the data set, after checking that it has training images and that the network can be built for it.
+    """Return the data set, after checking that it has training images and that the network can be built for it. What
+    else a factory gives is not trained with, which causes a warning.
 
     Raises:
         UserError: if not.
     """
     dataset = load_data(data, download=download, progress=progress) if isinstance(data, str) else data
     dataset.part("train")
-    zoo.check(model, **{"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options})
+    own = zoo.outline(model, {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, **options})
+    if unused := [name for name in ("loader", "loss") if getattr(own, name) is not None]:
+        warnings.warn(
+            f"not used of what {model} gives: {', '.join(unused)}; a name is trained with the cross-entropy on a data "
+            "set by name; reslab.train(network, (train_loader, test_loader), loss=loss) trains with your own",
+            stacklevel=2,
+        )
     return dataset
 
 

@@ -109,9 +109,9 @@ def show_network(
 
     from reslab.networks import anatomy, zoo
 
-    networks = {name: zoo.outline(name, options)}
+    networks = {name: zoo.outline(name, options).network}
     if other is not None:
-        networks[other if other != name else f"{other} (default)"] = zoo.outline(other, {})
+        networks[other if other != name else f"{other} (default)"] = zoo.outline(other, {}).network
     tables = {label: anatomy.table(label, network, zoo.input_shape(network)) for label, network in networks.items()}
     found = anatomy.differences(*networks.values()) if other is not None else []
     if as_json:

@@ -154,7 +154,7 @@ def loaded(
     told = {**told_by(weights, name), **options}
     every = {**(otherwise or {}), **told}
     if weights.network == name:
-        fitted(outline(name, every), weights, asked)
+        fitted(outline(name, every).network, weights, asked)
     made = own(name, every)
     return made, load(made.network, weights, name, told, asked), told
 
@@ -278,9 +278,9 @@ def check(name: str, /, **options: Any) -> None:
     outline(name, options)
 
 
-def outline(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """Return a network with no memory behind it; with some if it is of a factory that needs numbers, of which shapes
-    have none. No random generator moves.
+def outline(name: str, options: Mapping[str, Any]) -> "Own":
+    """Return a network with no memory behind it, and the extras of its factory, if any; with memory if the factory
+    needs numbers, of which shapes have none. No random generator moves.
 
     Raises:
         UserError: as `fresh` does.
@@ -288,11 +288,11 @@ def outline(name: str, options: Mapping[str, Any]) -> nn.Module:
     with all_draws_apart():
         try:
             with shapes_only():
-                return fresh(name, options)
+                return own(name, options)
         except UserError:
             if not is_factory(name):
                 raise
-        return fresh(name, options)
+        return own(name, options)
 
 
 def describe(name: str) -> Description:

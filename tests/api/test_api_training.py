@@ -373,3 +373,15 @@ def test_another_code_of_a_factory_is_another_run(tmp_path: Path) -> None:
     assert ran("ReLU", "as it was") == first
     older = {key: value for key, value in first.config.model_dump().items() if key != "factory"}
     assert TrialConfig(**older).model_dump() == older
+
+
+def test_what_a_factory_gives_besides_a_network_is_told_where_it_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "given_net.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes=10, in_channels=1):\n"
+        "    network = nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 64, num_classes))\n"
+        "    return {'network': network, 'loss': nn.MultiMarginLoss(), 'loader': []}\n",
+        encoding="utf-8",
+    )
+    with pytest.warns(UserWarning, match="given_net.py:net gives: loader, loss;"):
+        reslab.train(f"{tmp_path / 'given_net.py'}:net", settings={"iterations": 2}, out=tmp_path)
