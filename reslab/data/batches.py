@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reslab.errors import MissingError, WrongValueError
@@ -46,7 +47,8 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
 
 
 def pair(batch: Any) -> "tuple[Tensor, Tensor]":
-    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping by their keys.
+    """Return images and labels of a loader's batch: the first two of a sequence, or those of a mapping by their keys,
+    of which other tensors with more than a number per image, such as masks, cause a warning.
 
     Raises:
         UserError: if they are not found, or do not fit together.
@@ -69,4 +71,18 @@ def pair(batch: Any) -> "tuple[Tensor, Tensor]":
         raise WrongValueError(
             f"a loader must yield batches of images and labels, tensors of the same length; this one yielded {kind}"
         )
+    if isinstance(batch, Mapping):
+        others = {str(key): value for key, value in batch.items() if isinstance(value, Tensor) and value.dim() > 1}
+        _tell_unused(tuple(key for key, value in others.items() if all(value is not each for each in found)))
     return found[0], found[1]
+
+
+@cache
+def _tell_unused(keys: tuple[str, ...]) -> None:
+    """Warn, once and not with every batch, of what no network is given."""
+    if keys:
+        warnings.warn(
+            f"not used of a loader's batches: {', '.join(keys)}; a network is given one tensor, so put them into it "
+            "if they matter",
+            stacklevel=3,
+        )

@@ -385,3 +385,11 @@ def test_what_a_factory_gives_besides_a_network_is_told_where_it_is_not_used(tmp
     )
     with pytest.warns(UserWarning, match="given_net.py:net gives: loader, loss;"):
         reslab.train(f"{tmp_path / 'given_net.py'}:net", settings={"iterations": 2}, out=tmp_path)
+
+
+def test_tensors_of_a_batch_that_the_network_is_not_given_are_told_once() -> None:
+    images, labels = digits()
+    batch = {"input_ids": images, "attention_mask": images > 0, "index": torch.arange(200), "labels": labels}
+    with pytest.warns(UserWarning, match="batches: attention_mask;") as told:
+        assert reslab.evaluate(linear(), data=[batch, batch])["images"] == 400
+    assert len(told) == 1
