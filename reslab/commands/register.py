@@ -1,5 +1,6 @@
 """`reslab register`: fixes a study before its seeds are run."""
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,8 +143,7 @@ def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
     for directory in directories:
         if not directory.is_dir():
             raise MissingError(f"--known {directory}: no such directory; give a directory with records")
-    found = {path.parent.resolve() for root in (*RECORDS, *directories) for path in root.rglob("study.json")}
-    return [read_study(path) for path in sorted(found)]
+    return [read_study(path.parent) for path in _files("study.json", directories)]
 
 
 def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":
@@ -156,12 +156,28 @@ def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":
     from reslab.ledger.registration import Begun
 
     found = []
-    for path in sorted({path.resolve() for root in (*RECORDS, *directories) for path in root.rglob("begun.json")}):
+    for path in _files("begun.json", directories):
         try:
             found.append(Begun.model_validate(read_json(path), strict=True).ran())
         except (OSError, ValueError) as error:  # pydantic's error is a ValueError
             raise DamagedError(*worded("record-unreadable", path=path, error=str(error).splitlines()[0])) from error
     return found
+
+
+def _files(name: str, directories: tuple[Path, ...]) -> list[Path]:
+    """Return the files of a name below these directories, and where records are kept, also behind links."""
+    visited: set[str] = set()  # as links may lead in circles
+    found = []
+    for root in (*RECORDS, *directories):
+        for place, inner, files in os.walk(root, followlinks=True):
+            real = os.path.realpath(place)
+            if real in visited:
+                inner.clear()
+                continue
+            visited.add(real)
+            if name in files:
+                found.append(Path(real) / name)
+    return sorted(found)
 
 
 def read_registration(path: Path) -> "Registration":

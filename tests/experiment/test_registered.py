@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,17 @@ def test_seeds_that_a_record_has_are_refused(place: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "r.json").exists()
     assert reslab_here(*words, "--seeds", "904:907").returncode == 0
     assert_refused(reslab_here("register", "shortcuts", "--seeds", "1:9", "--known", tmp_path / "none"), "none")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need privileges there")
+def test_seeds_of_records_behind_links_are_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "disk").symlink_to(place, target_is_directory=True)
+    (tmp_path / "runs" / "circle").symlink_to(tmp_path, target_is_directory=True)
+    assert_refused(reslab_here("register", "shortcuts", *SMOKE, "--seeds", "902:905"), 902)
 
 
 def test_seeds_of_the_bundled_ledger_and_of_ones_own_runs_are_refused(
