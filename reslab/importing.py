@@ -41,12 +41,13 @@ def of_name(name: str) -> ModuleType:
 
 
 def of_file(file: Path) -> ModuleType:
-    """Return the module of a file, under the file's own name; imported anew where the file has changed.
+    """Return the module of a file, under the file's own name, with `_` for dots; imported anew where the file has
+    changed.
 
     Raises:
         UserError: if there is no such file, another module has its name, or it cannot be imported.
     """
-    path, name = file.resolve(), file.stem
+    path, name = file.resolve(), file.stem.replace(".", "_")  # what is before a dot would be a package
     if not path.is_file():
         raise MissingError(f"no file {file}; a Python file was expected")
     known = sys.modules.get(name)

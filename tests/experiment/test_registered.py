@@ -209,6 +209,11 @@ def test_a_study_of_ones_own_is_registered_by_its_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert read_json(out)["study"] == "own_study" and "+" in read_json(out)["code"]["measures"]
     assert_refused(reslab_here("register", "--seeds", "5:8"), "--from")
+    for suffix in (".py", ".toml"):
+        shutil.copy(file.with_suffix(suffix), tmp_path / f"deeper.v2{suffix}")
+    words = ("register", "--from", tmp_path / "deeper.v2.py", "--seeds", "5:8", "--epochs", "1")
+    done = reslab_here(*words, "--out", tmp_path / "v2.json")
+    assert done.returncode == 0 and read_json(tmp_path / "v2.json")["study"] == "deeper_v2", done.stderr
 
 
 @pytest.mark.parametrize("seeds", ["300", "300:", "300:302", "310:300", "a:b", ":5", "0:5000", "-1:9"])
