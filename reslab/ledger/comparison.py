@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from scipy import special
@@ -17,6 +18,9 @@ ROUNDING = 1e-12
 """Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
 unit.
 """
+
+SEED_DIGITS = 20
+"""The most that a seed in a record has."""
 
 CONFIDENCE = 0.95
 """Of the upper bound of the rate of failed runs."""
@@ -35,7 +39,8 @@ class Comparison:
     `failed` counts the runs of each group that did not train.
 
     Raises:
-        ValueError: if the claim has no margin, the margin is negative, or the resolution is negative or not finite.
+        ValueError: if the claim has no margin, the margin is negative, the resolution is negative or not finite, or
+            something is no seed.
     """
 
     claim: Claim
@@ -60,6 +65,11 @@ class Comparison:
                 raise ValueError(f"claim {claim.id!r}: the {name} must be a finite number of at least 0, got {step}")
         if self.room and claim.direction != "lower":
             raise ValueError(f"claim {claim.id!r}: only what is to be lower needs room for it")
+        seeds: tuple[Any, ...] = (*self.treatment, *self.controls)
+        for seed in seeds:
+            if not (isinstance(seed, Integral) and 0 <= int(seed) < 10**SEED_DIGITS):
+                wanted = f"a whole number from 0, of up to {SEED_DIGITS} digits"
+                raise ValueError(f"claim {claim.id!r}: a seed must be {wanted}, got {seed!r}")
 
     @property
     def controls(self) -> Mapping[int, float]:

@@ -425,6 +425,15 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
             decide([], rate)
 
 
+@pytest.mark.parametrize("seed", [-1, "a", 0.5, 10**20])
+def test_what_is_no_seed_is_refused_in_one_line(seed: Any) -> None:
+    values = {0: 1.0, 1: 2.0, seed: 3.0}
+    for sides in ((values, 0.0), ({0: 1.0}, values)):
+        with pytest.raises(ValueError, match=f"^claim 'c': a seed must be .*, got {seed!r}$"):
+            Comparison(claim("higher"), *sides)
+    assert decide([Comparison(claim("higher"), {np.int64(seed): 1.0 for seed in range(3)}, 0.0)])
+
+
 def test_lost_seeds_leave_the_others_paired() -> None:
     treatment, control = {0: 2.0, 1: 13.0, 2: 22.0, 4: 99.0}, {0: 1.0, 1: 11.0, 2: 21.0, 3: -99.0}
     (verdict,), (alone,) = (
