@@ -129,7 +129,7 @@ def train(
     before = runs[0].finished
     if is_main_process() and not json:
         print(dataset.describe(), flush=True)
-        if start is not None:
+        if start is not None and extend is None:  # which keeps all
             print(kept_and_new(configs[0], dataset), flush=True)
     with (
         display(quiet=not is_main_process()) as progress,

@@ -45,6 +45,8 @@ def test_a_trial_starts_from_a_files_weights_with_a_new_classifier(tmp_path: Pat
             assert torch.equal(value, theirs[name])
     text = reslab_here(*(moved if word == body else word for word in words[:-1])).stdout
     assert start["sha256"][:16] in text and "new: fc, for 10 classes" in text
+    extended = reslab_here(*(moved if word == body else word for word in words[:-1]), "--extend", "1")
+    assert extended.returncode == 0 and "new:" not in extended.stdout, extended.stderr  # it keeps its classifier
 
 
 def test_a_trial_without_a_start_is_the_trial_that_it_was() -> None:
