@@ -133,6 +133,12 @@ def copied(network: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = N
         return copy.deepcopy(network, copies | {id(module): other for module, other in (instead or {}).items()})
 
 
+def hooks_of(parameter: Tensor) -> list[Any]:
+    """Return the functions that are called with a parameter's gradient."""
+    kinds = (parameter._backward_hooks, getattr(parameter, "_post_accumulate_grad_hooks", None))
+    return [hook for kind in kinds for hook in (kind or {}).values()]
+
+
 def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]]) -> None:
     """Record the content of a container, recursively."""
     waiting: list[Any] = [container]

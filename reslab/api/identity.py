@@ -7,24 +7,38 @@ not what a user changes, and refers to caches that change by themselves.
 import dis
 import functools
 import hashlib
+import inspect
 import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reslab.state import hooks_of
+
 CONTENTS = ("_parameters", "_buffers", "_modules")
 """The attributes of a module that hold what it consists of."""
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Those that hold functions called at every pass, by numbers that differ from process to process."""
+OF_TORCH = frozenset(vars(nn.Module()))
+"""The attributes that every module has."""
+CALLED = ("forward", "__call__", "train", "__getitem__")
+"""The functions of an object that run while something is trained."""
 INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 """Where code is that is not the user's."""
-CHANGING = (list, set, Mapping, np.ndarray, Tensor)
-"""Kinds of values that a forward may leave on its module."""
+HELD = (list, set, Mapping, np.ndarray, Tensor)
+"""Kinds of values that are also left on a module by another's forward, or by a hook."""
+IN_PLACE = (
+    *("append", "appendleft", "extend", "insert", "pop", "popleft", "popitem", "remove", "clear"),
+    *("update", "setdefault", "discard"),
+)
+"""Methods that change what they belong to, but for those of a tensor, which end in an underscore."""
 
 
 def digest(*values: Any) -> str:
@@ -33,20 +47,23 @@ def digest(*values: Any) -> str:
     containers by their members. Anything else counts by its text, and without one by its class alone.
     """
     found = hashlib.sha256()
-    for part in _parts(values, {}):
+    for part in _parts(values, Met({}, set())):
         content = memoryview(part)
         found.update(b"%d\0" % content.nbytes)
         found.update(content)
     return found.hexdigest()[:16]
 
 
-Seen = dict[int, tuple[int, Any]]
-"""The values within which one is, or that came before, which may be met again: by their place in memory, in which they
-are kept, so that none takes the place of another.
-"""
+class Met(NamedTuple):
+    """What came before a value: values within which it is, or that may be met again, by their place in memory, in which
+    they are kept, so that none takes the place of another; and the names of what modules around it change.
+    """
+
+    values: dict[int, tuple[int, Any]]
+    changed: set[str]
 
 
-def _parts(value: Any, seen: Seen) -> Iterator[bytes | memoryview]:
+def _parts(value: Any, met: Met) -> Iterator[bytes | memoryview]:
     """Yield what is hashed of a value."""
     if isinstance(value, Tensor):
         yield f"{value.dtype} {list(value.shape)} {value.layout} {value.requires_grad}".encode()
@@ -57,12 +74,12 @@ def _parts(value: Any, seen: Seen) -> Iterator[bytes | memoryview]:
         yield value.tobytes()
     elif value is None or isinstance(value, bool | int | float | complex | str | bytes | Enum | range):
         yield repr(value).encode(errors="backslashreplace")
-    elif id(value) in seen:
-        yield b"as value %d" % seen[id(value)][0]
+    elif id(value) in met.values:
+        yield b"as value %d" % met.values[id(value)][0]
     else:
-        seen[id(value)] = len(seen), value
-        for part in _members(value):
-            yield from _parts(part, seen)
+        met.values[id(value)] = len(met.values), value
+        for part in _members(value, met.changed):
+            yield from _parts(part, met)
         yield b"end"
 
 
@@ -80,12 +97,12 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]  # a buffer
 
 
-def _members(value: Any) -> Iterator[Any]:
-    """Yield what a value consists of, the name of its class first."""
+def _members(value: Any, changed: set[str]) -> Iterator[Any]:
+    """Yield what a value consists of, the name of its class first; a module adds the names of what it changes."""
     kind = type(value)
     yield f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(value, nn.Module):
-        yield from _of_module(value)
+        yield from _of_module(value, changed)
     elif isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, set | frozenset):
@@ -105,7 +122,7 @@ def _members(value: Any) -> Iterator[Any]:
     elif isinstance(value, types.BuiltinFunctionType | types.ModuleType):
         yield f"{getattr(value, '__module__', '')}.{value.__name__}"
     elif is_dataclass(value) or _is_users(kind) or isinstance(value, types.SimpleNamespace):
-        yield from (_code_of(kind), dict(getattr(value, "__dict__", {})))
+        yield from (_code_of(kind), settings(value))
         yield from ((name, getattr(value, name, None)) for name in getattr(kind, "__slots__", ()))
     elif " at 0x" not in (text := _text(value)):
         yield text
@@ -118,27 +135,93 @@ def _text(value: Any) -> str:
         return ""
 
 
-def _of_module(module: nn.Module) -> Iterator[Any]:
-    """Yield a module's settings, code and contents, without what a forward leaves on it."""
+def _of_module(module: nn.Module, changed: set[str]) -> Iterator[Any]:
+    """Yield a module's settings, code, contents and hooks, without what a forward or a hook leaves on it."""
     yield from (module.extra_repr(), _code_of(type(module)))
-    left = {name for function in _functions(type(module)) for name in _stored(function.__code__)}
-    for name, value in vars(module).items():
-        setting = not name.startswith("_") and name != "training" and name not in left
-        if name in CONTENTS or (setting and not isinstance(value, CHANGING)):
+    hooks = [list(vars(module)[kind].values()) for kind in HOOKS]
+    hooks += [hooks_of(each) for each in module._parameters.values() if each is not None]
+    mine = {name for each in hooks for hook in each for name in _changed_by(hook)}
+    changed |= mine | _changed(type(module))
+    yield hooks
+    private = _is_users(type(module))  # those of installed packages are caches, or differ from process to process
+    for name, value in settings(module).items():
+        computed = any(f"{name}{end}" in module._parameters for end in ("_orig", "_g"))  # of pruning, of weight_norm
+        left = isinstance(value, HELD) and (computed or name in changed)
+        if not left and name not in mine and (private or not name.startswith("_")):
             yield name, value
+    yield from ((name, vars(module)[name]) for name in CONTENTS)
 
 
-def _functions(kind: type) -> Iterator[types.FunctionType]:
-    """Yield the functions of a user's class that run after it was made."""
-    for each in filter(_is_users, kind.__mro__):
-        for name, member in vars(each).items():
-            if isinstance(member, types.FunctionType) and name != "__init__":
-                yield member
+def settings(value: Any) -> dict[str, Any]:
+    """Return an object's attributes, without those that it changes itself while something is trained."""
+    left = _changed(type(value)) | (OF_TORCH if isinstance(value, nn.Module) else frozenset())
+    return {name: each for name, each in getattr(value, "__dict__", {}).items() if name not in left}
 
 
-def _stored(code: types.CodeType) -> Iterator[str]:
-    """Yield the attributes that a function sets."""
-    return (str(each.argval) for each in dis.get_instructions(code) if each.opname == "STORE_ATTR")
+def _changed(kind: type) -> set[str]:
+    """Return the attributes that a class's functions change when it is called: those, and what they call by name."""
+    members = [vars(each) for each in kind.__mro__ if each not in (nn.Module, object)]
+    reached: set[str] = set()
+    waiting, found = list(CALLED), set[str]()
+    while waiting:
+        if (name := waiting.pop()) not in reached:
+            reached.add(name)
+            for code in (code for each in members for code in _codes_of(each.get(name))):
+                found |= _touched(code)
+                waiting += code.co_names
+    return found
+
+
+def _changed_by(hook: Any) -> set[str]:
+    """Return the attributes that a hook changes on a module."""
+    function = (
+        hook
+        if hasattr(hook, "__code__") or hasattr(hook, "__func__")
+        else inspect.getattr_static(hook, "__call__", None)
+    )
+    return {name for code in _codes_of(function) for name in _touched(code)}
+
+
+def _codes_of(member: Any) -> Iterator[types.CodeType]:
+    """Yield the code of a function, method or property, also of a decorated one, and of the functions within it."""
+    if isinstance(member, property):
+        functions = [member.fget, member.fset]
+    else:
+        functions = [getattr(member, "__func__", member)]
+    waiting: list[Any] = [getattr(inspect.unwrap(each), "__code__", None) for each in functions if callable(each)]
+    while waiting:
+        if isinstance(code := waiting.pop(), types.CodeType):
+            yield code
+            waiting += code.co_consts
+
+
+@functools.lru_cache(1024)
+def _touched(code: types.CodeType) -> frozenset[str]:
+    """Return the names of attributes, and of variables from outside, that a function sets or changes in place."""
+    found: set[str] = set()
+    # the names that an expression begins with, by where it begins: a variable's, empty if unknown, and attributes'
+    begun: dict[Any, list[str]] = {}
+    for each in dis.get_instructions(code):
+        name, kind, start = str(each.argval), each.opname, each.positions and each.positions[::2]
+        if kind in ("STORE_ATTR", "STORE_GLOBAL") or (kind == "STORE_DEREF" and name in code.co_freevars):
+            found.add(name)
+        elif kind in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
+            found.update(_changing(begun.get(start, [""])))
+        elif kind in ("LOAD_ATTR", "LOAD_METHOD"):
+            names = begun.setdefault(start, [""])
+            if name in IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+                found.update(_changing(names))
+            names.append(name)
+        elif kind.startswith("LOAD_"):
+            begun[start] = [name if kind in ("LOAD_GLOBAL", "LOAD_DEREF") else ""]
+        elif kind.startswith("CALL"):
+            begun.pop(start, None)  # what it returns is another value
+    return frozenset(found - {""})
+
+
+def _changing(names: list[str]) -> list[str]:
+    """Return what changes as the end of an expression does: attributes, or a variable where there are none."""
+    return names[1:] or names
 
 
 def _of_function(function: types.FunctionType) -> Iterator[Any]:
@@ -146,12 +229,14 @@ def _of_function(function: types.FunctionType) -> Iterator[Any]:
     yield f"{function.__module__}.{function.__qualname__}"
     if _is_users(function):
         yield from (function.__code__, function.__defaults__, function.__kwdefaults__)
-        for cell in function.__closure__ or ():
+        changed = {name for code in _codes_of(function) for name in _touched(code)}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
-                yield cell.cell_contents
+                yield None if name in changed else cell.cell_contents
             except ValueError:  # it is not filled yet
                 yield None
-        yield from (function.__globals__[name] for name in _globals(function.__code__) if name in function.__globals__)
+        read = [name for name in _globals(function.__code__) if name in function.__globals__ and name not in changed]
+        yield from (function.__globals__[name] for name in read)
 
 
 def _globals(code: types.CodeType) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.prune import l1_unstructured
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from reslab.api.identity import digest
@@ -93,6 +94,117 @@ def test_a_digest_is_the_same_for_the_same_and_for_nothing_else(make: Any, other
 def others() -> dict[str, int]:
     """The digests so far."""
     return {}
+
+
+class Weighted(nn.Module):
+    """A loss whose setting is public or private, of any kind, and set in any function but its forward."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.setup(settings)
+
+    def setup(self, settings: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.by_helper = settings
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, labels)
+
+
+class Assigned(Scaled):
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.rescale(scale)
+
+    def rescale(self, scale: float) -> None:
+        self.scale = scale
+
+
+def halved(*given: Any) -> None:
+    """A hook."""
+
+
+def doubled(*given: Any) -> None:
+    """Another."""
+    halved(*given)
+
+
+def hooked(kind: str, hook: Callable[..., Any]) -> nn.Module:
+    network = Scaled()
+    part: Any = network.fc.weight if kind == "register_hook" else network.fc
+    getattr(part, kind)(hook)
+    return network
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Weighted(weight=[1.0, 1.0]),
+        lambda: Weighted(weight=[1.0, 50.0]),
+        lambda: Weighted(weight=torch.tensor([1.0, 1.0])),
+        lambda: Weighted(weight=torch.tensor([1.0, 50.0])),
+        lambda: Weighted(weight=np.ones(2)),
+        lambda: Weighted(weight={"of": 1.0}),
+        lambda: Weighted(weight={"of": 2.0}),
+        lambda: Weighted(_gamma=1.0),
+        lambda: Weighted(_gamma=2.0),
+        lambda: Assigned(1.0),
+        lambda: Assigned(2.0),
+        *(
+            partial(hooked, kind, hook)
+            for kind in ("register_forward_hook", "register_forward_pre_hook", "register_hook")
+            for hook in (halved, doubled)
+        ),
+    ],
+)
+def test_every_setting_and_hook_of_a_module_counts(make: Any, others: dict[str, int]) -> None:
+    test_a_digest_is_the_same_for_the_same_and_for_nothing_else(make, others)
+
+
+class Remembers(nn.Module):
+    """A network that leaves things on itself, and on its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.norm = nn.Linear(4, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+        self._seen, self.mean = 0, torch.zeros(3)
+        self.found: dict[str, Any] = {}
+        self.log: list[int] = []
+        self.fc.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, given: Any, outputs: Tensor) -> None:
+        module.last = outputs.detach()
+
+    def count(self) -> None:
+        self._seen += 1
+        self.found.setdefault("counts", []).append(self._seen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count()
+        y = self.fc(x)
+        self.found["y"] = y.detach()
+        self.log.append(len(y))
+        self.mean.add_(y.detach().mean(0))
+        self.norm.given = y.detach()
+        return self.norm(y)
+
+
+def test_what_a_forward_or_a_hook_leaves_does_not_count() -> None:
+    network, kept = Remembers(), {}
+
+    def keep(module: nn.Module, given: Any, outputs: Tensor) -> None:
+        kept["outputs"] = outputs.detach()
+
+    network.norm.register_forward_hook(keep)
+    before = digest(network)
+    network(torch.randn(2, 4))
+    assert network._seen == 1 and network.log == [2] and kept and digest(network) == before
+    pruned = l1_unstructured(nn.Linear(4, 3), "weight", 0.5)
+    before = digest(pruned)
+    pruned(torch.randn(2, 4))
+    assert digest(pruned) == before
 
 
 def test_what_a_function_refers_to_and_training_mode(monkeypatch: pytest.MonkeyPatch) -> None:
