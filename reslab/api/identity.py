@@ -108,7 +108,11 @@ def _members(value: Any, changed: set[str]) -> Iterator[Any]:
     elif isinstance(value, set | frozenset):
         yield from sorted(map(digest, value))
     elif isinstance(value, list | tuple):
-        yield from value
+        yield from [repr(value)] if _is_plain(value) else value  # at once, as there may be a million
+    elif isinstance(value, np.ndarray):  # of objects
+        yield from (value.shape, value.tolist())
+    elif hasattr(value, "to_numpy"):  # a table, whose text leaves out rows
+        yield from (list(getattr(value, "columns", ())), value.to_numpy())
     elif isinstance(value, functools.partial):
         yield from (value.func, value.args, value.keywords)
     elif isinstance(value, types.MethodType):
@@ -126,6 +130,10 @@ def _members(value: Any, changed: set[str]) -> Iterator[Any]:
         yield from ((name, getattr(value, name, None)) for name in getattr(kind, "__slots__", ()))
     elif " at 0x" not in (text := _text(value)):
         yield text
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (str, int, float, bool) or (type(value) in (list, tuple) and all(map(_is_plain, value)))
 
 
 def _text(value: Any) -> str:

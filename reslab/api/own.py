@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     IterableDataset,
     RandomSampler,
@@ -28,7 +29,7 @@ from torch.utils.data import (
 )
 from torch.utils.data import Dataset as Indexed
 
-from reslab.api.identity import digest
+from reslab.api.identity import digest, settings
 from reslab.data.batches import pair
 from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors.trial import run_with
@@ -46,6 +47,10 @@ BATCH = 128
 """The batch size if the source does not set one."""
 LOOKED_AT = 64
 """Items whose content identifies data that may be large."""
+LOOKED_AT_BLINDLY = 1000
+"""The same for data that hold no labels that can be read at once."""
+READ_WHOLE = 2**30
+"""Bytes of a tensor or array at most, beyond which it may be a file larger than the memory."""
 
 
 class OwnOutcome(Outcome):
@@ -114,11 +119,12 @@ class Items(NamedTuple):
         """Return a digest of the number of items, of some of them, evenly spread, and of what can be read of all
         without loading them.
         """
-        count, last = len(self.items), LOOKED_AT - 1
+        count, every = len(self.items), _of_all(self.items)
+        last = (LOOKED_AT if every else LOOKED_AT_BLINDLY) - 1
         with _seeded():  # for augmented items
-            places = sorted({number * (count - 1) // last for number in range(LOOKED_AT)})
+            places = sorted({number * (count - 1) // last for number in range(last + 1)})
             some = [digest(self.batch([place])) for place in places]
-        return digest(count, some, _of_all(self.items))
+        return digest(count, some, every)
 
 
 @contextmanager
@@ -170,12 +176,32 @@ def _batch_size(loader: DataLoader[Any]) -> int | None:
 
 
 def _of_all(items: Any) -> Any:
-    """Return what identifies all items at once: tensors, the indices of a subset, the labels of torchvision's sets."""
+    """Return what identifies all items at once: tensors, the indices of a subset, and what other data sets hold, such
+    as labels, arrays and tables; None if they hold nothing of the kind.
+    """
     if isinstance(items, TensorDataset):
         return items.tensors
     if isinstance(items, Subset):
         return torch.tensor(items.indices), _of_all(items.dataset)
-    return getattr(items, "targets", None)
+    if isinstance(items, ConcatDataset):
+        return items.cumulative_sizes, [_of_all(each) for each in items.datasets]
+    held = {name: value for name, value in settings(items).items() if _is_data(value)}
+    return {name: _of_all(value) if isinstance(value, Indexed) else value for name, value in held.items()} or None
+
+
+def _is_data(value: Any) -> bool:
+    """Return whether a value is one that can hold items or labels, and not how they are read."""
+    if isinstance(value, list | tuple):
+        return len(value) > 0 and all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return len(value) > 0 and all(map(_is_plain, value.values()))
+    if isinstance(value, Tensor | np.ndarray):
+        return value.nbytes <= READ_WHOLE
+    return isinstance(value, Indexed) or hasattr(value, "to_numpy")
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | np.generic | Path) or _is_data(value)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from reslab.api.identity import digest
 from reslab.api.own import OwnData
@@ -237,6 +238,52 @@ def test_data_are_told_apart_by_all_of_their_tensors_and_by_many_items_of_others
     found = [OwnData.of((each, (x, y))).digest() for each in [*pairs, *sets]]
     assert found[0] == found[len(pairs)] and len(set(found)) == len(found) - 1
     assert found == [OwnData.of((each, (x, y))).digest() for each in [*pairs, *sets]]
+
+
+class Held(Dataset[Any]):
+    """Labels in whatever it holds them, of images that are always the same."""
+
+    def __init__(self, **held: Any) -> None:
+        vars(self).update(held)
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 10_000
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        self.read.append(place)
+        return torch.zeros(3), 0
+
+
+class Parity(Held):
+    """Labels that it computes."""
+
+    def __init__(self, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return torch.zeros(3), int(place % 100 < 5 * self.shift)
+
+
+def test_data_are_told_apart_by_any_label_that_they_hold() -> None:
+    labels = np.zeros(1000, dtype=np.int64)
+    other = labels.copy()
+    other[1] = 1
+    kinds: list[Callable[[np.ndarray], Any]] = [
+        lambda y: Held(labels=y),
+        lambda y: Held(_targets=y.tolist()),
+        lambda y: Held(samples=[(Path(f"{number}.png"), int(label)) for number, label in enumerate(y)]),
+        lambda y: Held(table=pd.DataFrame({"name": [f"{number}.png" for number in range(len(y))], "label": y})),
+        lambda y: Held(inner=TensorDataset(torch.from_numpy(y))),
+        lambda y: ConcatDataset([TensorDataset(torch.zeros(1000, 3), torch.from_numpy(y))] * 10),
+        lambda y: Parity(int(y.sum())),
+    ]
+    pair = torch.randn(40, 3), torch.arange(40) % 3
+    for make in kinds:
+        first, second = make(labels), make(other)
+        found = [OwnData.of((each, pair)).digest() for each in (first, second, first, make(labels))]
+        assert found[0] != found[1] and found[0] == found[2] == found[3]
 
 
 SCRIPT = """
