@@ -51,7 +51,7 @@ class Classes(NamedTuple):
 
 class OwnLoss(NamedTuple):
     """A user's loss of outputs and labels, a mean over the images. Errors are counted where outputs are `[B, classes]`
-    and labels int64 `[B]`.
+    of two classes or more, and labels int64 `[B]`, each the number of one of them.
     """
 
     function: Callable[[Any, Any], Tensor]
@@ -70,9 +70,11 @@ class OwnLoss(NamedTuple):
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the number of wrong answers, if outputs are classes."""
-        if _are_classes(outputs, labels):
-            return misses(outputs, labels).sum()
-        return torch.full((), float("nan"), device=labels.device)
+        undefined = torch.full((), float("nan"), device=labels.device)
+        if not _are_scores(outputs, labels):
+            return undefined
+        # not decided on the host, which would wait for the device
+        return torch.where(_have_scores(labels, outputs), misses(outputs, labels).sum(), undefined)
 
     def evaluate_each(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[Figures, Answers | None]:
         """Return the mean loss, and the error and the prediction for each image where outputs are classes."""
@@ -85,14 +87,22 @@ class OwnLoss(NamedTuple):
                 total += float(self.loss(outputs, labels)) * len(labels)
                 wrong += float(self.wrong(outputs, labels))
                 count += len(labels)
-                answers.append(Answers.of(outputs, labels) if _are_classes(outputs, labels) else None)
+                classes = _are_scores(outputs, labels) and bool(_have_scores(labels, outputs))
+                answers.append(Answers.of(outputs, labels) if classes else None)
         if not count:
             raise MissingError("there are no images to evaluate")
         return {"error": _finite(wrong / count), "loss": _finite(total / count)}, Answers.joined(answers)
 
 
-def _are_classes(outputs: Any, labels: Tensor) -> bool:
-    return isinstance(outputs, Tensor) and outputs.dim() == 2 and labels.dim() == 1 and labels.dtype == torch.int64
+def _are_scores(outputs: Any, labels: Tensor) -> bool:
+    """Return whether outputs and labels have the form of class scores and classes."""
+    scores = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
+    return scores and labels.dim() == 1 and labels.dtype == torch.int64
+
+
+def _have_scores(labels: Tensor, scores: Tensor) -> Tensor:
+    """Return whether each label is the number of a class that has a score, `[]`."""
+    return ((labels >= 0) & (labels < scores.shape[1])).all()
 
 
 def _finite(value: float) -> float | None:

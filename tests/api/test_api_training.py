@@ -295,6 +295,27 @@ def test_outputs_that_are_no_numbers_are_wrong_by_any_loss_and_classes_have_thei
 
 
 @pytest.mark.parametrize(
+    ("outputs", "classes", "loss"),
+    [
+        (1, 2, lambda o, y: nn.functional.binary_cross_entropy_with_logits(o[:, 0], y.float())),
+        (1, 10, lambda o, y: nn.functional.mse_loss(o[:, 0], y.float())),
+        (8, 10, lambda o, y: (o.square().sum(1) - y).abs().mean()),
+    ],
+    ids=["logit", "number", "embedding"],
+)
+def test_outputs_that_are_no_scores_of_the_classes_have_no_errors(
+    outputs: int, classes: int, loss: Any, tmp_path: Path
+) -> None:
+    data = digits(40)[0], digits(40)[1] % classes
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+    assert reslab.evaluate(network, data=[data], loss=loss)["top1_error"] is None
+    run = reslab.train(network, (data, data), loss=loss, epochs=1, settings={"learning_rate": 1e-4}, out=tmp_path)
+    assert run.result["train_error"] is run.result["test_error"] is None and run.result["status"] == "finished"
+    with refused(MissingError, "no confusion matrix"):
+        run.confusion()
+
+
+@pytest.mark.parametrize(
     ("labels", "told"),
     [
         (torch.full((200,), -1), "label -1"),
