@@ -36,7 +36,7 @@ from reslab.executors.trial import run_with
 from reslab.files import Json, wrong_value
 from reslab.shapes import Outcome, Share
 from reslab.state import all_draws_apart
-from reslab.training.loop import PartName, TrialConfig
+from reslab.training.loop import PartName, TrialConfig, generator
 from reslab.training.objective import Batch, Classes, Objective, OwnLoss
 from reslab.training.recipes import Recipe
 
@@ -206,7 +206,8 @@ def _is_plain(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class OwnData:
-    """A user's images in the trainer's interface. Without held-out images, every tenth training image is held out.
+    """A user's images in the trainer's interface. Without held-out images, a tenth of the training images is held out,
+    drawn alike for every seed.
 
     Random augmentation should draw from torch's generator, which is seeded at every step.
     """
@@ -228,12 +229,12 @@ class OwnData:
         train, *_, test = found = [Items.of(source) for source in loaders]
         if not all(len(each.items) for each in found) or len(train.items) < 10:
             raise MissingError("your data need at least ten training images and at least one image in every other part")
-        every = range(len(train.items))
-        learned = [number for number in every if len(found) == 3 or number % 10 != 9]
-        heldout = (found[1], range(len(found[1].items))) if len(found) == 3 else (train, every[9::10])
+        count = len(train.items)
+        order = torch.randperm(count, generator=generator(0, "heldout", 0)).tolist()  # labels may come in any order
+        apart = sorted(order[: count // 10]), sorted(order[count // 10 :])
         parts: dict[PartName, tuple[Items, Sequence[int]]] = {
-            "train": (train, learned),
-            "heldout": heldout,
+            "train": (train, range(count) if len(found) == 3 else apart[1]),
+            "heldout": (found[1], range(len(found[1].items))) if len(found) == 3 else (train, apart[0]),
             "test": (test, range(len(test.items))),
         }
         return cls(parts, train.batch_size or BATCH)

@@ -20,6 +20,7 @@ from torch.utils.data import (
 )
 
 import reslab
+from reslab.api.own import OwnData
 from reslab.errors import MismatchError, MissingError, UserError, WrongValueError
 from reslab.training import loop
 from reslab.training.ema import Average
@@ -100,6 +101,16 @@ def test_own_networks_learn_from_pairs_triples_and_dicts_alike(tmp_path: Path) -
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     again = reslab.train(linear(), (sources[0], (images, labels)), epochs=3, out=tmp_path / "0")
     assert again.directory == runs[0].directory and again.result == runs[0].result
+
+
+def test_labels_that_take_turns_are_all_learned_and_held_out() -> None:
+    source = torch.arange(200.0)[:, None], torch.arange(200) % 10
+    parts = OwnData.of((source, source)).parts
+    train, heldout = parts["train"][1], parts["heldout"][1]
+    assert sorted([*train, *heldout]) == [*range(200)] and len(heldout) == 20
+    assert len({place % 10 for place in train}) == 10 and len({place % 10 for place in heldout}) > 5
+    assert OwnData.of((source, source)).parts["heldout"][1] == heldout
+    assert OwnData.of((source, source, source)).training_images == 200
 
 
 def test_an_own_loss_is_what_is_learned_and_measured(tmp_path: Path) -> None:
