@@ -8,6 +8,7 @@
 - `confusion.json`: the confusion matrix, `{part: rows}`, a row per true class; the last column counts images without a
   finite score
 - `ema.safetensors`: the moving average of the weights, if the recipe keeps one
+- `beside.pt`: what training changed of a user's network beside its state dict, if anything
 - `SHA256SUMS`: the hashes of the other files (`sha256sum --check SHA256SUMS`)
 - `result.json`: the outcome; a trial is finished when it exists
 - `progress.json`: the progress of a running trial; removed when it finishes
@@ -65,6 +66,7 @@ WRONG = "wrong.json"
 CONFUSION = "confusion.json"
 WEIGHTS = "weights.safetensors"
 EMA = "ema.safetensors"
+BESIDE = "beside.pt"
 SUMS = "SHA256SUMS"
 LINE_BYTES = 4096
 """More than any line of metrics has."""
@@ -174,6 +176,11 @@ class Run:
     def ema(self) -> Path:
         """Return the path of the moving average of the weights, which exists if the recipe keeps one."""
         return self.path / EMA
+
+    @property
+    def beside(self) -> Path:
+        """Return the path of what training changed beside the weights, which exists if it changed anything."""
+        return self.path / BESIDE
 
     def snapshot(self, step: int | str) -> Path:
         """Return the path of the weights after so many iterations, which exists if they are kept."""
@@ -292,7 +299,7 @@ class Run:
         result = json_text({**outcome, "code": self.config.code_digest()})
         snapshots = sorted(self.path.glob(self.snapshot("*").name))
         weights = (self.weights, *snapshots, self.ema)
-        files = (self.path / TRIAL, self._metrics, *weights, self._wrong, self._confusion)
+        files = (self.path / TRIAL, self._metrics, *weights, self.beside, self._wrong, self._confusion)
         sums = {path.name: sha256(path) for path in files if path.exists()}
         write_sums(self.path, {**sums, self._result.name: hashlib.sha256(result.encode()).hexdigest()})
         write_atomically(self._result, result)

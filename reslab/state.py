@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 from reslab.errors import UnseenError, told
 
 Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+OF_TORCH = frozenset(vars(nn.Module()))
+"""The attributes that every module has."""
 _HOLDING = (dict, list, set, tuple, deque)
 
 

@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reslab.state import hooks_of
+from reslab.state import OF_TORCH, hooks_of
 
 CONTENTS = ("_parameters", "_buffers", "_modules")
 """The attributes of a module that hold what it consists of."""
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 """Those that hold functions called at every pass, by numbers that differ from process to process."""
-OF_TORCH = frozenset(vars(nn.Module()))
-"""The attributes that every module has."""
 CALLED = ("forward", "__call__", "train", "__getitem__")
 """The functions of an object that run while something is trained."""
 INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -20,6 +20,7 @@ from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors import Executor, build_network, here, loaded, run_trials
 from reslab.files import Json
 from reslab.progress import Progress, shown
+from reslab.training import beside
 from reslab.training.loop import TrialConfig
 from reslab.weights.files import read_weights
 from reslab.weights.untold import ZeroPadSide
@@ -94,6 +95,9 @@ class Run(Result):
             return build_network(self.config, load_data(self.config.data), weights=file).eval()
         network = copy.deepcopy(self.own)
         network.load_state_dict(read_weights(file).sets[""])
+        if (further := self.files.beside).is_file():
+            runs.check_files(self.directory, further.name)
+            beside.put_back(network, beside.read(further, "ema" if ema else "weights"))
         return network.eval()
 
     def confusion(self, part: Literal["heldout", "test"] = "test") -> "pd.DataFrame":

@@ -24,6 +24,8 @@ class Checkpoint(Shape):
     optimizer: dict[str, Any]
     others: list[dict[str, Any]] = Field(default_factory=list, description="of a second optimiser")
     ema: dict[str, Tensor] = Field(default_factory=dict)
+    beside: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what training changed elsewhere")
+    ema_beside: dict[str, dict[str, Any]] = Field(default_factory=dict)
     precision: dict[str, Any] = Field(default_factory=dict)
     step: int = Field(ge=0)
     seconds: float = Field(ge=0, allow_inf_nan=False)

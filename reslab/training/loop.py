@@ -21,7 +21,7 @@ from reslab.files import Json, write_atomically
 from reslab.runs import Run
 from reslab.shapes import Line, Number, Outcome, Share
 from reslab.state import whole_float32
-from reslab.training import checkpoints
+from reslab.training import beside, checkpoints
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.ema import Average
 from reslab.training.evaluation import Answers
@@ -148,6 +148,7 @@ class Trainer:
         wrapped: Any = torch.compile(network) if config.compile else network
         self.model, *self.optimizers = fabric.setup(wrapped, *optimizers)
         self.ema = Average(network, self.recipe.ema) if self.recipe.ema else None
+        self.start = beside.beside(network)
         self.step = 0
         self.seconds = 0.0
         # loss and errors of this epoch, summed over this process's images
@@ -313,12 +314,19 @@ class Trainer:
     def _weights(self, network: nn.Module | None = None) -> bytes:
         return to_bytes(network or self.network, self.config.model, self.config.options, self.data.preprocessing)
 
+    def _beside(self) -> tuple[beside.Beside, beside.Beside]:
+        """Return what training changed beside the weights, of the network and of the average."""
+        average = {} if self.ema is None else beside.changed(self.ema.network, self.start)
+        return beside.changed(self.network, self.start), average
+
     def _outcome(self, status: str) -> Json:
         """Return the result in process 0, and an empty one in the others."""
         if not self.fabric.is_global_zero:
             return {}
         average: Json = {}
         write_atomically(self.run.weights, self._weights())
+        if any(changed := self._beside()):
+            write_atomically(self.run.beside, beside.to_bytes(*changed))
         train = self._evaluate("train")
         heldout, heldout_answers = self._evaluate_each("heldout")
         test, test_answers = self._evaluate_each("test")
@@ -358,6 +366,7 @@ class Trainer:
         if not self.fabric.is_global_zero:
             return
         first, *others = self.optimizers
+        changed, average = self._beside()
         state: Json = {
             "network": self.network.state_dict(),
             "optimizer": first.state_dict(),
@@ -369,10 +378,12 @@ class Trainer:
             "images": self.data.fingerprint,
             "metrics": tuple(self.run.mark_metrics()),
         }
+        if changed:
+            state["beside"] = changed
         if others:
             state["others"] = [other.state_dict() for other in others]
         if self.ema is not None:
-            state["ema"] = self.ema.network.state_dict()
+            state |= {"ema": self.ema.network.state_dict(), "ema_beside": average}
         checkpoints.write(self.run, state)
 
     def restore(self) -> None:
@@ -388,11 +399,13 @@ class Trainer:
             state = checkpoints.read(path, self.fabric.device)
             try:
                 self.network.load_state_dict(state["network"])
+                beside.put_back(self.network, state.get("beside", {}))
                 states = [state["optimizer"], *state.get("others", [])]
                 for optimizer, held in zip(self.optimizers, states, strict=True):
                     optimizer.load_state_dict(held)
                 if self.ema is not None:
                     self.ema.network.load_state_dict(state["ema"])
+                    beside.put_back(self.ema.network, state.get("ema_beside", {}))
                 if state.get("precision"):
                     self.fabric.strategy.precision.load_state_dict(state["precision"])
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

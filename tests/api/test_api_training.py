@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import TRAIN, assert_refused, refused, reslab_here
@@ -202,6 +203,61 @@ def test_a_run_that_is_stopped_while_it_is_evaluated_ends_as_one_that_was_not(
     resumed = reslab.train(linear(), (Noisy(), Noisy()), epochs=2, out=tmp_path / "stopped")
     for part in ("train", "heldout", "test"):
         assert resumed.result[f"{part}_error"] == whole.result[f"{part}_error"]
+
+
+class Counts(nn.Module):
+    """A network whose output depends on what its forward leaves on it."""
+
+    factor: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.fc, self.steps, self.seen, self.rate = nn.Linear(64, 10), 0, torch.zeros(1), np.float64(1.0)
+        self.last: torch.Tensor | None = None
+        self.register_buffer("factor", torch.ones(10), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.steps += 1
+            self.rate = self.rate * 0.9
+            self.seen.add_(x.mean())
+            self.factor.mul_(0.9).add_(0.1 * x.square().mean())
+            self.last = x.mean(0).flatten()
+        bias = 0.0 if self.last is None else self.last.mean()
+        return self.fc(x.flatten(1)) * self.factor * (1 + 1 / (1 + self.steps)) + self.seen * self.rate + bias
+
+
+def test_what_a_forward_leaves_on_the_network_is_resumed_and_is_on_the_trained_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(where: str) -> reslab.Run:
+        return reslab.train(Counts(), (digits(40), digits(40)), epochs=2, settings=settings, out=tmp_path / where)
+
+    settings = {"batch_size": 10, "ema": 0.9}
+    whole = ran("whole")
+    iterate = loop.Trainer.iterate
+
+    def stopped(self: loop.Trainer, index: torch.Tensor) -> None:
+        if self.step == 5:
+            raise KeyboardInterrupt
+        iterate(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(loop.Trainer, "iterate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ran("stopped")
+    resumed = ran("stopped")
+    for ema in (False, True):
+        one, other = whole.network(ema=ema), resumed.network(ema=ema)
+        assert isinstance(one, Counts) and isinstance(other, Counts)
+        assert one.steps == other.steps == (0 if ema else 6) and one.rate == other.rate
+        with torch.no_grad():
+            assert torch.equal(one(digits()[0]), other(digits()[0]))
+        error = (one(digits(40)[0]).argmax(1) != digits(40)[1]).double().mean().item()
+        assert error == pytest.approx((whole.result["ema"] if ema else whole.result)["test_error"])
+    assert resumed.result["train_loss"] == whole.result["train_loss"] and ran("whole").result == whole.result
 
 
 class Tied(nn.Module):
