@@ -118,8 +118,8 @@ def preserve(network: nn.Module) -> Iterator[None]:
 
 
 def copied(network: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
-    """Return a copy of the network, even of one that stores computed tensors, as pruning and weight normalisation do;
-    with other modules `instead` of some of its own.
+    """Return a copy of the network, even of one that stores computed tensors, as pruning and weight normalisation do,
+    and with the hooks of its parameters; with other modules `instead` of some of its own.
 
     Raises:
         UserError: if something in it cannot be copied.
@@ -132,7 +132,15 @@ def copied(network: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = N
     ]
     with told(f"this {type(network).__name__} cannot be copied, and it is a copy that would be changed", UnseenError):
         copies: dict[int, Any] = {id(value): value.detach().clone() for value in kept}
-        return copy.deepcopy(network, copies | {id(module): other for module, other in (instead or {}).items()})
+        copies |= {id(module): other for module, other in (instead or {}).items()}
+        made = copy.deepcopy(network, copies)
+    for parameter in network.parameters():
+        if (twin := copies.get(id(parameter))) is not None and twin.requires_grad:
+            for hook in (parameter._backward_hooks or {}).values():
+                twin.register_hook(hook)
+            for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+                twin.register_post_accumulate_grad_hook(hook)
+    return made
 
 
 def hooks_of(parameter: Tensor) -> list[Any]:

@@ -1,6 +1,5 @@
 """A user's own network, data and loss as a trial: identified by their content, and resumed like any other."""
 
-import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors.trial import run_with
 from reslab.files import Json, wrong_value
 from reslab.shapes import Outcome, Share
-from reslab.state import all_draws_apart
+from reslab.state import all_draws_apart, copied
 from reslab.training.loop import PartName, TrialConfig, generator
 from reslab.training.objective import Batch, Classes, Objective, OwnLoss
 from reslab.training.recipes import Recipe
@@ -324,6 +323,6 @@ def working(network: nn.Module, data: OwnData, loss: Callable[..., Any] | None) 
     def make(config: TrialConfig) -> tuple[nn.Module, OwnData, Objective]:
         torch.manual_seed(config.seed)
         objective = Classes(config.recipe.label_smoothing) if loss is None else OwnLoss(loss)
-        return copy.deepcopy(network), data, objective
+        return copied(network), data, objective
 
     return partial(run_with, make=make)

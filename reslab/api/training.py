@@ -1,6 +1,5 @@
 """`reslab.train`: `reslab train` from Python, also with a user's own network, data and loss."""
 
-import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from reslab.errors import MismatchError, MissingError, WrongValueError, worded
 from reslab.executors import Executor, build_network, here, loaded, run_trials
 from reslab.files import Json
 from reslab.progress import Progress, shown
+from reslab.state import copied
 from reslab.training import beside
 from reslab.training.loop import TrialConfig
 from reslab.weights.files import read_weights
@@ -93,7 +93,7 @@ class Run(Result):
             )
         if self.own is None:
             return build_network(self.config, load_data(self.config.data), weights=file).eval()
-        network = copy.deepcopy(self.own)
+        network = copied(self.own)
         network.load_state_dict(read_weights(file).sets[""])
         if (further := self.files.beside).is_file():
             runs.check_files(self.directory, further.name)
@@ -230,4 +230,4 @@ def finished(
     if failures:
         raise failures[0].error()
     files = runs.Run(root, config)
-    return Run(files.path, config, files.result(), copy.deepcopy(network))
+    return Run(files.path, config, files.result(), None if network is None else copied(network))

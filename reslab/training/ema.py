@@ -1,11 +1,12 @@
 """The moving average of a network's weights through training (Polyak & Juditsky 1992), evaluated beside it."""
 
-import copy
 from collections.abc import Iterator
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
+
+from reslab.state import copied
 
 
 class Average:
@@ -16,7 +17,7 @@ class Average:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.network = copied(network).requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()

@@ -39,7 +39,7 @@ class Answers(NamedTuple):
     def of(cls, scores: Tensor, labels: Tensor) -> "Answers":
         """Return the answers of a batch, from scores `[B, classes]`."""
         taken_for = torch.where(scores.amax(1).isfinite(), scores.argmax(1), -1)
-        return cls(labels.cpu(), taken_for.cpu(), scores.shape[1])
+        return cls(labels.long().cpu(), taken_for.cpu(), scores.shape[1])
 
     @classmethod
     def joined(cls, batches: "Sequence[Answers | None]") -> "Answers | None":

@@ -144,7 +144,8 @@ class Trainer:
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizers = optimizers_of(network, self.recipe, scaled=config.precision == "16")
-        network.to(memory_format=torch.channels_last)
+        if all(each.dim() < 5 for each in (*network.parameters(), *network.buffers())):
+            network.to(memory_format=torch.channels_last)  # which filters of three dimensions do not have
         wrapped: Any = torch.compile(network) if config.compile else network
         self.model, *self.optimizers = fabric.setup(wrapped, *optimizers)
         self.ema = Average(network, self.recipe.ema) if self.recipe.ema else None

@@ -38,7 +38,8 @@ class Classes(NamedTuple):
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats."""
-        return F.cross_entropy(logits_of(outputs), labels, label_smoothing=self.label_smoothing)
+        numbers = labels if labels.is_floating_point() else labels.long()  # or shares of the classes
+        return F.cross_entropy(logits_of(outputs), numbers, label_smoothing=self.label_smoothing)
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the number of images whose likeliest class is wrong."""

@@ -21,6 +21,8 @@ def optimizers_of(network: nn.Module, recipe: Recipe, *, scaled: bool = False) -
     If the loss is `scaled`, as in float16, steps with infinite gradients are left out. The fused optimisers cannot do
     that: of a first step that is left out they keep a momentum that nothing has been written to.
 
+    Nor are they for complex numbers.
+
     Raises:
         UserError: for Muon with a scaled loss, as two optimisers cannot share its scale.
     """
@@ -32,7 +34,7 @@ def optimizers_of(network: nn.Module, recipe: Recipe, *, scaled: bool = False) -
                 lr=recipe.learning_rate,
                 betas=(recipe.momentum, AFTER),
                 weight_decay=recipe.weight_decay,
-                fused=not scaled,
+                fused=_can_fuse(parameters, scaled),
             )
         ]
     if recipe.optimizer == "muon":
@@ -41,8 +43,12 @@ def optimizers_of(network: nn.Module, recipe: Recipe, *, scaled: bool = False) -
         filters = [parameter for parameter in parameters if parameter.dim() == 4]
         rest = [parameter for parameter in parameters if parameter.dim() != 4]
         muon = [Muon(filters, recipe.learning_rate, recipe.momentum)] if filters else []
-        return [*muon, *([_sgd(rest, recipe)] if rest else [])]
-    return [_sgd(parameters, recipe, fused=not scaled)]
+        return [*muon, *([_sgd(rest, recipe, fused=_can_fuse(rest, scaled))] if rest else [])]
+    return [_sgd(parameters, recipe, fused=_can_fuse(parameters, scaled))]
+
+
+def _can_fuse(parameters: list[nn.Parameter], scaled: bool) -> bool:
+    return not scaled and all(parameter.is_floating_point() for parameter in parameters)
 
 
 def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import TRAIN, assert_refused, refused, reslab_here
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -258,6 +259,75 @@ def test_what_a_forward_leaves_on_the_network_is_resumed_and_is_on_the_trained_o
         error = (one(digits(40)[0]).argmax(1) != digits(40)[1]).double().mean().item()
         assert error == pytest.approx((whole.result["ema"] if ema else whole.result)["test_error"])
     assert resumed.result["train_loss"] == whole.result["train_loss"] and ran("whole").result == whole.result
+
+
+class Volumes(nn.Module):
+    """Filters of two and of three dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.deep, self.fc = nn.Conv2d(1, 2, 3), nn.Conv3d(1, 2, 3), nn.Linear(2, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        volume = x.unsqueeze(2).expand(-1, -1, 3, -1, -1)
+        return self.fc(self.flat(x).mean((2, 3)) + self.deep(volume).mean((2, 3, 4)))  # type: ignore[no-any-return]
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 10, dtype=torch.cfloat))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.flatten(1).cfloat() @ self.weight).abs()
+
+
+def called(change: Any) -> nn.Module:
+    """Return a network with a changed layer, after a forward, which may store computed tensors."""
+    network = linear()
+    change(network.get_submodule("1"))
+    network(digits(2)[0])
+    return network
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: called(lambda layer: prune.l1_unstructured(layer, "weight", 0.5)),
+        lambda: called(nn.utils.spectral_norm),
+        Volumes,
+        Complex,
+    ],
+    ids=["pruned", "normalised", "volumes", "complex"],
+)
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+def test_any_network_is_trained(make: Any, tmp_path: Path) -> None:
+    settings = {"ema": 0.9, "optimizer": "adamw"} if make is Complex else {"ema": 0.9}
+    torch.manual_seed(1)
+    images, labels = digits(40)
+    run = reslab.train(make(), ((images, labels), (images, labels)), epochs=1, settings=settings, out=tmp_path)
+    wrong = (run.network()(images).argmax(1) != labels).double().mean().item()
+    assert run.result["test_error"] == pytest.approx(wrong)
+
+
+def test_a_hook_of_a_parameter_is_on_the_copy_that_is_trained(tmp_path: Path) -> None:
+    network = linear()
+    network.get_parameter("1.weight").register_hook(lambda gradient: 0 * gradient)
+    data, settings = (digits(40), digits(40)), {"weight_decay": 0.0}
+    trained = reslab.train(network, data, epochs=1, settings=settings, out=tmp_path).network()
+    same = [torch.equal(one, other) for one, other in zip(network.parameters(), trained.parameters(), strict=True)]
+    assert same == [True, False]
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.uint8])
+def test_labels_may_be_any_integers(kind: torch.dtype, tmp_path: Path) -> None:
+    images, labels = digits(40)
+    runs = [
+        reslab.train(linear(), ((images, each), (images, each)), epochs=1, out=tmp_path)
+        for each in (labels, labels.to(kind))
+    ]
+    assert runs[0].result["train_loss"] == runs[1].result["train_loss"]
+    assert runs[0].confusion().equals(runs[1].confusion())
 
 
 class Tied(nn.Module):
