@@ -123,8 +123,8 @@ class Run(Result):
         return images.to_frame("images").assign(error=1 - right / images)
 
     def _classes(self, count: int) -> list[str]:
-        kept = read_weights(self.weights).metadata.get("preprocessing", {}).get("classes")
-        return kept or [str(number) for number in range(count)]
+        kept = read_weights(self.weights).metadata.get("preprocessing", {}).get("classes") or []
+        return [*kept, *map(str, range(len(kept), count))]  # a network may have more classes than its data
 
     def figure(self) -> "Figure":
         """Plot loss and errors over the epochs."""

@@ -51,6 +51,12 @@ def test_it_is_the_run_of_the_command_and_shows_itself(run: reslab.Run) -> None:
         run.network(ema=True)
 
 
+def test_classes_that_only_the_network_has_are_named_by_their_numbers(tmp_path: Path) -> None:
+    short = {**SMALL, "epochs": None, "settings": {"iterations": 1}}
+    found = reslab.train("cifar_plain", **short, num_classes=12, out=tmp_path).errors_by_class()
+    assert list(found.index) == [*map(str, range(12))] and list(found["images"][-2:]) == [0, 0]
+
+
 def test_a_log_is_read_by_the_real_tool_and_is_no_part_of_the_identity(run: reslab.Run) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
