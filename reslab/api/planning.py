@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from pydantic import ValidationError
 
 from reslab.api.identity import digest
@@ -93,7 +94,8 @@ def trial(
     try:
         return TrialConfig(
             model=model,
-            options=dict(options),
+            # NumPy's integers would otherwise become floats
+            options={name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()},
             data=canonical(data),
             recipe=recipe,
             seed=seed,

@@ -23,6 +23,7 @@ from torch.utils.data import (
 
 import reslab
 from reslab.api.own import OwnData
+from reslab.api.planning import Machine, recipe_of, trial
 from reslab.errors import MismatchError, MissingError, UserError, WrongValueError
 from reslab.training import loop
 from reslab.training.ema import Average
@@ -380,6 +381,14 @@ class Learning(nn.Module):
 
     def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(outputs * self.scale, labels)
+
+
+def test_numbers_of_numpy_are_options_as_others_are() -> None:
+    recipe, machine = recipe_of("fast", "digits", 1, {}), Machine()
+    found = trial("cifar_resnet", "digits", recipe, 0, machine, {"depth": np.int64(8), "block": np.str_("basic")})
+    assert (
+        found.digest() == trial("cifar_resnet", "digits", recipe, 0, machine, {"depth": 8, "block": "basic"}).digest()
+    )
 
 
 @pytest.mark.parametrize(
