@@ -56,7 +56,7 @@ def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, fused: bool = True) 
         _decayed(parameters, recipe),
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
+        nesterov=recipe.nesterov and recipe.momentum > 0,  # of no momentum it is SGD
         weight_decay=recipe.weight_decay,
         fused=fused,
     )

@@ -149,6 +149,11 @@ def test_norms_and_biases_do_not_decay_and_muon_takes_the_filters() -> None:
     assert sum(len(group["params"]) for group in rest.param_groups) == 5
 
 
+def test_without_momentum_a_recipe_is_plain_sgd() -> None:
+    (sgd,) = optimizers_of(linear(), recipe(momentum=0))
+    assert FAST.nesterov and sgd.defaults["momentum"] == 0 and not sgd.defaults["nesterov"]
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_first_step_that_the_scaler_of_float16_leaves_out_leaves_no_momentum(name: str) -> None:
     network = linear()
