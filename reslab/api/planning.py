@@ -122,7 +122,7 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
         if key not in Recipe.model_fields:
             raise UnknownNameError(*worded("no-recipe-setting", key=key, near=suggested(key, Recipe.model_fields)))
         values[key] = value
-        if key in ("epochs", "iterations"):
+        if key in ("epochs", "iterations") and value is not None:
             values["iterations" if key == "epochs" else "epochs"] = None
     if epochs is not None:
         values |= {"epochs": epochs, "iterations": None}

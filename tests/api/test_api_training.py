@@ -383,6 +383,12 @@ class Learning(nn.Module):
         return nn.functional.cross_entropy(outputs * self.scale, labels)
 
 
+def test_a_length_that_is_none_leaves_the_other_one() -> None:
+    for settings in ({"iterations": 2, "epochs": None}, {"epochs": None, "iterations": 2}):
+        assert recipe_of("paper-cifar", "digits", None, settings).total_iterations(5) == 2
+    assert recipe_of("paper-cifar", "digits", None, {"epochs": 2, "iterations": None}).total_iterations(5) == 10
+
+
 def test_numbers_of_numpy_are_options_as_others_are() -> None:
     recipe, machine = recipe_of("fast", "digits", 1, {}), Machine()
     found = trial("cifar_resnet", "digits", recipe, 0, machine, {"depth": np.int64(8), "block": np.str_("basic")})
