@@ -11,7 +11,15 @@ from pydantic import ValidationError
 
 from reslab.api.identity import digest
 from reslab.data import Dataset, canonical, load_data
-from reslab.errors import MissingError, UnknownNameError, WrongValueError, check_one_of, suggested, worded
+from reslab.errors import (
+    MissingError,
+    UnknownNameError,
+    UnusableError,
+    WrongValueError,
+    check_one_of,
+    suggested,
+    worded,
+)
 from reslab.files import sha256, write_atomically, wrong_value
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
@@ -162,12 +170,13 @@ def extended(root: Path, config: TrialConfig, epochs: int) -> TrialConfig:
     schedule and a new optimiser.
 
     Raises:
-        UserError: if the trial is not finished.
+        UserError: if the trial is not finished, or has diverged.
     """
     run = Run(root, config)
     if not run.finished:
         raise MissingError(*worded("not-finished", path=run.path))
-    run.result()
+    if run.result()["status"] == "diverged":
+        raise UnusableError(*worded("diverged", path=run.path))
     recipe = config.recipe.model_copy(update={"epochs": epochs, "iterations": None})
     start = Start(sha256=sha256(run.weights), file=run.weights.absolute(), whole=True)
     return config.model_copy(update={"recipe": Recipe(**recipe.model_dump()), "start": start})

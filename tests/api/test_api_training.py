@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import TRAIN, assert_refused, refused, reslab_here
+from helpers import TRAIN, assert_refused, refused, reslab_here, tiny_trial
 from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import (
@@ -23,8 +23,9 @@ from torch.utils.data import (
 
 import reslab
 from reslab.api.own import OwnData
-from reslab.api.planning import Machine, recipe_of, trial
-from reslab.errors import MismatchError, MissingError, UserError, WrongValueError
+from reslab.api.planning import Machine, extended, recipe_of, trial
+from reslab.errors import MismatchError, MissingError, UnusableError, UserError, WrongValueError
+from reslab.runs import Run
 from reslab.training import loop
 from reslab.training.ema import Average
 from reslab.training.loop import TrialConfig
@@ -80,6 +81,16 @@ def test_a_grid_is_several_runs_and_one_is_extended(run: reslab.Run) -> None:
     longer = json.loads(reslab_here(*TRAIN, *OF_SMALL, "--out", out, "--extend", "1").stdout)
     assert longer["config"]["start"]["whole"] and longer["result"]["train_error"] < run.result["train_error"]
     assert_refused(reslab_here(*TRAIN, "--seed", "9", "--out", out, "--extend", "1"), "finished")
+
+
+def test_a_run_that_diverged_is_not_extended(tmp_path: Path) -> None:
+    config = tiny_trial()
+    run = Run(tmp_path, config)
+    run.create()
+    errors = dict.fromkeys(("train_error", "heldout_error", "test_error"), 1.0)
+    run.finish({"status": "diverged", "reason": "of a test", "steps": 1, "seconds": 1.0, **errors})
+    with refused(UnusableError, "diverged"):
+        extended(tmp_path, config, 1)
 
 
 def digits(count: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
