@@ -233,15 +233,22 @@ class Trainer:
             optimizer.zero_grad()
         parts = share.chunk(self.recipe.accumulate or 1)
         found = [self._learn(part, len(part) / len(share), draws, mixing, part is parts[-1]) for part in parts]
+        if limit := self.recipe.clip_norm:
+            self._clip(limit)
         for optimizer in self.optimizers:
-            if limit := self.recipe.clip_norm:
-                self.fabric.clip_gradients(self.model, optimizer, max_norm=limit, error_if_nonfinite=False)
             optimizer.step()
         self.step += 1
         self.latest = found[0] if len(found) == 1 else torch.stack(found).sum(0)
         self.sums += self.latest
         if self.ema is not None:
             self.ema.update(self.network, self.step)
+
+    def _clip(self, limit: float) -> None:
+        """Scale the gradient, of all parameters together, to this norm if it is larger."""
+        if len(self.optimizers) == 1:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        else:  # whose loss has no scale, which Fabric would heed
+            nn.utils.clip_grad_norm_(self.network.parameters(), limit)
 
     def _generator(self, purpose: str) -> Generator:
         """Return this process's generator for this step."""

@@ -23,6 +23,7 @@ from reslab.training.muon import Muon
 from reslab.training.optimizers import optimizers_of
 from reslab.training.recipes import FAST, Cosine, Recipe
 
+TWO = {"optimizer": "muon", "clip_norm": 1e-3}
 SET = {
     "label_smoothing": 0.1,
     "ema": 0.99,
@@ -134,6 +135,14 @@ def test_a_gradient_is_clipped_and_labels_are_smoothed(tmp_path: Path) -> None:
         rate = tiny_trial(**settings).recipe.rate(0, 10)
         for old, new, gradient in zip(before.parameters(), after.parameters(), gradients, strict=True):
             assert torch.allclose(old - new, rate * gradient * min(1.0, clip / float(norm)), rtol=1e-5)
+
+
+def test_a_gradient_of_two_optimisers_is_clipped_as_one(tmp_path: Path) -> None:
+    made = trainer(tmp_path, nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten(), nn.Linear(2, 10)), **TWO)
+    assert len(made.optimizers) == 2
+    made.iterate(torch.arange(64))
+    norms = [each.grad.norm() for each in made.network.parameters() if each.grad is not None]
+    assert torch.stack(norms).norm().item() == pytest.approx(TWO["clip_norm"], rel=1e-4)
 
 
 def test_norms_and_biases_do_not_decay_and_muon_takes_the_filters() -> None:
