@@ -2,15 +2,18 @@
 submodules' modes.
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import CheckpointFunction
 
 from reslab.errors import MismatchError, UnseenError, UserError
 from reslab.gates.following import (
@@ -86,12 +89,13 @@ class _ModeBranchError(TraceError):
 
 
 class Tracer(fx.Tracer):
-    """torch.fx's tracer, with five differences.
+    """torch.fx's tracer, with six differences.
 
     A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a forward
     that decides on the shape of the input is followed as the example's shape has it; a module whose forward decides on
     a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) + branch(x))`, whatever its own
-    forward says; what a forward computes under `torch.no_grad()` is without gradient in the graph too.
+    forward says; what a forward computes under `torch.no_grad()` is without gradient in the graph too, and where an
+    `autograd.Function` computes, whose gradient no graph has, its module becomes a leaf.
     """
 
     traced_func_name = "whole"
@@ -121,6 +125,7 @@ class Tracer(fx.Tracer):
             with (
                 torch.enable_grad(),
                 self._live_modes(),
+                _nothing_recomputed(),
                 recorded_factories(partial(self.create_proxy, "call_function")),
             ):
                 graph = self.trace(root)
@@ -138,9 +143,15 @@ class Tracer(fx.Tracer):
         return Traced(graph, once, self.types, self.leaves, self.declared, known)
 
     def create_proxy(self, kind: str, *arguments: Any, **more: Any) -> Any:
-        """Record an operation, and where gradients are off, that its result has none."""
+        """Record an operation, and where gradients are off, that its result has none.
+
+        Raises:
+            TraceError: if an `autograd.Function` has turned them off.
+        """
         proxy = super().create_proxy(kind, *arguments, **more)
         if kind.startswith("call") and not torch.is_grad_enabled() and not self._is_looking:
+            if _in_own_function():
+                raise TraceError("it computes in an autograd.Function, whose own gradient a graph would lose")
             return super().create_proxy("call_function", without_gradient, (proxy,), {})
         return proxy
 
@@ -277,6 +288,32 @@ class Tracer(fx.Tracer):
     def _paths(self) -> dict[nn.Module, str]:
         paths: dict[nn.Module, str] = getattr(self, "submodule_paths", None) or {}
         return paths
+
+
+def _in_own_function() -> bool:
+    """Return whether the forward of an `autograd.Function` is running."""
+    kinds: list[type] = [torch.autograd.Function]
+    for kind in kinds:  # which grows
+        kinds += kind.__subclasses__()
+    forwards = {getattr(kind.forward, "__code__", None) for kind in kinds}  # type: ignore[attr-defined]  # all have it
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code not in forwards:
+        frame = frame.f_back
+    return frame is not None
+
+
+@contextmanager
+def _nothing_recomputed() -> Iterator[None]:
+    """Inside this context, reentrant checkpoints only call their function, which has the same gradient."""
+
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        return function(*args)
+
+    CheckpointFunction.apply = staticmethod(apply)
+    try:
+        yield
+    finally:
+        del CheckpointFunction.apply
 
 
 def _give_shapes(graph: fx.Graph) -> None:

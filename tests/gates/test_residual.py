@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from helpers_networks import Toy, linear, toy_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision import models
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, UserError, WrongValueError
@@ -562,6 +564,73 @@ def test_random_numbers_outside_a_leaf_are_refused() -> None:
 
     with refused(UnseenError, "self.training"):
         view(nn.Sequential(Lottery()), X)
+
+
+class Sign(torch.autograd.Function):
+    """The sign, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class Apart(Sign):
+    """The same, in torch's newer spelling."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:  # type: ignore[override]  # as torch takes it
+        return x.sign()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+
+class Signs(nn.Module):
+    def __init__(self, function: type[Sign]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function.apply(x)  # type: ignore[no-any-return]  # untyped
+
+
+class Recomputing(nn.Module):
+    """What saves memory by computing its values again for the backward pass."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.inside, x, use_reentrant=True)  # type: ignore[no-any-return]  # untyped
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's own, of its checkpoints
+@pytest.mark.parametrize("middle", [lambda: Signs(Sign), lambda: Signs(Apart), lambda: Recomputing(linear())])
+def test_a_gradient_of_ones_own_is_kept(middle: Callable[[], nn.Module]) -> None:
+    network = nn.Sequential(*(Toy(nn.Sequential(linear(), middle(), linear())) for _ in range(2)))
+    gated = view(network, X)
+    gradients = []
+    for module in (network, gated):
+        network.zero_grad()
+        x = X.clone().requires_grad_()
+        module(x).square().sum().backward()
+        gradients.append([leaf.grad for leaf in (x, *network.parameters())])
+    assert len(gated) == 2 and all(map(torch.equal, *gradients))
+
+
+def test_a_network_that_is_a_function_of_its_own_gradient_is_refused() -> None:
+    class Whole(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + Sign.apply(x)  # type: ignore[no-any-return]  # untyped
+
+    with refused(UnseenError, "the network (Whole)", "autograd.Function"):
+        view(Whole(), X)
 
 
 @pytest.mark.parametrize(
