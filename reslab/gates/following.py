@@ -173,7 +173,7 @@ class Known:
     def _run(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
             return self.example
-        if node.target is check:
+        if node.target in (check, setattr):
             return None
         try:
             if any(isinstance(self.values[source], UnknownError) for source in node.all_input_nodes):

@@ -89,16 +89,18 @@ class _ModeBranchError(TraceError):
 
 
 class Tracer(fx.Tracer):
-    """torch.fx's tracer, with six differences.
+    """torch.fx's tracer, with seven differences.
 
     A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a forward
     that decides on the shape of the input is followed as the example's shape has it; a module whose forward decides on
     a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) + branch(x))`, whatever its own
     forward says; what a forward computes under `torch.no_grad()` is without gradient in the graph too, and where an
-    `autograd.Function` computes, whose gradient no graph has, its module becomes a leaf.
+    `autograd.Function` computes, whose gradient no graph has, its module becomes a leaf; an assignment to a buffer is
+    part of the graph.
     """
 
     traced_func_name = "whole"
+    proxy_buffer_attributes = True  # what a forward computes from a buffer follows it
 
     def __init__(
         self, declarations: Declarations, fixed: Collection[str], opaque: Mapping[type[nn.Module], Leaf]
@@ -125,6 +127,7 @@ class Tracer(fx.Tracer):
             with (
                 torch.enable_grad(),
                 self._live_modes(),
+                self._assigned_buffers(),
                 _nothing_recomputed(),
                 recorded_factories(partial(self.create_proxy, "call_function")),
             ):
@@ -284,6 +287,25 @@ class Tracer(fx.Tracer):
             yield
         finally:
             nn.Module.__getattribute__ = original  # type: ignore[method-assign]  # as it was
+
+    @contextmanager
+    def _assigned_buffers(self) -> Iterator[None]:
+        """Inside this context, an assignment of a traced value to a buffer is repeated when the graph runs."""
+        original = nn.Module.__setattr__
+
+        def write(module: nn.Module, name: str, value: Any) -> None:
+            if not isinstance(value, fx.Proxy) or name not in vars(module).get("_buffers", ()):
+                original(module, name, value)
+                return
+            owner = self.create_proxy("get_attr", self.path_of_module(module), (), {})
+            self.create_proxy("call_function", setattr, (owner, name, value), {})
+            module._buffers[name] = value  # type: ignore[assignment]  # what is read from here on
+
+        nn.Module.__setattr__ = write  # type: ignore[method-assign,assignment]  # restored below
+        try:
+            yield
+        finally:
+            nn.Module.__setattr__ = original  # type: ignore[method-assign]  # as it was
 
     def _paths(self) -> dict[nn.Module, str]:
         paths: dict[nn.Module, str] = getattr(self, "submodule_paths", None) or {}

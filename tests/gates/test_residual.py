@@ -506,6 +506,40 @@ def test_a_block_that_branches_on_its_mode_is_seen_in_both() -> None:
     assert [block.name for block in view(network, X).blocks] == ["1", "2"]
 
 
+class Statistics(nn.Module):
+    """A block that divides by a running mean of squares, which it keeps in a way of its own."""
+
+    def __init__(self, keep: Callable[["Statistics", Tensor], None]) -> None:
+        super().__init__()
+        self.f, self.keep = linear(), keep
+        self.register_buffer("square", torch.ones(3, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.keep(self, x.square().mean(0))
+        return x + self.f(x) * (self.square + 1e-5).rsqrt()  # type: ignore[no-any-return]  # modules return Any
+
+
+def assigning(block: Statistics, new: Tensor) -> None:
+    block.square = 0.9 * block.square + 0.1 * new
+
+
+def adding(block: Statistics, new: Tensor) -> None:
+    block.square += new
+
+
+@pytest.mark.parametrize("keep", [assigning, adding, lambda block, new: block.square.lerp_(new, 0.1)])
+def test_what_a_forward_computes_of_its_buffers_follows_them(keep: Callable[[Statistics, Tensor], None]) -> None:
+    network = nn.Sequential(Statistics(keep), Statistics(keep))
+    gated, twin = view(network, X), copy.deepcopy(network)
+    for mode in (True, True, False):
+        assert torch.equal(gated.train(mode)(X), twin.train(mode)(X))
+        assert torch.equal(network[1].square, twin[1].square)
+    network.load_state_dict(nn.Sequential(Statistics(keep), Statistics(keep)).state_dict())
+    assert torch.equal(gated(X), network(X)) and len(gated) == 2
+
+
 def test_functional_dropout_follows_the_mode() -> None:
     class Dropout(nn.Module):
         def __init__(self) -> None:
