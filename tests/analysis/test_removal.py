@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import refused
+from helpers_networks import Toy
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
@@ -65,6 +66,37 @@ def test_the_fast_copy_answers_as_the_network(name: str, options: dict[str, int]
 
 
 @pytest.mark.slow  # 2 s
+class Folded(nn.Module):
+    """A block whose shortcut is shorter than its branch, but longer once the branch's BatchNorms are folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.BatchNorm2d(3),
+            nn.ReLU(),
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.BatchNorm2d(3),
+        )
+        self.shortcut = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x.mT.contiguous().mT) + self.branch(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:no faster copy")
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_fast_copy_gates_the_networks_branches(place: int) -> None:
+    torch.manual_seed(0)
+    blocks = [Folded() if index == place else Toy(nn.Conv2d(3, 3, 1)) for index in range(3)]
+    network, images = nn.Sequential(*blocks).eval(), torch.randn(4, 3, 4, 4)
+    gated = view(network, images)
+    with torch.no_grad():
+        fast = fast_view(gated, images)
+        for gates in 1 - torch.eye(3):
+            assert torch.allclose(fast(images, gates), gated(images, gates), atol=1e-5)
+
+
 def test_removing_none_and_all(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     network, images, labels = trained
     result = remove_random(network, images, labels, counts=[0, 9], draws=2)
