@@ -4,7 +4,7 @@ Zero is a value that the network may never have seen there. The mean removes wha
 keeps what it always adds. Another image's value keeps the whole distribution.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from reslab.analysis.inference import Precision
 from reslab.analysis.subject import Images, Labels, Loss, as_view, careful
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
 from reslab.errors import UnknownNameError, WrongValueError
-from reslab.gates.gating import Gates, Setting
+from reslab.gates.gating import Gates, Setting, Standing
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
 
@@ -89,7 +89,7 @@ def lesions(
         fast, batch = prepared(view, images, labels, precision, loss)
         if "resample" in kinds and len(images) % batch == 1:
             batch -= 1  # so that the last batch has more than one image
-        means = _means(fast, images, labels, batch) if "mean" in kinds else []
+        means = _means(fast, images, labels, batch) if "mean" in kinds else {}
         total = torch.zeros(len(kinds) * n + 1, 4, dtype=torch.float64)
         for done, x, y in batches(images, labels, batch):
             circle = _circle(len(x), generator).to(x.device)
@@ -108,21 +108,23 @@ def lesions(
     return Lesions(Readings(*whole), {kind: Readings(*row.unbind(1)) for kind, row in zip(kinds, rows, strict=True)})
 
 
-def _setting(kind: Kind, index: int, n: int, means: Sequence[Tensor], circle: Tensor) -> Gates:
+def _setting(kind: Kind, index: int, n: int, means: Mapping[tuple[int, int], Tensor], circle: Tensor) -> Gates:
     if kind == "zero":
         gates = torch.ones(n, device=circle.device)
         gates[index] = 0
         return gates
-    return Setting(None, {index: (lambda branch: means[index]) if kind == "mean" else (lambda branch: branch[circle])})
+    if kind == "mean":
+        return Setting(None, {index: lambda _, number: means[index, number]})
+    return Setting(None, {index: lambda branch, _: branch[circle]})
 
 
-def _means(fast: View, images: Tensor, labels: Tensor, batch: int) -> list[Tensor]:
-    """Return what each branch adds, averaged over all images."""
-    sums: dict[int, Tensor] = {}
+def _means(fast: View, images: Tensor, labels: Tensor, batch: int) -> dict[tuple[int, int], Tensor]:
+    """Return what each branch of each block adds, averaged over all images."""
+    sums: dict[tuple[int, int], Tensor] = {}
 
-    def summing(index: int) -> Callable[[Tensor], Tensor]:
-        def noted(branch: Tensor) -> Tensor:
-            sums[index] = sums.get(index, 0) + branch.double().sum(0)
+    def summing(index: int) -> Standing:
+        def noted(branch: Tensor, number: int) -> Tensor:
+            sums[index, number] = sums.get((index, number), 0) + branch.double().sum(0)
             return branch
 
         return noted
@@ -130,7 +132,7 @@ def _means(fast: View, images: Tensor, labels: Tensor, batch: int) -> list[Tenso
     setting = Setting(None, {index: summing(index) for index in range(len(fast))})
     for _, x, _ in batches(images, labels, batch):
         to_the_end(fast, 0, fast.stem(x), setting)
-    return [sums[index] / len(images) for index in range(len(fast))]
+    return {place: total / len(images) for place, total in sums.items()}
 
 
 def _circle(count: int, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest, worded
-from reslab.gates.gating import Block
+from reslab.gates.gating import Block, Standing
 
 Which = str | int
 """A block, by its name or its number."""
@@ -86,23 +86,28 @@ def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], de
         raise MismatchError(f"each gate must be a number or a tensor [B] with the same B; got {shapes}") from error
 
 
-def replacing(what: Replacement, at: str) -> Callable[[Tensor], Tensor]:
-    """Return the function from a branch's value to its replacement.
+def replacing(what: Replacement, at: str) -> Standing:
+    """Return the function from a branch's value to its replacement; a value replaces all of a block's branches.
 
     Raises:
         UserError: if the replacement is of another kind.
     """
     if isinstance(what, Tensor):
-        return lambda branch: what
+        return in_all(lambda branch: what)
     if isinstance(what, str) and what == "mean":
-        return lambda branch: branch.mean(0, keepdim=True)
+        return lambda branch, _: branch.mean(0, keepdim=True)
     if callable(what):
         return _giving_a_tensor(what, at)
     raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch; got {what!r}')
 
 
-def _giving_a_tensor(function: Callable[[Tensor], Any], at: str) -> Callable[[Tensor], Tensor]:
-    def checked(branch: Tensor) -> Tensor:
+def in_all(value: Callable[[Tensor], Tensor]) -> Standing:
+    """Return the function that puts a value in the place of a block's first branch, and zeros in the others'."""
+    return lambda branch, number: torch.zeros_like(branch) if number else value(branch)
+
+
+def _giving_a_tensor(function: Callable[[Tensor], Any], at: str) -> Standing:
+    def checked(branch: Tensor, _: int) -> Tensor:
         value = function(branch)
         if not isinstance(value, Tensor):
             raise WrongValueError(*worded("replaced-by-no-tensor", at=at, kind=type(value).__name__))

@@ -37,8 +37,11 @@ class Setting(NamedTuple):
     """The setting of a view's run: gates, and replacements of branches, which are applied before the gates."""
 
     gates: Float[Tensor, "n"] | Float[Tensor, "n b"] | None = None
-    replace: Mapping[int, Callable[[Tensor], Tensor]] = {}  # block -> function from its branch to the replacement
+    replace: Mapping[int, "Standing"] = {}  # by the number of the block
 
+
+Standing = Callable[[Tensor, int], Tensor]
+"""A function from a branch, and its number among its block's branches, to its replacement."""
 
 Gates = Float[Tensor, "n"] | Float[Tensor, "n b"] | Setting | None
 """The additional input of a gated graph: gates, a setting, or neither."""
@@ -55,12 +58,12 @@ class Place(NamedTuple):
     plain: bool  # whether the end is exactly the sum of shortcut and branches
 
 
-def gated(branch: Tensor, gates: Gates, index: int) -> Tensor:
+def gated(branch: Tensor, gates: Gates, index: int, number: int = 0) -> Tensor:
     """Return the branch `[B, …]`, or what replaces it, times its gate, cast to the branch's dtype; the branch itself if
     there are no gates.
     """
     if isinstance(gates, Setting):
-        branch, gates = _replaced(branch, gates, index), gates.gates
+        branch, gates = _replaced(branch, gates, index, number), gates.gates
     return branch if gates is None else branch * _fitted(gates[index], branch)
 
 
@@ -73,12 +76,12 @@ def bridged(x: Tensor, out: Tensor, gates: Gates, index: int) -> Tensor:
     return out if gates is None else torch.lerp(option_a(x, out), out, _fitted(gates[index], out))
 
 
-def _replaced(branch: Tensor, setting: Setting, index: int) -> Tensor:
+def _replaced(branch: Tensor, setting: Setting, index: int, number: int = 0) -> Tensor:
     """Return a copy of a branch's replacement, as the sum may be computed in place."""
     replacement = setting.replace.get(index)
     if replacement is None:
         return branch
-    value = replacement(branch)
+    value = replacement(branch, number)
     if not fits(value, branch):
         raise MismatchError(f"block number {index} adds {list(branch.shape)}, which {list(value.shape)} cannot replace")
     return value.to(branch).expand_as(branch).clone()
@@ -143,10 +146,10 @@ def _gate(traced: tracing.Traced, block: Candidate, gates: fx.Node, index: int) 
     """Gate one block, and return its place."""
     graph = traced.graph
     if block.kind == "add":
-        for branch in block.branches:
+        for number, branch in enumerate(block.branches):
             user = _summing(block.end, branch)
             with graph.inserting_before(user):
-                user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index)))
+                user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index, number)))
         call = traced.calls.get(f"network.{block.name}")
         order = list(graph.nodes).index
         # else it is the branch alone

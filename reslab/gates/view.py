@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_map
 
 from reslab.errors import MismatchError, UnseenError, told, worded
 from reslab.gates import flow, showing, tracing
-from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, index_of, indices_of, replacing
+from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, in_all, index_of, indices_of, replacing
 from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
 from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
-from reslab.gates.gating import Block, Gates, Setting, fits, option_a
+from reslab.gates.gating import Block, Gates, Setting, Standing, fits, option_a
 from reslab.gates.hidden import fixed_and_hidden
 from reslab.gates.inputs import Output, Whole, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
@@ -148,7 +148,7 @@ class View(Whole):
             asked, {index_of(self.blocks, which): self._standing_in(which, x, replace[which]) for which in replace}
         )
 
-    def _standing_in(self, which: Which, x: Any, what: Replacement) -> Callable[[Tensor], Tensor]:
+    def _standing_in(self, which: Which, x: Any, what: Replacement) -> Standing:
         """Return the function from a branch to its replacement; for images, the branch computed for them."""
         if not isinstance(what, Tensor) or not isinstance(x, Tensor) or what.shape[1:] != x.shape[1:]:
             return replacing(what, f"block {which!r}")
@@ -156,7 +156,7 @@ class View(Whole):
         def value(branch: Tensor) -> Tensor:
             return what if fits(what, branch) else next(iter(self.run(what, (which,)).values())).branch
 
-        return value
+        return in_all(value)
 
     def gates(self, *, off: Collection[Which] = ()) -> Float[Tensor, "n"]:
         """Return gates `[n]`: 0 for the blocks that are off, 1 for the others.

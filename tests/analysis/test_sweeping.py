@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from helpers import refused, snapshot
 from helpers_networks import Toy
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 from reslab.analysis.lens import lens
@@ -148,3 +148,19 @@ def test_every_sweep_is_the_network_with_its_gates_set_or_says_that_it_is_slow(n
         parts = split(gated, x)
         assert close(parts.logits.float(), whole) and torch.allclose(parts.parts.sum(0), parts.logits)
     assert snapshot(network) == before
+
+
+def test_the_mean_of_a_block_of_two_branches_is_added_once() -> None:
+    class Parallel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f, self.g = (nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.f(x) + self.g(x)  # type: ignore[no-any-return]  # modules return Any
+
+    network, x, y = nn.Sequential(Parallel(), Parallel()).eval(), torch.randn(8, 3), torch.arange(8) % 3
+    with torch.no_grad():
+        expected = F.cross_entropy(network[1](x + (network[0](x) - x).mean(0)), y)
+    found = lesions(network, x, y, kinds=["mean"]).without["mean"].loss
+    assert torch.isclose(found[0].float(), expected)

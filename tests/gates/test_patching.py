@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 from helpers import refused, snapshot
-from helpers_networks import toy_network
+from helpers_networks import linear, toy_network
 from torch import Tensor, nn
 from torchvision import models
 
@@ -86,6 +86,28 @@ def test_the_branch_that_other_images_have_and_the_dtype_of_the_network() -> Non
         assert torch.equal(theirs, kept) and not torch.equal(expected, network(x))
         one = gated.run(others[:1], ["layer2.1"])["layer2.1"].branch
         assert torch.allclose(gated(x, replace={"layer2.1": others[:1]}), gated(x, replace={"layer2.1": one}))
+
+
+class Parallel(nn.Module):
+    """A block of two branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.g = nn.Sequential(linear(), nn.Tanh()), nn.Sequential(linear(), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.f(x) + self.g(x)  # type: ignore[no-any-return]  # modules return Any
+
+
+def test_one_value_replaces_all_branches_of_a_block() -> None:
+    network, x = nn.Sequential(Parallel(), Parallel()), torch.randn(5, 3, dtype=torch.float64)
+    gated, others = view(network, x), torch.randn(5, 3, dtype=torch.float64)
+    own = gated.run(x)["0"].branch
+    assert torch.allclose(own, network[0](x) - x) and torch.allclose(gated(x, replace={0: own}), network(x))
+    assert torch.allclose(gated(x, replace={0: others}), network[1](x + others))
+    assert torch.allclose(gated(x, replace={0: others[0]}), network[1](x + others[0]))
+    assert torch.allclose(gated(x, replace={0: "mean"}), network[1](x + own.mean(0)))
+    assert torch.allclose(gated(x, replace={0: lambda branch: branch.flip(0)}), network[1](x + own.flip(0)))
 
 
 def test_gates_by_name_and_off() -> None:
