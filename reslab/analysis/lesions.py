@@ -74,8 +74,9 @@ def lesions(
         progress: notified of the images done.
 
     Raises:
-        UserError: if there is no such kind, there is only one image to resample from, the network has no blocks or
-            draws random numbers, or images, labels and outputs do not fit.
+        UserError: if there is no such kind, there is only one image to resample from, the network has no blocks, draws
+            random numbers, or has tokens before images where not only "zero" replaces, or images, labels and outputs do
+            not fit.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -83,6 +84,8 @@ def lesions(
     if "resample" in kinds and len(images) < 2:
         raise WrongValueError("a value is replaced by another image's, so one image is not enough; give at least two")
     view = as_view(network, images)
+    if set(kinds) != {"zero"}:
+        view.check_images_first()
     n = len(view)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():

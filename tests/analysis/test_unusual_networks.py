@@ -18,6 +18,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import reslab
 from reslab.analysis.landscape import filter_normalised
+from reslab.analysis.lesions import lesions
 from reslab.errors import MismatchError, UnseenError, UserError, WrongValueError
 from reslab.networks import anatomy, counting
 from reslab.state import preserve
@@ -142,9 +143,12 @@ def test_where_tokens_come_first_nothing_is_taken_for_one_image(count: int) -> N
         lambda: reslab.jacobian(network, images),
         lambda: reslab.direction(network, images, labels),
         lambda: reslab.alike(network, images.repeat(2, 1, 1, 1)),
+        lambda: lesions(network, images, labels, kinds=["mean"]),
+        lambda: lesions(network, images, labels, kinds=["zero", "resample"]),
     ):
         with refused(UnseenError, "batch_first"):
             measure()
+    assert lesions(network, images, labels, kinds=["zero"]).without["zero"].loss.isfinite().all()
 
 
 def test_a_probe_of_tokens_averages_over_tokens() -> None:
