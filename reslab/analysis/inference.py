@@ -86,7 +86,9 @@ def _fast_copy(view: View) -> FastView:
     for relu in in_place_relus(view):
         network.set_submodule(relu, nn.ReLU(inplace=True))
     network.to(memory_format=torch.channels_last)
-    return FastView(network.eval(), view.sketch, view.declarations, frozenset(view.fixed), output=view.output)
+    return FastView(
+        network.eval(), view.sketch, view.declarations, frozenset(view.fixed), output=view.output, writes=view.writes
+    )
 
 
 def conv_bn_pairs(view: View) -> list[tuple[str, str]]:

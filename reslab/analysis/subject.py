@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from reslab.analysis.declared import with_needs
 from reslab.errors import MismatchError, UnseenError, WrongValueError, told, worded
 from reslab.gates.following import shapes_of, sketched
-from reslab.gates.inputs import Inputs, Output, Whole, keys_of, outputs_by_name, tensors_of
+from reslab.gates.inputs import Inputs, Output, Whole, cloned, is_written, outputs_by_name, tensors_of
 from reslab.gates.view import View, unwrapped, view
 from reslab.state import preserve, whole_float32
 
@@ -99,9 +99,7 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
         what = f"{function.__name__.replace('_', ' ')} cannot be computed for this {type(_alone(network)).__name__}"
         with told(what), preserve(_alone(network)), whole_float32():
             images = given.arguments.get("images")
-            given.arguments["network"] = answering = _answering(network, images, output)
-            if images is not None and _writes(answering, images):
-                given.arguments["images"] = _cloned(images)
+            given.arguments["network"] = _answering(network, images, output)
             if given.arguments.get("other") is not None:
                 given.arguments["other"] = _answering(given.arguments["other"], images, output)
             return function(*given.args, **given.kwargs)
@@ -113,18 +111,12 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
     return cast("Careful[P, R]", leaving)
 
 
-def _writes(network: nn.Module, images: Tensor) -> bool:
+def _writes(whole: Whole, images: Tensor) -> bool:
     """Return whether a network writes into its input, as far as two images show."""
-    some = _cloned(images[:2])
-    parts = tensors_of(some)
-    before = [part._version for part in parts]
-    with preserve(_alone(network)), torch.no_grad(), suppress(Exception):  # what is wrong is told by the analysis
-        network(some)
-    return [part._version for part in parts] != before
-
-
-def _cloned(images: Any) -> Any:
-    return tree_map(lambda part: part.clone() if isinstance(part, Tensor) else part, images)
+    some = cloned(images[:2])
+    with preserve(whole.network), torch.no_grad(), suppress(Exception):  # what is wrong is told by the analysis
+        whole(some)
+    return is_written(some)
 
 
 def _alone(network: nn.Module) -> nn.Module:
@@ -141,7 +133,10 @@ def _answering(network: nn.Module, images: Any, output: Output) -> nn.Module:
     if isinstance(network, Whole):
         return network
     network = unwrapped(network)
-    return Whole(network, sketched(images), output) if output is not None or keys_of(network, images) else network
+    whole = Whole(network, sketched(images), output)
+    if images is not None:
+        whole.writes = _writes(whole, images)
+    return whole if output is not None or whole.keys or whole.writes else network
 
 
 def path_in(network: nn.Module, path: str) -> str:
@@ -209,8 +204,9 @@ def out_of_view(network: nn.Module) -> nn.Module:
     """Return the network of a view, with the view's inputs and outputs; any other network itself."""
     if not isinstance(network, View):
         return network
-    plain = network.keys is None and network.output is None
-    return network.network if plain else Whole(network.network, network.sketch, network.output)
+    plain = network.keys is None and network.output is None and not network.writes
+    whole = Whole(network.network, network.sketch, network.output, writes=network.writes)
+    return network.network if plain else whole
 
 
 @torch.no_grad()

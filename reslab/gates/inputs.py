@@ -79,18 +79,29 @@ def part(x: Any, key: int | str) -> Any:
     return x[key]
 
 
+def cloned(x: Any) -> Any:
+    """Return an input with copies of its tensors."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, x)
+
+
+def is_written(x: Any) -> bool:
+    """Return whether a network has written into the copies that `cloned` made, or may have where torch cannot say."""
+    return any(part.is_inference() or part._version > 0 for part in tensors_of(x))
+
+
 class Whole(nn.Module):
     """A wrapper that calls a network with its input alone, whatever other arguments its forward has, and returns one of
-    its outputs, or all.
+    its outputs, or all. A network that `writes` into its input is given a copy.
     """
 
-    def __init__(self, network: nn.Module, example: Any, output: Output = None) -> None:
+    def __init__(self, network: nn.Module, example: Any, output: Output = None, *, writes: bool = False) -> None:
         super().__init__()
         self.training = network.training
         self.network = network
         self.sketch = example
         self.keys = keys_of(network, example)
         self.output = output
+        self.writes = writes
 
     def forward(self, x: Any) -> Any:
         """Call the network."""
@@ -101,18 +112,22 @@ class Whole(nn.Module):
         return chosen(self._answer(x), self.output)
 
     def _answer(self, x: Any) -> Any:
+        if self.writes:
+            x = _once(cloned, x)
         if self.keys is None:
             return self.network(x)
-        take = _recorded_part if isinstance(x, fx.Proxy) else part
-        parts = {key: take(x, key) for key in self.keys}
+        parts = {key: _once(part, x, key) for key in self.keys}
         return self.network(
             *(value for key, value in parts.items() if isinstance(key, int)),
             **{key: value for key, value in parts.items() if isinstance(key, str)},
         )
 
 
-def _recorded_part(x: fx.Proxy, key: int | str) -> fx.Proxy:
-    return x.tracer.create_proxy("call_function", part, (x, key), {})
+def _once(function: Callable[..., Any], x: Any, *more: Any) -> Any:
+    """Call a function of an input; of a traced one, when the graph runs."""
+    if isinstance(x, fx.Proxy):
+        return x.tracer.create_proxy("call_function", function, (x, *more), {})
+    return function(x, *more)
 
 
 def chosen(outputs: Any, output: Output) -> Any:

@@ -28,8 +28,10 @@ from reslab.state import preserve
 class PartView(View):
     """A network with gates in one of its parts."""
 
-    def __init__(self, network: nn.Module, example: Any, output: Output, part: str, inner: View, why: str) -> None:
-        Whole.__init__(self, network, example, output)
+    def __init__(
+        self, network: nn.Module, example: Any, output: Output, part: str, inner: View, why: str, writes: bool
+    ) -> None:
+        Whole.__init__(self, network, example, output, writes=writes)
         self.part, self.inner, self.why = part, inner, why
         self.declarations, self.fixed, self.hidden = {}, inner.fixed, ()
         self._opened = tracing.opened(network)
@@ -138,7 +140,7 @@ class PartView(View):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network and the view of its part."""
-        made = (self.network, self.sketch, self.output, self.part, self.inner, self.why)
+        made = (self.network, self.sketch, self.output, self.part, self.inner, self.why, self.writes)
         return PartView, made, {"shapes": self.shapes, "example": self.example, "images_first": self.images_first}
 
     def _around(self, x: Any, forward: Callable[..., Any]) -> Any:
@@ -220,5 +222,5 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
             inner = view(network.get_submodule(name), given)
         except Exception:  # also for inputs that cannot be examples, such as packed sequences
             continue
-        return PartView(network, whole.sketch, whole.output, name, inner, str(error))
+        return PartView(network, whole.sketch, whole.output, name, inner, str(error), whole.writes)
     raise error

@@ -23,7 +23,7 @@ from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.gating import Block, Gates, Setting, Standing, fits, option_a
 from reslab.gates.hidden import fixed_and_hidden
-from reslab.gates.inputs import Output, Whole, tensors_of
+from reslab.gates.inputs import Output, Whole, cloned, is_written, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Sides, Stream, record
 from reslab.gates.tracing import Declarations
@@ -62,8 +62,9 @@ class View(Whole):
         fixed: frozenset[str] = frozenset(),
         hidden: Sequence[NotSplit] = (),
         output: Output = None,
+        writes: bool = False,
     ) -> None:
-        super().__init__(network, example, output)
+        super().__init__(network, example, output, writes=writes)
         self.hidden = tuple(hidden)
         self.declarations = declarations
         self.fixed = sorted(fixed)  # modules with a graph for each of their modes, since their forward branches on it
@@ -309,7 +310,15 @@ class View(Whole):
         """Copy and pickle only the network, which is then traced again."""
         return (
             View,
-            (self.network, self.sketch, self.declarations, frozenset(self.fixed), self.hidden, self.output),
+            (
+                self.network,
+                self.sketch,
+                self.declarations,
+                frozenset(self.fixed),
+                self.hidden,
+                self.output,
+                self.writes,
+            ),
             {"shapes": self.shapes, "example": self.example, "images_first": self.images_first},
         )
 
@@ -362,22 +371,23 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     check_declarations(network, declarations)
     check_hooks(tracing.opened(network))
 
-    def evaluate(function: Callable[..., Any], *setting: Any) -> Any:
+    def evaluate(function: Callable[..., Any], *given: Any) -> Any:
         with preserve(network), torch.no_grad(), _eagerly():
             network.eval()
-            return function(example, *setting)
+            return function(*given)
 
     if isinstance(example, Mapping):
         example = dict(example)
     whole = Whole(network, sketched(example), output)
     with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
-        expected = evaluate(whole.whole)
+        expected = evaluate(whole.whole, given := cloned(example))
+        whole.writes = is_written(given)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)
-        compare(expected, evaluate(made), declarations)
+        compare(expected, evaluate(made, example), declarations)
         made.example = tree_map(lambda leaf: leaf.detach()[:2] if isinstance(leaf, Tensor) else leaf, example)
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
-        compare(expected, evaluate(made, ones, _each_by_itself(made)), declarations)
+        compare(expected, evaluate(made, example, ones, _each_by_itself(made)), declarations)
         made.images_first = all(shape[:1] == (len(tensors_of(example)[0]),) for shape in made.shapes.values())
         if made.images_first and len(tensors_of(example)[0]) > 2:  # as many as the example has tokens, perhaps
             made.images_first = _first_of_two(made)
@@ -407,7 +417,7 @@ def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
     fixed, hidden = fixed_and_hidden(whole, example, declarations)
     names = [NotSplit(error.name, error.why) for error in hidden]
     try:
-        return View(whole.network, whole.sketch, declarations, fixed, names, whole.output)
+        return View(whole.network, whole.sketch, declarations, fixed, names, whole.output, whole.writes)
     except UnseenError as error:
         raise hidden[0] if hidden else error from None
 

@@ -1,5 +1,6 @@
 """Analyses of networks that are no stack of residual blocks over images: masks, tokens, long skips, own outputs."""
 
+import copy
 import logging
 import queue
 from collections import deque
@@ -20,7 +21,7 @@ import reslab
 from reslab.analysis.landscape import filter_normalised
 from reslab.analysis.lesions import lesions
 from reslab.errors import MismatchError, UnseenError, UserError, WrongValueError
-from reslab.networks import anatomy, counting
+from reslab.networks import anatomy, counting, zoo
 from reslab.state import preserve
 
 
@@ -184,6 +185,30 @@ def test_an_activation_in_place_between_blocks_works_once() -> None:
     )
     for one, other in zip(there.blocks, apart.blocks, strict=True):
         assert torch.allclose(one.largest, other.largest)
+
+
+def test_a_network_that_writes_into_its_images_gets_others_each_time() -> None:
+    class Normalising(nn.Module):
+        def __init__(self, network: nn.Module, *, in_place: bool) -> None:
+            super().__init__()
+            self.network, self.in_place = network, in_place
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(x.sub_(0.5).div_(0.25) if self.in_place else (x - 0.5) / 0.25)  # type: ignore[no-any-return]
+
+    network, images, labels = zoo.build("cifar_resnet", depth=8), torch.rand(8, 3, 8, 8), torch.arange(8) % 4
+    writing, pure = (Normalising(network, in_place=way).eval() for way in (True, False))
+    before = images.clone()
+    for measure in (
+        lambda network: reslab.responses(network, images).to_frame()["std"].tolist(),
+        lambda network: reslab.lens(network, images, labels).logits.flatten().tolist(),
+        lambda network: reslab.gradient_flow(network, images, labels).backward.tolist(),
+        lambda network: reslab.alike(pure, images, other=network).cka.flatten().tolist(),
+        lambda network: copy.deepcopy(reslab.view(network, images))(images).flatten().tolist(),
+        lambda network: reslab.remove_each(reslab.view(network, images), images, labels).without.tolist(),
+    ):
+        assert measure(writing) == measure(pure)
+        assert torch.equal(images, before)
 
 
 @dataclass
