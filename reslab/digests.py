@@ -34,7 +34,7 @@ TRIAL: Parts = (
 """The code that determines a trial's weights."""
 RACE: Parts = (*TRIAL, "speedrun")
 """The code that determines a sprint's weights."""
-MEASURED: Parts = (*TRIAL, "analysis", "networks")
+MEASURED: Parts = (*TRIAL, "analysis", "counting.py", "networks")
 """The code that measures a network, apart from the study's own module. The ledger is not among it: it decides from
 values already measured.
 """

@@ -44,7 +44,11 @@ APART = {
 LEDGER = {
     f"reslab.ledger{name}" for name in ("", ".claim", ".comparison", ".estimate", ".record", ".verdict")
 }  # decides of what is measured already
-COUNTING = {"reslab.networks.counting", "reslab.networks.meta"}  # parameters, multiply-adds, and shapes
+COUNTING = {
+    "reslab.counting",
+    "reslab.networks.counting",
+    "reslab.networks.meta",
+}  # parameters, multiply-adds, and shapes
 
 
 def modules(parts: digests.Parts) -> set[str]:
@@ -191,7 +195,7 @@ EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
         ("networks/variants.py", "survival: float = 0.5", "survival: float = 0.6", EVERY),
         ("speedrun/whitening.py", "import", "import sys\nimport", {"race"}),
         ("analysis/sweeping.py", "BATCH = 250", "BATCH = 251", {"measured by lesion", "measured by bottleneck"}),
-        ("networks/counting.py", "import", "import sys\nimport", {"measured by lesion", "measured by bottleneck"}),
+        ("counting.py", "import", "import sys\nimport", {"measured by lesion", "measured by bottleneck"}),
         ("measures/costs.py", "TOLERANCE = ", "TOLERANCE = 2 * ", {"measured by bottleneck"}),
         ("studies/lesion.py", "import", "import sys\nimport", {"measured by lesion"}),
     ],

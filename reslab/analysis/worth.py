@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.lesions import KINDS, Metric, lesions
@@ -20,10 +19,10 @@ from reslab.analysis.result import Result, new_figure
 from reslab.analysis.shapley import shapley
 from reslab.analysis.subject import Classes, Images, Loss, analysis, as_view, evaluating
 from reslab.analysis.sweeping import batch_of, batches, entered, in_other_memory
+from reslab.counting import FlopCounter
 from reslab.gates.gating import Block
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
-from reslab.state import unfused_attention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +231,7 @@ def _macs(view: View, image: Tensor) -> Tensor:
     """Return the multiply-adds of every block for one image; attention's are those of its matrix products."""
     found = []
     for index, (taken, beside, _) in enumerate(entered(view, image)):
-        with unfused_attention(), FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             view.module(index, taken, beside)
-        found.append(counter.get_total_flops() / 2)
+        found.append(counter.macs)
     return torch.tensor(found, dtype=torch.float64)

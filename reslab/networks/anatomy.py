@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from reslab.counting import FlopCounter
 from reslab.errors import MismatchError, UserError
 from reslab.gates.view import View
-from reslab.networks.counting import FlopCounter, count_params
+from reslab.networks.counting import count_params
 from reslab.state import draws_apart, in_mode
 
 

@@ -331,6 +331,31 @@ class Pool(nn.Module):
         return x @ self.query + self.both(x[..., :4], x[..., 4:9]).sum(-1)  # type: ignore[no-any-return]
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.rnn(x)[0]  # type: ignore[no-any-return]  # modules return Any
+
+
+class Bilinear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Bilinear(8, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.both(x, x)  # type: ignore[no-any-return]  # modules return Any
+
+
+@pytest.mark.parametrize("kind", [Recurrent, Bilinear])
+def test_a_blocks_multiply_adds_are_counted_as_a_networks(kind: type[nn.Module]) -> None:
+    network, x = nn.Sequential(kind(), kind(), nn.Flatten(), nn.Linear(40, 3)).eval(), torch.randn(12, 5, 8)
+    found = reslab.block_worth(network, x, torch.arange(12) % 3, permutations=0)
+    assert found.measures["macs"].tolist() == [counting.count_macs(block, x[:1]) for block in network[:2]]
+
+
 def test_multiply_adds_are_counted_in_any_mode_of_any_layer() -> None:
     network, images = reslab.build("cifar_resnet", depth=8), torch.randn(1, 3, 32, 32)
     plain = counting.count_macs(network, images)
@@ -338,6 +363,12 @@ def test_multiply_adds_are_counted_in_any_mode_of_any_layer() -> None:
         assert counting.count_macs(network, images) == plain > 0
     assert counting.count_macs(nn.LSTM(8, 16), torch.randn(5, 1, 8)) == 5 * 4 * 16 * (8 + 16)
     assert counting.count_macs(Pool(), torch.randn(1, 32, 16)) == 32 * 16 + 32 * 4 * 5 * 6
+
+    class Products(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addbmm(x.new_zeros(3, 6), x, x.new_ones(5, 4, 6))
+
+    assert counting.count_macs(Products(), torch.randn(5, 3, 4)) == 5 * 3 * 4 * 6
 
     class Drawing(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
