@@ -5,13 +5,14 @@ its zeros. Reslab's files state both in their metadata; for other files the user
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, MissingError, UserError, check_one_of
+from reslab.errors import MismatchError, MissingError, check_one_of
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import Fit, Head, classifier, fit
 from reslab.weights.tensorfiles import State
@@ -135,23 +136,27 @@ def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
             f"{weights.path} is of a network without some blocks; load its tensors with load_state_dict of "
             f"reslab.view(network, images).without({blocks})"
         )
+    removed = None
     if asked.head is not None:
         name = classifier(network)
         if name is None:
             raise MismatchError(f"the network has no classifier for --head {asked.head} to change; leave it out")
         if asked.head == "none":
-            return _headless(network, name, weights, asked)
-    return fit(weights, network, raw=asked.raw, head=asked.head)
+            removed = name
+            network.set_submodule(name, nn.Identity())
+    return fit(weights, network, raw=asked.raw, head=asked.head, removed=removed)
 
 
-def _headless(network: nn.Module, name: str, weights: WeightFile, asked: Asked) -> Fit:
-    """Return the fit to a network whose classifier is removed; it is put back if there is none."""
-    removed = network.get_submodule(name)
-    network.set_submodule(name, nn.Identity())
+@contextmanager
+def _classifier_kept(network: nn.Module) -> Iterator[None]:
+    """Put the classifier back after an error, if it has been removed."""
+    name = classifier(network)
+    own = network.get_submodule(name) if name else None
     try:
-        return fit(weights, network, raw=asked.raw, head=asked.head, removed=name)
-    except UserError:
-        network.set_submodule(name, removed)
+        yield
+    except Exception:
+        if name and own is not None:
+            network.set_submodule(name, own)
         raise
 
 
@@ -162,11 +167,12 @@ def load(network: nn.Module, weights: WeightFile, model: str, options: Mapping[s
         UserError: if they do not fit, or a fact is missing or contradicted.
     """
     side = settle(weights, model, network, options, asked.zero_pad)
-    found = fitted(network, weights, asked)
-    state = recentre(found.state, network) if side == "centred" else dict(found.state)
-    if weights.facts.eps is not None:
-        state |= _for_own_eps(state, network, weights.facts.eps)
-    network.load_state_dict(state, strict=True)
+    with _classifier_kept(network):
+        found = fitted(network, weights, asked)
+        state = recentre(found.state, network) if side == "centred" else dict(found.state)
+        if weights.facts.eps is not None:
+            state |= _for_own_eps(state, network, weights.facts.eps)
+        network.load_state_dict(state, strict=True)
     for note in found.notes:
         warnings.warn(note, stacklevel=2)
     return found

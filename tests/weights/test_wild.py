@@ -514,6 +514,11 @@ def test_weights_of_an_own_network_are_its_own_and_a_refusal_leaves_the_classifi
     with refused(MismatchError):
         reslab.load_weights(other, tmp_path / "other.pt", head="none")
     assert isinstance(other[0], nn.Linear)
+    padded = reslab.build("cifar_preresnet", depth=8)
+    torch.save(padded.state_dict(), tmp_path / "v2.pt")
+    with refused(MismatchError, "v1"):
+        reslab.load_weights(padded, tmp_path / "v2.pt", zero_pad="centred", head="none")
+    assert isinstance(padded.fc, nn.Linear)
 
 
 def test_a_list_of_shards_is_told_from_weights(tmp_path: Path) -> None:
