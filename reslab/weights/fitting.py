@@ -115,6 +115,8 @@ def fit(
         notes.append(f"not read, as they are not tensors: {first_few(list(weights.unread))}")
     if wrong := _not_numbers(chosen.fit.state):
         notes.append(f"these are not all numbers that a network can have: {first_few(wrong)}")
+    if lost := [name for name in _too_large(chosen.fit.state, wanted) if name not in wrong]:
+        notes.append(f"too large for the network's kind of numbers, so infinite in it: {first_few(lost)}")
     return chosen.fit._replace(notes=tuple(f"{weights.path}: {text}" for text in (*weights.facts.notes, *notes)))
 
 
@@ -305,6 +307,18 @@ def _not_numbers(state: State) -> list[str]:
         if tensor.is_floating_point()
         and not tensor.is_meta
         and (not tensor.float().isfinite().all() or (name.endswith("running_var") and bool((tensor.float() < 0).any())))
+    ]
+
+
+def _too_large(state: State, wanted: State) -> list[str]:
+    """Return the tensors that are infinite in the network's kind of numbers, and are not in the file's."""
+    return [
+        name
+        for name, tensor in state.items()
+        if wanted[name].is_floating_point()
+        and tensor.dtype != wanted[name].dtype
+        and not tensor.is_meta
+        and bool((tensor.to(wanted[name].dtype).isinf() & ~tensor.isinf()).any())
     ]
 
 

@@ -1,12 +1,15 @@
 """Loading a file's weights into an existing network."""
 
+from collections.abc import Iterator
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, WrongValueError, worded
 from reslab.weights.files import read_weights
 from reslab.weights.fitting import Fit, Head
 from reslab.weights.untold import Asked, ZeroPadSide, load
@@ -44,9 +47,13 @@ def load_weights(
         True
 
     Raises:
-        UserError: if the tensors do not fit, or `stride_in` or `zero_pad` is needed and missing, or contradicts the
-            file.
+        UserError: if the tensors do not fit, `stride_in` or `zero_pad` is needed and missing, or contradicts the file,
+            or the network has no weights yet.
     """
+    if any(map(is_lazy, _parts(network))):
+        raise WrongValueError(*worded("lazy-layers"))
+    if any(each.is_meta for each in _parts(network)):
+        raise WrongValueError(*worded("shapes-alone"))
     read = read_weights(Path(weights))
     strides = {str(module.stride_in) for module in network.modules() if hasattr(module, "stride_in")}
     if stride_in is not None and strides - {stride_in}:
@@ -54,3 +61,7 @@ def load_weights(
     known = strides if "model" in read.metadata else {stride_in} - {None}
     options = {"stride_in": next(iter(known))} if known else {}
     return load(network, read, read.network or type(network).__name__, options, Asked(zero_pad, head, raw))
+
+
+def _parts(network: nn.Module) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())

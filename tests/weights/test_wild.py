@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,27 @@ def test_numbers_that_no_network_has_are_said() -> None:
         state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
         state[name][0] = value
         assert any(name in note for note in fit(WeightFile(Path("x"), {"": state}, {}), network).notes)
+
+
+def test_numbers_too_large_for_the_network_are_said(tmp_path: Path) -> None:
+    network = nn.Linear(2, 3)
+    torch.save({"weight": torch.full((3, 2), 1e6), "bias": torch.zeros(3)}, tmp_path / "w.pt")
+    assert not reslab.load_weights(network, tmp_path / "w.pt").notes
+    with pytest.warns(UserWarning, match="too large"):
+        (note,) = reslab.load_weights(network.half(), tmp_path / "w.pt").notes
+    assert "weight" in note and "bias" not in note
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.LazyLinear(3), lambda: nn.LazyBatchNorm1d(), lambda: nn.Linear(2, 3, device="meta")]
+)
+def test_a_network_without_weights_takes_none(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 3).state_dict(), tmp_path / "w.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of lazy layers
+        network = make()
+    with refused(WrongValueError):
+        reslab.load_weights(network, tmp_path / "w.pt")
 
 
 def test_labels_need_a_classifier(tmp_path: Path) -> None:
