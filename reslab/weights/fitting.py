@@ -93,10 +93,13 @@ def fit(
         UserError: naming what is missing, what is extra, and which shapes and kinds of numbers differ; or the sets, if
             several fit alike.
     """
-    wanted = network.state_dict()
+    everything = network.state_dict()
+    wanted = {name: value for name, value in everything.items() if isinstance(value, Tensor)}
+    own = {name: value for name, value in everything.items() if name not in wanted}  # of get_extra_state
     kept = classifier(network) if head == "fresh" else removed
+    tied = _tied(network)
     attempts = [
-        _attempt(state, place, root, wanted, kept, head is not None)
+        _attempt(state, place, root, wanted, kept, head is not None, tied)
         for place, state in weights.sets.items()
         for root in _roots(list(state))
     ]
@@ -117,7 +120,20 @@ def fit(
         notes.append(f"these are not all numbers that a network can have: {first_few(wrong)}")
     if lost := [name for name in _too_large(chosen.fit.state, wanted) if name not in wrong]:
         notes.append(f"too large for the network's kind of numbers, so infinite in it: {first_few(lost)}")
-    return chosen.fit._replace(notes=tuple(f"{weights.path}: {text}" for text in (*weights.facts.notes, *notes)))
+    return chosen.fit._replace(
+        state=chosen.fit.state | own,
+        added=(*chosen.fit.added, *own),
+        notes=tuple(f"{weights.path}: {text}" for text in (*weights.facts.notes, *notes)),
+    )
+
+
+def _tied(network: nn.Module) -> dict[str, list[str]]:
+    """Return all names of each tensor that has several, of which safetensors keeps one."""
+    names: dict[Tensor, list[str]] = {}
+    for name, value in network.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor):
+            names.setdefault(value, []).append(name)
+    return {name: alike for alike in names.values() if len(alike) > 1 for name in alike}
 
 
 def classifier(network: nn.Module) -> str | None:
@@ -178,11 +194,19 @@ def _roots(names: list[str]) -> list[str]:
     return roots[:MOST_ROOTS]
 
 
-def _attempt(state: State, place: str, root: str, wanted: State, kept: str | None, headless: bool) -> _Attempt:
+def _attempt(
+    state: State,
+    place: str,
+    root: str,
+    wanted: State,
+    kept: str | None,
+    headless: bool,
+    tied: Mapping[str, list[str]],
+) -> _Attempt:
     """Return the best fit of the tensors after a prefix, with the fewest changes, and its remaining problems.
 
     `kept` is a layer of the network that is not loaded; if `headless`, a classifier in the file is dropped, by the
-    name of `kept` or another's.
+    name of `kept` or another's. One name of a `tied` tensor is enough.
     """
     body = {name: value for name, value in wanted.items() if not _within(name, kept)}
     ends = {name.rpartition(".")[2] for name in wanted}
@@ -208,6 +232,8 @@ def _attempt(state: State, place: str, root: str, wanted: State, kept: str | Non
             name: inside[own].flatten()[0] if name in counts and inside[own].shape == (1,) else inside[own]
             for own, name in found.items()
         }
+        others = {name: next(filter(named.__contains__, alike), None) for name, alike in tied.items() if name in body}
+        named = {name: named[other] for name, other in others.items() if other} | named
         complaints = _complaints(named, body, [name for name in outside if name in body])
         if best is None or sum(map(len, complaints.values())) < sum(map(len, best[2].values())):
             best = named, found, complaints

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from helpers import assert_refused, refused, reslab_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 from wild import AVERAGED, WITH_CLASSIFIER, WITHOUT_CLASSIFIER, State, half, keras, msra, other
@@ -167,6 +167,40 @@ def test_numbers_too_large_for_the_network_are_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="too large"):
         (note,) = reslab.load_weights(network.half(), tmp_path / "w.pt").notes
     assert "weight" in note and "bias" not in note
+
+
+class Tied(nn.Module):
+    """A network with one matrix under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.out = nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 7, bias=False)
+        self.out.weight = self.embed.weight
+
+
+class Counting(Tied):
+    """One with something besides tensors in its state."""
+
+    calls = 0
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.calls = state["calls"]
+
+
+def test_a_network_takes_the_weights_that_it_gave(tmp_path: Path) -> None:
+    network, tied, counting = Tied(), Tied(), Counting()
+    save_model(network, tmp_path / "w.safetensors")  # which keeps one of the two names
+    assert reslab.load_weights(tied, tmp_path / "w.safetensors").added == ()
+    counting.calls = 3
+    torch.save(Counting().state_dict() | network.state_dict(), tmp_path / "w.pt")
+    assert reslab.load_weights(counting, tmp_path / "w.pt").added == ("_extra_state",)
+    assert counting.calls == 3
+    for loaded in (tied, counting):
+        assert torch.equal(loaded.out.weight, network.out.weight) and loaded.out.weight is loaded.embed.weight
+        assert torch.equal(loaded.mix.weight, network.mix.weight)
 
 
 @pytest.mark.parametrize(
