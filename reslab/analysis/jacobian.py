@@ -188,7 +188,9 @@ def jacobian(
     with evaluating(seen, images if batch_statistics else None):
         images = in_dtype(images, dtype)
         network = copied(seen.network).to(dtype).requires_grad_(False)
-        exact = View(network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output)
+        exact = View(
+            network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output, writes=seen.writes
+        )
         if not answers_alone(exact.whole, images):
             raise UnseenError(
                 "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
@@ -203,8 +205,8 @@ def jacobian(
 
 @torch.no_grad()
 def _inputs(seen: View, images: Tensor) -> list[tuple[Tensor, list[tuple[Any, ...]]]]:
-    """Return every block's input, and what is live beside it for each image."""
-    if not any(cut.beside for cut in seen.plan.cuts):
+    """Return every block's input, and what it takes beside it for each image."""
+    if not any(seen.plan.taken_beside):
         return [(each.taken, [()] * len(images)) for each in entered(seen, images)]
     blocks = zip(*(entered(seen, images[place : place + 1]) for place in range(len(images))), strict=True)
     return [(torch.cat([each.taken for each in found]), [each.beside for each in found]) for found in blocks]

@@ -56,7 +56,7 @@ def in_other_memory(live: Live) -> Live:
 
 
 class Entered(NamedTuple):
-    """What a block takes: its input, and what is live beside it, such as a mask; and all that is live before it."""
+    """What a block takes: its input, and what else, such as a mask; and all that is live before it."""
 
     taken: Tensor
     beside: tuple[Any, ...]

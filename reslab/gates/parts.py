@@ -108,11 +108,11 @@ class PartView(View):
         return self.inner.input(index, _inside(live))
 
     def module(self, index: int, x: Tensor, beside: Sequence[Any] = ()) -> Tensor:
-        """Return block `index`'s output for its input and what is live beside it."""
+        """Return block `index`'s output for its input and what it takes beside it."""
         return self.inner.module(index, x, beside)
 
     def beside(self, index: int, live: Live) -> tuple[Any, ...]:
-        """Return what is live beside the stream before block `index`."""
+        """Return what block `index` takes beside its input."""
         return self.inner.beside(index, _inside(live))
 
     def beside_after(self, index: int, live: Live) -> tuple[Any, ...]:

@@ -29,8 +29,10 @@ between its blocks. A **slice** is the part of the graph that leads from some no
 example from the live values before a block to its two sides.
 """
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from torch import fx
@@ -119,8 +121,20 @@ class Plan:
         return self._slice(self.cuts[index].live, self.places[index].input)
 
     def module(self, index: int) -> Function:
-        """Return the function from a block's input, and what is live beside the stream, to its module's output."""
-        return self._slice((self.places[index].input, *self.cuts[index].beside), self.places[index].output)
+        """Return the function from a block's input, and what it takes beside it, to its module's output."""
+        return self._slice((self.places[index].input, *self.taken_beside[index]), self.places[index].output)
+
+    @functools.cached_property
+    def taken_beside(self) -> Sequence[Nodes]:
+        """What each block's module takes of the values that are live before it, beside its input: a mask, or what
+        comes from another input of the network; mostly nothing.
+        """
+        return [self._taken_beside(place, cut) for place, cut in zip(self.places, self.cuts, strict=False)]
+
+    def _taken_beside(self, place: Place, cut: Cut) -> Nodes:
+        inside = flow.reached([place.output], attrgetter("all_input_nodes"), (place.input, *cut.live[1:]))
+        taken = {source for node in inside for source in node.all_input_nodes}
+        return tuple(node for node in cut.live[1:] if node in taken and node is not place.input)
 
     def beside(self, index: int) -> Function:
         """Return the function from what is live before a block to what is live beside the stream after it."""

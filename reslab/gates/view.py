@@ -255,15 +255,17 @@ class View(Whole):
 
     def module(self, index: int, x: Shaped[Tensor, "b ..."], beside: Sequence[Any] = ()) -> Shaped[Tensor, "b ..."]:
         """Return block `index`'s output for its input `x`, including an activation after the addition if the block's
-        module has one, and for what is live `beside` it.
+        module has one, and for what it takes `beside` it.
         """
         out: Tensor = self.plan.module(index)(self, x, *beside)
         return out
 
     def beside(self, index: int, live: Live) -> tuple[Any, ...]:
-        """Return what is live beside the stream before block `index`, such as a mask; mostly nothing."""
-        count = len(self.plan.cuts[index].beside)
-        return live.rest[len(live.rest) - count :]
+        """Return what block `index` takes beside its input, such as a mask; mostly nothing."""
+        taken = self.plan.taken_beside[index]
+        return tuple(
+            value for node, value in zip(self.plan.cuts[index].live[1:], live.rest, strict=True) if node in taken
+        )
 
     def beside_after(self, index: int, live: Live) -> tuple[Any, ...]:
         """Return what is live beside the stream after block `index`, given the live values before it."""
@@ -286,9 +288,11 @@ class View(Whole):
         return self.plan.is_chain
 
     def parameters_of(self, index: int) -> list[nn.Parameter]:
-        """Return the parameters that block `index` uses, on either side."""
-        place = self.plan.places[index]
-        return self._parameters_at(flow.between(place.input, place.end, flow.flows(self.plan.graph)))
+        """Return the parameters that block `index` uses, on either side, also for what it takes beside its input."""
+        place, before = self.plan.places[index], self.plan.cuts[index].live
+        nodes = flow.between(place.input, place.end, flow.flows(self.plan.graph))
+        beside = flow.reached(nodes, attrgetter("all_input_nodes"), (place.input, *before))
+        return self._parameters_at(nodes | beside)
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""

@@ -65,6 +65,52 @@ def test_a_mask_beside_the_stream_is_as_each_block_has_it() -> None:
     )
 
 
+class Conditional(nn.Module):
+    """A block that takes the time beside its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.embed = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return x + self.second(torch.relu(self.first(x) + self.embed(time)))  # type: ignore[no-any-return]
+
+
+class Diffusing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.time, self.stem, self.fc = nn.Linear(2, 5), nn.Linear(3, 4), nn.Linear(4, 3)
+        self.blocks = nn.ModuleList(Conditional() for _ in range(2))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        time = torch.relu(self.time(time))
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, time)
+        return self.fc(x)  # type: ignore[no-any-return]
+
+
+def test_blocks_of_a_second_input_are_given_it() -> None:
+    network, images, labels = Diffusing().eval(), (torch.randn(12, 3), torch.randn(12, 2)), torch.arange(12) % 3
+    with torch.no_grad():
+        time, taken = torch.relu(network.time(images[1])), network.stem(images[0])
+        given = network.blocks[0](taken, time)
+        jacobians = [
+            torch.autograd.functional.jacobian(lambda x, at=at: network.blocks[0](x, at), x)
+            for x, at in zip(taken, time, strict=True)
+        ]
+    found = reslab.jacobian(network, images)
+    assert torch.allclose(
+        found.blocks[0].largest.float(), torch.stack([torch.linalg.matrix_norm(each, 2) for each in jacobians])
+    )
+    worth = reslab.block_worth(network, images, labels, permutations=0).measures
+    turn = 1 - F.cosine_similarity(taken, given).mean()
+    assert torch.isclose(worth["turn"][0].float(), turn, rtol=1e-4) and worth["macs"].tolist() == [52, 52]
+    assert worth["parameters"].tolist() == [sum(map(Tensor.numel, block.parameters())) for block in network.blocks]
+    for measure in (lambda: reslab.alike(network, images).cka, lambda: reslab.probe(network, images, labels).error):
+        assert measure().isfinite().all()
+
+
 def test_a_value_of_as_many_tokens_as_there_are_images_is_of_no_image() -> None:
     class Causal(nn.Module):
         def __init__(self) -> None:
