@@ -99,8 +99,8 @@ def probe(
     with evaluating(view), torch.inference_mode():
         for start in range(0, len(images), BATCH):
             found = outputs(view, images[start : start + BATCH])
-            for kept, block, given in zip(features, view.blocks, found, strict=True):
-                kept.append(_averaged(view.network, block, given.double()))
+            for index, (kept, given) in enumerate(zip(features, found, strict=True)):
+                kept.append(_averaged(view.modules_of(index), given.double()))
             progress("probe", min(start + BATCH, len(images)), len(images))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     fit, held = order.tensor_split(2)
@@ -108,19 +108,22 @@ def probe(
     return Probes(view.blocks, torch.tensor(errors, dtype=torch.float64), len(held))
 
 
-def _averaged(network: nn.Module, block: Block, output: Tensor) -> Tensor:
-    """Return features `[B, C]`: a block's output, averaged over pixels or tokens.
+def _averaged(modules: Sequence[nn.Module], output: Tensor) -> Tensor:
+    """Return features `[B, C]`: the output of a block of these modules, averaged over pixels or tokens.
 
     Features are last, as in transformers, where a layer of the block has as many and no convolution has as many
     channels as the second dimension.
     """
     if output.dim() < 3:
         return output
-    path = block.name.partition("[")[0]
-    modules = [*network.get_submodule(path).modules()] if path in dict(network.named_modules()) else []
     channels = {each.out_channels for each in modules if isinstance(each, _ConvNd)}
     features = {each.out_features for each in modules if isinstance(each, nn.Linear)}
     features |= {each.normalized_shape[-1] for each in modules if isinstance(each, nn.LayerNorm | nn.RMSNorm)}
+    features |= {
+        (each.proj_size or each.hidden_size) * (1 + each.bidirectional)
+        for each in modules
+        if isinstance(each, nn.RNNBase)
+    }
     last = output.shape[-1] in features and output.shape[1] not in channels
     return output.flatten(1, -2).mean(1) if last else output.flatten(2).mean(2)
 

@@ -123,6 +123,10 @@ class PartView(View):
         """Return the parameters that block `index` uses."""
         return self.inner.parameters_of(index)
 
+    def modules_of(self, index: int) -> list[nn.Module]:
+        """Return the modules that block `index` calls."""
+        return self.inner.modules_of(index)
+
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`."""
         return self.inner.parameters_between(index)

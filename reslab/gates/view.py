@@ -289,10 +289,17 @@ class View(Whole):
 
     def parameters_of(self, index: int) -> list[nn.Parameter]:
         """Return the parameters that block `index` uses, on either side, also for what it takes beside its input."""
+        return self._parameters_at(self._nodes_of(index))
+
+    def modules_of(self, index: int) -> list[nn.Module]:
+        """Return the modules that block `index` calls, on either side, with those in them."""
+        called = [str(node.target) for node in self._nodes_of(index) if node.op == "call_module"]
+        return [module for path in called for module in self.get_submodule(path).modules()]
+
+    def _nodes_of(self, index: int) -> set[fx.Node]:
         place, before = self.plan.places[index], self.plan.cuts[index].live
         nodes = flow.between(place.input, place.end, flow.flows(self.plan.graph))
-        beside = flow.reached(nodes, attrgetter("all_input_nodes"), (place.input, *before))
-        return self._parameters_at(nodes | beside)
+        return nodes | flow.reached(nodes, attrgetter("all_input_nodes"), (place.input, *before))
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
