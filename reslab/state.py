@@ -93,7 +93,8 @@ def unfused_attention() -> Iterator[None]:
 @contextmanager
 def preserve(network: nn.Module) -> Iterator[None]:
     """On exit, restore the network's attributes, gradients and `requires_grad`, and the random generators (torch's,
-    Python's, NumPy's, and the network's own), also after an error.
+    Python's, NumPy's, and the network's own), also after an error. A parameter that was given other data has its own
+    again; what is written into it stays.
 
     Attributes are modes, hooks, submodules, and whatever a forward stores on its module, or on an object that it has.
     Inside the block, tensors and buffers are copies. The originals are never written to, so that a graph still waiting
@@ -102,7 +103,9 @@ def preserve(network: nn.Module) -> Iterator[None]:
     attributes: dict[int, tuple[Container, Sequence[Any]]] = {}
     for module in network.modules():
         _remember(vars(module), attributes)
-    parameters = {parameter: (parameter.grad, parameter.requires_grad) for parameter in network.parameters()}
+    parameters = {
+        parameter: (parameter.grad, parameter.requires_grad, parameter.data) for parameter in network.parameters()
+    }
     registered = {id(module._parameters) for module in network.modules()}
     try:
         with all_draws_apart(attributes.values()):
@@ -111,7 +114,9 @@ def preserve(network: nn.Module) -> Iterator[None]:
     finally:
         for container, content in attributes.values():
             _restore(container, content)
-        for parameter, (gradient, requires_grad) in parameters.items():
+        for parameter, (gradient, requires_grad, data) in parameters.items():
+            if not parameter.is_meta and not parameter.is_set_to(data):
+                parameter.data = data
             parameter.grad = gradient
             if parameter.requires_grad != requires_grad:
                 parameter.requires_grad_(requires_grad)

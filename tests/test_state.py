@@ -5,12 +5,14 @@ import io
 import pytest
 import torch
 from helpers import refused, snapshot
+from helpers_networks import Toy
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
 from reslab.errors import UnseenError
 from reslab.networks import anatomy, zoo
 from reslab.networks.counting import count_macs
+from reslab.residual import view
 from reslab.state import copied, draws_apart, in_mode, preserve
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import evaluate
@@ -82,6 +84,24 @@ def test_a_backward_pass_that_waits_is_not_broken() -> None:
         assert network[1].running_mean.any()
     loss.backward()
     assert not network[1].running_mean.any() and not network.training
+
+
+class MaxNorm(nn.Linear):
+    """A layer that limits its weights before it uses them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, maxnorm=0.1)
+        return super().forward(x)
+
+
+def test_a_parameter_that_is_given_other_data_has_its_own_again() -> None:
+    network, x = nn.Sequential(Toy(MaxNorm(3, 3)), Toy(MaxNorm(3, 3))), torch.randn(4, 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    gated = view(network, x)
+    with preserve(network):
+        expected = network(x)
+    assert len(gated) == 2 and all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert torch.equal(gated(x), expected)
 
 
 MEASURES = {

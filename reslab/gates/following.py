@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_leaves, tree_map
 
 from reslab.errors import MismatchError
@@ -265,6 +266,11 @@ class Followed(fx.Proxy):
 
     def __getattr__(self, k: str) -> Any:
         return FollowedAttribute(self, k)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data":
+            raise TraceError("it gives a tensor other data, which a graph would not")
+        super().__setattr__(name, value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.node = self.tracer.create_proxy("call_function", assigned, (self, key, value), {}).node
