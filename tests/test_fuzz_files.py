@@ -151,6 +151,7 @@ def test_weights_files(inputs: Any) -> None:
     @example(content=safe(SOUND, {**FACTS, "options": {"depth": 6 * 10**9 + 2}}), command="evaluate")
     # quantised weights were taken as they are
     @example(content=safe({name: value.to(torch.int8) for name, value in SOUND.items()}), command="read")
+    @example(content=safe({name: value.to(torch.float8_e4m3fn) for name, value in SOUND.items()}), command="read")
     @example(content=saved(tied()), command="read")  # it looked inside forever
     @example(content=saved({0: torch.zeros(1)}), command="weights")
     @example(content=saved({"module.x": torch.zeros(1), "x": torch.zeros(1)}), command="weights")
