@@ -9,7 +9,7 @@ from typing import Any
 from scipy import special
 
 from reslab.ledger.claim import Claim
-from reslab.ledger.record import Failures, Reason
+from reslab.ledger.record import SEED_DIGITS, Failures, Reason
 
 TRAINED = 0.2
 """A network with a larger training error has not learned its task, and says nothing of networks that have."""
@@ -18,9 +18,6 @@ ROUNDING = 1e-12
 """Of the largest measurement: what differs by no more does not differ. Relative, as a verdict does not depend on the
 unit.
 """
-
-SEED_DIGITS = 20
-"""The most that a seed in a record has."""
 
 CONFIDENCE = 0.95
 """Of the upper bound of the rate of failed runs."""

@@ -42,7 +42,9 @@ Interval = Annotated[
 ]
 """JSON has only lists."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-BySeed = dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,19})$")], Finite]
+SEED_DIGITS = 20
+"""The most that a seed has."""
+BySeed = dict[Annotated[str, Field(pattern=f"^(0|[1-9][0-9]{{0,{SEED_DIGITS - 1}}})$")], Finite]
 
 Directory = Annotated[str, Field(pattern=r"^[\w-]+(/[\w-]+)*$")]
 """Inside the study's directory, never outside."""
