@@ -97,17 +97,25 @@ def register(
         guards=dict(GUARDS),
         code=code_of(study.text.module),
     )
-    path = out or _folder() / f"{name}-{chosen.start}.json"
+    write_registration(registration, out or _folder() / f"{name}-{chosen.start}.json", "--out")
+    return 0
+
+
+def write_registration(registration: "Registration", path: Path, option: str) -> None:
+    """Write a registration to a new file, and print where it is.
+
+    Raises:
+        UserError: if the file exists, or cannot be written; `option` is what names it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(registration.text())
     except FileExistsError as error:
-        raise UnusableError(f"{path} exists, and registrations are never overwritten; give another --out") from error
+        raise UnusableError(f"{path} exists, and registrations are never overwritten; give another {option}") from error
     except OSError as error:
-        raise UnusableError(f"cannot write {path}: {error.strerror}; give another --out") from error
+        raise UnusableError(f"cannot write {path}: {error.strerror}; give another {option}") from error
     print(f"{path}\nSHA-256 {registration.sha256()}")
-    return 0
 
 
 def _seeds(text: str) -> range:
@@ -194,13 +202,15 @@ def read_registration(path: Path) -> "Registration":
     try:
         found = Registration.model_validate(read_json(path), strict=True)
     except FileNotFoundError as error:
-        raise MissingError(f"--registered {path}: no such file; make one with `reslab register`") from error
+        raise MissingError(
+            f"--registered {path}: no such file; make one with `reslab register`, or `reslab speedrun --register`"
+        ) from error
     except ValidationError as error:
         raise DamagedError(f"--registered {path} is not a registration ({one_line(error)})") from error
     except (OSError, ValueError) as error:
         raise DamagedError(f"--registered {path} cannot be read ({error})") from error
     if found.text().encode() != path.read_bytes():
         raise DamagedError(
-            f"--registered {path} was changed after `reslab register` wrote it; take the original, or register again"
+            f"--registered {path} was changed after it was written; take the original, or register again"
         )
     return found

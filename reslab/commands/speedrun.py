@@ -1,5 +1,6 @@
 """`reslab speedrun`: the race to an accuracy."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,10 +10,15 @@ from cyclopts.validators import Number
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.commands.ledger import table
+from reslab.commands.register import write_registration
+from reslab.errors import MismatchError, MissingError, UnusableError, WrongValueError, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
+    from reslab.data import Dataset
     from reslab.files import Json
+    from reslab.ledger.registration import Registration
+    from reslab.speedrun.sprint import SprintConfig
 
 
 @app.command
@@ -28,6 +34,8 @@ def speedrun(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "32", "bf16"] = "auto",
     out: Path = Path("runs/speedrun"),
+    register: Path | None = None,
+    registered: Path | None = None,
     download: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -62,6 +70,10 @@ def speedrun(
         Precision of convolutions and matrix products; auto is bf16 where the device supports it natively, else 32.
     out
         Where run directories are made, one per run.
+    register
+        Pre-register a race: write its claims, settings, seeds and a hash of its code to this new file, and run nothing.
+    registered
+        The registration of the race to run, whose settings, images and code must be the same.
     download
         Download the data set if it is missing.
     json
@@ -80,7 +92,6 @@ def speedrun(
     auto: Literal["bf16", "32"] = "bf16" if best_precision(chosen).value == "bf16" else "32"
     exact = auto if precision == "auto" else precision
     check(chosen, exact)
-    typed.make_writable(out)
     contenders = ["speedrun", *([against] if against else [])]
     try:
         configs = [
@@ -100,12 +111,22 @@ def speedrun(
         ]
     except ValidationError as error:
         raise wrong_value(error) from error
-    results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)
-        race.check(dataset)
+    race.check(dataset)
+    if register and registered:
+        raise MismatchError(*worded("race-registered-twice"))
+    if register:
+        return write_registration(new_registration(configs, dataset, out), register, "--register")
+    registration = race_registered(registered, configs, dataset) if registered else None
+    typed.make_writable(out)
+    results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
+    with display() as progress:
         for config in configs:
-            results[config.contender][config.seed] = race.run(config, out, progress)
+            result = race.run(config, out, progress)
+            if registration and result["code"] != registration.code["trains"]:
+                raise MismatchError(*worded("race-run-by-other-code", path=result["directory"]))
+            results[config.contender][config.seed] = result
     printing.warn_of_old(
         [result for runs in results.values() for result in runs.values()], SprintConfig.code_digest(), dataset
     )
@@ -115,8 +136,51 @@ def speedrun(
         "runs": results,
         "summary": {name: race.summary(runs) for name, runs in results.items()},
         "compared": race.compared(results["speedrun"], results[against]) if against else None,
+        **(
+            {"registration": registration.model_dump(mode="json"), "registered": registration.sha256()}
+            if registration
+            else {}
+        ),
     }
     printing.print_json(record) if json else print_race(record)
+
+
+def new_registration(configs: "list[SprintConfig]", dataset: "Dataset", out: Path) -> "Registration":
+    """Return the registration of a race.
+
+    Raises:
+        UserError: if it is no race, too short to decide anything, or begun.
+    """
+    from reslab.ledger.verdict import MINIMUM_SEEDS
+    from reslab.runs import Run
+    from reslab.speedrun import race
+
+    if not configs[0].against:
+        raise MissingError(*worded("race-without-opponent"))
+    if len({config.seed for config in configs}) < MINIMUM_SEEDS:
+        raise WrongValueError(*worded("race-of-few-seeds", least=MINIMUM_SEEDS))
+    for config in configs:
+        if (path := Run(out, config).path).exists():
+            raise UnusableError(*worded("race-begun", path=path))
+    return race.registration(configs, dataset, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def race_registered(file: Path, configs: "list[SprintConfig]", dataset: "Dataset") -> "Registration":
+    """Return the registration in a file.
+
+    Raises:
+        UserError: if it has none, or this is not its race.
+    """
+    from reslab.commands.register import read_registration
+    from reslab.speedrun import race
+
+    found = read_registration(file)
+    now = race.registration(configs, dataset, found.date)
+    if now != found:
+        ours, theirs = ({**each.model_dump(), **each.config} for each in (now, found))
+        departs = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        raise MismatchError(*worded("race-departs", path=file, departs=", ".join(departs)))
+    return found
 
 
 def print_race(record: "Json") -> None:

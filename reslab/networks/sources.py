@@ -159,7 +159,7 @@ class Own(NamedTuple):
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
-MOVED = {"reslab.studies.speedrun": "reslab.speedrun.network", "reslab.studies.variants": "reslab.networks.variants"}
+MOVED = {"reslab.studies.variants": "reslab.networks.variants"}
 """New paths of factories that earlier runs name."""
 
 

@@ -3,7 +3,7 @@
 import multiprocessing
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite, log
 from multiprocessing.connection import Connection
@@ -19,13 +19,16 @@ from reslab.bench.timing import machine
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
+from reslab.digests import DECIDED, code_digest
 from reslab.errors import FailedError, MismatchError, MissingError
 from reslab.executors.trial import ElsewhereError, reason
 from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Comparison
 from reslab.ledger.record import Reason
-from reslab.ledger.verdict import decide
+from reslab.ledger.registration import GUARDS, Registration, registered
+from reslab.ledger.verdict import ERROR_RATE, decide
+from reslab.naming import without_path
 from reslab.networks.counting import count_params
 from reslab.processes import end, following_parent, unheard
 from reslab.progress import Progress
@@ -103,7 +106,7 @@ def _serve(connection: Connection, config: SprintConfig, place: Run) -> None:
     measured = speed.kept("cpu")
     if measured is None or measured.keeps_freed_memory:
         keep_freed_memory()
-    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    torch.backends.cudnn.benchmark = True  # batches have one or two shapes
     try:
         outcome = sprint(config, place)
     except Exception as error:
@@ -240,6 +243,27 @@ AS_ACCURATE = Claim(
     margin=0.003,
     unit="error rate",
 )
+
+
+def registration(configs: Sequence[SprintConfig], data: Dataset, date: str) -> Registration:
+    """Return what is fixed before a race is run: its claims, settings, images, seeds and code.
+
+    Settings are those that all of its runs share, and the epochs of each contender.
+    """
+    shared = configs[0].model_dump(mode="json", exclude={"contender", "seed", "epochs"})
+    epochs = {f"epochs of {config.contender}": config.epochs for config in configs}
+    seeds = sorted({config.seed for config in configs})
+    return Registration(
+        study="speedrun",
+        date=date,
+        claims=[registered(claim) for claim in (SOONER, AS_ACCURATE)],
+        config={**shared, "data": without_path(configs[0].data), "images": data.fingerprint, **epochs},
+        seeds=seeds,
+        looks=[len(seeds)],
+        error_rate=ERROR_RATE,
+        guards=dict(GUARDS),
+        code={"trains": SprintConfig.code_digest(), "decides": code_digest(DECIDED)},
+    )
 
 
 def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:

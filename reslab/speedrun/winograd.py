@@ -51,22 +51,25 @@ class FastConvolutions(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._faster: dict[tuple[torch.Size, torch.Size, bool], bool] = {}
+        self._faster: dict[tuple[torch.Size, torch.Size, int, bool], bool] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        if func is F.conv2d and not kwargs and suits(*args) and self._pays(*args[:2]):
-            return winograd(*args[:2])
+        if func is F.conv2d and not kwargs and suits(*args):
+            x, weight, padding = args[0], args[1], args[4][0]
+            if self._pays(x, weight, padding):
+                return winograd(x, weight, padding)
         return func(*args, **(kwargs or {}))
 
-    def _pays(self, x: Tensor, weight: Tensor) -> bool:
-        layer = x.shape, weight.shape, x.requires_grad
+    def _pays(self, x: Tensor, weight: Tensor, padding: int) -> bool:
+        layer = x.shape, weight.shape, padding, x.requires_grad
         if layer not in self._faster:
             some = x[:TRIED_ON].detach().requires_grad_(x.requires_grad)
-            self._faster[layer] = seconds(winograd, some, weight) < seconds(direct, some, weight)
+            ours, torchs = (seconds(convolution, some, weight, padding) for convolution in (winograd, direct))
+            self._faster[layer] = ours < torchs
         return self._faster[layer]
 
 
-def seconds(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> float:
+def seconds(convolution: Callable[[Tensor, Tensor, int], Tensor], x: Tensor, weight: Tensor, padding: int) -> float:
     """Return the time that a convolution takes with the gradients of its weights, and of `x` if that needs one: the
     shorter of two.
     """
@@ -75,15 +78,15 @@ def seconds(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: 
     for _ in range(2):
         start = time.perf_counter()
         with torch.enable_grad():
-            y = convolution(x, weight)
+            y = convolution(x, weight, padding)
         torch.autograd.grad(y, (weight, *((x,) if x.requires_grad else ())), y.detach())
         found.append(time.perf_counter() - start)
     return min(found)
 
 
-def direct(x: Tensor, weight: Tensor) -> Tensor:
+def direct(x: Tensor, weight: Tensor, padding: int) -> Tensor:
     """Return torch's own convolution."""
-    return F.conv2d(x, weight, padding=1)
+    return F.conv2d(x, weight, padding=padding)
 
 
 def suits(
@@ -99,18 +102,20 @@ def suits(
     alike = (
         weight.shape[2:] == (3, 3)
         and bias is None
-        and (stride, padding, dilation, groups) == ((1, 1), (1, 1), (1, 1), 1)
+        and (stride, dilation, groups) == ((1, 1), (1, 1), 1)
+        and padding in ((0, 0), (1, 1))
     )
     return alike and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
-def winograd(x: Float[Tensor, "b c h w"], weight: Float[Tensor, "o c 3 3"]) -> Float[Tensor, "b o h w"]:
-    """Return the convolution of `x`, padded by 1, with `weight`: 36 products for every 4×4 outputs in place of 144,
-    each a product of matrices.
+def winograd(x: Float[Tensor, "b c h w"], weight: Float[Tensor, "o c 3 3"], padding: int) -> Float[Tensor, "b o h2 w2"]:
+    """Return the convolution of `x`, padded by 0 or 1, with `weight`: 36 products for every 4×4 outputs in place of
+    144, each a product of matrices.
     """
-    (b, c, h, w), o = x.shape, len(weight)
+    (b, c), o = x.shape[:2], len(weight)
+    h, w = (side + 2 * padding - 2 for side in x.shape[2:])
     rows, columns = -(-h // STEP), -(-w // STEP)
-    padded = F.pad(x, (1, STEP * columns + 1 - w, 1, STEP * rows + 1 - h))
+    padded = F.pad(x, (padding, STEP * columns - w + padding, padding, STEP * rows - h + padding))
     pixels = along_both_sides(PIXELS, patches(padded.permute(0, 2, 3, 1)))
     filters = along_both_sides(FILTER, weight.permute(2, 3, 1, 0).reshape(1, 9, c * o)).view(SIDE**2, c, o)
     products = torch.bmm(pixels.transpose(0, 1), filters)

@@ -5,7 +5,7 @@ import multiprocessing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from reslab import residual
 from reslab.data import load_data
 from reslab.errors import FailedError, MismatchError
+from reslab.ledger.registration import Registration
 from reslab.networks.counting import count_macs
 from reslab.runs import Run
-from reslab.speedrun import airbench, race
+from reslab.speedrun import airbench, race, winograd
 from reslab.speedrun import network as speedrun
 from reslab.speedrun.sprint import Batches, Pixels, SprintConfig, moved
 from reslab.speedrun.whitening import Whitening, enlarged, whitening_filters
+from reslab.training import muon
 from reslab.training.devices import fabric_here
 from reslab.training.muon import Muon, orthogonalised
 
@@ -158,6 +160,59 @@ def test_the_network_is_residual_and_takes_any_size(side: int) -> None:
     assert not torch.equal(view(x, torch.zeros(3)), network(x))
 
 
+def test_the_first_filters_of_a_widening_layer_pass_their_channel_on() -> None:
+    layer, x = speedrun.Down(3, 5), torch.randn(2, 3, 6, 6)
+    passed = layer.conv(F.pad(x, (1, 1, 1, 1)))[:, :3]
+    assert torch.equal(passed, x)
+
+
+@pytest.mark.parametrize(("h", "w"), [(7, 7), (8, 8), (7, 8), (2, 3)])
+def test_what_pooling_would_drop_is_not_computed(h: int, w: int) -> None:
+    torch.manual_seed(0)
+    layer, x = speedrun.Down(3, 4).eval(), torch.randn(2, 3, h, w)
+    convolved: list[Tensor] = []
+    layer.conv.register_forward_hook(lambda _module, _args, y: convolved.append(y))
+    whole = F.conv2d(x, layer.conv.weight, padding=1)
+    torch.testing.assert_close(layer(x), F.gelu(layer.norm(F.max_pool2d(whole, 2))))
+    assert convolved[0].shape[2:] == (h - h % 2, w - w % 2)
+
+
+@pytest.mark.parametrize(
+    ("sides", "small"), [((32, 32), (24, 24)), ((28, 56), (21, 42)), ((18, 36), (16, 32)), ((40, 16), (40, 16))]
+)
+def test_images_are_small_at_first_unless_they_are_small_anyway(sides: tuple[int, int], small: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *sides)
+    first, last = speedrun.resized(images, 0.1), speedrun.resized(images, 1.0)
+    assert first.shape == (2, 3, *small) and last is images
+    torch.testing.assert_close(first.mean(), images.mean(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_training_is_on_small_images_and_then_on_whole_ones(
+    precision: Literal["32", "bf16"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+    products: list[bool] = []
+
+    class Noting(speedrun.SpeedResNet):
+        def forward(self, x: Tensor) -> Tensor:
+            sides.append(x.shape[2])
+            return super().forward(x)
+
+    def noting(matrix: Tensor) -> Tensor:
+        products.append(torch.is_autocast_enabled("cpu"))
+        return orthogonalised(matrix)
+
+    monkeypatch.setattr(speedrun, "SpeedResNet", Noting)
+    monkeypatch.setattr(muon, "orthogonalised", noting)
+    monkeypatch.setattr(winograd, "seconds", lambda *_: 1.0)
+    batches = Batches(pixels(20), 2, shift=2, flip=True, seed=0)
+    fabric = fabric_here(CONFIG.model_copy(update={"precision": precision}))
+    speedrun.train(batches, 64, fabric, 1, lambda *_: None)
+    assert sides == [24] * 7 + [32] * 3
+    assert products == [precision == "bf16"] * 60  # of six filters
+
+
 def test_airbench94_is_its_papers_network() -> None:
     """As many numbers learn, and 0.36 PFLOPs (its README) are 476 steps of 1024 images, forward and twice
     as much back.
@@ -219,8 +274,8 @@ def test_the_race_trains_both_reports_and_does_nothing_twice(sprinted: Run, tmp_
     assert "airbench94" in again.stdout and "speedrun.sooner" in again.stdout and "After ResNet" not in again.stdout
     assert "warning" not in again.stderr
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
-    assert sprinted.result()["accuracy"] == ours["accuracy"]
-    assert sprinted.weights.read_bytes() == (Path(ours["directory"]) / "weights.safetensors").read_bytes()
+    # in another process, which may have found other convolutions to be faster
+    assert sprinted.result()["accuracy"] == pytest.approx(ours["accuracy"], abs=0.02)
 
 
 @pytest.mark.slow  # it runs a sprint: 4 s
@@ -252,6 +307,70 @@ def test_images_of_class_after_class_are_mixed(tmp_path: Path) -> None:
     training, evaluated = race.parts(data, "heldout")
     assert (training.labels.diff() < 0).any()
     assert torch.equal(evaluated.labels, data.parts["heldout"].labels)
+
+
+RACE = ("speedrun", "--against", "airbench94", "--first-seed", "500", "--threads", "1")
+
+
+def test_a_race_is_registered_before_it_is_run(tmp_path: Path) -> None:
+    file, out = tmp_path / "new" / "race.json", tmp_path / "runs"
+    places = (*RACE, "--precision", "32", "--device", "cpu", "--out", out)
+    words = (*places, "--seeds", "5")
+    done = reslab_here(*words, "--register", file)
+    assert done.returncode == 0 and not out.exists()
+    registration = Registration.model_validate_json(file.read_text(encoding="utf-8"))
+    assert registration.sha256() in done.stdout
+    assert (registration.seeds, registration.looks) == ([500, 501, 502, 503, 504], [5])
+    assert [(claim.id, claim.margin) for claim in registration.claims] == [
+        ("speedrun.sooner", 0.05),
+        ("speedrun.as-accurate", 0.003),
+    ]
+    assert registration.config["epochs of airbench94"] == 9.9 and registration.config["data"] == "digits"
+    assert registration.code["trains"] == SprintConfig.code_digest() and registration.code["decides"]
+    assert_refused(reslab_here(*words, "--register", file), "never overwritten")
+    assert_refused(reslab_here(*words, "--register", file, "--registered", file), "give one of them")
+    assert_refused(reslab_here(*words, "--part", "test", "--registered", file), "other config, part;")
+    assert_refused(reslab_here(*places, "--seeds", "6", "--registered", file), "other looks, seeds;")
+    assert_refused(reslab_here(*words, "--registered", tmp_path / "none.json"), "none.json", "speedrun --register")
+    new = ("--register", tmp_path / "other.json")
+    assert_refused(reslab_here("speedrun", *new), "--against")
+    assert_refused(reslab_here(*places, "--seeds", "2", *new), "--seeds 3")
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_a_race_that_has_begun_is_not_registered(tmp_path: Path) -> None:
+    begun = CONFIG.model_copy(
+        update={"contender": "airbench94", "against": "airbench94", "seed": 502, "epochs": airbench.EPOCHS}
+    )
+    Run(tmp_path, begun).create()
+    words = (*RACE, "--seeds", "5", "--precision", "32", "--device", "cpu", "--out", tmp_path)
+    assert_refused(reslab_here(*words, "--register", tmp_path / "race.json"), "seeds were seen")
+
+
+@pytest.mark.parametrize("code", [SprintConfig.code_digest(), "0123456789abcdef"])
+def test_a_registered_race_has_its_registration_and_runs_of_its_code(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, ran = tmp_path / "race.json", []
+    times = dict.fromkeys(("training_seconds", "process_seconds", "processor_seconds"), 1.0)
+
+    def run(config: SprintConfig, *_: object) -> dict[str, Any]:
+        ran.append((config.contender, config.seed))
+        return {**times, "accuracy": 0.5, "machine": {}, "code": code, "directory": "runs/here"}
+
+    monkeypatch.setattr(race, "run", run)
+    words = ("speedrun", "--against", "airbench94", "--seeds", "3", "--out", tmp_path / "runs", "--json")
+    assert reslab_here(*words, "--register", file).returncode == 0
+    assert ran == []
+    done = reslab_here(*words, "--registered", file)
+    if code != SprintConfig.code_digest():
+        assert_refused(done, "runs/here", "other code")
+        return
+    record, registration = json.loads(done.stdout), Registration.model_validate_json(file.read_text(encoding="utf-8"))
+    assert record["registered"] == registration.sha256()
+    assert Registration.model_validate(record["registration"]) == registration
+    assert ran == [(name, seed) for seed in range(3) for name in sorted(record["runs"], reverse=seed % 2 == 0)]
+    assert "registered" not in json.loads(reslab_here(*words).stdout)
 
 
 def test_what_cannot_be_raced_is_refused(tmp_path: Path) -> None:
