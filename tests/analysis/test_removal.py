@@ -65,7 +65,6 @@ def test_the_fast_copy_answers_as_the_network(name: str, options: dict[str, int]
         assert (bf16(images).float() - network(images)).norm() <= 0.1 * network(images).norm()
 
 
-@pytest.mark.slow  # 2 s
 class Folded(nn.Module):
     """A block whose shortcut is shorter than its branch, but longer once the branch's BatchNorms are folded."""
 
@@ -97,6 +96,7 @@ def test_the_fast_copy_gates_the_networks_branches(place: int) -> None:
             assert torch.allclose(fast(images, gates), gated(images, gates), atol=1e-5)
 
 
+@pytest.mark.slow  # 2 s
 def test_removing_none_and_all(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     network, images, labels = trained
     result = remove_random(network, images, labels, counts=[0, 9], draws=2)
