@@ -88,6 +88,8 @@ def speedrun(
     from reslab.speedrun.sprint import SprintConfig
     from reslab.training.devices import best_device, best_precision, check
 
+    if register and registered:
+        raise MismatchError(*worded("race-registered-twice"))
     chosen = best_device() if device == "auto" else device
     auto: Literal["bf16", "32"] = "bf16" if best_precision(chosen).value == "bf16" else "32"
     exact = auto if precision == "auto" else precision
@@ -114,8 +116,6 @@ def speedrun(
     with display() as progress:
         dataset = load_data(data, download=download, progress=progress)
     race.check(dataset)
-    if register and registered:
-        raise MismatchError(*worded("race-registered-twice"))
     if register:
         return write_registration(new_registration(configs, dataset, out), register, "--register")
     registration = race_registered(registered, configs, dataset) if registered else None
@@ -136,12 +136,9 @@ def speedrun(
         "runs": results,
         "summary": {name: race.summary(runs) for name, runs in results.items()},
         "compared": race.compared(results["speedrun"], results[against]) if against else None,
-        **(
-            {"registration": registration.model_dump(mode="json"), "registered": registration.sha256()}
-            if registration
-            else {}
-        ),
     }
+    if registration:
+        record |= {"registration": registration.model_dump(mode="json"), "registered": registration.sha256()}
     printing.print_json(record) if json else print_race(record)
 
 
