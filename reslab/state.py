@@ -107,6 +107,10 @@ def preserve(network: nn.Module) -> Iterator[None]:
         parameter: (parameter.grad, parameter.requires_grad, parameter.data) for parameter in network.parameters()
     }
     registered = {id(module._parameters) for module in network.modules()}
+    scripted = [module for module in network.modules() if isinstance(module, torch.jit.ScriptModule)]
+    # which have no attributes in Python
+    modes = [(module, module.training) for module in scripted if hasattr(module, "training")]  # unless it is frozen
+    written = [(buffer, buffer.clone()) for module in scripted for buffer in module.buffers(recurse=False)]
     try:
         with all_draws_apart(attributes.values()):
             _copy_tensors([container for container, _ in attributes.values() if id(container) not in registered])
@@ -114,6 +118,11 @@ def preserve(network: nn.Module) -> Iterator[None]:
     finally:
         for container, content in attributes.values():
             _restore(container, content)
+        for module, training in modes:
+            module.training = training
+        for buffer, value in written:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
         for parameter, (gradient, requires_grad, data) in parameters.items():
             if not parameter.is_meta and not parameter.is_set_to(data):
                 parameter.data = data

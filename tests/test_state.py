@@ -150,3 +150,16 @@ def test_what_cannot_be_copied_is_told_in_one_line() -> None:
     network.file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # type: ignore[assignment]  # which Python does not copy
     with refused(UnseenError, "Linear", "TextIOWrapper"):
         copied(network)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated")
+def test_a_scripted_part_has_its_mode_and_statistics_again() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), torch.jit.script(nn.Sequential(nn.BatchNorm1d(3), nn.Dropout())))
+    before = [buffer.clone() for buffer in network.buffers()]
+    for trains in (True, False):
+        network.train(trains)
+        with preserve(network):
+            network.train(not trains)
+            network.train()(torch.randn(4, 3))
+        assert all(module.training == trains for module in network.modules())
+        assert all(map(torch.equal, before, network.buffers()))

@@ -20,8 +20,8 @@ from reslab.analysis.subject import (
     Labels,
     Loss,
     analysis,
-    answers_alone,
     as_view,
+    check_alone,
     check_batch,
     evaluating,
     loss_value,
@@ -136,11 +136,7 @@ def direction(
     found = []
     with evaluating(view, images if batch_statistics else None), torch.enable_grad():
         view.network.requires_grad_(False)
-        if not answers_alone(view.whole, images):
-            raise UnseenError(
-                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so its "
-                "loss has no gradient of its own"
-            )
+        check_alone(view.whole, images, "its loss has no gradient of its own")
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)
             found.append(_of_batch(view, images[batch], labels[batch], loss))

@@ -251,7 +251,9 @@ def through_training(
     check_batch(images, labels, loss)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # for layers that draw
-    trained = copied(out_of_view(network)).train().requires_grad_()
+    trained = copied(out_of_view(network)).train()
+    if not any(parameter.requires_grad for parameter in trained.parameters()):
+        trained.requires_grad_()  # a network for evaluation; in another, what is frozen stays so
     with torch.enable_grad():
         view = as_view(trained, images)
         optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)

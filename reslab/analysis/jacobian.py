@@ -18,9 +18,10 @@ from torch.autograd import forward_ad
 from torch.func import jacrev, vjp
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Images, analysis, answers_alone, as_view, evaluating
+from reslab.analysis.subject import Images, analysis, as_view, check_alone, evaluating
 from reslab.analysis.sweeping import entered
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError
+from reslab.gates.asking import Which
 from reslab.gates.following import sketched
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
@@ -135,7 +136,7 @@ class Jacobians(Result):
 def jacobian(
     network: nn.Module,
     images: Images,
-    blocks: Sequence[str] | None = None,
+    blocks: Which | Sequence[Which] | None = None,
     *,
     method: Method = "auto",
     dtype: torch.dtype = torch.float64,
@@ -151,8 +152,8 @@ def jacobian(
     Args:
         network: a network, or its view; measured in evaluation mode, so that images do not affect each other.
         images: `[B, C, H, W]`.
-        blocks: names, as in `view.blocks`; none means all. Dense layers concatenate, so they have no such Jacobian and
-            are rejected.
+        blocks: names or numbers, as in `view.blocks`; none means all. Dense layers concatenate, so they have no such
+            Jacobian and are rejected.
         method: "all" singular values by a dense Jacobian, the two "extreme" ones by Golub-Kahan bidiagonalisation with
             full reorthogonalisation (Golub & Van Loan, Matrix Computations, section 10.4), or "auto": all, where the
             block is small enough.
@@ -191,11 +192,7 @@ def jacobian(
         exact = View(
             network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output, writes=seen.writes
         )
-        if not answers_alone(exact.whole, images):
-            raise UnseenError(
-                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
-                "block has a Jacobian at a single image"
-            )
+        check_alone(exact.whole, images, "no block has a Jacobian at a single image")
         inputs = _inputs(exact, images)
         found = [
             _measure(exact, index, *inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)
@@ -212,18 +209,17 @@ def _inputs(seen: View, images: Tensor) -> list[tuple[Tensor, list[tuple[Any, ..
     return [(torch.cat([each.taken for each in found]), [each.beside for each in found]) for found in blocks]
 
 
-def _indices(seen: View, names: Sequence[str] | None) -> list[int]:
-    known = [block.name for block in seen.blocks]
-    if names is None:
-        names = known
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(f"no block {name!r}; known: {', '.join(known)}")
-        if seen.blocks[known.index(name)].kind == "concat":
+def _indices(seen: View, blocks: Which | Sequence[Which] | None) -> list[int]:
+    """Return the numbers of blocks, in the order in which they are named."""
+    asked = range(len(seen)) if blocks is None else (blocks,) if isinstance(blocks, Which) else blocks
+    indices = [seen.index(block) for block in asked]
+    for index in indices:
+        if seen.blocks[index].kind == "concat":
             raise UnseenError(
-                f"block {name} is a dense layer, which concatenates and does not add, so it has no Jacobian I + J_F"
+                f"block {seen.blocks[index].name} is a dense layer, which concatenates and does not add, so it has no "
+                "Jacobian I + J_F"
             )
-    return [known.index(name) for name in names]
+    return indices
 
 
 def _measure(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Images, analysis, answers_alone, as_network, evaluating
-from reslab.errors import MismatchError, UnseenError, WrongValueError
+from reslab.analysis.subject import Images, analysis, as_network, check_alone, evaluating
+from reslab.errors import MismatchError, WrongValueError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,11 +108,7 @@ def shattering(
     )
     line = torch.lerp(images[:1], images[1:], places)
     with evaluating(network, line if batch_statistics else None):
-        if not answers_alone(network, images):
-            raise UnseenError(
-                "the output for an image depends on the rest of its batch (BatchNorm without statistics?), so no "
-                "point has a gradient of its own"
-            )
+        check_alone(network, images, "no point has a gradient of its own")
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
     noise = np.random.default_rng(seed).standard_normal((points, 1000))
     return Shattering(

@@ -18,9 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import ROUNDING, Images, agree, analysis, answers_alone, as_view, evaluating
+from reslab.analysis.subject import ROUNDING, Images, agree, analysis, as_view, check_alone, evaluating
 from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates.flow import reached
+from reslab.gates.following import Runner
 from reslab.gates.gating import Block
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
@@ -154,10 +155,7 @@ def split(
         raise UnseenError(*worded("cannot-be-split"))
     found = []
     with evaluating(view):
-        if not answers_alone(view.whole, images):
-            raise UnseenError(
-                "the output for an image depends on the rest of its batch, so it cannot be split by itself"
-            )
+        check_alone(view.whole, images, "it cannot be split by itself")
         exact = copied(view).double().eval().requires_grad_(False)
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
@@ -210,12 +208,11 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     return parts, logits
 
 
-class _Tail(fx.Interpreter):
+class _Tail(Runner):
     """Runs a view's graph so that gradients flow back along the shortcuts, to the stem and to each branch's value."""
 
     def __init__(self, view: View) -> None:
-        super().__init__(view, graph=view.graph)
-        self.extra_traceback = False
+        super().__init__(view, view.graph)
         places = view.plan.places
         branches = [(place, branch) for place, one in enumerate(places, 1) for branch in one.branches]
         self.starts = [places[0].input, *(branch for _, branch in branches)]

@@ -90,6 +90,9 @@ def careful(function: Callable[P, R]) -> Careful[P, R]:
 
     @wraps(function)
     def leaving(*args: Any, output: Output = None, **kwargs: Any) -> R:
+        if torch.is_inference_mode_enabled():  # where nothing has a gradient, whatever asks for one
+            with torch.inference_mode(False), torch.no_grad():
+                return leaving(*args, output=output, **kwargs)
         given = signature.bind(*args, **kwargs)  # wrong arguments are a TypeError, as for any function
         for name in ("images", "labels"):
             if name in given.arguments:
@@ -167,7 +170,7 @@ def _detached(name: str, values: Any) -> Any:
         raise WrongValueError(f"{name} must be a tensor [B, …] with B at least 1, got {list(values.shape)}")
     if not values.isfinite().all():
         raise WrongValueError(f"{name} must be finite, and contain NaN or infinity")
-    return values.detach()
+    return values.clone() if values.is_inference() else values.detach()
 
 
 def as_view(network: nn.Module, images: Tensor) -> View:
@@ -264,6 +267,18 @@ def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
                 "the network gives different outputs for the same input (dropout that is always on?), so effects "
                 "cannot be told from chance"
             )
+
+
+def check_alone(network: Callable[[Any], Any], images: Tensor, so: str) -> None:
+    """Reject a network whose output for an image is not of that image alone; `so` is what follows from it.
+
+    Raises:
+        UserError: if that is the case in its current mode.
+    """
+    if not answers_alone(network, images):
+        raise UnseenError(
+            f"the output for an image depends on the rest of its batch (BatchNorm without statistics?), so {so}"
+        )
 
 
 def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:

@@ -70,14 +70,15 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
 
 
 def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], device: torch.device) -> Tensor:
+    exact = torch.float64 if device.type != "mps" else torch.float32  # which has no larger
     try:
         numbers = {
-            index_of(blocks, which): torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device)
+            index_of(blocks, which): torch.as_tensor(value, dtype=exact, device=device)
             for which, value in named.items()
         }
     except (TypeError, ValueError, RuntimeError) as error:
         raise WrongValueError(*worded("no-gates", values=", ".join(map(repr, named.values())))) from error
-    one = torch.ones((), device=device)
+    one = torch.ones((), dtype=exact, device=device)
     rows = [numbers.get(index, one) for index in range(len(blocks))]
     try:
         return torch.stack(torch.broadcast_tensors(*rows))

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from reslab.gates import flow, tracing
 from reslab.gates.following import UnknownError
+from reslab.gates.writing import since, written
 
 Kind = Literal["add", "concat", "unit"]
 
@@ -91,7 +92,7 @@ class Finder:
         self.identities = {
             call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)
         }
-        self.identities |= {node for node in self.sources if node.target is tracing.without_gradient}
+        self.identities |= {node for node in self.sources if node.target in (tracing.without_gradient, since)}
         # as Python's sum() begins
         self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 
@@ -138,8 +139,11 @@ class Finder:
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
         """Return whether the nodes call modules or use parameters."""
+        root = self.traced.known.root
         return any(
-            node.op == "call_module" or any(source.op == "get_attr" for source in node.all_input_nodes)
+            node.op == "call_module"
+            # a buffer that a forward writes statistics into is no parameter
+            or any(source.op == "get_attr" and written(node, root) is not source for source in node.all_input_nodes)
             for node in nodes
         )
 
@@ -271,7 +275,14 @@ class Finder:
         return flow.between(start, end, self.sources)
 
     def _length(self, start: fx.Node, term: fx.Node) -> int:
-        return len(self._between(start, term) - self.identities)
+        return sum(map(self._operations, self._between(start, term) - self.identities))
+
+    def _operations(self, node: fx.Node) -> int:
+        """Return how many operations a node is: 1, or as many as there are layers in a module that was not traced."""
+        if node.op != "call_module" or str(node.target) not in self.traced.leaves:
+            return 1
+        inside = self.traced.known.root.get_submodule(str(node.target)).modules()
+        return max(1, sum(tracing.is_layer(module) for module in inside))
 
     def _path(self, start: fx.Node, branches: list[fx.Node]) -> str:
         nodes = set[fx.Node]().union(*(self._between(start, branch) for branch in branches))

@@ -52,7 +52,7 @@ def flows_to_output(graph: fx.Graph) -> set[fx.Node]:
     return {node for node in found if node in begin and not begin[node].is_mask}
 
 
-NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
+NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like")
 """Names of operations that use only a tensor's shape."""
 
 
@@ -62,7 +62,7 @@ def is_of_shape(node: fx.Node) -> bool:
         return True
     if node.op == "call_function" and node.target is getattr:
         return node.args[1] in ("shape", "device", "dtype", "ndim")
-    name = str(node.target).removeprefix("aten.")
+    name = str(getattr(node.target, "__name__", node.target)).removeprefix("aten.")
     return node.op != "call_module" and name.startswith(("size", "dim", "numel", *NEW))
 
 

@@ -7,10 +7,11 @@ values, and so checks them again when it runs on another shape. Whatever depends
 
 import functools
 import operator
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.proxy import TraceError
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from reslab.errors import MismatchError
+from reslab.gates.writing import assigned
 from reslab.state import draws_apart
 
 
@@ -70,6 +72,18 @@ def check(value: Any, expected: Any, where: str, example: str, given: Any) -> No
         raise MismatchError(
             f"the network branches on the shape of its input{where}: the view was made for {example} and got {given}, "
             "for which the network may take another path; make a view with an example of that shape"
+        )
+
+
+def check_no_autocast(device: str, where: str) -> None:
+    """Reject autocast on a device, where the network turns it off.
+
+    Raises:
+        UserError: if it is on.
+    """
+    if torch.is_autocast_enabled(device):
+        raise MismatchError(
+            f"the network turns autocast off in a part{where}, which a view does not; run the view without autocast"
         )
 
 
@@ -219,9 +233,11 @@ class Known:
 
 
 def thawed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return arguments with copies of a graph's lists, as a function may modify its list."""
+    """Return arguments with copies of a graph's lists and dicts, as a function may modify its own."""
 
     def own(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: own(each) for key, each in value.items()}
         return [own(each) for each in value] if isinstance(value, list) else value
 
     return tuple(map(own, args)), {key: own(value) for key, value in kwargs.items()}
@@ -253,12 +269,6 @@ class _Noting(nn.Module):
         return {node: value.shape for node, value in runner.env.items() if isinstance(value, Tensor)}
 
 
-def assigned(x: Any, key: Any, value: Any) -> Any:
-    """Return `x` after `x[key] = value`: in a graph, so that later uses depend on it."""
-    x[key] = value
-    return x
-
-
 class Followed(fx.Proxy):
     """A traced value with a length, parts and a number, where the example's shape determines them."""
 
@@ -273,7 +283,7 @@ class Followed(fx.Proxy):
         super().__setattr__(name, value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.node = self.tracer.create_proxy("call_function", assigned, (self, key, value), {}).node
+        self.tracer.create_proxy("call_function", assigned, (self, key, value), {})
 
     def __len__(self) -> int:
         return self._told(len)
@@ -296,38 +306,20 @@ class FollowedAttribute(Followed, fx.proxy.Attribute):
     """An attribute of such a value."""
 
 
-FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "tensor", "tril_indices", "triu_indices", "zeros")
-"""Torch's factories, which make tensors from sizes and would not accept a traced value as a size."""
+_TRACERS = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
 
 
-@contextmanager
-def recorded_factories(record: Callable[..., Any]) -> Iterator[None]:
-    """Record calls of torch's factories with a traced value in the graph."""
-    originals = {name: getattr(torch, name) for name in FACTORIES}
-
-    def recording(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def make(*args: Any, **kwargs: Any) -> Any:
-            traced = any(isinstance(leaf, fx.Proxy) for leaf in tree_leaves((args, kwargs)))
-            return record(original, args, kwargs) if traced else original(*args, **kwargs)
-
-        return make
-
-    for name, original in originals.items():
-        setattr(torch, name, recording(original))
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
+def is_of_network(file: str) -> bool:
+    """Return whether a file of code is not torch's and not of what traces: the network's own, then."""
+    return not file.startswith(_TRACERS)
 
 
 def line_of_network() -> str:
     """Return the line of the network's own code that is being traced: ` (model.py:12)`."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        file = frame.f_code.co_filename.replace("\\", "/")
-        if "/torch/" not in file and file != __file__ and not file.endswith("/gates/tracing.py"):
+        file = frame.f_code.co_filename
+        if is_of_network(file):
             return f" ({file}:{frame.f_lineno})"
         frame = frame.f_back
     return ""

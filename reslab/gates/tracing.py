@@ -2,30 +2,39 @@
 submodules' modes.
 """
 
-import sys
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import partial
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
-from torch.utils._pytree import tree_map
-from torch.utils.checkpoint import CheckpointFunction
+from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.utils._pytree import tree_leaves, tree_map
 
 from reslab.errors import MismatchError, UnseenError, UserError
 from reslab.gates.following import (
     Followed,
     Known,
+    Sketch,
     UnknownError,
     check,
+    check_no_autocast,
+    is_of_network,
     line_of_network,
-    recorded_factories,
     shapes_of,
 )
 from reslab.gates.inputs import Whole, rebuilt
+from reslab.gates.patched import (
+    attributes_assigned,
+    autocast_met,
+    factories_recorded,
+    modes_read,
+    own_gradients_refused,
+)
+from reslab.gates.writing import memory, since, written
 from reslab.state import drawn_elsewhere
 
 FUSED = (
@@ -89,14 +98,17 @@ class _ModeBranchError(TraceError):
 
 
 class Tracer(fx.Tracer):
-    """torch.fx's tracer, with seven differences.
+    """torch.fx's tracer, with nine differences.
 
-    A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`; a forward
-    that decides on the shape of the input is followed as the example's shape has it; a module whose forward decides on
-    a value (or on its own mode) becomes a leaf; a declared block is `after(shortcut(x) + branch(x))`, whatever its own
-    forward says; what a forward computes under `torch.no_grad()` is without gradient in the graph too, and where an
-    `autograd.Function` computes, whose gradient no graph has, its module becomes a leaf; an assignment to a buffer is
-    part of the graph.
+    - A module's `training` flag is read when the graph runs, not when it is traced, but for modules in `fixed`.
+    - A forward that decides on the shape of the input is followed as the example's shape has it.
+    - A module whose forward decides on a value, or on its own mode, becomes a leaf.
+    - A declared block is `after(shortcut(x) + branch(x))`, whatever its own forward says.
+    - What a forward computes under `torch.no_grad()` is without gradient in the graph too.
+    - Where an `autograd.Function` computes, whose gradient no graph has, its module becomes a leaf.
+    - An assignment to a module's attribute is part of the graph.
+    - What an operation in place writes into is from there on what that returns.
+    - A part that turns autocast off is not run under it.
     """
 
     traced_func_name = "whole"
@@ -114,6 +126,7 @@ class Tracer(fx.Tracer):
         self.types: dict[str, type[nn.Module]] = {}
         self.leaves: dict[str, Leaf] = {}
         self.declared: dict[str, fx.Node] = {}
+        self.values: list[weakref.ref[Followed]] = []  # that the forward may still use
 
     def run(self, root: Whole) -> Traced:
         """Trace `root.whole`.
@@ -126,10 +139,11 @@ class Tracer(fx.Tracer):
         try:
             with (
                 torch.enable_grad(),
-                self._live_modes(),
-                self._assigned_buffers(),
-                _nothing_recomputed(),
-                recorded_factories(partial(self.create_proxy, "call_function")),
+                modes_read(self._mode_of),
+                attributes_assigned(self._assign),
+                autocast_met(self._meet_autocast),
+                own_gradients_refused(),
+                factories_recorded(partial(self.create_proxy, "call_function")),
             ):
                 graph = self.trace(root)
             drew = not torch.equal(rng, torch.get_rng_state()) or others != drawn_elsewhere()
@@ -149,14 +163,33 @@ class Tracer(fx.Tracer):
         """Record an operation, and where gradients are off, that its result has none.
 
         Raises:
-            TraceError: if an `autograd.Function` has turned them off.
+            TraceError: if it writes there into what may have a gradient.
         """
         proxy = super().create_proxy(kind, *arguments, **more)
-        if kind.startswith("call") and not torch.is_grad_enabled() and not self._is_looking:
-            if _in_own_function():
-                raise TraceError("it computes in an autograd.Function, whose own gradient a graph would lose")
-            return super().create_proxy("call_function", without_gradient, (proxy,), {})
+        operation = proxy.node
+        if not kind.startswith("call") or self._is_looking:
+            return proxy
+        if not torch.is_grad_enabled():
+            proxy = super().create_proxy("call_function", without_gradient, (proxy,), {})
+        into = written(operation, self.root)
+        if into is not None:
+            at = memory(into, self.root)
+            of_before = at.op != "get_attr" and not any(user.target is without_gradient for user in at.users)
+            if of_before and not torch.is_grad_enabled():
+                raise TraceError("it writes into a value under torch.no_grad, where a graph would have its gradient")
+            self._rewrite(into, proxy)
         return proxy
+
+    def _rewrite(self, into: fx.Node, result: fx.Proxy) -> None:
+        """Have all later uses of a value that was written into, and of all in its memory, depend on that."""
+        at = memory(into, self.root)
+        values = [value for each in self.values if (value := each()) is not None]
+        for value in values:
+            if value.node is into:
+                value.node = result.node
+            elif value is not result and memory(value.node, self.root) is at:
+                value.node = super().create_proxy("call_function", since, (value, result), {}).node
+        self.values = list(map(weakref.ref, values))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether the graph holds a call of this module and not its inside."""
@@ -179,6 +212,7 @@ class Tracer(fx.Tracer):
         if m._compiled_call_impl is not None:
             forward = m._call_impl
         path = self.path_of_module(m)
+        taken = next((value.node for value in (*args, *kwargs.values()) if isinstance(value, fx.Proxy)), None)
         declaration = self.declarations.get(path.removeprefix("network."))
         try:
             out = (
@@ -193,10 +227,9 @@ class Tracer(fx.Tracer):
             if isinstance(error, _ModeBranchError):
                 path, m = error.path, self.root.get_submodule(error.path)
             raise _Stopped(path, m, Leaf(_reason(error), by_mode)) from error
-        first = next((value for value in (*args, *kwargs.values()) if isinstance(value, fx.Proxy)), None)
-        if isinstance(out, fx.Proxy) and first is not None:
-            self.calls.setdefault(path, []).append(Call(first.node, out.node))
-            self.types[path] = type(m)
+        if isinstance(out, fx.Proxy) and taken is not None:
+            self.calls.setdefault(path, []).append(Call(taken, out.node))
+            self.types[path] = type_before_parametrizations(m)
         return out
 
     def _declared_call(self, m: nn.Module, path: str, names: tuple[str | None, ...], args: tuple[Any, ...]) -> Any:
@@ -209,7 +242,9 @@ class Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> Followed:
         """Return a value in tracing that can be asked for its sizes."""
-        return Followed(node, self)
+        value = Followed(node, self)
+        self.values.append(weakref.ref(value))
+        return value
 
     def create_arg(self, a: Any) -> fx.node.Argument:
         """Record the construction of values from traced ones, such as a network's output class, so that it is repeated
@@ -267,75 +302,40 @@ class Tracer(fx.Tracer):
         """Whether the graph so far is being run to find its shapes."""
         return self.known is not None and self.known.running
 
-    @contextmanager
-    def _live_modes(self) -> Iterator[None]:
-        """Inside this context, reading `training` of a traced module gives a node that reads it at run time."""
-        original = nn.Module.__getattribute__
+    def _mode_of(self, module: nn.Module) -> Any:
+        """Return a node that reads a traced module's mode when the graph runs; None if it is as it is now."""
+        path = None if self._is_looking else self._paths().get(module)
+        if path is None or path in self.fixed:
+            return None
+        return self.create_proxy("get_attr", f"{path}.training", (), {})
 
-        def read(module: nn.Module, name: str) -> Any:
-            if (
-                name == "training"
-                and not self._is_looking
-                and (path := self._paths().get(module)) is not None
-                and path not in self.fixed
-            ):
-                return self.create_proxy("get_attr", f"{path}.training", (), {})
-            return original(module, name)
+    def _assign(self, module: nn.Module, name: str, value: Any) -> None:
+        """Record an assignment to an attribute, so that it is repeated when the graph runs."""
+        if (path := self._paths().get(module)) is not None:
+            owner = self.create_proxy("get_attr", path, (), {})
+            with suppress(TraceError):  # what a graph cannot hold is of the moment of tracing
+                self.create_proxy("call_function", setattr, (owner, name, value), {})
 
-        nn.Module.__getattribute__ = read  # type: ignore[method-assign,assignment]  # restored below
-        try:
-            yield
-        finally:
-            nn.Module.__getattribute__ = original  # type: ignore[method-assign]  # as it was
+    def _meet_autocast(self, context: torch.autocast) -> None:
+        """Have the graph refuse to run under autocast where a forward turns it off.
 
-    @contextmanager
-    def _assigned_buffers(self) -> Iterator[None]:
-        """Inside this context, an assignment of a traced value to a buffer is repeated when the graph runs."""
-        original = nn.Module.__setattr__
+        Raises:
+            TraceError: if it turns it on, which a graph would not.
+        """
+        if self._is_looking or context.device not in self._devices():
+            return
+        if context._enabled:
+            raise TraceError("it turns autocast on, which a graph would not; turn it on around the whole network")
+        self.create_proxy("call_function", check_no_autocast, (context.device, line_of_network()), {})
 
-        def write(module: nn.Module, name: str, value: Any) -> None:
-            if not isinstance(value, fx.Proxy) or name not in vars(module).get("_buffers", ()):
-                original(module, name, value)
-                return
-            owner = self.create_proxy("get_attr", self.path_of_module(module), (), {})
-            self.create_proxy("call_function", setattr, (owner, name, value), {})
-            module._buffers[name] = value  # type: ignore[assignment]  # what is read from here on
-
-        nn.Module.__setattr__ = write  # type: ignore[method-assign,assignment]  # restored below
-        try:
-            yield
-        finally:
-            nn.Module.__setattr__ = original  # type: ignore[method-assign]  # as it was
+    def _devices(self) -> set[str]:
+        """Return the types of the devices on which the network computes."""
+        tensors = [*self.root.parameters(), *self.root.buffers(), *tree_leaves(self.root.sketch)]
+        return {each.device.type for each in tensors if isinstance(each, torch.Tensor | Sketch)}
 
     def _paths(self) -> dict[nn.Module, str]:
         paths: dict[nn.Module, str] = getattr(self, "submodule_paths", None) or {}
         return paths
-
-
-def _in_own_function() -> bool:
-    """Return whether the forward of an `autograd.Function` is running."""
-    kinds: list[type] = [torch.autograd.Function]
-    for kind in kinds:  # which grows
-        kinds += kind.__subclasses__()
-    forwards = {getattr(kind.forward, "__code__", None) for kind in kinds}  # type: ignore[attr-defined]  # all have it
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code not in forwards:
-        frame = frame.f_back
-    return frame is not None
-
-
-@contextmanager
-def _nothing_recomputed() -> Iterator[None]:
-    """Inside this context, reentrant checkpoints only call their function, which has the same gradient."""
-
-    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
-        return function(*args)
-
-    CheckpointFunction.apply = staticmethod(apply)
-    try:
-        yield
-    finally:
-        del CheckpointFunction.apply
 
 
 def _give_shapes(graph: fx.Graph) -> None:
@@ -362,7 +362,7 @@ def within(module: nn.Module) -> nn.Module:
 
 def is_layer(module: nn.Module) -> bool:
     """Return whether a module is one of torch's own, which a graph calls as a whole."""
-    theirs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+    theirs = type_before_parametrizations(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
     return theirs and not isinstance(module, _CONTAINERS) and within(module) is module
 
 
@@ -410,7 +410,7 @@ def _reason(error: Exception) -> str:
     lines = []
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if "/torch/" not in file.replace("\\", "/") and file != __file__:
+        if is_of_network(file):
             lines.append(f"{file}:{frame.tb_lineno}")
         frame = frame.tb_next
     return " ".join(str(error).split()).rstrip(".") + (f" ({lines[-1]})" if lines else "")

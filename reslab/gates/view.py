@@ -311,7 +311,8 @@ class View(Whole):
         found: dict[nn.Parameter, None] = {}  # in the order of the graph, each once
         for node in filter(nodes.__contains__, self.plan.graph.nodes):
             for used in (node, *node.all_input_nodes):
-                if used.op == "call_module" and used is node:
+                # a parametrization is called without inputs, where a parameter is read
+                if used.op == "call_module" and (used is node or not used.all_input_nodes):
                     found |= dict.fromkeys(self.get_submodule(str(used.target)).parameters())
                 elif used.op == "get_attr" and isinstance(value := attrgetter(str(used.target))(self), nn.Parameter):
                     found[value] = None
@@ -396,7 +397,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)
         compare(expected, evaluate(made, example), declarations)
-        made.example = tree_map(lambda leaf: leaf.detach()[:2] if isinstance(leaf, Tensor) else leaf, example)
+        made.example = tree_map(lambda leaf: leaf.detach()[:2].clone() if isinstance(leaf, Tensor) else leaf, example)
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
         compare(expected, evaluate(made, example, ones, _each_by_itself(made)), declarations)
         made.images_first = all(shape[:1] == (len(tensors_of(example)[0]),) for shape in made.shapes.values())

@@ -14,8 +14,8 @@ from reslab.errors import UnseenError, first_few
 from reslab.gates import flow
 from reslab.gates.gating import without_gate
 from reslab.gates.inputs import tensors_of
-from reslab.gates.planning import Plan
 from reslab.gates.tracing import function_of
+from reslab.gates.writing import since
 from reslab.state import copied, preserve
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def without(view: "View", indices: Sequence[int]) -> Smaller:
         raise UnseenError(
             f"{first_few(view.fixed)} computes something else in training mode, so no single graph is the network"
         )
-    graph = _cut(plan, indices)
+    graph = _cut(view, indices)
     twin, parts = copied(view.network), {}
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
@@ -119,11 +119,23 @@ def _anything(example: Any) -> Any:
     return tree_map(like, example)
 
 
-def _cut(plan: Plan, indices: Collection[int]) -> fx.Graph:
-    """Return the graph without gates and without the branches of some blocks."""
-    graph = fx.Graph()
+def _cut(view: "View", indices: Collection[int]) -> fx.Graph:
+    """Return the graph without gates and without the branches of some blocks. What the network assigns to its modules,
+    but for buffers, is left out, as the copy does not have these modules.
+    """
+    plan, graph = view.plan, fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     graph.output(graph.graph_copy(plan.graph, copies))
+    unused: set[fx.Node] = set()  # but for what is left out
+    for node in reversed(list(graph.nodes)):
+        if node.target is setattr:
+            owner, name, _ = node.args
+            left_out = name not in view.get_submodule(str(owner.target))._buffers
+        else:
+            left_out = not node.users and (node in unused or node.op == "get_attr" or node.target is since)
+        if left_out and node.op != "placeholder":
+            unused |= {*node.all_input_nodes}
+            graph.erase_node(node)
     for index in indices:
         place = plan.places[index]
         end = copies[place.end]

@@ -79,6 +79,29 @@ def test_which_way_the_gradient_goes(capsys: pytest.CaptureFixture[str]) -> None
     assert "residual, no BatchNorm" in capsys.readouterr().out
 
 
+def test_through_training_trains_what_is_not_frozen_or_a_wholly_frozen_network() -> None:
+    network = zoo.build("cifar_resnet", depth=8, in_channels=1)
+    images, labels = torch.randn(8, 1, 8, 8), torch.arange(8)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    whole = through_training(network, images, labels, steps=1)
+    network.fc.requires_grad_()
+    head = through_training(network, images, labels, steps=1)
+    network.requires_grad_()
+    assert whole.flows[-1].loss == through_training(network, images, labels, steps=1).flows[-1].loss
+    assert whole.flows[0].loss == head.flows[0].loss and whole.flows[-1].loss != head.flows[-1].loss
+
+
+def test_under_inference_mode_gradients_are_measured_as_anywhere() -> None:
+    network = zoo.build("cifar_resnet", depth=8, in_channels=1).eval()
+    labels = torch.arange(4)
+    with torch.inference_mode():
+        images = torch.randn(4, 1, 8, 8)
+        found = gradient_flow(network, images, labels)
+    again = gradient_flow(network, images.clone(), labels)
+    assert found.to_frame().equals(again.to_frame())
+
+
 def test_through_training_leaves_the_network_and_measures_its_copy() -> None:
     network, (images, labels) = zoo.build("cifar_resnet", depth=8, in_channels=1), digits(64)
     before = {name: value.clone() for name, value in network.state_dict().items()}

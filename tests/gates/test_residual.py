@@ -624,6 +624,18 @@ class Apart(Sign):
         pass
 
 
+class Reversed(Sign):
+    """The identity, with the gradient reversed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
 class Signs(nn.Module):
     def __init__(self, function: type[Sign]) -> None:
         super().__init__()
@@ -633,19 +645,41 @@ class Signs(nn.Module):
         return self.function.apply(x)  # type: ignore[no-any-return]  # untyped
 
 
+class Stored(nn.Module):
+    """As torch's tutorial has it: `apply` is looked up once."""
+
+    def __init__(self, function: type[Sign]) -> None:
+        super().__init__()
+        self.act = function.apply
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x)  # type: ignore[no-any-return,no-untyped-call]  # untyped
+
+
 class Recomputing(nn.Module):
     """What saves memory by computing its values again for the backward pass."""
 
-    def __init__(self, inside: nn.Module) -> None:
+    def __init__(self, inside: nn.Module, *, reentrant: bool) -> None:
         super().__init__()
-        self.inside = inside
+        self.inside, self.reentrant = inside, reentrant
 
     def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self.inside, x, use_reentrant=True)  # type: ignore[no-any-return]  # untyped
+        return checkpoint(self.inside, x, use_reentrant=self.reentrant)  # type: ignore[no-any-return]  # untyped
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's own, of its checkpoints
-@pytest.mark.parametrize("middle", [lambda: Signs(Sign), lambda: Signs(Apart), lambda: Recomputing(linear())])
+@pytest.mark.parametrize(
+    "middle",
+    [
+        lambda: Signs(Sign),
+        lambda: Signs(Apart),
+        lambda: Signs(Reversed),
+        lambda: Stored(Sign),
+        lambda: Stored(Reversed),
+        lambda: Recomputing(linear(), reentrant=True),
+        lambda: Recomputing(linear(), reentrant=False),
+    ],
+)
 def test_a_gradient_of_ones_own_is_kept(middle: Callable[[], nn.Module]) -> None:
     network = nn.Sequential(*(Toy(nn.Sequential(linear(), middle(), linear())) for _ in range(2)))
     gated = view(network, X)

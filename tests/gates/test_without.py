@@ -109,7 +109,7 @@ def test_copies_pickles_and_files_keep_it_and_its_modes() -> None:
         assert torch.equal(other.eval()(x), small(x))
 
 
-def test_what_cannot_be_taken_out_is_told() -> None:
+def test_what_a_branch_overwrites_of_its_shortcut_stays() -> None:
     class InPlace(nn.Module):
         """A branch that overwrites what the shortcut takes too."""
 
@@ -121,8 +121,13 @@ def test_what_cannot_be_taken_out_is_told() -> None:
             return x + self.linear(F.relu(x, inplace=True))
 
     x = torch.randn(3, 4)
-    with refused(UnseenError, "1"):
-        view(nn.Sequential(nn.Linear(4, 4), InPlace()), x).without("1")
+    network = nn.Sequential(nn.Linear(4, 4), InPlace())
+    gated = view(network, x)
+    assert torch.equal(gated.without("1")(x), network[0](x).relu())
+    assert torch.equal(gated(x, {"1": 0}), network[0](x).relu())
+
+
+def test_what_cannot_be_taken_out_is_told() -> None:
     with refused(UnseenError, "layer2.0"):
         view(zoo.build("cifar_plain", depth=8), torch.randn(2, 3, 16, 16)).without("layer2.0")
     with refused(UnknownNameError, "layer9"):
