@@ -296,7 +296,7 @@ class Run:
             DamagedError: if the directory was replaced since the trial began.
         """
         self._check_trial()
-        result = json_text({**outcome, "code": self.config.code_digest()})
+        result = json_text({"code": self.config.code_digest(), **outcome})
         snapshots = sorted(self.path.glob(self.snapshot("*").name))
         weights = (self.weights, *snapshots, self.ema)
         files = (self.path / TRIAL, self._metrics, *weights, self.beside, self._wrong, self._confusion)

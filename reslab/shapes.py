@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from reslab.files import Shape
 
-Value = str | int | float | None
+Value = str | bool | int | float | None
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

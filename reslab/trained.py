@@ -326,11 +326,11 @@ def predict(
 
 
 def _alone(pixels: Tensor, kept: Mapping[str, Any], network: nn.Module) -> Dataset:
-    """Return an image as a data set of its own. Without a size from the weights, an image no larger than the network's
-    input is not enlarged.
+    """Return an image as a data set of its own. It is as it is where the network was trained on images that were not
+    resized; where the weights do not say, if it is no larger than the network's input.
     """
     own = zoo.input_shape(network)[1]
-    as_it_is = kept.get("size") is None and max(pixels.shape[1:]) <= own
+    as_it_is = kept.get("size") is None and ("size" in kept or max(pixels.shape[1:]) <= own)
     images: Images = pixels[None] if as_it_is else Ragged(pixels.flatten(), torch.tensor([pixels.shape]))
     some = tuple(kept["mean"])
     return Dataset(

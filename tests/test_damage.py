@@ -1,5 +1,6 @@
 """Damaged files are found and named, what was good before them is used, and nothing is built on them."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up, tiny_tr
 
 from reslab.errors import DamagedError
 from reslab.executors import local, run_trial, run_trials
-from reslab.files import read_json, read_sealed, sealed
+from reslab.files import read_json, read_sealed, sealed, write_new
 from reslab.report.records import read_directory
 from reslab.runs import Run, check_files
 from reslab.training import loop
@@ -117,6 +118,13 @@ def test_with_both_checkpoints_damaged_a_run_begins_anew(
     flip(run.previous_checkpoint)
     assert finish(run, monkeypatch) == 0
     assert len(capsys.readouterr().err.splitlines()) == 2 and same_end(run, trained)
+
+
+def test_a_run_that_goes_on_with_other_code_says_both(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run.config.code_digest()
+    monkeypatch.setattr(type(run.config), "code_digest", classmethod(lambda _: "0" * 16))
+    assert finish(run, monkeypatch) == 12
+    assert run.result()["code"] == "+".join(sorted(["0" * 16, before]))
 
 
 def test_another_trials_checkpoint_is_not_used(
@@ -248,3 +256,20 @@ def test_what_a_process_that_was_killed_at_the_very_end_left_is_removed(trained:
     before = {path.name for path in Run(trained, CONFIG).path.iterdir()}
     assert run_trials([CONFIG], tmp_path / "runs", local(1), lambda *_: None) == []
     assert {path.name for path in run.path.iterdir()} == before
+
+
+def test_a_new_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new.json"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_new(path, "text")
+    assert not path.exists()
+    write_new(path, "글")
+    with pytest.raises(FileExistsError):
+        write_new(path, "other")
+    assert path.read_text(encoding="utf-8") == "글"

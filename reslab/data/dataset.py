@@ -98,7 +98,19 @@ class Dataset:
     def preprocessing(self) -> dict[str, Any]:
         """Return how a network's images are prepared and what its outputs mean, as stored in weights files."""
         mean, std = map(list, (self.statistics.mean, self.statistics.std))
-        return {"data": self.name, "mean": mean, "std": std, "size": self.size, "classes": list(self.classes)}
+        return {"data": self.name, "mean": mean, "std": std, "size": self.side, "classes": list(self.classes)}
+
+    @property
+    def side(self) -> int | None:
+        """Return the side of the network's input: `size`, or that of the images if all are squares of one size."""
+        if self.size is not None:
+            return self.size
+        sides = {
+            side
+            for images, _ in self.parts.values()
+            for side in ((None,) if isinstance(images, Ragged) else images.shape[2:])
+        }
+        return next(iter(sides)) if len(sides) == 1 else None
 
     def describe(self) -> str:
         """Return a one-line summary: classes, images, their size, and the split."""
@@ -125,7 +137,7 @@ class Dataset:
 
     def _whole(self, part: PartName) -> Split:
         images, labels = self.part(part)
-        return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._prepare(images), labels)
+        return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._single_views(images), labels)
 
     def fitted(self, size: int) -> "Dataset":
         """Return this data set with images of different sizes resized to `size` and shifted by up to an eighth; images

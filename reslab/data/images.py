@@ -1,14 +1,14 @@
 """Images: of one size as a tensor, of any sizes as a `Ragged`; resizing, cropping and statistics."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from reslab.errors import UnusableError
+from reslab.errors import UnusableError, WrongValueError, check_one_of
 
 Raw: TypeAlias = "Tensor | list[Tensor]"
 """Stored images: `[B, C, H, W]` if all have one size, else a list of `[C, H, W]`."""
@@ -22,6 +22,10 @@ Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lan
 """Pillow's resampling filters; all but the nearest are antialiased."""
 
 
+LARGEST_RESIZE = 8192
+"""More than any network's images are resized to, and little enough for memory."""
+
+
 @dataclass(frozen=True)
 class Framing:
     """How other libraries prepare an image of `size`×`size`: Pillow resizes its shorter side to `resize`, or both sides
@@ -32,6 +36,11 @@ class Framing:
     resize: int
     interpolation: Interpolation = "bilinear"
     squashed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= min(self.size, self.resize) <= max(self.size, self.resize) <= LARGEST_RESIZE:
+            raise WrongValueError(f"images cannot be resized to {self.resize} and cropped to {self.size}")
+        check_one_of("interpolation", self.interpolation, get_args(Interpolation))
 
     def at(self, size: int) -> Self:
         """Return the same for another size, in proportion."""

@@ -92,7 +92,7 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
         if unknown:
             near = suggested(min(unknown), ["num_classes", "in_channels", *config.to_dict()])
             raise UnknownNameError(*worded("no-network-option", name=name, option=min(unknown), near=near))
-        network: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
+        network: nn.Module = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
     except UserError:
         raise
     except Exception as error:  # of whatever library fetches
@@ -101,13 +101,27 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
     return network
 
 
+OF_LOADER = {
+    *("trust_remote_code", "code_revision", "revision", "cache_dir", "subfolder", "proxies", "token", "use_auth_token"),
+    *("local_files_only", "force_download", "resume_download", "gguf_file", "return_unused_kwargs", "user_agent"),
+}
+"""Options of transformers' own loading, which are none of a network's: some have a repository's code run."""
+
+
 def configuration(repository: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return a configuration of Hugging Face with these options, for weights in float32 whatever it says, and the
     options that it does not know.
+
+    Raises:
+        UserError: for an option of loading.
     """
     from transformers import AutoConfig
 
-    config, unknown = AutoConfig.from_pretrained(repository, return_unused_kwargs=True, **options)
+    if of_loader := [key for key in options if key in OF_LOADER or key.startswith("_")]:
+        raise UnknownNameError(*worded("no-network-option", name=repository, option=of_loader[0], near=""))
+    config, unknown = AutoConfig.from_pretrained(
+        repository, return_unused_kwargs=True, trust_remote_code=False, **options
+    )
     config.use_cache = False  # of keys and values, for generating: a graph cannot hold it
     setattr(config, "dtype" if hasattr(config, "dtype") else "torch_dtype", torch.float32)  # until transformers 4.55
     return config, {key: value for key, value in unknown.items() if key in options}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.analysis.twin import without_batchnorm
+from reslab.errors import UnknownNameError, worded
 from reslab.gates.view import view
 from reslab.networks import zoo
 from reslab.sending import sent
@@ -16,7 +17,19 @@ def no_batchnorm(family: str, num_classes: int, in_channels: int, depth: int) ->
     """Return a network of a family of the zoo with every BatchNorm replaced by the identity; the initial weights are
     its twin's.
     """
-    return without_batchnorm(zoo.build(family, num_classes=num_classes, in_channels=in_channels, depth=depth))
+    return without_batchnorm(zoo.build(_of_zoo(family), num_classes=num_classes, in_channels=in_channels, depth=depth))
+
+
+def _of_zoo(family: str) -> str:
+    """Return a family's name. It may come from a file of weights, which must not name somebody's factory, as that is
+    called.
+
+    Raises:
+        UserError: if the zoo has no such network.
+    """
+    if not isinstance(family, str) or zoo.options(family) is None:
+        raise UnknownNameError(*worded("no-network", name=family, near=""))
+    return family
 
 
 class RandomBlocks(nn.Module):
@@ -74,7 +87,7 @@ def short_paths(
     Raises:
         ValueError: if there are no 1 to n blocks to be on.
     """
-    network = zoo.build(family, num_classes=num_classes, in_channels=in_channels, depth=depth)
+    network = zoo.build(_of_zoo(family), num_classes=num_classes, in_channels=in_channels, depth=depth)
     made = RandomBlocks(network, in_channels, partial(few, blocks=blocks, scaled=scaled))
     if not 1 <= blocks <= len(made.gated):
         raise ValueError(f"blocks must be from 1 to the {len(made.gated)} of the network, got {blocks}")

@@ -5,14 +5,16 @@ identity, and the log of a resumed run starts with its earlier metrics.
 """
 
 import shutil
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from reslab.errors import MissingError, UserError
+from reslab.files import Json
 from reslab.runs import Run
 
 Tool = Literal["csv", "tensorboard", "wandb", "trackio"]
@@ -44,7 +46,7 @@ def logging(tool: Tool | None, runs: Sequence[Run], directory: Path) -> Iterator
     def follow() -> None:
         while not stop.wait(SECONDS):
             for each in followed:
-                each.look()
+                each.attempt(each.look)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -54,8 +56,8 @@ def logging(tool: Tool | None, runs: Sequence[Run], directory: Path) -> Iterator
         stop.set()
         thread.join()
         for each in followed:
-            each.look()
-            each.finish()
+            each.attempt(each.look)
+            each.attempt(each.finish)
 
 
 class _Followed:
@@ -65,25 +67,42 @@ class _Followed:
         self.run, self.tool, self.directory = run, tool, directory
         self.lines = 0
         self.logger: Any = None
+        self.ended = False
+
+    def attempt(self, pass_on: Callable[[], None]) -> None:
+        """Pass something on. If the tool fails, as one that nobody has logged in to does, say so once and stop: the
+        run goes on, and the same command makes its log anew.
+        """
+        if self.ended:
+            return
+        try:
+            with redirect_stdout(sys.stderr):  # where a tool greets
+                pass_on()
+        except Exception as error:
+            self.ended = True
+            print(f"reslab: note: --log {self.tool} of {self.run.path} ended: {short_of(error)}", file=sys.stderr)
 
     def look(self) -> None:
         """Pass on new lines."""
+        lines: list[Any] = []
         with suppress(OSError, UserError):  # which the run itself reports
-            for line in list(self.run.metrics())[self.lines :]:
-                if self.logger is None:
-                    self.logger = _logger(self.tool, self.directory, self.run)
-                values = {key: value for key, value in line.items() if isinstance(value, float | int)}
-                self.logger.log_metrics(values, step=int(line["step"]))
-                self.lines += 1
+            lines = list(self.run.metrics())[self.lines :]
+        for line in lines:
+            if self.logger is None:
+                self.logger = _logger(self.tool, self.directory, self.run)
+            values = {key: value for key, value in line.items() if isinstance(value, float | int)}
+            self.logger.log_metrics(values, step=int(line["step"]))
+            self.lines += 1
 
     def finish(self) -> None:
         if self.logger is None:
             return
+        result: Json = {}
         with suppress(OSError, UserError):
-            if self.run.finished:
-                result = self.run.result()
-                final = {f"final/{key}": value for key, value in result.items() if isinstance(value, float | int)}
-                self.logger.log_metrics(final, step=result["steps"])
+            result = self.run.result() if self.run.finished else {}
+        if result:
+            final = {f"final/{key}": value for key, value in result.items() if isinstance(value, float | int)}
+            self.logger.log_metrics(final, step=result["steps"])
         self.logger.save()
         self.logger.finalize("success")
 
@@ -105,6 +124,11 @@ def _logger(tool: Tool, directory: Path, run: Run) -> Any:
         logger.log_hyperparams(flat(run.config.model_dump(mode="json")))
         return logger
     return _tracked(tool, directory, run)
+
+
+def short_of(error: Exception) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _tracked(tool: Tool, directory: Path, run: Run) -> Any:

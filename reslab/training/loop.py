@@ -155,6 +155,7 @@ class Trainer:
         # loss and errors of this epoch, summed over this process's images
         self.sums = torch.zeros(2, device=fabric.device)
         self.told = -math.inf  # the time of the last progress report
+        self.codes = {config.code_digest()}  # the code that took its steps; several if it changed in between
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; resume from the checkpoint if there is one."""
@@ -199,9 +200,13 @@ class Trainer:
                 "train_error": error,
                 "heldout_error": self.run.latest_metrics().get("heldout_error"),
                 "seconds": self.seconds,
-                "images_per_second": self.step * self.batch_size / self.seconds,
+                "images_per_second": self._speed(),
             }
         )
+
+    def _speed(self) -> float:
+        """Return images a second; a first step may end before a coarse clock has moved."""
+        return self.step * self.batch_size / max(self.seconds, 1e-9)
 
     def batches(self) -> Iterator[Tensor]:
         """Yield the indices of the training images of every remaining step, `[B]` on the CPU, in an order that depends
@@ -356,13 +361,14 @@ class Trainer:
             **({"images": self.data.fingerprint} if self.data.fingerprint else {}),
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
+            "code": "+".join(sorted(self.codes)),
             "train_error": train["error"],
             "train_loss": train["loss"],
             "heldout_error": heldout["error"],
             "test_error": test["error"],
             **average,
             "seconds": round(self.seconds, 3),
-            "images_per_second": round(self.step * self.batch_size / self.seconds, 1),
+            "images_per_second": round(self._speed(), 1),
             "device": str(self.fabric.device),
             **hardware(self.config.device),
             "precision": {"used": self.config.precision, "auto": auto.value, "why": auto.why},
@@ -384,6 +390,7 @@ class Trainer:
             "sums": self.sums,
             "trial": self.config.digest(),
             "images": self.data.fingerprint,
+            "codes": sorted(self.codes),
             "metrics": tuple(self.run.mark_metrics()),
         }
         if changed:
@@ -419,6 +426,7 @@ class Trainer:
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
                 raise checkpoints.no_checkpoint(path, f"{type(error).__name__}: {error}") from error
             self.step, self.seconds = state["step"], state["seconds"]
+            self.codes |= {*state.get("codes", ())}
             if self.fabric.is_global_zero:
                 self.sums = state["sums"]
             length = state["metrics"][0]

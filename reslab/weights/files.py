@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from reslab.errors import DamagedError, worded
+from reslab.errors import DamagedError, told, worded
 from reslab.weights import tensorfiles
 from reslab.weights.origins import Facts, understood
 from reslab.weights.tensorfiles import State
@@ -69,7 +69,8 @@ def read_weights(path: Path) -> WeightFile:
     metadata = _metadata(content.metadata.get(METADATA_KEY, "{}"), path)
     if metadata:
         return WeightFile(path, content.sets, metadata, content.unread)
-    read = {place: understood(state, content.path) for place, state in content.sets.items()}
+    with told(f"{path} cannot be converted", DamagedError):
+        read = {place: understood(state, content.path) for place, state in content.sets.items()}
     facts = next((facts for _, facts in read.values() if facts != Facts()), Facts())
     prepared = {"preprocessing": dict(facts.preprocessing)} if facts.preprocessing else {}
     return WeightFile(path, {place: state for place, (state, _) in read.items()}, prepared, content.unread, facts)
@@ -109,6 +110,8 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
             framing.keys() <= {"size", "resize", "interpolation", "squashed"}
             and isinstance(framing["size"], int)
             and isinstance(framing["resize"], int)
+            and isinstance(framing.get("interpolation", ""), str)
+            and isinstance(framing.get("squashed", False), bool)
         )
         sound &= all(
             isinstance(names, list) and all(isinstance(name, str) for name in names)

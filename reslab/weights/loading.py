@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from reslab.errors import MismatchError, WrongValueError, worded
 from reslab.weights.files import read_weights
 from reslab.weights.fitting import Fit, Head
-from reslab.weights.untold import Asked, ZeroPadSide, load
+from reslab.weights.untold import Asked, ZeroPadSide, load, strides
 
 
 def load_weights(
@@ -55,10 +55,11 @@ def load_weights(
     if any(each.is_meta for each in _parts(network)):
         raise WrongValueError(*worded("shapes-alone"))
     read = read_weights(Path(weights))
-    strides = {str(module.stride_in) for module in network.modules() if hasattr(module, "stride_in")}
-    if stride_in is not None and strides - {stride_in}:
-        raise MismatchError(f"the network strides in its {' and '.join(strides)} convolutions, not in {stride_in}")
-    known = strides if "model" in read.metadata else {stride_in} - {None}
+    own = strides(network)
+    if stride_in is not None and own - {stride_in}:
+        raise MismatchError(f"the network strides in its {' and '.join(own)} convolutions, not in {stride_in}")
+    stated = "model" in read.metadata or "stride_in" in read.facts.options
+    known = own if stated else {stride_in} - {None}
     options = {"stride_in": next(iter(known))} if known else {}
     return load(network, read, read.network or type(network).__name__, options, Asked(zero_pad, head, raw))
 

@@ -20,6 +20,8 @@ CAFFE_MEANS = (123.68, 116.779, 103.939)
 """Red, green, blue, of 255: ImageNet's, as Caffe's networks subtract them (keras, src/applications/imagenet_utils.py).
 """
 LARGEST_CONFIG = 2**20
+LARGEST = 2**24
+"""Values; more than any tensor of these networks has."""
 
 
 class Facts(NamedTuple):
@@ -43,12 +45,24 @@ def understood(state: State, path: Path) -> tuple[State, Facts]:
         UserError: if a configuration beside the file is damaged.
     """
     if "conv1_conv.kernel" in state:
-        return _keras(state)
+        return _keras(_held(state, path))
     if "conv1_w" in state and any("_branch2a_" in name for name in state):
-        return _msra(state)
+        return _msra(_held(state, path))
     if any(name.endswith("embedder.embedder.convolution.weight") for name in state):
         return state, _hugging_face(path.parent / "config.json")
     return state, Facts()
+
+
+def _held(state: State, path: Path) -> State:
+    """Return a state that a conversion may write out.
+
+    Raises:
+        UserError: if one of its tensors repeats the values that the file holds, perhaps without end.
+    """
+    repeating = (tensor for tensor in state.values() if tensor.nbytes > tensor.untyped_storage().nbytes())
+    if any(tensor.numel() > LARGEST for tensor in repeating):
+        raise DamagedError(f"{path} has a tensor of more values than it holds")
+    return state
 
 
 def _keras(state: State) -> tuple[State, Facts]:

@@ -46,11 +46,14 @@ def settle(
     Raises:
         UserError: if a fact is missing (the message names its flag) or contradicts the file's metadata.
     """
-    if weights.network is not None:
-        theirs = {"model": weights.metadata["model"], "stride_in": weights.metadata["options"].get("stride_in", "1x1")}
-        for fact, ours in (("model", model), ("stride_in", options.get("stride_in", theirs["stride_in"]))):
-            if theirs[fact] != ours:
-                raise MismatchError(f"the file's own metadata says {fact} {theirs[fact]}, not {ours}")
+    if "model" in weights.metadata:
+        theirs = weights.metadata["model"]
+        if weights.network is not None and theirs != model:
+            raise MismatchError(f"the file's own metadata says model {theirs}, not {model}")
+        of_zoo = not {":", "/"} & {*theirs}
+        stride = weights.metadata["options"].get("stride_in", "1x1" if of_zoo else None)
+        if stride is not None and options.get("stride_in", stride) != stride:
+            raise MismatchError(f"the file's own metadata says stride_in {stride}, not {options['stride_in']}")
         if zero_pad == "centred":
             raise MismatchError("the file's own metadata says that its zero channels are at the end, not centred")
         return "end"
@@ -76,6 +79,18 @@ def has_stride_choice(network: nn.Module) -> bool:
     return any(name.endswith(".conv3.weight") for name in network.state_dict()) and any(
         hasattr(module, "stride_in") for module in network.modules()
     )
+
+
+def strides(network: nn.Module) -> set[str]:
+    """Return where a network's bottlenecks stride, in reslab's own and in others of three convolutions of these
+    names: "1x1", "3x3", or nothing where none strides or it cannot be seen.
+    """
+    found = {str(module.stride_in) for module in network.modules() if hasattr(module, "stride_in")}
+    for module in network.modules() if not found else ():
+        first, middle, last = (getattr(module, f"conv{number}", None) for number in (1, 2, 3))
+        if isinstance(first, nn.Conv2d) and isinstance(middle, nn.Conv2d) and isinstance(last, nn.Conv2d):
+            found |= {"1x1"} if max(first.stride) > 1 else {"3x3"} if max(middle.stride) > 1 else set()
+    return found
 
 
 def _padded_blocks(network: nn.Module) -> dict[str, int]:

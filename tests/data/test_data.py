@@ -140,3 +140,18 @@ def test_cutout_blanks_one_square_that_may_reach_over_the_edge() -> None:
         assert height == 4 or rows[0] == 0 or rows[-1] == 8
         corners.add((int(rows[0]), int(columns[0])))
     assert len(corners) > 30
+
+
+def test_the_side_of_images_of_one_size_is_kept_with_the_weights() -> None:
+    digits = load_data("digits")
+    assert digits.side == digits.preprocessing["size"] == 8 and digits.size is None
+    narrow = {name: Part(images[..., :6], labels) for name, (images, labels) in digits.parts.items()}  # type: ignore[index]  # tensors
+    assert replace(digits, parts=narrow).side is None
+    assert replace(digits, parts={**digits.parts, "test": narrow["test"]}).side is None
+    assert replace(digits, parts=narrow, size=4).side == 4
+
+
+def test_a_whole_part_is_seen_as_its_batches_are() -> None:
+    small = replace(load_data("digits"), size=4)
+    assert torch.equal(small.test[0], torch.cat([images for images, _ in small.batches("test")]))
+    assert small.test[0].shape[1:] == (1, 4, 4)

@@ -1,15 +1,19 @@
 """Views of images: the paper's single view and its augmentation for ImageNet."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Generator
 
 from reslab.data import ScaleCrop
-from reslab.data.images import LONGEST, measure, resize_shorter, single_view
+from reslab.data.images import LONGEST, Framing, measure, resize_shorter, single_view
+from reslab.errors import WrongValueError
 
 SPREAD = ((0.06, 0.05, 0.04), (0.05, 0.06, 0.05), (0.04, 0.05, 0.07))
 
@@ -114,3 +118,9 @@ def test_statistics_are_of_all_pixels(channels: int, n: int) -> None:
         flat.std(1, correction=0).tolist()
     )
     assert torch.tensor(found.covariance).double().sub(flat.cov(correction=0)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("settings", [{"resize": 200_000}, {"size": 0}, {"interpolation": "foo"}])
+def test_a_framing_that_cannot_be_is_refused(settings: dict[str, Any]) -> None:
+    with refused(WrongValueError):
+        Framing(**{"size": 224, "resize": 256, **settings})

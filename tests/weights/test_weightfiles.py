@@ -23,7 +23,16 @@ from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x0_5
 
 import reslab
-from reslab.errors import DamagedError, FailedError, MismatchError, MissingError, UserError, WrongValueError
+from reslab.errors import (
+    DamagedError,
+    FailedError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    UserError,
+    WrongValueError,
+)
+from reslab.networks import zoo
 from reslab.networks.pretrained import pretrained
 from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights.files import WeightFile, read_weights, to_bytes
@@ -561,3 +570,56 @@ def test_a_networks_own_classifier_is_replaced_whatever_its_name(
 def test_a_convolution_that_does_not_end_a_network_is_no_classifier() -> None:
     assert classifier(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))) is None
     assert classifier(nn.Sequential(nn.Conv2d(4, 4, 3))) is None and classifier(nn.ReLU()) is None
+
+
+@pytest.mark.parametrize(("model", "more"), [("cifar_no_batchnorm", {}), ("cifar_short_paths", {"blocks": 1})])
+def test_no_option_in_a_file_names_a_function_to_be_called(
+    model: str, more: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mark = tmp_path / "mark"
+    (tmp_path / "theirs.py").write_text(f"open({str(mark)!r}, 'w').close()", encoding="utf-8")
+    options = {"family": "theirs.py:net", "num_classes": 2, "in_channels": 1, "depth": 8, **more}
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(to_bytes(nn.Linear(1, 1), model, options))
+    assert_refused(reslab_here("weights", file), "theirs.py:net")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("option", ["trust_remote_code", "revision", "_commit_hash"])
+def test_no_option_in_a_file_is_one_of_loading(option: str) -> None:
+    pytest.importorskip("transformers")
+    with refused(UnknownNameError, option):
+        zoo.build("hf:nobody/nothing", **{option: True})
+
+
+class Bottleneck(nn.Module):
+    """As torchvision and timm name it."""
+
+    def __init__(self, first: int, middle: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = (
+            nn.Conv2d(4, 4, 1, first),
+            nn.Conv2d(4, 4, 3, middle, 1),
+            nn.Conv2d(4, 4, 1),
+        )
+
+
+def test_weights_of_one_stride_are_not_loaded_into_others_networks_of_the_other(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    for options, stride in (({}, "1x1"), ({"stride_in": "3x3"}, "3x3")):
+        file.write_bytes(to_bytes(Bottleneck(1, 2), "resnet50", options))
+        fitting, other = (Bottleneck(2, 1), Bottleneck(1, 2))[:: 1 if stride == "1x1" else -1]
+        reslab.load_weights(fitting, file)
+        with refused(MismatchError, f"stride_in {stride}"):
+            reslab.load_weights(other, file)
+    file.write_bytes(to_bytes(Bottleneck(1, 2), "torchvision/resnet50", {}))  # which says nothing of it
+    reslab.load_weights(Bottleneck(1, 2), file)
+
+
+def test_tensors_that_repeat_what_a_file_holds_are_not_written_out(tmp_path: Path) -> None:
+    file = tmp_path / "a.pt"
+    for kernel in (torch.zeros(1).expand(1, 1, 3, 4 * 10**9), torch.zeros(3)):
+        torch.save({"conv1_conv.kernel": kernel}, file)
+        with refused(DamagedError, file):
+            read_weights(file)

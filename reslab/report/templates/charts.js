@@ -15,6 +15,15 @@ const charts = (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const words = (text) => (typeof text === "string" ? text : text[language.current()]);
   const plain = (text) => String(text).replaceAll("<", "‹").replaceAll(">", "›"); // plotly reads some HTML in its texts
+  const place = (at) => (typeof at === "string" ? plain(at) : at);
+
+  /** Return a record whose names of places, which are somebody's classes and groups, are no HTML. */
+  const inert = (record) => ({
+    ...record,
+    series: record.series.map((series) => ({ ...series, x: series.x.map(place), y: series.y.map(place) })),
+    bands: record.bands.map((band) => ({ ...band, first: place(band.first), last: place(band.last) })),
+    marks: record.marks.map(place),
+  });
   const colour = (record, index) => css(`--series-${record.colours[index]}`);
   const faint = (hex) => `${hex}2e`;
 
@@ -151,7 +160,7 @@ const charts = (() => {
   /** Make a figure's controls, and its place as high as the picture will be, so that nothing moves when it comes; return what draws it. */
   function prepare(figure) {
     const plot = figure.querySelector(".plot"), legend = figure.querySelector(".legend");
-    const record = JSON.parse(figure.querySelector("script").textContent);
+    const record = inert(JSON.parse(figure.querySelector("script").textContent));
     const together = !["panels", "slider"].includes(record.arrangement);
     const shown = record.series.map(() => true);
     let chosen = 0, drawn = false;
