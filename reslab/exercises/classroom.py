@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from reslab.digests import code_digest
 from reslab.errors import DamagedError, FailedError, MissingError, WrongValueError, worded
 from reslab.exercises import confinement, sheets, tasks
 from reslab.exercises.checking import check, words
@@ -94,7 +96,8 @@ def grade(
 ) -> list[Student]:
     """Grade what is not graded yet, and return every student, including those of the roster who handed in nothing.
 
-    Results are appended to `details` (JSON lines), and reused if file, task, seed and hidden tests are unchanged. If a
+    Results are appended to `details` (JSON lines), and reused if file, task, seed, hidden tests and the exercises' own
+    code are unchanged. If a
     student handed in a task several times, the best result counts. A student whose files show no language is told in
     `language`.
 
@@ -171,7 +174,7 @@ def _on_roster(
     for each in files:
         known[each.student] |= {key(alias) for alias in (each.student, *each.aliases)}
     numbered = len(roster) > 1 and all(names[0] == str(place) for place, names in enumerate(roster, 1))
-    rows = [{key(name) for name in names} for names in roster]
+    rows = [_keys(names) for names in roster]
 
     def shared(name: str, place: int) -> set[str]:
         """Return what a student and a row have in common; a number that a platform gave is none in the class."""
@@ -200,6 +203,15 @@ def _on_roster(
     for student in strangers:
         student.remarks.append(remark("not-on-the-roster"))
     return [*listed, *strangers]
+
+
+def _keys(names: Sequence[str]) -> set[str]:
+    """Return the names of a row for comparison: each cell, and first and last names in two of them, or on two sides of
+    a comma, in either order.
+    """
+    halves = [name.split(",") for name in names if name.count(",") == 1]
+    pairs = [*pairwise(names), *((first, last) for first, last in halves)]
+    return {key(name) for name in names} | {key(name) for one, other in pairs for name in (one + other, other + one)}
 
 
 def hidden_points(hidden: Path, seed: int, host: confinement.Host | None = None) -> dict[str, dict[str, int]]:
@@ -240,7 +252,7 @@ def _grade(
     progress: Callable[[int, int], object],
 ) -> dict[Submission, list[Result]]:
     """Return the results of every file, graded now or before."""
-    tests = _digest(hidden) if hidden is not None else ""
+    tests = f"{code_digest(('exercises',))}/{_digest(hidden) if hidden is not None else ''}"
     done = {record["key"]: record for record in _lines(details)}
     keys: dict[Submission, dict[str, str]] = {}  # the key of a result, for every task of every submission
     for each in files:

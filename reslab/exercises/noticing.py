@@ -34,29 +34,43 @@ _FROM_MEMORY = re.compile(r"^def (stages)\b", re.MULTILINE)
 
 
 def tasks_of(text: str, only: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the tasks of every sheet for which a file has at least one function."""
-    defined = {name for pair in _DEFINED.findall(text) for name in pair} | _bound(text)
+    """Return the tasks of every sheet for which a file has at least one function. Where there is any, what is assigned
+    a value may have its name by chance: `for depth in (20, 56)`.
+    """
+    defined, assigned = _names(text)
     asked = {number: asked_in(number) for number in sheets.SHEETS}
     own = {
         number: names.difference(*(asked[other] for other in asked if other != number))
         for number, names in asked.items()
     }
     found = [number for number in sheets.SHEETS if defined & own[number]]
+    found = found or [number for number in sheets.SHEETS if assigned & own[number]]
     return tuple(name for number in found for name in sheets.read(number, "en").tasks if not only or name in only)
 
 
-def _bound(text: str) -> set[str]:
-    """Return the names that a file imports, or assigns outside functions and classes in whatever way."""
-    names, nodes = set[str](), list[ast.AST](filter(None, [parsed(text)]))
+def _names(text: str) -> tuple[set[str], set[str]]:
+    """Return the functions and classes that a file defines or imports, and the names that it assigns in whatever way,
+    all of them outside functions and classes; of a file that does not parse, what looks like either, as defined.
+    """
+    tree = parsed(text)
+    if tree is None:
+        return {name for pair in _DEFINED.findall(text) for name in pair}, set()
+    defined, assigned = set[str](), set[str]()
+    nodes: list[ast.AST] = [tree]
     while nodes:
         node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+            continue
         if isinstance(node, ast.alias):
-            names.add(node.asname or node.name)
+            defined.add(node.asname or node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+            defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            assigned.add(node.id)
+        if not isinstance(node, ast.Lambda):
             nodes += ast.iter_child_nodes(node)
-    return names
+    return defined, assigned
 
 
 def parsed(text: str) -> ast.Module | None:

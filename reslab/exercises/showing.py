@@ -31,6 +31,7 @@ IN_KOREAN: Mapping[Any, str] = {
     "axes named": "축 이름",
     "legend": "범례",
     "layers": "층 수",
+    "other layers": "나머지 층",
     "errors": "오류율",
     "mode kept": "모드 유지",
     "every network once": "모든 신경망이 한 번씩",

@@ -302,6 +302,14 @@ def test_a_function_may_be_defined_in_whatever_way(text: str, defined: bool) -> 
     assert noticing.tasks_of(text, ["1.1"]) == (("1.1",) if defined else ())
 
 
+def test_a_name_that_another_sheet_asks_for_too_begins_it_only_as_a_function() -> None:
+    text = "def branch_target(h):\n    return h\n"
+    for line in ("for depth in (20, 56): print(depth)", "run = 3", "class Mine:\n    def turn(self): pass"):
+        assert set(noticing.tasks_of(text + line, ["1.1", "2.1"])) == {"1.1"}, line
+    for line in ("def deeper(w, index): return w", "deeper = lambda w, index: w", "from mine import deeper"):
+        assert set(noticing.tasks_of(text + line, ["1.1", "2.1"])) == {"1.1", "2.1"}, line
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -375,6 +383,17 @@ def test_a_roster_is_a_list_or_a_table_and_is_told_when_it_is_neither(tmp_path: 
         submissions.roster(tmp_path / "nowhere.csv")
     with refused(MissingError, "empty.csv"):
         submissions.roster(write(tmp_path / "empty.csv", "name\n"))
+
+
+def test_first_and_last_names_in_two_columns_are_one_name(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    for name in ("Hana Kim", "Doe Jane", "이 슬"):
+        write(folder / f"{name}_123_assignsubmission_file_" / "a.py", RIGHT)
+    handed = handed_in(folder, ("1.1",))
+    listed = [("Hana", "Kim", "1", "h@x"), ("Jane", "Doe", "2", "j@x"), ("이", "슬", "3"), ("Lee, Sun", "4")]
+    students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed)
+    assert [bool(student.points) for student in students] == [True, True, True, False]
+    assert not any(remark.name == "not-on-the-roster" for student in students for remark in student.remarks)
 
 
 def test_two_students_of_one_name_are_told_apart_by_their_numbers(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def _networks(generator: Generator) -> Cases:
 def _answers(
     answer: Callable[..., Sequence[Tensor]], weights: Sequence[Tensor], index: int, x: Tensor
 ) -> dict[str, object] | OfAnotherKind:
+    given = list(weights)
     came = answer(weights, index)
     made = listed(came, "torch.Tensor")
     if isinstance(made, OfAnotherKind):
@@ -115,7 +116,12 @@ def _answers(
     layers = len(made)
     for weight in made:
         x = F.relu(F.conv2d(x, weight.to(x), padding=weight.shape[-1] // 2))
-    return {"layers": layers, "output": x}
+    others = [*made[:index], *made[index + 1 :]]
+    kept = len(others) == len(given) and all(
+        one.shape == other.shape and torch.allclose(one.to(other), other)
+        for one, other in zip(others, given, strict=True)
+    )
+    return {"layers": layers, "output": x, "other layers": kept}
 
 
 def _with(make: Callable[[Tensor], Tensor]) -> Callable[..., list[Tensor]]:
@@ -163,6 +169,7 @@ TASK = Task(
                     identity_convolution(weights[index - 1].shape[0]),
                     *weights[index + 1 :],
                 ],
+                "at-the-end": lambda weights, index: [*weights, identity_convolution(weights[-1].shape[0])],
                 "input-channels-of-the-layer-before": _with(lambda before: identity_convolution(before.shape[1])),
             },
             observe=_answers,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Generator, Tensor, nn
 
 import reslab
 from reslab.exercises.grading import Part, Task
-from reslab.exercises.inputs import Cases, normal, whole
+from reslab.exercises.inputs import Cases, listed, normal, whole
+from reslab.exercises.likeness import OfAnotherKind
 from reslab.exercises.tasks.task_2_5 import _networks
 from reslab.residual import preserve
 
@@ -87,6 +89,18 @@ def _unlabelled(generator: Generator) -> Cases:
         yield network, images + 0.1 * normal(generator, *images.shape)
 
 
+def _answers(answer: Callable[..., Any], network: nn.Module, images: Tensor) -> dict[str, Any] | OfAnotherKind:
+    training = network.training
+    shares = listed(answer(network, images), "float")
+    return (
+        shares if isinstance(shares, OfAnotherKind) else {"values": shares, "mode kept": network.training == training}
+    )
+
+
+def _mode_left(network: nn.Module, images: Tensor) -> list[float]:
+    return changed_answers(network.eval(), images)
+
+
 def _changed(
     gates: Callable[[int], Tensor] = lambda n: 1 - torch.eye(n), *, evaluate: bool = True, kept: bool = False
 ) -> Callable[..., list[float]]:
@@ -128,7 +142,9 @@ TASK = Task(
                 "only-that-block": _changed(torch.eye),
                 "cumulative": _changed(lambda n: torch.ones(n, n).triu(1)),
                 "training-mode": _changed(evaluate=False),
+                "mode-left-changed": _mode_left,
             },
+            observe=_answers,
         ),
     ],
 )
