@@ -2,13 +2,14 @@
 
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from reslab.commands import typed
+from reslab.commands import printing, typed
 from reslab.commands.app import app
 from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, WrongValueError, worded
 
@@ -69,15 +70,18 @@ def register(
 
     if (name is None) == (from_ is None):
         raise MissingError(*worded("no-study-named"))
+    words = typed.words(settings)
+    if "first_seed" in words:
+        raise MismatchError(*worded("first-seed-of-seeds"))
     study = question_of(from_ or name or "")
     name = study.name
     chosen = _seeds(seeds)
     counts = _looks(looks, len(chosen))
-    config = study.configure(preset, {**typed.words(settings), "seeds": len(chosen), "first_seed": chosen.start})
+    config = study.configure(preset, {**words, "seeds": len(chosen), "first_seed": chosen.start})
     claims = [claim for claim in study.claims if claim.kind == "statistical"]
     if not claims:
         raise MismatchError(f"study {name} has no statistical claim, so there is nothing to register")
-    shown = [*map(ran, known_records(known)), *begun_studies(known), *shipped().ran()]
+    shown = [*map(ran, known_records(known)), *trained(known), *begun_studies(known), *shipped().ran()]
     if again := sorted(seen(claims, config.data, shown).intersection(chosen)):
         raise WrongValueError(
             f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims, or in studies "
@@ -101,21 +105,25 @@ def register(
     return 0
 
 
-def write_registration(registration: "Registration", path: Path, option: str) -> None:
+def write_registration(registration: "Registration", path: Path, option: str, json: bool = False) -> None:
     """Write a registration to a new file, and print where it is.
 
     Raises:
         UserError: if the file exists, or cannot be written; `option` is what names it.
     """
+    from reslab.files import write_new
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(registration.text())
+        write_new(path, registration.text())
     except FileExistsError as error:
         raise UnusableError(f"{path} exists, and registrations are never overwritten; give another {option}") from error
     except OSError as error:
         raise UnusableError(f"cannot write {path}: {error.strerror}; give another {option}") from error
-    print(f"{path}\nSHA-256 {registration.sha256()}")
+    if json:
+        printing.print_json({"file": str(path), "sha256": registration.sha256()})
+    else:
+        print(f"{path}\nSHA-256 {registration.sha256()}")
 
 
 def _seeds(text: str) -> range:
@@ -152,6 +160,24 @@ def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
         if not directory.is_dir():
             raise MissingError(f"--known {directory}: no such directory; give a directory with records")
     return [read_study(path.parent) for path in _files("study.json", directories)]
+
+
+def trained(directories: tuple[Path, ...] = ()) -> "list[Ran]":
+    """Return what the trials beside records have shown, also of seeds that a record had before another replaced it."""
+    from reslab.files import read_record
+    from reslab.ledger.registration import Ran
+    from reslab.report.records import read_study
+    from reslab.runs import TRIAL
+    from reslab.shapes import TrialFile
+
+    found = []
+    for path in _files("study.json", directories):
+        claims = frozenset(claim.id for claim in read_study(path.parent).claims)
+        for trial in path.parent.glob(f"trials/*/{TRIAL}"):
+            with suppress(OSError, ValueError):  # what cannot be read has not been trained to its end
+                config = read_record(trial, TrialFile)["config"]
+                found.append(Ran(claims, config.get("data"), frozenset([config.get("seed")])))
+    return found
 
 
 def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":

@@ -116,6 +116,8 @@ def study(
         for path in paths:
             if (path / "study.json").exists() and not of_registration(path, registration):
                 raise MismatchError(*worded("record-not-of-registration", path=path))
+            if not replace and of_other_code(path, registration, chosen[0]):
+                raise MismatchError(*worded("record-of-other-code", path=path))
     directories = [
         Directory(typed.unused(path) if fresh else path).prepare(
             each, None if replace or of_registration(path, registration) else config
@@ -256,6 +258,19 @@ def of_registration(directory: Path, registration: "Registration | None") -> boo
         return registration is not None and read_json(directory / "study.json")["registered"] == registration.sha256()
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def of_other_code(directory: Path, registration: "Registration", study: "Study") -> bool:
+    """Return whether a directory has a record of this registration that other code than now's measured or decided; what
+    trained its networks is known by each of them.
+    """
+    from reslab.experiment.study import code_of
+    from reslab.files import read_json
+
+    if not of_registration(directory, registration):
+        return False
+    then, now = read_json(directory / "study.json").get("code", {}), code_of(study.text.module)
+    return any(then.get(part) != now[part] for part in ("measures", "decides"))
 
 
 REPORT = {"ko": "보고서", "en": "Report"}

@@ -246,7 +246,9 @@ def _record(
 ) -> Record:
     """Return the content of `study.json`."""
     error_rate = registration.share if registration else ERROR_RATE
-    trained_by = {trial.result["code"] for trials in groups.values() for trial in trials} or {code_digest()}
+    results = [trial.result for trials in groups.values() for trial in trials]
+    # of a trial that went on with other code, both
+    trained_by = {code for result in results for code in result["code"].split("+")} or {code_digest()}
     return Record(
         study=study.name,
         title=study.text.title,

@@ -147,7 +147,9 @@ def estimate(comparison: Comparison) -> Estimate:
     size, unit = math.frexp(max(map(abs, (*ours.values(), *theirs.values()))))
     # In units of 2**unit, where the largest value is `size`: that rounds nothing, and no square vanishes or overflows.
     a, b = (np.array([math.ldexp(side[seed], -unit) for seed in sorted(side)]) for side in (ours, theirs))
-    rounding, grain = ROUNDING * size, math.ldexp(comparison.grain, -unit)
+    rounding = ROUNDING * size
+    part, power = math.frexp(comparison.grain)
+    grain = math.ldexp(part, min(power - unit, 4))  # no two values are further apart than 2: past 8 it says no more
     if comparison.paired:
         shared = sorted(ours.keys() & theirs.keys())
         differences = np.array([math.ldexp(ours[seed], -unit) - math.ldexp(theirs[seed], -unit) for seed in shared])

@@ -7,7 +7,7 @@ that departs from it, is *exploratory*; `exploratory` returns the reason.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -155,6 +155,10 @@ def exploratory(record: Record, claim: Verdict, known: Iterable[Ran] = ()) -> Re
     seeds = seeds_of(record)
     if given.study != record.study or not any(seeds == set(given.seeds[:look]) for look in given.looks):
         return Reason(code="other-seeds")
+    measured = [side for side in (claim.treatment, claim.control) if isinstance(side, Mapping) and side]
+    sides = [] if claim.untested else measured
+    if missing := sorted({seed for side in sides for seed in seeds if str(seed) not in side}):
+        return Reason(code="missing-seeds", values={"seeds": [*missing]})
     earlier = [one for one in known if one.registered != record.registered and one.date <= given.date]
     if again := sorted(seeds & seen([claim], record.config.get("data"), earlier)):
         return Reason(code="seen-seeds", values={"seeds": [*again]})

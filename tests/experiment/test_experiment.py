@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from helpers import assert_refused, pretended, refused, reslab_here, slow_unless, sum_up, tiny_trial
 from helpers_forks import start
+from helpers_images import image_folder, write_image
 
 from reslab import studies
 from reslab.cli import main
@@ -180,6 +181,22 @@ def test_what_was_measured_is_kept_until_the_code_or_what_was_asked_changes(
     assert kept.kept(tmp_path, seen, 8, given=("a trial",)).calls == 4
     seen.__module__ = "mine"
     assert [kept.kept(tmp_path, seen, 8, given=("a trial",)).calls for _ in range(2)] == [5, 6]
+
+
+def test_what_was_measured_of_a_data_set_is_measured_again_when_its_images_change(tmp_path: Path) -> None:
+    calls = 0
+
+    def seen(data: str) -> Seen:
+        nonlocal calls
+        calls += 1
+        return Seen([], calls)
+
+    seen.__module__ = "reslab.studies.degradation"
+    place = image_folder(tmp_path / "images")
+    counts = [kept.kept(tmp_path / "kept", seen, f"folder:{place}").calls for _ in range(2)]
+    write_image(place / "train" / "가" / "00.png", (8, 8), "RGB", seed=99)
+    counts += [kept.kept(tmp_path / "kept", seen, f"folder:{place}").calls for _ in range(2)]
+    assert counts == [1, 1, 2, 2]
 
 
 @pytest.mark.slow  # 3 s; test_training.py resumes single runs

@@ -114,6 +114,16 @@ def test_another_claim_than_the_registered_is_exploratory(change: dict[str, Any]
     assert reason is not None and reason.code == "other-claim"
 
 
+def test_a_seed_that_gave_no_value_keeps_a_claim_from_being_registered(record: Record) -> None:
+    claim = next(claim for claim in record.claims if claim.treatment and claim.kind == "statistical")
+    assert claim.treatment is not None and exploratory(record, claim) is None
+    for side in ("treatment", "control"):
+        values = getattr(claim, side)
+        lost = claim.model_copy(update={side: dict(list(values.items())[1:])})
+        reason = exploratory(record, lost)
+        assert reason is not None and reason.code == "missing-seeds" and reason.values == {"seeds": [900]}
+
+
 def test_seeds_of_an_earlier_record_are_seen(record: Record) -> None:
     before = record.model_copy(update={"registration": None, "registered": None, "code": {}})
     assert standing(record, (record, before)) == {"seen-seeds"}
@@ -187,6 +197,32 @@ def test_a_record_that_shows_that_seeds_were_seen_is_not_overwritten(place: Path
     for more in ((), ("--replace",)):
         done = reslab_here("study", "shortcuts", "--registered", file, *more, "--out", tmp_path / "run")
         assert_refused(done, tmp_path / "run", "--out")
+
+
+def test_a_record_that_other_code_measured_is_not_replaced_unasked(place: Path, file: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    record = read_json(tmp_path / "run" / "study.json")
+    words = ("study", "shortcuts", "--registered", file, "--workers", "1", "--out", tmp_path / "run")
+    write_json(tmp_path / "run" / "study.json", {**record, "code": {**record["code"], "measures": "0" * 16}})
+    assert_refused(reslab_here(*words), tmp_path / "run", "--replace")
+    write_json(tmp_path / "run" / "study.json", {**record, "code": {**record["code"], "trains": "0" * 16}})
+    assert reslab_here(*words).returncode == 0  # its networks know what trained them
+
+
+def test_seeds_of_trials_beside_a_record_that_was_replaced_are_seen(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "run", tmp_path / "runs" / "shortcuts")
+    record = read_json(tmp_path / "runs" / "shortcuts" / "study.json")
+    config = {**record["config"], "first_seed": 5000}
+    write_json(
+        tmp_path / "runs" / "shortcuts" / "study.json",
+        {**record, "config": config, "trials": [], "registered": None, "registration": None},
+    )
+    out = tmp_path / "new.json"
+    assert_refused(reslab_here("register", "shortcuts", "--seeds", "902:905", *SMOKE, "--out", out), "902")
+    assert reslab_here("register", "shortcuts", "--seeds", "950:953", *SMOKE, "--out", out).returncode == 0
 
 
 def test_another_error_rate_or_guard_than_the_labs_is_exploratory(record: Record) -> None:

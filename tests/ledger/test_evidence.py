@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from helpers_ledger import CLAIMS, CLEAR, NEAR, TEXT, a_record
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -101,6 +101,11 @@ VALUES = st.none() | st.dictionaries(st.sampled_from(["100", "101", "102", "300"
         },
     ),
     margin=st.sampled_from([-1.0, 0.0, 1.0]),
+)
+@example(
+    changes={"treatment": {"100": 0.0}, "control": 1e-300, "paired": False, "grain": 2.0**28}
+    | dict.fromkeys(["effect", "interval", "level"]),
+    margin=1.0,
 )
 def test_what_no_study_wrote_says_what_it_can(changes: dict[str, object], margin: float) -> None:
     """Whatever numbers a record holds, as far as it is one."""
