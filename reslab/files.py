@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,24 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def write_new(path: Path, content: str) -> None:
+    """Write a file that does not exist yet; if that fails, there is none afterwards either.
+
+    Raises:
+        FileExistsError: if it exists.
+    """
+    with path.open("xb") as file:
+        try:
+            file.write(content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            with suppress(OSError):  # of what could not be written
+                file.close()
+            path.unlink(missing_ok=True)
+            raise
 
 
 def json_text(value: Any) -> str:

@@ -241,16 +241,34 @@ def _of_function(function: types.FunctionType) -> Iterator[Any]:
                 yield None if name in changed else cell.cell_contents
             except ValueError:  # it is not filled yet
                 yield None
-        read = [name for name in _globals(function.__code__) if name in function.__globals__ and name not in changed]
-        yield from (function.__globals__[name] for name in read)
+        for name, *attributes in _globals(function.__code__):
+            if name in function.__globals__ and name not in changed:
+                value = function.__globals__[name]
+                yield _within(value, attributes) if changed.isdisjoint(attributes) else value
 
 
-def _globals(code: types.CodeType) -> Iterator[str]:
-    """Yield the global names that a function reads, and those within it."""
-    yield from (str(each.argval) for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL")
+def _globals(code: types.CodeType) -> Iterator[list[str]]:
+    """Yield the global names that a function reads, and those within it, each with the attributes that follow it."""
+    names: list[str] = []
+    for each in dis.get_instructions(code):
+        if names and each.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            names.append(str(each.argval))
+            continue
+        if names:
+            yield names
+        names = [str(each.argval)] if each.opname == "LOAD_GLOBAL" else []
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _globals(inner)
+
+
+def _within(value: Any, attributes: list[str]) -> Any:
+    """Return what is read of one of the user's own modules, as of `losses` in `losses.focal`; another value itself."""
+    for name in attributes:
+        if not isinstance(value, types.ModuleType) or not _is_users(value) or not hasattr(value, name):
+            break
+        value = getattr(value, name)
+    return value
 
 
 def _code_of(kind: type) -> Iterable[Any]:
@@ -265,8 +283,8 @@ def _code_of(kind: type) -> Iterable[Any]:
 
 
 def _is_users(value: Any) -> bool:
-    """Return whether a class or function is of the user, and not of an installed package."""
-    name = str(getattr(value, "__module__", None))
+    """Return whether a class, function or module is of the user, and not of an installed package."""
+    name = value.__name__ if isinstance(value, types.ModuleType) else str(getattr(value, "__module__", None))
     if name.partition(".")[0] in ("reslab", "torch", "builtins", "None"):
         return False
     file = getattr(sys.modules.get(name), "__file__", None)

@@ -30,7 +30,7 @@ from reslab.training.devices import Device, Precision, best_device, best_precisi
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe, recipe_for
 from reslab.training.start import Start
-from reslab.weights.files import to_bytes
+from reslab.weights.files import read_weights, to_bytes
 from reslab.weights.shipped import locate
 from reslab.weights.tensorfiles import regular
 from reslab.weights.untold import ZeroPadSide
@@ -94,11 +94,17 @@ def trial(
     options: Mapping[str, Any],
     start: Start | None = None,
 ) -> TrialConfig:
-    """Return the config of a trial.
+    """Return the config of a trial. Its options are also those that the file it starts from states, so that what is
+    trained can be made again without that file.
 
     Raises:
         UserError: if a value is not allowed.
     """
+    if start is not None and start.file is not None:
+        with warnings.catch_warnings(action="ignore"):  # which building it gives again
+            stated = zoo.told_by(read_weights(start.file), model)
+        of_data = ("num_classes", "in_channels")  # which are the data set's that it is trained on
+        options = {key: value for key, value in stated.items() if key not in of_data} | dict(options)
     try:
         return TrialConfig(
             model=model,
@@ -115,6 +121,10 @@ def trial(
         raise wrong_value(error) from error
 
 
+LENGTHS = ("epochs", "iterations")
+"""The settings that are the length of training."""
+
+
 def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, Any]) -> Recipe:
     """Return the named recipe for a data set, with some settings changed.
 
@@ -124,13 +134,14 @@ def recipe_of(name: str, data: str, epochs: int | None, settings: Mapping[str, A
     if name not in RECIPES:
         raise UnknownNameError(*worded("no-recipe", name=name, near=suggested(name, RECIPES)))
     values = recipe_for(data, name).model_dump()
-    if len(lengths := [key for key in ("epochs", "iterations") if settings.get(key) is not None]) > 1:
-        raise WrongValueError(*worded("two-lengths", names=" and ".join(lengths)))
+    given = [*(["--epochs"] if epochs is not None else []), *(key for key in LENGTHS if settings.get(key) is not None)]
+    if len(given) > 1:
+        raise WrongValueError(*worded("two-lengths", names=" and ".join(given)))
     for key, value in settings.items():
         if key not in Recipe.model_fields:
             raise UnknownNameError(*worded("no-recipe-setting", key=key, near=suggested(key, Recipe.model_fields)))
         values[key] = value
-        if key in ("epochs", "iterations") and value is not None:
+        if key in LENGTHS and value is not None:
             values["iterations" if key == "epochs" else "epochs"] = None
     if epochs is not None:
         values |= {"epochs": epochs, "iterations": None}

@@ -146,10 +146,10 @@ def analyze(
             "give --weights",
             file=sys.stderr,
         )
+    if hasattr(found.result, "text"):
+        found.record["text"] = found.result.text(typed.language(lang))
     written = [f"wrote {path}" for path in write(found, out)] if out is not None else []
     written += tables.write(found.table, files)
-    if hasattr(found.result, "text") and not json:
-        found.record["text"] = found.result.text(typed.language(lang))
     printing.print_json(found.record) if json else print_analysis(found.record, written)
 
 
@@ -230,7 +230,7 @@ def analyze_model(
     if images is not None and images < 1:
         raise WrongValueError(*worded("out-of-range", option="--images", typed=images, bounds=at_least(1)))
     if "network" not in known:
-        if model is not None or others:
+        if others or data != "digits" or any(each is not None for each in (model, weights, images, other)):
             raise MismatchError(*worded("takes-no-network", name=name))
         return _found(name, analysis, function(**settings), {})
     if model is None:

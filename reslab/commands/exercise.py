@@ -87,17 +87,17 @@ def start(sheet: str, /, *, notebook: Flag = False, dir: Path = HERE, lang: Lang
     """
     from reslab.exercises import notebooks, sheets
     from reslab.exercises.record import Record
+    from reslab.files import write_new
 
     sheet, chosen = sheet.zfill(2), language_for(lang, dir)
     text = (notebooks if notebook else sheets).starter(sheet, chosen)
-    typed.make_writable(dir)
+    typed.make_writable(dir, "--dir")
     for begun in _files_of(sheet, dir):
         if begun.exists():  # of both, one would be checked and the other perhaps filled in
             raise ExistsError(*worded("answers-exist", file=begun))
     file = _files_of(sheet, dir)[notebook]
     try:
-        with file.open("x", encoding="utf-8", newline="\n") as new:
-            new.write(text)
+        write_new(file, text)
     except FileExistsError as error:
         raise ExistsError(*worded("answers-exist", file=file)) from error
     Record(dir).set_language(chosen)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import MissingError, UnknownNameError, suggested, worded
+from reslab.errors import MismatchError, MissingError, UnknownNameError, suggested, worded
 from reslab.networks import catalogue
 
 WORDS: dict[typed.Language, dict[str, str]] = {
@@ -74,6 +74,8 @@ def models(
         Options of the network, such as `--depth 26` or `--stride-in 3x3`.
     """
     if name is not None:
+        if family is not None:
+            raise MismatchError(*worded("family-of-a-network"))
         from reslab.networks import zoo
 
         words = typed.words(options)

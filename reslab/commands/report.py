@@ -60,7 +60,7 @@ def report(
         page = write_report(directories, out, tour, playground(*shipped(SMALL)) if play else None)
         written = []
         if figures is not None:
-            typed.make_writable(figures)
+            typed.make_writable(figures, "--figures")
             written = write_figures(directories, figures, progress)
     if json:
         printing.print_json({"report": str(page), "figures": [str(path) for path in written]})

@@ -184,6 +184,11 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
     check_files(run)
     if stated["status"] != "finished":
         raise MissingError(f"{run} {stated['status']}: there is no trained network to ship")
+    if config.start is not None:
+        raise UnusableError(
+            f"{run} started from other weights, so no command alone makes its network, as a card's must; ship a run "
+            "made without --from and --extend"
+        )
     if config.recipe.name not in RECIPES:
         raise UnknownNameError(
             f"{run} was trained with the recipe {config.recipe.name!r}, which no command can name, as a card must; "
@@ -227,6 +232,10 @@ def _called(what: str, progress: Progress) -> Progress:
     return lambda _, done, total, said="": progress(what, done, total, said)
 
 
+OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
+"""The optimisers of recipes, as a card calls them."""
+
+
 def command(config: "TrialConfig") -> str:
     """Return the command that trains a network again, without the path of a folder of images."""
     from reslab.training.recipes import recipe_for
@@ -266,7 +275,10 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     made_for = facts["made_for"]
     words = _trial_of(facts["study"]) if "study" in facts else None
     study, korean = (f"\n- {words['en']}", f" {words['ko']}") if words else ("", "")
-    sgd = ", ".join(f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay"))
+    optimizer = OPTIMIZERS[recipe.get("optimizer") or "sgd"]
+    rates = ", ".join(
+        f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay")
+    )
     return f"""# {model}, trained on {folder}
 
 A network to analyse: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
@@ -292,7 +304,7 @@ The last column was measured after this rounding. Measure it again with `reslab 
 
 ## Training
 
-- Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; SGD with {sgd};
+- Recipe `{recipe["name"]}`: {facts["epochs"]} epochs, {facts["steps"]:,} steps of {recipe["batch_size"]} images; {optimizer} with {rates};
   seed {facts["seed"]}. The test part was not used for any choice.{study}
 - Commands: `{facts["command"]}`, then `reslab ship` on its run directory.
 - Versions: {", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))}. Other versions and machines round differently.

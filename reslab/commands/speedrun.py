@@ -117,7 +117,7 @@ def speedrun(
         dataset = load_data(data, download=download, progress=progress)
     race.check(dataset)
     if register:
-        return write_registration(new_registration(configs, dataset, out), register, "--register")
+        return write_registration(new_registration(configs, dataset, out), register, "--register", json)
     registration = race_registered(registered, configs, dataset) if registered else None
     typed.make_writable(out)
     results: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in contenders}
@@ -174,7 +174,7 @@ def race_registered(file: Path, configs: "list[SprintConfig]", dataset: "Dataset
     found = read_registration(file)
     now = race.registration(configs, dataset, found.date)
     if now != found:
-        ours, theirs = ({**each.model_dump(), **each.config} for each in (now, found))
+        ours, theirs = ({**each.model_dump(exclude={"config"}), **each.config} for each in (now, found))
         departs = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
         raise MismatchError(*worded("race-departs", path=file, departs=", ".join(departs)))
     return found

@@ -30,10 +30,10 @@ def places(csv: Path | None, parquet: Path | None) -> Places:
         raise MissingError(*worded("no-pyarrow"))
     asked: dict[Literal["csv", "parquet"], Path | None] = {"csv": csv, "parquet": parquet}
     found: Places = {kind: path for kind, path in asked.items() if path is not None}
-    for path in found.values():
+    for kind, path in found.items():
         if path.exists():
             raise ExistsError(*worded("file-exists", path=path))
-        typed.make_writable(path.parent)
+        typed.make_writable(path.parent, f"--{kind}")
     return found
 
 

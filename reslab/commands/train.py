@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Log, Seed, Threads, app
-from reslab.errors import UserError
+from reslab.errors import MissingError, UserError, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def train(
     from reslab.training.loop import TrialConfig
     from reslab.training.recipes import Recipe
 
+    if zero_pad is not None and from_ is None:
+        raise MissingError(*worded("zero-pad-of-nothing"))
     machine = planning.Machine.of(device, precision, threads=threads, devices=devices, compile=compile)
     words = typed.words(options)
     typed.see_whose(words, train, zoo.options(model), Recipe.model_fields)

@@ -101,6 +101,8 @@ def settings_of(texts: tuple[str, ...]) -> list[dict[str, Any]]:
         key, equals, typed = text.partition("=")
         if not equals or key not in Recipe.model_fields:
             raise UnknownNameError(*worded("not-a-setting", text=text, near=suggested(key, Recipe.model_fields)))
+        if key in values:
+            raise WrongValueError(*worded("setting-twice", key=key))
         read = value(typed)
         values[key] = read if isinstance(read, tuple) else (read,)
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
@@ -112,8 +114,8 @@ def unused(path: Path) -> Path:
     return path if not path.exists() else next(candidate for candidate in candidates if not candidate.exists())
 
 
-def make_writable(path: Path) -> None:
-    """Make a directory that can be written to.
+def make_writable(path: Path, option: str = "--out") -> None:
+    """Make a directory that can be written to; `option` is what another can be given with.
 
     Raises:
         UserError: if it cannot be made or written to.
@@ -122,6 +124,6 @@ def make_writable(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         writable = os.access(path, os.W_OK)
     except OSError as error:
-        raise UnusableError(*worded("unwritable", path=path, reason=error.strerror)) from error
+        raise UnusableError(*worded("unwritable", path=path, reason=error.strerror, option=option)) from error
     if not writable:
-        raise UnusableError(*worded("unwritable", path=path, reason="permission denied"))
+        raise UnusableError(*worded("unwritable", path=path, reason="permission denied", option=option))

@@ -78,7 +78,7 @@ def weights(
     from reslab.weights.untold import Asked, assumed
 
     if file is None:
-        if as_ is not None or out is not None or options:
+        if options or raw or any(each is not None for each in (as_, zero_pad, head, mean, std, without, out)):
             raise MissingError(*worded("no-weights-given"))
         found = [
             {

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ def on_ray(address: str | None) -> Executor:
 
     The trials' root must be on storage that all nodes share, at the same path: workers write results there, and return
     nothing else.
+
+    Raises:
+        UserError: if ray is missing.
     """
+    if find_spec("ray") is None:
+        raise MissingError(
+            "--executor ray needs ray; install it with: pip install 'reslab[cluster]', in reslab's environment"
+        )
     return partial(_run, address=address)
 
 

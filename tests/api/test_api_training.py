@@ -583,3 +583,17 @@ def test_tensors_of_a_batch_that_the_network_is_not_given_are_told_once() -> Non
     with pytest.warns(UserWarning, match="batches: attention_mask;") as told:
         assert reslab.evaluate(linear(), data=[batch, batch])["images"] == 400
     assert len(told) == 1
+
+
+def test_a_run_of_a_factory_that_builds_a_network_of_the_lab_is_loaded_again(tmp_path: Path) -> None:
+    file = tmp_path / "built_net.py"
+    file.write_text(
+        "import reslab\n\n\ndef net(num_classes, in_channels):\n"
+        "    return reslab.build('cifar_resnet', depth=8, num_classes=num_classes, in_channels=in_channels)\n",
+        encoding="utf-8",
+    )
+    run = reslab.train(f"{file}:net", settings={"iterations": 1}, out=tmp_path / "runs")
+    network = reslab.build("cifar_resnet", depth=8, num_classes=10, in_channels=1)
+    reslab.load_weights(network, run.directory / "weights.safetensors")
+    for name, value in run.network().state_dict().items():
+        assert torch.equal(value, network.state_dict()[name])

@@ -1,6 +1,7 @@
 """What makes a trial of one's own network, data and loss another one."""
 
 import copy
+import importlib
 import os
 import random
 import subprocess
@@ -213,6 +214,31 @@ def test_what_a_function_refers_to_and_training_mode(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(globals(), "WEIGHT", 2 * WEIGHT)
     assert digest(weighed) != before
     assert digest(Scaled().eval()) == digest(Scaled())
+
+
+def test_what_is_read_of_ones_own_module_counts_and_what_is_not_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name, text in (
+        ("one", "def focal(x): return 2 * x"),
+        ("two", "def focal(x): return 2 * x\n\n\ndef other(x): return x"),
+        ("three", "def focal(x): return 3 * x"),
+    ):
+        folder = tmp_path / name / "my_losses"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("from my_losses import losses", encoding="utf-8")
+        (folder / "losses.py").write_text(text, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path / name)
+        for module in [module for module in sys.modules if module.startswith("my_losses")]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(globals(), "my_losses", importlib.import_module("my_losses"))
+        found.append(digest(by_a_module))
+    assert found[0] == found[1] != found[2]
+
+
+def by_a_module(x: Tensor) -> Any:
+    return my_losses.losses.focal(x)  # type: ignore[name-defined]  # which the test makes
 
 
 class Drawn(Dataset[Any]):

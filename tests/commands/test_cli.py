@@ -118,6 +118,17 @@ def test_models_of_one_family_and_the_open_ones() -> None:
         (["train", "resnet20", "--recipe", "fst"], ["'fst'; did you mean 'fast'"]),
         (["train", "resnet20", "--set", "lr=1"], ["--set lr=1", "KEY=VALUE"]),
         (["train", "resnet20", "--set", "learning_rate=-1"], ["learning_rate", 0, -1]),
+        (["train", "resnet20", "--set", "momentum=0.5", "--set", "momentum=0.9"], ["--set momentum", "twice"]),
+        (["train", "resnet20", "--epochs", "2", "--set", "epochs=3,7"], ["--epochs and epochs"]),
+        (["train", "resnet20", "--epochs", "2", "--set", "iterations=30"], ["--epochs and iterations"]),
+        (["train", "resnet20", "--zero-pad", "centred"], ["--zero-pad", "--from"]),
+        (["models", "resnet20", "--family", "resnet"], ["--family"]),
+        (["weights", "--head", "none"], ["FILE"]),
+        (["analyze", "tour", "--weights", "digits"], ["tour takes no network"]),
+        (
+            ["register", "degradation", "--seeds", "500:510", "--first-seed", "5"],
+            ["--seeds FIRST:PAST", "--first-seed"],
+        ),
         (["train", "resnet20", "--seed", "-1"], ["--seed", 0]),
         (["train"], ["MODEL"]),
         (["study", "degradation", "--seeds", "0"], ["seeds", 1, 0]),
@@ -292,6 +303,9 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     for arguments in (["study", "degradation"], ["train", "resnet20"]):
         done = reslab_here(*arguments, "--out", blocked / "x")
         assert_refused(done, blocked / "x", "--out")
+    assert_refused(reslab_here("exercise", "start", "01", "--dir", blocked / "x"), blocked / "x", "--dir")
+    done = reslab_here("analyze", "tour", "--csv", blocked / "x" / "t.csv")
+    assert_refused(done, blocked / "x", "--csv")
 
 
 def test_train_prints_its_result_and_again_without_training(tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ def test_a_trial_starts_from_a_files_weights_with_a_new_classifier(tmp_path: Pat
     assert extended.returncode == 0 and "new:" not in extended.stdout, extended.stderr  # it keeps its classifier
 
 
+@pytest.mark.filterwarnings("ignore:.*left out what the network has no place for")
+def test_what_a_file_states_is_kept_in_the_run_that_starts_from_it(tmp_path: Path) -> None:
+    stated = {"depth": 8, "shortcut": "B", "num_classes": 5, "in_channels": 1}
+    file = tmp_path / "b.safetensors"
+    file.write_bytes(to_bytes(zoo.build("cifar_resnet", **stated), "cifar_resnet", stated))
+    run = reslab.train("cifar_resnet", depth=8, start=file, settings={"iterations": 1}, epochs=None, out=tmp_path)
+    assert run.config.options == {"depth": 8, "shortcut": "B"}
+    again = zoo.build("cifar_resnet", weights=run.directory)
+    pairs = zip(again.state_dict().values(), run.network().state_dict().values(), strict=True)
+    assert again.fc.out_features == 10 and all(torch.equal(one, other) for one, other in pairs)
+
+
 def test_a_trial_without_a_start_is_the_trial_that_it_was() -> None:
     """The names of existing runs are of configs that know nothing of starts."""
     config = tiny_trial()

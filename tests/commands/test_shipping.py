@@ -13,7 +13,7 @@ from safetensors import safe_open
 import reslab
 from reslab.commands import ship as shipping
 from reslab.data import load_data
-from reslab.errors import MissingError, UnknownNameError, UserError
+from reslab.errors import MissingError, UnknownNameError, UnusableError, UserError
 from reslab.files import write_json
 from reslab.networks import zoo
 from reslab.networks.counting import count_params
@@ -21,6 +21,7 @@ from reslab.runs import Run
 from reslab.trained import evaluate
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST, PAPER_CIFAR
+from reslab.training.start import Start
 from reslab.weights import shipped as room
 from reslab.weights.files import read_weights, to_bytes
 from reslab.weights.shipped import shipped, trained_on
@@ -216,6 +217,7 @@ def test_a_network_of_a_family_is_shipped_by_the_name_that_it_has(tmp_path: Path
         ({"finish": False}, MissingError, "result.json"),
         ({"status": "diverged"}, MissingError, "diverged"),
         ({"model": "cifar_resnet", "options": {"depth": 8}}, UnknownNameError, "cifar_resnet {'depth': 8}"),
+        ({"start": Start(sha256="0" * 64)}, UnusableError, "--from"),
         ({"options": {"shortcut": "B"}}, UnknownNameError, "{'shortcut': 'B'}"),
     ],
 )

@@ -1,5 +1,6 @@
 """The speedrun: its parts against what they should be, and the race."""
 
+import hashlib
 import json
 import multiprocessing
 from dataclasses import replace
@@ -327,9 +328,12 @@ def test_a_race_is_registered_before_it_is_run(tmp_path: Path) -> None:
     ]
     assert registration.config["epochs of airbench94"] == 9.9 and registration.config["data"] == "digits"
     assert registration.code["trains"] == SprintConfig.code_digest() and registration.code["decides"]
+    as_json = json.loads(reslab_here(*words, "--register", tmp_path / "again.json", "--json").stdout)
+    assert as_json.keys() == {"file", "sha256"}
+    assert as_json["sha256"] == hashlib.sha256((tmp_path / "again.json").read_bytes()).hexdigest()
     assert_refused(reslab_here(*words, "--register", file), "never overwritten")
     assert_refused(reslab_here(*words, "--register", file, "--registered", file), "give one of them")
-    assert_refused(reslab_here(*words, "--part", "test", "--registered", file), "other config, part;")
+    assert_refused(reslab_here(*words, "--part", "test", "--registered", file), "other part;")
     assert_refused(reslab_here(*places, "--seeds", "6", "--registered", file), "other looks, seeds;")
     assert_refused(reslab_here(*words, "--registered", tmp_path / "none.json"), "none.json", "speedrun --register")
     new = ("--register", tmp_path / "other.json")
