@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": {"shapes", "digests", "ledger", *RUNNING},
     "measures": {"experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
     "studies": {"measures", "experiment", "ledger", "analysis", "gates", "successors", *RUNNING},
-    "exercises": {"analysis", "experiment", "studies", "residual", "networks", "data", "ledger", "files"},
+    "exercises": {"analysis", "digests", "experiment", "studies", "residual", "networks", "data", "ledger", "files"},
     "report": {"shapes", "files", "runs", "ledger", "networks", "analysis"},
     "zoo": {"networks"},  # this and the four that follow are names of version 0.1
     "anatomy": {"networks"},
