@@ -3,10 +3,11 @@
 import os
 import re
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers import refused, tiny_trial
+from helpers import assert_refused, refused, reslab_here, tiny_trial
 
 from reslab import studies
 from reslab.errors import UnusableError
@@ -114,6 +115,13 @@ def test_the_memory_of_every_network_that_a_study_trains_is_known() -> None:
         study = studies.find(name)
         for trials in study.grid(study.configure("smoke", {})).values():
             assert memory.bytes_needed(trials[0]) > memory.PROCESS, trials[0]
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
+def test_ray_is_asked_for_before_a_study_begins(tmp_path: Path) -> None:
+    done = reslab_here("study", "degradation", "--executor", "ray", "--out", tmp_path / "study")
+    assert_refused(done, "reslab[cluster]")
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray and what it imports
