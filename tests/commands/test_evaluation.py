@@ -263,7 +263,7 @@ def test_train_and_evaluate_from_the_command_line(tmp_path: Path, monkeypatch: p
     )
     assert done.returncode == 0, done.stderr
     for part in (
-        "(4 images), single view at the images' own size",
+        "(4 images), single view at 8×8",
         "from the weights' metadata",
         "BatchNorm statistics: true-average",
     ):
