@@ -114,7 +114,12 @@ def told(what: str, kind: type[UserError] = FailedError) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise kind(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
+        raise kind(f"{what}: {in_one_line(error)}") from error
+
+
+def in_one_line(error: Exception) -> str:
+    """Return the class and the message of an exception that is not reslab's."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def worded(name: str, /, **values: Any) -> Wording:

@@ -14,7 +14,6 @@ from reslab.commands.app import app
 from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, WrongValueError, worded
 
 if TYPE_CHECKING:
-    from reslab.ledger.record import Record
     from reslab.ledger.registration import Ran, Registration
 
 
@@ -64,7 +63,7 @@ def register(
     """
     from reslab.api.studying import question_of
     from reslab.experiment.study import code_of
-    from reslab.ledger.registration import GUARDS, Registration, ran, registered, seen
+    from reslab.ledger.registration import GUARDS, Registration, registered, seen
     from reslab.ledger.shipped import shipped
     from reslab.ledger.verdict import ERROR_RATE
 
@@ -81,7 +80,7 @@ def register(
     claims = [claim for claim in study.claims if claim.kind == "statistical"]
     if not claims:
         raise MismatchError(f"study {name} has no statistical claim, so there is nothing to register")
-    shown = [*map(ran, known_records(known)), *trained(known), *begun_studies(known), *shipped().ran()]
+    shown = [*recorded(known), *begun_studies(known), *shipped().ran()]
     if again := sorted(seen(claims, config.data, shown).intersection(chosen)):
         raise WrongValueError(
             f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims, or in studies "
@@ -148,35 +147,30 @@ def _folder() -> Path:
     return results / "registrations" if results.is_dir() and Path("reslab").is_dir() else Path("registrations")
 
 
-def known_records(directories: tuple[Path, ...] = ()) -> "list[Record]":
-    """Return the records below these directories, and below `results` and `runs` if they exist.
+def recorded(directories: tuple[Path, ...] = ()) -> "list[Ran]":
+    """Return what the records below these directories, and below `results` and `runs` if they exist, have shown; and
+    the trials beside them, also of seeds that a record had before another replaced it.
 
     Raises:
         UserError: if a directory does not exist.
     """
-    from reslab.report.records import read_study
-
-    for directory in directories:
-        if not directory.is_dir():
-            raise MissingError(f"--known {directory}: no such directory; give a directory with records")
-    return [read_study(path.parent) for path in _files("study.json", directories)]
-
-
-def trained(directories: tuple[Path, ...] = ()) -> "list[Ran]":
-    """Return what the trials beside records have shown, also of seeds that a record had before another replaced it."""
     from reslab.files import read_record
-    from reslab.ledger.registration import Ran
+    from reslab.ledger.registration import Ran, ran
     from reslab.report.records import read_study
     from reslab.runs import TRIAL
     from reslab.shapes import TrialFile
 
+    for directory in directories:
+        if not directory.is_dir():
+            raise MissingError(f"--known {directory}: no such directory; give a directory with records")
     found = []
     for path in _files("study.json", directories):
-        claims = frozenset(claim.id for claim in read_study(path.parent).claims)
+        shown = ran(read_study(path.parent))
+        found.append(shown)
         for trial in path.parent.glob(f"trials/*/{TRIAL}"):
             with suppress(OSError, ValueError):  # what cannot be read has not been trained to its end
                 config = read_record(trial, TrialFile)["config"]
-                found.append(Ran(claims, config.get("data"), frozenset([config.get("seed")])))
+                found.append(Ran(shown.claims, config.get("data"), frozenset([config.get("seed")])))
     return found
 
 

@@ -114,9 +114,11 @@ def study(
         paths = [out / each for each in names] if name == "all" else [out]
     if registration is not None and not fresh:
         for path in paths:
-            if (path / "study.json").exists() and not of_registration(path, registration):
+            if not (path / "study.json").exists():
+                continue
+            if not of_registration(path, registration):
                 raise MismatchError(*worded("record-not-of-registration", path=path))
-            if not replace and of_other_code(path, registration, chosen[0]):
+            if not replace and of_other_code(path, chosen[0]):
                 raise MismatchError(*worded("record-of-other-code", path=path))
     directories = [
         Directory(typed.unused(path) if fresh else path).prepare(
@@ -260,15 +262,13 @@ def of_registration(directory: Path, registration: "Registration | None") -> boo
         return False
 
 
-def of_other_code(directory: Path, registration: "Registration", study: "Study") -> bool:
-    """Return whether a directory has a record of this registration that other code than now's measured or decided; what
-    trained its networks is known by each of them.
+def of_other_code(directory: Path, study: "Study") -> bool:
+    """Return whether other code than now's measured or decided a directory's record; what trained its networks is known
+    by each of them.
     """
     from reslab.experiment.study import code_of
     from reslab.files import read_json
 
-    if not of_registration(directory, registration):
-        return False
     then, now = read_json(directory / "study.json").get("code", {}), code_of(study.text.module)
     return any(then.get(part) != now[part] for part in ("measures", "decides"))
 

@@ -209,8 +209,7 @@ def _keys(names: Sequence[str]) -> set[str]:
     """Return the names of a row for comparison: each cell, and first and last names in two of them, or on two sides of
     a comma, in either order.
     """
-    halves = [name.split(",") for name in names if name.count(",") == 1]
-    pairs = [*pairwise(names), *((first, last) for first, last in halves)]
+    pairs = (*pairwise(names), *(name.split(",") for name in names if name.count(",") == 1))
     return {key(name) for name in names} | {key(name) for one, other in pairs for name in (one + other, other + one)}
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from reslab.errors import MissingError, UserError
+from reslab.errors import MissingError, UserError, in_one_line
 from reslab.files import Json
 from reslab.runs import Run
 
@@ -80,7 +80,7 @@ class _Followed:
                 pass_on()
         except Exception as error:
             self.ended = True
-            print(f"reslab: note: --log {self.tool} of {self.run.path} ended: {short_of(error)}", file=sys.stderr)
+            print(f"reslab: note: --log {self.tool} of {self.run.path} ended: {in_one_line(error)}", file=sys.stderr)
 
     def look(self) -> None:
         """Pass on new lines."""
@@ -124,11 +124,6 @@ def _logger(tool: Tool, directory: Path, run: Run) -> Any:
         logger.log_hyperparams(flat(run.config.model_dump(mode="json")))
         return logger
     return _tracked(tool, directory, run)
-
-
-def short_of(error: Exception) -> str:
-    """Return an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _tracked(tool: Tool, directory: Path, run: Run) -> Any:
